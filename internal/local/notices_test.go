@@ -60,7 +60,7 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(bus.Operations())
+	server := httptest.NewServer(bus.Operations().Handler())
 	defer server.Close()
 	client := eventbridge.NewFromConfig(aws.Config{
 		Region: Region, BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),

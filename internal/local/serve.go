@@ -21,6 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
+	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -32,7 +33,6 @@ func (s *Stack) serve(listeners []net.Listener) error {
 	if err != nil {
 		return err
 	}
-	s.secrets.Set(SecretARN, s.options.Token)
 	s.fake = &runcomfytest.Server{
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
@@ -103,8 +103,8 @@ func (s *Stack) serveAWS(bus *events.Bus) http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
 	signatures := &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
-	services := awsjson.Join(s.states.Operations(), s.secrets.Operations(), s.drops.Operations(queuePath), bus.Operations())
-	return signatures.Handler(permissions.Guard(services, s.roles, s.deny))
+	services := awsjson.Join(s.states.Operations(), secrets.Operations(SecretARN, s.options.Token), s.drops.Operations(queuePath), bus.Operations())
+	return services.Handler(signatures.Check, permissions.Guard(s.roles, s.deny))
 }
 
 // newClient returns a client that trusts the certificate of the stack.

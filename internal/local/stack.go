@@ -25,7 +25,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
-	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/private"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -58,7 +57,6 @@ type Stack struct {
 	cancels   *queue.Queue
 	lambda    invoker
 	states    *states.Server
-	secrets   secrets.Store
 	fake      *runcomfytest.Server
 
 	intake     context.Context // ends the deliveries of the queues and the schedule

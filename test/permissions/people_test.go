@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -141,7 +141,7 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		put(ledger.OutputPrefix(job, take)+"result.json", client.Result{Outputs: []ledger.Output{{Key: output, Bytes: 7, SHA256: hex.EncodeToString(sum[:])}}})
 		put(client.ReviewKey(job, take), client.Review{Name: job, Take: take, Decision: client.Approved})
 	}
-	services := httptest.NewServer(permissions.Guard(http.NotFoundHandler(), roles, l.deny))
+	services := httptest.NewServer(awsjson.Operations{}.Handler(permissions.Guard(roles, l.deny)))
 	t.Cleanup(services.Close)
 	c := client.New(configAs(reader, l.s3), name, machineARN)
 	c.States = sfn.NewFromConfig(configAs(reader, services.URL))

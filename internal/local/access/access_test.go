@@ -2,6 +2,8 @@ package access_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
@@ -20,6 +23,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 )
 
 func TestHosts(t *testing.T) {
@@ -77,13 +81,17 @@ func signed(t *testing.T, now func() time.Time) (url string, served *int) {
 	t.Helper()
 	served = new(int)
 	s := &access.Signatures{Keys: map[string]string{"person": "right"}, Region: "us-east-1", Now: now}
-	server := httptest.NewServer(s.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serve := func(body []byte) (any, error) {
 		*served++
-		if body, err := io.ReadAll(r.Body); err != nil || !bytes.HasPrefix(body, []byte("{")) {
-			t.Errorf("the handler receives the body %q (%v)", body, err)
+		if !bytes.HasPrefix(body, []byte("{")) {
+			t.Errorf("the operation receives the body %q", body)
 		}
-		_, _ = io.WriteString(w, "{}")
-	})))
+		return struct{}{}, nil
+	}
+	server := httptest.NewServer(awsjson.Operations{
+		"AWSStepFunctions.StartExecution": serve, "AWSStepFunctions.StopExecution": serve, "AmazonSQS.ChangeMessageVisibility": serve,
+		"AWSEvents.PutEvents": serve, "secretsmanager.GetSecretValue": serve, "": serve,
+	}.Handler(s.Check))
 	t.Cleanup(server.Close)
 	return server.URL, served
 }
@@ -172,19 +180,19 @@ func TestChangedRequestsAreRefused(t *testing.T) {
 		want   int
 	}{
 		{"nothing", body, func(*http.Request) {}, 200},
-		{"the body", `{"executionArn":"b"}`, func(*http.Request) {}, 403},
-		{"the operation", body, func(r *http.Request) { r.Header.Set("X-Amz-Target", "AWSStepFunctions.StartExecution") }, 403},
-		{"the service", body, func(r *http.Request) { r.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue") }, 403},
-		{"no operation", body, func(r *http.Request) { r.Header.Del("X-Amz-Target") }, 403},
-		{"the host", body, func(r *http.Request) { r.Host = "localhost" }, 403},
-		{"the path", body, func(r *http.Request) { r.URL.Path = "/other" }, 403},
-		{"the query", body, func(r *http.Request) { r.URL.RawQuery = "a=b" }, 403},
-		{"the time", body, func(r *http.Request) { r.Header.Set("X-Amz-Date", "20010101T000000Z") }, 403},
-		{"no signature", body, func(r *http.Request) { r.Header.Del("Authorization") }, 403},
-		{"another kind of authorization", body, func(r *http.Request) { r.Header.Set("Authorization", "Bearer right") }, 403},
+		{"the body", `{"executionArn":"b"}`, func(*http.Request) {}, 400},
+		{"the operation", body, func(r *http.Request) { r.Header.Set("X-Amz-Target", "AWSStepFunctions.StartExecution") }, 400},
+		{"the service", body, func(r *http.Request) { r.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue") }, 400},
+		{"no operation", body, func(r *http.Request) { r.Header.Del("X-Amz-Target") }, 400},
+		{"the host", body, func(r *http.Request) { r.Host = "localhost" }, 400},
+		{"the path", body, func(r *http.Request) { r.URL.Path = "/other" }, 400},
+		{"the query", body, func(r *http.Request) { r.URL.RawQuery = "a=b" }, 400},
+		{"the time", body, func(r *http.Request) { r.Header.Set("X-Amz-Date", "20010101T000000Z") }, 400},
+		{"no signature", body, func(r *http.Request) { r.Header.Del("Authorization") }, 400},
+		{"another kind of authorization", body, func(r *http.Request) { r.Header.Set("Authorization", "Bearer right") }, 400},
 		{"fewer signed headers", body, func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), ";x-amz-target", "", 1))
-		}, 403},
+		}, 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			*served = 0
@@ -196,10 +204,33 @@ func TestChangedRequestsAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = res.Body.Close() }()
-			if res.StatusCode != tt.want || *served != map[int]int{200: 1, 403: 0}[tt.want] {
+			if res.StatusCode != tt.want || *served != map[int]int{200: 1, 400: 0}[tt.want] {
 				t.Errorf("HTTP %d and served %d times, want HTTP %d", res.StatusCode, *served, tt.want)
 			}
 		})
+	}
+}
+
+// A signature that does not include the operation is good for every operation, so it is refused.
+func TestSignatureWithoutTheOperation(t *testing.T) {
+	url, served := signed(t, time.Now)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("{}"))
+	keys := aws.Credentials{AccessKeyID: "person", SecretAccessKey: "right"}
+	if err := v4.NewSigner().SignHTTP(t.Context(), keys, r, hex.EncodeToString(sum[:]), "states", "us-east-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Amz-Target", "AWSStepFunctions.StopExecution")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != 400 || *served != 0 {
+		t.Errorf("HTTP %d and served %d times, want HTTP 400", res.StatusCode, *served)
 	}
 }
 

@@ -53,50 +53,44 @@ func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, er
 	}
 }
 
-// ServeHTTP serves the operations.
-func (o Operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, ok := Body(w, r)
-	if !ok {
-		return
+// Check returns why a request is refused, or nil.
+type Check func(r *http.Request, body []byte) *Error
+
+// Handler returns a handler that serves the operations to the requests that every check
+// accepts.
+func (o Operations) Handler(checks ...Check) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, err := o.respond(w, r, checks)
+		status := http.StatusOK
+		if err != nil {
+			refused, ok := errors.AsType[*Error](err)
+			status = http.StatusBadRequest
+			if !ok {
+				slog.Error("request failed", "target", r.Header.Get("X-Amz-Target"), "err", err)
+				refused, status = &Error{"InternalFailure", err.Error()}, http.StatusInternalServerError
+			}
+			response = map[string]string{"__type": refused.Code, "message": refused.Message}
+		}
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(response)
+	})
+}
+
+func (o Operations) respond(w http.ResponseWriter, r *http.Request, checks []Check) (any, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		return nil, Errorf("SerializationException", "%v", err)
+	}
+	for _, check := range checks {
+		if refused := check(r, body); refused != nil {
+			return nil, refused
+		}
 	}
 	target := r.Header.Get("X-Amz-Target")
 	do, known := o[target]
 	if !known {
-		Refuse(w, http.StatusBadRequest, Errorf("UnknownOperationException", "the local stack does not serve %s", target))
-		return
+		return nil, Errorf("UnknownOperationException", "the local stack does not serve %s", target)
 	}
-	response, err := do(body)
-	if refused, ok := errors.AsType[*Error](err); ok {
-		Refuse(w, http.StatusBadRequest, refused)
-		return
-	}
-	if err != nil {
-		slog.Error("request failed", "target", target, "err", err)
-		Refuse(w, http.StatusInternalServerError, &Error{"InternalFailure", err.Error()})
-		return
-	}
-	reply(w, http.StatusOK, response)
-}
-
-// Body returns the body of a request, which can be read again afterwards. If it is too
-// long, Body refuses the request and returns false.
-func Body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
-	if err != nil {
-		Refuse(w, http.StatusBadRequest, &Error{"SerializationException", err.Error()})
-		return nil, false
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return body, true
-}
-
-// Refuse responds with an error.
-func Refuse(w http.ResponseWriter, status int, err *Error) {
-	reply(w, status, map[string]string{"__type": err.Code, "message": err.Message})
-}
-
-func reply(w http.ResponseWriter, status int, response any) {
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(response)
+	return do(body)
 }

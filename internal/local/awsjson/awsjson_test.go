@@ -39,7 +39,7 @@ func TestOperations(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))
 			r.Header.Set("X-Amz-Target", row.target)
 			w := httptest.NewRecorder()
-			operations.ServeHTTP(w, r)
+			operations.Handler().ServeHTTP(w, r)
 			if w.Code != row.status || !strings.Contains(w.Body.String(), row.want) {
 				t.Errorf("%d %s, want %d %s", w.Code, w.Body, row.status, row.want)
 			}

@@ -26,27 +26,20 @@ func UserOf(r *http.Request) string {
 // Account is the account of the local stack.
 const Account = "000000000000"
 
-// Guard returns a handler that refuses a request if the role of its user does not allow
-// it, and calls denied with the Denial. It passes every other request on to next, which
-// serves Step Functions, Secrets Manager, SQS and EventBridge. Guard does not limit a user
-// that is not in users. It believes the access key that a request names, so the signatures
-// must have been checked before.
-func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// Guard returns a check of requests to Step Functions, Secrets Manager, SQS and EventBridge.
+// It refuses a request if the role of its user does not allow it, and calls denied with the
+// Denial. Guard does not limit a user that is not in users. It believes the access key that a
+// request names, so the signatures must have been checked before.
+func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
+	return func(r *http.Request, body []byte) *awsjson.Error {
 		user := UserOf(r)
 		role, ok := users[user]
 		if !ok {
-			next.ServeHTTP(w, r)
-			return
-		}
-		body, ok := awsjson.Body(w, r)
-		if !ok {
-			return
+			return nil
 		}
 		var about struct {
 			StateMachineArn, ExecutionArn, SecretID, QueueURL string
-
-			Entries []struct{ Source string } // of events for the default event bus
+			Entries                                           []struct{ Source string } // of events for the default event bus
 		}
 		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
@@ -58,12 +51,11 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 			conditions["events:source"] = append(conditions["events:source"], entry.Source)
 		}
 		if role.allows(denial.Action, denial.Resource, conditions) {
-			next.ServeHTTP(w, r)
-			return
+			return nil
 		}
 		denied(denial)
-		awsjson.Refuse(w, http.StatusBadRequest, &awsjson.Error{Code: "AccessDeniedException", Message: denial.Error()})
-	})
+		return awsjson.Errorf("AccessDeniedException", "%v", denial)
+	}
 }
 
 // arnOfQueue returns the ARN of the queue with a URL, or "". The URL ends in the

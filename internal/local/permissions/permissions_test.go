@@ -3,9 +3,7 @@ package permissions_test
 import (
 	"context"
 	"errors"
-	"io"
 	"maps"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -21,6 +19,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -172,12 +171,11 @@ func TestGuard(t *testing.T) {
 		{Action: []string{"secretsmanager:GetSecretValue"}, Resource: []string{"secret-*"}, Condition: map[string]map[string]permissions.OneOrMany{"Bool": {"any": {"true"}}}},
 	}}
 	var denied []string
-	server := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if body, err := io.ReadAll(r.Body); err != nil || !strings.HasPrefix(string(body), "{") {
-			t.Errorf("the handler received the body %q (%v), want JSON", body, err)
-		}
-		_, _ = io.WriteString(w, "{}")
-	}), users, func(d *permissions.Denial) { denied = append(denied, d.Action+" "+d.Resource) }))
+	served := func([]byte) (any, error) { return struct{}{}, nil }
+	server := httptest.NewServer(awsjson.Operations{
+		"AWSStepFunctions.StartExecution": served, "AWSStepFunctions.DescribeExecution": served, "AmazonSQS.SendMessage": served,
+		"AWSEvents.PutEvents": served, "secretsmanager.GetSecretValue": served,
+	}.Handler(permissions.Guard(users, func(d *permissions.Denial) { denied = append(denied, d.Action+" "+d.Resource) })))
 	defer server.Close()
 	type clients struct {
 		states  *sfn.Client

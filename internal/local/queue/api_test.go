@@ -22,7 +22,7 @@ import (
 // serve serves a queue named drops. It returns a client and the address of the server.
 func serve(t *testing.T, q *queue.Queue) (client *sqs.Client, url string) {
 	t.Helper()
-	server := httptest.NewServer(q.Operations("/000000000000/drops"))
+	server := httptest.NewServer(q.Operations("/000000000000/drops").Handler())
 	t.Cleanup(server.Close)
 	return sqs.NewFromConfig(aws.Config{
 		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
