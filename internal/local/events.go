@@ -29,7 +29,6 @@ const (
 func (s *Stack) Forward(event events.Event) error {
 	err := s.keep(event)
 	if err != nil {
-		s.missed.Store(true)
 		s.fail(fmt.Errorf("an event of the bucket was not kept: %w", err))
 	}
 	return err
@@ -72,9 +71,10 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 }
 
 // saveLastEvent saves the present time: all events of the bucket until now are kept,
-// except those on the way. It does nothing while events may be missing.
+// except those on the way. It does nothing while events may be missing, or after the stack has
+// failed.
 func (s *Stack) saveLastEvent() error {
-	if !s.caughtUp.Load() || s.missed.Load() {
+	if !s.caughtUp.Load() || s.failed.Err() != nil {
 		return nil
 	}
 	text, err := time.Now().UTC().MarshalText()

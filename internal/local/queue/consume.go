@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -24,9 +23,6 @@ type Consumer struct {
 	// error means that all of them failed.
 	Deliver func(ctx context.Context, batch []Message) (failed []string, err error)
 }
-
-// retryDelay is the pause before Consume tries again to write a file of the queue.
-const retryDelay = time.Second
 
 // Consume delivers the messages that are due until ctx is done, and returns after
 // the calls under way have returned. It does not cancel them.
@@ -56,19 +52,11 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 // if ctx ends first.
 func (q *Queue) await(ctx context.Context, limit int) []Message {
 	for ctx.Err() == nil {
-		batch, err := q.Receive(limit)
-		if err != nil {
-			slog.Error("queue not saved", "err", err)
-		}
-		if len(batch) > 0 {
+		if batch := q.Receive(limit); len(batch) > 0 {
 			return batch
 		}
 		var due <-chan time.Time
-		at, some := q.nextDue()
-		switch {
-		case err != nil:
-			due = time.After(retryDelay)
-		case some:
+		if at, some := q.nextDue(); some {
 			due = time.After(at.Sub(q.cfg.Now()))
 		}
 		select {
@@ -84,12 +72,10 @@ func (q *Queue) await(ctx context.Context, limit int) []Message {
 func (q *Queue) finish(batch []Message, failed []string, err error) {
 	for _, m := range batch {
 		if err == nil && !slices.Contains(failed, m.ID) {
-			if err := q.Delete(m.ID); err != nil {
-				slog.Error("message not deleted", "message_id", m.ID, "err", err)
-			}
-			continue
+			q.Delete(m.ID)
+		} else {
+			q.Release(m.ID)
 		}
-		q.Release(m.ID)
 	}
 }
 

@@ -7,6 +7,7 @@ package queue
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,6 @@ type Message struct {
 	SentAt    time.Time `json:"sentAt"`
 	Receives  int       `json:"receives"`  // deliveries so far
 	VisibleAt time.Time `json:"visibleAt"` // when it is due
-	Dead      bool      `json:"dead,omitempty"`
 }
 
 // receipt returns the receipt handle of the last delivery of the message.
@@ -81,12 +81,16 @@ func (q *Queue) send(body string, delay time.Duration) (id string, err error) {
 	defer q.mu.Unlock()
 	now := q.cfg.Now()
 	m := Message{ID: uuid.NewString(), Body: body, SentAt: now, VisibleAt: now.Add(delay)}
-	return m.ID, q.keep(m)
+	if err := q.keep(m); err != nil {
+		delete(q.messages, m.ID)
+		return "", err
+	}
+	return m.ID, nil
 }
 
 // Receive returns up to limit messages that are due, in the order in which they became
 // due. It hides each until Delete or Release.
-func (q *Queue) Receive(limit int) ([]Message, error) {
+func (q *Queue) Receive(limit int) []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.cfg.Now()
@@ -99,39 +103,28 @@ func (q *Queue) Receive(limit int) ([]Message, error) {
 	slices.SortFunc(due, func(a, b Message) int {
 		return cmp.Or(a.VisibleAt.Compare(b.VisibleAt), a.SentAt.Compare(b.SentAt), strings.Compare(a.ID, b.ID))
 	})
-	var batch []Message
-	for _, m := range due {
-		if m.Receives >= q.cfg.MaxReceives {
-			m.Dead = true
-			if err := q.keep(m); err != nil {
-				return batch, err
-			}
-			continue
-		}
-		if len(batch) == limit {
-			break
-		}
+	due = due[:min(limit, len(due))]
+	for i := range due {
+		m := &due[i]
 		m.Receives++
 		m.VisibleAt = now.Add(q.cfg.Visibility)
-		if err := q.keep(m); err != nil {
-			return batch, err
-		}
 		q.inFlight[m.ID] = true
-		batch = append(batch, m)
+		if err := q.keep(*m); err != nil {
+			slog.Error("delivery of a message not saved", "message_id", m.ID, "err", err)
+		}
 	}
-	return batch, nil
+	return due
 }
 
 // Delete removes a message after a successful delivery.
-func (q *Queue) Delete(id string) error {
+func (q *Queue) Delete(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := os.Remove(q.file(id)); err != nil {
-		return err
-	}
 	delete(q.messages, id)
 	delete(q.inFlight, id)
-	return nil
+	if err := os.Remove(q.file(id)); err != nil {
+		slog.Error("message not deleted", "message_id", id, "err", err) // a restart delivers it again
+	}
 }
 
 // Release ends a failed delivery. The message is visible again when the visibility
@@ -160,7 +153,7 @@ func (q *Queue) postpone(receipt string, pause time.Duration) error {
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.messages) - len(q.dead())
+	return len(q.messages) - len(q.deadLetters())
 }
 
 // DeadLetters returns the messages that were delivered MaxReceives times without
@@ -168,13 +161,13 @@ func (q *Queue) Len() int {
 func (q *Queue) DeadLetters() []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.dead()
+	return q.deadLetters()
 }
 
-func (q *Queue) dead() []Message {
+func (q *Queue) deadLetters() []Message {
 	var dead []Message
 	for _, m := range q.messages {
-		if m.Dead {
+		if m.Receives >= q.cfg.MaxReceives && !q.inFlight[m.ID] {
 			dead = append(dead, m)
 		}
 	}
@@ -185,16 +178,14 @@ func (q *Queue) dead() []Message {
 }
 
 // waits reports whether a message waits for a delivery. The caller holds q.mu.
-func (q *Queue) waits(m Message) bool { return !m.Dead && !q.inFlight[m.ID] }
+func (q *Queue) waits(m Message) bool { return m.Receives < q.cfg.MaxReceives && !q.inFlight[m.ID] }
 
-// keep adds or changes a message and replaces its file. The caller holds q.mu.
+// keep adds or changes a message and replaces its file. If that fails, the change is only in
+// memory. The caller holds q.mu.
 func (q *Queue) keep(m Message) error {
-	if err := private.ReplaceJSON(q.file(m.ID), m); err != nil {
-		return err
-	}
 	q.messages[m.ID] = m
 	q.signal()
-	return nil
+	return private.ReplaceJSON(q.file(m.ID), m)
 }
 
 func (q *Queue) signal() {
