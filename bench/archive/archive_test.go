@@ -160,15 +160,11 @@ func start(b *testing.B, cmd *exec.Cmd) {
 // startGateway starts versitygw and makes a bucket. The bucket has no versions, so that a
 // deletion frees the space of an object.
 func startGateway(b *testing.B, dir string, files certs.Files) *s3.Client {
-	root, err := build.Root(".")
+	source, err := build.Find(".", func(text string) { b.Log(text) })
 	if err != nil {
 		b.Fatal(err)
 	}
-	cache, err := build.CacheDir()
-	if err != nil {
-		b.Fatal(err)
-	}
-	program, err := build.Source{Root: root, Cache: cache, Say: func(text string) { b.Log(text) }}.Gateway(b.Context())
+	program, err := source.Gateway(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -104,15 +104,11 @@ type s3Server struct {
 
 func startServer(t *testing.T) *s3Server {
 	t.Helper()
-	root, err := build.Root(".")
+	source, err := build.Find(".", func(text string) { t.Log(text) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := build.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := build.Source{Root: root, Cache: cache, Say: func(s string) { t.Log(s) }}.Gateway(t.Context())
+	program, err := source.Gateway(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +124,7 @@ func startServer(t *testing.T) *s3Server {
 	server := httptest.NewServer(g)
 	t.Cleanup(func() {
 		server.Close()
-		if err := g.Close(); err != nil {
-			t.Error(err)
-		}
+		g.Close()
 	})
 	s := &s3Server{stored: map[string]int{}, begun: map[string]int{}}
 	target, err := url.Parse(server.URL)

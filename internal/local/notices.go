@@ -41,12 +41,7 @@ func CheckWebhook(address string) error {
 }
 
 // bus returns the event bus that the functions send notices to.
-func (s *Stack) bus() (*events.Bus, error) {
-	if s.options.Webhook != "" {
-		if err := CheckWebhook(s.options.Webhook); err != nil {
-			return nil, err
-		}
-	}
+func (s *Stack) bus() *events.Bus {
 	return &events.Bus{Account: Account, Region: Region, Now: time.Now, Receive: func(n events.Notice) {
 		if s.options.Notice != nil {
 			s.options.Notice(n)
@@ -58,7 +53,7 @@ func (s *Stack) bus() (*events.Bus, error) {
 				}
 			}()
 		}
-	}}, nil
+	}}
 }
 
 // deliver sends a notice until the webhook accepts it, or the tries are used up.

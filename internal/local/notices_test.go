@@ -56,11 +56,7 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	var stop context.CancelFunc
 	s.intake, stop = context.WithCancel(t.Context())
 	defer stop()
-	bus, err := s.bus()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(bus.Operations().Handler())
+	server := httptest.NewServer(s.bus().Operations().Handler())
 	defer server.Close()
 	client := eventbridge.NewFromConfig(aws.Config{
 		Region: Region, BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
@@ -83,9 +79,5 @@ func TestWebhookReceivesNotices(t *testing.T) {
 		if got.key != "key" || got.kind != "application/json" {
 			t.Errorf("key %q, type %q", got.key, got.kind)
 		}
-	}
-	s.options.Webhook = "http://example.com/"
-	if _, err := s.bus(); err == nil {
-		t.Error("a webhook on another machine is accepted")
 	}
 }

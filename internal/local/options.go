@@ -7,10 +7,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// Options configure a stack. With the zero value, the stack uses the folder
-// .lipdrop, assesses a drop at once, and its jobs end at once.
+// Options configure a stack. Only Dir is required. By default, a drop is assessed at once,
+// and jobs end at once.
 type Options struct {
-	// Dir holds all state. Defaults to .lipdrop.
+	// Dir holds all state.
 	Dir string
 
 	// Settle is the time from a drop to its assessment.
@@ -26,10 +26,6 @@ type Options struct {
 
 	// Output is what the fake RunComfy returns. Defaults to the job's own input.
 	Output runcomfytest.Form
-
-	// Token is the API token that the secret holds and the fake accepts. Defaults
-	// to Keys.Token, which is random.
-	Token string
 
 	// Ports are the ports to serve on.
 	Ports Ports
@@ -50,23 +46,17 @@ type Options struct {
 	// Notice, if set, is called with each notice of the functions.
 	Notice func(events.Notice)
 
-	// Webhook is an address on loopback that receives each notice as a POST, with
-	// Keys.Webhook in a header.
+	// Webhook is an address that receives each notice as a POST, with Keys.Webhook in a
+	// header. CheckWebhook must have accepted it.
 	Webhook string
 
 	// Say, if set, is called with a sentence before something that takes long.
 	Say func(string)
 }
 
-const (
-	defaultDir        = ".lipdrop"
-	defaultVisibility = 30 * time.Second
-)
+const defaultVisibility = 30 * time.Second
 
 func (o Options) withDefaults() Options {
-	if o.Dir == "" {
-		o.Dir = defaultDir
-	}
 	if o.Visibility == 0 {
 		o.Visibility = defaultVisibility
 	}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
-	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
@@ -29,12 +28,8 @@ import (
 // serve serves S3, Step Functions, Secrets Manager, SQS, EventBridge and RunComfy, all at one
 // address.
 func (s *Stack) serve(listeners []net.Listener) error {
-	bus, err := s.bus()
-	if err != nil {
-		return err
-	}
 	s.fake = &runcomfytest.Server{
-		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
+		Token: s.keys.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
 	}
 	if err := s.fake.Load(); err != nil {
@@ -45,7 +40,7 @@ func (s *Stack) serve(listeners []net.Listener) error {
 		return err
 	}
 	s.serveOn(&http.Server{
-		Handler: s.hosts.Handler(s.handler(bus)), ErrorLog: log.New(output, "", log.LstdFlags),
+		Handler: s.hosts.Handler(s.handler()), ErrorLog: log.New(output, "", log.LstdFlags),
 		ReadHeaderTimeout: headTime, MaxHeaderBytes: maxHead,
 	}, listeners...)
 	return nil
@@ -80,8 +75,8 @@ func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 // handler serves the operations of AWS, RunComfy's API below /v1/ and /prod/, its outputs, and
 // everything else as S3. The outputs need no token, so they are served only below a secret
 // path.
-func (s *Stack) handler(bus *events.Bus) http.Handler {
-	operations, outputs := s.serveAWS(bus), http.StripPrefix("/"+s.keys.Outputs, s.fake)
+func (s *Stack) handler() http.Handler {
+	operations, outputs := s.serveAWS(), http.StripPrefix("/"+s.keys.Outputs, s.fake)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		switch {
@@ -99,11 +94,11 @@ func (s *Stack) handler(bus *events.Bus) http.Handler {
 
 // serveAWS serves the operations of AWS. It checks each request's signature, and the
 // role of the function that sent it.
-func (s *Stack) serveAWS(bus *events.Bus) http.Handler {
+func (s *Stack) serveAWS() http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
 	signatures := &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
-	services := awsjson.Join(s.states.Operations(), secrets.Operations(SecretARN, s.options.Token), s.drops.Operations(queuePath), bus.Operations())
+	services := awsjson.Join(s.states.Operations(), secrets.Operations(SecretARN, s.keys.Token), s.drops.Operations(queuePath), s.bus().Operations())
 	return services.Handler(signatures.Check, permissions.Guard(s.roles, s.deny))
 }
 

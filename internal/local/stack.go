@@ -69,7 +69,6 @@ type Stack struct {
 	fail   context.CancelCauseFunc
 
 	caughtUp      atomic.Bool // every event from before the start is kept
-	missed        atomic.Bool // an event since the start was not kept
 	lastEventLock sync.Mutex
 }
 
@@ -102,7 +101,7 @@ func (s *Stack) path(parts ...string) string {
 func (s *Stack) onClose(do func()) { s.closers = append(s.closers, do) }
 
 func (s *Stack) start(ctx context.Context) error {
-	root, err := build.Root(".")
+	source, err := build.Find(".", s.options.Say)
 	if err != nil {
 		return err
 	}
@@ -116,10 +115,10 @@ func (s *Stack) start(ctx context.Context) error {
 	if s.client, err = s.newClient(); err != nil {
 		return err
 	}
-	if err := s.readCheckout(root); err != nil {
+	if err := s.readCheckout(source.Root); err != nil {
 		return err
 	}
-	program, err := s.build(ctx, root)
+	program, err := s.build(ctx, source)
 	if err != nil {
 		return err
 	}
@@ -219,9 +218,6 @@ func (s *Stack) takeFolder() error {
 	}
 	s.onClose(func() { _ = lock.Unlock() })
 	s.keys, err = ensureKeys(dir)
-	if s.options.Token == "" {
-		s.options.Token = s.keys.Token
-	}
 	return err
 }
 
@@ -241,12 +237,7 @@ func (s *Stack) readCheckout(root string) error {
 
 // build builds the S3 server from a checkout and, unless they run elsewhere, the functions.
 // It returns the path of the S3 server.
-func (s *Stack) build(ctx context.Context, root string) (program string, err error) {
-	cache, err := build.CacheDir()
-	if err != nil {
-		return "", err
-	}
-	source := build.Source{Root: root, Cache: cache, Say: s.options.Say}
+func (s *Stack) build(ctx context.Context, source build.Source) (program string, err error) {
 	// The two builds run one after the other because they share packages.
 	if s.options.LambdaEndpoint == "" {
 		if err := source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel); err != nil {
@@ -302,11 +293,7 @@ func (s *Stack) startGateway(ctx context.Context, program string) error {
 	if err != nil {
 		return err
 	}
-	s.onClose(func() {
-		if err := s.gateway.Close(); err != nil {
-			slog.Error("versitygw ended with an error", "err", err)
-		}
-	})
+	s.onClose(s.gateway.Close)
 	go func() {
 		<-s.gateway.Done()
 		s.fail(s.gateway.Err())

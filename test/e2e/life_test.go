@@ -27,6 +27,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/private"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -47,7 +48,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(stackDir); dir != "" {
 		comfy := os.Getenv(stackComfy)
 		_, err := local.Start(context.Background(), local.Options{
-			Dir: dir, Visibility: time.Second, Token: token,
+			Dir: dir, Visibility: time.Second,
 			Variables: map[string]string{"RUNCOMFY_BASE_URL": comfy, "OUTPUT_ORIGINS": comfy},
 		})
 		if err != nil {
@@ -83,6 +84,9 @@ func newMortal(t *testing.T, fake *runcomfytest.Server) *mortal {
 	t.Helper()
 	m := &mortal{t: t, dir: t.TempDir(), fake: fake, up: make(chan struct{})}
 	fake.Token, fake.Fetch = token, m.fetch
+	if err := private.ReplaceJSON(filepath.Join(m.dir, "keys.json"), local.Keys{Token: token}); err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewServer(m)
 	t.Cleanup(server.Close)
 	m.url = server.URL

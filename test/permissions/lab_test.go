@@ -58,23 +58,19 @@ type lab struct {
 // openLab runs an S3 server until the test ends.
 func openLab(t *testing.T) *lab {
 	t.Helper()
-	root, err := build.Root(".")
+	source, err := build.Find(".", func(text string) { t.Log(text) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := build.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := build.Source{Root: root, Cache: cache, Say: func(text string) { t.Log(text) }}.Gateway(t.Context())
+	program, err := source.Gateway(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &lab{t: t}
-	if l.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
+	if l.template, err = os.ReadFile(filepath.Join(source.Root, "template.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	definition, err := os.ReadFile(filepath.Join(root, "statemachine.asl.json"))
+	definition, err := os.ReadFile(filepath.Join(source.Root, "statemachine.asl.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,9 +95,7 @@ func openLab(t *testing.T) *lab {
 	l.s3 = front.URL
 	t.Cleanup(func() {
 		front.Close()
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
+		server.Close()
 	})
 	return l
 }

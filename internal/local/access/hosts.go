@@ -18,10 +18,10 @@ type Hosts []string
 // Loopback returns the names by which a machine reaches itself, and further names.
 func Loopback(further ...string) Hosts { return append(Hosts{"127.0.0.1", "localhost"}, further...) }
 
-// Check returns an error if a request is addressed to another host, or comes from
+// check returns an error if a request is addressed to another host, or comes from
 // a page of another host. After DNS rebinding, a page sends its own name as the
 // host.
-func (h Hosts) Check(r *http.Request) error {
+func (h Hosts) check(r *http.Request) error {
 	if !h.has(r.Host) {
 		return fmt.Errorf("this server does not serve the host %q; use %s", r.Host, strings.Join(h, " or "))
 	}
@@ -40,11 +40,11 @@ func (h Hosts) has(host string) bool {
 	return slices.Contains(h, strings.ToLower(host))
 }
 
-// Handler returns a handler that responds with 403 to the requests that Check
+// Handler returns a handler that responds with 403 to the requests that check
 // refuses, and passes the others on to next.
 func (h Hosts) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h.Check(r); err != nil {
+		if err := h.check(r); err != nil {
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}

@@ -83,22 +83,25 @@ func checkOwner(root string) error {
 	return nil
 }
 
-// CacheDir returns the folder in the user's cache for the programs, and makes it.
-// Other users can neither read nor change what is in it.
-func CacheDir() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("find a folder for the programs of the local stack: %w", err)
-	}
-	dir = filepath.Join(dir, "lipdrop")
-	return dir, private.Dir(dir)
-}
-
 // Source is a checkout and the cache of its programs.
 type Source struct {
 	Root  string       // the checkout: see Root
-	Cache string       // see CacheDir
+	Cache string       // in the user's cache; other users can neither read nor change what is in it
 	Say   func(string) // is called with a sentence before something that takes long
+}
+
+// Find returns the checkout that Root finds, with its cache, which it makes.
+func Find(dir string, say func(string)) (Source, error) {
+	root, err := Root(dir)
+	if err != nil {
+		return Source{}, err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return Source{}, fmt.Errorf("find a folder for the programs of the local stack: %w", err)
+	}
+	s := Source{root, filepath.Join(cache, "lipdrop"), say}
+	return s, private.Dir(s.Cache)
 }
 
 // gatewayPackage is the main package of the S3 server.

@@ -46,39 +46,38 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// Pool returns a pool that contains the certificate.
-func (f Files) Pool() (*x509.CertPool, error) {
-	text, err := os.ReadFile(f.CA)
+// load reads the certificate, and returns it also in a pool.
+func (f Files) load() (tls.Certificate, *x509.CertPool, error) {
+	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
-		return nil, err
+		return pair, nil, err
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s contains no certificate", f.CA)
-	}
-	return pool, nil
+	pool.AddCert(pair.Leaf)
+	return pair, pool, nil
+}
+
+// Pool returns a pool that contains the certificate.
+func (f Files) Pool() (*x509.CertPool, error) {
+	_, pool, err := f.load()
+	return pool, err
 }
 
 // Listener returns a listener that speaks TLS on the connections of a plain one.
 func (f Files) Listener(plain net.Listener) (net.Listener, error) {
-	cert, err := tls.LoadX509KeyPair(f.CA, f.Key)
+	pair, _, err := f.load()
 	if err != nil {
 		return nil, err
 	}
-	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}), nil
+	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
 }
 
 // usable reports whether the files belong together and stay valid for a while.
 func (f Files) usable(now time.Time) bool {
-	roots, err := f.Pool()
-	if err != nil {
-		return false
+	pair, roots, err := f.load()
+	if err == nil {
+		_, err = pair.Leaf.Verify(x509.VerifyOptions{DNSName: "127.0.0.1", Roots: roots, CurrentTime: now.Add(remaining)})
 	}
-	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
-	if err != nil {
-		return false
-	}
-	_, err = pair.Leaf.Verify(x509.VerifyOptions{DNSName: "127.0.0.1", Roots: roots, CurrentTime: now.Add(remaining)})
 	return err == nil
 }
 

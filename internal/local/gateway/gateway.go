@@ -194,10 +194,9 @@ func (g *Gateway) Err() error {
 }
 
 // Close ends versitygw.
-func (g *Gateway) Close() error {
-	err := g.child.Stop(stopGrace)
+func (g *Gateway) Close() {
+	g.child.Stop(stopGrace)
 	g.removeSocket()
-	return err
 }
 
 func (g *Gateway) removeSocket() { _ = os.RemoveAll(filepath.Dir(g.socket)) }

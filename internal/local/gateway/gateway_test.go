@@ -27,15 +27,11 @@ import (
 // program returns the path of the real server. It builds the server if necessary.
 func program(t *testing.T) string {
 	t.Helper()
-	root, err := build.Root(".")
+	source, err := build.Find(".", func(text string) { t.Log(text) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := build.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := build.Source{Root: root, Cache: cache, Say: func(s string) { t.Log(s) }}.Gateway(t.Context())
+	path, err := source.Gateway(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +73,7 @@ func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *
 	t.Cleanup(func() {
 		secure.Close()
 		plain.Close()
-		if err := srv.Close(); err != nil {
-			t.Error(err)
-		}
+		srv.Close()
 	})
 	client := func(server *httptest.Server) *s3.Client {
 		return s3.NewFromConfig(aws.Config{

@@ -9,7 +9,6 @@
 package process
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -35,10 +34,10 @@ type Child struct {
 	guard *exec.Cmd
 	pipe  io.Closer // the write end of the guard's standard input
 	done  chan struct{}
+	err   error // result of cmd.Wait, set before done is closed
 
 	mu    sync.Mutex
-	ended bool  // the group has ended, and its number may be used again
-	err   error // result of cmd.Wait
+	ended bool // the group has ended, and its number may be used again
 }
 
 // Start starts cmd in a new process group. It sets cmd.SysProcAttr and
@@ -67,9 +66,8 @@ func Start(cmd *exec.Cmd) (*Child, error) {
 }
 
 func (c *Child) wait() {
-	err := c.cmd.Wait()
+	c.err = c.cmd.Wait()
 	c.mu.Lock()
-	c.err = err
 	c.endGroup()
 	c.ended = true
 	c.mu.Unlock()
@@ -92,12 +90,8 @@ func (c *Child) killGroup() {
 func (c *Child) Done() <-chan struct{} { return c.done }
 
 // Err returns how the child ended: nil for exit status 0, an *exec.ExitError, or an
-// error of reading its output. It is meaningful after Done is closed.
-func (c *Child) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+// error of reading its output. It may be called only after Done is closed.
+func (c *Child) Err() error { return c.err }
 
 // Kill kills the child and all processes that it started, and waits for its end.
 func (c *Child) Kill() {
@@ -109,24 +103,12 @@ func (c *Child) Kill() {
 	<-c.done
 }
 
-// Stop sends SIGTERM to the child, and kills it if it has not ended after grace. It
-// returns how the child ended, nil if SIGTERM ended it.
-func (c *Child) Stop(grace time.Duration) error {
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err == nil {
-		select {
-		case <-c.done:
-		case <-time.After(grace):
-		}
+// Stop sends SIGTERM to the child, and kills it if it has not ended after grace.
+func (c *Child) Stop(grace time.Duration) {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	select {
+	case <-c.done:
+	case <-time.After(grace):
 	}
 	c.Kill()
-	err := c.Err()
-	if exit := new(exec.ExitError); errors.As(err, &exit) && signalled(exit, syscall.SIGTERM) {
-		return nil
-	}
-	return err
-}
-
-func signalled(err *exec.ExitError, signal syscall.Signal) bool {
-	status, ok := err.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == signal
 }

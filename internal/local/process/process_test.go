@@ -159,8 +159,9 @@ func TestStop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := child.Stop(time.Minute); err != nil {
-			t.Errorf("Stop() = %v, want nil", err)
+		child.Stop(time.Minute)
+		if err := child.Err(); err == nil || err.Error() != "signal: terminated" {
+			t.Errorf("it ended with %v, want signal: terminated", err)
 		}
 	})
 	t.Run("a child that does not", func(t *testing.T) {
@@ -173,8 +174,9 @@ func TestStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-out.line
-		if err := child.Stop(time.Millisecond); err == nil || err.Error() != "signal: killed" {
-			t.Errorf("Stop() = %v, want signal: killed", err)
+		child.Stop(time.Millisecond)
+		if err := child.Err(); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("it ended with %v, want signal: killed", err)
 		}
 	})
 }

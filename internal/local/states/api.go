@@ -131,15 +131,13 @@ func (s *Server) describeExecution(request struct{ ExecutionARN string }) (any, 
 	return s.describe(r, true), nil
 }
 
-type listRequest struct {
+// listExecutions returns the executions with a status, or all, newest first. It
+// has no pages: MaxResults is ignored.
+func (s *Server) listExecutions(request struct {
 	StateMachineARN string
 	StatusFilter    Status
 	MaxResults      int
-}
-
-// listExecutions returns the executions with a status, or all, newest first. It
-// has no pages: MaxResults is ignored.
-func (s *Server) listExecutions(request listRequest) (any, error) {
+}) (any, error) {
 	if err := s.checkMachine(request.StateMachineARN); err != nil {
 		return nil, err
 	}
