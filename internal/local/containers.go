@@ -3,13 +3,10 @@ package local
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
-	"syscall"
 
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
@@ -44,16 +41,6 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// listenToContainers listens at a port of this machine's address in a network of
-// containers. It returns a *PortError if the port is in use there.
-func listenToContainers(ip net.IP, network *net.IPNet, port int) (net.Listener, error) {
-	inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
-	if errors.Is(err, syscall.EADDRINUSE) {
-		err = &PortError{port, err}
-	}
-	return containersOnly{inner, network}, err
-}
-
 // containersOnly accepts connections only from a network. Other networks can reach
 // the address of a bridge too.
 type containersOnly struct {
@@ -77,7 +64,7 @@ func dialContainerHost(transport *http.Transport) {
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if host, port, err := net.SplitHostPort(address); err == nil && host == ContainerHost {
-			address = net.JoinHostPort("127.0.0.1", port)
+			address = net.JoinHostPort(loopback, port)
 		}
 		return dial(ctx, network, address)
 	}

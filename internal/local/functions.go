@@ -75,7 +75,7 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 	at, runComfy := s.TLS, s.TLS
 	switch {
 	case container:
-		at = strings.Replace(s.Plain, "127.0.0.1", ContainerHost, 1)
+		at = strings.Replace(s.Plain, loopback, ContainerHost, 1)
 		runComfy = at
 	case runtime.GOOS == "darwin":
 		// On macOS, Go ignores SSL_CERT_FILE, so RunComfy is called over http. The AWS

@@ -23,16 +23,11 @@ type Ports struct {
 }
 
 // PortError means that a port is in use.
-type PortError struct {
-	Port int
-	Err  error
-}
+type PortError struct{ Port int }
 
 func (e *PortError) Error() string {
 	return fmt.Sprintf("port %d of this machine is in use: end the program that listens there, or choose another port", e.Port)
 }
-
-func (e *PortError) Unwrap() error { return e.Err }
 
 const portsFile = "ports.json"
 
@@ -76,18 +71,22 @@ func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 
 // openPort opens the wanted port. If that is 0, it opens the last one, or else any free one.
 func openPort(wanted, last int) (net.Listener, error) {
-	l, err := listen(cmp.Or(wanted, last))
+	l, err := listen(loopback, cmp.Or(wanted, last))
 	if err != nil && wanted == 0 {
-		return listen(0)
-	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		err = &PortError{wanted, err}
+		return listen(loopback, 0)
 	}
 	return l, err
 }
 
-func listen(port int) (net.Listener, error) {
-	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+const loopback = "127.0.0.1"
+
+// listen opens a port. It returns a *PortError if the port is in use.
+func listen(host string, port int) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = &PortError{port}
+	}
+	return l, err
 }
 
 func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }

@@ -2,7 +2,6 @@ package local
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,17 +47,5 @@ func TestDamagedState(t *testing.T) {
 		if want := path + " is damaged: delete it, and start the local stack again"; err == nil || err.Error() != want {
 			t.Errorf("%v, want %q", err, want)
 		}
-	}
-}
-
-func TestPortInUseInANetworkOfContainers(t *testing.T) {
-	l, err := listen(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, err = listenToContainers(net.IPv4(127, 0, 0, 1), nil, port(l))
-	if inUse, ok := errors.AsType[*PortError](err); !ok || inUse.Port != port(l) {
-		t.Errorf("%v, want a *PortError", err)
 	}
 }

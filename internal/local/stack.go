@@ -180,12 +180,12 @@ func (s *Stack) listen() ([]net.Listener, error) {
 	if s.options.Containers {
 		s.hosts = access.Loopback(ContainerHost)
 		if ip, network, ok := bridge(); ok {
-			containers, err := listenToContainers(ip, network, port(plain))
+			inner, err := listen(ip.String(), port(plain))
 			if err != nil {
 				return nil, err
 			}
-			s.onClose(func() { _ = containers.Close() })
-			all = append(all, containers)
+			s.onClose(func() { _ = inner.Close() })
+			all = append(all, containersOnly{inner, network})
 		}
 	}
 	return all, nil
@@ -275,7 +275,7 @@ func (s *Stack) openQueues() error {
 
 func (s *Stack) startGateway(ctx context.Context, program string) error {
 	s.webhook = &events.Webhook{Bucket: Bucket, Prefix: ledger.InboxPrefix, Forward: s.Forward}
-	hook, err := listen(0)
+	hook, err := listen(loopback, 0)
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,9 @@
 // Runtime API on loopback. Each execution environment is a process, which handles
 // one invocation at a time and has no environment variable of this process.
 //
-// Unlike Lambda, it does not freeze an environment between invocations, does not
-// limit its memory, and gives it no session token, which the local S3 server would
-// refuse.
+// Unlike Lambda, it ends an invocation with the response of the process. It does not freeze an
+// environment between invocations, does not limit its memory, and gives it no session token,
+// which the local S3 server would refuse.
 package lambda
 
 import (
