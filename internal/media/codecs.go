@@ -79,12 +79,16 @@ func (t *track) readEntry(r *reader) error {
 	if kind == "raw " && t.handler == "soun" {
 		t.Codec = "pcm"
 	}
+	t.doubt = rare[t.Codec]
 	if kind == "mp4a" || kind == "mp4v" {
-		if codec := objectTypes[objectType(behind(data, "esds"))]; codec != "" {
+		object, config := objectType(behind(data, "esds"))
+		if codec := objectTypes[object]; codec != "" {
 			t.Codec = codec
 		}
+		if t.Codec == "aac" && isXHE(config) {
+			t.doubt = "xHE-AAC"
+		}
 	}
-	t.doubt = rare[t.Codec]
 	if t.handler == "vide" && len(data) >= 84 {
 		t.codedWidth, t.codedHeight = int(data[32])<<8|int(data[33]), int(data[34])<<8|int(data[35])
 		t.describePicture(data)
@@ -158,24 +162,32 @@ func behind(data []byte, kind string) []byte {
 }
 
 // objectType returns the codec's number in the body of an esds box (ISO 14496-1, 7.2.6),
-// or 0.
-func objectType(esds []byte) byte {
-	const elementary, decoder = 3, 4
+// or 0, and the configuration of its decoder.
+func objectType(esds []byte) (object byte, config []byte) {
+	const elementary, decoder, specific = 3, 4, 5
+	fields := map[byte]int{elementary: 3, decoder: 13} // bytes before the next tag
 	data := esds[min(4, len(esds)):]
 	for len(data) > 1 {
 		tag := data[0]
 		for data = data[1:]; len(data) > 0 && data[0]&0x80 != 0; { // a length takes up to four bytes
 			data = data[1:]
 		}
-		skip := 1
-		if tag == elementary {
-			skip += 3
+		data = data[min(1, len(data)):]
+		switch {
+		case tag == specific:
+			return object, data
+		case fields[tag] == 0:
+			return object, nil
+		case tag == decoder && len(data) > 0:
+			object = data[0]
 		}
-		if data = data[min(skip, len(data)):]; tag == decoder && len(data) > 0 {
-			return data[0]
-		} else if tag != elementary {
-			return 0
-		}
+		data = data[min(fields[tag], len(data)):]
 	}
-	return 0
+	return object, nil
+}
+
+// isXHE reports whether AAC of the given configuration is of type 42: five bits hold 31, and
+// six bits the rest above 32 (ISO 14496-3, 1.6.2.1).
+func isXHE(config []byte) bool {
+	return len(config) > 1 && config[0] == 0xf9 && config[1]&0xe0 == 0x40
 }

@@ -44,8 +44,8 @@ func soundEntry(kind string, more ...[]byte) []byte {
 // TestCodecs checks the words for codecs, and the warnings about codecs that few
 // programs decode.
 func TestCodecs(t *testing.T) {
-	esds := func(object byte) []byte {
-		decoder := slices.Concat([]byte{4, 0x80, 0x80, 15, object}, make([]byte, 14))
+	esds := func(object byte, config ...byte) []byte {
+		decoder := slices.Concat([]byte{4, 0x80, 0x80, byte(15 + len(config)), object}, make([]byte, 12), []byte{5, byte(len(config))}, config)
 		return atom("esds", be(0), []byte{3, byte(len(decoder) + 3), 0, 1, 0}, decoder)
 	}
 	hevc := func(bits, transfer byte) []byte {
@@ -76,6 +76,8 @@ func TestCodecs(t *testing.T) {
 		{"PNG pictures with transparency", pictureEntry("png ", 32), aac, []string{"png", "aac"}, "a.mov is a video with transparency" + rest},
 		{"AV1 and Opus", pictureEntry("av01", 24), soundEntry("Opus"), []string{"av1", "opus"}, ""},
 		{"MPEG-4 and MP3", pictureEntry("mp4v", 24, esds(0x20)), soundEntry("mp4a", esds(0x6b)), []string{"mpeg4", "mp3"}, ""},
+		{"xHE-AAC", avc, soundEntry("mp4a", esds(0x40, 0xf9, 0x46)), []string{"h264", "aac"}, "the sound of a.mov is xHE-AAC" + rest},
+		{"HE-AAC", avc, soundEntry("mp4a", esds(0x40, 0x2b, 0x92)), []string{"h264", "aac"}, ""},
 		{"Apple Lossless", avc, soundEntry("alac"), []string{"h264", "alac"}, "the sound of a.mov is Apple Lossless (ALAC)" + rest},
 		{"spatial sound only", avc, soundEntry("apac"), []string{"h264", "apac"}, "the sound of a.mov is spatial audio (apac)" + rest},
 		{"DV with sound of eight bits", pictureEntry("dvcp", 24), soundEntry("raw "), []string{"dvvideo", "pcm"}, ""},
