@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -233,7 +234,7 @@ func TestChangeBeforeTheClaim(t *testing.T) {
 	_, voice := worldtest.Media(t)
 	for charges, change := range []func(w *world.World, key string){
 		func(w *world.World, key string) { w.Delete(key) },
-		func(w *world.World, key string) { w.Drop(key, append(voice[:len(voice):len(voice)], 0, 0)) },
+		func(w *world.World, key string) { w.Drop(key, append(slices.Clip(voice), 0, 0)) },
 	} {
 		w := worldtest.New(t)
 		changed := false
