@@ -1,6 +1,6 @@
 // Package s3test is an S3 bucket in memory that has the methods and errors of the
-// SDK's client. Conditional writes, ranges, listings and multipart uploads behave
-// as in S3; the tests of package gateway compare them with a real server.
+// SDK's client. Conditional writes, ranges and listings behave as in S3; the tests of
+// package gateway compare them with a real server.
 package s3test
 
 import (
@@ -39,12 +39,10 @@ type Bucket struct {
 	// response were lost.
 	Before, After func(op, key string) error
 
-	mu       sync.Mutex
-	objects  map[string]*object
-	keys     []string // the keys of objects, sorted, so that a listing can begin anywhere
-	uploads  map[string]*upload
-	sequence int
-	calls    map[string]int
+	mu      sync.Mutex
+	objects map[string]*object
+	keys    []string // the keys of objects, sorted, so that a listing can begin anywhere
+	calls   map[string]int
 }
 
 type object struct {
@@ -53,13 +51,6 @@ type object struct {
 	contentType  string
 	metadata     map[string]string
 	lastModified time.Time
-}
-
-type upload struct {
-	key       string
-	in        *s3.CreateMultipartUploadInput
-	parts     map[int32][]byte
-	initiated time.Time
 }
 
 // Error returns the client's error for an HTTP status and an error code of S3.
@@ -100,13 +91,6 @@ func (b *Bucket) Object(key string) ([]byte, bool) {
 	return nil, false
 }
 
-// Uploads returns how many multipart uploads are open.
-func (b *Bucket) Uploads() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.uploads)
-}
-
 // Set writes an object, without conditions and hooks.
 func (b *Bucket) Set(key string, body []byte) {
 	b.mu.Lock()
@@ -133,10 +117,6 @@ func (b *Bucket) now() time.Time {
 func (b *Bucket) Remove(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.remove(key)
-}
-
-func (b *Bucket) remove(key string) {
 	if i, ok := slices.BinarySearch(b.keys, key); ok {
 		b.keys = slices.Delete(b.keys, i, i+1)
 		delete(b.objects, key)
@@ -250,14 +230,6 @@ func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...fu
 			ETag: aws.String(o.etag), Metadata: maps.Clone(o.metadata), ContentType: aws.String(o.contentType),
 			ContentLength: aws.Int64(int64(len(o.body))), LastModified: aws.Time(o.lastModified.Truncate(time.Second)),
 		}, nil
-	})
-}
-
-// DeleteObject implements the client's method.
-func (b *Bucket) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
-	return operate(ctx, b, "DeleteObject", *in.Key, func() (*s3.DeleteObjectOutput, error) {
-		b.remove(*in.Key)
-		return &s3.DeleteObjectOutput{}, nil
 	})
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 
@@ -115,7 +116,10 @@ func (s *simulation) checkCaps() {
 }
 
 func (s *simulation) checkBook(day string) {
-	var book struct{ Takes []budget.Take }
+	var book struct {
+		Used  budget.Amount
+		Takes []budget.Take
+	}
 	text, _ := s.w.Bucket.Object(budget.Key(day))
 	if err := json.Unmarshal(text, &book); err != nil {
 		s.found(overCap, "the book of %s: %v", day, err)
@@ -126,7 +130,10 @@ func (s *simulation) checkBook(day string) {
 			s.found(overCap, "take %s of %s is charged, but is not in the book of %s", rec.Take, rec.Name, day)
 		}
 	}
+	sum := budget.Amount{Jobs: len(book.Takes)}
 	for _, t := range book.Takes {
+		sum.Seconds += t.Seconds
+		sum.USD += t.USD
 		rec, _ := s.w.Record(t.Name, t.Take)
 		isPaid := slices.ContainsFunc(paid, func(rec ledger.Record) bool { return t.Name == rec.Name && t.Take == rec.Take })
 		if !isPaid && rec.State != ledger.Unknown {
@@ -135,5 +142,8 @@ func (s *simulation) checkBook(day string) {
 		if t.Seconds != rec.ExpectedSeconds || rec.EstimateUSD != nil && t.USD != *rec.EstimateUSD {
 			s.found(overCap, "the book of %s says %+v; the record of the take says %g s", day, t, rec.ExpectedSeconds)
 		}
+	}
+	if sum.Jobs != book.Used.Jobs || math.Abs(sum.Seconds-book.Used.Seconds)+math.Abs(sum.USD-book.Used.USD) > 1e-6 {
+		s.found(overCap, "the book of %s says %+v, its takes are %+v", day, book.Used, sum)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 
@@ -53,7 +52,7 @@ func (s *simulation) check() {
 		s.checkRecord(rec, charged)
 	}
 	for _, d := range s.drops {
-		s.checkDrop(d)
+		s.judge(d.acts, slices.DeleteFunc(slices.Clone(records), func(rec ledger.Record) bool { return !strings.HasPrefix(rec.Name, d.name) }))
 	}
 	if n := len(s.w.Dead); n > 0 {
 		s.wrong("%d dead letters are left", n)
@@ -185,79 +184,6 @@ func (s *simulation) versionOf(rec ledger.Record) []byte {
 	return nil
 }
 
-// checkDrop compares the status of each name of a drop with the objects in the
-// bucket at the end.
-func (s *simulation) checkDrop(d *drop) {
-	switch d.kind {
-	case stray:
-		answer := s.status("answers/" + d.name + ".txt.json")
-		if answer.State != ledger.Rejected || answer.Code != problem.UnknownSuffix {
-			s.wrong("answer for %s: %s %s", d.files[0], answer.State, answer.Code)
-		}
-	case loneAudio:
-		s.wantStatus(d.name, []ledger.State{ledger.Waiting})
-	case tagged, wildcard:
-		if s.there(d.files) {
-			s.wantStatus(d.name, []ledger.State{ledger.Used})
-		}
-	}
-	for _, j := range d.jobs {
-		s.checkJob(j)
-	}
-}
-
-// checkJob compares the status of a job's name with its files and records.
-func (s *simulation) checkJob(j job) {
-	if !s.there(j.files) {
-		// A file was deleted. The status is about what ran, or about what is missing.
-		takes := s.w.Takes(j.name)
-		st := s.wantStatus(j.name, []ledger.State{
-			ledger.Waiting, ledger.Withdrawn, ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown, "",
-		})
-		switch {
-		case st.State == "" && len(takes) > 0:
-			s.wrong("%s has takes but no status", j.name)
-		case st.State.Claimed() && len(takes) == 0:
-			s.wrong("the status of %s is about take %s, which is in no record", j.name, st.Take)
-		case st.State.Claimed():
-			s.compare(st, *newest(takes))
-		}
-		return
-	}
-	takes := s.w.Takes(j.name)
-	for _, rec := range takes {
-		if s.isOf(rec, j) {
-			s.compare(s.status(ledger.StatusKey(j.name)), rec)
-			return
-		}
-	}
-	if len(takes) > 0 && s.beganTooEarly(j, *newest(takes)) {
-		s.compare(s.status(ledger.StatusKey(j.name)), *newest(takes))
-		return
-	}
-	st := s.wantStatus(j.name, []ledger.State{ledger.Rejected})
-	s.ends[string(st.State)+" "+string(st.Code)]++
-	if st.Code != problem.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
-		s.wrong("%s is complete but was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason)
-	}
-}
-
-// beganTooEarly reports whether all files of a job have an older S3 time than a take that
-// ran, and the take warns of one of them: its upload began before the take and ended after
-// it. Such a file starts nothing.
-func (s *simulation) beganTooEarly(j job, take ledger.Record) bool {
-	warned := false
-	for _, key := range j.files {
-		if _, at := s.w.Present(key); at.UTC().Format(ledger.StampLayout) >= ledger.Stamp(take.Take) {
-			return false
-		}
-		warned = warned || slices.ContainsFunc(take.Warnings, func(text string) bool {
-			return strings.HasPrefix(text, path.Base(key)+" was uploaded, but S3 says that its upload began before")
-		})
-	}
-	return warned
-}
-
 // compare compares a status with the record that it must be about.
 func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 	var outputs []string
@@ -268,35 +194,6 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 		s.wrong("status of %s is about take %s, %s %s (%s); its newest take %s is %s %s (%s)",
 			rec.Name, st.Take, st.State, st.Code, st.Reason, rec.Take, rec.State, rec.Code, rec.Reason)
 	}
-}
-
-// wantStatus returns the status of a name. The status must have one of the given
-// states. If the state needs an explanation, it must have a code, a reason and a
-// remedy.
-func (s *simulation) wantStatus(name string, states []ledger.State) ledger.Status {
-	st := s.status(ledger.StatusKey(name))
-	plain := st.State == "" || st.State == ledger.Succeeded || st.State == ledger.Used
-	if !slices.Contains(states, st.State) || !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
-		s.wrong("status of %s is %q %s (%s; %s), want one of %v", name, st.State, st.Code, st.Reason, st.Remedy, states)
-	}
-	return st
-}
-
-// isOf reports whether a record was made from the present files of a job.
-func (s *simulation) isOf(rec ledger.Record, j job) bool {
-	files := j.files
-	if path.Base(files[len(files)-1]) == "job.json" {
-		files = files[len(files)-1:] // only job.json distinguishes the takes of a bundle
-	}
-	for _, key := range files {
-		etag, modified := s.w.Present(key)
-		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
-			return in.Key == key && in.ETag == etag && in.LastModified.Equal(modified)
-		}) {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *simulation) there(files []string) bool {

@@ -15,51 +15,49 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// judge compares each name with what the oracle expects.
-func (t *story) judge() {
+// judge compares each name of the given acts with what the oracle expects. The records are
+// those of the names.
+func (s *simulation) judge(acts []act, records []ledger.Record) {
 	takes := map[string][]ledger.Record{}
-	for _, rec := range t.records() {
-		takes[rec.Name] = append(takes[rec.Name], rec)
-	}
 	names := map[string]bool{}
-	for i := range t.acts {
-		for name := range after(t.acts[:i+1]).names() {
+	for _, rec := range records {
+		takes[rec.Name] = append(takes[rec.Name], rec)
+		names[rec.Name] = true
+	}
+	for i := range acts {
+		for name := range after(acts[:i+1]).names() {
 			names[name] = true
 		}
 	}
-	for name := range takes {
-		names[name] = true
-	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		t.judgeName(name, takes[name])
-	}
-	t.judgeFiles()
-	for _, name := range slices.Sorted(maps.Keys(takes)) {
+		s.judgeName(name, acts, takes[name])
 		for _, rec := range takes[name] {
-			t.judgeTake(rec, takes[name])
+			s.judgeStart(rec, acts, takes[name])
+			s.judgeOptions(rec)
 		}
 	}
-	for _, e := range t.w.Executions() {
-		t.judgeExecution(e)
-	}
+	s.judgeFiles(after(acts))
 }
 
-func (t *story) judgeName(name string, takes []ledger.Record) {
-	v := verdictOf(name, t.acts, takes)
+func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
+	v := verdictOf(name, acts, takes)
 	if v.skip {
 		return
 	}
-	st := t.status(ledger.StatusKey(name))
+	st := s.status(ledger.StatusKey(name))
 	says := fmt.Sprintf("the status of %s is %s %s, take %q (%s)", name, st.State, st.Code, st.Take, st.Reason)
 	expected := v.result != nil && st.State == v.result.state && (v.result.code == "" || v.result.code == st.Code) &&
 		(v.result.state != ledger.Used || slices.Equal(st.Jobs, v.result.jobs))
 	withdrawn := v.gone && (st.State == ledger.Withdrawn || st.State == "")
 	switch {
 	case v.take != nil && st.Take == v.take.Take && st.State.Claimed():
-		t.compare(st, *v.take)
-		t.judgeWarnings(st, *v.take)
+		s.compare(st, *v.take)
+		s.judgeWarnings(st, *v.take, after(acts))
 	case expected, withdrawn:
-	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
+	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
+		// A fault may prevent the status of a take, and then a deletion makes it say what is left.
+	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
+		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:
 		want := ""
 		if v.result != nil {
@@ -71,24 +69,27 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 		if v.take != nil {
 			want += fmt.Sprintf(", want take %s, which is %s %s", v.take.Take, v.take.State, v.take.Code)
 		}
-		t.wrong("%s%s: %s", says, want, v.why)
+		s.wrong("%s%s: %s", says, want, v.why)
+	}
+	plain := st.State == "" || st.State == ledger.Used || st.State == ledger.Succeeded
+	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
+		s.wrong("%s; %s: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
 	if st.Code == problem.FilesGone { // no file of a match of a wildcard may be there
-		for key := range after(t.acts) {
+		for key := range after(acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
-				t.wrong("%s, but %s is there", says, key)
+				s.wrong("%s, but %s is there", says, key)
 			}
 		}
 	}
 	if strings.Contains(strings.Join(st.Warnings, " "), "SlowDown") {
-		t.wrong("%s still warns of a problem with S3: %q", says, st.Warnings)
+		s.wrong("%s still warns of a problem with S3: %q", says, st.Warnings)
 	}
 }
 
 // judgeWarnings checks the warnings about files of a bundle that were dropped again
 // after the bundle ran. Such a file starts nothing, so the status must warn.
-func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
-	there := after(t.acts)
+func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there inbox) {
 	if len(there.names()[rec.Name].uses) != 1 {
 		return // not a bundle
 	}
@@ -98,16 +99,15 @@ func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
 			continue
 		}
 		if !strings.Contains(strings.Join(st.Warnings, " "), path.Base(in.Key)) {
-			t.wrong("the status of %s does not warn about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
+			s.wrong("the status of %s does not warn about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
 		}
 	}
 }
 
 // judgeFiles checks the answer files of files that belong to no job.
-func (t *story) judgeFiles() {
-	there := after(t.acts)
+func (s *simulation) judgeFiles(there inbox) {
 	for _, key := range there.keys() {
-		answer := t.status("answers/" + strings.TrimPrefix(key, ledger.InboxPrefix) + ".json")
+		answer := s.status("answers/" + strings.TrimPrefix(key, ledger.InboxPrefix) + ".json")
 		switch base := path.Base(key); {
 		case strings.EqualFold(base, "preset.json"):
 			want := ledger.Accepted
@@ -115,27 +115,25 @@ func (t *story) judgeFiles() {
 				want = ledger.Rejected
 			}
 			if answer.State != want {
-				t.wrong("the answer file for %s is %q %s, want %s", key, answer.State, answer.Code, want)
+				s.wrong("the answer file for %s is %q %s, want %s", key, answer.State, answer.Code, want)
 			}
 		case path.Ext(base) == ".txt" && !strings.Contains(key, ".job/"):
-			if answer.State != ledger.Rejected {
-				t.wrong("the answer file for %s is %q %s, want rejected", key, answer.State, answer.Code)
+			if answer.State != ledger.Rejected || answer.Code != problem.UnknownSuffix {
+				s.wrong("the answer file for %s is %q %s, want rejected unknown_suffix", key, answer.State, answer.Code)
 			}
 		}
 	}
 }
 
-// judgeTake checks what started a take and how it ended.
-func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
-	t.judgeStart(rec, takes)
-	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was.take)) {
+// judgeCancelled checks the takes that a deletion must have cancelled.
+func (t *story) judgeCancelled() {
+	for _, rec := range t.records() {
+		was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]
+		if !ok || t.stopped[rec.Name] || t.there(droppedOf(was.take)) {
+			continue
+		}
 		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
 			t.wrong("take %s of %s is %s %s (%s); a file of it was deleted an hour before it would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
-		}
-	}
-	for _, in := range rec.Inputs {
-		if path.Base(in.Key) == "job.json" {
-			t.judgeOptions(rec, in)
 		}
 	}
 }
@@ -153,7 +151,7 @@ func droppedOf(rec ledger.Record) []string {
 
 // judgeStart checks that a take's files existed together, and that the take was not
 // started by the deletion of a file which an earlier take of the name used.
-func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
+func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Record) {
 	var before []ledger.Record
 	for _, other := range takes {
 		if other.Times.Claimed.Before(rec.Times.Claimed) {
@@ -161,7 +159,7 @@ func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 		}
 	}
 	var acts []act
-	for _, a := range t.acts {
+	for _, a := range all {
 		if !a.at.After(rec.Times.Claimed) {
 			acts = append(acts, a)
 		}
@@ -173,36 +171,41 @@ func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 		}
 	}
 	if files == nil {
-		t.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
+		s.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
 		return
 	}
 	if left, either := exposed(rec.Name, acts, before, files); left && !either {
-		t.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
+		s.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
 	}
 }
 
-// judgeOptions compares the recorded options with those of job.json. It compares
-// numbers exactly.
-func (t *story) judgeOptions(rec ledger.Record, manifest ledger.Input) {
+// judgeOptions compares the recorded options of a bundle's take with those of job.json. It
+// compares numbers exactly.
+func (s *simulation) judgeOptions(rec ledger.Record) {
+	at := slices.IndexFunc(rec.Inputs, func(in ledger.Input) bool { return path.Base(in.Key) == "job.json" })
+	if at < 0 {
+		return
+	}
+	manifest := rec.Inputs[at]
 	decode := func(text []byte, value any) {
 		dec := json.NewDecoder(bytes.NewReader(text))
 		dec.UseNumber()
 		if err := dec.Decode(value); err != nil {
-			t.wrong("%s: %v", manifest.Key, err)
+			s.wrong("%s: %v", manifest.Key, err)
 		}
 	}
 	var asked struct {
 		Input map[string]any `json:"input"`
 	}
-	decode(t.w.Version(manifest.Key, strings.Trim(manifest.ETag, `"`)), &asked)
+	decode(s.w.Version(manifest.Key, strings.Trim(manifest.ETag, `"`)), &asked)
 	var kept struct {
 		Options map[string]any `json:"options"`
 	}
-	text, _ := t.w.Bucket.Object(ledger.RecordKey(rec.Name, rec.Take))
+	text, _ := s.w.Bucket.Object(ledger.RecordKey(rec.Name, rec.Take))
 	decode(text, &kept)
 	for option, value := range asked.Input {
 		if !strings.HasSuffix(option, "_url") && kept.Options[option] != value {
-			t.wrong("take %s of %s: %s is recorded as %v, job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
+			s.wrong("take %s of %s: %s is recorded as %v, job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
 		}
 	}
 }

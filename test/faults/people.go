@@ -32,6 +32,7 @@ type drop struct {
 	name  string
 	files []string // keys; the job.json of a bundle is the last
 	jobs  []job
+	acts  []act // what was done to the files so far
 }
 
 // job is the name of a job and the files that it needs.
@@ -147,11 +148,11 @@ func (s *simulation) dropOne(d *drop, key string, at time.Duration, spare bool) 
 	}
 	if lost := spare && s.chance(0.03); lost {
 		s.faults["event of a drop lost"]++
-		s.act(at, func() { s.w.Put(key, body) })
+		s.act(at, func() { d.acts = append(d.acts, s.upload(key, body, s.w.Now(), 0)) })
 		return
 	}
 	s.act(at, func() {
-		s.w.Put(key, body)
+		d.acts = append(d.acts, s.upload(key, body, s.w.Now(), late))
 		s.w.Notify("Object Created", key, late)
 	})
 	for s.chance(0.1) {
@@ -187,8 +188,16 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	s.dropOne(d, small, at+s.between(time.Second, uploading), false)
 	body := s.content(d, large)
 	s.act(at+uploading, func() {
-		s.w.DropLarge(large, body, s.w.Now().Add(-uploading))
+		d.acts = append(d.acts, s.upload(large, body, s.w.Now().Add(-uploading), 0))
+		s.w.Notify("Object Created", large, 0)
 	})
+}
+
+// upload writes a file whose upload began at the given time and ends now. Its event is late.
+func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
+	s.w.PutLarge(key, body, began)
+	etag, _ := s.w.Present(key)
+	return act{at: s.w.Now(), late: late, file: file{key, body, etag, s.w.Now(), began.UTC().Truncate(time.Second)}}
 }
 
 // deleteOne deletes one file. Cancel's event may be repeated, late or lost.
@@ -202,6 +211,7 @@ func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	}
 	s.act(at, func() {
 		s.w.Bucket.Remove(key)
+		d.acts = append(d.acts, act{at: s.w.Now(), late: late / 2, deleted: true, file: file{key: key}})
 		s.w.Notify("Object Deleted", key, late/2)
 		if lost {
 			s.faults["event of a deletion lost"]++

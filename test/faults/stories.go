@@ -350,13 +350,11 @@ func (t *story) put(what string, began time.Time) {
 	})
 	t.contents++
 	body := t.bodyOf(key, holds)
-	t.w.PutLarge(key, body, began)
-	etag, _ := t.w.Present(key)
 	late := time.Duration(0)
 	if t.chance(0.1) {
 		late = t.between(0, time.Hour)
 	}
-	t.did(act{at: t.w.Now(), late: late, file: file{key, body, etag, t.w.Now(), began.UTC().Truncate(time.Second)}})
+	t.did(t.upload(key, body, began, late))
 	t.tell("%s is dropped (event %s late; LastModified %s)", what, late.Round(time.Second), began.Format("15:04:05"))
 }
 
@@ -468,7 +466,11 @@ func (t *story) end() {
 	t.w.Pass(7 * time.Hour) // longer than a job is queued
 	t.calm(3*time.Hour, 3*time.Hour)
 	t.check()
-	t.judge()
+	t.judge(t.acts, t.records())
+	t.judgeCancelled()
+	for _, e := range t.w.Executions() {
+		t.judgeExecution(e)
+	}
 }
 
 // text returns the whole story as text.

@@ -58,7 +58,7 @@ const (
 	leaked promise = "secrets found"
 
 	// noStatus: a victim has no status, or is waiting, although its files are
-	// there; or its message became a dead letter, although it is not held. Victims
+	// there; or its message became a dead letter. Victims
 	// drop their files at the same time as a hostile person, in a world in which
 	// each request to S3 takes some time.
 	noStatus promise = "victims without a status"
