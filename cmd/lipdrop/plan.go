@@ -202,8 +202,9 @@ func (p *plan) check(ctx context.Context) error {
 	if err := p.Check(ctx); err != nil {
 		return err
 	}
-	for i, job := range p.Jobs {
-		p.Jobs[i].Warnings = append(job.Warnings, p.rows[job.Key].warnings...)
+	for i := range p.Jobs {
+		job := &p.Jobs[i]
+		job.Warnings = append(job.Warnings, p.rows[job.Key].warnings...)
 		if job.State == ledger.Rejected {
 			p.reject(job.Key, job.Outcome)
 		}

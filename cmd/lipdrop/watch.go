@@ -132,7 +132,7 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 	var missing []string
 	names := slices.Collect(maps.Keys(seen))
 	for _, p := range f.wanted {
-		if _, found := seen[p.Text]; !found && !(p.Prefix && slices.ContainsFunc(names, p.Matches)) {
+		if _, found := seen[p.Text]; !found && (!p.Prefix || !slices.ContainsFunc(names, p.Matches)) {
 			missing = append(missing, p.String())
 		}
 	}
