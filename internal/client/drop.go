@@ -89,10 +89,11 @@ func (d *Drop) Check(ctx context.Context) error {
 	}
 	const most = 100 // each of these may cost a request
 	keys := slices.Sorted(maps.Keys(d.Uploads))
-	for _, key := range keys[:min(len(keys), most)] {
+	_, _ = readAll(ctx, keys[:min(len(keys), most)], func(ctx context.Context, key string) (*bucket.File, error) {
 		_, err := stored.Head(ctx, key)
-		d.Uploads[key].Exists = err == nil
-	}
+		d.Uploads[key].Exists = err == nil // after another error, the check below fails too
+		return nil, nil
+	})
 	resolver := d.Resolver
 	resolver.Files = check.Overlay{New: Files(d.Uploads), Bucket: stored}
 	err = check.AssessEach(ctx, &resolver, keys, func(key string, o check.Outcome) error {
