@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// A job that RunComfy does not accept for now is submitted soon, and once.
+// A job that RunComfy does not accept for now is submitted soon, not before Retry-After, and once.
 func TestHeldJobComesBackSoon(t *testing.T) {
 	throttled := func(retryAfter string) runcomfytest.Fault {
 		fault := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests}
@@ -28,13 +28,14 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 		name   string
 		fault  runcomfytest.Fault
 		lasts  time.Duration // 0: one POST
+		least  time.Duration // since the first POST
 		within time.Duration // of the first POST
 	}{
-		{"a short Retry-After", throttled("2"), 0, 10 * time.Second},
-		{"a longer Retry-After", throttled("90"), 0, 110 * time.Second},
-		{"no Retry-After", throttled(""), 0, 40 * time.Second},
-		{"three POSTs without Retry-After", throttled(""), 20 * time.Second, 2 * time.Minute},
-		{"a short Retry-After for ten minutes", throttled("2"), 10 * time.Minute, 25 * time.Minute},
+		{"a short Retry-After", throttled("2"), 0, 2 * time.Second, 10 * time.Second},
+		{"a longer Retry-After", throttled("90"), 0, 90 * time.Second, 110 * time.Second},
+		{"no Retry-After", throttled(""), 0, 0, 40 * time.Second},
+		{"three POSTs without Retry-After", throttled(""), 20 * time.Second, 0, 2 * time.Minute},
+		{"a short Retry-After for ten minutes", throttled("2"), 10 * time.Minute, 0, 25 * time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,8 +54,8 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
-			if took := w.Takes("ads/talk")[0].Times.Submitted.Sub(first); took > tt.within {
-				t.Errorf("submitted after %v, want at most %v", took, tt.within)
+			if took := w.Takes("ads/talk")[0].Times.Submitted.Sub(first); took < tt.least || took > tt.within {
+				t.Errorf("submitted after %v, want %v to %v", took, tt.least, tt.within)
 			}
 		})
 	}
