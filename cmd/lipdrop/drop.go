@@ -195,13 +195,14 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 		return &client.UsageError{Reason: fmt.Sprintf("%s would start and be paid for; nothing was sent. Add --yes to start them without a question", count(starting, "job"))}
 	}
 	fmt.Fprintf(say, "Start %s? [y/N] ", count(starting, "job"))
-	answer := make(chan string, 1)
+	answer, in := make(chan string, 1), bufio.NewReader(os.Stdin)
 	go func() {
-		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // an error means no
+		line, _ := in.ReadString('\n') // an error means no
 		answer <- strings.ToLower(strings.TrimSpace(line))
 	}()
 	select {
 	case <-ctx.Done():
+		fmt.Fprintln(say) // the terminal is still on the line of the question
 		return errors.New("interrupted; nothing was sent")
 	case line := <-answer:
 		if line == "y" || line == "yes" {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +35,11 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err != nil {
 		return err
 	}
-	if names, err = stack.Names(ctx, patterns...); err != nil {
+	names, err = stack.Names(ctx, patterns...)
+	if missing, ok := errors.AsType[*client.NoJobError](err); ok && len(c.Names) > 1 && missing.Name == c.Names[len(c.Names)-1] {
+		missing.Remedy = fmt.Sprintf("If it is the folder for the outputs, write ./%s", missing.Name)
+	}
+	if err != nil {
 		return err
 	}
 	return c.fetch(ctx, stack, out, say, names, dir)

@@ -72,7 +72,7 @@ func localCommand(t *testing.T, dir string) (kill func()) {
 // The welcome says what the fake returns, which the flag --output decides.
 func TestWelcomeSaysWhatIsReturned(t *testing.T) {
 	for output, want := range map[string]string{
-		"own-input": "RunComfy is a fake: each output is the job's own input video or image, which is why its picture is unchanged. Nothing is charged.",
+		"own-input": "RunComfy is a fake: each output is the job's own input video or image, so its picture and its length are those of the input. Nothing is charged.",
 		"short":     "RunComfy is a fake: each output is made up (short), and nothing in it can be decoded. Nothing is charged.",
 	} {
 		if text := (&localCmd{Output: output}).welcome(&local.Stack{}, "drop", ""); !strings.Contains(text, want) {

@@ -137,7 +137,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
 			help = parse.Context.Selected().FullPath()
 		}
-		printf(errs, "lipdrop: %v\nrun %s --help for usage\n", err, help)
+		hint := ""
+		if text := err.Error(); strings.HasPrefix(text, "unknown flag -") && !strings.HasPrefix(text, "unknown flag --") {
+			hint = "write ./ before a name that begins with a hyphen; "
+		}
+		printf(errs, "lipdrop: %v\n%srun %s --help for usage\n", err, hint, help)
 		return exitUsage
 	}
 	if err := command.BindToProvider(func() (*client.Client, error) {

@@ -71,6 +71,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
 		{name: "a flag without its value", args: "jobs ads/ --stack", code: 2, errs: []string{"--stack: expected string value"}},
 		{name: "a flag that the verb does not have", args: "jobs --csv", code: 2, errs: []string{"unknown flag --csv", "run lipdrop jobs --help for usage"}},
+		{name: "a name that begins with a hyphen", args: "show -talk", code: 2, errs: []string{"unknown flag -t", "write ./ before a name that begins with a hyphen"}},
 		{name: "help", args: "--help", out: []string{"Usage: lipdrop", "try", "local", "check", "cancel", "redrive", "doctor"}},
 	}
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK"} {

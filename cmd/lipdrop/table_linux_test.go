@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/sys/unix"
 
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -105,5 +107,21 @@ func TestTableOnATerminal(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// After an interrupted question, the error begins a line.
+func TestQuestionInterrupted(t *testing.T) {
+	in, _ := openTerminal(t, 80, 24)
+	stdin := os.Stdin
+	os.Stdin = in
+	defer func() { os.Stdin = stdin }()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	tty, printed := openTerminal(t, 80, 24)
+	p := &plan{Drop: &client.Drop{Jobs: []client.DroppedJob{{Starts: true}}}}
+	err := new(dropCmd).ask(ctx, p, messages{&terminal{w: tty}})
+	if got := printed(); err == nil || got != "Start 1 job? [y/N] \n" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -228,7 +228,7 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 // fakeOutputs says what the fake RunComfy returns, by the flag --output.
 func fakeOutputs(output string) string {
 	if runcomfytest.Form(output) == runcomfytest.OwnInput {
-		return "each output is the job's own input video or image, which is why its picture is unchanged"
+		return "each output is the job's own input video or image, so its picture and its length are those of the input"
 	}
 	return fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", output)
 }

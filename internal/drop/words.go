@@ -172,6 +172,11 @@ func unknownSuffix(base string) problem.Problem {
 		Code: problem.UnknownSuffix, Reason: notAccepted(problem.Short(base), base, "not a suffix of a video, an audio file or an image"),
 		Remedy: fmt.Sprintf("Upload a file whose name ends in %s.", problem.List(media.Suffixes(), "or")),
 	}
+	trimmed := strings.TrimSpace(base)
+	if _, accepted := media.KindOf(trimmed); accepted {
+		p.Reason = visible(problem.Short(base)) + " is not accepted: its name ends with a space"
+		p.Remedy = fmt.Sprintf("Rename it to %s, and upload it.", problem.Short(trimmed))
+	}
 	if to := conversion(base); to != nil {
 		p.Remedy = fmt.Sprintf("Convert it to %s, and upload that.", problem.List(to, "or"))
 	}

@@ -23,7 +23,7 @@ func TestWords(t *testing.T) {
 	stories := [][]string{
 		{"talk.mp4"}, {"talk.wav"}, {"talk.de.wav"},
 		{"ads/talk.mp4", "ads/talk.wav", "ads/talk.mp3"}, {"cafe\u0301.wav", "caf\u00e9.wav"}, {"talk.png", "talk.mp4", "talk.de.wav"},
-		{"notes.txt"}, {"README"}, {"talk.mp4", "- talk.mp4"}, {"notes.txt", "- notes.txt"},
+		{"notes.txt"}, {"README"}, {"talk.mp4 "}, {"talk.mp4", "- talk.mp4"}, {"notes.txt", "- notes.txt"},
 		{strings.Repeat("n", 600) + ".mp4"},
 		{"job.json = {}"}, {"cafe.job/woman.png"}, {"cafe.job/jOB.json = {}"}, {"cafe.job/job.json = {}", "cafe.job/JOB.json = {}"},
 		{"x.job/job.json = "}, {"x.job/job.json = {\n  \"model\": \"sync/react-1\",\n}"}, {"x.job/job.json = [1]"}, {"x.job/job.json = null"},

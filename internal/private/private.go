@@ -20,7 +20,7 @@ const ownerOnly = 0o700
 // might decide where files are stored.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, ownerOnly); err != nil {
-		return err
+		return fmt.Errorf("%w: choose another folder", err)
 	}
 	info, err := os.Lstat(path)
 	if err != nil {

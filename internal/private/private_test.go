@@ -25,7 +25,7 @@ func TestDir(t *testing.T) {
 		{"a link to a folder", func(path string) error {
 			return errors.Join(os.Mkdir(path+"-elsewhere", 0o755), os.Symlink(path+"-elsewhere", path))
 		}, "is a symbolic link"},
-		{"a file", func(path string) error { return os.WriteFile(path, nil, 0o600) }, "not a directory"},
+		{"a file", func(path string) error { return os.WriteFile(path, nil, 0o600) }, "not a directory: choose another folder"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "state")
