@@ -15,6 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/lambda"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -53,6 +54,9 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		if err := local.CheckWebhook(c.Webhook); err != nil {
 			return &client.UsageError{Reason: "--webhook: " + err.Error()}
 		}
+	}
+	if _, err := lambda.NewRemote(c.Lambda, nil); c.Lambda != "" && err != nil {
+		return &client.UsageError{Reason: "--lambda-endpoint: " + err.Error()}
 	}
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Settle: c.Settle,

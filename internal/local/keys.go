@@ -38,7 +38,7 @@ func keysFile(dir string) string { return filepath.Join(dir, "keys.json") }
 // ReadKeys reads the keys in a state folder.
 func ReadKeys(dir string) (Keys, error) {
 	var k Keys
-	err := readState(keysFile(dir), &k)
+	err := private.ReadJSON(keysFile(dir), &k)
 	return k, err
 }
 

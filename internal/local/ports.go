@@ -2,12 +2,10 @@ package local
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -34,17 +32,8 @@ const portsFile = "ports.json"
 // ReadPorts reads the ports that the stack in a state folder had last.
 func ReadPorts(dir string) (Ports, error) {
 	var p Ports
-	err := readState(filepath.Join(dir, portsFile), &p)
+	err := private.ReadJSON(filepath.Join(dir, portsFile), &p)
 	return p, err
-}
-
-// readState reads a JSON file of a state folder.
-func readState(path string, into any) error {
-	text, err := os.ReadFile(path)
-	if err == nil && json.Unmarshal(text, into) != nil {
-		err = fmt.Errorf("%s is damaged: delete it, and start the local stack again", path)
-	}
-	return err
 }
 
 // openPorts opens ports and writes their numbers into a file of the state folder. For a

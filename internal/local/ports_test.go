@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 // A port that a person requests may be the one that the folder had for another purpose.
@@ -35,14 +37,17 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 // The error about a damaged file of the state names it, and says what to do.
 func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"ports.json", "keys.json"} {
+	for _, name := range []string{"0.json", "keys.json", "ports.json"} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(`{"tls": `), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err := openPorts(Ports{}, dir)
-		if name == "keys.json" {
+		switch name {
+		case "keys.json":
 			_, err = ensureKeys(dir)
+		case "0.json": // as the queues, the executions and the fake's jobs are read
+			_, err = private.ReadAllJSON[Ports](dir)
 		}
 		if want := path + " is damaged: delete it, and start the local stack again"; err == nil || err.Error() != want {
 			t.Errorf("%v, want %q", err, want)

@@ -58,9 +58,19 @@ func ReplaceJSON(path string, value any) error {
 	return Replace(path, text, 0o600)
 }
 
-// ReadJSON reads the values in the files *.json of a folder, in the order of their names,
+// ReadJSON reads the JSON value in a file of the local stack's state. If the file is not
+// JSON, the error says what to do.
+func ReadJSON(path string, value any) error {
+	text, err := os.ReadFile(path)
+	if err == nil && json.Unmarshal(text, value) != nil {
+		err = fmt.Errorf("%s is damaged: delete it, and start the local stack again", path)
+	}
+	return err
+}
+
+// ReadAllJSON reads the values in the files *.json of a folder, in the order of their names,
 // and makes the folder.
-func ReadJSON[Value any](dir string) ([]Value, error) {
+func ReadAllJSON[Value any](dir string) ([]Value, error) {
 	if err := os.MkdirAll(dir, ownerOnly); err != nil {
 		return nil, err
 	}
@@ -75,12 +85,8 @@ func ReadJSON[Value any](dir string) ([]Value, error) {
 			continue
 		}
 		var value Value
-		text, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(text, &value)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
+		if err := ReadJSON(path, &value); err != nil {
+			return nil, err
 		}
 		values = append(values, value)
 	}

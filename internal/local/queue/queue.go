@@ -55,7 +55,7 @@ type Queue struct {
 // Open returns the queue in a folder, which it makes. A message that was delivered before
 // is visible at once, because its last delivery may have been cut short.
 func Open(cfg Config) (*Queue, error) {
-	messages, err := private.ReadJSON[Message](cfg.Dir)
+	messages, err := private.ReadAllJSON[Message](cfg.Dir)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ type record struct {
 // Resume reads the executions in Dir and continues those that were running. It
 // must be called once.
 func (s *Server) Resume(ctx context.Context) error {
-	records, err := private.ReadJSON[record](s.Dir)
+	records, err := private.ReadAllJSON[record](s.Dir)
 	if err != nil {
 		return err
 	}

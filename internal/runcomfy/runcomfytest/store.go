@@ -18,7 +18,7 @@ func (s *Server) save(j *job) error {
 // is set, call Load before the first use. The ids count up, so the files are in the order
 // in which the jobs were accepted.
 func (s *Server) Load() error {
-	records, err := private.ReadJSON[record](s.Dir)
+	records, err := private.ReadAllJSON[record](s.Dir)
 	if err != nil {
 		return err
 	}
