@@ -15,7 +15,7 @@ import (
 // linger is how long a client may continue to send after the response. If the
 // connection were closed at once, the client would report a reset connection
 // instead of the response.
-const linger = 2 * time.Second
+const linger = 5 * time.Second
 
 // newFront returns a handler that sends requests to versitygw, through the connections
 // that dial makes.

@@ -66,7 +66,7 @@ func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Write(append([]byte(put), make([]byte, 64<<20)...)); err != nil {
+	if _, err := client.Write(append([]byte(put), make([]byte, 16<<20)...)); err != nil {
 		t.Errorf("sending: %v", err)
 	}
 	response, err := http.ReadResponse(bufio.NewReader(client), nil)
