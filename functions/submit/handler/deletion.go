@@ -44,14 +44,17 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 // leftBy returns the newest take of a name. If a file of the take was deleted, and no file
 // of the finding was uploaded since, leftBy also returns the key of the deleted file: the
 // finding must then start no job. The events of this batch, or the order of the finding,
-// show whether a file was uploaded since.
+// show whether a file was uploaded since. If the record of the take is missing, leftBy returns
+// no key. The same holds if the record cannot be read, and this batch has an upload of a file
+// of the finding.
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
 // whether the files of the take still exist.
 func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
 	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return newest, "", nil
+	_, unreadable := errors.AsType[*bucket.UnreadableError](err)
+	if errors.Is(err, bucket.ErrNotFound) || unreadable && a.uploadedSince(ledger.Record{}, f) {
+		return ledger.Record{}, "", nil
 	}
 	if err != nil || a.uploadedSince(newest, f) {
 		return newest, "", err

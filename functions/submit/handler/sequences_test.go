@@ -646,6 +646,20 @@ func TestUnreadableLedger(t *testing.T) {
 		worldtest.Rest(t, w)
 		worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	})
+	t.Run("the record of the last take is no obstacle to a new drop", func(t *testing.T) {
+		w := worldtest.New(t)
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		old := w.Status("ads/talk").Take
+		w.Bucket.Set(ledger.RecordKey("ads/talk", old), []byte("{"))
+		_, voice := worldtest.Media(t)
+		w.Drop("inbox/ads/talk.wav", voice)
+		worldtest.Rest(t, w)
+		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); st.Take == old {
+			t.Error("the status is about the old take, want the new one")
+		}
+		worldtest.WantCharges(t, w, 2)
+	})
 	t.Run("the record of the take is named", func(t *testing.T) {
 		w := worldtest.New(t)
 		worldtest.DropPair(t, w)
