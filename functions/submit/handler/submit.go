@@ -206,6 +206,9 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 	submitted := h.timestamp()
 	err := h.retry(ctx, func(ctx context.Context) error {
 		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+			if r.RequestID == requestID {
+				return // an earlier try was written, and the take may have a later state by now
+			}
 			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
 		})
 		if err != nil {

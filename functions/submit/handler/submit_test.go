@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -343,6 +344,32 @@ func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 				worldtest.WantArchived(t, w)
 			})
 		}
+	}
+}
+
+// The response to the write that records the request id is lost. Before the write is repeated,
+// another invocation starts the execution, and poll records a later state. The log does not
+// say that the id was not recorded.
+func TestRecordThatHasMovedOn(t *testing.T) {
+	var logs bytes.Buffer
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
+	w := worldtest.New(t)
+	lost := false
+	w.After = func(c world.Call) error {
+		if c.Function != "submit" || c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || lost || w.Takes("ads/talk")[0].RequestID == "" {
+			return nil
+		}
+		lost = true
+		for w.Takes("ads/talk")[0].State == ledger.Submitted && w.Step(30*time.Second) {
+		}
+		return world.ErrBroken
+	}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	if !lost || strings.Contains(logs.String(), "not recorded") || strings.Contains(logs.String(), "not finished") {
+		t.Errorf("the response was lost: %v; the log, which should report no error:\n%s", lost, logs.String())
 	}
 }
 
