@@ -17,8 +17,7 @@ import (
 
 const (
 	// maxAssessments bounds how often a subject is assessed if something changes
-	// each time. After that the queue delivers the message
-	// again.
+	// each time. After that, the queue delivers the message again.
 	maxAssessments = 5
 
 	// maxRecovered bounds how many takes of a name are read to recover them. The
@@ -28,8 +27,8 @@ const (
 	// delivers a message for at most 14 days.
 	recoverBack = 15 * 24 * time.Hour
 
-	// maxFurther bounds how many matches are assessed that the bundle's status does
-	// not list.
+	// If the bundle's status does not list every match, at most maxFurther others are
+	// assessed.
 	maxFurther = 2 * bucket.PageSize
 )
 
@@ -43,9 +42,9 @@ type assessment struct {
 	// delivery, and this one does nothing.
 	lastSince time.Time
 
-	recovered bool    // whether the takes of the subject were recovered
-	recovery  outcome // of that
-	outcome   outcome // of the whole assessment
+	recovered bool    // whether recoverTakes was called for the subject
+	recovery  outcome // what recoverTakes returned
+	outcome   outcome // of the whole assessment, with that of recoverTakes
 	// kept are the takes whose statuses were not replaced, although the bucket may
 	// hold files that these takes do not use.
 	kept []ledger.TakeID
@@ -88,8 +87,10 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 	return out, nil
 }
 
-// find returns what is in the bucket about a subject, and the statuses that this may replace,
-// by their keys.
+// find returns the findings about a subject, and the statuses that they may replace, by their
+// keys. There is no finding if there is nothing to withdraw. Before find reads the dropped files,
+// it recovers takes (see recoverOnce). At the end it sends messages for the matches that job.json
+// no longer names (see sendDropped).
 func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[string]ledger.Posted, error) {
 	// Statuses are read before the bucket, so that a new status is never based
 	// on older files than the status that it replaces.
@@ -191,10 +192,10 @@ func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[s
 }
 
 // mustWrite reports whether a status is written even if it stays the same. Another
-// assessment, which began before the change, may still be running. It then finds
-// that the status was written meanwhile, and assesses again.
+// assessment, which began before the change, may still be running. Because of the write
+// it cannot post its own status, and assesses again.
 func (a *assessment) mustWrite(prev ledger.Posted) bool {
-	const rounding = 2 * time.Second // both times are in whole seconds
+	const rounding = 2 * time.Second // UpdatedAt and EventBridge's times are in whole seconds
 	return !a.batch.newest.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.batch.newest.Add(rounding))
 }
 
@@ -240,8 +241,8 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 		return nil
 	}
 	if i := slices.IndexFunc(findings, func(f drop.Finding) bool { return f.Key == a.subject.Key() && f.State == ledger.Held }); i >= 0 {
-		// S3 refuses to return a file, so it is not known what job.json names. The
-		// bundle is assessed again, so its status still lists the matches.
+		// S3 refuses to return a file, so it is not known what job.json names. The bundle
+		// will be assessed again, and then needs the list of the matches in its status.
 		findings[i].Jobs = prev.Jobs
 		return nil
 	}

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// retryFor is for how long a message is tried again. A message that is older is tried
-	// once more. A message that waited for a higher MaxJobsPerDrop is tried until its
-	// last delivery, however old it is.
+	// retryFor is how long a message is retried. An older message is tried once more. A
+	// message that waited for a higher MaxJobsPerDrop is tried until its last delivery,
+	// however old it is.
 	retryFor = 24 * time.Hour
 	// renewAfter is the age from which a new message replaces the message of a job that a
 	// cap of the day holds, because such a job may wait for days. So at least half a day is
@@ -41,9 +41,9 @@ type batch struct {
 	again      bool                 // an earlier delivery of one of the messages was not finished
 	newest     time.Time            // the time of the newest change
 	uploads    map[string]time.Time // the time of the newest upload of each key
-	ownUploads map[string]time.Time // those uploads of files of jobs whose events are in the batch
+	ownUploads map[string]time.Time // like uploads, for events in this batch about files that can belong to a job
 	assessed   map[assessmentKey]*assessment
-	sent       map[assessmentKey]bool // those for which a message was sent
+	sent       map[assessmentKey]bool // whether a message was sent in place of the assessment
 }
 
 // assessmentKey identifies assessments that have the same result, because every
@@ -121,10 +121,11 @@ func (h *Handler) handleChange(ctx context.Context, d *delivery, c change) (out 
 	}
 }
 
-// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If the limit is
-// higher, it handles the whole change again. On the last delivery it does so too: then the
-// statuses of the jobs beyond the limit say that the retries have ended. The message may be old
-// before its jobs are first tried, so only the number of its deliveries ends their retries.
+// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop is
+// higher, handleWaiting assesses the whole change again. It also does so on the last delivery:
+// the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. Only the
+// number of deliveries ends the retries, because the message may be old before its jobs are
+// first tried.
 func (h *Handler) handleWaiting(ctx context.Context, d *delivery, c change) outcome {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
 		c.part = part{}
@@ -143,9 +144,9 @@ func (h *Handler) handleWaiting(ctx context.Context, d *delivery, c change) outc
 	return out
 }
 
-// assessChange assesses the subjects of a change. New messages continue with those that are
-// left, if that is better than another delivery of this message; and one message waits for a
-// higher MaxJobsPerDrop, if there are jobs beyond it.
+// assessChange assesses the subjects of a change. If new messages must continue with the
+// subjects that are left (see progress), it sends them, and this message is finished. If there
+// are jobs beyond MaxJobsPerDrop, it sends one message that waits for a higher MaxJobsPerDrop.
 func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastSince time.Time) (out outcome) {
 	p := h.assessSubjects(ctx, d, c, lastSince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last
@@ -153,7 +154,7 @@ func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastS
 		return p.outcome
 	}
 	if p.outcome != nil {
-		slog.InfoContext(ctx, "the unfinished names go on in new messages", "reason", errors.Join(p.outcome...).Error())
+		slog.InfoContext(ctx, "new messages continue with the unfinished names", "reason", errors.Join(p.outcome...).Error())
 		c.Again = true
 	}
 	err := h.send(ctx, d.batch, c, p.left)
@@ -174,10 +175,11 @@ type progress struct {
 }
 
 // assessSubjects assesses every subject that a change may concern, until it has made more than
-// fewRequests requests to S3. It assesses none if the change has several subjects: they only
-// get messages of their own. So does a subject that a cap of the day holds, if this message is
-// old or is not delivered again. If the function's time ends, the queue delivers the whole
-// message again.
+// fewRequests requests to S3. New messages continue with the other subjects. A message of submit
+// that has several subjects is only divided: assessSubjects assesses none of them. If a cap of
+// the day holds a subject, and this message is old or is not delivered again, a new message
+// continues with that subject. If the function's time ends, the queue delivers the whole message
+// again.
 func (h *Handler) assessSubjects(ctx context.Context, d *delivery, c change, lastSince time.Time) (p progress) {
 	ctx, requests := bucket.CountRequests(ctx)
 	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)

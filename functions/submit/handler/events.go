@@ -33,8 +33,8 @@ func (c change) deletedKey() string {
 }
 
 // part is what a message of submit to its own queue adds to the change that caused it. The zero
-// value adds nothing: the change is as EventBridge reported it. Otherwise the change is a part
-// of such a change (see isPart), or waits (see isWaiting).
+// value adds nothing: the change is as EventBridge reported it. Otherwise the message is about
+// some of the names that the change concerns (see isPart), or it waits (see isWaiting).
 //
 // A change may concern thousands of names: a video with tagged audios, or the job.json of a
 // wildcard. Submit then sends messages to its own queue, each with a part of the names, and the
@@ -49,25 +49,25 @@ type part struct {
 	Subjects []drop.Subject `json:"subjects,omitempty"`
 	// Bundle is the name of the bundle whose job.json no longer names the subjects.
 	Bundle string `json:"bundle,omitempty"`
-	// Again says that an earlier delivery of a message of the change's batch, or an
-	// assessment of the change, was not finished.
+	// Again says that something was not finished: an earlier delivery of a message in the
+	// change's batch, or an assessment of the change.
 	// Newest and Uploads are the fields newest and ownUploads of the change's batch (see batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
 	Uploads map[string]time.Time `json:"uploads,omitempty"`
-	// Last says that the change comes from a message that waited for a higher limit until
-	// its last delivery.
+	// Last says that the change comes from a message that waited for a higher MaxJobsPerDrop
+	// until its last delivery.
 	Last bool `json:"last,omitempty"`
 
-	// MostJobs was MaxJobsPerDrop when the change asked for more jobs. The jobs beyond it
-	// are held. This one message for all of them waits until the limit is higher.
+	// MostJobs is the MaxJobsPerDrop that the change has exceeded. The jobs beyond it are held.
+	// One message for all of them waits until MaxJobsPerDrop is higher.
 	MostJobs int `json:"mostJobs,omitempty"`
 }
 
-// isPart reports whether a change is about a part of the names that it concerns.
+// isPart reports whether the message is about some of the names that its change concerns.
 func (p part) isPart() bool { return p.Subjects != nil }
 
-// isWaiting reports whether a change waits for a higher MaxJobsPerDrop.
+// isWaiting reports whether the message waits for a higher MaxJobsPerDrop.
 func (p part) isWaiting() bool { return p.MostJobs > 0 }
 
 // message is a message of the queue, or a whole event if there is no queue.

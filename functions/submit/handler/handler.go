@@ -7,9 +7,9 @@
 // the take with a record that only one invocation can create; after the POST, it
 // records the request id before it does anything else.
 //
-// Handle reads messages (events.go) and handles the change of each (change.go). It assesses the
-// names that the change concerns (assess.go), and submits the jobs that are complete
-// (submit.go).
+// Handle reads messages (events.go) and handles the changes in each (change.go). For each
+// change it assesses the names that the change concerns (assess.go), and submits the complete
+// jobs (submit.go).
 package handler
 
 import (

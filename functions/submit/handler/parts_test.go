@@ -207,7 +207,7 @@ func TestHeldJobsOfADividedChange(t *testing.T) {
 			}
 			w.Pass(time.Hour)
 			if most := slices.Max(slices.Collect(maps.Values(requests))); sent > 0 || len(requests) < 5*12 || len(requests) > 6*12 || most > 30 {
-				t.Errorf("%d messages sent, and up to %d requests in each of %d deliveries; want 5 or 6 deliveries for each job", sent, most, len(requests))
+				t.Errorf("%d messages sent, and up to %d requests in each of %d deliveries; want no message, at most 30 requests, and 5 or 6 deliveries for each job", sent, most, len(requests))
 			}
 			for i := range 12 {
 				worldtest.WantStatus(t, w, fmt.Sprintf(change.job, i), ledger.Held, problem.NoBalance)
@@ -283,7 +283,8 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 }
 
 // With the longest names, a message has at most 256 KiB, which AWS and its emulators accept.
-// The names of other files of the batch, which JSON makes six times as long, do not count.
+// It does not hold the keys of files that can belong to no job. JSON makes their control
+// characters six times as long.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1000

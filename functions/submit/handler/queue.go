@@ -57,8 +57,8 @@ const (
 	// deliveries, the visibility timeout of the queue is the pause.
 	firstHold   = 15 * time.Second
 	promptHolds = 6
-	// promptReceives is for how many deliveries the pause is RunComfy's Retry-After. Short
-	// pauses must not use up the deliveries of a day.
+	// promptReceives is the number of deliveries after which the pause is no longer
+	// RunComfy's Retry-After. Short pauses must not use up the deliveries of a day.
 	promptReceives = 30
 	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
 	mostRetryAfter = 6 * time.Hour
@@ -94,8 +94,8 @@ func (o *outcome) add(err error) {
 	}
 }
 
-// failed reports whether the queue must deliver the message again for another reason than that
-// a job is held, or that another invocation is submitting the take.
+// failed reports whether a step failed. It did not fail if the job is held, or if another
+// invocation is submitting the take.
 func (o outcome) failed() bool {
 	return slices.ContainsFunc(o, func(err error) bool {
 		_, held := errors.AsType[*heldError](err)

@@ -533,7 +533,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
-		t.Errorf("%s %s, want rejected, because talk.mp4 is no video", st.State, st.Code)
+		t.Errorf("%s %s, want rejected, because talk.mp4 is not a video", st.State, st.Code)
 	}
 }
 
@@ -592,7 +592,7 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w.Run(30 * time.Hour)
 	worldtest.WantStatus(t, w, "carol/talk", ledger.Succeeded, "")
 	if len(w.Dead) > 0 {
-		t.Errorf("%d dead letters", len(w.Dead))
+		t.Errorf("%d dead letters, want 0", len(w.Dead))
 	}
 	for i := range 90 {
 		if st := w.Status(fmt.Sprintf("one/t.%03d", i)); st.State == "" {

@@ -109,9 +109,9 @@ func (h *Handler) handleReserveError(ctx context.Context, a *assessment, rec led
 	return h.postReleased(ctx, a, rec, prev, state, cause)
 }
 
-// postReleased posts the status of a take whose claim was released because of an error. If no
-// retry will correct the status, it returns bucket.ErrChanged if the files no longer form the
-// take, because they may have changed during the POST.
+// postReleased posts the status of a take whose claim was released because of an error. The
+// files may have changed during the POST. If they no longer form the take, and no retry would
+// correct the status, postReleased returns bucket.ErrChanged.
 func (h *Handler) postReleased(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, state ledger.State, cause error) error {
 	if state == ledger.Rejected || a.isLast() {
 		findings, err := h.Resolver.Find(ctx, a.subject)

@@ -61,8 +61,8 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 		return err
 	}
 	claim := h.newClaim(ctx, f.Job, ready)
-	// Read the token now, so that nothing slow happens between the claim and the
-	// POST.
+	// Read the token now, so that a slow secret takes no time between the claim and
+	// the POST.
 	if err := h.API.CheckToken(ctx); err != nil {
 		return h.postNotSubmitted(ctx, a, claim, prev, err)
 	}
@@ -86,7 +86,8 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	if !claimed {
 		return h.resume(ctx, a, f, rec, prev)
 	}
-	// Cancel finds the record if a file is deleted from now on.
+	// If a file is deleted from now on, cancel finds the record. A file that was deleted or
+	// replaced before is found here.
 	if err := h.checkInputs(ctx, rec); err != nil {
 		return errors.Join(err, h.release(ctx, rec, budget.Reservation{}))
 	}
@@ -237,8 +238,8 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 	return err
 }
 
-// retry calls write until it succeeds. The last call is after retryTime, or earlier if the
-// function has less time.
+// retry calls write until it succeeds. The last call begins at the end of retryTime, or earlier
+// if the function has less time.
 func (h *Handler) retry(ctx context.Context, write func(context.Context) error) error {
 	until := h.Now().Add(retryTime)
 	for pause := firstPause; ; pause *= 2 {

@@ -45,7 +45,7 @@ func TestSubmitResponses(t *testing.T) {
 			state, code := world.AfterSubmit(fault)
 			st := worldtest.WantStatus(t, w, "ads/talk", state, code)
 			if state != ledger.Submitted && (st.Reason == "" || st.Remedy == "") {
-				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+				t.Errorf("reason %q, remedy %q; want both", st.Reason, st.Remedy)
 			}
 			takes := w.Takes("ads/talk")
 			if kept := state == ledger.Submitted || state == ledger.Unknown; kept != (len(takes) == 1) {
@@ -211,7 +211,7 @@ func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Run(3 * time.Minute)
 	if rec := w.Takes("ads/talk"); len(rec) != 1 || rec[0].State != ledger.Submitting {
-		t.Errorf("after three minutes: %+v, want one record in submitting", rec)
+		t.Errorf("after three minutes: %+v, want one record in state submitting", rec)
 	}
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
@@ -239,7 +239,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 		w.Pass(20 * time.Minute)
 		st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
 		if len(st.Warnings) != 1 || !strings.HasPrefix(st.Warnings[0], "the job is submitted, but nothing waits for its end yet: start the execution of take ") {
-			t.Errorf("at %v the status has the warnings %q, want one that nothing waits for the job", w.Now(), st.Warnings)
+			t.Errorf("at %v the status has the warnings %q, want one that says that nothing waits for the job", w.Now(), st.Warnings)
 		}
 	}
 	w.Before = nil
@@ -249,7 +249,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	worldtest.WantCharges(t, w, 2)
 	takes := w.Takes("ads/talk")
 	if len(takes) != 2 || takes[0].State != ledger.Succeeded || takes[1].State != ledger.Succeeded {
-		t.Errorf("takes: %+v", takes)
+		t.Errorf("takes: %+v, want two that have succeeded", takes)
 	}
 }
 
@@ -281,8 +281,8 @@ func dieDuringSubmit(t *testing.T, w *world.World) {
 	w.Run(30 * time.Second)
 }
 
-// A redelivered message ends the take that an earlier invocation left in submitting, even
-// if the batch has another message about the same name.
+// A redelivered message ends the take that an earlier invocation left in state submitting,
+// even if the batch has another message about the same name.
 func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
 	dieDuringSubmit(t, w)
@@ -295,7 +295,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 		t.Errorf("not finished: %v, %v", failed, err)
 	}
 	if takes := w.Takes("ads/talk"); len(takes) != 2 || takes[0].State != ledger.Unknown || takes[1].State != ledger.Submitted {
-		t.Errorf("takes: %+v", takes)
+		t.Errorf("takes: %+v, want an older one that is unknown and a newer one that is submitted", takes)
 	}
 }
 
@@ -309,9 +309,9 @@ func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
 
-// If S3 refuses the record of a paid job for half a minute, or does not respond for a while,
-// the write is retried, however late in its invocation submit sends the POST, and however
-// late RunComfy responds.
+// If S3 refuses the record of a paid job for half a minute, or does not respond for 20 s, the
+// write is retried. There is time for that, however late in its invocation submit sends the
+// POST, and however late RunComfy responds.
 func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -418,7 +418,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 	if refused != 9 {
-		t.Errorf("%d writes were refused", refused)
+		t.Errorf("%d writes were refused, want 9", refused)
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
@@ -452,7 +452,7 @@ func TestLengthMismatch(t *testing.T) {
 			if tt.reject {
 				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.LengthsDiffer)
 				if !strings.Contains(st.Reason, "longer than talk.mp4") || !strings.Contains(st.Remedy, "Set sync_mode to loop, bounce or remap") {
-					t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+					t.Errorf("reason %q, remedy %q; want the longer file and the options that keep its end", st.Reason, st.Remedy)
 				}
 				worldtest.WantCharges(t, w, 0)
 				tt.then(w)
@@ -484,6 +484,6 @@ func TestBodyOfASubmit(t *testing.T) {
 		t.Errorf("bodies %q, want one with audio_url and video_url only", bodies)
 	}
 	if jobs := w.RunComfy.Submitted(); !slices.ContainsFunc(jobs, func(j runcomfytest.Job) bool { return j.State == "succeeded" }) {
-		t.Errorf("jobs: %+v", jobs)
+		t.Errorf("jobs: %+v, want one that has succeeded", jobs)
 	}
 }
