@@ -209,6 +209,7 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool) (unfit []check.Outcome, left []string, err error) {
 	resolver := d.Resolver
 	resolver.Files, resolver.Choice = Files(d.Uploads), &choice
+	resolver.MaxJobsPerDrop = 0 // each pair gets a job.json of its own, which starts one job
 	var pairs []check.Outcome
 	used, unused := map[string]*Upload{}, map[string]bool{} // by key
 	err = check.AssessEach(ctx, &resolver, slices.Sorted(maps.Keys(d.Uploads)), func(_ string, o check.Outcome) error {

@@ -275,6 +275,18 @@ func TestDropClash(t *testing.T) {
 	}
 }
 
+// MaxJobsPerDrop limits the jobs of one changed file. With a model, each pair has a job.json of
+// its own, so every pair gets the model, however many pairs one video has.
+func TestDropOfManyVoicesWithAModel(t *testing.T) {
+	mp4, wav := sample.Files()
+	s, _, _ := newDropServer(t)
+	s.Settings.MaxJobsPerDrop = 1
+	d := s.checked(t, map[string][]byte{"talk.mp4": mp4, "talk.x.wav": wav, "talk.z.wav": wav}, "sync/react-1", nil)
+	if diff := cmp.Diff([]string{"talk.x ready", "talk.z ready"}, jobsOf(d)); diff != "" {
+		t.Errorf("jobs (-want +got):\n%s", diff)
+	}
+}
+
 // One file of a pair gets no options, even if the bucket has the other one.
 func TestDropOfHalfAPairWithOptions(t *testing.T) {
 	mp4, wav := sample.Files()
