@@ -1,10 +1,14 @@
 package ui
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -53,6 +57,31 @@ func TestCommandsOfATake(t *testing.T) {
 	view := &jobView{Name: "-t*", Commands: map[string]string{}} // neither a flag nor a prefix
 	if new(Server).addCommands(view, ""); view.Commands["show"] != `lipdrop show 'inbox/-t\*'` {
 		t.Errorf("the command of a name that looks like a flag and a prefix: %s", view.Commands["show"])
+	}
+}
+
+// The AWS console does not show executions of the local stack, so the page has no link to it.
+func TestLinksOfALocalJob(t *testing.T) {
+	s, storage, _ := newDropServer(t)
+	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, MachineARN: s.Client.MachineARN, Now: time.Now}
+	const take = "20261121T120000Z-0123456789ab"
+	for _, of := range []string{take, "20261121T130000Z-0123456789ab"} { // the status is about the take, or about a newer drop
+		links := &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}
+		storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.InQueue, Take: of, Links: links}, ""))
+		storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.InQueue, RequestID: "r1"}, ""))
+		for dir, want := range map[string]bool{"": true, ".lipdrop": false} {
+			s.Client.Dir = dir
+			response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk&take="+take, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			view := response.(*jobView)
+			for what, got := range map[string]*ledger.Links{"status": view.Status.Links, "take": view.Take.Links} {
+				if (got.Execution != "") != want || got.RunComfy == "" {
+					t.Errorf("in the folder %q, the links of the %s are %+v; want a link to the AWS console: %t", dir, what, got, want)
+				}
+			}
+		}
 	}
 }
 

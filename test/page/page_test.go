@@ -161,7 +161,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.shoot("wipe-light")
 
 	facts := eval[string](b, `document.querySelector("#job").innerText`)
-	for _, want := range []string{"Expected length", "2.53 s", "Measured length", "picture_unchanged", "Execution in the AWS console", "RunComfy", "archive", "talk.mp4"} {
+	for _, want := range []string{"Expected length", "2.53 s", "Measured length", "picture_unchanged", "RunComfy", "archive", "talk.mp4"} {
 		if !strings.Contains(facts, want) {
 			t.Errorf("the job shows no %q:\n%s", want, facts)
 		}
