@@ -43,7 +43,8 @@ type Upload struct {
 	Sum Sum
 
 	// Exists is true if the bucket has an object with this key, and Same if that object
-	// also has the same content. Drop.Choose sets both.
+	// also has the same content. Drop.Check sets Exists of some uploads, and Drop.Choose
+	// sets both of all.
 	Exists, Same bool
 }
 

@@ -91,7 +91,7 @@ func (d *Drop) Check(ctx context.Context) error {
 	keys := slices.Sorted(maps.Keys(d.Uploads))
 	_, _ = readAll(ctx, keys[:min(len(keys), most)], func(ctx context.Context, key string) (*bucket.File, error) {
 		_, err := stored.Head(ctx, key)
-		d.Uploads[key].Exists = err == nil // after another error, the check below fails too
+		d.Uploads[key].Exists = err == nil // Choose asks again, and returns other errors
 		return nil, nil
 	})
 	resolver := d.Resolver
@@ -200,9 +200,10 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 }
 
 // BundlePairs puts each pair of the uploads into a bundle of its own, whose job.json has the
-// chosen model and options. It does not look at the bucket, where one of the files may be the
-// bundle of an earlier drop. It removes the files of pairs from the uploads, and returns what is
-// wrong with those that form no valid pair, and the keys of those that are in no bundle.
+// chosen model and options. It does not read the bucket: a bundle there that an earlier drop
+// made of the same pair would make the name ambiguous. It removes videos, images and audio files
+// that are in no bundle of the uploads. It returns what is wrong with those that form no valid
+// pair, and the keys of those that it put into no bundle.
 //
 // If shared is true, the bundles of a folder share their media. For this, each file is read
 // to its end.
@@ -265,10 +266,10 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 // folder of its own below it: a changed medium gets another key, so job.json changes too.
 const mediaFolder = ".media/"
 
-// AddBundle adds a bundle to the uploads, and returns the key of its job.json. The path is
-// that of the bundle's folder without .job. The files are media by the property of the input
-// that names them. Those whose Sum is known are stored once for all bundles of the folder
-// around this one, and the others in this bundle.
+// AddBundle adds a bundle to the uploads, and returns the key of its job.json. The bundle's
+// folder is at + ".job/". The files are media by the property of the input that names them.
+// Those whose Sum is known are stored once for all bundles beside this one, and the others in
+// this bundle.
 func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
 	input = maps.Clone(input)
 	for property, u := range files {

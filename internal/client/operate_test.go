@@ -74,8 +74,8 @@ func TestRefusedNotes(t *testing.T) {
 	}
 }
 
-// After 14 days, AWS redrives an execution no longer. The error does not tell the person to
-// redrive it.
+// AWS does not redrive an execution that ended more than 14 days ago. The error does not tell
+// the person to redrive it.
 func TestTooLateToRedrive(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)

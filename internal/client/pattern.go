@@ -18,7 +18,7 @@ type Pattern struct {
 }
 
 // ParsePattern returns the pattern that a person wrote: a name such as ads/talk, or a
-// prefix such as ads/ or ads/t*. The end \* stands for an asterisk (see problem.NameWord).
+// prefix such as ads/ or ads/t*. A \* at the end stands for an asterisk (see problem.NameWord).
 func ParsePattern(text string) (Pattern, error) {
 	cleaned := norm.NFC.String(text)
 	for strings.HasPrefix(cleaned, "./") {

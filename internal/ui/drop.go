@@ -66,8 +66,8 @@ func (d *dropSession) check(choice drop.Choice) error {
 	return nil
 }
 
-// leaveOut removes the files that only rejected jobs have, and returns their keys. A rejected
-// job has all files of its name.
+// leaveOut removes the files that only rejected jobs use, and returns their keys. Every file
+// of a rejected name counts as one that its job uses.
 func (d *dropSession) leaveOut() (left []string) {
 	good, bad, rejected := map[string]bool{}, map[string]bool{}, map[string]bool{} // keys, keys and names
 	for _, job := range d.drop.Jobs {
@@ -140,7 +140,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 	return map[string]bool{"started": true}, nil
 }
 
-// upload uploads the files that Choose selects. Again is true to upload all.
+// upload uploads the files that Choose selects. If again is true, these are all files.
 func (d *dropSession) upload(again bool) error {
 	checked := slices.Clone(d.drop.Jobs)
 	if err := d.drop.Choose(d.ctx, again); err != nil {

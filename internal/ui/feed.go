@@ -45,7 +45,7 @@ const (
 )
 
 // feed follows the statuses, the answer files and the reviews of a bucket while a page
-// is open. It lists the keys, and reads only objects with another ETag.
+// is open. It lists the keys, and reads only objects whose ETags have changed.
 //
 // Each change of a row gets the next version. A stream of events only knows which version
 // its page has, so a slow page needs no more memory than a fast one.
@@ -165,7 +165,7 @@ func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 }
 
 // compare returns the files of a listing that have changed, in the order in which to read
-// them, and the feed's version before. It forgets the files that are not in the listing.
+// them, and the version that the feed had. Then it forgets the files that are not in the listing.
 func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // A drop has two phases: the check and the upload. In both, the command reads parts of the
 // files through the page: the page gets the next part to send from /api/drop/next, and
 // sends it to /api/drop/part. So the bucket needs no CORS configuration, and the command
-// holds only a few small parts in memory.
+// holds only small parts of the files in memory.
 
 const (
 	// mostFiles is how many files a person may drop at once.
@@ -269,7 +269,7 @@ func (d *dropSession) read(file int, offset int64, part []byte) error {
 	}
 }
 
-// receive takes a part of a file from the page.
+// receive reads a part of a file that the page sends.
 func (d *dropSession) receive(r *http.Request) (any, error) {
 	number, err := strconv.Atoi(r.URL.Query().Get("number"))
 	d.mu.Lock()

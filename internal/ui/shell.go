@@ -22,9 +22,9 @@ type shell struct {
 	path  string // such as /x7…/
 	// session is the value of the cookie.
 	session string
-	// proof is in each response to a request with the cookie. Somebody else's server that
-	// gets the port after the command has ended gets the cookie from a page that is still
-	// open, but does not know the proof.
+	// proof is in each response to a request with the cookie. After the command has ended,
+	// another user's server may get the port, and the cookie from a page that is still open.
+	// It does not know the proof, so the page does not use its responses.
 	proof string
 	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
