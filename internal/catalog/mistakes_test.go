@@ -296,7 +296,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 				"a.json: pair: leaves out i, which is required",
 				"a.json: pair: defaults: m is not an option of a/b, which accepts n (the nearest is n)",
 				`a.json: pair: defaults: n is "two"; a/b accepts a whole number`,
-				"a.json: pair: defaults: v accepts media; a preset sets options only",
+				"a.json: pair: defaults: v accepts media; it is not an option",
 				"a.json: outputLength: option names n, which is not a property with a default",
 				"a.json: references: in names x, which is not a property",
 				"a.json: references: no media property begins with image_url_",

@@ -70,8 +70,8 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		case preset && isMedia:
 			found[name] = problem.Problem{
 				Code:   problem.MediaInPreset,
-				Reason: fmt.Sprintf("%s accepts media; a preset sets options only", name),
-				Remedy: fmt.Sprintf("Remove %s from the preset: the media are the uploaded files.", name),
+				Reason: fmt.Sprintf("%s accepts media; it is not an option", name),
+				Remedy: fmt.Sprintf("Remove %s: the media are the uploaded files.", name),
 			}
 		case !isUsable(value):
 			found[name] = m.badValue(name, value, nil)

@@ -293,8 +293,8 @@ func TestValidateOptions(t *testing.T) {
 		},
 		{
 			Code:   problem.MediaInPreset,
-			Reason: "image_url accepts media; a preset sets options only",
-			Remedy: "Remove image_url from the preset: the media are the uploaded files.",
+			Reason: "image_url accepts media; it is not an option",
+			Remedy: "Remove image_url: the media are the uploaded files.",
 			Member: "image_url",
 		},
 		{

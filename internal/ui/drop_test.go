@@ -309,6 +309,7 @@ func TestDropWithUnfitOptions(t *testing.T) {
 	}{
 		{"community/live-avatar", nil, "community/live-avatar does not accept a pair of a video and an audio file. Choose another model."},
 		{"sync/react-1", map[string]string{"temperature": "7"}, "temperature is 7; sync/react-1 accepts a number from 0 to 1. Set temperature to a number from 0 to 1, or leave it out."},
+		{"sync/react-1", map[string]string{"video_url": "v.mp4"}, "video_url accepts media; it is not an option. Remove video_url: the media are the uploaded files."},
 	} {
 		s, _, _ := newDropServer(t)
 		d := s.checked(t, map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}, tt.model, tt.options)
