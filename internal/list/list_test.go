@@ -68,6 +68,8 @@ func TestRead(t *testing.T) {
 			want: []string{"2 a: sync/sync/lipsync/v2/pro video_url=https://example.com/a.mp4?key=1 audio_url=/inbox/shared/a.wav {}"}},
 		{name: "a model and options for rows that have none", model: "sync/react-1", set: map[string]string{"emotion": "sad", "temperature": "1"}, text: "name,video,audio,emotion\na,a.mp4,a.wav,\nb,b.mp4,b.wav,happy\n",
 			want: []string{`2 a: sync/react-1 video_url=a.mp4 audio_url=a.wav {"emotion":"sad","temperature":1}`, `3 b: sync/react-1 video_url=b.mp4 audio_url=b.wav {"emotion":"happy","temperature":1}`}},
+		{name: "a medium for rows that have none", model: "sync/react-1", set: map[string]string{"video_url": "/inbox/shared/v.mp4"}, text: "name,video,audio\na,,a.wav\nb,b.mp4,b.wav\n",
+			want: []string{"2 a: sync/react-1 audio_url=a.wav video_url=/inbox/shared/v.mp4 {}", "3 b: sync/react-1 video_url=b.mp4 audio_url=b.wav {}"}},
 		{name: "names in any script", text: "name,video,audio\ncafé 1+1,a.mp4,a.wav\n日本,a.mp4,a.wav\n",
 			want: []string{"2 café 1+1: sync/sync/lipsync/v2/pro video_url=a.mp4 audio_url=a.wav {}", "3 日本: sync/sync/lipsync/v2/pro video_url=a.mp4 audio_url=a.wav {}"}},
 		{name: "JSON lines", file: "l.jsonl", text: "\ufeff{\"name\": \"a\", \"video\": \"a.mp4\", \"audio\": \"a.wav\", \"model\": null}\r\n\r\n{\"name\": \"b\", \"model\": \"sync/react-1\", \"video\": \"b.mp4\", \"audio\": \"b.wav\", \"temperature\": 0.50}",
@@ -151,6 +153,9 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "an option of another model", text: react("num_clips\na,sync/react-1,a.mp4,a.wav,3\n"), want: []string{
 			"row 2, column E (num_clips): num_clips is not an input of sync/react-1, which accepts audio_url, emotion, lipsync_mode, model_mode, temperature and video_url. Remove num_clips.",
+		}},
+		{name: "a medium of --set with a wrong suffix", set: map[string]string{"image_url_2": "b.gif", "prompt": "p"}, text: "name,image,model\na,a.png,happyhorse/happyhorse-1.0/reference-to-video\n", want: []string{
+			"row 2, --set image_url_2: b.gif is not accepted: its suffix is not one of .png, .jpg, .jpeg and .webp. Name an image.",
 		}},
 		{name: "an option of --set that the model does not have", set: map[string]string{"emotion": "happy"}, text: header + good, want: []string{
 			"row 2, --set emotion: emotion is not an input of sync/sync/lipsync/v2/pro, which accepts audio_url, sync_mode and video_url. Remove emotion.",

@@ -66,7 +66,7 @@ func (r *reader) row(rec record) Row {
 		return row
 	}
 	row.Model = model
-	row.addMedia(texts, given, wrong)
+	row.addMedia(texts, given, r.Options, wrong)
 	row.addOptions(given, r.Options, wrong)
 	return row
 }
@@ -87,8 +87,9 @@ func badName(name string) (reason, remedy string) {
 }
 
 // addMedia adds the media among the given values to the row, and removes them from given.
-// It also adds the media of kindColumns, which are in texts.
-func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong reporter) {
+// It also adds the media of kindColumns, which are in texts, and the default ones of media
+// that the row does not have.
+func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
 		value, isText := given[p.Name].(string)
@@ -107,6 +108,9 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 			wrong(kind, fmt.Sprintf("%s and %s are the same input of %s", kind, p.Name, r.Model.ID), "Remove one of the two.")
 		}
 		known[kind] = true
+		if byDefault := strings.TrimSpace(defaults[p.Name]); value == "" && byDefault != "" {
+			value, r.labels[p.Name] = byDefault, "--set "+p.Name
+		}
 		if value != "" {
 			r.addMedium(p, value, wrong)
 		} else if p.Required {
@@ -175,7 +179,7 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 		r.Options[name] = value
 	}
 	for name, text := range defaults {
-		if _, ok := given[name]; !ok {
+		if _, ok := given[name]; !ok && !r.isMedia(name) {
 			r.labels[name] = "--set " + name
 			r.Options[name] = r.Model.Value(name, text)
 		}
