@@ -37,10 +37,10 @@ func (s *Stack) readTemplate(root string) (err error) {
 	return nil
 }
 
-// Values returns the values of resources, attributes and parameters of template.yaml
-// in a local stack at an address, with RunComfy at another. Other parameters have their
-// defaults. If a variable of a function refers to a resource or an attribute, it must be in
-// Values.
+// Values returns the values of resources, attributes and parameters of template.yaml in a
+// local stack. Aws is the address of its services, and runComfy that of RunComfy. Other
+// parameters have their defaults. If a variable of a function refers to a resource or an
+// attribute, it must be in Values.
 func Values(aws, runComfy string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,

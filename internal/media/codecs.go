@@ -161,8 +161,8 @@ func behind(data []byte, kind string) []byte {
 	return nil
 }
 
-// objectType returns the codec's number in the body of an esds box (ISO 14496-1, 7.2.6),
-// or 0, and the configuration of its decoder.
+// objectType returns the number of the codec from the body of an esds box (ISO 14496-1,
+// 7.2.6), and the configuration of its decoder. It returns 0 and nil for what is not there.
 func objectType(esds []byte) (object byte, config []byte) {
 	const elementary, decoder, specific = 3, 4, 5
 	fields := map[byte]int{elementary: 3, decoder: 13} // bytes before the next tag
@@ -186,8 +186,8 @@ func objectType(esds []byte) (object byte, config []byte) {
 	return object, nil
 }
 
-// isXHE reports whether AAC of the given configuration is of type 42: five bits hold 31, and
-// six bits the rest above 32 (ISO 14496-3, 1.6.2.1).
+// isXHE reports whether AAC of the given configuration has the type 42, which is coded as 31
+// in five bits and 42-32 in six bits (ISO 14496-3, 1.6.2.1).
 func isXHE(config []byte) bool {
 	return len(config) > 1 && config[0] == 0xf9 && config[1]&0xe0 == 0x40
 }

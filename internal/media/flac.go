@@ -150,7 +150,7 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 		return flacFrame{}, false
 	}
 	at := 4 + n
-	own := [16]int{6: 1, 7: 2}[size] // bytes of the number of samples, if the header has its own
+	own := [16]int{6: 1, 7: 2}[size] // bytes that hold the number of samples; 0 if size says it
 	end := at + own + [16]int{12: 1, 13: 2, 14: 2}[rate]
 	if len(data) <= end || crc8(data[:end]) != data[end] {
 		return flacFrame{}, false

@@ -194,8 +194,8 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 	}
 }
 
-// byBlocks returns the length of sound in blocks. It is a fact if the header says as many
-// samples of a block as fit into it.
+// byBlocks returns the length of sound in blocks. It is a fact if the header does not say how
+// many samples a block has, or says as many as fit into one.
 func (w *wav) byBlocks(length uint64) Length {
 	fit := uint64(0)
 	switch {

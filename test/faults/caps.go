@@ -139,11 +139,15 @@ func (s *simulation) checkBook(day string) {
 		if !isPaid && rec.State != ledger.Unknown {
 			s.found(overCap, "take %s of %s is %q and not charged, but is in the book of %s", t.Take, t.Name, rec.State, day)
 		}
-		if t.Seconds != rec.ExpectedSeconds || rec.EstimateUSD != nil && t.USD != *rec.EstimateUSD {
-			s.found(overCap, "the book of %s says %+v; the record of the take says %g s", day, t, rec.ExpectedSeconds)
+		usd := t.USD
+		if rec.EstimateUSD != nil {
+			usd = *rec.EstimateUSD
+		}
+		if t.Seconds != rec.ExpectedSeconds || t.USD != usd {
+			s.found(overCap, "the book of %s says %+v; the record of the take says %g s and %g USD", day, t, rec.ExpectedSeconds, usd)
 		}
 	}
 	if sum.Jobs != book.Used.Jobs || math.Abs(sum.Seconds-book.Used.Seconds)+math.Abs(sum.USD-book.Used.USD) > 1e-6 {
-		s.found(overCap, "the book of %s says %+v, its takes are %+v", day, book.Used, sum)
+		s.found(overCap, "the book of %s says that %+v are used, but the sum of its takes is %+v", day, book.Used, sum)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// judge compares each name of the given acts with what the oracle expects. The records are
-// those of the names.
+// judge compares the status of each name with what the oracle expects after the given acts.
+// The records are those of these names.
 func (s *simulation) judge(acts []act, records []ledger.Record) {
 	takes := map[string][]ledger.Record{}
 	names := map[string]bool{}
@@ -55,7 +55,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.judgeWarnings(st, *v.take, after(acts))
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
-		// A fault may prevent the status of a take, and then a deletion makes it say what is left.
+		// A fault may prevent the status of a take. After a deletion, the status then says which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
 		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:

@@ -3,7 +3,7 @@
 // RunComfy on a virtual clock, while everything around them fails at random. Then the
 // faults stop, and the dead letters and failed executions are redriven. Finally it
 // compares the end of each job with what the fake charged and served. docs/reliability.md
-// also describes the other parts, such as stories and hostile people.
+// also describes the two other parts, the stories and the hostile people.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //

@@ -257,7 +257,16 @@ func TestCheckFinds(t *testing.T) {
 		{"a book is gone", func(s *simulation) {
 			s.w.Bucket.Remove(budget.Key(budget.Day(world.Begin)))
 			s.w.Caps, s.caps.most = budget.Caps{Jobs: 99}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 99}}
-		}, overCap, ""},
+		}, overCap, "is charged, but is not in the book"},
+		{"a take in a book that is not charged", func(s *simulation) {
+			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[{"name":"`, `"takes":[{"name":"no such `)
+		}, overCap, "and not charged, but is in the book"},
+		{"another length in a book", func(s *simulation) {
+			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[`, `"takes":[{"name":"x","seconds":1},`)
+		}, overCap, "the record of the take says 0 s"},
+		{"another sum in a book", func(s *simulation) {
+			rewrite(s, budget.Key(budget.Day(world.Begin)), `"used":{"jobs":`, `"used":{"jobs":1`)
+		}, overCap, "the sum of its takes is"},
 		{"the token in a status", func(s *simulation) {
 			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"requestId": "`, `"requestId": "`+world.Token)
 		}, leaked, ""},

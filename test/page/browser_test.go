@@ -218,7 +218,7 @@ func serve(t *testing.T, c *client.Client) string {
 	return address
 }
 
-// serveUntil is serve, and also returns a function that ends the serving earlier.
+// serveUntil is like serve, but also returns a function that ends the server earlier.
 func serveUntil(t *testing.T, c *client.Client) (address string, end func()) {
 	t.Helper()
 	settings, err := c.Settings()

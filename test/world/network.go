@@ -134,13 +134,14 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// patience returns how long a client waits for a response, for at most most. The deadline of an
-// invocation is on the virtual clock, decades from now, so it does not count.
-func patience(ctx context.Context, most time.Duration) time.Duration {
+// patience returns how long a client with the given timeout waits for a response. A deadline of
+// the context may end the wait earlier, but not the deadline of the invocation: that one is on
+// the virtual clock, decades from now.
+func patience(ctx context.Context, timeout time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
-		return min(most, time.Until(deadline).Round(time.Second))
+		return min(timeout, time.Until(deadline).Round(time.Second))
 	}
-	return most
+	return timeout
 }
 
 // copier copies outputs. Package transfer has its own tests, so copier is simple:

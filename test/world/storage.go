@@ -34,8 +34,9 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 			}
 		}
 		if errors.Is(err, ErrSilent) {
-			wait := patience(ctx, time.Minute)
-			if w.Spend(wait); wait < time.Minute {
+			const timeout = time.Minute // of the client that package bucket makes
+			wait := patience(ctx, timeout)
+			if w.Spend(wait); wait < timeout {
 				return out, context.DeadlineExceeded
 			}
 		}

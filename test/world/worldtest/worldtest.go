@@ -47,7 +47,7 @@ func DropPair(t *testing.T, w *world.World) {
 	w.Drop("inbox/ads/talk.wav", voice)
 }
 
-// EveryCall is a call for Faulty: it stands for all of them.
+// EveryCall makes Faulty apply its fault to every call.
 const EveryCall runcomfytest.Call = ""
 
 // Faulty makes a call of RunComfy fail for a time from now on, or once if the time
