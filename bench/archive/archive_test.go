@@ -5,8 +5,8 @@
 //	go -C bench test ./archive -bench //64MiB -benchtime 1x -count 3 >new.txt
 //	go run golang.org/x/perf/cmd/benchstat@latest -col /tool new.txt
 //
-// The server and versitygw are processes of their own, so the CPU time and the peak of
-// the memory are those of a copy. It needs Linux, where /proc says the peak.
+// The server and versitygw are processes of their own, so the measured CPU time and peak of
+// memory are those of the copy. The benchmark needs Linux, where /proc has the peak.
 package archive_test
 
 import (
@@ -52,8 +52,8 @@ const (
 
 var dataDir = flag.String("dir", "", "`folder` for the data of versitygw (default: a temporary one), such as /dev/shm")
 
-// With the environment variable sourcesEnv, this program is the server of the sources. Its
-// value is the certificate, as JSON.
+// If the environment variable sourcesEnv is set, this program is the server of the sources.
+// The value is the certs.Files of that server, as JSON.
 const sourcesEnv = "LIPDROP_BENCH_SOURCES"
 
 func TestMain(m *testing.M) {

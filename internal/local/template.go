@@ -38,8 +38,8 @@ func (s *Stack) readTemplate(root string) (err error) {
 }
 
 // Values returns the values of resources, attributes and parameters of template.yaml in a
-// local stack. Aws is the address of its services, and runComfy that of RunComfy. Other
-// parameters have their defaults. If a variable of a function refers to a resource or an
+// local stack. Its services are at the address aws, and RunComfy is at the address runComfy.
+// Other parameters have their defaults. If a variable of a function refers to a resource or an
 // attribute, it must be in Values.
 func Values(aws, runComfy string) map[string]string {
 	return map[string]string{

@@ -186,7 +186,7 @@ func TestProblems(t *testing.T) {
 			"talk.mp4 is not what its suffix says: it is an MPEG transport stream", "Convert talk.mp4 to an MP4 file."},
 		{"WAV without sound", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil)), problem.FileEmpty,
 			"talk.wav holds no sound", "Record talk.wav again."},
-		{"WAV without sound before another chunk", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil), chunk("LIST", make([]byte, 99))), problem.FileEmpty,
+		{"WAV without sound, with another chunk at its end", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil), chunk("LIST", make([]byte, 99))), problem.FileEmpty,
 			"talk.wav holds no sound", "Record talk.wav again."},
 		{"MP3 without frames", "talk.mp3", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x01\x00"), make([]byte, 500)), problem.FileDamaged,
 			"talk.mp3 is damaged: it has no frame of sound after its tags", "Export talk.mp3 again if it does not open on your computer."},

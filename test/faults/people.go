@@ -193,7 +193,8 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	})
 }
 
-// upload writes a file whose upload began at the given time and ends now. Its event is late.
+// upload writes a file whose upload began at the given time and ends now. It returns the act,
+// whose event is late by the given time.
 func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
 	s.w.PutLarge(key, body, began)
 	etag, _ := s.w.Present(key)

@@ -57,8 +57,8 @@ func isTemporary(err error) bool {
 	return !errors.As(err, &coded)
 }
 
-// ErrSilent is an error for Before: there is no response, until the client or the context of the
-// call gives up.
+// ErrSilent is an error for Before: no response comes, so the call lasts until the timeout of the
+// client or the deadline of the context.
 var ErrSilent = errors.New("no response")
 
 // Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for
