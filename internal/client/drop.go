@@ -31,7 +31,9 @@ type Drop struct {
 	// Jobs has what Check has found about each name that the files concern.
 	Jobs []DroppedJob
 
-	bundled map[string]bool // the names of the bundles that BundlePairs has made
+	// bundled has the names of the bundles that BundlePairs has made, each with the warnings
+	// about its pair.
+	bundled map[string][]string
 }
 
 // DroppedJob is what a drop does about one name.
@@ -97,8 +99,14 @@ func (d *Drop) Check(ctx context.Context) error {
 	resolver := d.Resolver
 	resolver.Files = check.Overlay{New: Files(d.Uploads), Bucket: stored}
 	err = check.AssessEach(ctx, &resolver, keys, func(key string, o check.Outcome) error {
+		warnings, bundled := d.bundled[o.Finding.Name]
+		for _, warning := range warnings {
+			if !slices.Contains(o.Warnings, warning) {
+				o.Warnings = append(o.Warnings, warning)
+			}
+		}
 		for i, p := range o.Problems {
-			if p.Code == problem.Ambiguous && d.bundled[o.Finding.Name] {
+			if p.Code == problem.Ambiguous && bundled {
 				o.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
 			}
 		}
@@ -244,9 +252,9 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 		return nil, nil, err
 	}
 	maps.DeleteFunc(d.Uploads, func(key string, _ *Upload) bool { return used[key] != nil || unused[key] })
-	d.bundled = map[string]bool{}
+	d.bundled = map[string][]string{}
 	for _, o := range pairs {
-		d.bundled[o.Finding.Name] = true
+		d.bundled[o.Finding.Name] = o.Warnings
 		files := map[string]*Upload{}
 		for _, m := range o.Job.Media {
 			files[m.Property] = used[m.File.Key]

@@ -56,7 +56,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		return Ready{}, nil, err
 	}
 	r := Ready{Input: s.options, Media: []Used{{File: job.visual}, {File: job.audio}}}
-	if _, all := presetFolders(folderOf(job.visual.Key)); !all {
+	if _, all := presetFolders(folderOf(job.visual.Key)); !all && l.Choice == nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the nearest %d folders; this job has more", maxPresetFolders-1))
 	}
 	if s.model != nil {
