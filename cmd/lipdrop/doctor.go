@@ -66,6 +66,9 @@ func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 		d.checkDeadLetters(ctx)
 		d.checkRunComfy(ctx)
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if d.wrongs > 0 {
 		return fmt.Errorf("%s to fix", count(d.wrongs, "thing"))
 	}
@@ -83,6 +86,9 @@ func (d *doctor) wrong(what, remedy string) {
 // failed reports a failed call of AWS. Purpose says what was tried, as for client.Explain.
 func (d *doctor) failed(purpose string, err error) {
 	err = client.Explain(purpose, "", err)
+	if errors.Is(err, context.Canceled) { // the person has interrupted the command
+		return
+	}
 	if e, ok := errors.AsType[*client.CredentialsError](err); ok {
 		d.wrong(fmt.Sprintf("cannot %s: %v", purpose, e.Err), e.Remedy())
 	} else if e, ok := errors.AsType[*client.NoStackError](err); ok {
@@ -341,6 +347,9 @@ func isKind(err error, kind runcomfy.Kind) bool {
 
 // runComfyFailed reports a failed call of RunComfy's API.
 func (d *doctor) runComfyFailed(purpose string, err error) {
+	if errors.Is(err, context.Canceled) { // the person has interrupted the command
+		return
+	}
 	d.wrong(fmt.Sprintf("cannot %s: %v", purpose, err), "Check your network, or try again later: RunComfy may have an outage.")
 }
 

@@ -154,7 +154,7 @@ ok     RunComfy accepts the token; the balance is 12.50 US dollars
 
 var fine = regexp.MustCompile(`(?m)^ok     .*\n`)
 
-// What doctor says about a stack, and its exit status.
+// What doctor says about a stack, and its exit code.
 func TestDoctor(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -301,7 +301,8 @@ func TestDoctor(t *testing.T) {
 }
 
 // With --drop, doctor drops a test file until it gets an answer file, because the first
-// events of a bucket may not arrive. Then doctor deletes both files.
+// events of a bucket may not arrive. Then doctor deletes both files. If a person interrupts
+// it, it reports nothing as wrong.
 func TestDoctorDropsATestFile(t *testing.T) {
 	const unanswered = "WRONG  the test file lipdrop-doctor.check got no answer file within 0s\n" +
 		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
@@ -340,12 +341,15 @@ func TestDoctorDropsATestFile(t *testing.T) {
 				tt.aws.dropped = interrupt
 			}
 			var out, errs bytes.Buffer
-			run(ctx, append([]string{"doctor", "--stack", "lipdrop", "--drop", "--every", "0s"}, strings.Fields(tt.args)...), &out, &errs)
+			code := run(ctx, append([]string{"doctor", "--stack", "lipdrop", "--drop", "--every", "0s"}, strings.Fields(tt.args)...), &out, &errs)
 			if !strings.Contains(out.String(), tt.want) || tt.aws.drops != tt.drops {
 				t.Errorf("%d test files, want %d; doctor says:\n%swant:\n%s", tt.aws.drops, tt.drops, out.String(), tt.want)
 			}
 			if diff := cmp.Diff(tt.deleted, tt.aws.deleted); diff != "" {
 				t.Errorf("deleted (-want +got):\n%s", diff)
+			}
+			if tt.interrupt && (code != exitInterrupted || strings.Contains(out.String(), "WRONG") || errs.String() != "lipdrop: interrupted\n") {
+				t.Errorf("exit code %d, want %d; want nothing wrong, and that it was interrupted:\n%s%s", code, exitInterrupted, &out, &errs)
 			}
 		})
 	}
