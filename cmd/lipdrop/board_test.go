@@ -115,7 +115,7 @@ func TestFollowOfNames(t *testing.T) {
 		play    func(*s3test.Bucket)
 		code    int
 		err     string
-		exit    int // the exit status for the error
+		exit    int // the exit code for the error
 	}{
 		{name: "a status that comes after a minute", pattern: "talk", play: func(b *s3test.Bucket) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })

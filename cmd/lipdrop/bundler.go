@@ -21,7 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// maxList bounds a list, in bytes.
+// maxList is the largest size of a list, in bytes.
 const maxList = 64 << 20
 
 // bundler adds a bundle to a plan for each row of a list.
@@ -52,7 +52,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	}
 	for key, row := range b.rows {
 		if strings.HasPrefix(key, folder) {
-			return fmt.Errorf("the jobs of %s and of %s would be dropped into one folder, %s; rename the list", row.list, file, name)
+			return fmt.Errorf("the jobs of %s and of %s would be dropped into one folder, %s; rename one of the lists", row.list, file, name)
 		}
 	}
 	rows, problems := list.Read(file, text, b.defaults)
@@ -60,7 +60,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	return b.addRows(ctx, file, folder, rows, problems)
 }
 
-// readList reads a list, which has at most maxList bytes.
+// readList reads a list. It returns an error if the list has more than maxList bytes.
 func readList(file string) ([]byte, error) {
 	f, info, err := openFollowing(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,8 +77,8 @@ func readList(file string) ([]byte, error) {
 }
 
 // addRows adds each row as a bundle in a folder. The rows name their media by absolute
-// paths, or by paths from the list's folder. It reports the given problems and those of the media, and
-// leaves out the rows that have any.
+// paths, or by paths from the list's folder. addRows reports the given problems and those of
+// the media, and leaves out the rows that have any.
 func (b *bundler) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
 	report := func(p list.Problem) {
@@ -158,7 +158,7 @@ func (b *bundler) addBundle(file, folder string, row list.Row) {
 	b.rows[manifest] = plannedRow{row, file, warnings}
 }
 
-// read reads the file of a medium, and sets the medium's info and sum, or its problem.
+// read reads the file of a medium, and sets the medium's upload and info, or its problem.
 func (m *medium) read(ctx context.Context, at string) error {
 	file, info, err := openFollowing(at)
 	if err != nil {

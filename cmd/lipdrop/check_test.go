@@ -52,7 +52,7 @@ func TestCheckAsJSON(t *testing.T) {
 			lay(t, tt.files)
 			var out, errs bytes.Buffer
 			if code := run(t.Context(), append([]string{"check", "--json"}, tt.args...), &out, &errs); code != tt.code {
-				t.Errorf("exit status %d, want %d; %s", code, tt.code, &errs)
+				t.Errorf("exit code %d, want %d; %s", code, tt.code, &errs)
 			}
 			lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 			if len(lines) != len(tt.want) {
@@ -92,6 +92,6 @@ func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"check", "--json", "."}, &out, &errs)
 	if code != 1 || strings.Count(out.String(), "\n") != 1 || strings.Count(errs.String(), "\n") != 1 || !strings.Contains(out.String(), `"state":"ready"`) || !strings.Contains(errs.String(), "broken.wav") {
-		t.Errorf("exit status %d, want 1; want a ready job, not:\n%s\nwant a line about broken.wav, not:\n%s", code, &out, &errs)
+		t.Errorf("exit code %d, want 1; want a ready job, not:\n%s\nwant a line about broken.wav, not:\n%s", code, &out, &errs)
 	}
 }

@@ -38,7 +38,8 @@ type dropCmd struct {
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 
-// Run checks the files, asks once, uploads them, and with --wait follows their jobs.
+// Run checks the files, asks once, uploads them, and with --wait or --get follows
+// their jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
 	if c.MaxUSD != nil && !(*c.MaxUSD >= 0) {
 		return &client.UsageError{Reason: fmt.Sprintf("--max-usd %g is not an amount; give a number of US dollars such as 2.50", *c.MaxUSD)}
@@ -297,11 +298,11 @@ func (p *plan) orders(ctx context.Context) (map[string]string, error) {
 	return orders, p.Explain("see what is in the bucket", "inbox/*", err)
 }
 
-// sentFiles are the files of the bucket after a drop. It reads the contents of the dropped
+// sentFiles lists the files of the bucket after a drop. It reads the contents of the dropped
 // files from this machine.
 type sentFiles struct {
-	*check.Snapshot
-	files *check.Snapshot
+	*check.Snapshot                 // of the bucket
+	files           *check.Snapshot // of this machine
 }
 
 // ReadRange implements drop.Files.

@@ -118,7 +118,7 @@ func TestPrintSameFiles(t *testing.T) {
 	}
 }
 
-// TestDrop runs the command over one local stack, whose jobs stay queued.
+// TestDrop runs the command on one local stack, whose jobs stay queued.
 func TestDrop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a local stack")
@@ -151,7 +151,7 @@ func TestDrop(t *testing.T) {
 		for deadline := time.Now().Add(5 * patience); stack.Fake().Charges() < want && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		}
 		if got := stack.Fake().Charges(); got != want {
-			t.Fatalf("%d charges, want %d", got, want)
+			t.Fatalf("RunComfy has charged %d jobs, want %d", got, want)
 		}
 	}
 	const rows = 500
@@ -385,7 +385,7 @@ func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := isAbout(client.Status{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}, order); got != tt.want {
-				t.Errorf("%v, want %v", got, tt.want)
+				t.Errorf("isAbout is %t, want %t", got, tt.want)
 			}
 		})
 	}

@@ -23,8 +23,8 @@ type dropped struct {
 	problems []error           // one for each file that cannot be read
 }
 
-// newUpload returns the upload of a file of this machine, whose path has no links. The ETag
-// of a check only needs to change with the file, so it is made from the size and the time.
+// newUpload returns the upload of a file of this machine, whose path has no links. A check
+// needs an ETag that changes with the file, so newUpload makes one from the size and the time.
 func newUpload(key, path string, info fs.FileInfo) *client.Upload {
 	return &client.Upload{
 		File: drop.File{Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second), ETag: fmt.Sprint(info.Size(), info.ModTime())},
@@ -81,7 +81,7 @@ func (d *dropped) add(arg string) error {
 	return errors.Join(errs...)
 }
 
-// nothingIn returns the error for arguments of which no file is dropped.
+// nothingIn returns the error for arguments that have no file to drop.
 func nothingIn(args []string) error {
 	return fmt.Errorf("%s: there is no file to drop; files and folders whose names begin with a dot are left out", strings.Join(args, ", "))
 }

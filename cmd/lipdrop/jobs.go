@@ -54,7 +54,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	return nil
 }
 
-// unreadable is shown for a status that is not JSON. Its State is empty.
+// unreadable is shown for a status that is not JSON. The State of such a status is empty.
 const unreadable = "the status cannot be read: it is not JSON"
 
 // detail returns the most important fact of a status beside its state, in a line.

@@ -84,7 +84,7 @@ func TestCommandLine(t *testing.T) {
 			var out, errs bytes.Buffer
 			code := run(t.Context(), strings.Fields(tt.args), &out, &errs)
 			if code != tt.code {
-				t.Errorf("exit status %d, want %d", code, tt.code)
+				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
 			if strings.Contains(out.String()+errs.String(), "\x1b") {
 				t.Errorf("an escape character reaches the terminal: %q, %q", out.String(), errs.String())
@@ -112,7 +112,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	defer full.Close()
 	var errs bytes.Buffer
 	if code := run(t.Context(), []string{"check", "talk.mp4", "talk.wav"}, full, &errs); code != 1 || !strings.Contains(errs.String(), "not everything could be printed") {
-		t.Errorf("exit status %d, errors %q; want 1 and an error about the output", code, errs.String())
+		t.Errorf("exit code %d, errors %q; want 1 and an error about the output", code, errs.String())
 	}
 }
 

@@ -34,7 +34,7 @@ type plannedRow struct {
 	warnings []string
 }
 
-// wrong is a problem of a file, or of a row of a list.
+// wrong is a problem of a job, or of a row of a list.
 type wrong struct {
 	file string // the list, or ""
 	row  int
@@ -48,9 +48,9 @@ type cost struct {
 	why     string // the reason for the first of them
 }
 
-// plan reads the files, compares them with the bucket, and checks which jobs they form
-// together with the files in the bucket. The error names all files that cannot be read, or
-// else all problems of jobs and rows.
+// plan reads the files, checks which jobs they form together with the files in the bucket,
+// and compares them with the bucket. The error names all files that cannot be read, or else
+// all problems of jobs and rows.
 func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -127,7 +127,7 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 	}
 	p.Uploads = files.byKey
 	for _, key := range sortedKeys(files.byKey) {
-		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // no argument names the file
+		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // an argument names a folder around the file
 		switch role := drop.ParseKey(key).Role; {
 		case role == drop.NoDrop:
 			delete(p.Uploads, key)
@@ -150,7 +150,7 @@ func (p *plan) bundlePairs(ctx context.Context, choice drop.Choice) error {
 		switch k := drop.ParseKey(key); k.Role {
 		case drop.Visual, drop.Audio:
 		case drop.Manifest, drop.Member:
-			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", k.Name)}
+			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists, and %s is a bundle: set the model and the options in its job.json", k.Name)}
 		default:
 			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists, and %s is neither", check.File(key))}
 		}
@@ -193,11 +193,11 @@ func (c cost) String() string {
 	case c.usd == 0:
 		return "the cost is not known: " + c.why
 	}
-	return fmt.Sprintf("about %s, %s, without %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
+	return fmt.Sprintf("about %s, %s. It leaves out %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
 }
 
-// check finds out which jobs the files form. The error names every problem of a file or
-// of a row.
+// check finds out which jobs the files form. The error names every problem of a job or of a
+// row.
 func (p *plan) check(ctx context.Context) error {
 	if err := p.Check(ctx); err != nil {
 		return err
@@ -220,7 +220,8 @@ func (p *plan) check(ctx context.Context) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// reject adds the problems of an outcome about the file with a key.
+// reject adds the problems of an outcome. The key is that of its job.json if the job is a
+// row of a list; otherwise it does not matter.
 func (p *plan) reject(key string, o check.Outcome) {
 	name := o.Finding.Name
 	for _, bad := range o.Problems {

@@ -110,7 +110,7 @@ func TestTableOnATerminal(t *testing.T) {
 	}
 }
 
-// After an interrupted question, the error begins a line.
+// If a person interrupts the question, the error is printed on a new line.
 func TestQuestionInterrupted(t *testing.T) {
 	in, _ := openTerminal(t, 80, 24)
 	stdin := os.Stdin
@@ -122,6 +122,6 @@ func TestQuestionInterrupted(t *testing.T) {
 	p := &plan{Drop: &client.Drop{Jobs: []client.DroppedJob{{Starts: true}}}}
 	err := new(dropCmd).ask(ctx, p, messages{&terminal{w: tty}})
 	if got := printed(); err == nil || got != "Start 1 job? [y/N] \n" {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("printed %q, error %v; want the question and the end of its line, and an error", got, err)
 	}
 }

@@ -81,7 +81,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	}
 }
 
-// drop drops the files in place of earlier ones of the same names, as `lipdrop drop --get`
+// drop deletes earlier files with the same names, drops the files as `lipdrop drop --get`
 // does, and returns the jobs.
 func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say messages) ([]*followed, error) {
 	stack, err := client.Target{Dir: c.Dir}.Find(ctx)
@@ -210,7 +210,8 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	return nil
 }
 
-// conclude prints the warnings of the jobs, and what an output of the fake is.
+// conclude prints the warnings of the jobs and, if one has succeeded, what the fake RunComfy
+// returns.
 func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 	succeeded := false
 	for _, job := range jobs {
