@@ -42,6 +42,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 		nearEnd, err := h.ask(ctx, &job)
 		if err != nil && h.hasEnded(ctx, job) {
 			job.Ended, job.WaitSeconds, err = true, 0, nil
+			h.record(ctx, job, ledger.Archiving, nil, h.clock())
 		}
 		if err != nil || !nearEnd || !h.mayAskAgain(ctx, started) || h.Sleep(ctx, workflow.AskEvery) != nil {
 			return job, err
@@ -49,8 +50,8 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
-// hasEnded reports whether /result says that a job has ended: it is more reliable than
-// /status. Poll asks it if the word of /status is unknown, and before it gives up a job.
+// hasEnded reports whether /result says that a job has ended. Poll asks /result, which is
+// more reliable, if /status returns an unknown word, and before it gives up a job.
 func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 	if !h.hasTime(ctx, h.Now()) {
 		return false
@@ -64,7 +65,7 @@ func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
 	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
 	status, err := h.API.Status(ctx, job.RequestID)
-	now := h.Now().UTC().Truncate(time.Millisecond)
+	now := h.clock()
 	if err != nil {
 		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
@@ -151,9 +152,9 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn writes the status of a job that has not ended from its record, with a warning that is
-// not in the record. It does so at every turn, because other functions write the status without
-// the warning. It clears job.Seen, so that the next state is written without the warning.
+// warn writes a job's status with a warning that is not in the record, unless the take has
+// ended. It does so at every turn, because other functions write the status without the
+// warning. It clears job.Seen, so that the next state is written without the warning.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
@@ -164,3 +165,5 @@ func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
 	}
 }
+
+func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }

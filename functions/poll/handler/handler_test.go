@@ -476,20 +476,32 @@ func TestWarningIsRemoved(t *testing.T) {
 	}
 }
 
-// A job that has ended is archived although /status never says so: at once if its word is
-// unknown, else when the deadline has passed.
+// A job that has ended is archived although /status never says so: at once if /status returns
+// an unknown word, else when poll would give up the job. The status says that it has ended
+// before archive copies its output.
 func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 	for _, tt := range []struct {
 		fault string
 		most  time.Duration
 	}{{"unknown word", 5 * time.Minute}, {"500", 7 * time.Hour}, {"unknown request", 5 * time.Minute}} {
 		w := worldtest.New(t)
+		w.RunComfy.Form = runcomfytest.Right
 		worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), 24*time.Hour)
+		var before ledger.Status
+		w.Before = func(c world.Call) error {
+			if c.Function == "archive" && c.Service == "lambda" {
+				before = w.Status("ads/talk")
+			}
+			return nil
+		}
 		worldtest.DropPair(t, w)
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 		if took := w.Now().Sub(world.Begin); took > tt.most {
 			t.Errorf("%s: archived after %v, want at most %v", tt.fault, took, tt.most)
+		}
+		if before.State != ledger.Archiving || len(before.Warnings) > 0 {
+			t.Errorf("%s: before archive the status is %s with the warnings %q, want %s and none", tt.fault, before.State, before.Warnings, ledger.Archiving)
 		}
 	}
 }
