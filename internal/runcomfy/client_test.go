@@ -147,16 +147,6 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-func TestUserAgent(t *testing.T) {
-	client, requests := responding(t, 200, "application/json", `{"status":"in_queue"}`)
-	if _, err := client.Status(t.Context(), "id"); err != nil {
-		t.Fatal(err)
-	}
-	if got := (*requests)[0].Header.Get("User-Agent"); !strings.HasPrefix(got, "lipdrop ") {
-		t.Errorf("User-Agent %q, want lipdrop", got)
-	}
-}
-
 func TestSubmitResponses(t *testing.T) {
 	tests := []struct {
 		name   string
