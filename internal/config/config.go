@@ -1,6 +1,5 @@
 // Package config configures a function from its environment when a process starts.
-// template.yaml sets every variable,
-// and is the only place that has defaults.
+// template.yaml sets every variable, and is the only place that has defaults.
 package config
 
 import (
@@ -83,7 +82,8 @@ type Env struct {
 // Err returns every mistake so far, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
-// Mistake adds an error about a variable, unless it is nil.
+// Mistake adds an error about a variable, or about something else that has a name. It
+// ignores a nil error.
 func (e *Env) Mistake(name string, err error) {
 	if err != nil {
 		e.errs = append(e.errs, fmt.Errorf("%s: %w", name, err))

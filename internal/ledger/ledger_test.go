@@ -709,8 +709,8 @@ func TestUnreadableObjects(t *testing.T) {
 	}
 }
 
-// RecentTakes returns the newest takes, although many others are listed before them. It makes
-// no listing for the names that begin with the name.
+// RecentTakes returns the newest takes, although many others are listed before them. It does
+// not list all names below the name.
 func TestRecentTakes(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)

@@ -165,7 +165,8 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 // and only those whose newest file is not older than since.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
-	// S3 lists by key. A take begins with its stamp, and most names below the name come later.
+	// S3 lists by key. A take begins with its stamp, so with the digit 2. Most names below this
+	// name come after all takes, so the listing ends before them.
 	keys, _, err := s.list(ctx, prefix, prefix+since.UTC().Format(StampLayout), prefix+"3")
 	if err != nil {
 		return nil, err
@@ -246,7 +247,8 @@ func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]
 }
 
 // list returns the keys of the files and of the folders directly below a prefix that come
-// after a key. It makes no further request after one that has reached the key until.
+// after the key after. It sends requests until one has reached the key until, so it may
+// return keys beyond that one.
 func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, folders []string, err error) {
 	for more := true; more && after < until; {
 		var files []bucket.File

@@ -67,8 +67,8 @@ func ShellWord(word string) string {
 }
 
 // NameWord returns the name of a job as an argument of a command, quoted for a POSIX shell.
-// The command takes it for this job only: not for a flag, for a key below inbox/, or for a
-// prefix.
+// The command takes it for the name of this job: not for a flag, for a key below inbox/ or
+// for a prefix of several names.
 func NameWord(name string) string {
 	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "inbox/") {
 		name = "inbox/" + name

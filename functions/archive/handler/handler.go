@@ -44,7 +44,7 @@ type Copier interface {
 }
 
 // reserve is how long before the function's timeout a copy must stop. The function
-// then has time to abort the upload and return the error.
+// then has time to abort the upload, to write the status and to return the error.
 const reserve = 15 * time.Second
 
 // timeOverError is the context's cause once the time for copies is over.
@@ -70,7 +70,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 }
 
 // warn writes a status that says why a take is not archived yet, because Step Functions may
-// call Handle for hours until it succeeds. It changes nothing if the take has ended.
+// call Handle again for hours. It writes nothing if the take has ended.
 func (h *Handler) warn(ctx context.Context, job workflow.Job, cause error) {
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err == nil && !rec.State.Ended() {

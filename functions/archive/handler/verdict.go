@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// lengthTolerance and toleratedFrames are how far the length of a right output may
-	// be from the expected length: codecs pad their sound, and models make whole frames.
+	// lengthTolerance and toleratedFrames are how far the length of a correct output may
+	// differ from the expected length: codecs pad the sound, and models make whole frames.
 	lengthTolerance = 100 * time.Millisecond
 	toleratedFrames = 2
 
@@ -92,7 +92,8 @@ func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info
 }
 
 // doubtsAbout compares an output with what the job was to make. Err says what is wrong
-// with the file itself, as media.Inspect returned it. Voice says that the job has an audio.
+// with the file itself, as media.Inspect returned it. Voice says whether the job has an
+// audio input.
 func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag string) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
@@ -128,7 +129,7 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag
 		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
 			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
 		}
-		copied := strings.Trim(in.ETag, `"`) == etag && in.Bytes == info.Bytes // says nothing of large files, whose ETags depend on their parts
+		copied := strings.Trim(in.ETag, `"`) == etag && in.Bytes == info.Bytes // says nothing about large files, whose ETags depend on their parts
 		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
 			doubt(ledger.PictureUnchanged, "has the same frames as the input %s: nothing was lip-synced", file)
 		}
@@ -155,7 +156,8 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 	}
 }
 
-// hasVoice reports whether one of the inputs is an audio.
+// hasVoice reports whether one of the inputs is an audio, by the property of the model that
+// it is for. The address of an input may have no suffix.
 func (h *Handler) hasVoice(rec ledger.Record) bool {
 	model, known := h.Catalog.Model(rec.Model)
 	return known && slices.ContainsFunc(model.MediaProperties(), func(p catalog.MediaProperty) bool {

@@ -229,7 +229,7 @@ func TestDeletionDuringSubmit(t *testing.T) {
 }
 
 // A file is deleted or replaced before submit claims the take, and cancel finds no record.
-// Submit notices that after the claim, and does not send the job.
+// Submit notices the change after the claim, and does not send the job of the earlier files.
 func TestChangeBeforeTheClaim(t *testing.T) {
 	_, voice := worldtest.Media(t)
 	for charges, change := range []func(w *world.World, key string){

@@ -228,14 +228,14 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 		_, err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take })
 		if err != nil {
 			// The sweep frees it.
-			slog.WarnContext(ctx, "reservation not given back", "name", rec.Name, "take", rec.Take, "err", err)
+			slog.WarnContext(ctx, "reservation not freed", "name", rec.Name, "take", rec.Take, "err", err)
 		}
 	}
 	return h.Ledger.PostTake(ctx, rec)
 }
 
-// warn posts a status that says why a job is to be cancelled and why it is not cancelled yet.
-// It returns that error: the caller's event is delivered again, for hours.
+// warn posts a status that says why a job is to be cancelled, and that err has prevented it
+// so far. It returns err, so that the event is delivered again or the next sweep continues.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, why string, err error) error {
 	return errors.Join(err, h.Ledger.PostTake(ctx, rec, fmt.Sprintf("%s, but the job is not cancelled yet: %v; lipdrop tries again", why, err)))
 }

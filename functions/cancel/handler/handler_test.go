@@ -582,7 +582,7 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	w.Delete("inbox/ads/talk.wav")
 	w.Pass(2 * time.Hour)
 	if warned < 5 {
-		t.Errorf("%d statuses say that the job is not cancelled yet, want one for each try", warned)
+		t.Errorf("%d statuses say that the job is not cancelled yet, want 5 or more, one for each try", warned)
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 }

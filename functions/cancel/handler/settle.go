@@ -85,8 +85,8 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 // failedAgain reports whether the end of a redriven execution replaces the reason of a
 // take that has failed before: it is later, and has another code, was caused by a person,
 // or leaves a job in RunComfy's queue. Nothing replaces a failure that RunComfy reported:
-// archive or cancel has recorded it, and RunComfy may no longer know the job. Nothing
-// replaces the reason of a take either whose job is known to be cancelled.
+// archive or cancel has recorded it, and RunComfy may no longer know the job. If the record
+// says that the job was cancelled, its reason stays too.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	final := code == problem.JobFailed || rec.Code == problem.JobFailed || rec.NotCharged
 	if rec.State != ledger.Failed || final || !aws.ToTime(exec.StopDate).After(rec.Times.Ended) {

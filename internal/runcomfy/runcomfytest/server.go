@@ -43,7 +43,7 @@ type Server struct {
 	Token string
 
 	// Models holds the input schema of each known model by its id. If it is nil,
-	// every model is known, and its schema is not.
+	// every model is known, and none has a schema.
 	Models map[string]json.RawMessage
 
 	// Prices holds the price of each model by its id. Other models have none. If Prices is
