@@ -24,7 +24,8 @@ type shell struct {
 	session string
 	// proof is in each response to a request with the cookie. After the command has ended,
 	// another user's server may get the port, and the cookie from a page that is still open.
-	// It does not know the proof, so the page does not use its responses.
+	// It does not know the proof, so the page uses nothing of its responses but the list of
+	// jobs, which an EventSource receives without headers, and the texts of errors.
 	proof string
 	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
