@@ -4,8 +4,8 @@
 //
 // Each function may do only what its role in template.yaml allows. It has its own
 // S3 user, and the bucket's policy gives that user the permissions of the role.
-// Package permissions checks the function's requests to Step Functions and Secrets
-// Manager against the same role. If a request is denied, the stack fails.
+// Package permissions checks the function's requests to Step Functions, Secrets Manager,
+// SQS and EventBridge against the same role. If a request is denied, the stack fails.
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
