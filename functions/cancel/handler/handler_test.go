@@ -586,3 +586,27 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 }
+
+// A take was held, and RunComfy has accepted its job since. Submit cannot write the status, and
+// poll does not run. The sweep replaces the status that says that the take is held.
+func TestSweepReplacesTheStatusOfAHeldTake(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = 20 * time.Hour
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
+		Name: "429", Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"600"}},
+	}, time.Minute)
+	worldtest.DropPair(t, w)
+	w.Run(5 * time.Minute)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Function == "submit" && c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/"):
+			return world.Throttled
+		case c.Function == "poll" && c.Service == "lambda":
+			return world.ErrLambda
+		}
+		return nil
+	}
+	w.Pass(2 * time.Hour)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
+}

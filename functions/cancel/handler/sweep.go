@@ -169,8 +169,11 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 			return err
 		}
 		posted, err := h.Ledger.Posted(ctx, ledger.StatusKey(rec.Name))
-		if err != nil || posted.Take == rec.Take { // it may have a warning that is not in the record
+		if err != nil {
 			return err
+		}
+		if posted.Take == rec.Take && posted.State.Claimed() {
+			return nil // the status may have a warning that is not in the record
 		}
 		return h.Ledger.PostTake(ctx, rec)
 	default:
