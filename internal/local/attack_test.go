@@ -144,6 +144,8 @@ func TestNeighbour(t *testing.T) {
 			refused(t, err, "InvalidSignatureException")
 			_, err = s3.New(s.S3().Options(), func(o *s3.Options) { o.Credentials = keys }).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket)})
 			refused(t, err, "SignatureDoesNotMatch")
+			_, err = s3.New(s.S3().Options(), func(o *s3.Options) { o.Credentials = keys }).HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(local.Bucket), Key: aws.String("secret")})
+			refused(t, err, "Forbidden")
 		})
 	}
 	if n := s.Fake().Charges(); n != 1 {

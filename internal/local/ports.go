@@ -49,13 +49,13 @@ func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	if plain, err = openPort(wanted.Plain, last.Plain); err != nil {
 		return nil, nil, err
 	}
-	if tls, err = openPort(wanted.TLS, last.TLS); err == nil {
-		err = private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)})
+	if tls, err = openPort(wanted.TLS, last.TLS); err != nil {
+		return nil, nil, errors.Join(err, plain.Close())
 	}
-	if err != nil {
-		_ = plain.Close()
+	if err := private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)}); err != nil {
+		return nil, nil, errors.Join(err, tls.Close(), plain.Close())
 	}
-	return tls, plain, err
+	return tls, plain, nil
 }
 
 // openPort opens the wanted port. If that is 0, it opens the last one, or else any free one.

@@ -45,47 +45,90 @@ var services = map[string]string{
 // date with the region and the service, the signed headers and the signature.
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8}/[^/,\s]+/[^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
 
-// Check is an awsjson.Check. It refuses a request that is not signed with one of the keys.
+// Check is an awsjson.Check. It refuses a request that is not signed with one of the keys. A
+// signature must include the operation.
 func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
+	sum := sha256.Sum256(body)
+	service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	_, refused := s.check(r, hex.EncodeToString(sum[:]), services[service], v4.NewSigner(), "x-amz-target")
+	return refused
+}
+
+// UserOfS3 returns the access key of a request to S3 that is signed with the secret key of that
+// access key, in its header or in its query. It returns "" for any other request. It does not check
+// the body, or whether a presigned URL has expired.
+func (s *Signatures) UserOfS3(r *http.Request) string {
+	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping, o.DisableHeaderHoisting = true, true })
+	if r.Header.Get("Authorization") != "" {
+		user, refused := s.check(r, r.Header.Get("X-Amz-Content-Sha256"), "s3", signer)
+		if refused != nil {
+			return ""
+		}
+		return user
+	}
+	query := r.URL.Query()
+	user, _, _ := strings.Cut(query.Get("X-Amz-Credential"), "/")
+	secret, known := s.Keys[user]
+	at, err := time.Parse(amzTime, query.Get("X-Amz-Date"))
+	if !known || err != nil {
+		return ""
+	}
+	signature := query.Get("X-Amz-Signature")
+	query.Del("X-Amz-Signature")
+	again := unsigned(r, strings.Split(query.Get("X-Amz-SignedHeaders"), ";"))
+	again.URL.RawQuery = query.Encode()
+	keys := aws.Credentials{AccessKeyID: user, SecretAccessKey: secret}
+	address, _, err := signer.PresignHTTP(context.Background(), keys, again, "UNSIGNED-PAYLOAD", "s3", s.Region, at)
+	// The signature is the last parameter.
+	if err != nil || !same(address[strings.LastIndexByte(address, '=')+1:], signature) {
+		return ""
+	}
+	return user
+}
+
+// check returns the access key of a request that is signed in its header, or why the request is
+// refused. The signature must include some headers, besides the host and the date.
+func (s *Signatures) check(r *http.Request, payloadHash, service string, signer *v4.Signer, headers ...string) (access string, refused *awsjson.Error) {
 	parts := authorization.FindStringSubmatch(r.Header.Get("Authorization"))
 	if parts == nil {
-		return awsjson.Errorf("MissingAuthenticationTokenException", "the request is not signed; use the keys that lipdrop local prints")
+		return "", awsjson.Errorf("MissingAuthenticationTokenException", "the request is not signed; use the keys that lipdrop local prints")
 	}
-	access, signed := parts[1], strings.Split(parts[3], ";")
+	access = parts[1]
 	secret, known := s.Keys[access]
 	if !known {
-		return awsjson.Errorf("UnrecognizedClientException", "the access key is not one of this local stack; use the keys that lipdrop local prints")
+		return "", awsjson.Errorf("UnrecognizedClientException", "the access key is not one of this local stack; use the keys that lipdrop local prints")
 	}
 	const invalid = "InvalidSignatureException"
 	at, err := time.Parse(amzTime, r.Header.Get("X-Amz-Date"))
 	if err != nil || at.Sub(s.Now()).Abs() > maxSkew {
-		return awsjson.Errorf(invalid, "X-Amz-Date must be the time of the signature, and within %v of now", maxSkew)
+		return "", awsjson.Errorf(invalid, "X-Amz-Date must be the time of the signature, and within %v of now", maxSkew)
 	}
-	again, err := s.sign(r, body, signed, aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, at)
+	again := unsigned(r, append(strings.Split(parts[3], ";"), headers...))
+	err = signer.SignHTTP(context.Background(), aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, again, payloadHash, service, s.Region, at)
 	// Clients differ in the spaces after the commas, so the parts are compared.
-	same := authorization.FindStringSubmatch(again)
-	if err != nil || same == nil || !slices.Equal(same[1:4], parts[1:4]) || subtle.ConstantTimeCompare([]byte(same[4]), []byte(parts[4])) != 1 {
-		return awsjson.Errorf(invalid, "the signature does not match; use the keys that lipdrop local prints, and the region %s", s.Region)
+	signed := authorization.FindStringSubmatch(again.Header.Get("Authorization"))
+	if err != nil || signed == nil || !slices.Equal(signed[1:4], parts[1:4]) || !same(signed[4], parts[4]) {
+		return "", awsjson.Errorf(invalid, "the signature does not match; use the keys that lipdrop local prints, and the region %s", s.Region)
 	}
-	return nil
+	return access, nil
 }
 
-// sign signs a request again and returns the header Authorization. A signature includes the
-// host and the date, and here also the operation.
-func (s *Signatures) sign(r *http.Request, body []byte, signed []string, keys aws.Credentials, at time.Time) (string, error) {
+// unsigned returns a request as it was before it was signed: with only the headers that its
+// signature includes.
+func unsigned(r *http.Request, signed []string) *http.Request {
 	address := *r.URL // the signer changes it
 	again := &http.Request{Method: r.Method, URL: &address, Host: r.Host, Header: http.Header{}}
-	for _, name := range append(signed, "x-amz-target") {
+	for _, name := range signed {
 		switch name {
 		case "host":
 		case "content-length":
-			again.ContentLength = int64(len(body))
+			again.ContentLength = r.ContentLength
 		default:
 			again.Header[http.CanonicalHeaderKey(name)] = r.Header.Values(name)
 		}
 	}
-	sum := sha256.Sum256(body)
-	target, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	err := v4.NewSigner().SignHTTP(context.Background(), keys, again, hex.EncodeToString(sum[:]), services[target], s.Region, at)
-	return again.Header.Get("Authorization"), err
+	return again
 }
+
+// same compares two signatures in a time that does not depend on where they differ.
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -27,8 +28,8 @@ import (
 // those of an earlier start, and returns the file's folder.
 func writeUsers(cfg Config) (dir string, err error) {
 	accounts := map[string]map[string]string{}
-	for access, secret := range cfg.Users {
-		accounts[access] = map[string]string{"access": access, "secret": secret, "role": "user"}
+	for name, secret := range cfg.Users {
+		accounts[name] = map[string]string{"access": name, "secret": secret, "role": "user"}
 	}
 	text, err := json.Marshal(map[string]any{"accessAccounts": accounts})
 	if err != nil {
@@ -40,19 +41,24 @@ func writeUsers(cfg Config) (dir string, err error) {
 
 // users are the users besides the root user.
 type users struct {
-	clients map[string]*s3.Client // by access key
-	denied  func(*permissions.Denial)
+	clients    map[string]*s3.Client // by access key
+	signatures access.Signatures
+	denied     func(*permissions.Denial)
 }
 
 func newUsers(cfg Config, dial func() (net.Conn, error)) *users {
-	u := &users{clients: map[string]*s3.Client{}, denied: cfg.Denied}
+	u := &users{
+		clients:    map[string]*s3.Client{},
+		signatures: access.Signatures{Keys: cfg.Users, Region: cfg.Region, Now: time.Now},
+		denied:     cfg.Denied,
+	}
 	server := &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() },
 	}}
-	for access, secret := range cfg.Users {
-		u.clients[access] = s3.New(s3.Options{
+	for name, secret := range cfg.Users {
+		u.clients[name] = s3.New(s3.Options{
 			Region: cfg.Region, BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, HTTPClient: server,
-			Credentials: credentials.NewStaticCredentialsProvider(access, secret, ""),
+			Credentials: credentials.NewStaticCredentialsProvider(name, secret, ""),
 		})
 	}
 	return u
@@ -64,10 +70,14 @@ type request struct {
 	user, bucket, key string
 }
 
-// correct changes a response of versitygw to a user if S3 would respond differently.
+// correct changes a response of versitygw to a user if S3 would respond differently. It checks
+// the signature, because anyone on this machine can send a request that only names a user.
 func (u *users) correct(response *http.Response) error {
-	user := permissions.UserOf(response.Request)
-	if u.clients[user] == nil || response.StatusCode != http.StatusForbidden && response.StatusCode != http.StatusNotFound {
+	if response.StatusCode != http.StatusForbidden && response.StatusCode != http.StatusNotFound {
+		return nil
+	}
+	user := u.signatures.UserOfS3(response.Request)
+	if user == "" {
 		return nil
 	}
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(response.Request.URL.Path, "/"), "/")
@@ -111,8 +121,8 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		return &permissions.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
 	var got failure
-	// The response to a HEAD has no body. A HEAD of a function is refused for no other
-	// reason. A HEAD of a presigned URL is refused because the URL is for a GET.
+	// The response to a HEAD has no body. A signed HEAD is refused for no other reason, except
+	// that of a presigned URL, which may have expired.
 	if head := r.Method == http.MethodHead; head && r.URL.Query().Has("X-Amz-Signature") ||
 		!head && (xml.Unmarshal(body, &got) != nil || got.Message != noStatement) {
 		return nil

@@ -2,7 +2,10 @@ package gateway_test
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -154,29 +157,93 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	if err := tests[len(tests)-1].call(srv.tls); err == nil || len(denied.drain()) > 0 {
 		t.Errorf("the root user aborts an upload that does not exist: got %v, want an error that does not count as denied", err)
 	}
-	t.Run("an address that has expired", func(t *testing.T) {
-		address := srv.url + "/" + bucket + "/in/%C3%BC%201.txt?X-Amz-Expires=60"
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		signed, _, err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }).PresignHTTP(t.Context(),
-			aws.Credentials{AccessKeyID: user, SecretAccessKey: secret}, req, "UNSIGNED-PAYLOAD", "s3", "us-east-1", time.Now().Add(-time.Hour))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, request := range []func(string) (*http.Response, error){http.Get, http.Head} {
-			response, err := request(signed)
+	for _, tt := range []struct {
+		name, key string
+		age       time.Duration
+		want      int // denials of a GET
+	}{
+		{"an address of a file that it may not read", "elsewhere.txt", 0, 1},
+		{"an address that has expired", "in/%C3%BC%201.txt", time.Hour, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			address := srv.url + "/" + bucket + "/" + tt.key + "?X-Amz-Expires=60"
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = response.Body.Close()
-			if response.StatusCode != http.StatusForbidden {
-				t.Errorf("HTTP status %d, want 403", response.StatusCode)
+			signed, _, err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }).PresignHTTP(t.Context(),
+				aws.Credentials{AccessKeyID: user, SecretAccessKey: secret}, req, "UNSIGNED-PAYLOAD", "s3", "us-east-1", time.Now().Add(-tt.age))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if got := denied.drain(); len(got) > 0 {
-				t.Errorf("the %s of an expired address counts as denied: %v", response.Request.Method, got)
+			for _, request := range []struct {
+				send func(string) (*http.Response, error)
+				want int
+			}{{http.Get, tt.want}, {http.Head, 0}} { // the signature of a GET is wrong for a HEAD
+				response, err := request.send(signed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = response.Body.Close()
+				if response.StatusCode != http.StatusForbidden {
+					t.Errorf("HTTP status %d, want 403", response.StatusCode)
+				}
+				if got := denied.drain(); len(got) != request.want {
+					t.Errorf("the %s is denied %v, want %d denials", response.Request.Method, got, request.want)
+				}
 			}
-		}
+		})
+	}
+}
+
+// Only the key of a user proves that a request is from that user. A neighbour can name a
+// user without it, and must not make the user count as denied.
+func TestForgedUser(t *testing.T) {
+	const user, secret = "user", "user's secret"
+	var denied denials
+	srv := start(t, program(t), t.TempDir(), func(cfg *gateway.Config) {
+		cfg.Users, cfg.Denied = map[string]string{user: secret}, denied.add
 	})
+	if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC()
+	at, scope := now.Format("20060102T150405Z"), user+"/"+now.Format("20060102")+"/us-east-1/s3/aws4_request"
+	signature := strings.Repeat("0", 64)
+	header := http.Header{
+		"Authorization":        {"AWS4-HMAC-SHA256 Credential=" + scope + ", SignedHeaders=host;x-amz-date, Signature=" + signature},
+		"X-Amz-Date":           {at},
+		"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"},
+	}
+	query := "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + scope + "&X-Amz-Date=" + at + "&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=" + signature
+	for name, row := range map[string]struct {
+		path string
+		head http.Header
+	}{
+		"a wrong signature":                           {"/drops/key", header},
+		"a wrong signature in the query":              {"/drops/key" + query, nil},
+		"a signature that package url drops":          {"/drops/key" + query + ";", nil},
+		"a query that versitygw takes for a fragment": {"/drops/key#" + query, nil},
+		"two headers":                                 {"/drops/key", http.Header{"Authorization": {"Credential=" + scope, ""}}},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
+			t.Run(method+" with "+name, func(t *testing.T) {
+				r := httptest.NewRequest(method, "/", nil)
+				r.RequestURI = row.path
+				var err error
+				if r.URL, err = url.ParseRequestURI(row.path); err != nil {
+					t.Fatal(err)
+				}
+				maps.Copy(r.Header, row.head)
+				w := httptest.NewRecorder()
+				srv.ServeHTTP(w, r)
+				if w.Code/100 != 4 {
+					t.Errorf("HTTP status %d, want a refusal", w.Code)
+				}
+				if got := denied.drain(); len(got) > 0 {
+					t.Errorf("the request counts as denied: %v", got)
+				}
+			})
+		}
+	}
 }

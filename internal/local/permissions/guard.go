@@ -13,14 +13,12 @@ import (
 // credential matches the access key and the region in the header Authorization.
 var credential = regexp.MustCompile(`Credential=([^/,]+)/(?:[^/,]+/([^/,]+)/)?`)
 
-// UserOf returns the access key that a request claims to be signed with, in its
-// header or in its query, or "".
-func UserOf(r *http.Request) string {
+// userOf returns the access key that a request names in its header Authorization, or "".
+func userOf(r *http.Request) string {
 	if found := credential.FindStringSubmatch(r.Header.Get("Authorization")); found != nil {
 		return found[1]
 	}
-	user, _, _ := strings.Cut(r.URL.Query().Get("X-Amz-Credential"), "/")
-	return user
+	return ""
 }
 
 // Account is the account of the local stack.
@@ -32,7 +30,7 @@ const Account = "000000000000"
 // request names, so the signatures must have been checked before.
 func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
-		user := UserOf(r)
+		user := userOf(r)
 		role, ok := users[user]
 		if !ok {
 			return nil
