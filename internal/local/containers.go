@@ -17,8 +17,8 @@ const (
 	ContainerHost = "host.docker.internal"
 
 	// bridgeName is the interface of Docker's default network, which a Docker daemon
-	// on this machine creates. Docker Desktop works without it: it
-	// forwards what is sent to ContainerHost to loopback.
+	// on this machine creates. Docker Desktop works without it: it forwards to loopback
+	// what is sent to ContainerHost.
 	bridgeName = "docker0"
 )
 

@@ -35,7 +35,7 @@ type Options struct {
 	Variables map[string]string
 
 	// Containers opens the plain port to the Docker containers of this machine,
-	// which reach them at ContainerHost. Otherwise only loopback is served.
+	// which reach it at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 
 	// LambdaEndpoint is the address of a Lambda Invoke API, for example of

@@ -25,8 +25,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// serve serves S3, Step Functions, Secrets Manager, SQS, EventBridge and RunComfy, all at one
-// address.
+// serve serves S3, Step Functions, Secrets Manager, SQS, EventBridge and RunComfy, all of them on
+// each listener.
 func (s *Stack) serve(listeners []net.Listener) error {
 	s.fake = &runcomfytest.Server{
 		Token: s.keys.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,

@@ -165,7 +165,7 @@ func (b *Bucket) store(key string, body []byte, contentType string, metadata map
 	return o
 }
 
-// allowed returns an error if a condition of a write or a deletion is not met.
+// allowed returns an error if a condition of a write or a read is not met.
 func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
 	o, ok := b.objects[key]
 	switch {

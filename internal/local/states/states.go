@@ -3,8 +3,9 @@
 // the functions and the command call.
 //
 // It knows the part of the States Language that the file uses; Parse refuses
-// everything else. A Machine advances an Execution and uses no file or network, and only
-// the clock that it is given, so that a simulation can drive it in virtual time. A Server drives many executions in real time and keeps them in files.
+// everything else. A Machine advances an Execution. It uses no file or network, and only
+// the clock that it is given, so that a simulation can drive it in virtual time. A Server
+// drives many executions in real time and keeps them in files.
 package states
 
 import "context"
