@@ -178,6 +178,12 @@ func New(random func() float64) (*World, error) {
 
 // NewWith is like New, but with the given models.
 func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
+	var mu sync.Mutex // functions run at the same time
+	jitter := func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return random()
+	}
 	_, here, _, _ := runtime.Caller(0)
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../statemachine.asl.json"))
 	if err != nil {
@@ -187,7 +193,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	machine.Random = random
+	machine.Random = jitter
 	template, err := readTemplate()
 	if err != nil {
 		return nil, err
@@ -204,7 +210,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	w.Bucket = &s3test.Bucket{Now: w.Now}
 	w.RunComfy = &runcomfytest.Server{Now: w.Now, Token: w.Secret, Fetch: w.fetch, CostUSD: 0.25, OutputURL: "https://files.runcomfy.net"}
 	w.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: w.Bucket, Name: bucketName}, MachineARN: machineARN, Now: w.Now}
-	w.functions(models, random)
+	w.functions(models, jitter)
 	return w, nil
 }
 
