@@ -220,12 +220,12 @@ func (p *plan) check(ctx context.Context) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// reject adds the problems of an outcome. The key is that of its job.json if the job is a
-// row of a list; otherwise it does not matter.
-func (p *plan) reject(key string, o check.Outcome) {
+// reject adds the problems of an outcome. If the job is a row of a list, manifest is the key
+// of its job.json.
+func (p *plan) reject(manifest string, o check.Outcome) {
 	name := o.Finding.Name
 	for _, bad := range o.Problems {
-		if row, ok := p.rows[key]; ok {
+		if row, ok := p.rows[manifest]; ok {
 			p.rejectRow(row.list, row.Problem(bad.Member, bad.Reason, bad.RemedyFor(name)))
 			continue
 		}

@@ -92,7 +92,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// A person who interrupts a command is not told that the local stack does not run.
+// An interrupted search does not report that the local stack does not run.
 func TestFindInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "ports.json"), []byte("{}"), 0o600); err != nil {

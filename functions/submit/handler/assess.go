@@ -44,7 +44,7 @@ type assessment struct {
 
 	recovered bool    // whether recoverTakes was called for the subject
 	recovery  outcome // what recoverTakes returned
-	outcome   outcome // of the whole assessment, with that of recoverTakes
+	outcome   outcome // of the whole assessment; includes recovery
 	// kept are the takes whose statuses were not replaced, although the bucket may
 	// hold files that these takes do not use.
 	kept []ledger.TakeID

@@ -121,8 +121,8 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		return &permissions.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
 	var got failure
-	// The response to a HEAD has no body. A signed HEAD is refused for no other reason, except
-	// that of a presigned URL, which may have expired.
+	// The response to a HEAD has no body. A signed HEAD is refused only for a missing permission,
+	// unless it is presigned: then the URL may have expired.
 	if head := r.Method == http.MethodHead; head && r.URL.Query().Has("X-Amz-Signature") ||
 		!head && (xml.Unmarshal(body, &got) != nil || got.Message != noStatement) {
 		return nil
