@@ -34,7 +34,7 @@ func Default() (*Catalog, error) {
 
 // Load reads the models of fsys: every *.json file at its root. It does not check a file
 // against model.schema.json, or that the properties to which the file refers exist. These
-// checks would take most of the time in which a function starts, so a test makes them.
+// checks would take most of a cold start, so a test makes them instead.
 func Load(fsys fs.FS) (*Catalog, error) {
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil {
@@ -65,5 +65,5 @@ func (c *Catalog) Model(id string) (*Model, bool) {
 // IDs returns the ids of all models, sorted.
 func (c *Catalog) IDs() []string { return slices.Clone(c.ids) }
 
-// Nearest returns the known id that a wrong one probably means, or "".
+// Nearest returns the known id that a wrong id probably means, or "".
 func (c *Catalog) Nearest(id string) string { return Nearest(id, c.ids) }

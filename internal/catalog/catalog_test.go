@@ -144,7 +144,7 @@ func TestModels(t *testing.T) {
 		t.Run(tt.id, func(t *testing.T) {
 			m := model(t, tt.id)
 			if usual := m.Usual.Of(10 * time.Second); m.ID != tt.id || usual != tt.usual || m.Usual.Source == "" {
-				t.Errorf("got %s with the usual run %s from the source %q, want %s", m.ID, usual, m.Usual.Source, tt.usual)
+				t.Errorf("got %s with the usual run %s from the source %q, want %s with %s from some source", m.ID, usual, m.Usual.Source, tt.id, tt.usual)
 			}
 			if diff := cmp.Diff(tt.media, m.MediaProperties()); diff != "" {
 				t.Errorf("media (-want +got):\n%s", diff)
@@ -239,6 +239,6 @@ func TestIDsAreSorted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"a/a", "b/b", "z/z"}, c.IDs()); diff != "" {
-		t.Error(diff)
+		t.Errorf("ids (-want +got):\n%s", diff)
 	}
 }

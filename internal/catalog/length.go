@@ -35,7 +35,7 @@ const leastMismatch = 500 * time.Millisecond
 
 // Expected is what is known about the length of an output before its job runs.
 type Expected struct {
-	// Length is how long the output will be. It is 0 if it is not known.
+	// Length is how long the output will be, or 0 if that is not known.
 	Length time.Duration
 
 	// Within is how far the length of a correct output may be from Length, apart from
@@ -47,8 +47,8 @@ type Expected struct {
 	// clause without a full stop, or "".
 	Warning string
 
-	// Dropped is the problem that Warning describes, if a part of an input would be
-	// missing in the output. Its Again names that input.
+	// Dropped is the problem that Warning describes if a part of an input would be
+	// missing in the output, else nil. Dropped.Again holds the name of that input.
 	Dropped *problem.Problem
 }
 
@@ -73,7 +73,7 @@ func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected 
 	return Expected{Length: time.Duration(number(option) * float64(time.Second))}
 }
 
-// option returns the value that an option has at RunComfy.
+// option returns the value of an option in the input, or else RunComfy's default.
 func (m *Model) option(input map[string]any, name string) any {
 	if value, ok := input[name]; ok {
 		return value
@@ -111,8 +111,8 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		return e
 	}
 	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.length.Option, mode)
-	// The modes that keep the end of a longer video let it go on in silence. Those that
-	// keep the end of a longer audio repeat or stretch the video.
+	// A mode that keeps the end of a longer video plays that end in silence. A mode that
+	// keeps the end of a longer audio file repeats or stretches the video.
 	keeping := m.modesThat(asLonger)
 	if longer.Kind == media.Audio {
 		keeping = m.modesThat(asAudio, asStretched)
@@ -171,8 +171,8 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 	return e
 }
 
-// clip returns the length of a clip. Its number of frames is the one that the options set,
-// or the default if that number is not positive.
+// clip returns the length of a clip. The options set its number of frames; if that number
+// is not positive, the default applies.
 func (m *Model) clip(options map[string]any) time.Duration {
 	frames := number(m.option(options, m.length.FramesOption))
 	if !(frames > 0) { // true for NaN, too
@@ -181,8 +181,8 @@ func (m *Model) clip(options map[string]any) time.Duration {
 	return time.Duration(frames * float64(time.Second) / float64(m.length.FramesPerSecond))
 }
 
-// clipsFor returns how many clips cover an audio file, but at least one. They need not
-// cover the padding that the codec may have added.
+// clipsFor returns how many clips cover an audio file, but at least one. The clips need
+// not cover the padding that the codec may have added.
 func (m *Model) clipsFor(audio, clip time.Duration) int {
 	// In float64, whole nanoseconds are exact up to 104 days.
 	return int(max(math.Ceil(float64(audio-durationTolerance)/float64(clip)), 1))

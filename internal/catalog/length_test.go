@@ -90,7 +90,7 @@ func TestExpectLength(t *testing.T) {
 			if got.Dropped != nil {
 				remedy = got.Dropped.Remedy
 				if got.Dropped.Code != problem.LengthsDiffer || got.Warning[:len(got.Dropped.Reason)] != got.Dropped.Reason {
-					t.Errorf("problem %+v", got.Dropped)
+					t.Errorf("problem %+v, want the code %s and a reason with which the warning begins", got.Dropped, problem.LengthsDiffer)
 				}
 			}
 			if diff := cmp.Diff(tt.dropped, remedy); diff != "" {

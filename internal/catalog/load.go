@@ -51,8 +51,8 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// compile compiles a schema of draft 2020-12. Like RunComfy's API, this draft does not
-// check formats.
+// compile compiles a schema of draft 2020-12. This draft does not check formats, and
+// neither does RunComfy's API.
 func compile(doc any) (*jsonschema.Schema, error) {
 	const url = "urn:lipdrop:schema"
 	c := jsonschema.NewCompiler()
@@ -118,16 +118,16 @@ func parseModel(data []byte) (*Model, error) {
 	return m, nil
 }
 
-// validationSchema returns the input schema with which lipdrop validates: it includes the
-// file's own rules, and accepts file names in place of URLs. It changes members, which holds
-// the same file as generic JSON.
+// validationSchema returns the input schema with which lipdrop validates. That schema
+// includes the rules of the model's file, and accepts file names in place of URLs.
+// validationSchema changes members, which is the same file as generic JSON.
 func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	schema := members["inputSchema"].(map[string]any)
 	properties := schema["properties"].(map[string]any)
 	for _, g := range f.Media {
 		for _, name := range g.Properties {
-			// A file name is validated before it becomes a URL, so RunComfy's rules for
-			// the URL do not apply.
+			// lipdrop validates the file name, and later replaces it by a URL. So
+			// RunComfy's rules for the URL do not apply.
 			properties[name] = map[string]any{"type": "string", notBlank: true}
 		}
 	}

@@ -24,10 +24,11 @@ const durationTolerance = 50 * time.Millisecond
 var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
 // CheckMedia compares a media file with the limits of a property. It returns a problem
-// for each limit that the file breaks. It returns a warning for each limit that it
-// could not check or that only an estimate exceeds, and for each recommendation of
-// RunComfy that the file does not meet. Each warning is a clause without a full stop.
-// CheckMedia returns nothing for a property that accepts no media.
+// for each limit that the file breaks. It returns a warning for each limit that cannot be
+// checked or that only an estimate exceeds, and for each recommendation of RunComfy that
+// the file does not meet. Each warning is a clause without a full stop. For a file of the
+// wrong kind, the only problem is its kind. For a property that accepts no media,
+// CheckMedia returns nothing.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
@@ -93,10 +94,11 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 }
 
 // overlong looks for a track that is longer than a limit, first among the exact lengths,
-// then among the estimates. It returns the length of the track, and words for it: the file
-// name if the file has no other track, or if both are too long (the length is then the
-// picture's), else the picture or the sound of the file. For an audio file, the words are
-// always the file name. If no track is too long, the returned length is unknown.
+// then among the estimates. It returns the length of the track and words for the track:
+// "the picture of" or "the sound of" and the file name. The words are only the file name
+// for an audio file, for a video without sound, and if picture and sound are both too
+// long; in the last case, the length is that of the picture. If no track is too long, the
+// returned length is not known.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }

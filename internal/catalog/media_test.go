@@ -139,7 +139,7 @@ func TestCheckMediaReportsEveryLimit(t *testing.T) {
 		t.Errorf("codes (-want +got):\n%s", diff)
 	}
 	if len(warnings) > 0 {
-		t.Errorf("warnings: %q", warnings)
+		t.Errorf("warnings %q, want none", warnings)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestWarnings(t *testing.T) {
 		{name: "number 0", id: id, prompt: "character0",
 			want: []string{"prompt names character0, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_0"}},
 		{name: "a number that is too large", id: id, prompt: "character99999999999999999999999"},
-		{name: "another word", id: id, prompt: "the main character 4, supercharacter4, character4th"},
+		{name: "texts that only look like references", id: id, prompt: "the main character 4, supercharacter4, character4th"},
 		{name: "no text", id: id, prompt: 4},
 		{name: "a model whose prompt does not refer to media", id: liveAvatar, prompt: "character4"},
 	}

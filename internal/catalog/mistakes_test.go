@@ -32,8 +32,8 @@ func TestFilesOfTheModels(t *testing.T) {
 	}
 }
 
-// mistakesIn returns all mistakes of all model files of fsys, each with the file's
-// name. If the form of a file is wrong, it returns only the mistakes of its form.
+// mistakesIn returns the mistakes of all model files of fsys, each with the file's name.
+// For a file that does not match model.schema.json, it returns only the mismatches.
 func mistakesIn(t *testing.T, fsys fs.FS) (mistakes []error) {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(form))
@@ -46,7 +46,7 @@ func mistakesIn(t *testing.T, fsys fs.FS) (mistakes []error) {
 	}
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("found the files %q, %v", files, err)
+		t.Fatalf("found the files %q, %v; want at least one", files, err)
 	}
 	from := map[string]string{}
 	for _, file := range files {
@@ -141,7 +141,7 @@ func checkMedia(groups []mediaGroup, properties map[string]any) (mistakes []erro
 func (m *Model) checkRequired() (mistakes []error) {
 	for _, name := range m.schema.Required {
 		if !slices.Contains(m.names, name) {
-			mistakes = append(mistakes, fmt.Errorf("inputSchema: required names %s, which is not a property", name))
+			mistakes = append(mistakes, fmt.Errorf("inputSchema.required: %s is not a property", name))
 		}
 	}
 	return mistakes
@@ -154,14 +154,14 @@ func (m *Model) checkPair() (mistakes []error) {
 		return nil
 	}
 	if p, ok := m.mediaProperty(m.pair.Visual); !ok || p.Kind == media.Audio {
-		mistakes = append(mistakes, fmt.Errorf("pair: visual names %s, which accepts no video and no image", m.pair.Visual))
+		mistakes = append(mistakes, fmt.Errorf("pair.visual: %s accepts no video and no image", m.pair.Visual))
 	}
 	if p, ok := m.mediaProperty(m.pair.Audio); !ok || p.Kind != media.Audio {
-		mistakes = append(mistakes, fmt.Errorf("pair: audio names %s, which accepts no audio", m.pair.Audio))
+		mistakes = append(mistakes, fmt.Errorf("pair.audio: %s accepts no audio", m.pair.Audio))
 	}
 	for _, p := range m.media {
 		if p.Required && p.Name != m.pair.Visual && p.Name != m.pair.Audio {
-			mistakes = append(mistakes, fmt.Errorf("pair: leaves out %s, which is required", p.Name))
+			mistakes = append(mistakes, fmt.Errorf("pair: %s is required, but is neither visual nor audio", p.Name))
 		}
 	}
 	for _, p := range m.ValidateOptions(m.pair.Defaults) {
@@ -170,8 +170,8 @@ func (m *Model) checkPair() (mistakes []error) {
 	return mistakes
 }
 
-// checkLength checks that options with defaults decide the length of the output, and
-// that the lengths of inputs decide it only if the model has such inputs.
+// checkLength checks that each option that decides the length of the output has a default,
+// and that a model with modes accepts a video and an audio file.
 func (m *Model) checkLength() (mistakes []error) {
 	l := &m.length
 	if l.Option == "" {
@@ -179,7 +179,7 @@ func (m *Model) checkLength() (mistakes []error) {
 	}
 	option := m.schema.Properties[l.Option]
 	if option == nil || option.Default == nil {
-		return []error{fmt.Errorf("outputLength: option names %s, which is not a property with a default", l.Option)}
+		return []error{fmt.Errorf("outputLength.option: %s is not a property with a default", l.Option)}
 	}
 	if l.Modes != nil {
 		if option.Enum == nil {
@@ -198,13 +198,13 @@ func (m *Model) checkLength() (mistakes []error) {
 		return mistakes
 	}
 	if !isWholeNumber(option) {
-		mistakes = append(mistakes, fmt.Errorf("outputLength: option names %s, which is not an integer", l.Option))
+		mistakes = append(mistakes, fmt.Errorf("outputLength.option: %s is not an integer", l.Option))
 	}
 	if l.FramesOption == "" {
 		return mistakes
 	}
 	if frames := m.schema.Properties[l.FramesOption]; frames == nil || !isWholeNumber(frames) || frames.Default == nil {
-		mistakes = append(mistakes, fmt.Errorf("outputLength: framesOption names %s, which is not an integer with a default", l.FramesOption))
+		mistakes = append(mistakes, fmt.Errorf("outputLength.framesOption: %s is not an integer with a default", l.FramesOption))
 	}
 	if option.Maximum == nil {
 		mistakes = append(mistakes, fmt.Errorf("outputLength: %s has no maximum", l.Option))
@@ -212,11 +212,11 @@ func (m *Model) checkLength() (mistakes []error) {
 	return mistakes
 }
 
-// checkNames checks that references and samples name properties.
+// checkNames checks that the properties in references and samples exist.
 func (m *Model) checkNames() (mistakes []error) {
 	if r := m.references; r != nil {
 		if m.schema.Properties[r.In] == nil {
-			mistakes = append(mistakes, fmt.Errorf("references: in names %s, which is not a property", r.In))
+			mistakes = append(mistakes, fmt.Errorf("references.in: %s is not a property", r.In))
 		}
 		if !slices.ContainsFunc(m.media, func(p MediaProperty) bool { return strings.HasPrefix(p.Name, r.Property) }) {
 			mistakes = append(mistakes, fmt.Errorf("references: no media property begins with %s", r.Property))
@@ -290,15 +290,15 @@ func TestEveryMistakeIsFound(t *testing.T) {
 				"a.json: media: maxDuration of an image",
 				"a.json: media: minShortSide of an audio file",
 				"a.json: rules: inputSchema has no property x",
-				"a.json: inputSchema: required names x, which is not a property",
-				"a.json: pair: visual names s, which accepts no video and no image",
-				"a.json: pair: audio names v, which accepts no audio",
-				"a.json: pair: leaves out i, which is required",
+				"a.json: inputSchema.required: x is not a property",
+				"a.json: pair.visual: s accepts no video and no image",
+				"a.json: pair.audio: v accepts no audio",
+				"a.json: pair: i is required, but is neither visual nor audio",
 				"a.json: pair: defaults: m is not an option of a/b, which accepts n (the nearest is n)",
 				`a.json: pair: defaults: n is "two"; a/b accepts a whole number`,
 				"a.json: pair: defaults: v accepts media; it is not an option",
-				"a.json: outputLength: option names n, which is not a property with a default",
-				"a.json: references: in names x, which is not a property",
+				"a.json: outputLength.option: n is not a property with a default",
+				"a.json: references.in: x is not a property",
 				"a.json: references: no media property begins with image_url_",
 				"a.json: samples: x is not a property",
 			},
@@ -309,8 +309,8 @@ func TestEveryMistakeIsFound(t *testing.T) {
 				"outputLength": {"option": "n", "framesOption": "x", "framesPerSecond": 1},
 				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "number", "default": 1}}}}`},
 			want: []string{
-				"a.json: outputLength: option names n, which is not an integer",
-				"a.json: outputLength: framesOption names x, which is not an integer with a default",
+				"a.json: outputLength.option: n is not an integer",
+				"a.json: outputLength.framesOption: x is not an integer with a default",
 				"a.json: outputLength: n has no maximum",
 			},
 		},
@@ -352,6 +352,6 @@ func TestLoadReportsAWrongSchema(t *testing.T) {
 		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "double"}}}}`)}}
 	_, err := Load(fsys)
 	if err == nil || !strings.HasPrefix(err.Error(), "a.json: inputSchema: ") || !strings.Contains(err.Error(), "/properties/n/type") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error that begins with a.json: inputSchema: and holds /properties/n/type", err)
 	}
 }

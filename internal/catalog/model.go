@@ -69,7 +69,7 @@ type Option struct {
 	Name     string `json:"name"`
 	Required bool   `json:"required"`
 	Allowed  string `json:"allowed"` // in words: "a whole number from 1 to 100"
-	Default  string `json:"default"` // what RunComfy uses if it is left out, as JSON, or ""
+	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is no default
 }
 
 // Schema returns the input schema that RunComfy publishes, without its prose and
@@ -120,7 +120,7 @@ func (m *Model) isRequired(name string) bool { return slices.Contains(m.schema.R
 type references struct {
 	In       string `json:"in"`       // the text's property: prompt
 	Word     string `json:"word"`     // character
-	Property string `json:"property"` // what the number is appended to: image_url_
+	Property string `json:"property"` // what comes before the number in the property's name: image_url_
 	pattern  *regexp.Regexp
 }
 

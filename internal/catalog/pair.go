@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/media"
 )
@@ -50,11 +51,12 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 	if length.AtLeast() == 0 && !length.Exact {
 		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, name, name)}
 	}
-	count := min(m.clipsFor(length.AtLeast(), m.clip(input)), m.length.most)
+	clip := m.clip(input)
+	count := min(m.clipsFor(length.AtLeast(), clip), m.length.most)
 	input[name] = count
 	if !length.Exact {
-		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, for the shorter length; set %s if the voice is longer",
-			audio.Name, seconds(length.D), seconds(length.AtLeast()), name, count, name))
+		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, which makes an output of about %s; set %s if the voice is longer than the output",
+			audio.Name, seconds(length.D), seconds(length.AtLeast()), name, count, seconds(time.Duration(count)*clip), name))
 	}
 	return input, warnings
 }

@@ -67,19 +67,19 @@ func TestPairInput(t *testing.T) {
 		{name: "a model without pairs", id: happyhorse, options: map[string]any{"prompt": "Hello"}, audio: talk(time.Minute),
 			want: map[string]any{"prompt": "Hello"}},
 
-		{name: "a prompt and the clips of three", id: liveAvatar, audio: talk(9 * time.Second),
+		{name: "a prompt, and three clips for 9 s", id: liveAvatar, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},
-		{name: "codec padding is no clip more", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond),
+		{name: "codec padding needs no further clip", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},
-		{name: "a little more than codec padding is one clip more", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond + time.Nanosecond),
+		{name: "a little more than codec padding needs one further clip", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond + time.Nanosecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 4}},
-		{name: "an estimate buys the clips of the shortest length", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
+		{name: "an estimate buys the clips for the length that is certain", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
-			warnings: []string{"talk.mp3 is about 107 s long, by an estimate, and at least 9 s; num_clips is 3, for the shorter length; set num_clips if the voice is longer"}},
+			warnings: []string{"talk.mp3 is about 107 s long, by an estimate, and at least 9 s; num_clips is 3, which makes an output of about 9 s; set num_clips if the voice is longer than the output"}},
 		{name: "an estimate of which nothing is certain", id: liveAvatar, audio: about(0, 107*time.Second),
 			want:     map[string]any{"prompt": prompt},
 			warnings: []string{"the length of talk.mp3 is not known, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
-		{name: "a word", id: liveAvatar, audio: talk(300 * time.Millisecond),
+		{name: "a single word", id: liveAvatar, audio: talk(300 * time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 1}},
 		{name: "silence of no length", id: liveAvatar, audio: talk(0),
 			want: map[string]any{"prompt": prompt, "num_clips": 1}},
@@ -95,16 +95,16 @@ func TestPairInput(t *testing.T) {
 			want: map[string]any{"prompt": prompt, "frames_per_clip": json.Number("-1e999"), "num_clips": 3}},
 		{name: "a negative number of frames", id: liveAvatar, options: map[string]any{"frames_per_clip": -16}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": -16, "num_clips": 3}},
-		{name: "no frames", id: liveAvatar, options: map[string]any{"frames_per_clip": 0}, audio: talk(9 * time.Second),
+		{name: "zero frames", id: liveAvatar, options: map[string]any{"frames_per_clip": 0}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": 0, "num_clips": 3}},
 
-		{name: "as long as the clips cover", id: liveAvatar, audio: talk(300 * time.Second),
+		{name: "as long as 100 clips cover", id: liveAvatar, audio: talk(300 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
-		{name: "as long as the clips cover, with codec padding", id: liveAvatar, audio: talk(300*time.Second + 50*time.Millisecond),
+		{name: "as long as 100 clips cover, with codec padding", id: liveAvatar, audio: talk(300*time.Second + 50*time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
-		{name: "longer than the clips cover", id: liveAvatar, audio: talk(412 * time.Second),
+		{name: "longer than 100 clips cover", id: liveAvatar, audio: talk(412 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
-		{name: "longer than short clips cover", id: liveAvatar, options: map[string]any{"frames_per_clip": 16}, audio: talk(2 * time.Minute),
+		{name: "longer than 100 short clips cover", id: liveAvatar, options: map[string]any{"frames_per_clip": 16}, audio: talk(2 * time.Minute),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": 16, "num_clips": 100}},
 		{name: "an absurd length", id: liveAvatar, audio: talk(1<<63 - 1),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
@@ -126,14 +126,15 @@ func TestPairInput(t *testing.T) {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(before, tt.options); diff != "" {
-				t.Errorf("the options changed:\n%s", diff)
+				t.Errorf("PairInput changed its options (-before +after):\n%s", diff)
 			}
 		})
 	}
 }
 
-// A pair's input is valid, whatever the length of its audio, and its clips
-// cover the audio except for codec padding, with no clip too many.
+// A pair's input is valid, whatever the length of its audio. Its clips cover the audio
+// except for codec padding, with no clip too many. Audio that needs more than 100 clips
+// gets 100.
 func TestPairInputIsValid(t *testing.T) {
 	m := model(t, liveAvatar)
 	visual, audio, _ := m.Pair(media.Image)
@@ -143,7 +144,7 @@ func TestPairInputIsValid(t *testing.T) {
 		input, warnings := m.PairInput(map[string]any{"frames_per_clip": frames}, talk(length))
 		input[visual], input[audio] = "anna.png", "talk.wav"
 		if problems := m.Validate(input); len(problems) > 0 {
-			t.Fatalf("%+v", problems)
+			t.Fatalf("problems %+v, want none", problems)
 		}
 		n := input["num_clips"].(int)
 		each := 3 * time.Second * time.Duration(frames) / 48
@@ -154,7 +155,7 @@ func TestPairInputIsValid(t *testing.T) {
 		case covered+50*time.Millisecond < length && n < 100:
 			t.Errorf("%d clips of %s for %s: too few", n, each, length)
 		case len(warnings) > 0:
-			t.Errorf("%d clips of %s for %s: %q", n, each, length, warnings)
+			t.Errorf("%d clips of %s for %s: warnings %q, want none", n, each, length, warnings)
 		}
 	})
 }

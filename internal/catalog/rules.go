@@ -50,10 +50,10 @@ func (r *textRule) Validate(ctx *jsonschema.ValidatorContext, v any) {
 	}
 }
 
-// textError says which of the two keywords a text breaks, and its limit.
+// textError says which of the two keywords a text breaks.
 type textError struct {
 	keyword string
-	limit   int
+	limit   int // of maxLengthChinese
 }
 
 // KeywordPath implements jsonschema.ErrorKind.
@@ -71,7 +71,7 @@ func isBlank(text string) bool {
 
 // isChinese reports whether more than half of a text's letters are Han. It ignores
 // digits, punctuation and spaces: "character1" counts as nine letters that are not Han.
-// Japanese prose has more kana than Han, so it is not Chinese.
+// Japanese prose has more kana than Han, so it does not count as Chinese.
 func isChinese(text string) bool {
 	letters, han := 0, 0
 	for _, r := range text {

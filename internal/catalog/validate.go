@@ -24,16 +24,16 @@ const maxNumber = 64
 
 // Validate returns the problems of an input, at most one for each member, sorted by
 // reason. Media are texts; Validate does not read what they name. Numbers are
-// json.Number, float64 or int; 5.0 is a whole number. It does not change the input,
+// json.Number, float64 or int; 5.0 is a whole number. Validate does not change the input,
 // and fills in no defaults, because some of RunComfy's defaults are samples.
 func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }
 
-// Value returns the value of a property that a text stands for. If the property accepts
+// Value converts a text to a value of the named property. If the property accepts
 // numbers or booleans but no texts, and the text reads as such a number or boolean, Value
-// returns the number or boolean; TRUE counts as true. Otherwise it returns the text, and
-// Validate reports it if the property accepts no text.
+// returns the number or boolean; TRUE counts as true. Otherwise Value returns the text,
+// which Validate reports if the property accepts no texts.
 func (m *Model) Value(name, text string) any {
 	s, ok := m.schema.Properties[name]
 	if !ok || s.Types == nil {
@@ -84,8 +84,9 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
 			case len(leaf.InstanceLocation) > 0:
-				// The last keyword of a member is reported: maxLengthChinese is tighter
-				// than maxLength, and of other keywords any will do.
+				// If a member breaks several keywords, the last one is reported. So
+				// maxLengthChinese, the smaller limit, is reported in place of maxLength.
+				// For other keywords, the choice does not matter.
 				broken[leaf.InstanceLocation[0]] = leaf
 			case preset:
 				// A preset is only a part of the input, so it need not be complete.

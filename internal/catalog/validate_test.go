@@ -24,7 +24,8 @@ var valid = map[string]map[string]any{
 	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with returns a model's smallest valid input and the members of text, a JSON object.
+// with returns a model's smallest valid input with the members of text, a JSON object,
+// added to it.
 func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])
@@ -95,7 +96,7 @@ func TestValidateAccepts(t *testing.T) {
 					t.Errorf("%s %.80s as %s: problems %+v, want none", id, row, how, problems)
 				}
 				if diff := cmp.Diff(before, input); diff != "" {
-					t.Errorf("%s %.80s: the input changed:\n%s", id, row, diff)
+					t.Errorf("%s %.80s: Validate changed the input (-before +after):\n%s", id, row, diff)
 				}
 			}
 		}
@@ -146,8 +147,8 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 	}
 }
 
-// A misspelt member is one problem: the member that it was meant to be is not also
-// reported as missing. Other missing members are.
+// A misspelt member is one problem: Validate does not also report the intended member as
+// missing. It reports the other missing members.
 func TestValidateMisspeltIsNotMissing(t *testing.T) {
 	tests := []struct {
 		id    string
@@ -200,7 +201,7 @@ func TestValidateMissing(t *testing.T) {
 		var got []string
 		for _, p := range model(t, id).Validate(nil) {
 			if p.Code != problem.MissingMember {
-				t.Errorf("%s: %+v", id, p)
+				t.Errorf("%s: problem %+v, want the code %s", id, p, problem.MissingMember)
 			}
 			got = append(got, member(p))
 		}
@@ -241,13 +242,14 @@ func TestValidateRefusesUnusableNumbers(t *testing.T) {
 			input["note"] = value
 			problems := model(t, fifth).Validate(input)
 			if len(problems) != 1 || member(problems[0]) != "note" || problems[0].Code != problem.BadValue {
-				t.Errorf("%.30v: got %+v", value, problems)
+				t.Errorf("%.30v: got %+v, want one %s of note", value, problems, problem.BadValue)
 			}
 		}
 	}
 }
 
-// FuzzValidate checks that ValidateOptions does not panic for any value of an option.
+// FuzzValidate checks that ValidateOptions does not panic for any value of an option, and
+// that each problem has a code, a reason and a remedy.
 func FuzzValidate(f *testing.F) {
 	for _, value := range []string{`1`, `0e99999999999999999999`, `"0e-99999999999999999999"`, `1e400`, `true`, `TRUE`, `0,5`, `"cut_off"`, `[null, {"a": -0.5}]`} {
 		f.Add(value)
@@ -265,7 +267,7 @@ func FuzzValidate(f *testing.F) {
 				for _, v := range values {
 					for _, p := range m.ValidateOptions(map[string]any{o.Name: v}) {
 						if p.Code == "" || p.Reason == "" || p.Remedy == "" {
-							t.Errorf("%s of %s: %+v", o.Name, m.ID, p)
+							t.Errorf("%s of %s: problem %+v, want a code, a reason and a remedy", o.Name, m.ID, p)
 						}
 					}
 				}
@@ -277,10 +279,10 @@ func FuzzValidate(f *testing.F) {
 func TestValidateOptions(t *testing.T) {
 	m := model(t, liveAvatar)
 	if problems := m.ValidateOptions(map[string]any{"num_clips": 3}); len(problems) > 0 {
-		t.Errorf("a preset without prompt and media: %+v", problems)
+		t.Errorf("a preset without prompt and media: problems %+v, want none", problems)
 	}
 	if problems := m.ValidateOptions(nil); len(problems) > 0 {
-		t.Errorf("an empty preset: %+v", problems)
+		t.Errorf("an empty preset: problems %+v, want none", problems)
 	}
 	got := m.ValidateOptions(map[string]any{"image_url": "anna.png", "audio_ur": "talk.wav", "num_clips": 101.0, "promt": "Hello"})
 	const options = "which accepts frames_per_clip, guidance_scale, num_clips, prompt and seed"
@@ -344,10 +346,10 @@ func TestValidateAnything(t *testing.T) {
 				}
 				text := p.Reason + p.Remedy
 				if strings.Contains(text, secret) || len(text) > 2000 || strings.ContainsAny(text, "\n\x00") {
-					t.Errorf("bad text %q", text)
+					t.Errorf("text %q, want at most 2000 bytes on one line, without %s", text, secret)
 				}
 				if p.Code == "" || p.Reason == "" || p.Remedy == "" {
-					t.Errorf("incomplete: %+v", p)
+					t.Errorf("problem %+v, want a code, a reason and a remedy", p)
 				}
 			}
 		}
@@ -394,7 +396,7 @@ func TestValidateTypos(t *testing.T) {
 		}
 		problems := m.ValidateOptions(map[string]any{typo: 1})
 		if len(problems) != 1 || problems[0].Remedy != "Rename "+typo+" to "+name+"." {
-			t.Errorf("%s: %+v", typo, problems)
+			t.Errorf("%s: problems %+v, want one whose remedy is to rename it to %s", typo, problems, name)
 		}
 	})
 }

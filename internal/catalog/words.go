@@ -146,7 +146,7 @@ func show(v any) string {
 	return "not a JSON value"
 }
 
-// showName returns a member's name, or what show returns if it is not a plain word.
+// showName returns a member's name, or what show returns if the name is not a plain word.
 func showName(name string) string {
 	strange := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r)
@@ -200,7 +200,7 @@ func ratio(r *big.Rat) string {
 // theNearest returns the end of a clause that names what was probably meant.
 func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
-// Nearest returns the known name that a wrong one probably means, or "". Two names are
+// Nearest returns the known name that a wrong name probably means, or "". Two names are
 // near if they differ in one letter, or in at most a third of the longer one's letters.
 // They are also near if the longer one contains the shorter one, and the shorter one has at
 // least minContained bytes. Two neighbouring letters that are exchanged count as one
