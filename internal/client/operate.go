@@ -181,7 +181,7 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 		}
 		st := c.Ledger.TakeStatus(rec)
 		if !rec.NotCharged {
-			st.Remedy = fmt.Sprintf("If RunComfy's page still shows its result, download that. Otherwise upload %s again, which submits the job again and may charge again.", rec.RemedyJob().File())
+			st.Remedy = fmt.Sprintf("If RunComfy's page still shows its result, download that. Otherwise upload %s again, which submits the job again and may charge again.", rec.Restart().File())
 		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
 	}

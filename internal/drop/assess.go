@@ -107,15 +107,6 @@ func (f Finding) Files() []File {
 	return append(files, f.Job.visual, f.Job.audio)
 }
 
-// RemedyJob describes the job of the finding to problem.Code.RemedyFor. A finding
-// without a job counts as a pair.
-func (f Finding) RemedyJob() problem.Job {
-	if f.Job == nil {
-		return problem.Job{Name: f.Name}
-	}
-	return f.Job.remedyJob()
-}
-
 // Concerns reports whether the finding is about a job of this name, or about a file
 // that a job of this name uses.
 func (f Finding) Concerns(name string) bool {

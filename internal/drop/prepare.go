@@ -101,7 +101,7 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 			continue
 		}
 		if p, ok := refusal(err, ""); ok {
-			p.Member, p.Remedy = used.Property, p.Code.RemedyFor(job.remedyJob())
+			p.Member, p.Remedy = used.Property, p.Code.RemedyFor(job.Restart())
 			problems = append(problems, p)
 			continue
 		}
@@ -161,13 +161,12 @@ func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
 	return p
 }
 
-// remedyJob describes the job to problem.Code.RemedyFor.
-func (j *Job) remedyJob() problem.Job {
-	job := problem.Job{Name: j.Name, Bundle: j.doc != nil}
-	if j.match != "" {
-		job.Match = path.Base(j.match)
+// Restart says how the job is started again. A nil Job counts as a pair.
+func (j *Job) Restart() problem.Restart {
+	if j == nil {
+		return problem.Restart{}
 	}
-	return job
+	return problem.Restart{Name: j.Name, Bundle: j.doc != nil, Match: j.match}
 }
 
 // inspectFile reads the headers of a file and completes used with what they say. It

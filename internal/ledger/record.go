@@ -121,6 +121,11 @@ type Record struct {
 	Options map[string]any `json:"options"`
 	Inputs  []Input        `json:"inputs"`
 
+	// Manifest is the key of the job.json of a bundle, which is one of the inputs. Match is
+	// the key of the input that the wildcard of job.json matched. Both are "" for a pair.
+	Manifest string `json:"manifest,omitempty"`
+	Match    string `json:"match,omitempty"`
+
 	// ExpectedSeconds is how long the output will be. ExpectedWithin is by how many
 	// seconds the length of a right output may differ from it. Both are 0 if the length is
 	// not known.

@@ -14,17 +14,15 @@ import (
 func TestRemedyNamesWhatToUpload(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
-		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code, Inputs: []ledger.Input{
-			{Property: "video_url", Key: "inbox/ads/talk.mp4"},
-		}}
+		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code}
 		if got := s.TakeStatus(rec).Remedy; strings.Contains(got, "job.json") {
 			t.Errorf("%s of a pair: remedy %q names job.json", code, got)
 		}
-		rec.Inputs = append(rec.Inputs, ledger.Input{Property: "audio_url", Key: "inbox/ads/talk.job/voices/de.wav"}, ledger.Input{Key: "inbox/ads/talk.job/job.json"})
+		rec.Manifest = "inbox/ads/talk.job/job.json"
 		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "job.json again") || strings.Contains(got, "a file") {
 			t.Errorf("%s of a bundle: remedy %q, want it to name job.json only", code, got)
 		}
-		rec.Name = "ads/talk/de"
+		rec.Match = "inbox/ads/talk.job/voices/de.wav"
 		if got, ok := strings.CutSuffix(s.TakeStatus(rec).Remedy, " "+problem.AllMatches); !ok || !strings.Contains(got, "upload de.wav again") || strings.Contains(got, "job.json") {
 			t.Errorf("%s of a match: remedy %q, want it to name de.wav only, then AllMatches", code, got)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -250,7 +249,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		st.QueuePosition = rec.QueuePosition
 	}
 	if rec.Code != "" {
-		st.Remedy = rec.Remedy(rec.Code)
+		st.Remedy = rec.Code.RemedyFor(rec.Restart())
 	}
 	if rec.RequestID != "" {
 		st.Links.Execution = consoleURL(s.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
@@ -264,25 +263,9 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 	return st
 }
 
-// Remedy returns the remedy of a code for the take.
-func (r Record) Remedy(code problem.Code) string {
-	return code.RemedyFor(r.RemedyJob())
-}
-
-// RemedyJob returns the job of the take, for a remedy.
-func (r Record) RemedyJob() problem.Job {
-	job := problem.Job{Name: r.Name, NotCharged: r.NotCharged}
-	manifest := slices.IndexFunc(r.Inputs, func(in Input) bool { return in.Property == "" && in.Key != "" })
-	if manifest < 0 {
-		return job
-	}
-	job.Bundle = true
-	// The name of a match is below the bundle's name, and its file is the last input before job.json.
-	bundle := path.Dir(strings.TrimPrefix(r.Inputs[manifest].Key, InboxPrefix))
-	if manifest > 0 && strings.Count(r.Name, "/") > strings.Count(bundle, "/") {
-		job.Match = path.Base(r.Inputs[manifest-1].Key)
-	}
-	return job
+// Restart says how the job of the take is started again.
+func (r Record) Restart() problem.Restart {
+	return problem.Restart{Name: r.Name, Bundle: r.Manifest != "", Match: r.Match, NotCharged: r.NotCharged}
 }
 
 // consoleURL returns the address of an execution in the AWS console.

@@ -2,7 +2,10 @@
 // of codes with their meanings and remedies, and the wording of problems.
 package problem
 
-import "strings"
+import (
+	"path"
+	"strings"
+)
 
 // Code says why a name, file or take is in its state. The list is closed, so that
 // a program can act on it. docs/codes.md shows it.
@@ -213,22 +216,22 @@ func (c Code) State() string {
 	return ""
 }
 
-// Job is the job that a remedy is for.
-type Job struct {
-	Name   string
+// Restart says how a job is started again.
+type Restart struct {
+	Name   string // of the job
 	Bundle bool   // it has a job.json
-	Match  string // of a bundle with a wildcard: the name of the file that the wildcard matched
+	Match  string // of a bundle with a wildcard: the key of the file that the wildcard matched
 
 	NotCharged bool // RunComfy cancelled the failed job before it started
 }
 
 // File returns the file to upload to start the job again. For a match it is not
 // job.json, which also starts all other matches again.
-func (j Job) File() string {
+func (r Restart) File() string {
 	switch {
-	case j.Match != "":
-		return Short(j.Match)
-	case j.Bundle:
+	case r.Match != "":
+		return Short(path.Base(r.Match))
+	case r.Bundle:
 		return "its job.json"
 	default:
 		return "a file of the job"
@@ -243,10 +246,10 @@ const NotCharged = "Nothing was charged, because RunComfy cancelled the job befo
 const AllMatches = "If you upload job.json, all its matches are submitted again, this one too, and RunComfy charges each of them."
 
 // Remedy returns the remedy of the code for the job of a pair, by the job's name.
-func (c Code) Remedy(name string) string { return c.RemedyFor(Job{Name: name}) }
+func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name}) }
 
 // RemedyFor returns the remedy of the code for a job.
-func (c Code) RemedyFor(job Job) string {
+func (c Code) RemedyFor(job Restart) string {
 	for _, info := range Codes() {
 		if info.Code != c {
 			continue

@@ -113,7 +113,6 @@ func (r Result) FailureText() string {
 // Model is what Client.Model returns.
 type Model struct {
 	ID           string
-	DisplayName  string
 	InputSchema  json.RawMessage // nil if not known
 	BasePriceUSD *float64        // nil if not known
 	PriceUnit    string          // what the price is for, PerSecond or PerOutput; other words are possible
@@ -249,7 +248,6 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 	}
 	model := Model{
 		ID:           res.text("model_id"),
-		DisplayName:  res.text("display_name"),
 		InputSchema:  res.raw("input_schema"),
 		BasePriceUSD: res.number("base_price_usd"),
 		PriceUnit:    res.word("price_unit"),

@@ -272,13 +272,12 @@ func TestCancelIsDecidedByTheOutcome(t *testing.T) {
 }
 
 func TestModel(t *testing.T) {
-	got, err := respondingJSON(t, 200, `{"model_id":"sync/react-1","display_name":"React 1",
-		"input_schema":{"type":"object"},"base_price_usd":0.08,"price_unit":"Second","pricing_note":"at 25 fps\n with `+canary+`"}`).Model(t.Context(), "sync/react-1")
+	got, err := respondingJSON(t, 200, `{"model_id":"sync/react-1","input_schema":{"type":"object"},"base_price_usd":0.08,"price_unit":"Second","pricing_note":"at 25 fps\n with `+canary+`"}`).Model(t.Context(), "sync/react-1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := runcomfy.Model{
-		ID: "sync/react-1", DisplayName: "React 1", InputSchema: json.RawMessage(`{"type":"object"}`),
+		ID: "sync/react-1", InputSchema: json.RawMessage(`{"type":"object"}`),
 		BasePriceUSD: new(0.08), PriceUnit: runcomfy.PerSecond, PricingNote: "at 25 fps with [token]",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

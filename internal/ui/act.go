@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -151,10 +152,7 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 	if err != nil {
 		return "", s.Client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)
 	}
-	key, ok := fileToDropAgain(rec)
-	if !ok {
-		return "", &client.StateError{Reason: a.Name + " has no file that can be dropped again"}
-	}
+	key := fileToDropAgain(rec)
 	head, err := s.Client.Bucket.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return "", &client.StateError{Reason: path.Base(key) + " is no longer in the bucket; drop the files again"}
@@ -197,23 +195,16 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 }
 
 // fileToDropAgain returns the key of the file that starts the take's name again and no
-// other name: job.json of a bundle, otherwise the audio file.
-func fileToDropAgain(rec ledger.Record) (string, bool) {
-	manifest, audio := "", ""
+// other name: the match of a wildcard, the job.json of another bundle, or the audio file of
+// a pair.
+func fileToDropAgain(rec ledger.Record) string {
+	key := cmp.Or(rec.Match, rec.Manifest)
 	for _, in := range rec.Inputs {
-		kind, _ := media.KindOf(in.Key)
-		switch {
-		case in.Key == "":
-		case in.Property == "":
-			manifest = in.Key
-		case kind == media.Audio && strings.HasPrefix(in.Key, ledger.InboxPrefix):
-			audio = in.Key
+		if kind, _ := media.KindOf(in.Key); key == "" && kind == media.Audio {
+			key = in.Key
 		}
 	}
-	if manifest != "" && rec.RemedyJob().Match == "" { // for a match, job.json would start every match
-		return manifest, true
-	}
-	return audio, audio != ""
+	return key
 }
 
 // serveReviews responds with every review as CSV.

@@ -38,9 +38,6 @@ type jobView struct {
 	// Newer reports that the status is about a drop that is newer than every take.
 	Newer bool `json:"newer,omitempty"`
 
-	// Again reports that the take's files can be dropped again.
-	Again bool `json:"again,omitempty"`
-
 	Media    []medium          `json:"media,omitempty"`
 	Commands map[string]string `json:"commands"`
 	Can      rights            `json:"can"`
@@ -152,7 +149,6 @@ func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) 
 	if etag != "" {
 		view.Take.Review = &reviewView{review, etag}
 	}
-	_, view.Again = fileToDropAgain(rec)
 	view.Media = s.presignAll(ctx, mediaOf(rec))
 	return nil
 }

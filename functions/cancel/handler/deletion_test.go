@@ -631,7 +631,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				if n := len(w.RunComfy.Cancelled()); n != 1 {
 					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 				}
-				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != problem.ExecutionStopped.RemedyFor(problem.Job{NotCharged: true}) {
+				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != problem.ExecutionStopped.RemedyFor(problem.Restart{NotCharged: true}) {
 					t.Errorf("reason %q, want %q; remedy %q", st.Reason, a.why, st.Remedy)
 				}
 				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {

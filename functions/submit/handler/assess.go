@@ -144,7 +144,7 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 
 // handleFinding submits the job of a finding, or posts why there is no job.
 func (h *Handler) handleFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
-	if a.change.Bundle != "" && f.RemedyJob().Match != "" {
+	if a.change.Bundle != "" && f.Job.Restart().Match != "" {
 		return nil // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
 	}
 	if a.wasLast(prev) {

@@ -30,8 +30,8 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 		return false, err
 	}
 	file := "one of its files"
-	if match := f.RemedyJob(); match.Match != "" {
-		file = match.File()
+	if job := f.Job.Restart(); job.Match != "" {
+		file = job.File()
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {

@@ -51,7 +51,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
 	if f.State == ledger.Held && a.isLast() {
-		endRetries(&st, f.RemedyJob())
+		endRetries(&st, f.Job.Restart())
 	}
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (h *Handler) rewrite(ctx context.Context, key string, prev ledger.Posted) e
 }
 
 // endRetries changes the status of a held job that is not tried again.
-func endRetries(st *ledger.Status, job problem.Job) {
+func endRetries(st *ledger.Status, job problem.Restart) {
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
 	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload " + job.File() + " again."
 }
@@ -143,11 +143,11 @@ func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code pro
 func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	st := ledger.Status{
-		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: rec.Remedy(code),
+		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.RemedyFor(rec.Restart()),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
 	}
 	if state == ledger.Held && a.isLast() && code != problem.OverBudget {
-		endRetries(&st, rec.RemedyJob())
+		endRetries(&st, rec.Restart())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
 	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.Order(rec.Take, h.timestamp()), prev); err != nil {
@@ -225,7 +225,7 @@ func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Find
 		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
 	}
 	if a.isLast() {
-		endRetries(&st, f.RemedyJob())
+		endRetries(&st, f.Job.Restart())
 		// endRetries advises an upload. Here that could charge the job a second time.
 		st.Remedy = problem.RecordUnreadable.Remedy(f.Name) + " Then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)."
 	}

@@ -179,6 +179,7 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 		rec.Inputs = append(rec.Inputs, used.Input())
 	}
 	if file, ok := job.Manifest(); ok {
+		rec.Manifest, rec.Match = file.Key, job.Restart().Match
 		rec.Inputs = append(rec.Inputs, drop.Used{File: file}.Input())
 	}
 	return rec

@@ -80,9 +80,9 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 		return nil
 	}
 	text := path.Base(file.Key) + " was uploaded again after this job was submitted. Upload job.json again to start a job with it."
-	if match := rec.RemedyJob(); match.Match != "" {
+	if rec.Match != "" {
 		text = fmt.Sprintf("%s was uploaded again after this job was submitted. Upload %s again to start a job with it. %s",
-			path.Base(file.Key), match.File(), problem.AllMatches)
+			path.Base(file.Key), rec.Restart().File(), problem.AllMatches)
 	}
 	return h.warn(ctx, rec, text)
 }

@@ -142,7 +142,7 @@ export class Job {
     const buttons = [];
     if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job unless it is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
     if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", "Redrive " + job.name + "?", "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
-    if (job.again) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
+    buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
     for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
     const commands = job.commands ?? {};
