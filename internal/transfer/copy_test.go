@@ -70,10 +70,10 @@ func TestCopy(t *testing.T) {
 						SHA256: hex.EncodeToString(sum[:]), ContentType: "video/mp4",
 					}
 					if diff := cmp.Diff(want, got); diff != "" {
-						t.Error(diff)
+						t.Errorf("object (-want +got):\n%s", diff)
 					}
 					if ct := b.objects[testKey].contentType; ct != "video/mp4" {
-						t.Errorf("content type %q", ct)
+						t.Errorf("content type %q, want video/mp4", ct)
 					}
 				})
 			})
@@ -96,7 +96,7 @@ func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 				t.Errorf("%d requests to the source, want 1", n)
 			}
 			if diff := cmp.Diff(map[string]int{"PutObject": 1}, b.calls); diff != "" {
-				t.Error(diff)
+				t.Errorf("calls of S3 (-want +got):\n%s", diff)
 			}
 		}
 	}
@@ -114,7 +114,7 @@ func TestName(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(o.data[:headBytes], head); diff != "" {
-		t.Error(diff)
+		t.Errorf("first bytes (-want +got):\n%s", diff)
 	}
 	for _, r := range o.requests {
 		if want := "/out%3Dput/a%20b%2F%C3%BC.mp4?" + secret; r.RequestURI != want {
@@ -138,7 +138,7 @@ func TestCopyAnother(t *testing.T) {
 	}
 }
 
-// A second copy finds the object of the first one and writes nothing.
+// A second copy finds the object of the first copy and writes nothing.
 func TestSecondCopyFindsTheObject(t *testing.T) {
 	for _, size := range []int{10_000, 300_000} {
 		for _, chunked := range []bool{false, true} {
@@ -156,10 +156,10 @@ func TestSecondCopyFindsTheObject(t *testing.T) {
 			}
 			want.Existed = true
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Error(diff)
+				t.Errorf("object (-want +got):\n%s", diff)
 			}
 			if b.called("CreateMultipartUpload") != uploads || b.objects[testKey].etag != version {
-				t.Error("the second copy wrote")
+				t.Error("the second copy wrote to the bucket")
 			}
 			b.check(t, testKey, o.data)
 		}
@@ -255,7 +255,7 @@ func TestPartsOfALargeLimit(t *testing.T) {
 	}
 	b.check(t, testKey, o.data)
 	if n := b.called("UploadPart"); n != 3 {
-		t.Errorf("%d parts, want 3 of 100,001 bytes at most", n)
+		t.Errorf("%d parts, want 3", n)
 	}
 }
 
@@ -305,8 +305,8 @@ func TestLateResponses(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, o.data)
-	if most.Load() < 2 {
-		t.Error("only one connection")
+	if n := most.Load(); n < 2 {
+		t.Errorf("%d requests at a time, want at least 2", n)
 	}
 }
 

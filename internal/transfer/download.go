@@ -15,23 +15,23 @@ import (
 
 const (
 	// slowFactor is how many times longer than the average a range may take before
-	// it is requested once more. Otherwise one bad connection would delay every byte
-	// after it.
+	// it is requested once more. Otherwise one bad connection would delay the rest of the
+	// file.
 	slowFactor = 16
 
 	// averaged is about how many of the latest pieces the average time covers.
 	averaged = 8
 
 	// pieces is how many pieces a small file is divided into, so that its upload
-	// starts before the file is complete. Every piece except the last has at least
+	// starts before its download ends. Every piece except the last has at least
 	// leastPiece bytes.
 	pieces     = 16
 	leastPiece = 64 << 10
 )
 
-// A download is an io.Reader of a source that hashes what is read. It reads the first
-// response as long as that is fast. Then it fetches ranges in parallel, if the source
-// supports them.
+// A download is an io.Reader that reads a source and hashes what is read. It reads the
+// first response as long as that response is fast. Then it fetches ranges in parallel, if
+// the source supports them.
 type download struct {
 	ctx   context.Context
 	fail  context.CancelCauseFunc // ends ctx, and the attempt with it
@@ -44,7 +44,7 @@ type download struct {
 	average atomic.Int64 // nanoseconds per piece; recent ones weigh more
 	done    sync.WaitGroup
 
-	mu    sync.Mutex // guards the rest: S3's client may read longer than its call lasts
+	mu    sync.Mutex // guards the rest, because S3's client may still read after its call has returned
 	now   *piece     // the piece that is being read, or nil
 	left  []byte     // the unread rest of now
 	ended bool       // the last piece was received
@@ -78,7 +78,7 @@ func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first
 	return d
 }
 
-// Read implements io.Reader. Its error is io.EOF or why the attempt failed.
+// Read implements io.Reader. Its error is io.EOF or the reason why the attempt failed.
 func (d *download) Read(b []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,9 +184,9 @@ func (d *download) fetch(p *piece, open *response) *response {
 	}
 }
 
-// tryFetch fetches one piece. It requests a range at the address at which
-// redirects ended. Later tries use the given address, because the target of a
-// redirect may expire.
+// tryFetch fetches one piece. The first try requests a range at the address at which the
+// redirects of the first response ended. Later tries use the given address, because the
+// target of a redirect may expire.
 func (d *download) tryFetch(p *piece, r *response, try int) error {
 	began, own := time.Now(), r == nil
 	average := time.Duration(d.average.Load())
@@ -207,7 +207,7 @@ func (d *download) tryFetch(p *piece, r *response, try int) error {
 	}
 	size := len(p.data)
 	if own || p.last {
-		size++ // the body must end here
+		size++ // to notice a body that does not end with the piece
 	}
 	n, err := r.read(p.buffer[:size])
 	switch {

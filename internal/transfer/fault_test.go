@@ -236,8 +236,8 @@ func TestSourceFaults(t *testing.T) {
 		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
 		"every range stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
 			pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
-		"a slow drip":    {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: quick},
-		"only slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
+		"a slow drip":      {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: quick},
+		"only a slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
 		"an endless body": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
@@ -300,12 +300,12 @@ func TestSourceFaults(t *testing.T) {
 }
 
 // checkError fails the test unless err has the type of want and contains text and no
-// secret.
+// secret. If want is nil, err must be nil.
 func checkError(t *testing.T, err error, want any, text string) {
 	t.Helper()
 	if want == nil {
 		if err != nil {
-			t.Error(err)
+			t.Errorf("error %v, want none", err)
 		}
 		return
 	}
@@ -317,7 +317,7 @@ func checkError(t *testing.T, err error, want any, text string) {
 		t.Errorf("error %v, want %q in it", err, text)
 	}
 	if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "uploadId") {
-		t.Errorf("the error holds the query: %v", err)
+		t.Errorf("error %v, want no query of a URL in it", err)
 	}
 }
 
@@ -402,7 +402,7 @@ func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 }
 
 // Find finds an earlier copy without a request to the source, and only for the address
-// that it was copied from.
+// of the source that was copied.
 func TestFind(t *testing.T) {
 	eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 		for _, size := range []int{1_000, 300_000} {

@@ -25,7 +25,7 @@ func TestFlowFaults(t *testing.T) {
 		want     any // nil: the source is copied
 		text     string
 		existed  bool
-		parts    bool // it was uploaded in parts
+		parts    bool // the file was uploaded in parts
 	}{
 		"a put":                           {},
 		"503":                             {put: func(*fakeS3) http.HandlerFunc { return respond(503, "SlowDown") }, parts: true},
@@ -87,10 +87,10 @@ func TestFlowFaults(t *testing.T) {
 				t.Errorf("existed: %t, want %t", got.Existed, tt.existed)
 			}
 			if parts := b.called("UploadPart") > 0; parts != tt.parts {
-				t.Errorf("sent in parts: %t, want %t", parts, tt.parts)
+				t.Errorf("uploaded in parts: %t, want %t", parts, tt.parts)
 			}
 			if n := b.backOffs.Load(); n > 0 && tt.parts {
-				t.Errorf("the SDK waited %d times to send again what it cannot", n)
+				t.Errorf("the SDK waited %d times before it tried a call again, want 0: it cannot send such a put again", n)
 			}
 		})
 	}
@@ -105,7 +105,8 @@ func TestEmptyObjectExists(t *testing.T) {
 	checkError(t, err, &workflow.OutputOccupied{}, "first bytes")
 }
 
-// A response before the end of the body is not a success, whatever its status is.
+// A response that S3 sends before it has the whole body is not a success, whatever its
+// status is.
 func TestFlowWithAnEarlyResponse(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
@@ -131,11 +132,11 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if b.called("UploadPart") == 0 {
-		t.Error("not sent in parts")
+		t.Error("the file was not uploaded in parts")
 	}
 }
 
-// The put is not given up while the source sends nothing.
+// Copy does not give up the put while the source sends nothing.
 func TestFlowWaitsForTheSource(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)

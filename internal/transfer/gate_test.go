@@ -44,13 +44,13 @@ func TestRedirects(t *testing.T) {
 		list func(first, second *origin) string // listed besides first
 		want any
 		text func(first, second *origin) string
-		hops int // the second's redirects to itself
+		hops int // how often second redirects to itself
 	}{
 		"to a listed origin": {
 			to:   func(_, second *origin) string { return second.url() },
 			list: func(_, second *origin) string { return second.server.URL },
 		},
-		"with characters that no URL contains": {
+		"with characters that a URL may not contain": {
 			to:   func(_, second *origin) string { return second.url() + `&name="é b.mp4"` },
 			list: func(_, second *origin) string { return second.server.URL },
 		},

@@ -95,9 +95,9 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := sha256.New()
-		_, _ = io.Copy(sum, &pattern{block: random(1<<20+13, 1), size: tt.size}) // neither fails
-		if got.Bytes != tt.size || got.SHA256 != hex.EncodeToString(sum.Sum(nil)) {
-			t.Errorf("%d bytes, SHA-256 %s; want the %d of the source", got.Bytes, got.SHA256, tt.size)
+		_, _ = io.Copy(sum, &pattern{block: random(1<<20+13, 1), size: tt.size}) // returns no error
+		if want := hex.EncodeToString(sum.Sum(nil)); got.Bytes != tt.size || got.SHA256 != want {
+			t.Errorf("%d bytes with the SHA-256 %s, want %d with %s", got.Bytes, got.SHA256, tt.size, want)
 		}
 		if n := most.Load(); n > start+limit {
 			t.Errorf("ranges %t: memory grew by %d MiB, want at most %d", tt.ranges, (n-start)>>20, limit>>20)

@@ -48,7 +48,7 @@ func hashOf(u *url.URL) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// put creates the object by one request that starts before the file is complete. S3
+// put creates the object by one request that starts before the download ends. S3
 // checks the length and the CRC32 that follows the body. The request cannot be
 // retried, because the download cannot be read again.
 func (a *attempt) put(ctx context.Context, d *download) (etag *string, err error) {
@@ -63,9 +63,9 @@ func (a *attempt) put(ctx context.Context, d *download) (etag *string, err error
 	return out.ETag, nil
 }
 
-// upload creates the object in parts, or by one request if it is smaller than a
-// part. S3 checks the length, and the CRC32 of each part and of the object. If the
-// upload fails, it is aborted.
+// upload creates the object in parts, or by one request if the file is smaller than a
+// part. S3 checks the length, and the CRC32 of each part and of the object. A failed
+// upload is aborted.
 func (a *attempt) upload(ctx context.Context, d *download) (etag *string, err error) {
 	u := &uploader{S3: a.S3, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
@@ -157,9 +157,9 @@ func (a *attempt) occupied(reason string) error {
 	return &workflow.OutputOccupied{Failure: workflow.Failuref("%s holds another object: %s", a.key, reason)}
 }
 
-// describe describes an object of the bucket. It reads all of it, because its SHA-256 is
-// not stored. It returns a *workflow.OutputOccupied if the object does not start with
-// head.
+// describe describes an object of the bucket. It reads the whole object, because S3 does
+// not store the SHA-256. It returns a *workflow.OutputOccupied if the object does not begin
+// with head.
 func (a *attempt) describe(ctx context.Context, file bucket.File, head []byte) (Object, error) {
 	if file.Size < int64(len(head)) {
 		return Object{}, a.occupied("its first bytes differ")

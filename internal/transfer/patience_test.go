@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// If the client gave up a response, its end is not the end of the file, even if the
-// server ended it without an error.
+// If the client gave up a response, the end of its body is not the end of the file, even
+// if the body ends without an error.
 func TestEndAfterGivingUp(t *testing.T) {
 	ctx, giveUp := context.WithCancelCause(t.Context())
 	r := response{&http.Response{Body: endAfter(func() { giveUp(errStalled) })}, ctx, giveUp, time.Minute}
@@ -60,7 +60,7 @@ func (*slowBody) Close() error { return nil }
 // the context.
 func TestWaitToRetry(t *testing.T) {
 	for _, tt := range []struct {
-		ends, takes time.Duration // the context and the wait
+		ends, takes time.Duration // when the context ends, and how long the wait takes
 		want        error
 	}{
 		{time.Minute, 7 * time.Second, nil},
@@ -86,7 +86,7 @@ func TestDownloadEndsBeforeItsLastPiece(t *testing.T) {
 		d.queue <- &piece{last: true, ready: make(chan struct{}, 1)}
 		go func() {
 			if n, err := d.Read(make([]byte, 1)); err == nil || err == io.EOF { //nolint:errorlint // as readers compare it
-				t.Errorf("read %d bytes: %v", n, err)
+				t.Errorf("read %d bytes: error %v, want another than io.EOF", n, err)
 			}
 		}()
 		synctest.Wait()
@@ -130,7 +130,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 	c := o.copier(t, b)
 	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, time.Second
-	c.pace.window = 2 // so that the others have been read by then
+	c.pace.window = 2 // so that most other ranges have been read when the slow one is requested
 	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
-		want := data // data stays as it is, because handlers of requests that the copy ended may still read it
+		want := data // data itself does not change: a handler whose request the copy ended may still read it
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged
@@ -68,7 +68,7 @@ func TestAnyFaults(t *testing.T) {
 		)
 		if err != nil {
 			if !errors.As(err, &unavailable) && !errors.As(err, &changed) && !errors.As(err, &storage) {
-				rt.Errorf("error %v", err)
+				rt.Errorf("error %v, want an OutputUnavailable, OutputChanged or StorageUnavailable", err)
 			}
 			want = nil
 		}

@@ -312,7 +312,6 @@ func (b *fakeS3) called(call string) int {
 // nil, no object may have the key.
 func (b *fakeS3) check(t interface {
 	Helper()
-	Error(...any)
 	Errorf(string, ...any)
 }, key string, want []byte) {
 	t.Helper()
@@ -321,14 +320,14 @@ func (b *fakeS3) check(t interface {
 	got, there := b.objects[key]
 	switch {
 	case want == nil && there:
-		t.Errorf("an object of %d bytes exists", len(got.data))
+		t.Errorf("an object of %d bytes exists, want none", len(got.data))
 	case want != nil && !there:
-		t.Error("no object exists")
+		t.Errorf("no object exists, want one of %d bytes", len(want))
 	case !bytes.Equal(got.data, want):
 		t.Errorf("the object's %d bytes are not the source's %d", len(got.data), len(want))
 	}
 	if len(b.uploads) > 0 {
-		t.Errorf("%d uploads are open", len(b.uploads))
+		t.Errorf("%d uploads are open, want none", len(b.uploads))
 	}
 }
 

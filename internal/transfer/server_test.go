@@ -45,14 +45,13 @@ type origin struct {
 	// request. It returns true if it has responded.
 	fault func(n int, w http.ResponseWriter, r *http.Request) bool
 
-	// header is added to each response, which also has an ETag unless header
-	// overrides it.
+	// header is added to each response. It may replace the ETag that each response has.
 	header map[string]string
 
 	// whole serves no ranges; chunked announces no length.
 	whole, chunked bool
 
-	// most limits the response to a range that ends with the file; 0: no limit.
+	// most is how many bytes the response to the range bytes=0- has at most; 0: no limit.
 	most int64
 
 	server *httptest.Server
@@ -186,7 +185,7 @@ func resolver(address [4]byte) *net.Resolver {
 	}}
 }
 
-// answerDNS responds to queries over a stream (RFC 1035, 4.2.2) until it ends.
+// answerDNS responds to queries over a stream (RFC 1035, 4.2.2) until the stream ends.
 func answerDNS(conn net.Conn, address [4]byte) {
 	defer conn.Close()
 	for {

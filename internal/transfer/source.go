@@ -33,20 +33,20 @@ var (
 	errRange      = errors.New("the response does not hold the requested range")
 )
 
-// compressed matches a Content-Encoding that compresses the file. Any other is ignored,
-// because some storage servers return aws-chunked with the bytes of the file itself.
+// compressed matches a Content-Encoding that compresses the file. Any other encoding is
+// ignored, because some storage servers return aws-chunked with the bytes of the file itself.
 var compressed = regexp.MustCompile(`(?i)\b(gzip|compress|deflate|br|zstd)\b`)
 
 // A temporaryError wraps the error of something that may succeed if it is tried
 // again.
 type temporaryError struct {
 	error
-	after time.Duration // the shortest wait before that
+	after time.Duration // the shortest wait before the next try
 }
 
 func (e *temporaryError) Unwrap() error { return e.error }
 
-// A source is the file at an address, as its first response described it.
+// A source is the file at an address, as the first response described the file.
 type source struct {
 	given     *url.URL
 	origins   origins.List
@@ -66,9 +66,8 @@ const (
 	toEnd = -1 // a range that extends to the end of the file
 )
 
-// request requests size bytes from an offset, and checks the response. The first
-// request of an attempt has one of the special sizes; its response describes the
-// source.
+// request requests size bytes from an offset, and checks the response. The first request
+// of an attempt has the size whole or toEnd, and the response to it describes the source.
 func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*response, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	limit := time.AfterFunc(s.pace.response, func() { giveUp(errNoResponse) })
@@ -145,7 +144,7 @@ func (s *source) describe(r *response, ranged bool) error {
 	s.at, s.total = r.Request.URL, total
 	s.etag, s.modified = r.Header.Get("ETag"), r.Header.Get("Last-Modified")
 	// Responses can be combined only if something shows that they are of one file.
-	// A weak ETag does not: it allows for different bytes.
+	// A weak ETag does not show that, because it allows different bytes.
 	s.ranges = ranged && (isStrong(s.etag) || s.modified != "")
 	switch {
 	case r.StatusCode == http.StatusOK && r.ContentLength == 0, r.Header.Get("Content-Range") == "bytes */0":
@@ -205,7 +204,7 @@ func (s *source) unavailable(err error) error {
 	return &temporaryError{error: s.unusable(errors.New(text))}
 }
 
-// unusable returns the error for a response if another one would be no better.
+// unusable returns the error for a response if another response would be no better.
 func (s *source) unusable(err error) error {
 	return &workflow.OutputUnavailable{Failure: workflow.Failuref("%s: %w", s.host(), err)}
 }
@@ -234,8 +233,8 @@ func isStrong(etag string) bool {
 	return len(etag) >= 2 && etag[0] == '"' && etag[len(etag)-1] == '"'
 }
 
-// contentRange returns which bytes a response holds, and the length of the file.
-// Each is -1 if the response does not say so, or contradicts itself.
+// contentRange returns which bytes a response holds, and the length of the file. A number
+// that the response does not give is -1. If the response contradicts itself, all are -1.
 func contentRange(r *response) (from, size, total int64) {
 	if r.StatusCode == http.StatusOK {
 		return 0, r.ContentLength, r.ContentLength

@@ -37,7 +37,7 @@ func TestStorageFaults(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	// before puts an object under the key when a call comes in.
+	// before puts an object under the key when the first call of one name comes in.
 	before := func(name string, data []byte) fault {
 		return func(b *fakeS3, call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == name && n == 1 {
@@ -57,7 +57,7 @@ func TestStorageFaults(t *testing.T) {
 		left     []byte // the object under the key, if the copy fails
 		existed  bool
 	}{
-		"503 for two calls of each": {size: large, fault: func(_ *fakeS3, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
+		"503 for the first two calls of each name": {size: large, fault: func(_ *fakeS3, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if n <= 2 {
 				fail(w, 503, "SlowDown")
 			}
@@ -160,7 +160,7 @@ func TestStorageFaults(t *testing.T) {
 				t.Errorf("existed: %t, want %t", got.Existed, tt.existed)
 			}
 			if tt.there != nil && b.called("CreateMultipartUpload") > 0 {
-				t.Error("an upload was opened")
+				t.Error("an upload was opened, but the key already has an object")
 			}
 		})
 	}
@@ -173,7 +173,7 @@ func (*deaf) Header() http.Header         { return http.Header{} }
 func (*deaf) Write(p []byte) (int, error) { return len(p), nil }
 func (*deaf) WriteHeader(int)             {}
 
-// If the abort fails as well, the error says so.
+// If an upload fails and its abort fails as well, the error says both.
 func TestAbortFails(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	b.fault = func(call string, _ int, w http.ResponseWriter, _ *http.Request) bool {

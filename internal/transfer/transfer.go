@@ -1,8 +1,8 @@
 // Package transfer copies a file from an https URL into an S3 object. It uses
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
-// file of up to 64 MiB by one PUT that starts before the file is complete. It uploads a
-// larger file, or one of unknown length, in parts. It fetches only from the origins that
-// its caller lists. The caller decides how the object is named.
+// file of up to 64 MiB by one PUT that starts before the download ends. If that PUT
+// fails, or if the file is larger or of unknown length, it uploads the file in parts. It
+// fetches only from the origins that its caller lists. The caller chooses the object's key.
 package transfer
 
 import (
@@ -48,7 +48,7 @@ type Object struct {
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
-	Existed     bool // an earlier call made it, or this call made it and lost the response
+	Existed     bool // the object was there: an earlier call made it, or this call did and lost the response
 }
 
 // A pace sets the speed, the memory and the patience of a copy.
@@ -61,9 +61,9 @@ type pace struct {
 
 	quick    time.Duration // a connection that fetches a piece in this time is fast enough
 	response time.Duration // until the header of a response
-	stall    time.Duration // in which stallBytes must arrive
+	stall    time.Duration // stallBytes must arrive within it
 	backOff  time.Duration // before the second try; doubled before each further one
-	tries    int           // at most, of one request, and of the copy
+	tries    int           // the most tries of one request, and of the copy
 }
 
 // defaultPace keeps up to 42 MiB in memory: 17 pieces, and 5 parts of the smallest
@@ -96,16 +96,17 @@ const (
 	maxBackOff = 5 * time.Second
 )
 
-// Copy copies the file at rawURL into an object. The function name returns the
-// object's key and content type for the first bytes of the file (4 KiB, or the
-// whole file). If the copy is started again, name is called again. If the key already
-// holds a copy of the source, Copy returns a description of that object. An object counts
-// as a copy if it has the length and the first bytes of the source and, if the source was
-// read to its end, its SHA-256.
+// Copy copies the file at rawURL into an object. It passes the first bytes of the file
+// (4 KiB, or the whole file) to name, which returns the object's key and content type. If
+// Copy reads the file again from its first byte, it calls name again.
+//
+// If the key already holds a copy of the file, Copy returns a description of that object.
+// An object counts as a copy if it begins with the first bytes of the file. Its length must
+// match too if the file's length is known, and its SHA-256 if the file was read to its end.
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
-// cause of the end of ctx. It contains no query of an address. After an error the
+// cause of the end of ctx. It contains no query of a URL. After an error the
 // key holds no part of the file, and no upload is left open unless the error says
 // that its abort failed as well. ctx should end some seconds before the process
 // does, so that an upload can be aborted.
@@ -116,7 +117,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte)
 	}
 	a := c.newAttempt()
 	transport := c.Origins.Transport(c.dialer, a.pace.window)
-	// A function may be frozen for hours after it returned.
+	// A Lambda function may be frozen for hours after it has returned.
 	defer transport.CloseIdleConnections()
 	a.src = &source{given: u, origins: c.Origins, transport: transport, pace: a.pace}
 	a.name = name
@@ -138,7 +139,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte)
 		}
 		err = a.pace.waitToRetry(ctx, try, err)
 		if _, ok := errors.AsType[*workflow.OutputUnavailable](err); ok && changes >= maxChanges {
-			return Object{}, changed // it explains more
+			return Object{}, changed // the change explains the failure better
 		}
 		if err != nil {
 			return Object{}, err
@@ -184,7 +185,7 @@ func (c *Copier) newAttempt() *attempt {
 	return &attempt{Copier: c, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
 }
 
-// run makes the attempt. A *temporaryError asks for another one.
+// run makes the attempt. A *temporaryError asks for another attempt.
 func (a *attempt) run(parent context.Context) (Object, error) {
 	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)
@@ -229,7 +230,7 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 	if ctx.Err() != nil {
 		return Object{}, context.Cause(ctx)
 	}
-	// Somebody else may have created the object, or only the response was lost.
+	// Somebody else may have created the object, or S3 created it and its response was lost.
 	fail(nil)
 	there, found, findErr := a.find(parent, d, head)
 	switch {
@@ -262,8 +263,8 @@ func (p pace) waitToRetry(ctx context.Context, try int, err error) error {
 	case try >= p.tries:
 		return temporary.error
 	}
-	// The wait is random, so that ranges that failed together are not requested
-	// together.
+	// The wait is random, so that ranges that failed at the same time are not requested
+	// again at the same time.
 	wait := min(p.backOff<<(try-1), maxBackOff)
 	wait = max(wait/2+rand.N(wait/2+1), temporary.after)
 	select {
