@@ -12,9 +12,10 @@ import (
 
 // capCheck is what a world notes about its caps and its paid jobs.
 type capCheck struct {
-	most   map[string]budget.Caps // the highest caps of each day on which they were set
-	posted ledger.Record          // the claimed record of the last POST
-	paid   []ledger.Record        // the record of each job that RunComfy accepted, in order
+	first  budget.Caps     // the caps until they are raised at the end
+	raised string          // the day on which they are raised
+	posted ledger.Record   // the claimed record of the last POST
+	paid   []ledger.Record // the record of each job that RunComfy accepted, in order
 }
 
 // randomCaps returns caps that a world with the given number of jobs reaches.
@@ -24,26 +25,15 @@ func (s *simulation) randomCaps(jobs int) budget.Caps {
 	return []budget.Caps{{Jobs: n}, {Seconds: seconds * float64(n)}, {USD: usd * float64(n)}, {Jobs: n + 3, Seconds: seconds * float64(n), USD: usd * float64(n)}}[s.plans.IntN(4)]
 }
 
-// setCaps sets the caps, as a deployment does. They only rise.
+// setCaps sets the caps, as a deployment does.
 func (s *simulation) setCaps(caps budget.Caps) {
 	s.w.Caps = caps
 	s.w.Restart()
-	if s.caps.most == nil {
-		s.caps.most = map[string]budget.Caps{}
+	if s.calmed {
+		s.caps.raised = budget.Day(s.w.Now())
+	} else {
+		s.caps.first = caps
 	}
-	s.caps.most[budget.Day(s.w.Now())] = caps
-}
-
-// mostOn returns the highest caps of a day: those of the last day, up to this one, on which
-// caps were set.
-func (s *simulation) mostOn(day string) budget.Caps {
-	last := ""
-	for set := range s.caps.most {
-		if set <= day {
-			last = max(last, set)
-		}
-	}
-	return s.caps.most[last]
 }
 
 // notePOST notes the claim of a POST that reaches RunComfy.
@@ -62,8 +52,11 @@ func (s *simulation) noteCharge() {
 	s.checkDay(budget.Day(s.caps.posted.Times.Claimed))
 }
 
-// checkDay compares the jobs of a day with its caps.
+// checkDay compares the jobs of a day with its caps. No day reaches the raised ones.
 func (s *simulation) checkDay(day string) {
+	if s.caps.raised != "" && day >= s.caps.raised {
+		return
+	}
 	var used budget.Amount
 	for _, rec := range s.paidOn(day) {
 		used.Jobs++
@@ -73,7 +66,7 @@ func (s *simulation) checkDay(day string) {
 		}
 	}
 	const rounding = 1e-6
-	most := s.mostOn(day)
+	most := s.caps.first
 	if most.Jobs > 0 && used.Jobs > most.Jobs || most.Seconds > 0 && used.Seconds > most.Seconds+rounding || most.USD > 0 && used.USD > most.USD+rounding {
 		s.found(overCap, "%s: %+v are accepted; the caps are %+v", day, used, most)
 	}

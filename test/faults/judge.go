@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -15,30 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// judge compares the status of each name with what the oracle expects after the given acts.
-// The records are those of these names.
-func (s *simulation) judge(acts []act, records []ledger.Record) {
-	takes := map[string][]ledger.Record{}
-	names := map[string]bool{}
-	for _, rec := range records {
-		takes[rec.Name] = append(takes[rec.Name], rec)
-		names[rec.Name] = true
-	}
-	for i := range acts {
-		for name := range after(acts[:i+1]).names() {
-			names[name] = true
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		s.judgeName(name, acts, takes[name])
-		for _, rec := range takes[name] {
-			s.judgeStart(rec, acts, takes[name])
-			s.judgeOptions(rec)
-		}
-	}
-	s.judgeFiles(after(acts))
-}
-
+// judgeName compares the status of a name with its verdict.
 func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	v := verdictOf(name, acts, takes)
 	if v.skip {

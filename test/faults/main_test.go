@@ -78,17 +78,6 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// With -jobs 0, simulate does nothing, so only the other parts of the command run.
-func TestNoJobs(t *testing.T) {
-	total, err := simulate(0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if total.calls != 0 || len(total.faults) != 0 {
-		t.Errorf("%d calls, faults %v, want none", total.calls, total.faults)
-	}
-}
-
 func TestSameSeedGivesTheSameRun(t *testing.T) {
 	skipIfShort(t)
 	_, first := report(t, 25, 2)
@@ -107,10 +96,7 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 	}
 	s.w.RunComfy.Run = retryTime + time.Hour
 	s.w.Secret = ""
-	d := &drop{kind: pair, name: "a", files: []string{"inbox/a.mp4", "inbox/a.wav"}}
-	d.jobs = []job{{"a", d.files}}
-	s.drops = append(s.drops, d)
-	s.dropAll(d, 0)
+	s.dropAll(&drop{name: "a", shape: pair}, 0)
 	s.chaos()
 	s.calm(longestJob, retryTime)
 	s.check()
@@ -119,26 +105,6 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 	}
 	if n := s.faults["redriven in the end"]; n != 2 {
 		t.Errorf("redriven %d times, want 2", n)
-	}
-}
-
-// An execution that runs is not redriven, and not counted.
-func TestRedriveFailedCountsWhatItRedrives(t *testing.T) {
-	s, err := newWorld(1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.w.Before = func(c world.Call) error {
-		if c.Service == "output" {
-			panic(world.Crash{})
-		}
-		return nil
-	}
-	s.dropAll(&drop{kind: pair, files: []string{"inbox/a.mp4", "inbox/a.wav"}}, 0)
-	s.chaos()
-	all := func(ledger.Record) bool { return true }
-	if first, again := s.redriveFailed(all), s.redriveFailed(all); first != 1 || again != 0 {
-		t.Errorf("redriven %d times, then %d; want 1, then 0", first, again)
 	}
 }
 
@@ -155,10 +121,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 		}
 		return nil
 	}
-	d := &drop{kind: pair, name: "a", files: []string{"inbox/a.mp4", "inbox/a.wav"}}
-	d.jobs = []job{{"a", d.files}}
-	s.drops = append(s.drops, d)
-	s.dropAll(d, 0)
+	s.dropAll(&drop{name: "a", shape: pair}, 0)
 	s.chaos()
 	if st := s.w.Status("a"); st.State != ledger.Succeeded {
 		t.Errorf("%s before the redrive, want succeeded", st.State)
@@ -170,16 +133,6 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	}
 	if n := s.faults["redriven in the end"]; n != 1 {
 		t.Errorf("redriven %d times, want 1", n)
-	}
-}
-
-// The caps of a day hold until a later day has others.
-func TestMostOn(t *testing.T) {
-	s := &simulation{caps: capCheck{most: map[string]budget.Caps{"2050-01-03": {Jobs: 1}, "2050-01-05": {Jobs: 2}}}}
-	for day, want := range map[string]int{"2050-01-02": 0, "2050-01-03": 1, "2050-01-04": 1, "2050-01-05": 2, "2050-01-09": 2} {
-		if got := s.mostOn(day).Jobs; got != want {
-			t.Errorf("on %s at most %d jobs, want %d", day, got, want)
-		}
 	}
 }
 
@@ -252,11 +205,11 @@ func TestCheckFinds(t *testing.T) {
 		{"a wrong notice", func(s *simulation) { s.w.WrongNotices = []string{"wrong"} }, wrongStatus, ""},
 		{"the token in a notice", func(s *simulation) { s.w.Notices[0].Reason = world.Token }, leaked, ""},
 		{"the cap is lower than the number of jobs of a day", func(s *simulation) {
-			s.w.Caps, s.caps.most = budget.Caps{Jobs: 1}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 1}, budget.Day(world.Begin.AddDate(0, 0, 1)): {Jobs: 1}}
+			s.w.Caps, s.caps = budget.Caps{Jobs: 1}, capCheck{first: budget.Caps{Jobs: 1}, paid: s.caps.paid}
 		}, overCap, "are accepted; the caps are {Jobs:1"},
 		{"a book is gone", func(s *simulation) {
 			s.w.Bucket.Remove(budget.Key(budget.Day(world.Begin)))
-			s.w.Caps, s.caps.most = budget.Caps{Jobs: 99}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 99}}
+			s.w.Caps = budget.Caps{Jobs: 99}
 		}, overCap, "is charged, but is not in the book"},
 		{"a take in a book that is not charged", func(s *simulation) {
 			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[{"name":"`, `"takes":[{"name":"no such `)

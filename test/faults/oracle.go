@@ -13,10 +13,106 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
+// promise is a promise that can be broken.
+type promise string
+
+const (
+	// lost: a job succeeded at RunComfy, but its outputs or its result.json are
+	// not stored below the take that paid for them. Outputs must be equal byte
+	// for byte. A job is not lost if the record of its take ended as unknown
+	// because of a fault between the claim and the record of the request id.
+	lost promise = "lost"
+
+	// chargedTwice: RunComfy accepted more than one job for the same versions of
+	// the same files with the same options. Each job after the first is a
+	// finding.
+	chargedTwice promise = "charged twice"
+
+	// wrongStatus: a record or a status is wrong. Each record must have ended as
+	// RunComfy's job did: failed if the job failed, cancelled or failed without a charge
+	// if RunComfy cancelled it. (If the job succeeded, see lost.) A record may be unknown
+	// only because of a fault as above, and then it has no request id. The status of
+	// a name must be about its newest drop and agree with the record. It may be
+	// waiting only if a file is missing, and rejected only if RunComfy refused that
+	// take or, in a story, if something is wrong with the files. Such a status must have
+	// a code, a reason and a remedy. These are findings too: a complete drop without a
+	// record or a refusal, a dead letter that is left, a stray file without an answer
+	// file, a notice that says what no status, answer file or record ever said, and a
+	// final status or record without a notice.
+	wrongStatus promise = "wrong status"
+
+	// leaked: an object outside inbox/, a notice or an execution contains the token or
+	// the signature of a presigned URL, or the token was sent to the host of an output.
+	leaked promise = "secrets found"
+
+	// noStatus: a victim has no status, or is waiting, although its files are
+	// there; or its message became a dead letter. Victims drop their files at the
+	// same time as a hostile person, in a world in which each request to S3 takes
+	// some time.
+	noStatus promise = "victims without a status"
+
+	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
+	// claimed, or the book of that day is wrong: a job that RunComfy accepted is missing, a
+	// take that is not charged is there although its outcome is known, or its numbers differ
+	// from the records. Jobs that RunComfy cancelled before they started do not count. Half
+	// of the worlds of jobs have caps. Stories have a cap that no story reaches, so only
+	// their books are checked.
+	overCap promise = "over the cap"
+)
+
+var promises = []promise{lost, chargedTwice, wrongStatus, leaked, noStatus, overCap}
+
+// check checks a world in which nothing is left to do. Its parts say what they expect of each
+// job, name and file.
+func (s *simulation) check() {
+	records := s.records()
+	charged := s.checkCharges(records) // each paid job is paid once for the same files and options, and recorded
+	for _, rec := range records {
+		s.checkRecord(rec, charged) // each take ended as its job did; each output is archived, byte for byte
+	}
+	for _, d := range s.drops {
+		s.judge(d.acts, s.takesOf(d)) // each status and answer file says what the oracle expects
+	}
+	if n := len(s.w.Dead); n > 0 {
+		s.wrong("%d dead letters are left", n)
+	}
+	if !s.w.Rests() {
+		s.wrong("a message, an event or an execution is left")
+	}
+	s.checkCaps()    // each day is within its caps, and its book is right
+	s.checkNotices() // each status and record has a notice, and no notice is wrong
+	s.checkSecrets() // nothing that was written has a secret in it
+}
+
+// judge compares the statuses and answer files about a drop, and the records of its takes, with
+// what the oracle expects after the given acts.
+//
 // The oracle is a second, small implementation of what lipdrop promises. It knows
 // what people did and when, and derives what the status of each name must say in
 // the end. It shares no code with package drop or the functions, so it does not
-// share their mistakes.
+// share their mistakes. First, inbox.names says what files mean to which job; then
+// verdictOf says whether the status must be about these files or about a take.
+func (s *simulation) judge(acts []act, records []ledger.Record) {
+	takes := map[string][]ledger.Record{}
+	names := map[string]bool{}
+	for _, rec := range records {
+		takes[rec.Name] = append(takes[rec.Name], rec)
+		names[rec.Name] = true
+	}
+	for i := range acts {
+		for name := range after(acts[:i+1]).names() {
+			names[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		s.judgeName(name, acts, takes[name])
+		for _, rec := range takes[name] {
+			s.judgeStart(rec, acts, takes[name]) // its files were there together, and started it
+			s.judgeOptions(rec)                  // it ran with the options of its job.json
+		}
+	}
+	s.judgeFiles(after(acts))
+}
 
 // file is a file below inbox/.
 type file struct {

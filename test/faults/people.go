@@ -6,39 +6,44 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// kind is the kind of a drop.
-type kind int
-
-const (
-	pair kind = iota
-	portrait
-	tagged
-	bundle
-	wildcard
-	loneAudio
-	stray
-)
-
-// drop is what a person drops together. It makes one job, two jobs (tagged audios
-// or a wildcard) or none.
-type drop struct {
-	kind  kind
-	name  string
-	files []string // keys; the job.json of a bundle is the last
-	jobs  []job
-	acts  []act // what was done to the files so far
+// shape is what a person drops together.
+type shape struct {
+	files []string // the end of each key; the text after " = " says what a job.json contains
+	jobs  int      // how many jobs it makes
 }
 
-// job is the name of a job and the files that it needs.
-type job struct {
-	name  string
-	files []string
+var (
+	pair      = shape{[]string{".mp4", ".wav"}, 1}
+	portrait  = shape{[]string{".png", ".wav"}, 1}
+	tagged    = shape{[]string{".mp4", ".de.wav", ".fr.wav"}, 2}
+	bundle    = shape{[]string{".job/v.mp4", ".job/a.wav", ".job/job.json"}, 1}
+	wildcard  = shape{[]string{".job/f.png", ".job/a.wav", ".job/b.wav", ".job/job.json = wild"}, 2}
+	loneAudio = shape{[]string{".wav"}, 0}
+	stray     = shape{[]string{".txt"}, 0}
+)
+
+// shapes are what people drop, the usual ones more often.
+var shapes = append(slices.Repeat([]shape{pair}, 10), portrait, portrait, tagged, tagged, bundle, bundle, wildcard, loneAudio, stray)
+
+// drop is what a person has dropped, and what was done to it.
+type drop struct {
+	shape
+	name string // the keys of its files begin with it, and so do the names of its jobs
+	acts []act
+}
+
+// key returns the key of a file of a drop, and what the file contains.
+func (d *drop) key(file string) (key, holds string) {
+	key, holds, _ = strings.Cut(ledger.InboxPrefix+d.name+file, " = ")
+	return key, holds
 }
 
 // action is something that happens at a given time.
@@ -55,18 +60,17 @@ const (
 // plan plans what people do, until they ask for the given number of jobs.
 func (s *simulation) plan(jobs int) {
 	for s.jobs < jobs {
-		d := s.invent()
+		d := &drop{name: fmt.Sprintf("day %d/%d é+%%", s.plans.IntN(5), len(s.drops)), shape: shapes[s.plans.IntN(len(shapes))]}
 		at := s.between(0, dropTime)
 		s.dropAll(d, at)
-		s.drops = append(s.drops, d)
-		s.jobs += len(d.jobs)
-		if len(d.jobs) == 0 {
+		s.jobs += d.jobs
+		if d.jobs == 0 {
 			continue
 		}
 		if s.chance(0.1) && s.jobs < jobs {
 			s.dropAgain(d, at+s.between(time.Minute, 6*time.Hour))
 		}
-		if (d.kind == pair || d.kind == portrait) && s.chance(0.05) && s.jobs < jobs {
+		if len(d.files) == 2 && s.chance(0.05) && s.jobs < jobs {
 			s.dropLargeAgain(d, at+s.between(time.Minute, 6*time.Hour))
 		}
 		if s.chance(0.08) {
@@ -81,54 +85,13 @@ func (s *simulation) plan(jobs int) {
 	}
 }
 
-// invent returns a random drop.
-func (s *simulation) invent() *drop {
-	name := fmt.Sprintf("day %d/%d é+%%", s.plans.IntN(5), len(s.drops))
-	at := ledger.InboxPrefix + name
-	d := &drop{name: name, kind: []kind{
-		pair, pair, pair, pair, pair, pair, pair, pair, pair, pair,
-		portrait, portrait, tagged, tagged, bundle, bundle, wildcard, loneAudio, stray,
-	}[s.plans.IntN(19)]}
-	switch d.kind {
-	case pair, portrait:
-		suffix := ".mp4"
-		if d.kind == portrait {
-			suffix = ".png"
-		}
-		d.files = []string{at + suffix, at + ".wav"}
-		d.jobs = []job{{name, d.files}}
-	case tagged:
-		d.files = []string{at + ".mp4", at + ".de.wav", at + ".fr.wav"}
-		d.jobs = []job{
-			{name + ".de", []string{d.files[0], d.files[1]}},
-			{name + ".fr", []string{d.files[0], d.files[2]}},
-		}
-	case bundle:
-		d.files = []string{at + ".job/talk.mp4", at + ".job/voice.wav", at + ".job/job.json"}
-		d.jobs = []job{{name, d.files}}
-	case wildcard:
-		d.files = []string{at + ".job/face.png", at + ".job/a.wav", at + ".job/b.wav", at + ".job/job.json"}
-		d.jobs = []job{
-			{name + "/a", []string{d.files[0], d.files[1], d.files[3]}},
-			{name + "/b", []string{d.files[0], d.files[2], d.files[3]}},
-		}
-	case loneAudio:
-		d.files = []string{at + ".wav"}
-	case stray:
-		d.files = []string{at + ".txt"}
-	}
-	return d
-}
-
 // dropAll drops every file of a drop in random order, mostly within seconds.
 func (s *simulation) dropAll(d *drop, at time.Duration) {
-	files := slices.Clone(d.files)
-	s.plans.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
-	for i, key := range files {
-		// One event of a pair or a bundle is enough to find all its files. So every
+	s.drops = append(s.drops, d)
+	for i, n := range s.plans.Perm(len(d.files)) {
+		// One event of a drop that makes one job is enough to find all its files. So every
 		// event may be lost, except the last file's.
-		whole := d.kind == pair || d.kind == portrait || d.kind == bundle
-		s.dropOne(d, key, at, whole && i < len(files)-1)
+		s.dropOne(d, d.files[n], at, d.jobs == 1 && i < len(d.files)-1)
 		if s.chance(0.2) {
 			at += s.between(0, 5*time.Minute)
 		} else {
@@ -139,54 +102,57 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 
 // dropOne drops a file. Its event may be repeated or late. It may be lost if spare
 // is true.
-func (s *simulation) dropOne(d *drop, key string, at time.Duration, spare bool) {
-	body := s.content(d, key)
+func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool) {
+	key, holds := d.key(file)
+	body := s.bodyOf(key, holds)
 	late := time.Duration(0)
 	if s.chance(0.1) {
 		late = s.between(0, time.Hour)
 		s.faults["event of a drop late"]++
 	}
-	if lost := spare && s.chance(0.03); lost {
+	lost := spare && s.chance(0.03)
+	if lost {
 		s.faults["event of a drop lost"]++
-		s.act(at, func() { d.acts = append(d.acts, s.upload(key, body, s.w.Now(), 0)) })
-		return
 	}
 	s.act(at, func() {
 		d.acts = append(d.acts, s.upload(key, body, s.w.Now(), late))
-		s.w.Notify("Object Created", key, late)
+		if !lost {
+			s.w.Notify("Object Created", key, late)
+		}
 	})
-	for s.chance(0.1) {
+	for !lost && s.chance(0.1) {
 		s.faults["event of a drop repeated"]++
 		again := s.between(0, 10*time.Hour)
 		s.act(at, func() { s.w.Notify("Object Created", key, again) })
 	}
 }
 
-// dropAgain drops one file of a drop again, which makes new jobs.
+// dropAgain drops one file of a drop again, which makes new jobs. Of a bundle, that is
+// job.json.
 func (s *simulation) dropAgain(d *drop, at time.Duration) {
-	key := d.files[len(d.files)-1]
-	if d.kind == pair || d.kind == portrait || d.kind == tagged {
-		key = d.files[s.plans.IntN(len(d.files))]
+	file := d.files[len(d.files)-1]
+	if !strings.Contains(file, "job.json") {
+		file = d.files[s.plans.IntN(len(d.files))]
 	}
-	for _, j := range d.jobs {
-		if slices.Contains(j.files, key) {
-			s.jobs++
-		}
+	if kindOf(file) == "audio" {
+		s.jobs++
+	} else {
+		s.jobs += d.jobs
 	}
 	s.faults["people: dropped again"]++
-	s.dropOne(d, key, at, false)
+	s.dropOne(d, file, at, false)
 }
 
 // dropLargeAgain drops both files of a pair again. The upload of the large file
 // takes a while, and its LastModified is the time when the upload began. The small
 // file arrives during the upload. Each of the two files may make a job.
 func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
-	large, small := d.files[0], d.files[1]
+	large, _ := d.key(d.files[0])
 	uploading := s.between(5*time.Second, 5*time.Minute)
 	s.jobs += 2
 	s.faults["people: large file dropped again"]++
-	s.dropOne(d, small, at+s.between(time.Second, uploading), false)
-	body := s.content(d, large)
+	s.dropOne(d, d.files[1], at+s.between(time.Second, uploading), false)
+	body := s.bodyOf(large, "")
 	s.act(at+uploading, func() {
 		d.acts = append(d.acts, s.upload(large, body, s.w.Now().Add(-uploading), 0))
 		s.w.Notify("Object Created", large, 0)
@@ -203,7 +169,7 @@ func (s *simulation) upload(key string, body []byte, began time.Time, late time.
 
 // deleteOne deletes one file. Cancel's event may be repeated, late or lost.
 func (s *simulation) deleteOne(d *drop, at time.Duration) {
-	key := d.files[s.plans.IntN(len(d.files))]
+	key, _ := d.key(d.files[s.plans.IntN(len(d.files))])
 	s.faults["people: deleted"]++
 	lost, again := s.chance(0.1), s.chance(0.2)
 	late := time.Duration(0)
@@ -225,13 +191,13 @@ func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	})
 }
 
-// stopOne stops the execution of the newest take of one job of a drop.
+// stopOne stops the execution of one take of a drop.
 func (s *simulation) stopOne(d *drop, at time.Duration) {
-	name := d.jobs[s.plans.IntN(len(d.jobs))].name
+	n := s.plans.IntN(100)
 	s.act(at, func() {
-		if takes := s.w.Takes(name); len(takes) > 0 {
+		if takes := s.takesOf(d); len(takes) > 0 {
 			s.faults["people: execution stopped"]++
-			s.w.Stop(name, takes[len(takes)-1].Take)
+			s.w.Stop(takes[n%len(takes)].Name, takes[n%len(takes)].Take)
 		}
 	})
 }
@@ -239,15 +205,18 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 // redriveBad redrives those executions of a drop that ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
-		for _, j := range d.jobs {
-			for _, rec := range s.w.Takes(j.name) {
-				// The record may not say yet that the execution ended.
-				if rec.State != ledger.Cancelled && s.w.Redrive(j.name, rec.Take) == nil {
-					s.faults["people: redriven"]++
-				}
+		for _, rec := range s.takesOf(d) {
+			// The record may not say yet that the execution ended.
+			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
+				s.faults["people: redriven"]++
 			}
 		}
 	})
+}
+
+// takesOf returns the records of a drop's takes.
+func (s *simulation) takesOf(d *drop) []ledger.Record {
+	return slices.DeleteFunc(s.records(), func(rec ledger.Record) bool { return !strings.HasPrefix(rec.Name, d.name) })
 }
 
 // act adds an action to the plan.
@@ -269,18 +238,32 @@ func (s *simulation) soon() time.Duration {
 	return s.between(10*time.Minute, 5*time.Hour)
 }
 
-// content returns the bytes of a file. They are unique, except for voices.
-func (s *simulation) content(d *drop, key string) []byte {
+// wrongEmotion begins an option of a job.json that no model accepts.
+const wrongEmotion = "joyful"
+
+// bodyOf returns the bytes of a file. They are unique, except for voices. For a job.json, holds
+// says what it contains.
+func (s *simulation) bodyOf(key, holds string) []byte {
 	s.contents++
-	switch {
-	case kindOf(key) != "":
+	if kindOf(key) != "" {
 		return s.mediaOf(key)
-	case d.kind == wildcard:
-		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "face.png", "audio_url": "*.wav", "prompt": "take %d"}}`, s.contents)
-	case d.kind == bundle:
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "temperature": %.6f}}`, float64(s.contents)/1e6)
 	}
-	return fmt.Append(nil, s.contents)
+	if path.Base(key) != "job.json" {
+		return []byte(`{"input": {}}` + strings.Repeat(" ", s.contents))
+	}
+	switch holds {
+	case "wild", "narrow":
+		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
+		// Above 2^53, a conversion to a float changes the number.
+		seed := fmt.Sprint(1<<53 + 1 + 2*s.contents)
+		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d", "seed": %s}}`, pattern, s.contents, seed)
+	case "wrong":
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": %q}}`, wrongEmotion+fmt.Sprint(s.contents))
+	case "broken":
+		return fmt.Appendf(nil, `{"model": %d`, s.contents)
+	default:
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "temperature": %.6f}}`, float64(s.contents)/1e6)
+	}
 }
 
 // mediaOf returns the bytes of a video, a voice or an image. Videos and images contain

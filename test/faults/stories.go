@@ -45,7 +45,7 @@ type story struct {
 	*simulation
 	number  uint64
 	trouble trouble
-	acts    []act
+	dropped *drop    // everything that people drop
 	lines   []string // the acts as text
 	queue   time.Duration
 	run     time.Duration
@@ -89,10 +89,11 @@ func newStory(seed, number uint64) (*story, error) {
 		return nil, err
 	}
 	t := &story{
-		simulation: s, number: number, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
+		simulation: s, number: number, dropped: &drop{}, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
 		stopped: map[string]bool{}, cancelled: map[string]cancellation{},
 	}
 	t.stories = 1
+	t.drops = append(t.drops, t.dropped)
 	t.trouble = troubles[max(0, s.plans.IntN(2*len(troubles))-len(troubles))] // about half of the stories have none
 	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
 	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
@@ -237,8 +238,8 @@ func (t *story) people() {
 	if t.trouble != shuffled {
 		return
 	}
-	for _, i := range t.plans.Perm(len(t.acts)) {
-		a := &t.acts[i]
+	for _, i := range t.plans.Perm(len(t.dropped.acts)) {
+		a := &t.dropped.acts[i]
 		a.late = t.w.Now().Sub(a.at)
 		t.notify(a.key, a.deleted, 0)
 		t.tell("the event of %s arrives", a.key)
@@ -248,7 +249,7 @@ func (t *story) people() {
 
 // did notes an act and sends its events.
 func (t *story) did(a act) {
-	t.acts = append(t.acts, a)
+	t.dropped.acts = append(t.dropped.acts, a)
 	if t.trouble != shuffled {
 		t.notify(a.key, a.deleted, a.late)
 	}
@@ -274,7 +275,7 @@ var openings = [][]string{
 	{"s/talk.mp4", "s/talk.de.wav", "s/talk.fr.wav"},
 	{"s/talk.de.mp4", "s/talk.de.wav", "s/talk.mp4"},
 	{"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/job.json"},
-	{"s/talk.job/f.png", "s/talk.job/a.wav", "s/talk.job/b.wav", "s/talk.job/job.json wild"},
+	{"s/talk.job/f.png", "s/talk.job/a.wav", "s/talk.job/b.wav", "s/talk.job/job.json = wild"},
 	{"s/talk.mp4", "s/talk.wav", "s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/job.json"},
 	{"s/preset.json", "s/PRESET.json", "s/talk.mp4", "s/talk.wav"},
 }
@@ -282,13 +283,13 @@ var openings = [][]string{
 // vocabulary is what people may drop later.
 var vocabulary = []string{
 	"s/talk.mp4", "s/talk.MP4", "s/talk.png", "s/talk.wav", "s/talk.WAV", "s/talk.de.wav", "s/talk.de.mp4",
-	"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/c.wav", "s/talk.job/job.json", "s/talk.job/job.json wild", "s/talk.job/job.json broken", "s/talk.job/job.json wrong",
-	"s/talk.job/job.json narrow", "s/notes.txt", "s/preset.json",
+	"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/c.wav", "s/talk.job/job.json", "s/talk.job/job.json = wild", "s/talk.job/job.json = broken", "s/talk.job/job.json = wrong",
+	"s/talk.job/job.json = narrow", "s/notes.txt", "s/preset.json",
 }
 
 // actAtRandom does one random act of a person.
 func (t *story) actAtRandom() {
-	there := after(t.acts)
+	there := after(t.dropped.acts)
 	keys := there.keys()
 	if len(keys) == 0 {
 		t.drop(vocabulary[t.plans.IntN(len(vocabulary))])
@@ -319,7 +320,7 @@ func (t *story) actAtRandom() {
 
 // dropOrDelete drops a file again or deletes one.
 func (t *story) dropOrDelete() {
-	keys := after(t.acts).keys()
+	keys := after(t.dropped.acts).keys()
 	if len(keys) == 0 {
 		return
 	}
@@ -338,17 +339,15 @@ func (t *story) tell(format string, args ...any) {
 // pass lets time pass.
 func (t *story) pass(d time.Duration) { t.w.Pass(d) }
 
-// drop drops a file now. For a job.json, a word after a space says what it contains.
+// drop drops a file now. For a job.json, the text after " = " says what it contains.
 func (t *story) drop(what string) { t.put(what, t.w.Now()) }
 
 // put drops a file whose upload began at the given time.
 func (t *story) put(what string, began time.Time) {
-	name, holds, _ := strings.Cut(what, " ")
-	key := ledger.InboxPrefix + name
+	key, holds, _ := strings.Cut(ledger.InboxPrefix+what, " = ")
 	maps.DeleteFunc(t.cancelled, func(_ string, c cancellation) bool {
 		return c.key == key && t.w.Now().Before(c.by) // cancel finds that the file is there
 	})
-	t.contents++
 	body := t.bodyOf(key, holds)
 	late := time.Duration(0)
 	if t.chance(0.1) {
@@ -422,32 +421,6 @@ func (t *story) redrive() {
 	}
 }
 
-// wrongEmotion begins an option of a job.json that no model accepts.
-const wrongEmotion = "joyful"
-
-// bodyOf returns the bytes of a file. They are unique, except for voices.
-func (t *story) bodyOf(key, holds string) []byte {
-	if kindOf(key) != "" {
-		return t.mediaOf(key)
-	}
-	if path.Base(key) != "job.json" {
-		return []byte(`{"input": {}}` + strings.Repeat(" ", t.contents))
-	}
-	switch holds {
-	case "wild", "narrow":
-		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
-		// Above 2^53, a conversion to a float changes the number.
-		seed := fmt.Sprint(1<<53 + 1 + 2*t.contents)
-		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d", "seed": %s}}`, pattern, t.contents, seed)
-	case "wrong":
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": %q}}`, wrongEmotion+fmt.Sprint(t.contents))
-	case "broken":
-		return fmt.Appendf(nil, `{"model": %d`, t.contents)
-	default:
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "temperature": %.6f}}`, float64(t.contents)/1e6)
-	}
-}
-
 // end ends the trouble, waits until all jobs have ended, and checks the result.
 func (t *story) end() {
 	if t.trouble == startsFail {
@@ -456,7 +429,7 @@ func (t *story) end() {
 		t.w.Pass(26 * time.Hour)
 		t.calmed = true
 		t.w.Dead = nil
-		there := after(t.acts)
+		there := after(t.dropped.acts)
 		for _, key := range there.keys() {
 			if cancels(key) {
 				t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
@@ -466,7 +439,6 @@ func (t *story) end() {
 	t.w.Pass(7 * time.Hour) // longer than a job is queued
 	t.calm(3*time.Hour, 3*time.Hour)
 	t.check()
-	t.judge(t.acts, t.records())
 	t.judgeCancelled()
 	for _, e := range t.w.Executions() {
 		t.judgeExecution(e)
