@@ -23,8 +23,7 @@ var localNames = map[string]string{
 // rules returns the rules of the stack that match an event.
 func rules(t *testing.T, event map[string]any) []string {
 	t.Helper()
-	doc := tree(t, source(t))
-	s := filled(t, doc, localNames)
+	s := written(t, localNames)
 	patterns := map[string]map[string]any{
 		"DropRule":     properties[struct{ EventPattern map[string]any }](t, s, "DropRule").EventPattern,
 		"DeletionRule": properties[struct{ EventPattern map[string]any }](t, s, "DeletionRule").EventPattern,

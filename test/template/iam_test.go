@@ -141,19 +141,14 @@ func reasonsOf(t *testing.T, role string) map[string]string {
 	return reasons
 }
 
-type namedStatement struct {
-	Sid string
-	statement
-}
-
 // statements returns the statements by which the role of a function or the state
 // machine allows something, in the template's order.
-func statements(t *testing.T, s stack, id string) []namedStatement {
+func statements(t *testing.T, s stack, id string) []statement {
 	t.Helper()
-	var all []namedStatement
+	var all []statement
 	for _, policy := range properties[struct {
 		Policies []struct {
-			PolicyDocument struct{ Statement []namedStatement }
+			PolicyDocument struct{ Statement []statement }
 		}
 	}](t, s, roleOf(t, s, id)).Policies {
 		for _, st := range policy.PolicyDocument.Statement {
@@ -170,7 +165,7 @@ func statements(t *testing.T, s stack, id string) []namedStatement {
 
 // where returns the resources of a statement, with the limits of its conditions on
 // events:source and s3:prefix.
-func (st namedStatement) where(t *testing.T) string {
+func (st statement) where(t *testing.T) string {
 	t.Helper()
 	var names []string
 	for _, res := range st.Resource {

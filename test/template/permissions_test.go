@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 type statement struct {
 	Effect    string
 	Principal any
-	Action    oneOrMany
-	Resource  oneOrMany
-	Condition map[string]map[string]oneOrMany
+	permissions.Statement
 }
 
 type document struct{ Statement []statement }
@@ -25,17 +25,6 @@ type role struct {
 	AssumeRolePolicyDocument document
 	ManagedPolicyArns        []string
 	Policies                 []struct{ PolicyDocument document }
-}
-
-// oneOrMany is a string or a list of them, as policies have it.
-type oneOrMany []string
-
-func (l *oneOrMany) UnmarshalJSON(text []byte) error {
-	if text[0] == '[' {
-		return json.Unmarshal(text, (*[]string)(l))
-	}
-	*l = make(oneOrMany, 1)
-	return json.Unmarshal(text, &(*l)[0])
 }
 
 // Every permission is a statement of a role that docs/iam.md describes, so whoever reviews
@@ -64,8 +53,10 @@ func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 // guide: https://docs.aws.amazon.com/AmazonS3/latest/userguide/amazon-s3-policy-keys.html
 func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 	want := []statement{{
-		Effect: "Deny", Action: oneOrMany{"s3:*"}, Resource: oneOrMany{"*"},
-		Condition: map[string]map[string]oneOrMany{"StringNotEquals": {"s3:ResourceAccount": {"000000000000"}}},
+		Effect: "Deny", Statement: permissions.Statement{
+			Sid: "OwnAccount", Action: []string{"s3:*"}, Resource: []string{"*"},
+			Condition: map[string]map[string]permissions.OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {"000000000000"}}},
+		},
 	}}
 	s := written(t, nil)
 	for _, id := range functions {
@@ -99,8 +90,10 @@ func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 			service = "events.amazonaws.com"
 		}
 		want := []statement{{
-			Effect: "Allow", Principal: map[string]any{"Service": service}, Action: oneOrMany{"sts:AssumeRole"},
-			Condition: map[string]map[string]oneOrMany{operator: {"aws:SourceAccount": {"000000000000"}}},
+			Effect: "Allow", Principal: map[string]any{"Service": service}, Statement: permissions.Statement{
+				Action:    []string{"sts:AssumeRole"},
+				Condition: map[string]map[string]permissions.OneOrMany{operator: {"aws:SourceAccount": {"000000000000"}}},
+			},
 		}}
 		if diff := cmp.Diff(want, properties[role](t, s, id).AssumeRolePolicyDocument.Statement); diff != "" {
 			t.Errorf("%s (-want +template):\n%s", id, diff)
@@ -203,9 +196,8 @@ func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
 // stack, and so does the bucket's policy.
 func TestTheBucketOutlivesTheStack(t *testing.T) {
 	for _, id := range []string{"Bucket", "BucketPolicy"} {
-		r := tree(t, source(t))["Resources"].(map[string]any)[id].(map[string]any)
-		if r["DeletionPolicy"] != "RetainExceptOnCreate" || r["UpdateReplacePolicy"] != "Retain" {
-			t.Errorf("%s has the policies %v and %v", id, r["DeletionPolicy"], r["UpdateReplacePolicy"])
+		if r := written(t, nil).Resources[id]; r.DeletionPolicy != "RetainExceptOnCreate" || r.UpdateReplacePolicy != "Retain" {
+			t.Errorf("%s has the policies %v and %v", id, r.DeletionPolicy, r.UpdateReplacePolicy)
 		}
 	}
 }

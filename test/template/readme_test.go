@@ -12,13 +12,11 @@ import (
 
 // README.md has tables of the template's parameters and outputs, in the template's order.
 func TestReadmeHasParametersAndOutputs(t *testing.T) {
-	var parameters map[string]readmeParameter
-	convert(t, tree(t, source(t))["Parameters"], &parameters)
-	outputs := written(t, withNotices).Outputs
+	s := written(t, withNotices)
 	var b strings.Builder
 	b.WriteString("\n| parameter | what | default | values |\n| --- | --- | --- | --- |\n")
 	for _, name := range members(t, "Parameters") {
-		p := parameters[name]
+		p := s.Parameters[name]
 		byDefault := "empty"
 		if p.Default != "" {
 			byDefault = "`" + fmt.Sprint(p.Default) + "`"
@@ -27,26 +25,17 @@ func TestReadmeHasParametersAndOutputs(t *testing.T) {
 	}
 	b.WriteString("\n| output | what |\n| --- | --- |\n")
 	for _, name := range members(t, "Outputs") {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(outputs[name].Description))
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(s.Outputs[name].Description))
 	}
 	b.WriteString("\n")
 	golden.CompareBetween(t, root+"/README.md", "<!-- parameters -->", b.String())
-}
-
-// readmeParameter is what README.md says about a parameter.
-type readmeParameter struct {
-	Type, Description, ConstraintDescription string
-
-	Default            any
-	AllowedValues      []any
-	MinValue, MaxValue float64
 }
 
 // fewValues is how many allowed values a cell lists.
 const fewValues = 5
 
 // values says what a parameter may be, beyond what its description says.
-func (p readmeParameter) values() string {
+func (p parameter) values() string {
 	switch {
 	case p.Type == "Number" && len(p.AllowedValues) == 0:
 		return fmt.Sprintf("%g to %g", p.MinValue, p.MaxValue)

@@ -2,6 +2,7 @@ package template
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -153,7 +154,7 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 	if len(source.FunctionResponseTypes) != 1 || source.FunctionResponseTypes[0] != "ReportBatchItemFailures" {
 		t.Errorf("the function's response is read as %v", source.FunctionResponseTypes)
 	}
-	if source.BatchSize != 10 || source.ScalingConfig.MaximumConcurrency != s.Parameters["SubmitConcurrency"].Default.(float64) {
+	if source.BatchSize != 10 || fmt.Sprint(source.ScalingConfig.MaximumConcurrency) != fmt.Sprint(s.Parameters["SubmitConcurrency"].Default) {
 		t.Errorf("batches of %d, %v at the same time", source.BatchSize, source.ScalingConfig.MaximumConcurrency)
 	}
 }

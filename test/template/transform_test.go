@@ -22,7 +22,7 @@ func transformed(t *testing.T) stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filled(t, tree(t, text), nil)
+	return filled(t, text, nil)
 }
 
 // transform runs the translator that is part of the SAM CLI, offline. With

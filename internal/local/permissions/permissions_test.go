@@ -3,7 +3,6 @@ package permissions_test
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -98,19 +97,17 @@ func TestReadsTheFormsOfTheTemplate(t *testing.T) {
 }
 
 func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
-	given := maps.Clone(values)
-	given["Hours"] = "7"
-	functions, err := permissions.Functions(template(""), given)
+	functions, err := permissions.Functions(template(""), values)
 	want := map[string]permissions.Function{"F": {
-		Variables: map[string]string{"BUCKET": "drops", "HOURS": "7", "BOTH": "its own", "MACHINE": "arn:aws:states:::m:1"},
+		Variables: map[string]string{"BUCKET": "drops", "HOURS": "6", "BOTH": "its own", "MACHINE": "arn:aws:states:::m:1"},
 		Timeout:   3 * time.Second, MemoryMB: 256, Attempts: 3,
-		Queues: map[string]permissions.Mapping{"Drops": {BatchSize: 10, Concurrency: 7}},
+		Queues: map[string]permissions.Mapping{"Drops": {BatchSize: 10, Concurrency: 6}},
 	}}
 	if diff := cmp.Diff(want, functions); err != nil || diff != "" {
 		t.Errorf("Functions: %v (-want +got):\n%s", err, diff)
 	}
-	queues, err := permissions.Queues(template(""), given)
-	wantQueues := map[string]permissions.Queue{"Drops": {Delay: 7 * time.Second, Visibility: 720 * time.Second, MaxReceives: 120}, "Dead": {}}
+	queues, err := permissions.Queues(template(""), values)
+	wantQueues := map[string]permissions.Queue{"Drops": {Delay: 6 * time.Second, Visibility: 720 * time.Second, MaxReceives: 120}, "Dead": {}}
 	if diff := cmp.Diff(wantQueues, queues); err != nil || diff != "" {
 		t.Errorf("Queues: %v (-want +got):\n%s", err, diff)
 	}
@@ -121,7 +118,7 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	for name, tt := range map[string]struct{ value, says string }{
 		"an unknown reference": {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
 		"a negated condition":  {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
-		"a function":           {"!Join ['', [a, b]]", "!Join"},
+		"a function":           {"!Join ['', [a, b]]", "Fn::Join"},
 		"an unknown condition": {"!If [Other, a, b]", "Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,7 +139,7 @@ func TestRefusesOtherForms(t *testing.T) {
 		"no resource":                 {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
 		"an unknown reference":        {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
 		"an unknown name in a !Sub":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
-		"a function":                  {after: "              - {" + read + "!Join ['', [a, b]]}", says: "!Join"},
+		"a function":                  {after: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
 		"a condition":                 {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
 		"a managed policy":            {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
 		"a SAM policy":                {before: "Role: !GetAtt R.Arn", after: "Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
