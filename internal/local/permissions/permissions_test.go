@@ -142,7 +142,7 @@ func TestRefusesOtherForms(t *testing.T) {
 		"a function":                  {after: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
 		"a condition":                 {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
 		"a managed policy":            {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
-		"a SAM policy":                {before: "Role: !GetAtt R.Arn", after: "Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
+		"a SAM policy":                {before: "Role: !GetAtt R.Arn", after: "Role: !GetAtt R.Arn\n      Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
 		"a role outside the template": {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -64,8 +64,8 @@ func date(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// executionName matches the names that Step Functions accepts.
-var executionName = regexp.MustCompile(`^[^\s\p{Cc}<>{}\[\]?*"#%\\^|~` + "`" + `$&,;:/\x{fffe}\x{ffff}\x{10ffff}]{1,80}$`)
+// executionName matches the names that workflow.ExecutionName makes. Step Functions accepts more.
+var executionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
 
 // startExecution starts an execution. If one with the same name and input is running, it
 // returns that execution instead.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -233,35 +232,15 @@ func TestStartingTwice(t *testing.T) {
 	}
 }
 
-func TestAHundredStartsOfOneNameStartOnce(t *testing.T) {
-	g := newGate()
-	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
-	var all sync.WaitGroup
-	for range 100 {
-		all.Go(func() { e.start(t, "a", "{}") })
-	}
-	all.Wait()
-	<-g.begun
-	g.respond("1", nil)
-	if got := e.end(t); got != states.Succeeded {
-		t.Errorf("ended as %s", got)
-	}
-	if len(g.begun) != 0 || len(e.ends) != 0 {
-		t.Errorf("%d more calls and %d more ends, want none", len(g.begun), len(e.ends))
-	}
-}
-
 func TestWhatStartExecutionRefuses(t *testing.T) {
 	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
-	long := strings.Repeat("ü", 80)
+	long := strings.Repeat("a", 80)
 	full := `"` + strings.Repeat("x", 256<<10-2) + `"`
 	for _, row := range []struct{ name, machine, execution, input, want string }{
-		{"accepted: 80 characters of any script, and 256 KiB", machineARN, long, full, "<nil>"},
+		{"accepted: 80 characters, and 256 KiB", machineARN, long, full, "<nil>"},
 		{"81 characters", machineARN, long + "a", "{}", "InvalidName"},
 		{"a space", machineARN, "a b", "{}", "InvalidName"},
-		{"a line break", machineARN, "a\nb", "{}", "InvalidName"},
-		{"a control character", machineARN, "a\u0081b", "{}", "InvalidName"},
-		{"U+FFFE", machineARN, "a\ufffeb", "{}", "InvalidName"},
+		{"a letter that is not ASCII", machineARN, "\u00fc", "{}", "InvalidName"},
 		{"no JSON", machineARN, "a", "{", "InvalidExecutionInput"},
 		{"empty input", machineARN, "a", "", "InvalidExecutionInput"},
 		{"a byte above 256 KiB", machineARN, "a", full + " ", "InvalidExecutionInput"},
@@ -276,14 +255,6 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 				t.Errorf("got %v, want %s", err, row.want)
 			}
 		})
-	}
-	for sign := range strings.SplitSeq("<>{}[]?*\"#%\\^|~`$&,;:/", "") {
-		_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
-			StateMachineArn: aws.String(machineARN), Name: aws.String("a" + sign), Input: aws.String("{}"),
-		})
-		if code(err) != "InvalidName" {
-			t.Errorf("%s in a name: %v, want InvalidName", sign, err)
-		}
 	}
 }
 

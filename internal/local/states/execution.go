@@ -330,10 +330,6 @@ func (x *Execution) end(now time.Time, status Status, event, name, cause string)
 	return true
 }
 
-// redrivablePeriod is how long after its end an execution can be redriven:
-// https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
-const redrivablePeriod = 14 * 24 * time.Hour
-
 // NotRedrivable says why an execution cannot be redriven.
 type NotRedrivable struct{ Reason string }
 
@@ -346,8 +342,6 @@ func (m *Machine) Redrive(x *Execution, now time.Time) error {
 	switch {
 	case x.Status == Running || x.Status == Succeeded:
 		return &NotRedrivable{"Execution is " + string(x.Status) + " and cannot be redriven"}
-	case now.Sub(x.StoppedAt) > redrivablePeriod:
-		return &NotRedrivable{"Execution redrivable period exceeded"}
 	case len(x.Events) >= maxEvents-1: // the event of the redrive and one more must have room
 		return &NotRedrivable{"Execution history event limit exceeded"}
 	}

@@ -158,20 +158,6 @@ func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
 	}
 }
 
-func TestADayOfTurnsInVirtualTime(t *testing.T) {
-	m := parse(t, loop)
-	x := m.Start(`{"waitSeconds":60}`, began)
-	c := &clock{began}
-	turns := 0
-	finish(t, m, x, c, func(context.Context, string, []byte) ([]byte, error) {
-		turns++
-		return fmt.Appendf(nil, `{"waitSeconds":60,"ended":%t}`, turns == 1440), nil
-	})
-	if x.Status != states.Succeeded || c.time.Sub(began) != 24*time.Hour {
-		t.Errorf("ended as %s (%s) after %v, want succeeded after 24h", x.Status, x.Cause, c.time.Sub(began))
-	}
-}
-
 // loop is like the shipped machine, without Archive and Retry.
 const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":432000,"States":{
 	"Wait":{"Type":"Wait","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
@@ -197,40 +183,6 @@ func TestHistory(t *testing.T) {
 	}
 	if first, last := x.Events[0].At, x.Events[15].At; !first.Equal(began) || !last.Equal(began.Add(time.Second)) {
 		t.Errorf("the history is from %v to %v, want one second from %v on", first, last, began)
-	}
-}
-
-// An execution that was encoded and decoded continues like the original.
-func TestAnExecutionSurvivesJSONBetweenAnyTwoSteps(t *testing.T) {
-	m := shipped(t)
-	m.Random = func() float64 { return 0.5 }
-	whole := m.Start(`{"waitSeconds":3}`, began)
-	finish(t, m, whole, &clock{began}, polls(3))
-
-	x := m.Start(`{"waitSeconds":3}`, began)
-	invoke, c := polls(3), &clock{began}
-	killed := false // the last call
-	for done := false; !done; {
-		text, err := json.Marshal(x)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x = new(states.Execution)
-		if err := json.Unmarshal(text, x); err != nil {
-			t.Fatal(err)
-		}
-		ctx, kill := context.WithCancel(t.Context())
-		c.time, done = m.Step(ctx, x, c.now, func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
-			if killed = !killed; killed {
-				kill()
-				return nil, ctx.Err()
-			}
-			return invoke(ctx, arn, payload)
-		})
-		kill()
-	}
-	if diff := cmp.Diff(whole, x); diff != "" {
-		t.Errorf("(-whole +in pieces):\n%s", diff)
 	}
 }
 

@@ -108,30 +108,6 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	}
 }
 
-func TestAKillGivesNoRetryBack(t *testing.T) {
-	m := parse(t, oneTask(t, `"Retry":[`+retrier("A", 1)+`]`))
-	m.Random = func() float64 { return 0 }
-	dir := t.TempDir()
-	var killed string
-	invoke := func(context.Context, string, []byte) ([]byte, error) {
-		killed = kill(t, dir)
-		return nil, named("A")
-	}
-	e := serve(t, m, dir, invoke)
-	e.start(t, "a", "{}")
-	if got := e.end(t); got != states.Failed {
-		t.Fatalf("ended as %s", got)
-	}
-
-	g := newGate()
-	e = serve(t, m, killed, g.invoke)
-	<-g.begun
-	g.respond("", named("A"))
-	if got := e.end(t); got != states.Failed || len(g.begun) != 0 {
-		t.Errorf("ended as %s after %d more calls, want FAILED after none", got, len(g.begun))
-	}
-}
-
 func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 	g := newGate()
 	m, dir := parse(t, oneTask(t, "")), t.TempDir()
@@ -157,98 +133,6 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
 		t.Errorf("ended as %s", got)
-	}
-}
-
-func TestExecutionsWithNamesThatLookAlike(t *testing.T) {
-	dir := t.TempDir()
-	m := parse(t, oneTask(t, ""))
-	// To some file systems, the first three are the same file name.
-	names := []string{"talk", "TALK", "Talk", "ä.b", "ä_b", "..", strings.Repeat("話", 80)}
-	e := serve(t, m, dir, fails())
-	for _, name := range names {
-		e.start(t, name, `"`+name+`"`)
-		if got := e.end(t); got != states.Succeeded {
-			t.Fatalf("%s ended as %s", name, got)
-		}
-	}
-	e.Close()
-	e = serve(t, m, dir, nil)
-	for _, name := range names {
-		if got := aws.ToString(e.describe(t, name).Input); got != `"`+name+`"` {
-			t.Errorf("%s was kept with the input %s", name, got)
-		}
-	}
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	folded := map[string]bool{}
-	for _, file := range files {
-		folded[strings.ToLower(file.Name())] = true
-	}
-	if len(folded) != len(names) {
-		t.Errorf("%d different file names for %d executions", len(folded), len(names))
-	}
-}
-
-func TestAnExecutionGoesOnWhileItCannotBeSaved(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "executions")
-	away := dir + "-away"
-	call := 0
-	e := serve(t, shipped(t), dir, turns(2, func(string) {
-		call++
-		from, to := dir, away
-		if call == 2 {
-			from, to = away, dir
-		}
-		if call < 3 {
-			if err := os.Rename(from, to); err != nil {
-				t.Error(err)
-			}
-		}
-	}))
-	e.start(t, "a", `{"waitSeconds":0}`)
-	if got := e.end(t); got != states.Succeeded {
-		t.Fatalf("ended as %s", got)
-	}
-	want := e.Path("a")
-	e.Close()
-	e = serve(t, shipped(t), dir, nil)
-	if diff := cmp.Diff(want, e.Path("a")); diff != "" || len(want) != 7 {
-		t.Errorf("%d states before a restart, want 7; path after it (-before +after):\n%s", len(want), diff)
-	}
-}
-
-func TestAStartThatCannotBeSavedIsRefused(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "executions")
-	e := serve(t, parse(t, oneTask(t, "")), dir, fails())
-	if err := os.Remove(dir); err != nil {
-		t.Fatal(err)
-	}
-	_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: aws.String(machineARN), Name: aws.String("a"), Input: aws.String("{}")})
-	if code(err) != "InternalFailure" || len(e.ends) != 0 {
-		t.Errorf("StartExecution: %v, want InternalFailure; %d executions ended, want none", err, len(e.ends))
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	e.start(t, "a", "{}")
-	if got := e.end(t); got != states.Succeeded {
-		t.Errorf("ended as %s", got)
-	}
-}
-
-func TestWhatResumeRefuses(t *testing.T) {
-	m := parse(t, loop)
-	broken := t.TempDir()
-	if err := os.WriteFile(filepath.Join(broken, "a.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	server := &states.Server{Machine: m, ARN: machineARN, Dir: broken}
-	defer server.Close()
-	if err := server.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "a.json") {
-		t.Errorf("%v does not name a.json", err)
 	}
 }
 

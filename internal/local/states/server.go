@@ -2,8 +2,6 @@ package states
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -207,8 +205,7 @@ func (s *Server) ended(r *record) {
 	}
 }
 
-// save replaces the file of an execution. The name of the file is a hash, since the
-// name of an execution may differ from another only in case, or be too long for a file.
+// save replaces the file of an execution.
 func (s *Server) save(r *record) error {
-	return private.ReplaceJSON(filepath.Join(s.Dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(r.Name)))), r)
+	return private.ReplaceJSON(filepath.Join(s.Dir, r.Name+".json"), r)
 }
