@@ -317,27 +317,3 @@ func TestPlantedStateFolder(t *testing.T) {
 		})
 	}
 }
-
-// Whoever has the address of an output can download the output, as at RunComfy. Only
-// archive receives the address.
-func TestOutputsAreServedWhereAnnounced(t *testing.T) {
-	s := start(t, options(t.TempDir()))
-	drop(t, s, "inbox/talk.mp4", clip)
-	drop(t, s, "inbox/talk.wav", voice)
-	await(t, s, "outbox/talk/", "talk.mp4")
-	job := s.Fake().Submitted()[0]
-	path := "/" + s.Keys().Outputs + "/media/" + job.RequestID + "%3D/output/1.mp4"
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Plain+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(body, read(t, clip)) {
-		t.Errorf("HTTP status %d with %d bytes, %v, want 200 with the bytes of %s", resp.StatusCode, len(body), err, clip)
-	}
-}

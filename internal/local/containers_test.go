@@ -1,18 +1,13 @@
 package local
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/lipdrop/lipdrop/internal/local/lambda"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 // The listener for containers accepts only connections from their network.
@@ -77,29 +72,5 @@ func TestContainerHostIsThisMachine(t *testing.T) {
 	defer func() { _ = response.Body.Close() }()
 	if got, _ := io.ReadAll(response.Body); !strings.HasPrefix(string(got), ContainerHost+":") {
 		t.Errorf("the request has Host %s, want %s with a port", got, ContainerHost)
-	}
-}
-
-// If nothing listens at Options.LambdaEndpoint, the log says why drops are not handled.
-func TestInvokeFunctionLogsThatTheEndpointIsUnreachable(t *testing.T) {
-	var logged bytes.Buffer
-	previous := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, nil)))
-	t.Cleanup(func() { slog.SetDefault(previous) })
-	remote, err := lambda.NewRemote("http://127.0.0.1:1", permissions.LogicalIDs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Stack{lambda: remote}
-	if _, err := s.invokeFunction(submit)(t.Context(), []byte("{}")); err == nil {
-		t.Error("no error, want one of the connection")
-	}
-	if text := logged.String(); !strings.Contains(text, "function=submit") || !strings.Contains(text, "127.0.0.1:1") {
-		t.Errorf("logged %q, want the function and the address", text)
-	}
-	remote.Close()
-	logged.Reset()
-	if _, err := s.invokeFunction(submit)(t.Context(), []byte("{}")); err == nil || logged.Len() > 0 {
-		t.Errorf("after Close: %v, logged %q; want an error and no log", err, logged.String())
 	}
 }

@@ -52,10 +52,7 @@ func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	if tls, err = openPort(wanted.TLS, last.TLS); err != nil {
 		return nil, nil, errors.Join(err, plain.Close())
 	}
-	if err := private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)}); err != nil {
-		return nil, nil, errors.Join(err, tls.Close(), plain.Close())
-	}
-	return tls, plain, nil
+	return tls, plain, private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)})
 }
 
 // openPort opens the wanted port. If that is 0, it opens the last one, or else any free one.

@@ -34,29 +34,6 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 	}
 }
 
-// If the numbers cannot be saved, both ports are free again.
-func TestPortsThatCannotBeSaved(t *testing.T) {
-	dir := t.TempDir()
-	secure, plain, err := openPorts(Ports{}, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ports := Ports{TLS: port(secure), Plain: port(plain)}
-	if err := errors.Join(secure.Close(), plain.Close(), os.Mkdir(filepath.Join(dir, portsFile+".partial"), 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := openPorts(ports, dir); err == nil {
-		t.Fatal("no error, want one of the file")
-	}
-	for _, number := range []int{ports.TLS, ports.Plain} {
-		l, err := listen(loopback, number)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = l.Close()
-	}
-}
-
 // The error about a damaged file of the state names it, and says what to do.
 func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()

@@ -37,7 +37,6 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 			DisableCompression: true, DisableKeepAlives: true, ExpectContinueTimeout: time.Second,
 		},
 		ModifyResponse: u.correct,
-		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // cuts the connection
 		ErrorLog:       log.New(out, "", log.LstdFlags),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -75,24 +74,6 @@ func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 	}
 	if body, err := io.ReadAll(response.Body); err != nil || string(body) != "refused" {
 		t.Errorf("response %q, %v, want \"refused\"", body, err)
-	}
-	_ = client.Close()
-}
-
-// If the server cannot be reached, the client's connection is closed.
-func TestServerOutOfReach(t *testing.T) {
-	dial := func() (net.Conn, error) { return net.Dial("unix", filepath.Join(t.TempDir(), "none")) }
-	f := httptest.NewServer(newFront(dial, &users{}, t.Output()))
-	defer f.Close()
-	client, err := net.Dial("tcp", f.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(client, put); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("read %d bytes, %v, want the end", n, err)
 	}
 	_ = client.Close()
 }

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -10,14 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/local/build"
@@ -182,28 +179,6 @@ func expectCode(t *testing.T, code string, call func() error) {
 	}
 }
 
-func TestKeepsWhatItHadAtItsLastStart(t *testing.T) {
-	program, dir := program(t), t.TempDir()
-	t.Run("first run", func(t *testing.T) {
-		srv := start(t, program, dir)
-		if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
-			t.Fatal(err)
-		}
-		put(t, srv.tls, "inbox/talk.mp4", "one")
-		put(t, srv.tls, "inbox/talk.mp4", "two")
-	})
-	t.Run("second run", func(t *testing.T) {
-		srv := start(t, program, dir)
-		out, err := srv.tls.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucket)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(out.Versions) != 2 {
-			t.Errorf("%d versions, want 2: %v", len(out.Versions), out.Versions)
-		}
-	})
-}
-
 func TestSaysWhyItEnded(t *testing.T) {
 	program := program(t)
 	t.Run("at its start", func(t *testing.T) {
@@ -223,39 +198,4 @@ func TestSaysWhyItEnded(t *testing.T) {
 			t.Errorf("Start() = %v, want an error that is os.ErrNotExist", err)
 		}
 	})
-}
-
-func TestManyClientsAtOnce(t *testing.T) {
-	srv := start(t, program(t), t.TempDir())
-	if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
-		t.Fatal(err)
-	}
-	body := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
-	var all sync.WaitGroup
-	for i, client := range []*s3.Client{srv.tls, srv.plain, srv.tls, srv.plain} {
-		all.Go(func() {
-			if err := roundTrip(t.Context(), client, string(rune('a'+i)), body); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-}
-
-func roundTrip(ctx context.Context, client *s3.Client, key string, body []byte) error {
-	if _, err := client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(body), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-	}); err != nil {
-		return err
-	}
-	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = out.Body.Close() }()
-	got, err := io.ReadAll(out.Body)
-	if err == nil && !bytes.Equal(got, body) {
-		err = errors.New("another body came back")
-	}
-	return err
 }

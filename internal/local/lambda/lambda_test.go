@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -157,13 +156,6 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestPayloadOfAnError(t *testing.T) {
-	e := &lambda.Error{Type: "mishap", Message: "it went wrong"}
-	if got, want := string(e.Payload()), `{"errorType":"mishap","errorMessage":"it went wrong"}`; got != want {
-		t.Errorf("Payload() = %s, want %s", got, want)
-	}
-}
-
 func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
 	t.Setenv("CANARY", "of this process")
 	h := host(t, func(f *lambda.Function) {
@@ -197,49 +189,6 @@ func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
-	}
-}
-
-// Another user of the machine, or a page in a browser, can find the port of the
-// Runtime API. Only the function knows the path.
-func TestRuntimeAPIIsTheFunctionsOnly(t *testing.T) {
-	h := host(t, nil)
-	result, failure, err := invoke(t, h, act{Do: "environment"})
-	if err != nil || failure != nil {
-		t.Fatal(failure, err)
-	}
-	found := regexp.MustCompile(`AWS_LAMBDA_RUNTIME_API=(127\.0\.0\.1:\d+)(/[A-Z2-7]+)"`).FindSubmatch(result)
-	if found == nil {
-		t.Fatalf("no Runtime API in %s", result)
-	}
-	port, path := string(found[1]), string(found[2])
-	for _, tt := range []struct{ name, path, host, origin string }{
-		{"without the path", "", port, ""},
-		{"with the path in small letters", strings.ToLower(path), port, ""},
-		{"without the last letter of the path", path[:len(path)-1], port, ""},
-		{"with the path, for another host name", path, "evil.example", ""},
-		{"with the path, from a foreign page", path, port, "https://evil.example"},
-	} {
-		for call, method := range map[string]string{"/invocation/next": "GET", "/invocation/x/response": "POST", "/invocation/x/error": "POST"} {
-			t.Run(tt.name+": "+call, func(t *testing.T) {
-				r, err := http.NewRequestWithContext(t.Context(), method, "http://"+port+tt.path+"/2018-06-01/runtime"+call, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.Host = tt.host
-				if tt.origin != "" {
-					r.Header.Set("Origin", tt.origin)
-				}
-				resp, err := http.DefaultClient.Do(r)
-				if err != nil {
-					t.Fatal(err)
-				}
-				_ = resp.Body.Close()
-				if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
-					t.Errorf("HTTP status %d, want 403 or 404", resp.StatusCode)
-				}
-			})
-		}
 	}
 }
 

@@ -181,12 +181,6 @@ func TestStop(t *testing.T) {
 	})
 }
 
-func TestStartOfNoProgram(t *testing.T) {
-	if _, err := process.Start(exec.Command("/no/such/program")); err == nil {
-		t.Error("Start() = nil, want an error")
-	}
-}
-
 // lineWriter passes on the first line that is written to it.
 type lineWriter struct {
 	line chan string

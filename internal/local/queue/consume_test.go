@@ -193,14 +193,3 @@ func TestSQSResponses(t *testing.T) {
 		})
 	}
 }
-
-func TestEach(t *testing.T) {
-	var got string
-	deliver := queue.Each(func(_ context.Context, payload []byte) ([]byte, error) {
-		got = string(payload)
-		return nil, errors.New("failed")
-	})
-	if _, err := deliver(t.Context(), []queue.Message{message("a")}); err == nil || got != "body of a" {
-		t.Errorf("payload %q and error %v, want the body of the message and an error", got, err)
-	}
-}

@@ -3,7 +3,6 @@ package queue_test
 import (
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -108,42 +107,6 @@ func TestLifeOfAMessage(t *testing.T) {
 	expect(t, "dead letters", bodies(q.DeadLetters()))
 }
 
-func TestBatchesInOrder(t *testing.T) {
-	c := &clock{start}
-	q := open(t, c.config(t.TempDir()))
-	for _, body := range []string{"a", "b", "c"} {
-		send(t, q, body)
-		c.advance(time.Second)
-	}
-	c.advance(time.Minute)
-	got, _ := receive(t, q, 2)
-	expect(t, "first batch", got, "a", "b")
-	got, _ = receive(t, q, 2)
-	expect(t, "second batch", got, "c")
-}
-
-func TestDeadLetters(t *testing.T) {
-	c := &clock{start}
-	cfg := c.config(t.TempDir())
-	q := open(t, cfg)
-	send(t, q, "bad")
-	for range cfg.MaxReceives {
-		c.advance(time.Hour)
-		got, batch := receive(t, q, 1)
-		expect(t, "a delivery", got, "bad")
-		q.Release(batch[0].ID)
-	}
-	c.advance(time.Hour)
-	send(t, q, "good")
-	c.advance(time.Hour)
-	got, _ := receive(t, q, 1)
-	expect(t, "after the last delivery", got, "good")
-	expect(t, "dead letters", bodies(q.DeadLetters()), "bad")
-
-	q = open(t, cfg)
-	expect(t, "dead letters after a restart", bodies(q.DeadLetters()), "bad")
-}
-
 func TestRestart(t *testing.T) {
 	c := &clock{start}
 	cfg := c.config(t.TempDir())
@@ -162,28 +125,6 @@ func TestRestart(t *testing.T) {
 	c.advance(10 * time.Second)
 	got, _ = receive(t, q, 10)
 	expect(t, "after its delay", got, "waiting")
-}
-
-func TestKilledWhileWriting(t *testing.T) {
-	c := &clock{start}
-	cfg := c.config(t.TempDir())
-	q := open(t, cfg)
-	send(t, q, "whole")
-	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(cfg.Dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("x.json.partial", `{"id":"x","bo`)
-	q = open(t, cfg)
-	c.advance(time.Hour)
-	got, _ := receive(t, q, 10)
-	expect(t, "messages", got, "whole")
-
-	write("y.json", `{"id":"y","bo`)
-	if _, err := queue.Open(cfg); err == nil {
-		t.Error("Open() of a broken message = nil, want an error")
-	}
 }
 
 // TestNothingIsLost uses and restarts a queue in random order, and compares its messages
