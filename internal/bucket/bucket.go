@@ -81,23 +81,16 @@ func (c timedConn) Write(b []byte) (int, error) {
 type Bucket struct {
 	S3   S3
 	Name string
+
+	requests atomic.Int64
 }
 
-// counterKey is the key of a context's counter of requests.
-type counterKey struct{}
-
-// CountRequests returns a context that counts the requests made with it, and a function
-// that returns their number so far. Retries of a request do not count.
-func CountRequests(ctx context.Context) (context.Context, func() int) {
-	n := new(atomic.Int64)
-	return context.WithValue(ctx, counterKey{}, n), func() int { return int(n.Load()) }
-}
+// Requests returns the number of requests so far. Retries of a request do not count.
+func (b *Bucket) Requests() int { return int(b.requests.Load()) }
 
 // client returns the client for one request, and counts the request.
-func (b *Bucket) client(ctx context.Context) S3 {
-	if n, ok := ctx.Value(counterKey{}).(*atomic.Int64); ok {
-		n.Add(1)
-	}
+func (b *Bucket) client() S3 {
+	b.requests.Add(1)
 	return b.S3
 }
 
@@ -160,7 +153,7 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // Head returns the file at a key. It returns ErrNotFound or *RefusedError.
 func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
-	out, err := b.client(ctx).HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
+	out, err := b.client().HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
 		return File{}, readError(key, err)
 	}
@@ -197,7 +190,7 @@ func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
 // Get returns the first bytes of an object, up to a limit. It returns
 // ErrNotFound or *RefusedError.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File, error) {
-	out, err := b.client(ctx).GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
+	out, err := b.client().GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
 		return nil, File{}, readError(key, err)
 	}
@@ -216,7 +209,7 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 	if n <= 0 {
 		return nil, nil
 	}
-	out, err := b.client(ctx).GetObject(ctx, &s3.GetObjectInput{
+	out, err := b.client().GetObject(ctx, &s3.GetObjectInput{
 		Bucket: &b.Name, Key: &f.Key, IfMatch: quoted(f.ETag),
 		Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1)),
 	})
@@ -288,7 +281,7 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 	} else {
 		in.IfMatch = quoted(etag)
 	}
-	out, err := b.client(ctx).PutObject(ctx, in)
+	out, err := b.client().PutObject(ctx, in)
 	switch status := HTTPStatus(err); {
 	case err == nil:
 		return unquoted(out.ETag), nil
@@ -303,7 +296,7 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 // Upload writes a file to a key, even if an object is there.
 func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, metadata map[string]string) error {
 	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata, ContentType: ContentType(key)}
-	if _, err := b.client(ctx).PutObject(ctx, in); err != nil {
+	if _, err := b.client().PutObject(ctx, in); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
 	}
 	return nil
@@ -344,7 +337,7 @@ func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int)
 	}
 	var files []File
 	for {
-		page, err := b.client(ctx).ListObjectsV2(ctx, in)
+		page, err := b.client().ListObjectsV2(ctx, in)
 		if _, unreadable := errors.AsType[*smithy.DeserializationError](err); unreadable && in.EncodingType == "" {
 			// A key has characters that XML does not allow. The first request
 			// does not ask for encoded keys, because some servers compare them

@@ -1,7 +1,6 @@
 package check_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -85,7 +84,7 @@ func TestOverlayReadsNewFiles(t *testing.T) {
 // A snapshot makes one request for all files below its prefix.
 func TestSnapshotMakesFewRequests(t *testing.T) {
 	b := bucketOf("inbox/l/a.job/job.json", "inbox/l/b.job/job.json", "inbox/l.mp4")
-	ctx, requests := bucket.CountRequests(context.Background())
+	ctx := t.Context()
 	s, err := check.NewSnapshot(ctx, b, "inbox/l/", 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +99,7 @@ func TestSnapshotMakesFewRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := requests(); n != 2 {
+	if n := b.Requests(); n != 2 {
 		t.Errorf("%d requests, want one for the prefix and one for the other listing", n)
 	}
 }

@@ -167,12 +167,12 @@ func TestStatusesSince(t *testing.T) {
 	for i := range 10 {
 		setStatus(storage, ledger.Status{Name: fmt.Sprintf("new/%d", i), State: ledger.Failed})
 	}
-	ctx, requests := bucket.CountRequests(t.Context())
-	got, err := newClient(storage).Statuses(ctx, StatusPrefix, now.Add(-time.Hour), Pattern{Prefix: true})
+	c := newClient(storage)
+	got, err := c.Statuses(t.Context(), StatusPrefix, now.Add(-time.Hour), Pattern{Prefix: true})
 	if err != nil || len(got) != 10 || got[0].Name != "new/0" || got[0].State != ledger.Failed {
 		t.Fatalf("%d statuses, %v", len(got), err)
 	}
-	if n := requests(); n > 30 {
+	if n := c.Bucket.Requests(); n > 30 {
 		t.Errorf("%d requests, want at most 30", n)
 	}
 }

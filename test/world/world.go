@@ -217,7 +217,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 // functions sets how the processes of each function are started.
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	files := &bucket.Bucket{S3: (*client)(w), Name: bucketName}
-	records := &ledger.Store{Bucket: &bucket.Bucket{S3: (*client)(w), Name: bucketName}, MachineARN: machineARN, Now: w.Now}
+	records := &ledger.Store{Bucket: files, MachineARN: machineARN, Now: w.Now}
 	silent := *records // for poll, which sends no notices
 	sender := &notice.Sender{Client: (*eventBus)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now, Sleep: func(context.Context, time.Duration) error { return nil }}
 	records.Notify = sender.Send

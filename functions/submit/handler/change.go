@@ -181,7 +181,7 @@ type progress struct {
 // continues with that subject. If the function's time ends, the queue delivers the whole message
 // again.
 func (h *Handler) assessSubjects(ctx context.Context, d *delivery, c change, lastSince time.Time) (p progress) {
-	ctx, requests := bucket.CountRequests(ctx)
+	before := h.Ledger.Bucket.Requests() // Lambda runs one invocation of a process at a time
 	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)
 	subjects := c.Subjects
 	if !c.isPart() {
@@ -200,7 +200,7 @@ func (h *Handler) assessSubjects(ctx context.Context, d *delivery, c change, las
 		}
 		a, done := b.assessed[key]
 		if !done {
-			if p.divide = p.divide || i > 0 && requests() > fewRequests; p.divide {
+			if p.divide = p.divide || i > 0 && h.Ledger.Bucket.Requests()-before > fewRequests; p.divide {
 				p.left = append(p.left, s)
 				continue
 			}
