@@ -38,17 +38,23 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 	if h.Caps.None() {
 		return nil
 	}
-	err := h.Book.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps)
-	logOver(ctx, claim, err)
-	return err
+	return logBookError(ctx, claim, h.Book.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps))
 }
 
-// logOver logs an error of the book that is about a cap. CapAlarm reads cap_used here and
-// in the lines "reserved".
-func logOver(ctx context.Context, rec ledger.Record, err error) {
-	if over, ok := errors.AsType[*budget.OverError](err); ok {
+// bookError says that the book of the day could not be read or written.
+type bookError struct{ error }
+
+// logBookError logs an error about a cap. CapAlarm reads cap_used here and in the lines
+// "reserved". Any other error it returns as a bookError.
+func logBookError(ctx context.Context, rec ledger.Record, err error) error {
+	over, ok := errors.AsType[*budget.OverError](err)
+	if err != nil && !ok {
+		return bookError{err}
+	}
+	if ok {
 		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)
 	}
+	return err
 }
 
 // reserve reserves what a claimed take needs in the book of the day of its claim. If
@@ -59,8 +65,9 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 	}
 	r, err := h.Book.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
 	if err != nil {
-		logOver(ctx, rec, err)
-		return r, err
+		// Nothing to give back. If the reservation was written although S3 returned an error, the
+		// next claim of the take replaces it, or the sweep removes it.
+		return budget.Reservation{}, logBookError(ctx, rec, err)
 	}
 	slog.InfoContext(ctx, "reserved", "name", rec.Name, "take", rec.Take, "cap_used", r.CapUsed,
 		"reserved_jobs", r.Used.Jobs, "reserved_seconds", r.Used.Seconds, "reserved_usd", r.Used.USD)

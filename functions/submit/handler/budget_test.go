@@ -12,6 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -137,7 +138,7 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 	}
 }
 
-// A held job is tried again every 12 minutes, and continues when the cap is raised.
+// A held job is tried again after each visibility timeout of the queue, and continues when the cap is raised.
 func TestRaisedCap(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
@@ -245,54 +246,52 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 	}
 }
 
-// If the book cannot be read, every job is held, and the reason names the book's key.
-func TestUnreadableBookHoldsJobs(t *testing.T) {
-	w := worldtest.New(t)
-	w.Batch = 10
-	setCaps(w, budget.Caps{Jobs: 5})
+// If the book cannot be read or written, the job is held, and the reason names the book's key.
+// If it cannot be read, no claim is made. Afterwards the job is submitted.
+func TestBookThatCannotBeUsed(t *testing.T) {
 	key := budget.Key(budget.Day(world.Begin))
-	w.Bucket.Set(key, []byte("{"))
-	worldtest.DropPair(t, w)
-	w.Pass(time.Minute)
-	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.BudgetUnreadable); !strings.Contains(st.Reason, key) {
-		t.Errorf("reason %q, want one that names %s", st.Reason, key)
-	}
-	worldtest.WantCharges(t, w, 0)
-	w.Bucket.Remove(key)
-	w.Pass(time.Hour)
-	worldtest.WantCharges(t, w, 1)
-}
-
-// If S3 refuses to read or to write the book for a while, the job is tried again until it
-// is submitted. If the book cannot be read, no claim is made.
-func TestBookThatS3RefusesIsTriedAgain(t *testing.T) {
+	denied := s3test.Error(http.StatusForbidden, "AccessDenied")
 	for _, tt := range []struct {
-		op    string
-		claim bool
-	}{{"GetObject", false}, {"PutObject", true}} {
-		t.Run(tt.op, func(t *testing.T) {
+		name, op string
+		err      error
+		claim    bool
+	}{
+		{"it is not JSON", "", nil, false},
+		{"S3 refuses to read it", "GetObject", denied, false},
+		{"S3 refuses to write it", "PutObject", denied, true},
+		{"S3 throttles its reads", "GetObject", world.Throttled, false},
+		{"S3 throttles its writes", "PutObject", world.Throttled, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.Batch = 10
 			setCaps(w, budget.Caps{Jobs: 1})
-			refused, claimed := false, false
-			until := world.Begin.Add(time.Minute)
+			if tt.op == "" {
+				w.Bucket.Set(key, []byte("{"))
+			}
+			claimed := false
 			w.Before = func(c world.Call) error {
-				if c.Function != "submit" || w.Now().After(until) {
-					return nil
-				}
 				claimed = claimed || c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/")
-				if c.Op == tt.op && c.Key == budget.Key(budget.Day(world.Begin)) {
-					refused = true
-					return world.Throttled
+				if c.Key == key && c.Op == tt.op {
+					return tt.err
 				}
 				return nil
 			}
 			worldtest.DropPair(t, w)
-			worldtest.Rest(t, w)
-			if !refused || claimed != tt.claim {
-				t.Errorf("refused %v, claimed %v; want true, %v", refused, claimed, tt.claim)
+			w.Pass(time.Minute)
+			if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.BudgetUnreadable); !strings.Contains(st.Reason, key) {
+				t.Errorf("reason %q, want one that names %s", st.Reason, key)
 			}
-			worldtest.WantArchived(t, w)
+			worldtest.WantCharges(t, w, 0)
+			if claimed != tt.claim {
+				t.Errorf("claimed: %t, want %t", claimed, tt.claim)
+			}
+			w.Before = nil
+			if tt.op == "" {
+				w.Bucket.Remove(key)
+			}
+			w.Pass(time.Hour)
+			worldtest.WantCharges(t, w, 1)
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -73,13 +72,18 @@ func (h *Handler) rewrite(ctx context.Context, key string, prev ledger.Posted) e
 
 // endRetries changes the status of a held job that is not tried again.
 func endRetries(st *ledger.Status, job problem.Restart) {
+	const redrive = "redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)"
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
-	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload " + job.File() + " again."
+	if st.Code == problem.RecordUnreadable { // an upload could charge the job a second time
+		st.Remedy += " Then " + redrive + "."
+		return
+	}
+	st.Remedy = "Fix the cause, then " + redrive + ", or upload " + job.File() + " again."
 }
 
-// handleSubmitError handles a POST that returned no request id. It releases the
-// claim, and gives back what it has reserved, only if RunComfy certainly did not accept
-// the job.
+// handleSubmitError handles a claimed take that has no request id: nothing could be reserved,
+// or the POST returned none. It releases the claim, and gives back what it has reserved, only
+// if RunComfy certainly did not accept the job.
 func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
@@ -92,36 +96,9 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	return h.postReleased(ctx, a, rec, prev, state, cause)
-}
-
-// handleReserveError handles a take for which nothing could be reserved. Nothing was sent,
-// so it releases the claim. If the reservation was written although S3 returned an error,
-// the next claim of the take replaces it, or the sweep removes it.
-func (h *Handler) handleReserveError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
-	if err := h.release(ctx, rec, budget.Reservation{}); err != nil {
-		return errors.Join(cause, err)
-	}
-	_, state := classify(cause)
-	if state != ledger.Held {
-		return cause // the queue delivers the message again
-	}
-	return h.postReleased(ctx, a, rec, prev, state, cause)
-}
-
-// postReleased posts the status of a take whose claim was released because of an error. The
-// files may have changed during the POST. If they no longer form the take, and no retry would
-// correct the status, postReleased returns bucket.ErrChanged.
-func (h *Handler) postReleased(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, state ledger.State, cause error) error {
-	if state == ledger.Rejected || a.isLast() {
-		findings, err := h.Resolver.Find(ctx, a.subject)
-		if err != nil {
+	if state == ledger.Rejected || a.isLast() { // no retry would correct the status, so check whether the files have changed since
+		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
-		}
-		if !slices.ContainsFunc(findings, func(f drop.Finding) bool {
-			return f.Job != nil && f.Job.Name == rec.Name && f.Job.Take == rec.Take
-		}) {
-			return bucket.ErrChanged
 		}
 	}
 	return h.postNotSubmitted(ctx, a, rec, prev, cause)
@@ -180,18 +157,21 @@ func describe(err error) string {
 	return text
 }
 
-// classify returns what an error of the token, the caps or the POST means for the take:
+// classify returns what an error of the record, the token, the caps or the POST means for a take:
 // held or rejected if RunComfy certainly did not accept the job, else unknown.
 func classify(err error) (problem.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
 	var response *runcomfy.Error
 	var over *budget.OverError
+	var book bookError
 	var unreadable *bucket.UnreadableError
 	switch {
 	case errors.As(err, &over):
 		return problem.OverBudget, ledger.Held
-	case errors.As(err, &unreadable):
+	case errors.As(err, &book):
 		return problem.BudgetUnreadable, ledger.Held
+	case errors.As(err, &unreadable):
+		return problem.RecordUnreadable, ledger.Held
 	case errors.Is(err, token.ErrNone):
 		return problem.TokenMissing, ledger.Held
 	case errors.As(err, &noToken):
@@ -215,23 +195,4 @@ func classify(err error) (problem.Code, ledger.State) {
 	default:
 		return problem.OutcomeUnknown, ledger.Unknown
 	}
-}
-
-// holdUnreadable posts that the record of a take cannot be read. Without the record
-// it is not known whether the take was paid for.
-func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted, cause *bucket.UnreadableError) error {
-	st := ledger.Status{
-		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
-		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
-	}
-	if a.isLast() {
-		endRetries(&st, f.Job.Restart())
-		// endRetries advises an upload. Here that could charge the job a second time.
-		st.Remedy = problem.RecordUnreadable.Remedy(f.Name) + " Then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)."
-	}
-	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
-	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
-		return err
-	}
-	return &heldError{code: st.Code}
 }

@@ -31,8 +31,8 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	if err == nil {
 		return h.resume(ctx, a, f, rec, prev)
 	}
-	if unreadable, ok := errors.AsType[*bucket.UnreadableError](err); ok {
-		return h.holdUnreadable(ctx, a, f, prev, unreadable)
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable { // it is not known whether the take was paid for
+		return h.postNotSubmitted(ctx, a, ledger.Record{Name: f.Job.Name, Take: f.Job.Take}, prev, err)
 	}
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
@@ -68,10 +68,7 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	}
 	h.estimate(ctx, &claim, ready.Expected.Length)
 	if err := h.checkCaps(ctx, claim); err != nil {
-		if _, state := classify(err); state == ledger.Held {
-			return h.postNotSubmitted(ctx, a, claim, prev, err)
-		}
-		return err
+		return h.postNotSubmitted(ctx, a, claim, prev, err)
 	}
 	if !h.hasTime(ctx, claimTime) {
 		return errNoTime
@@ -93,7 +90,7 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	}
 	reserved, err := h.reserve(ctx, rec)
 	if err != nil {
-		return h.handleReserveError(ctx, a, rec, prev, err)
+		return h.handleSubmitError(ctx, a, rec, reserved, prev, err)
 	}
 	if !h.hasTime(ctx, submitTime) { // the claim took too long
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
@@ -185,14 +182,16 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	return rec
 }
 
-// checkInputs returns bucket.ErrChanged if a file of a take was deleted or replaced.
+// checkInputs returns bucket.ErrChanged if a file of a take was deleted or replaced, or if S3
+// refuses it: the next assessment says so.
 func (h *Handler) checkInputs(ctx context.Context, rec ledger.Record) error {
 	for _, in := range rec.Inputs {
 		if in.Key == "" {
 			continue
 		}
 		file, err := h.Ledger.Bucket.Head(ctx, in.Key)
-		if errors.Is(err, bucket.ErrNotFound) || err == nil && !file.SameVersion(in.ETag, in.LastModified) {
+		_, refused := errors.AsType[*bucket.RefusedError](err)
+		if refused || errors.Is(err, bucket.ErrNotFound) || err == nil && !file.SameVersion(in.ETag, in.LastModified) {
 			return bucket.ErrChanged
 		}
 		if err != nil {
