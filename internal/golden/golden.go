@@ -1,5 +1,5 @@
 // Package golden compares what tests produce with files of the project: golden
-// files, and tables and examples in documents. This rewrites all of them:
+// files, and tables and examples in documents. This command rewrites all these files:
 //
 //	UPDATE_GOLDEN=1 go test ./...
 package golden

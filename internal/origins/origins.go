@@ -145,7 +145,8 @@ const (
 	// dialTime limits one TCP connect, and one TLS handshake.
 	dialTime = 5 * time.Second
 
-	// headerBytes limits the header of a response. Servers limit it to 8 to 32 KiB.
+	// headerBytes limits the header of a response. Servers usually limit their headers to
+	// between 8 and 32 KiB.
 	headerBytes = 64 << 10
 )
 
@@ -164,9 +165,10 @@ type Dialer struct {
 
 // Transport returns a transport that keeps at most the given number of idle connections to
 // one host. A connection to an IP address that is not public is refused unless its host is
-// listed exactly. This is checked when the address is dialled; with a proxy, that would be
-// the address of the proxy, so the transport uses none. All requests use HTTP/1.1: with HTTP/2, the
-// parallel requests for parts of a file would share one connection and its limits.
+// listed exactly. The transport checks the address that it dials. It uses no proxy, because
+// it would then dial and check the address of the proxy. All requests use HTTP/1.1: with
+// HTTP/2, the parallel requests for parts of a file would share one connection and its
+// limits.
 func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

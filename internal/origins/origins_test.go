@@ -88,7 +88,7 @@ func TestParseNamesEveryMistake(t *testing.T) {
 	}
 	_, err := Parse(bad)
 	if err == nil {
-		t.Fatal("no error")
+		t.Fatal("no error, want one that names every mistake")
 	}
 	for _, entry := range bad {
 		if !strings.Contains(err.Error(), fmt.Sprintf("origin %q: ", entry)) {

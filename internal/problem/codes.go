@@ -104,15 +104,15 @@ type Info struct {
 	Code    Code
 	State   string // the states in which a status has the code, separated by commas
 	Meaning string // one sentence
-	Remedy  string // sentences; NAME stands for the job's name, and FILE for a file that starts it again
+	Remedy  string // sentences; NAME stands for the job's name, and FILE for a file that starts the job again
 }
 
 // Remedies, and parts of remedies, that several codes share.
 const (
 	again      = "`lipdrop redrive NAME` (add `--stack STACK` for a deployed stack)"
-	redrive    = "Fix the cause, then run " + again + ". It continues where the job failed, and submits nothing again."
-	checkFirst = "Check RunComfy's page to see whether the job is running. If you upload FILE again, it is submitted again, and may be charged again."
-	retried    = "Nothing to do: it is retried automatically for about a day."
+	redrive    = "Fix the cause, then run " + again + ". The redrive continues where the job failed, and submits nothing again."
+	checkFirst = "Check RunComfy's page to see whether the job is running. If you upload FILE again, the job is submitted again, and may be charged again."
+	retried    = "Nothing to do: the job is retried automatically for about a day."
 	then       = " The job is then submitted automatically."
 	fixJSON    = "Fix job.json (or preset.json), then upload it again."
 )
@@ -131,7 +131,7 @@ func Codes() []Info {
 		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{RelativePath, "rejected", "A part of the file's key is . or .., which programs resolve to another path.", "Upload it under a name without such a part."},
-		{UnprintableName, "rejected", "The file's key has control characters, line separators, noncharacters or characters that change the direction of text.", "Rename the file without them, upload it again, and delete the old one."},
+		{UnprintableName, "rejected", "The file's key has control characters, line separators, noncharacters or characters that change the direction of text.", "Give the file a name without such characters, upload it again, and delete the old file."},
 		{Crowded, "rejected", "Finding the files that belong to the name takes more listings of the bucket than one drop may make.", "Use a name with fewer dots, in fewer folders, and not beside thousands of files whose names begin the same. Then upload the files again."},
 		{InvalidJSON, "rejected", "A job.json or preset.json is not JSON, or does not have the right form.", fixJSON},
 		{InvalidPreset, "rejected", "The preset.json that applies to the pair is wrong.", "Fix the preset, then upload a file of the pair again."},
@@ -141,8 +141,8 @@ func Codes() []Info {
 		{UnknownModel, "rejected", "The model is not in the catalogue.", fixJSON},
 		{ModelMismatch, "rejected", "The model accepts other media than the pair has.", "Set a model that accepts the pair in a preset.json, or remove the preset. Then upload a file of the pair again."},
 		{MediaInPreset, "rejected", "A preset names media, but the media are the files of the pair.", "Remove the member from the preset, then upload a file of the pair again."},
-		{FileMissing, "rejected", "job.json names a file that does not exist, in another folder.", "Upload that file, then job.json again."},
-		{FileNotShared, "rejected", "job.json names a file of another folder that is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders, name it there, and upload job.json again."},
+		{FileMissing, "rejected", "job.json names a file in another folder, and that file does not exist.", "Upload that file, then job.json again."},
+		{FileNotShared, "rejected", "job.json names a file in another folder, and that folder is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders. Name the uploaded file in job.json, and upload job.json again."},
 		{FileEmpty, "rejected", "A file is empty.", "Upload a complete file under the same key."},
 		{FileMismatch, "rejected", "A file is not what its suffix says.", "Rename the file with the right suffix, or convert it."},
 		{FileEncrypted, "rejected", "A file is encrypted, as files of a shop or a stream are.", "Upload a file without copy protection."},
@@ -166,21 +166,21 @@ func Codes() []Info {
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
 		{MediaForbidden, "held", "S3 refuses to return a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it." + then},
 		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as from DEEP_ARCHIVE, redrive the dead-letter queue afterwards, or upload FILE again."},
-		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts it."},
+		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts that job."},
 
-		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "Nothing to do: it is retried several times an hour, and continues after midnight UTC or when you raise the parameter that the reason names."},
-		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day cannot be read or written, so whether a cap is reached is not known. Nothing was charged.", "Let the submit function's role read and write the object that the reason names or, if the object is damaged, restore an earlier version of it." + then + " If you delete it instead, the count of the day begins at 0."},
+		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "Nothing to do: the job is retried several times an hour, and continues after midnight UTC or when you raise the parameter that the reason names."},
+		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day cannot be read or written, so whether a cap is reached is not known. Nothing was charged.", "Let the submit function's role read and write the object that the reason names or, if the object is damaged, restore an earlier version of the object." + then + " If you delete the object instead, the count of the day begins at 0."},
 
 		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, or is about another take, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
 
-		{FilesGone, "withdrawn", "The files were deleted before a job was submitted.", "Nothing to do. To start the job, upload them again."},
+		{FilesGone, "withdrawn", "The files were deleted before a job was submitted.", "Nothing to do. To start the job, upload the files again."},
 
 		{NoLongerNamed, "withdrawn", "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do. To start the job, upload a job.json that names the file."},
 
-		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not there, upload FILE again, which submits it again and may charge again."},
+		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
 		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
 		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
-		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits it again."},
+		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits the job again."},
 		{NoOutput, "failed", "RunComfy reports success, but no output.", redrive},
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},
 		{OutputTooLarge, "failed", "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
@@ -191,7 +191,7 @@ func Codes() []Info {
 		{ResultUnavailable, "failed", "RunComfy did not return the result for hours.", redrive},
 		{OutputUnavailable, "failed", "The output could not be fetched for hours.", redrive},
 		{StorageUnavailable, "failed", "S3 did not accept the output for hours.", redrive},
-		{ExecutionFailed, "failed", "The execution failed with an error of its own.", redrive},
+		{ExecutionFailed, "failed", "The execution failed with an error that has no code of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
 		{ExecutionStopped, "failed", "The execution was stopped. The reason says whether RunComfy cancelled the job.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives its result."},
 
@@ -226,7 +226,7 @@ type Restart struct {
 }
 
 // File returns the file to upload to start the job again. For a match it is not
-// job.json, which also starts all other matches again.
+// job.json, because job.json also starts all other matches again.
 func (r Restart) File() string {
 	switch {
 	case r.Match != "":

@@ -51,7 +51,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 		if err != nil || rows[problem.Code(value)] != 1 {
 			t.Errorf("%s has %d rows, want 1", value, rows[problem.Code(value)])
 		}
-		// A code of the state machine is used by the error type of its name.
+		// For a code of the state machine, a use of its error type in workflow counts.
 		if name := spec.Names[0].Name; !regexp.MustCompile(`\b(problem|workflow)\.` + name + `\b`).MatchString(sources) {
 			t.Errorf("no package uses %s", name)
 		}

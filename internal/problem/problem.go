@@ -6,21 +6,22 @@ import (
 	"strings"
 )
 
-// Problem is something that is wrong with a drop, or that is not there yet.
+// Problem is something that is wrong with a drop, or something that a drop still lacks.
 type Problem struct {
 	Code   Code
 	Reason string // a clause with the file name and the numbers
 
-	// Remedy says in sentences what to do, except for the upload that Again adds. ""
-	// stands for the code's own remedy, which says what to upload: Again is then empty.
+	// Remedy says in sentences what to do before the files of Again are uploaded again.
+	// "" stands for the code's own remedy, which also says what to upload: Again is then
+	// empty.
 	Remedy string
 
 	// Member is the property of the model's input that is wrong, or "" if the
 	// problem is about something else.
 	Member string
 
-	// Again names the files to upload again afterwards. It is empty if the
-	// remedy says what comes next.
+	// Again names the files to upload again afterwards. It is empty if Remedy says what
+	// to upload.
 	Again []string
 	// After is a sentence that follows the files to upload again, or "".
 	After string
@@ -60,8 +61,8 @@ func Reason(problems []Problem) string {
 	return strings.Join(reasons, "; ")
 }
 
-// Remedy joins the remedies of a name's problems. The files to upload again follow, and
-// among them the one that starts the job is last. The After sentences are at the end.
+// Remedy joins the remedies of a name's problems. The files to upload again follow; the
+// last of these files is the one that starts the job. The After sentences are at the end.
 func Remedy(name string, problems []Problem) string {
 	var steps, again, start, after []string
 	add := func(list *[]string, text string) {

@@ -66,9 +66,9 @@ func ShellWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// NameWord returns the name of a job as an argument of a command, quoted for a POSIX shell.
-// The command takes it for the name of this job: not for a flag, for a key below inbox/ or
-// for a prefix of several names.
+// NameWord returns the argument by which the lipdrop command finds the job with a name,
+// quoted for a POSIX shell. The command does not take the argument for a flag or for the
+// prefix of several names, and removes no inbox/ that belongs to the name.
 func NameWord(name string) string {
 	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "inbox/") {
 		name = "inbox/" + name

@@ -11,11 +11,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// fixedSeed is the seed of a run that sets no other.
+// fixedSeed is the seed of a run that sets no other seed.
 const fixedSeed = "1"
 
-// Check is rapid.Check with the same seed in every run. Another seed is set by
-// the flag -rapid.seed or the variable RAPID_SEED; 0 is a random one.
+// Check is rapid.Check with the same seed in every run. The flag -rapid.seed or the
+// variable RAPID_SEED sets another seed; 0 stands for a random seed.
 func Check(t *testing.T, property func(*rapid.T)) {
 	t.Helper()
 	fixSeed()

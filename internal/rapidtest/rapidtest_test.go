@@ -30,7 +30,7 @@ func TestCheck(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		drawn := regexp.MustCompile(`drew -?\d+`).FindAllString(string(out), -1)
 		if err != nil || len(drawn) < 50 {
-			t.Fatalf("%v, %d numbers:\n%s", err, len(drawn), out)
+			t.Fatalf("error %v, %d numbers; want no error and at least 50 numbers:\n%s", err, len(drawn), out)
 		}
 		return strings.Join(drawn, ", ")
 	}
@@ -46,6 +46,6 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	if draws("RAPID_SEED=7") != draws("", "-rapid.seed=7") {
-		t.Error("a seed given in two ways gives two runs")
+		t.Error("RAPID_SEED=7 and -rapid.seed=7 draw different numbers")
 	}
 }
