@@ -1,8 +1,8 @@
 // Package runcomfy is a client of RunComfy's Model API: it submits a job, returns
 // its status and its result, cancels it, and describes a model.
 //
-// It reports what the API said. Its callers decide what to do. It never waits or
-// downloads an output, and it does not use AWS.
+// It reports what the API said. Its callers decide what to do. It never waits, never
+// downloads an output, and does not use AWS.
 //
 // The API has two vocabularies of states, errors under HTTP 200, an unfinished
 // result under HTTP 400, and no idempotency key. The types say what that means for
@@ -37,7 +37,7 @@ const userAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
 // are set before the first call.
 //
 // A method makes one HTTP request. If the error may be about the token (KindToken,
-// KindBalance or KindForeign) and Token then returns another one, every method except
+// KindBalance or KindForeign) and Token then returns another token, every method except
 // Submit repeats the request once with that token. The client retries nothing else
 // and never waits.
 //
@@ -66,8 +66,9 @@ type Client struct {
 type TokenSource interface {
 	// Token returns the token for one request.
 	Token(context.Context) (string, error)
-	// Refused reports that another token may help: this one cannot be sent, the API does
-	// not accept it, its account has no balance, or the job belongs to another account.
+	// Refused reports that another token may help: the current token cannot be sent, the
+	// API does not accept the token, the token's account has no balance, or the job belongs
+	// to another account.
 	Refused()
 }
 
@@ -82,13 +83,13 @@ type Status struct {
 type Result struct {
 	State ResultStatus
 
-	// Outputs holds the URLs of the job's outputs as they were given, without white space
-	// around them, each once, in the order output.video, videos, image, images; or output
-	// itself if it is a URL or a list of URLs.
+	// Outputs holds the URLs of the job's outputs, each once, without the white space
+	// around them. They are in the order output.video, videos, image, images. If output
+	// itself is a URL or a list of URLs, Outputs holds these.
 	Outputs []string
 
 	// Failure is the message of the job's error, without secrets, at most 500 runes;
-	// empty if there is none. A job that has succeeded may have one too.
+	// empty if there is none. A job that has succeeded may have such a message too.
 	Failure string
 
 	// CostUSD is what the job cost, nil if not known.
@@ -97,8 +98,8 @@ type Result struct {
 	// CreatedAt and FinishedAt are zero if not known.
 	CreatedAt, FinishedAt time.Time
 
-	// Warnings say what is wrong with the response, one sentence each: which members were
-	// dropped, and why, or that it names another request.
+	// Warnings say what is wrong with the response: which members are left out and why, or
+	// that the response is about another request. Each is a clause without a full stop.
 	Warnings []string
 }
 
@@ -128,8 +129,8 @@ const (
 // Submit submits one paid run of a model and returns its request id. The body is
 // the input and nothing else.
 //
-// [Error.Kind] and [NotSent] say whether RunComfy can have accepted the job after
-// an error. If neither excludes it, the job may run and may be charged.
+// After an error, [Error.Kind] and [NotSent] say whether RunComfy can have accepted the
+// job. If neither excludes that, the job may run and may be charged.
 func (c *Client) Submit(ctx context.Context, modelID string, input map[string]any) (requestID string, err error) {
 	path, err := modelPath(http.MethodPost, modelID)
 	if err != nil {
@@ -209,7 +210,7 @@ func (r *Result) dropUnusable(res *response) {
 	}
 	if raw := res.raw("cost"); raw != nil && (r.CostUSD == nil || *r.CostUSD < 0 || *r.CostUSD >= maxCostUSD) {
 		r.CostUSD = nil
-		r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports the cost %s; a cost is a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), res.token), maxCostUSD))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the cost %s that RunComfy reports is not a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), res.token), maxCostUSD))
 	}
 	for _, at := range []struct {
 		name string
@@ -217,13 +218,13 @@ func (r *Result) dropUnusable(res *response) {
 	}{{"created_at", &r.CreatedAt}, {"finished_at", &r.FinishedAt}} {
 		if year := at.time.Year(); year < 0 || year > 9999 {
 			*at.time = time.Time{}
-			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %s for %s, which is outside the years 0 to 9999, so it is not recorded", message(res.text(at.name), res.token), at.name))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the time %s that RunComfy reports for %s is outside the years 0 to 9999, so it is not recorded", message(res.text(at.name), res.token), at.name))
 		}
 	}
 }
 
 // Cancel cancels a job that is queued. Only the returned outcome says whether the job
-// was cancelled: the status in the response is "completed" even if it was.
+// was cancelled: the status in the response is "completed" even if the job was cancelled.
 func (c *Client) Cancel(ctx context.Context, requestID string) (Outcome, error) {
 	res, err := c.request(ctx, http.MethodPost, requestID, "/cancel", "")
 	if err != nil {
@@ -259,8 +260,8 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 	return model, nil
 }
 
-// Account returns a client of the account API. If BaseURL is not DefaultBaseURL, both
-// APIs are there.
+// Account returns a client of the account API. If BaseURL is set and is not
+// DefaultBaseURL, both APIs are at BaseURL.
 func (c *Client) Account() *Client {
 	account := *c
 	if c.BaseURL == "" || c.BaseURL == DefaultBaseURL {

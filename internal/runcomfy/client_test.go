@@ -130,10 +130,10 @@ func TestRequests(t *testing.T) {
 				t.Errorf("request (-want +got):\n%s", diff)
 			}
 			if got := header.Get("Authorization"); got != "Bearer "+canary {
-				t.Errorf("Authorization %q", got)
+				t.Errorf("Authorization %q, want %q", got, "Bearer "+canary)
 			}
 			if agent := header.Get("User-Agent"); !strings.HasPrefix(agent, "lipdrop") {
-				t.Errorf("User-Agent %q", agent)
+				t.Errorf("User-Agent %q, want one that begins with lipdrop", agent)
 			}
 			for name := range header {
 				if strings.Contains(name, "Idempotency") {
@@ -141,7 +141,7 @@ func TestRequests(t *testing.T) {
 				}
 			}
 			if wantJSON := tt.want.Body != ""; wantJSON != (header.Get("Content-Type") == "application/json") {
-				t.Errorf("Content-Type %q", header.Get("Content-Type"))
+				t.Errorf("Content-Type %q; want application/json: %t", header.Get("Content-Type"), wantJSON)
 			}
 		})
 	}
@@ -266,7 +266,7 @@ func TestCancelIsDecidedByTheOutcome(t *testing.T) {
 		_, err := respondingJSON(t, 202, `{"status":"cancelled"}`).Cancel(t.Context(), "id")
 		var e *runcomfy.Error
 		if !errors.As(err, &e) || e.Kind() != runcomfy.KindUnavailable || e.HTTPStatus != 202 {
-			t.Errorf("error %v", err)
+			t.Errorf("error %v, want an *Error with HTTP 202 and the kind %s", err, runcomfy.KindUnavailable)
 		}
 	})
 }
@@ -306,7 +306,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			_, err := client.Submit(t.Context(), "a/b", nil)
 			var e *runcomfy.Error
 			if !errors.As(err, &e) || e.HTTPStatus != status || e.Kind() != runcomfy.KindUnavailable {
-				t.Errorf("error %v", err)
+				t.Errorf("error %v, want an *Error with HTTP %d and the kind %s", err, status, runcomfy.KindUnavailable)
 			}
 			if followed != 0 {
 				t.Error("the redirect was followed")
@@ -320,7 +320,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 func TestTimeoutIsThirtySeconds(t *testing.T) {
 	if runcomfy.Timeout != 30*time.Second {
-		t.Errorf("%v: the functions' timeouts are nested around 30 s", runcomfy.Timeout)
+		t.Errorf("Timeout is %v, want 30 s: the timeouts of the functions are set for that", runcomfy.Timeout)
 	}
 }
 

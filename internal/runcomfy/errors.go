@@ -156,8 +156,8 @@ func (e *quotedError) Unwrap() error { return e.err }
 
 // NotSent reports whether it is certain that no byte of the request was written:
 // the request was not made (no token, a bad address, a bad id), or the transport
-// could not connect (DNS, TCP, TLS). The hooks of net/http/httptrace show the latter,
-// so NotSent returns false if a transport does not call them.
+// could not connect (DNS, TCP, TLS). The hooks of net/http/httptrace show whether it could
+// connect, so NotSent returns false if a transport does not call these hooks.
 func NotSent(err error) bool {
 	if _, ok := errors.AsType[*TokenError](err); ok {
 		return true

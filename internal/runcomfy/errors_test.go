@@ -144,10 +144,10 @@ func TestErrorUnder200(t *testing.T) {
 				switch {
 				case call == "submit" || tt.isError:
 					if !errors.As(err, &e) || e.HTTPStatus != 200 {
-						t.Errorf("%s: error %v", call, err)
+						t.Errorf("%s: error %v, want an *Error with HTTP 200", call, err)
 					}
 				case err != nil:
-					t.Errorf("%s: error %v", call, err)
+					t.Errorf("%s: error %v, want none", call, err)
 				}
 			}
 		})
@@ -197,12 +197,12 @@ func TestBodiesAreBounded(t *testing.T) {
 		return start + strings.Repeat("x", size-len(start)-len(end)) + end
 	}
 	if _, err := respondingJSON(t, 200, valid(mebibyte)).Status(t.Context(), "id"); err != nil {
-		t.Errorf("a body of 1 MiB: %v", err)
+		t.Errorf("a body of 1 MiB: error %v, want none", err)
 	}
 	for _, status := range []int{200, 429, 500} {
 		e := statusError(t, status, "application/json", valid(mebibyte+1))
 		if e.HTTPStatus != status || !strings.Contains(e.Message, "1 MiB") {
-			t.Errorf("a body of more than 1 MiB under %d: %v", status, e)
+			t.Errorf("a body of more than 1 MiB under HTTP %d: error %v, want one that says 1 MiB", status, e)
 		}
 	}
 }
@@ -311,10 +311,10 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 			_, modelErr := client.Model(t.Context(), "a/b")
 			for _, err := range []error{submitErr, statusErr, resultErr, cancelErr, modelErr} {
 				if err == nil {
-					t.Fatalf("no error for %s", body)
+					t.Fatalf("no error for %s, want one", body)
 				}
 				if text := fmt.Sprintf("%v %#v", err, err); strings.Contains(text, canary) || strings.Contains(text, "X-Amz-") {
-					t.Errorf("%s under %d: %s", body, status, text)
+					t.Errorf("%s under HTTP %d: error %s, want no secret in it", body, status, text)
 				}
 			}
 		}
@@ -349,7 +349,7 @@ func TestTokenError(t *testing.T) {
 				t.Errorf("error %v, not sent %t; want %s, not sent", err, runcomfy.NotSent(err), tt.want)
 			}
 			if tt.name == "an error" && !errors.Is(err, locked) {
-				t.Error("the cause is lost")
+				t.Error("the error does not wrap the error of the source")
 			}
 			if checked := client.CheckToken(t.Context()); checked == nil || checked.Error() != tt.want {
 				t.Errorf("CheckToken: %v, want %s", checked, tt.want)

@@ -110,8 +110,8 @@ func clip(context.Context, string) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader("clip")), nil
 }
 
-// faultyFake returns a fake with one fault for one call, and a context that ends with that
-// call if the fault is Silence.
+// faultyFake returns a fake with one fault for one call, and a context. If the fault is
+// Silence, the context ends when that call arrives.
 func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) (*runcomfytest.Server, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -130,7 +130,7 @@ func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) 
 	}, ctx
 }
 
-// No submit that a caller may repeat was charged, so a paid POST is never repeated.
+// If the error of a submit allows the caller to repeat it, the job was not charged.
 func TestSubmitFaults(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		for way, reach := range ways {
@@ -244,12 +244,12 @@ func TestFormsOfAResult(t *testing.T) {
 				}
 				if state == runcomfy.ResultCancelled {
 					if outcome, err := client.Cancel(ctx, id); err != nil || outcome != runcomfy.OutcomeCancelled {
-						t.Fatalf("outcome %q, error %v", outcome, err)
+						t.Fatalf("outcome %q, error %v; want %q", outcome, err, runcomfy.OutcomeCancelled)
 					}
 				}
 				got, err := client.Result(ctx, id)
 				if err != nil || got.State != state {
-					t.Fatalf("state %q, error %v", got.State, err)
+					t.Fatalf("state %q, error %v; want %q", got.State, err, state)
 				}
 				if wantOutput := state == runcomfy.ResultSucceeded; wantOutput != (len(got.Outputs) == 1) || slices.Contains(got.Outputs, input) {
 					t.Errorf("outputs %v, want one, not the input, if the job succeeded", got.Outputs)

@@ -59,14 +59,14 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 				}
 			}
 			if submitErr == nil || runcomfy.NotSent(submitErr) {
-				t.Errorf("the error of Submit is %v; the job may have been accepted", submitErr)
+				t.Errorf("the error of Submit is %v, want one that does not count as not sent", submitErr)
 			}
 		})
 	}
 }
 
 // A response may open a connection in both directions, which has no end. Submit returns
-// before the server closes it.
+// before the server closes that connection.
 func TestASwitchOfProtocols(t *testing.T) {
 	open := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -86,8 +86,8 @@ func TestASwitchOfProtocols(t *testing.T) {
 		t.Fatal("Submit returned only after the server had closed the connection")
 	}
 	close(open)
-	if got := classOf(err); got != of(runcomfy.KindUnavailable) {
-		t.Errorf("%+v: %v", got, err)
+	if got, want := classOf(err), of(runcomfy.KindUnavailable); got != want {
+		t.Errorf("%+v, want %+v: %v", got, want, err)
 	}
 }
 

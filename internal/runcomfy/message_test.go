@@ -17,7 +17,7 @@ func hostile(size int) map[string]string {
 }
 
 // However long a text is, message reads only a few kilobytes of it. The allocated bytes
-// measure its work, and do not grow with the text.
+// measure the work of message, and do not grow with the text.
 func TestMessageReadsABoundedPartOfAText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector drops a part of what regexp pools, at random")
@@ -32,8 +32,8 @@ func TestMessageReadsABoundedPartOfAText(t *testing.T) {
 	long := hostile(900 << 10)
 	for name, short := range hostile(64 << 10) {
 		few, many := allocated(short), allocated(long[name])
-		if many > 2*few+64*maxText {
-			t.Errorf("%s: %d bytes are allocated for a short text, %d for a long one", name, few, many)
+		if most := 2*few + 64*maxText; many > most {
+			t.Errorf("%s: message allocates %d bytes for a short text and %d for a long one, want at most %d", name, few, many, most)
 		}
 	}
 }
@@ -50,7 +50,7 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 		"no UTF-8 at all": "\xff\xfe ?",
 	} {
 		if got := redact(text, "canary-token-0123456789"); got != text {
-			t.Errorf("%s: %q became %q", name, text, got)
+			t.Errorf("%s: %q became %q, want no change", name, text, got)
 		}
 	}
 	digits := strings.Repeat("0aF", 21) + "9"
@@ -75,7 +75,7 @@ func TestMessageCutsNoSecretInHalf(t *testing.T) {
 		// The query is removed, so the message contains the end of the part that is read.
 		text := "https://b.example/a?" + strings.Repeat("q", before-30) + " " + token + " rest"
 		if got := message(text, token); strings.Contains(got, " c") {
-			t.Fatalf("%d bytes before the token: %q", before, got)
+			t.Fatalf("%d bytes before the token: %q, want no part of the token in it", before, got)
 		}
 	}
 }

@@ -56,8 +56,8 @@ type call struct {
 }
 
 // do makes a call and returns the response. If another token may help and Token now
-// returns another one, it repeats the call, unless the call is paid. Its errors are
-// those that Client documents.
+// returns another token, do repeats the call, unless the call is paid. Client documents
+// the errors.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
@@ -170,7 +170,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 	return req, nil
 }
 
-// httpClient returns the client to use. It follows no redirect, because a redirect
+// httpClient returns the client to use. That client follows no redirect, because a redirect
 // would send the token to another address, and a POST there may be a second job.
 func (c *Client) httpClient() *http.Client {
 	client := *defaultHTTPClient

@@ -140,7 +140,7 @@ func (r *response) time(name string) time.Time {
 }
 
 // outputs returns the URLs of a result's output, in the order that Result.Outputs
-// documents. It reads no other member, because results can repeat the inputs.
+// documents. It reads no other member, because another member may hold the inputs.
 func outputs(raw json.RawMessage) []string {
 	var members map[string]json.RawMessage
 	places := []json.RawMessage{raw}
@@ -206,8 +206,8 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 	return 0, true
 }
 
-// retryAfter returns Retry-After. A date is compared with the response's own Date
-// if there is one, so that the local clock does not matter.
+// retryAfter returns Retry-After. A date is compared with the Date of the response, if
+// the response has one, so that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {

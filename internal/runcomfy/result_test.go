@@ -178,7 +178,7 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 			if text := got.Failure; strings.Contains(strings.ToLower(text), "x-amz-") || strings.Contains(text, canary) || strings.Contains(text, "5f5f") {
-				t.Errorf("a secret is left: %s", text)
+				t.Errorf("failure %q, want no secret in it", text)
 			}
 		})
 	}
@@ -195,10 +195,10 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 
 func TestTimesAndCost(t *testing.T) {
 	cost := func(raw string) string {
-		return "RunComfy reports the cost " + raw + "; a cost is a number of US dollars from 0 to below 10000, so it is not recorded"
+		return "the cost " + raw + " that RunComfy reports is not a number of US dollars from 0 to below 10000, so it is not recorded"
 	}
-	outside := func(what string) string {
-		return "RunComfy reports " + what + ", which is outside the years 0 to 9999, so it is not recorded"
+	outside := func(time, member string) string {
+		return "the time " + time + " that RunComfy reports for " + member + " is outside the years 0 to 9999, so it is not recorded"
 	}
 	tests := []struct {
 		name, members string
@@ -216,8 +216,8 @@ func TestTimesAndCost(t *testing.T) {
 		{"the highest cost", `"cost":9999.99`, runcomfy.Result{CostUSD: new(9999.99)}},
 		{"a cost above the highest", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
 		{"the last time of all", `"created_at":"9999-12-31T23:59:59Z"`, runcomfy.Result{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}},
-		{"a time after the year 9999 in UTC", `"created_at":"9999-12-31T23:59:59-01:00"`, runcomfy.Result{Warnings: []string{outside("9999-12-31T23:59:59-01:00 for created_at")}}},
-		{"a time before the year 0 in UTC", `"finished_at":"0000-01-01T00:00:00+01:00"`, runcomfy.Result{Warnings: []string{outside("0000-01-01T00:00:00+01:00 for finished_at")}}},
+		{"a time after the year 9999 in UTC", `"created_at":"9999-12-31T23:59:59-01:00"`, runcomfy.Result{Warnings: []string{outside("9999-12-31T23:59:59-01:00", "created_at")}}},
+		{"a time before the year 0 in UTC", `"finished_at":"0000-01-01T00:00:00+01:00"`, runcomfy.Result{Warnings: []string{outside("0000-01-01T00:00:00+01:00", "finished_at")}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

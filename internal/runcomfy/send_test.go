@@ -73,24 +73,24 @@ func TestNotSent(t *testing.T) {
 			tt.client.Token = fixedToken
 			_, err := tt.client.Submit(t.Context(), tt.model, tt.input)
 			if err == nil {
-				t.Fatal("no error")
+				t.Fatal("no error, want one")
 			}
 			if got := runcomfy.NotSent(err); got != tt.want {
-				t.Errorf("%t, want %t: %v", got, tt.want, err)
+				t.Errorf("NotSent returns %t, want %t: %v", got, tt.want, err)
 			}
 			if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
-				t.Errorf("an *Error without a response: %v", err)
+				t.Errorf("error %v, want no *Error, because there was no response", err)
 			}
 			_, resultErr := tt.client.Result(t.Context(), "r")
 			for _, err := range []error{err, resultErr} {
 				if text := fmt.Sprint(err); strings.Contains(text, "?") || strings.Contains(text, "://") || strings.Contains(text, "key") || strings.Contains(text, canary) {
-					t.Errorf("an address or a secret in %q", text)
+					t.Errorf("error %q, want no address and no secret in it", text)
 				}
 			}
 		})
 	}
 	if runcomfy.NotSent(nil) || runcomfy.NotSent(io.EOF) {
-		t.Error("nil or an error of something else counts as not sent")
+		t.Error("nil, or an error that is not of this package, counts as not sent")
 	}
 }
 
@@ -101,7 +101,7 @@ func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 		cancel()
 		_, err := client.Submit(ctx, "a/b", nil)
 		if !runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) || len(*requests) != 0 {
-			t.Errorf("error %v, %d requests", err, len(*requests))
+			t.Errorf("error %v, %d requests; want context.Canceled, not sent, and no request", err, len(*requests))
 		}
 	})
 	t.Run("while connecting", func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 		})}
 		_, err := client.Submit(ctx, "a/b", nil)
 		if !runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v", err)
+			t.Errorf("error %v, want context.Canceled, not sent", err)
 		}
 	})
 	t.Run("while waiting for the response", func(t *testing.T) {
@@ -126,13 +126,13 @@ func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 		defer server.Close()
 		_, err := (&runcomfy.Client{Token: fixedToken, BaseURL: server.URL}).Submit(ctx, "a/b", nil)
 		if err == nil || runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v", err)
+			t.Errorf("error %v, want context.Canceled, perhaps sent", err)
 		}
 	})
 }
 
 // A server may close an idle connection at the moment when a client writes to
-// it. For a GET net/http then tries once more; for a paid POST it must not.
+// it. net/http then repeats a GET, but must not repeat a paid POST.
 func TestAPostIsNeverRepeated(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -158,7 +158,7 @@ func TestAPostIsNeverRepeated(t *testing.T) {
 	}
 	_, err = client.Submit(t.Context(), "a/b", map[string]any{"x": 1})
 	if err == nil || runcomfy.NotSent(err) {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one that does not count as not sent", err)
 	}
 	if n := posts.Load(); n != 1 {
 		t.Errorf("%d POSTs, want 1", n)
@@ -189,21 +189,21 @@ func TestNoTransportCanRepeatThePost(t *testing.T) {
 		return nil, io.ErrUnexpectedEOF
 	})}}
 	if _, err := client.Submit(t.Context(), "a/b", map[string]any{"x": 1}); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatalf("error %v", err)
+		t.Fatalf("error %v, want %v", err, io.ErrUnexpectedEOF)
 	}
 	if seen.GetBody != nil {
-		t.Error("the body can be read again")
+		t.Error("the request has GetBody, so a transport could send the body twice")
 	}
-	if seen.ContentLength != int64(len(`{"x":1}`)) {
-		t.Errorf("Content-Length %d", seen.ContentLength)
+	if want := int64(len(`{"x":1}`)); seen.ContentLength != want {
+		t.Errorf("Content-Length %d, want %d", seen.ContentLength, want)
 	}
-	if seen.URL.String() != runcomfy.DefaultBaseURL+"/v1/models/a/b" {
-		t.Errorf("URL %s", seen.URL)
+	if want := runcomfy.DefaultBaseURL + "/v1/models/a/b"; seen.URL.String() != want {
+		t.Errorf("URL %s, want %s", seen.URL, want)
 	}
 }
 
-// A Lambda function is frozen between two invocations. A connection that it kept may
-// be dead when the next paid POST is written to it.
+// A Lambda function is frozen between two invocations. A connection that the function kept
+// may be dead when the function writes the next paid POST to it.
 func TestTheDefaultClientKeepsNoConnection(t *testing.T) {
 	var connections atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -223,7 +223,7 @@ func TestTheDefaultClientKeepsNoConnection(t *testing.T) {
 		}
 	}
 	if n := connections.Load(); n != 3 {
-		t.Errorf("%d connections for 3 requests", n)
+		t.Errorf("%d connections for 3 requests, want 3", n)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
 		_, cancelErr := client.Cancel(ctx, id)
 		for _, err := range []error{statusErr, resultErr, cancelErr} {
 			if !runcomfy.NotSent(err) {
-				t.Errorf("request id %q: error %v", id, err)
+				t.Errorf("request id %q: error %v, want one that counts as not sent", id, err)
 			}
 		}
 	}
@@ -245,16 +245,16 @@ func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
 		_, modelErr := client.Model(ctx, id)
 		for _, err := range []error{submitErr, modelErr} {
 			if !runcomfy.NotSent(err) {
-				t.Errorf("model id %q: error %v", id, err)
+				t.Errorf("model id %q: error %v, want one that counts as not sent", id, err)
 			}
 		}
 	}
 	if len(*requests) != 0 {
-		t.Errorf("%d requests were made", len(*requests))
+		t.Errorf("%d requests were made, want none", len(*requests))
 	}
 	for _, id := range []string{"a/b", "a/b/c/d/e", "happyhorse/happyhorse-1.0/reference-to-video"} {
 		if _, err := client.Submit(ctx, id, nil); err != nil {
-			t.Errorf("model id %q: error %v", id, err)
+			t.Errorf("model id %q: error %v, want none", id, err)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
 func TestTheClientOfTheCallerIsNotChanged(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || r.TLS.Version < tls.VersionTLS12 {
-			t.Error("not over TLS")
+			t.Error("the request did not use TLS 1.2 or later")
 		}
 		if r.URL.Path != "/elsewhere" {
 			http.Redirect(w, r, "/elsewhere", http.StatusFound)
@@ -273,7 +273,7 @@ func TestTheClientOfTheCallerIsNotChanged(t *testing.T) {
 	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL, HTTPClient: mine}
 	var e *runcomfy.Error
 	if _, err := client.Status(t.Context(), "id"); !errors.As(err, &e) || e.HTTPStatus != http.StatusFound {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want an *Error with HTTP 302", err)
 	}
 	if mine.CheckRedirect != nil {
 		t.Error("the caller's redirect policy was replaced")

@@ -10,8 +10,8 @@ import "strings"
 // says which.
 type QueueStatus string
 
-// The known words of /status. RunComfy's own clients expect the words of /result
-// here too.
+// The known words of /status. RunComfy's own clients also expect the words of /result
+// from /status.
 const (
 	InQueue    QueueStatus = "in_queue"
 	InProgress QueueStatus = "in_progress"
