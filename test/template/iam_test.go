@@ -35,7 +35,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function and the state machine has its own role. Only the service that runs it can assume the role, and only for the stack's account. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
+		"Each function and the state machine has its own role. Only Lambda can assume the roles of functions, only Step Functions the role of the state machine, and both only for the stack's account. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
 		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: if a key is missing, S3 responds with 404 only to those who may list the bucket, " +
 		"and a request for a key names no prefix. Under a stricter condition S3 might respond with 403.\n\n" +
@@ -64,10 +64,10 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `lipdrop drop` | `s3:PutObject`, `s3:GetObject` and `s3:ListMultipartUploadParts` on `inbox/*`, `s3:ListBucket` and `s3:ListBucketMultipartUploads`; for the estimate, `secretsmanager:GetSecretValue` on the token's secret | the bucket; the secret |\n" +
 		"| cancel a job by deleting its files | `s3:DeleteObject` | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
 		"| read statuses, answer files and outputs | `s3:GetObject` | `arn:aws:s3:::BUCKET/status/*`, `/answers/*`, `/outbox/*` |\n" +
-		"| list them, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +
+		"| list statuses, answer files and outputs, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +
 		"| `lipdrop watch` | `s3:ListBucket`, and `s3:GetObject` on `status/*` | the bucket |\n" +
-		"| `lipdrop jobs` | the same, and `s3:GetObject` on `answers/*` | the bucket |\n" +
-		"| `lipdrop show` | the same, and `s3:GetObject` on `jobs/*` and `review/*` | the bucket |\n" +
+		"| `lipdrop jobs` | what `watch` needs, and `s3:GetObject` on `answers/*` | the bucket |\n" +
+		"| `lipdrop show` | what `jobs` needs, and `s3:GetObject` on `jobs/*` and `review/*` | the bucket |\n" +
 		"| `lipdrop get` | `s3:ListBucket`, and `s3:GetObject` on `status/*`, `jobs/*` and `outbox/*` | the bucket |\n" +
 		"| `lipdrop review` | what `show` needs, and `s3:PutObject` on `review/*` | the bucket |\n" +
 		"| `lipdrop ui`, to look | what `show` needs, and `s3:GetObject` on `inbox/*` and `outbox/*`; for estimates, `secretsmanager:GetSecretValue` on the token's secret. " +
@@ -79,19 +79,19 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `lipdrop redrive` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:RedriveExecution` | the bucket; the same executions |\n" +
 		"| `lipdrop doctor` | `cloudformation:ListStackResources`, `s3:ListBucket`, `s3:GetBucketNotification`, `events:DescribeRule`, `lambda:GetEventSourceMapping`, `sqs:GetQueueAttributes`, " +
 		"`secretsmanager:GetSecretValue` | the stack and what is in it |\n" +
-		"| `lipdrop doctor --drop` | the same, and `s3:PutObject` and `s3:DeleteObject` on `inbox/lipdrop-doctor.check`, `s3:GetObject` and `s3:DeleteObject` " +
+		"| `lipdrop doctor --drop` | what `doctor` needs, and `s3:PutObject` and `s3:DeleteObject` on `inbox/lipdrop-doctor.check`, `s3:GetObject` and `s3:DeleteObject` " +
 		"on `answers/lipdrop-doctor.check.json` | the bucket |\n" +
 		"| set the token | `secretsmanager:PutSecretValue` | the token's secret |\n" +
 		"| run the command in the output `Redrive` | `sqs:StartMessageMoveTask`, `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the dead-letter queue, " +
 		"`sqs:SendMessage` on the queue and on the queue of deletions | the three queues |\n" +
 		"| read the webhook's key | `secretsmanager:GetSecretValue` | the secret of the output `WebhookKeyArn` |\n" +
-		"| `sam deploy`, `sam delete` | to create, change and delete everything in template.yaml, including roles: usually an administrator's permissions | the account |\n\n" +
+		"| `sam deploy`, `sam delete` | the permissions to create, change and delete everything in template.yaml, roles included: usually those of an administrator | the account |\n\n" +
 		"Anybody who can write below `jobs/`, `status/` or `outbox/` can forge records. Anybody who can write below `inbox/` can spend your balance at RunComfy.\n\n" +
 		"## Presigned URLs and existing resources\n\n" +
-		"A presigned URL lets RunComfy read one version of one dropped file, for PresignHours, as long as submit's role may read it. " +
+		"A presigned URL lets RunComfy read one version of one dropped file, for PresignHours, as long as submit's role may read the file. " +
 		"Presigned URLs are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret or bucket is encrypted with a KMS key of your own, " +
-		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, without which nothing can be written. " +
+		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, without which the functions can write nothing. " +
 		"The stack does not know your keys.\n")
 	golden.Compare(t, root+"/docs/iam.md", b.String())
 }
