@@ -118,11 +118,11 @@ var ErrNotFound = errors.New("not in the bucket")
 var ErrConflict = errors.New("the object was written by somebody else")
 
 // ErrChanged is returned by ReadRange if the file was changed or deleted. The
-// caller must start again.
+// ranges that the caller has read before are then of no use.
 var ErrChanged = errors.New("the file was changed or deleted while it was read")
 
-// RefusedError is returned if S3 refuses to return one object: because of its
-// storage class, its key or a policy. Other objects may be readable.
+// RefusedError is returned if S3 refuses to return one object, because of the object's
+// storage class, its KMS key or a policy. Other objects may be readable.
 type RefusedError struct {
 	Key        string
 	HTTPStatus int
@@ -268,9 +268,9 @@ func read(key string, body io.ReadCloser, limit int64) ([]byte, error) {
 	return text, nil
 }
 
-// PutJSON writes a JSON object and returns its ETag. The object is written only
-// if the one at the key has the given ETag; an empty ETag means that no object
-// may be there. Otherwise it returns ErrConflict.
+// PutJSON writes a JSON object and returns the new ETag. It writes only if the object at
+// the key has the given ETag or, for an empty ETag, if no object is there. Otherwise it
+// returns ErrConflict.
 func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, metadata map[string]string) (string, error) {
 	in := &s3.PutObjectInput{
 		Bucket: &b.Name, Key: &key, Body: bytes.NewReader(body),
@@ -320,7 +320,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 }
 
 // ListFolder returns the files directly below prefix whose keys come after the given
-// one. A folder below prefix is one File that has only a Key, which ends in a slash.
+// key. A folder below prefix is one File that has only a Key, which ends in a slash.
 // ListFolder makes one request: the limit is at most PageSize.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
@@ -408,8 +408,8 @@ func readError(key string, err error) error {
 	}
 	switch code {
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestTimeout":
-		// These are about the request, not about the object: its credentials, its time or
-		// a slow connection.
+		// These codes say nothing about the object. They are about the request: its
+		// credentials, its time or a slow connection.
 		return fmt.Errorf("read %s: %w", key, err)
 	case "Forbidden", "BadRequest":
 		code = "" // the SDK makes up a code for the response to a HEAD, which has no body

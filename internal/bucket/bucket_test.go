@@ -100,7 +100,7 @@ func TestErrors(t *testing.T) {
 			}
 			for op, err := range map[string]error{"head": head, "read": read, "list": list} {
 				if err == nil || !errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrChanged) && !strings.Contains(err.Error(), "inbox/") {
-					t.Errorf("a %s returned %v, which names no key", op, err)
+					t.Errorf("a %s returned %v, want an error with the key or the prefix", op, err)
 				}
 			}
 		})
@@ -124,7 +124,7 @@ func TestPutJSON(t *testing.T) {
 	put("an object that was changed", first, "[2]", bucket.ErrConflict)
 	body, file, err := b.Get(t.Context(), "a.json", 2)
 	if string(body) != "[1" || file.ETag != second || file.Metadata["m"] != "[1]" || err != nil {
-		t.Errorf("the first two bytes are %q of %+v, %v; want those of [1] with the ETag %s", body, file, err, second)
+		t.Errorf("the first two bytes are %q of %+v, error %v; want %q with the ETag %s and m %q", body, file, err, "[1", second, "[1]")
 	}
 	storage.Remove("a.json")
 	put("an object that was deleted", second, "{}", bucket.ErrConflict)

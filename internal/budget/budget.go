@@ -3,12 +3,12 @@
 //
 // The book of a day is the object budget/<yyyy-mm-dd>.json. It holds a reservation for
 // each take that submit claimed on that day, in UTC. Submit reserves after the claim
-// and before the paid POST, so a crash leaves at most a reservation too many. Every
+// and before the paid POST, so a crash leaves at most one reservation too many. Every
 // change is a conditional write.
 //
 // The reservation of a take is given back if RunComfy certainly does not charge the take:
-// it did not accept the job, cancelled it before it started, or says that it cost nothing.
-// A take that may have been charged keeps its reservation.
+// RunComfy did not accept the job, cancelled the job before it started, or says that the
+// job cost nothing. A take that may have been charged keeps its reservation.
 package budget
 
 import (
@@ -49,8 +49,8 @@ type Take struct {
 	// USD is the estimate; 0 if there is none.
 	USD float64 `json:"usd,omitempty"`
 
-	// Reserved is a random text of the reservation. A take that is claimed again has
-	// another one.
+	// Reserved is a random text that identifies the reservation. A take that is claimed
+	// again gets a new text.
 	Reserved string `json:"reserved"`
 }
 
@@ -85,8 +85,9 @@ func (b *book) remove(is func(Take) bool) int {
 	return before - len(b.Takes)
 }
 
-// exceeded returns the first cap that a take does not fit into, or nil. It first removes
-// an earlier reservation of the take from the book, because it does not count.
+// exceeded returns an error about the first cap that a take does not fit into, or nil. It
+// first removes an earlier reservation of the take from the book, because that reservation
+// does not count.
 func (b *book) exceeded(take Take, caps Caps) *OverError {
 	b.remove(func(t Take) bool { return t.id() == take.id() })
 	return caps.exceeded(b.Day, b.sum(), take)
@@ -117,7 +118,7 @@ func Key(day string) string { return Prefix + day + ".json" }
 
 // OverError is returned if a take does not fit into the caps of its day.
 type OverError struct {
-	Parameter string  // of the cap that it exceeds
+	Parameter string  // of the cap that the take exceeds
 	Reason    string  // what is used and needed, and when the job continues
 	CapUsed   float64 // how much of the cap the day would use with the take: more than 1
 }
@@ -128,21 +129,21 @@ func (e *OverError) Error() string { return e.Reason }
 type Reservation struct {
 	Day  string
 	Take Take
-	// Used is what the takes of the day use, including this one. CapUsed is the used
-	// part of the fullest cap: 1 is all of it.
+	// Used is what the takes of the day use, including this take. CapUsed is the used
+	// part of the fullest cap: 1 means the whole cap.
 	Used    Amount
 	CapUsed float64
 }
 
 // Reserve reserves what a take needs in the book of a day. If the take does not fit into
 // the caps, Reserve returns *OverError and changes nothing. The new reservation replaces
-// an earlier one of the take.
+// an earlier reservation of the take.
 func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {
 	take.Reserved = rand.Text()
 	r := Reservation{Day: day, Take: take}
 	err := b.change(ctx, day, func(day *book) (bool, error) {
 		if slices.ContainsFunc(day.Takes, take.isReservation) {
-			return false, nil // an earlier try, whose response was lost
+			return false, nil // an earlier try wrote this reservation, and its response was lost
 		}
 		if over := day.exceeded(take, caps); over != nil {
 			return false, over
@@ -178,9 +179,9 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 // Free removes the takes of a day for which free returns true, and returns their number.
 // Free must return true only for a take that is certainly not charged.
 //
-// A take that is claimed again meanwhile has a new reservation. The book has then changed,
-// so Free calls free again for each take. For a take that may be claimed again, free must
-// therefore read the take's record.
+// A take that is claimed again meanwhile gets a new reservation, which must stay. The book
+// has then changed, so Free calls free again for each take. For a take that may be claimed
+// again, free must therefore read the take's record in each call.
 func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (freed int, err error) {
 	err = b.change(ctx, day, func(day *book) (bool, error) {
 		freed = day.remove(free)
@@ -195,9 +196,9 @@ func (b *Book) Used(ctx context.Context, day string) (Amount, error) {
 	return read.sum(), err
 }
 
-// change changes the book of a day by compare-and-swap. The given function makes the
-// change, and reports whether it changed anything. After a lost race it is called again
-// with the new book.
+// change writes the book of a day by compare-and-swap. The given function edits the book,
+// and reports whether it edited anything. After a lost race, change calls the function
+// again with the new book.
 func (b *Book) change(ctx context.Context, day string, change func(*book) (bool, error)) error {
 	for range maxRaces {
 		read, err := b.read(ctx, day)
@@ -209,7 +210,7 @@ func (b *Book) change(ctx context.Context, day string, change func(*book) (bool,
 			return err
 		}
 		if len(read.Takes) > maxTakes {
-			return fmt.Errorf("%s holds %d takes, the most that it can hold", Key(day), maxTakes)
+			return fmt.Errorf("%s holds %d takes, the most that a book can hold", Key(day), maxTakes)
 		}
 		read.Used = read.sum()
 		_, err = b.Bucket.PutJSON(ctx, Key(day), read.etag, bucket.JSON(read, ""), nil)

@@ -32,7 +32,7 @@ func wantUsed(t *testing.T, b *budget.Book, want budget.Amount) {
 	t.Helper()
 	got, err := b.Used(t.Context(), day)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("%v; used (-want +got):\n%s", err, diff)
+		t.Errorf("error %v, want none; used (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestCaps(t *testing.T) {
 				t.Errorf("%v, want %q", err, tt.over)
 			}
 			if _, err := b.Reserve(t.Context(), "2050-01-04", tt.need, tt.caps); err != nil && !strings.Contains(tt.over, "this job needs 31") {
-				t.Errorf("the next day: %v", err)
+				t.Errorf("the next day: error %v, want none", err)
 			}
 		})
 	}
@@ -102,7 +102,7 @@ func TestHundredTakesReserveAtOnce(t *testing.T) {
 			case full:
 				over++
 			default:
-				t.Error(err)
+				t.Errorf("error %v, want none or an *OverError", err)
 			}
 		})
 	}
@@ -144,8 +144,8 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	}
 }
 
-// A change that loses every race returns an error, so the job does not run without a
-// reservation. A change that loses many races is still made.
+// A change that loses 100 races is made in the end. A change that loses every race returns
+// an error, so no job runs without a reservation.
 func TestLostRaces(t *testing.T) {
 	for losses, reserved := range map[int]int{100: 1, 1000: 0} {
 		b, s3 := newBook()
@@ -164,7 +164,7 @@ func TestLostRaces(t *testing.T) {
 	}
 }
 
-// A full book refuses another take, because a larger one might become unreadable.
+// A full book refuses another take, because a larger book might become unreadable.
 func TestFullBook(t *testing.T) {
 	b, s3 := newBook()
 	s3.Set(budget.Key(day), []byte(`{"day": "`+day+`", "takes": [{}`+strings.Repeat(", {}", 19_999)+`]}`))
@@ -216,22 +216,23 @@ func TestCheckAndFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.Check(t.Context(), day, take(1), caps); err != nil {
-		t.Errorf("the take that has the reservation: %v", err)
+		t.Errorf("the take that has the reservation: error %v, want none", err)
 	}
 	if _, over := errors.AsType[*budget.OverError](b.Check(t.Context(), day, take(2), caps)); !over {
-		t.Error("another take fits")
+		t.Error("another take fits, want an *OverError")
 	}
 	freed, err := b.Free(t.Context(), day, func(tk budget.Take) bool { return tk.Take == "1" })
 	if freed != 1 || err != nil {
 		t.Fatalf("%d freed, %v, want 1", freed, err)
 	}
 	if err := b.Check(t.Context(), day, take(2), caps); err != nil {
-		t.Errorf("after the reservation was freed: %v", err)
+		t.Errorf("after the reservation was freed: error %v, want none", err)
 	}
 	wantUsed(t, b, budget.Amount{})
 }
 
-// The response to a write is lost, and the writer does not know that it took effect.
+// If S3 writes a reservation and its response is lost, Reserve returns an error. The next
+// claim of the take replaces that reservation.
 func TestLostResponseOfAReservation(t *testing.T) {
 	b, s3 := newBook()
 	lost := false
@@ -246,13 +247,13 @@ func TestLostResponseOfAReservation(t *testing.T) {
 		t.Fatal("the lost response is no error")
 	}
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
-		t.Errorf("the next claim of the take: %v", err)
+		t.Errorf("the next claim of the take: error %v, want none", err)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }
 
-// A take is claimed again after Free decided to remove its reservation. The new reservation
-// stays.
+// If a take is claimed again after Free has decided to remove its reservation, the new
+// reservation stays.
 func TestFreeBesideAClaim(t *testing.T) {
 	b, _ := newBook()
 	reserve := func() {

@@ -63,8 +63,8 @@ func (e Estimate) Warning() string {
 }
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
-// length is not known. If the price is not in memory, Estimate asks RunComfy, for at most
-// two seconds. Concurrent calls ask one after the other. It does not return an error,
+// length is not known. If the price is not in memory, Estimate asks RunComfy, and waits at
+// most two seconds. Concurrent calls ask one after the other. Estimate returns no error,
 // because a job runs with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
@@ -73,7 +73,7 @@ func (p *Prices) Estimate(ctx context.Context, model string, length time.Duratio
 	}
 	amount := 1.0
 	if price.unit == runcomfy.PerSecond {
-		amount = length.Round(time.Millisecond).Seconds() // as it is recorded
+		amount = length.Round(time.Millisecond).Seconds() // as the record holds the length
 	}
 	if amount == 0 {
 		return Estimate{Unknown: "the length of the output is not known", Note: price.note}

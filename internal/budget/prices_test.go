@@ -60,7 +60,7 @@ func TestEstimate(t *testing.T) {
 				t.Errorf("%+v, want %v US dollars, unknown %q", got, tt.want, tt.unknown)
 			}
 			if warning := got.Warning(); (warning != "") != (tt.want == 0) || !strings.HasSuffix(warning, tt.unknown) {
-				t.Errorf("warning %q", warning)
+				t.Errorf("warning %q; want one that ends with %q only if the estimate is not known", warning, tt.unknown)
 			}
 			if w.timeout <= 0 || w.timeout > 2*time.Second {
 				t.Errorf("the request has a timeout of %v, want 2s", w.timeout)
@@ -69,8 +69,8 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// If RunComfy does not return a price, there is no estimate; it is never 0. The price is
-// requested again after a minute.
+// If RunComfy does not return a price, there is no estimate, and not an estimate of 0. The
+// price is requested again after a minute.
 func TestPriceThatIsNotKnown(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
 		t.Run(fault.Name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 			for range 59 {
 				w.now = w.now.Add(time.Second)
 				if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got != first {
-					t.Errorf("%+v, then %+v", first, got)
+					t.Errorf("%+v, want the first estimate %+v", got, first)
 				}
 			}
 			if w.requests != 1 {
@@ -101,7 +101,7 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 	}
 }
 
-// slowToken is a secret that is not read in time.
+// slowToken is a token source that does not return before the context ends.
 type slowToken struct{}
 
 func (slowToken) Token(ctx context.Context) (string, error) {
@@ -129,10 +129,10 @@ func TestPriceAfterACallerThatGaveUp(t *testing.T) {
 	gaveUp, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got := prices.Estimate(gaveUp, "sync/react-1", time.Second); got.USD != nil {
-		t.Errorf("%+v", got)
+		t.Errorf("%+v, want no estimate", got)
 	}
 	if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil {
-		t.Errorf("%+v after %d requests", got, w.requests)
+		t.Errorf("%+v after %d requests, want an estimate", got, w.requests)
 	}
 }
 

@@ -60,7 +60,7 @@ type Detail struct {
 
 const (
 	// maxStatus limits the status in an event, in bytes. With Summary, which repeats texts
-	// of the status, the event stays below 256 KiB. EventBridge accepts at least that.
+	// of the status, the event stays below 256 KiB, and EventBridge accepts it.
 	maxStatus = 160 << 10
 
 	// timeout limits one call of Send.
@@ -134,7 +134,8 @@ func (s *Sender) isSilent() bool {
 	return s.Now().Before(s.silentUntil)
 }
 
-// put sends an entry. If EventBridge cannot process an entry, PutEvents returns no error.
+// put sends an entry. PutEvents returns no error for an entry that EventBridge cannot
+// process, so put checks the response.
 func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) error {
 	for try := 1; ; try++ {
 		out, err := s.Client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{entry}})
@@ -148,7 +149,7 @@ func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) err
 		if len(out.Entries) > 0 {
 			failed = out.Entries[0]
 		}
-		err = fmt.Errorf("EventBridge could not process it: %s: %s", aws.ToString(failed.ErrorCode), aws.ToString(failed.ErrorMessage))
+		err = fmt.Errorf("EventBridge could not process the notice: %s: %s", aws.ToString(failed.ErrorCode), aws.ToString(failed.ErrorMessage))
 		if try == tries || s.Sleep(ctx, firstPause<<(2*try-2)) != nil {
 			return err
 		}

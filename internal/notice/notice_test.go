@@ -120,7 +120,7 @@ func TestDocumentOfEvents(t *testing.T) {
 		}
 		sent := c.sent[i]
 		if aws.ToString(sent.Source) != "lipdrop" || sent.EventBusName != nil {
-			t.Errorf("source %q, bus %v", aws.ToString(sent.Source), sent.EventBusName)
+			t.Errorf("source %q, bus %v; want lipdrop and none", aws.ToString(sent.Source), sent.EventBusName)
 		}
 		event, err := json.MarshalIndent(struct {
 			DetailType string          `json:"detail-type"`
@@ -206,7 +206,7 @@ func TestID(t *testing.T) {
 	}
 }
 
-// A status may have a megabyte, and EventBridge accepts 256 KiB.
+// A status may have a megabyte, but its event stays below 256 KiB.
 func TestLargeStatus(t *testing.T) {
 	many := func(n int, text string) (list []string) {
 		for range n {
@@ -243,7 +243,7 @@ func TestLargeStatus(t *testing.T) {
 			}
 			var read notice.Detail
 			if err := json.Unmarshal([]byte(detail), &read); err != nil || read.ID != notice.ID(n) || read.Name != n.Name {
-				t.Errorf("the detail cannot be used: %v", err)
+				t.Errorf("error %v, id %q and name %q; want none, %q and %q", err, read.ID, read.Name, notice.ID(n), n.Name)
 			}
 			if len(n.Outputs) > len(read.Outputs) && !strings.Contains(strings.Join(read.Warnings, " "), "of 500 outputs are named here") {
 				t.Error("no warning says that outputs are left out")
@@ -252,7 +252,7 @@ func TestLargeStatus(t *testing.T) {
 	}
 }
 
-// PutEvents may succeed and still not have processed the event.
+// PutEvents may return no error although EventBridge has not processed the event.
 func TestEntryThatFails(t *testing.T) {
 	failed := &eventbridge.PutEventsOutput{FailedEntryCount: 1, Entries: []types.PutEventsResultEntry{{ErrorCode: aws.String("ThrottlingException"), ErrorMessage: aws.String("slow down")}}}
 	for _, tt := range []struct {
@@ -281,7 +281,7 @@ func TestEntryThatFails(t *testing.T) {
 				t.Errorf("sent %t, and %d lines; want one only if the notice is not sent: %s", tt.sent, n, lines)
 			}
 			if !tt.sent && !strings.Contains(lines.String(), "ThrottlingException: slow down") {
-				t.Errorf("the line does not say why: %s", lines)
+				t.Errorf("the line %s does not hold EventBridge's reason", lines)
 			}
 		})
 	}
@@ -327,7 +327,7 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// The client of the SDK gives up in time too.
+// With the client of the SDK, Send gives up in time too.
 func TestSilenceOfTheService(t *testing.T) {
 	logLines(t)
 	var calls atomic.Int32

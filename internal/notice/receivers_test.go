@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// program returns the code of a language in docs/notices.md, changed to listen on the port of address.
+// program returns the example in one language from docs/notices.md, changed to listen on
+// the port of address.
 func program(t *testing.T, language, address string) string {
 	t.Helper()
 	text, err := os.ReadFile(document)
@@ -134,7 +135,7 @@ func free(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// post sends a notice as soon as somebody listens, and returns the HTTP status.
+// post sends a notice as soon as the receiver listens, and returns the HTTP status.
 func post(t *testing.T, url, key string) int {
 	t.Helper()
 	const body = `{"detail-type": "Job failed", "detail": {"id": "1", "name": "ads/talk", "state": "failed", "summary": "ads/talk failed: no face found"}}`

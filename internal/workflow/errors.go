@@ -13,8 +13,8 @@ import (
 // fmt.Errorf it is "wrapError", which no Retry names. Handlers therefore return
 // these errors unwrapped, as pointers.
 //
-// CodeOf derives the code of each from its name. The file statemachine.asl.json says
-// which errors are retried.
+// CodeOf derives the code of each error from the error's name. The file
+// statemachine.asl.json says which errors are retried.
 
 type (
 	// RequestLost says that RunComfy no longer knows the request.
@@ -34,8 +34,8 @@ type (
 	// NoOutput says that RunComfy reports success without an output, or that the
 	// output has no bytes.
 	NoOutput struct{ Failure }
-	// OutputRefused says that an output's address may not be fetched: its origin is
-	// not in OutputOrigins, or its name resolves to an address that is not public.
+	// OutputRefused says that an output's URL may not be fetched: its origin is not in
+	// OutputOrigins, or its host resolves to an IP address that is not public.
 	OutputRefused struct{ Failure }
 	// OutputUnavailable says that one call of archive could not copy an output.
 	OutputUnavailable struct{ Failure }

@@ -72,7 +72,7 @@ const (
 	// LostResponses is how many responses in a row must say that RunComfy does not
 	// know the request before the job is lost.
 	LostResponses = 3
-	// LostAfter is the least time between the first and the last of them.
+	// LostAfter is the least time between the first and the last of these responses.
 	LostAfter = time.Minute
 
 	// patience is how many turns in a row must fail to learn the job's state before a limit
@@ -109,8 +109,8 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 	return status.State == runcomfy.InProgress && p.NearEnd(), nil
 }
 
-// Unanswered updates the job after a turn that did not learn its state, because of
-// cause. It returns a *RequestLost if RunComfy has not known the request for long
+// Unanswered updates the job after a turn that did not learn the job's state, for the
+// reason cause. It returns a *RequestLost if RunComfy has not known the request for long
 // enough. After several such turns in a row (see patience), it returns a *QueuedTooLong
 // or a *RanTooLong if a limit has passed.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {

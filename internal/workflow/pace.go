@@ -42,8 +42,8 @@ const (
 
 	// AskEvery is the time between two requests of the same call.
 	AskEvery = 3 * time.Second
-	// AskFor is for how long one call asks. A call of AskFor costs about half as
-	// much as a turn of the loop.
+	// AskFor is for how long one call asks at most. A call that asks for that long costs
+	// about half as much as a turn of the loop.
 	AskFor = 20 * time.Second
 	// A call asks several times only if a turn would find the end less than worthAsking
 	// late, on average. Otherwise shorter waits between turns cost less.

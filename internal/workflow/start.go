@@ -16,7 +16,7 @@ type Starter interface {
 	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
 }
 
-// Start starts the execution of a job that RunComfy has accepted. Its take
+// Start starts the execution of a job that RunComfy has accepted. The job's take
 // determines the execution's name, so a second Start of the same take starts
 // nothing and returns no error.
 func Start(ctx context.Context, states Starter, machineARN string, job Job) error {

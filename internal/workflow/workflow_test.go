@@ -100,8 +100,9 @@ func TestStateIsSmall(t *testing.T) {
 	}
 }
 
-// The retriers of each Task name the errors that its function returns, each once. All other
-// errors that they name are those of AWS, which have a dot. The last retrier is for all others.
+// The retriers of each Task name the errors that the Task's function returns, each once. All
+// other names in the retriers are names of AWS, which have a dot. The last retrier is for all
+// remaining errors.
 func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	text, err := os.ReadFile("../../statemachine.asl.json")
 	if err != nil {
@@ -128,7 +129,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	} {
 		s := machine.States[state]
 		if s.Catch != nil {
-			t.Errorf("%s has a Catch: its error could not be redriven", state)
+			t.Errorf("%s has a Catch, want none: an execution whose error is caught cannot be redriven", state)
 		}
 		var named []string
 		for i, retry := range s.Retry {
@@ -159,7 +160,7 @@ func returnedErrors(t *testing.T, folders []string) []string {
 	for _, folder := range folders {
 		paths, err := filepath.Glob(folder + "/*.go")
 		if err != nil || len(paths) == 0 {
-			t.Fatalf("%s: %v", folder, err)
+			t.Fatalf("%d Go files in %s, error %v; want some", len(paths), folder, err)
 		}
 		for _, path := range paths {
 			if strings.HasSuffix(path, "_test.go") {
@@ -215,7 +216,7 @@ func TestCodeOf(t *testing.T) {
 	}
 	types := regexp.MustCompile(`(\w+) +struct\{ Failure \}`).FindAllStringSubmatch(string(text), -1)
 	if len(types) < 10 {
-		t.Fatalf("errors.go has %d types of errors", len(types))
+		t.Fatalf("errors.go has %d types of errors, want at least 10", len(types))
 	}
 	for _, match := range types {
 		if workflow.CodeOf(match[1]).State() == "" {
@@ -241,7 +242,7 @@ func TestTurnOfAJob(t *testing.T) {
 			t.Fatal(err)
 		}
 		if turn.Job != job || turn.Redrives != 0 {
-			t.Errorf("%s: %+v", text, turn)
+			t.Errorf("%s: %+v, want the job %+v and no redrives", text, turn, job)
 		}
 	}
 }
