@@ -154,7 +154,11 @@ func (h *Handler) handleFinding(ctx context.Context, a *assessment, f drop.Findi
 	if f.Job == nil {
 		handle = h.postFinding
 	}
-	if err := handle(ctx, a, f, prev); err != nil {
+	err := handle(ctx, a, f, prev)
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable && prev.State.Claimed() {
+		err = h.warnUnreadable(ctx, f, prev, err)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)
 	}
 	return nil

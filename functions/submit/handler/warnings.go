@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -101,6 +103,23 @@ func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, chan
 		return err
 	}
 	return h.Ledger.PostTake(ctx, rec)
+}
+
+// warnUnreadable adds a warning to the status of a take whose record cannot be read. Without the
+// record it is not known whether the present files may start a job. The queue delivers the
+// message again.
+func (h *Handler) warnUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause error) error {
+	st := prev.Status
+	st.UpdatedAt = time.Time{}
+	text := cause.Error() + ", so no file of this name starts a job. Restore an earlier version of the record. After a day, also redrive the dead-letter queue."
+	if !slices.Contains(st.Warnings, text) {
+		st.Warnings = append(slices.Clone(st.Warnings), text)
+	}
+	slog.WarnContext(ctx, "not submitted", "name", f.Name, "take", prev.Take, "state", prev.State, "code", problem.RecordUnreadable, "err", cause)
+	if err := h.Ledger.Post(ctx, f.Key, st, prev.Order, prev); err != nil {
+		return err
+	}
+	return &heldError{code: problem.RecordUnreadable}
 }
 
 // inBundle reports whether the file at key is in a .job folder.
