@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -304,6 +305,14 @@ func (r *Record) Warn(text string) {
 	const most = 50
 	if len(r.Warnings) < most && !slices.Contains(r.Warnings, text) {
 		r.Warnings = append(slices.Clone(r.Warnings), text)
+	}
+}
+
+// AddResult copies the cost, the times and the warnings of a result into the record.
+func (r *Record) AddResult(result runcomfy.Result) {
+	r.CostUSD, r.Times.Created, r.Times.Finished = result.CostUSD, result.CreatedAt, result.FinishedAt
+	for _, text := range result.Warnings {
+		r.Warn(text)
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Store is the ledger of one bucket. It is safe for concurrent use.
@@ -133,6 +136,41 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 		rec = stored
 	}
 	return rec, fmt.Errorf("record of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
+}
+
+// GetOf returns the record of a job that RunComfy knows. If a person has deleted the record,
+// GetOf writes another one, so that the job's output is archived and its status goes on.
+func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
+	rec, err := s.Get(ctx, job.Name, job.Take)
+	if errors.Is(err, bucket.ErrNotFound) {
+		rec, _, err = s.Claim(ctx, Record{
+			Name: job.Name, Take: job.Take, State: Submitted, Model: job.Model, RequestID: job.RequestID, UsualSeconds: job.UsualSeconds,
+			Times:    Times{Claimed: job.SubmittedAt, Submitted: job.SubmittedAt},
+			Warnings: []string{"the record of this job was deleted while the job ran; its options, inputs and estimate are not known"},
+		})
+	}
+	return rec, err
+}
+
+// RecordEnd records that RunComfy reports the job of a take as failed or cancelled, and posts
+// the status. A new code and reason replace those of an earlier failure. The reason of a
+// cancelled take stays.
+func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Result) error {
+	state, code := Failed, problem.JobFailed
+	if result.State == runcomfy.ResultCancelled {
+		state, code = Cancelled, problem.JobCancelled
+	}
+	rec, err := s.UpdateFrom(ctx, rec, func(r *Record) {
+		if r.State == state && r.Code == code || r.State == Cancelled || !r.State.CanBecome(state) {
+			return
+		}
+		r.State, r.Code, r.Reason, r.Times.Ended = state, code, result.EndText(), s.Now().UTC().Truncate(time.Millisecond)
+		r.AddResult(result)
+	})
+	if err != nil {
+		return err
+	}
+	return s.PostTake(ctx, rec)
 }
 
 // Release releases the claim of a take that RunComfy certainly did not accept, so

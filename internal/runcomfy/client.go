@@ -103,12 +103,16 @@ type Result struct {
 	Warnings []string
 }
 
-// FailureText returns why a failed job failed, in RunComfy's words.
-func (r Result) FailureText() string {
-	if r.Failure == "" {
-		return "the job failed, without a reason"
+// EndText returns a text about the end of a job that failed or was cancelled.
+func (r Result) EndText() string {
+	switch {
+	case r.State == ResultCancelled:
+		return "RunComfy reports that the job was cancelled"
+	case r.Failure == "":
+		return "RunComfy reports: the job failed, without a reason"
+	default:
+		return "RunComfy reports: " + r.Failure
 	}
-	return r.Failure
 }
 
 // Model is what Client.Model returns.

@@ -134,7 +134,6 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	type clients struct {
 		s3     *s3.Client
 		ledger *ledger.Store
-		files  *bucket.Bucket
 		api    *runcomfy.Client
 		token  *token.Source
 		states *sfn.Client
@@ -145,7 +144,6 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		if function != "poll" {
 			c.ledger.Notify = notice.For(configAs(function, services.URL), c.ledger).Send
 		}
-		c.files = &bucket.Bucket{S3: c.s3, Name: d.bucket}
 		c.token = &token.Source{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
 		c.api = &runcomfy.Client{Token: c.token, BaseURL: comfy.URL}
 		c.states = sfn.NewFromConfig(configAs(function, services.URL))
@@ -158,9 +156,9 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponed},
 		Jitter:  func() float64 { return 0 },
-		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Book: &budget.Book{Bucket: c.files}, Caps: budget.Caps{Jobs: 100},
+		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Book: &budget.Book{Bucket: c.ledger.Bucket}, Caps: budget.Caps{Jobs: 100},
 		Resolver: &drop.Resolver{
-			Files: c.files, Catalog: models, Settings: permissions.DefaultSettings(),
+			Files: c.ledger.Bucket, Catalog: models, Settings: permissions.DefaultSettings(),
 		},
 	}
 	c = as("poll")
@@ -178,7 +176,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
-		Book: &budget.Book{Bucket: c.files}, MinBalance: 1, Account: c.api,
+		Book: &budget.Book{Bucket: c.ledger.Bucket}, MinBalance: 1, Account: c.api,
 	}
 	return d
 }

@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	{name: "a job in a bucket without versions", tries: "submit", run: archived, unversioned: true},
 	// Unlike S3, versitygw treats a delete marker as an existing object.
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
+	{name: "a job whose record is deleted", tries: "poll", run: polledWithoutRecord, unversioned: true},
 	{name: "an answer file", tries: "submit", run: answered},
 	{name: "a change of many jobs", tries: "submit", run: divided},
 	{name: "a job that RunComfy refuses for now", tries: "submit", run: released, fault: throttled},
@@ -161,6 +162,19 @@ func archivedWithoutStatus(d *deployment) error {
 		func() error { return d.polled(&job, ledger.Archiving) },
 		func() error { return d.remove(ledger.StatusKey(name)) },
 		func() error { return d.archives(job) },
+	)
+}
+
+// polledWithoutRecord deletes the record of a job that runs. Poll writes another one.
+func polledWithoutRecord(d *deployment) error {
+	job, err := d.submitted()
+	if err != nil {
+		return err
+	}
+	d.passes(queueTime + runTime)
+	return fails(
+		func() error { return d.remove(ledger.RecordKey(job.Name, job.Take)) },
+		func() error { return d.polled(&job, ledger.Archiving) },
 	)
 }
 

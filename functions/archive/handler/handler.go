@@ -17,7 +17,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
-	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -98,13 +97,11 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	}
 	switch {
 	case result.State == runcomfy.ResultFailed:
-		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", result.FailureText())}
-		return workflow.Archived{}, h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended)
+		return workflow.Archived{}, h.recordEnd(ctx, rec, result, &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
 	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled:
 		return h.post(ctx, rec) // the cancel function cancelled the job, and has recorded why
 	case result.State == runcomfy.ResultCancelled:
-		ended := &workflow.JobCancelled{Failure: workflow.Failuref("RunComfy reports that the job was cancelled")}
-		return workflow.Archived{}, h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended)
+		return workflow.Archived{}, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
 	}
 	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Archiving) {
@@ -134,8 +131,10 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	}
 	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		r.Outputs = outputs
-		addWarnings(r, warnings)
-		copyResult(r, result)
+		for _, text := range warnings {
+			r.Warn(text)
+		}
+		r.AddResult(result)
 	})
 	if err != nil {
 		return workflow.Archived{}, storage(err)
@@ -171,38 +170,12 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 }
 
 // recordEnd records a job that ended without success, and returns ended, the error that says
-// so. If the record of a redriven job already has another code of failure, the new code and
-// reason replace it.
-func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, ended error) error {
-	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) {
-		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
-			return
-		}
-		r.State, r.Code, r.Reason, r.Times.Ended = state, code, ended.Error(), h.clock()
-		copyResult(r, result)
-	})
-	if err == nil {
-		err = h.Ledger.PostTake(ctx, rec)
-	}
-	if err != nil {
+// so.
+func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, result runcomfy.Result, ended error) error {
+	if err := h.Ledger.RecordEnd(ctx, rec, result); err != nil {
 		return storage(err)
 	}
 	return ended
-}
-
-// copyResult copies the cost, the times and the warnings of a result into a
-// record.
-func copyResult(r *ledger.Record, result runcomfy.Result) {
-	r.CostUSD = result.CostUSD
-	r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
-	addWarnings(r, result.Warnings)
-}
-
-// addWarnings adds warnings to a record.
-func addWarnings(r *ledger.Record, warnings []string) {
-	for _, text := range warnings {
-		r.Warn(text)
-	}
 }
 
 // copyOutputs copies the outputs into the bucket and inspects each. It returns the

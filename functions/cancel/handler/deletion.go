@@ -44,28 +44,34 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 		for _, rec := range takes {
 			switch {
 			case !rec.Uses(key):
-			case !rec.State.Ended():
+			case !rec.State.Ended(), rec.State == ledger.Failed && rec.Code != problem.JobFailed:
 				errs = append(errs, h.cancelTake(ctx, rec, key, c))
 			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
 				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may have failed to do so
-			case rec.State == ledger.Failed && rec.Code != problem.JobFailed:
-				errs = append(errs, h.cancelRedriven(ctx, rec, key, c))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// cancelTake cancels an open take because one of its files was deleted. If RunComfy
-// can no longer cancel the job, the take goes on, so that a paid output is archived.
-// If RunComfy does not know the job, cancelTake returns an error, so that the queue
-// delivers the deletion again. If RunComfy never knows it, poll ends the take.
+// cancelTake cancels the job of a take because one of its files was deleted. A failed take whose
+// execution was redriven stays failed. If RunComfy can no longer cancel the job, the take goes
+// on, so that a paid output is archived. If RunComfy does not know the job, cancelTake returns
+// an error, so that the queue delivers the deletion again. If RunComfy never knows it, poll ends
+// the take.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {
 			return errSubmitting
 		}
 		return nil // submit or the sweep records that the take's outcome is unknown
+	}
+	end, code := ledger.Cancelled, problem.CancelledByDeletion
+	if rec.State == ledger.Failed {
+		end, code = ledger.Failed, problem.ExecutionStopped
+		if running, err := h.isRunning(ctx, rec); !running {
+			return err
+		}
 	}
 	state, err := h.cancelJob(ctx, rec, c)
 	if err != nil {
@@ -84,38 +90,26 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 	}
 	// Record the end before stopping the execution, so that the event of the stop
 	// changes nothing.
-	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, cancelledReason(key), true)
-	if err != nil {
+	if err := h.recordEnd(ctx, rec, end, code, key+" was deleted, and RunComfy cancelled the job before it started", true); err != nil {
 		return err
 	}
 	return h.stopExecution(ctx, rec)
 }
 
-func cancelledReason(key string) string {
-	return key + " was deleted, and RunComfy cancelled the job before it started"
-}
-
-// cancelRedriven cancels the job of a failed take whose execution was redriven and is
-// running. The take stays failed.
-func (h *Handler) cancelRedriven(ctx context.Context, rec ledger.Record, key string, c *call) error {
-	arn := workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
-	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+// isRunning reports whether the execution of a take is running.
+func (h *Handler) isRunning(ctx context.Context, rec ledger.Record) (bool, error) {
+	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: h.executionARN(rec)})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("describe the execution: %w", err)
+		return false, fmt.Errorf("describe the execution: %w", err)
 	}
-	if exec.Status != types.ExecutionStatusRunning {
-		return nil
-	}
-	if state, err := h.cancelJob(ctx, rec, c); state != runcomfy.ResultCancelled || err != nil {
-		return err
-	}
-	if err := h.recordEnd(ctx, rec, ledger.Failed, problem.ExecutionStopped, cancelledReason(key), true); err != nil {
-		return err
-	}
-	return h.stopExecution(ctx, rec)
+	return exec.Status == types.ExecutionStatusRunning, nil
+}
+
+func (h *Handler) executionARN(rec ledger.Record) *string {
+	return aws.String(workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(rec.Name, rec.Take)))
 }
 
 // deletedError is the error of an execution that was stopped because of a deletion.
@@ -125,7 +119,7 @@ const deletedError = "Deleted"
 // has ended or was never started.
 func (h *Handler) stopExecution(ctx context.Context, rec ledger.Record) error {
 	_, err := h.States.StopExecution(ctx, &sfn.StopExecutionInput{
-		ExecutionArn: aws.String(workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
+		ExecutionArn: h.executionARN(rec),
 		Error:        aws.String(deletedError), Cause: aws.String("a dropped file was deleted"),
 	})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone || err == nil {

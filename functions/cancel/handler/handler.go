@@ -158,7 +158,7 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 	}
 	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "state", result.State)
 	if result.State == runcomfy.ResultFailed {
-		err = h.recordFailure(ctx, rec, result)
+		err = h.Ledger.RecordEnd(ctx, rec, result)
 	}
 	return result.State, err
 }
@@ -188,21 +188,6 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy
 func isSilent(err error) bool {
 	_, responded := errors.AsType[*runcomfy.Error](err)
 	return err != nil && !responded
-}
-
-// recordFailure records that the job of a take failed at RunComfy.
-func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result runcomfy.Result) error {
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
-		if r.State.CanBecome(ledger.Failed) {
-			r.State, r.Code, r.Reason = ledger.Failed, problem.JobFailed, "RunComfy reports: "+result.FailureText()
-			r.CostUSD, r.Times.Created, r.Times.Finished = result.CostUSD, result.CreatedAt, result.FinishedAt
-			r.Times.Ended = h.clock()
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return h.Ledger.PostTake(ctx, rec)
 }
 
 // recordEnd records the end of a take and posts its status, unless the take has

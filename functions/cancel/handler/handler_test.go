@@ -565,26 +565,62 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 }
 
 // If RunComfy cannot be asked to cancel the job of a deleted file, each try writes a status
-// that says so.
+// that says so, also if the execution of the job was redriven.
 func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Queue = 20 * time.Hour
-	worldtest.DropPair(t, w)
-	w.Run(time.Minute)
-	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "503"), time.Hour)
-	warned := 0
-	w.After = func(c world.Call) error {
-		if c.Function == "cancel" && c.Op == "PutObject" && strings.HasPrefix(strings.Join(w.Status("ads/talk").Warnings, ""), "inbox/ads/talk.wav was deleted, but the job is not cancelled yet: ") {
-			warned++
+	for want, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Failed: problem.ExecutionStopped} {
+		w := worldtest.New(t)
+		w.RunComfy.Queue = 20 * time.Hour
+		worldtest.DropPair(t, w)
+		w.Run(time.Minute)
+		if want == ledger.Failed {
+			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), time.Minute)
+			take := w.Status("ads/talk").Take
+			w.Stop("ads/talk", take)
+			w.Run(2 * time.Minute)
+			if err := w.Redrive("ads/talk", take); err != nil {
+				t.Fatal(err)
+			}
 		}
-		return nil
+		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "503"), time.Hour)
+		warned := 0
+		w.After = func(c world.Call) error {
+			if c.Function == "cancel" && c.Op == "PutObject" && strings.HasPrefix(strings.Join(w.Status("ads/talk").Warnings, ""), "inbox/ads/talk.wav was deleted, but the job is not cancelled yet: ") {
+				warned++
+			}
+			return nil
+		}
+		w.Delete("inbox/ads/talk.wav")
+		w.Pass(2 * time.Hour)
+		if warned < 5 {
+			t.Errorf("%d statuses say that the job is not cancelled yet, want 5 or more, one for each try", warned)
+		}
+		if st := worldtest.WantStatus(t, w, "ads/talk", want, code); len(st.Warnings) > 0 {
+			t.Errorf("at the end the status has the warnings %q, want none", st.Warnings)
+		}
 	}
-	w.Delete("inbox/ads/talk.wav")
-	w.Pass(2 * time.Hour)
-	if warned < 5 {
-		t.Errorf("%d statuses say that the job is not cancelled yet, want 5 or more, one for each try", warned)
+}
+
+// A person deletes the record of a job that runs. The output is archived. If the execution is
+// stopped, the status says so. A warning says that the record was deleted.
+func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		w := worldtest.New(t)
+		w.RunComfy.Queue, w.RunComfy.Run = 0, time.Hour
+		worldtest.DropPair(t, w)
+		w.Run(5 * time.Minute)
+		take := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "").Take
+		w.Bucket.Remove(ledger.RecordKey("ads/talk", take))
+		state, code := ledger.Succeeded, problem.Code("")
+		if stop {
+			state, code = ledger.Failed, problem.ExecutionStopped
+			w.Stop("ads/talk", take)
+		}
+		worldtest.Rest(t, w)
+		st := worldtest.WantStatus(t, w, "ads/talk", state, code)
+		if len(st.Warnings) == 0 || !strings.HasPrefix(st.Warnings[0], "the record of this job was deleted") || (len(st.Outputs) == 1) == stop {
+			t.Errorf("stopped: %t; warnings %q, outputs %q", stop, st.Warnings, st.Outputs)
+		}
 	}
-	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
 // A take was held, and RunComfy has accepted its job since. Submit cannot write the status, and

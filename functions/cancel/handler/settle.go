@@ -51,7 +51,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	if err := json.Unmarshal([]byte(aws.ToString(exec.Input)), &job); err != nil || job.Name == "" || job.Take == "" {
 		return errors.New("the input of the execution is not a job of lipdrop")
 	}
-	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
+	rec, err := h.Ledger.GetOf(ctx, job)
 	if err != nil {
 		return err
 	}

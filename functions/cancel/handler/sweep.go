@@ -176,10 +176,11 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 			return nil // the status may have a warning that is not in the record
 		}
 		return h.Ledger.PostTake(ctx, rec)
-	default:
-		h.Ledger.SendNotice(ctx, rec) // if it could not be sent when the take ended
+	}
+	if !rec.NoticeDue {
 		return nil
 	}
+	return h.Ledger.PostTake(ctx, rec) // the function that ended the take could not post the status, or not send the notice
 }
 
 // reservationDay returns the day whose book holds the reservation of a take. It returns ""

@@ -129,18 +129,21 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 // record and the status, and reports whether that succeeded. A failed write does not
 // stop a paid job: the next turn or archive writes the state that is current then.
 func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int, now time.Time) bool {
-	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) {
-		if !r.State.CanBecome(state) {
-			return
-		}
-		r.State, r.QueuePosition = state, position
-		since := map[ledger.State]*time.Time{
-			ledger.InQueue: &r.Times.Queued, ledger.InProgress: &r.Times.Running, ledger.Archiving: &r.Times.Archiving,
-		}[state]
-		if since.IsZero() {
-			*since = now
-		}
-	})
+	rec, err := h.Ledger.GetOf(ctx, job)
+	if err == nil {
+		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+			if !r.State.CanBecome(state) {
+				return
+			}
+			r.State, r.QueuePosition = state, position
+			since := map[ledger.State]*time.Time{
+				ledger.InQueue: &r.Times.Queued, ledger.InProgress: &r.Times.Running, ledger.Archiving: &r.Times.Archiving,
+			}[state]
+			if since.IsZero() {
+				*since = now
+			}
+		})
+	}
 	if err == nil {
 		err = h.Ledger.PostTake(ctx, rec)
 	}

@@ -32,7 +32,7 @@ import (
 
 // Handler assesses drops and submits jobs.
 type Handler struct {
-	Resolver *drop.Resolver
+	Resolver *drop.Resolver // reads the files of Ledger.Bucket
 	Ledger   *ledger.Store
 	Presign  func(context.Context, drop.File) (string, error)
 	API      *runcomfy.Client

@@ -225,6 +225,30 @@ func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
 
+// Submit dies after its claim, and again after it has recorded that the outcome is unknown. Then
+// job.json is deleted, so no assessment finds the take. The sweep posts its status.
+func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
+	w := worldtest.New(t)
+	w.After = func(c world.Call) error {
+		takes := w.Takes("ads/cafe")
+		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") {
+			if takes[0].State == ledger.Unknown {
+				w.After = nil
+				w.Delete(bundle + "job.json")
+			}
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	clip, voice := worldtest.Media(t)
+	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	w.Put(bundle+"talk.mp4", clip)
+	w.Put(bundle+"voice.wav", voice)
+	worldtest.Rest(t, w)
+	w.Pass(2 * time.Hour)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.SubmitInterrupted)
+}
+
 // A deletion starts no job for a name whose newest take used the deleted file.
 func TestDeletionStartsNoJob(t *testing.T) {
 	clip, voice := worldtest.Media(t)
