@@ -234,13 +234,13 @@ func (p *plan) send(ctx context.Context, say messages) error {
 // follow follows the named jobs until they have ended, and returns them. With --get, it
 // also fetches the outputs.
 func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
-	orders, err := p.orders(ctx)
+	findings, err := p.sentFindings(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f := &follow{
 		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: c.Timeout, wanted: exactly(names), listed: patternsOf(names),
-		about: func(st client.Status) bool { return isAbout(st, orders[st.Name]) },
+		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) },
 	}
 	code, err := f.untilEnd(ctx)
 	if err != nil {
@@ -264,38 +264,33 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *term
 	return jobs, err
 }
 
-// isAbout reports whether a status is about this drop or a newer one. The order is the
-// one that orders returned for the job.
-func isAbout(st client.Status, order string) bool {
+// isAbout reports whether a status is about the drop of a finding, or about a newer one.
+func isAbout(st client.Status, f drop.Finding) bool {
 	switch {
-	case order == "":
+	case f.Order == "":
 		return false
-	case st.Take == order:
+	case f.Job != nil && st.Take == f.Job.Take:
 		return true
 	case st.Take != "":
-		return ledger.Stamp(st.Order) > ledger.Stamp(order)
+		return f.Order.OlderThan(st.Order)
 	}
-	return ledger.Stamp(st.Order) >= ledger.Stamp(order)
+	return !st.Order.OlderThan(f.Order)
 }
 
-// orders returns what identifies this drop in the status of each job, by name: the take
-// that the drop starts, or the Order of a status without a take.
-func (p *plan) orders(ctx context.Context) (map[string]string, error) {
+// sentFindings returns the findings about the files after the drop, by name.
+func (p *plan) sentFindings(ctx context.Context) (map[string]drop.Finding, error) {
 	snapshot, err := p.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	resolver := p.Resolver
 	resolver.Files = sentFiles{snapshot, client.Files(p.Uploads)}
-	orders := map[string]string{}
+	findings := map[string]drop.Finding{}
 	err = check.Each(ctx, &resolver, sortedKeys(p.Uploads), func(_ string, f drop.Finding) error {
-		orders[f.Name] = f.Order
-		if f.Job != nil {
-			orders[f.Name] = f.Job.Take
-		}
+		findings[f.Name] = f
 		return nil
 	})
-	return orders, p.Explain("see what is in the bucket", "inbox/*", err)
+	return findings, p.Explain("see what is in the bucket", "inbox/*", err)
 }
 
 // sentFiles lists the files of the bucket after a drop. It reads the contents of the dropped

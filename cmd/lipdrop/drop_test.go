@@ -366,14 +366,14 @@ func TestDrop(t *testing.T) {
 
 // A status is followed only if it is about the uploaded files.
 func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
-	const order = "20260102T030405Z-aaaaaaaaaaaa"
+	job := drop.Finding{Order: "20260102T030405Z", Job: &drop.Job{Take: "20260102T030405Z-aaaaaaaaaaaa"}}
 	tests := []struct {
 		name  string
 		take  string
-		order string
+		order ledger.Order
 		want  bool
 	}{
-		{"of their take", order, order, true},
+		{"of their take", job.Job.Take, job.Order, true},
 		{"of an earlier take", "20260102T030404Z-ffffffffffff", "20260102T030404Z-ffffffffffff", false},
 		{"of another take of the same second", "20260102T030405Z-bbbbbbbbbbbb", "20260102T030405Z-bbbbbbbbbbbb", false},
 		{"of a later take", "20260102T030406Z-bbbbbbbbbbbb", "20260102T030406Z-bbbbbbbbbbbb", true},
@@ -384,7 +384,7 @@ func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := isAbout(client.Status{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}, order); got != tt.want {
+			if got := isAbout(client.Status{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}, job); got != tt.want {
 				t.Errorf("isAbout is %t, want %t", got, tt.want)
 			}
 		})

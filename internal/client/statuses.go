@@ -29,8 +29,8 @@ const (
 type Status struct {
 	ledger.Status
 
-	// Order says which drop the status is about: see ledger.Order.
-	Order string
+	// Order says which drop the status is about.
+	Order ledger.Order
 }
 
 // entry is a status or an answer file as a listing shows it.

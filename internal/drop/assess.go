@@ -73,10 +73,8 @@ type Finding struct {
 	Name string
 	// Key is the key of the status or answer file.
 	Key string
-	// Order is the Order of the status (see ledger.Posted): a take if the files
-	// that identify it are known, else the time of the newest file. It is empty if
-	// neither is known.
-	Order string
+	// Order says how old the drop is. It is empty if no file is known.
+	Order ledger.Order
 
 	// Job is a job whose files are all there. If it is nil, State says what to
 	// post, with Problems, the Jobs that use the file, and Warnings.
@@ -191,7 +189,7 @@ func (r *Resolver) Find(ctx context.Context, s Subject) ([]Finding, error) {
 	if errors.Is(err, errCrowded) {
 		f := about(s.Name)
 		f.Key = s.Key()
-		order := ""
+		order := ledger.Order("")
 		if len(found) > 0 {
 			order = found[0].Order
 		}
@@ -225,7 +223,7 @@ func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
 	f := about(s.Name)
 	from, err := l.sourcesOf(ctx, s.stem)
 	if len(from.pair) > 0 {
-		f.Order = stamp(from.pair)
+		f.Order = orderOf(from.pair)
 	}
 	if err != nil {
 		return []Finding{f}, err
@@ -253,13 +251,13 @@ func about(name string) Finding {
 }
 
 // decide completes a finding with a state and its problems.
-func (f Finding) decide(state ledger.State, order string, problems ...problem.Problem) Finding {
+func (f Finding) decide(state ledger.State, order ledger.Order, problems ...problem.Problem) Finding {
 	f.State, f.Order, f.Problems = state, order, bounded(problems)
 	return f
 }
 
 // usedBy completes a finding of a file that the named jobs use.
-func (f Finding) usedBy(jobs []string, order string) Finding {
+func (f Finding) usedBy(jobs []string, order ledger.Order) Finding {
 	f.allJobs = jobs
 	if f.Jobs = jobs; len(jobs) > maxJobs {
 		f.Jobs = jobs[:maxJobs]
@@ -280,7 +278,7 @@ func (f Finding) tooMany(jobs, most int) Finding {
 
 // refused completes a finding of a file that S3 refuses to return. Its state is held.
 // For any other error, refused returns that error.
-func (f Finding) refused(order string, err error) ([]Finding, error) {
+func (f Finding) refused(order ledger.Order, err error) ([]Finding, error) {
 	p, ok := refusal(err, "")
 	if !ok {
 		return nil, err

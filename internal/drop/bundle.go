@@ -28,27 +28,27 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 		f, err = l.noManifest(ctx, f, bundle)
 		return []Finding{f}, err
 	case !fits(f.Name):
-		return []Finding{f.decide(ledger.Rejected, stamp(manifests), nameTooLong(f.Name))}, nil
+		return []Finding{f.decide(ledger.Rejected, orderOf(manifests), nameTooLong(f.Name))}, nil
 	case len(manifests) > 1:
-		return []Finding{f.decide(ledger.Rejected, stamp(manifests), ambiguous(manifests, "the job.json of "+f.Name))}, nil
+		return []Finding{f.decide(ledger.Rejected, orderOf(manifests), ambiguous(manifests, "the job.json of "+f.Name))}, nil
 	}
 	bundle = folderOf(manifests[0].Key) // in the Unicode form in which job.json was uploaded
-	take := takeOf(f.Name, manifests)
+	f.Order = orderOf(manifests)
 	doc, problems, err := l.readDoc(ctx, manifests[0])
 	if err != nil {
-		return f.refused(take, err)
+		return f.refused(f.Order, err)
 	}
 	model, wrong := l.modelOf(doc)
 	problems = append(problems, wrong...)
 	if model == nil || doc.Input == nil {
-		return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
+		return []Finding{f.decide(ledger.Rejected, f.Order, problems...)}, nil
 	}
 	refs, wrong, err := l.resolve(ctx, bundle, doc, model)
 	if err != nil {
-		return f.refused(take, err)
+		return f.refused(f.Order, err)
 	}
 	problems = append(problems, wrong...)
-	job := &Job{Name: f.Name, Take: take, doc: doc, media: refs.media, wrong: problems}
+	job := &Job{Name: f.Name, Take: takeOf(f.Name, manifests), doc: doc, media: refs.media, wrong: problems}
 	if refs.missing != nil || refs.wildcard != nil {
 		// Prepare may never run for this bundle, so validate here. If there is a wildcard
 		// and nothing else is wrong, findMatches and Prepare report empty files.
@@ -57,16 +57,16 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 			problems = append(problems, job.emptyFiles(filesOf(refs.media))...)
 		}
 		if problems = append(problems, options...); problems != nil {
-			return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
+			return []Finding{f.decide(ledger.Rejected, f.Order, problems...)}, nil
 		}
 	}
 	switch {
 	case refs.wildcard != nil:
 		return l.findMatches(ctx, f, match, refs)
 	case refs.missing != nil:
-		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(refs.missing))}, nil
+		return []Finding{f.decide(ledger.Waiting, f.Order, missing(refs.missing))}, nil
 	}
-	f.Job, f.Order = job, take
+	f.Job = job
 	return []Finding{f}, nil
 }
 

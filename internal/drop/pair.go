@@ -72,7 +72,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
 	if !fits(f.Name) {
-		return f.decide(ledger.Rejected, stamp(files), nameTooLong(f.Name)), nil
+		return f.decide(ledger.Rejected, orderOf(files), nameTooLong(f.Name)), nil
 	}
 	audios, visuals := byRole(files)
 	if len(audios) > 0 && len(visuals) == 0 {
@@ -90,7 +90,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were compared", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {
-			return f.usedBy(namesOf(tagged), stamp(visuals)), nil
+			return f.usedBy(namesOf(tagged), orderOf(visuals)), nil
 		}
 	}
 	used := slices.Concat(visuals, audios)
@@ -107,14 +107,14 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	}
 	switch {
 	case problems != nil:
-		return f.decide(ledger.Rejected, stamp(used), problems...), nil
+		return f.decide(ledger.Rejected, orderOf(used), problems...), nil
 	case len(audios) == 0:
-		return f.decide(ledger.Waiting, stamp(used), waitingForAudio(f.Name, visuals[0])), nil
+		return f.decide(ledger.Waiting, orderOf(used), waitingForAudio(f.Name, visuals[0])), nil
 	case len(visuals) == 0:
-		return f.decide(ledger.Waiting, stamp(used), waitingForVisual(f.Name, audios[0])), nil
+		return f.decide(ledger.Waiting, orderOf(used), waitingForVisual(f.Name, audios[0])), nil
 	}
 	f.Job = &Job{Name: f.Name, Take: takeOf(f.Name, used), visual: visuals[0], audio: audios[0]}
-	f.Order = f.Job.Take
+	f.Order = orderOf(used)
 	return f, nil
 }
 
@@ -189,7 +189,7 @@ func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
 	if err != nil {
 		return f, err
 	}
-	f.Order = stamp([]File{file})
+	f.Order = orderOf([]File{file})
 	switch k.Role {
 	case Preset:
 		problems, err := l.checkPreset(ctx, file)

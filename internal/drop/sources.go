@@ -153,7 +153,7 @@ func (l *lister) matchFinding(ctx context.Context, s sources, name string) ([]Fi
 	bundle := found[0]
 	found = slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name })
 	if len(found) == 0 && bundle.State == ledger.Held { // S3 refuses to return a file that every match uses
-		order := max(ledger.Stamp(bundle.Order), stamp(s.matches))
+		order := max(bundle.Order, orderOf(s.matches))
 		return []Finding{about(name).decide(ledger.Held, order, bundle.Problems...)}, nil
 	}
 	if len(found) == 0 && bundle.Problems != nil { // job.json has the wildcard, but is wrong otherwise
@@ -231,7 +231,7 @@ func (s sources) contested(f Finding) (Finding, bool) {
 	if len(by) < 2 {
 		return f, false
 	}
-	return f.decide(ledger.Rejected, stamp(slices.Concat(s.pair, s.inside, s.matches)), problem.Problem{
+	return f.decide(ledger.Rejected, orderOf(slices.Concat(s.pair, s.inside, s.matches)), problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
 		Remedy: "Rename or delete all but one of them: the other one is then assessed automatically.",
 	}), true

@@ -21,12 +21,10 @@ const maxKey = 1024
 // shortened key.
 const hashLength = 12
 
-// stamp returns the time of the newest file, in the form with which a take begins. Used
-// as the Order of a finding without a take, it sorts before every take of the same
-// second.
-func stamp(files []File) string {
+// orderOf returns the Order of a drop of files.
+func orderOf(files []File) ledger.Order {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
-	return newest.LastModified.UTC().Format(ledger.StampLayout)
+	return ledger.OrderAt(newest.LastModified)
 }
 
 // takeOf returns the take of a job name from the files that identify it. It does not
@@ -45,7 +43,7 @@ func takeOf(name string, files []File) string {
 		identity.Files = append(identity.Files, file{f.ETag, f.Key, f.LastModified.UTC().Truncate(time.Second)})
 	}
 	slices.SortFunc(identity.Files, func(a, b file) int { return strings.Compare(a.Key, b.Key) })
-	return stamp(files) + "-" + shortHash(string(bucket.JSON(identity, "")))
+	return orderOf(files).Stamp() + "-" + shortHash(string(bucket.JSON(identity, "")))
 }
 
 func shortHash(text string) string {

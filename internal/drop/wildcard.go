@@ -84,11 +84,11 @@ func (l *lister) findMatches(ctx context.Context, f Finding, match string, refs 
 	}
 	slices.Sort(jobs)
 	if jobs != nil {
-		f = f.usedBy(jobs, stamp(dropped))
+		f = f.usedBy(jobs, orderOf(dropped))
 	} else if empty := (&Job{doc: refs.doc}).emptyFiles(filesOf(refs.media)); empty != nil {
-		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
+		f = f.decide(ledger.Rejected, orderOf(dropped), empty...)
 	} else {
-		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
+		f = f.decide(ledger.Waiting, orderOf(dropped), problem.Problem{
 			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(refs.wildcard.value)),
 			Remedy: fmt.Sprintf("Upload an audio file that matches %s beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.Quote(refs.wildcard.value)),
 		})
@@ -191,7 +191,7 @@ func matched(name string, files []File, refs mediaRefs) Finding {
 	f := about(name)
 	identity := append([]File{refs.doc.file}, files...)
 	if !fits(name) {
-		return f.decide(ledger.Rejected, stamp(identity), nameTooLong(name))
+		return f.decide(ledger.Rejected, orderOf(identity), nameTooLong(name))
 	}
 	var problems []problem.Problem
 	var audios []File
@@ -218,11 +218,11 @@ func matched(name string, files []File, refs mediaRefs) Finding {
 	}
 	switch {
 	case problems != nil:
-		return f.decide(ledger.Rejected, stamp(identity), problems...)
+		return f.decide(ledger.Rejected, orderOf(identity), problems...)
 	case refs.missing != nil:
-		return f.decide(ledger.Waiting, stamp(identity), missing(refs.missing))
+		return f.decide(ledger.Waiting, orderOf(identity), missing(refs.missing))
 	}
-	f.Job, f.Order = job, job.Take
+	f.Job, f.Order = job, orderOf(identity)
 	return f
 }
 

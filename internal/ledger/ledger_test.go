@@ -409,7 +409,7 @@ func TestStatusOfATake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ledger.Posted{Order: "20261121T120000Z", Status: ledger.Status{
+	want := ledger.Posted{Order: ledger.OrderOf(rec.Take, rec.Times.Claimed), Status: ledger.Status{
 		Name: "ads/it's", State: ledger.Failed, Code: "ran_too_long", Reason: "it ran for 25 h",
 		Remedy:   problem.RanTooLong.Remedy("ads/it's"),
 		Warnings: []string{"w1", "w2"}, Take: rec.Take, RequestID: "r1", Model: "m/m", UpdatedAt: noon,

@@ -34,17 +34,17 @@ const dueMetadata = "lipdrop-notice-due"
 
 // dueAfter reports whether the notice about a status without a record is due. There is one
 // notice when a drop becomes rejected or held, and no second one if only the reason changes.
-func (s *Store) dueAfter(prev Posted, st Status, order string) bool {
+func (s *Store) dueAfter(prev Posted, st Status, order Order) bool {
 	if s.Notify == nil || st.State != Rejected && st.State != Held {
 		return false
 	}
-	return prev.due || prev.State != st.State || prev.Take != st.Take || Stamp(prev.Order) != Stamp(order)
+	return prev.due || prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order)
 }
 
 // sendDue sends the notice about a status that was just read or written, and removes
 // the mark.
-func (s *Store) sendDue(ctx context.Context, key string, st Status, order string, etag string) {
-	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, Stamp(order))}) {
+func (s *Store) sendDue(ctx context.Context, key string, st Status, order Order, etag string) {
+	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, order.Stamp())}) {
 		return
 	}
 	err := s.put(ctx, key, st, &etag, statusMetadata(order, false))
@@ -54,8 +54,8 @@ func (s *Store) sendDue(ctx context.Context, key string, st Status, order string
 }
 
 // statusMetadata returns the object metadata of a status.
-func statusMetadata(order string, due bool) map[string]string {
-	metadata := map[string]string{orderMetadata: order}
+func statusMetadata(order Order, due bool) map[string]string {
+	metadata := map[string]string{orderMetadata: string(order)}
 	if due {
 		metadata[dueMetadata] = "true"
 	}

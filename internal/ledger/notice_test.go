@@ -46,7 +46,7 @@ func (n *notified) want(t *testing.T, want ...string) {
 }
 
 // assess posts a status, as an assessment does.
-func (n *notified) assess(t *testing.T, st ledger.Status, order string) {
+func (n *notified) assess(t *testing.T, st ledger.Status, order ledger.Order) {
 	t.Helper()
 	prev, err := n.Posted(t.Context(), ledger.StatusKey("n"))
 	if err == nil {

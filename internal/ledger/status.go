@@ -56,9 +56,8 @@ type Links struct {
 // Posted is a status that was read from the bucket.
 type Posted struct {
 	Status
-	// Order says which drop the status is about (see Order). It is empty if
-	// there is no status.
-	Order string
+	// Order says which drop the status is about. It is empty if there is no status.
+	Order Order
 
 	// Rewrite makes Post write the status even if it has not changed, so that
 	// UpdatedAt says when the name was assessed.
@@ -83,25 +82,34 @@ const (
 	claimLayout = "20060102T150405.000Z"
 )
 
-// Stamp returns the time with which a take or an Order begins.
-func Stamp(take string) string { return take[:min(len(take), len(StampLayout))] }
-
-// Order returns the Order of a status: the stamp of its take, and the time when
-// the take was claimed. For a drop without a take, the stamp is the time of its
-// newest file, and claimed is zero. A newer Order is greater as a text.
+// Order says which drop a status is about. It begins with the drop's stamp: the time of its
+// newest file, with which its take begins too. For a take, the time of its claim follows. A
+// newer Order is greater as a text.
 //
 // Stamps order drops only roughly, because S3's time of a large file is when its
 // upload began. Of two takes with the same stamp, the one that was claimed later
 // is newer.
-func Order(take string, claimed time.Time) string {
-	if claimed.IsZero() {
-		return Stamp(take)
-	}
-	return Stamp(take) + "-" + claimed.UTC().Format(claimLayout)
+type Order string
+
+// OrderAt returns the Order of a drop without a take, whose newest file has the given time.
+func OrderAt(newest time.Time) Order { return Order(newest.UTC().Format(StampLayout)) }
+
+// OrderOf returns the Order of a take that was claimed at the given time.
+func OrderOf(take string, claimed time.Time) Order {
+	return Order(Order(take).Stamp() + "-" + claimed.UTC().Format(claimLayout))
 }
 
+// Stamp returns the stamp of the drop.
+func (o Order) Stamp() string { return string(o[:min(len(o), len(StampLayout))]) }
+
+// SameDrop reports whether two drops have the same stamp.
+func (o Order) SameDrop(other Order) bool { return o.Stamp() == other.Stamp() }
+
+// OlderThan reports whether the stamp of the drop is earlier than that of another.
+func (o Order) OlderThan(other Order) bool { return o.Stamp() < other.Stamp() }
+
 // order returns the Order of the take's status.
-func (r Record) order() string { return Order(r.Take, r.Times.Claimed) }
+func (r Record) order() Order { return OrderOf(r.Take, r.Times.Claimed) }
 
 // Posted returns the status at a key: the status of a name (see StatusKey), or an
 // answer file. A missing status is not an error. An unreadable status is not an
@@ -116,7 +124,7 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
-	return Posted{Status: st, Order: file.Metadata[orderMetadata], due: file.Metadata[dueMetadata] != "", etag: file.ETag}, nil
+	return Posted{Status: st, Order: Order(file.Metadata[orderMetadata]), due: file.Metadata[dueMetadata] != "", etag: file.ETag}, nil
 }
 
 // ErrStale is returned by Post if the status was changed after it was read.
@@ -126,12 +134,12 @@ var ErrStale = errors.New("the status was changed after it was read")
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status
 // stays the same. Then too, it sends the notice of a rejected or held drop if it is due.
-func (s *Store) Post(ctx context.Context, key string, st Status, order string, prev Posted) error {
+func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
 	due := s.dueAfter(prev, st, order)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
-	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && Stamp(prev.Order) == Stamp(order) {
+	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && prev.Order.SameDrop(order) {
 		st.UpdatedAt = prev.UpdatedAt
 	} else {
 		st.UpdatedAt = s.Now().UTC().Truncate(time.Second)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -225,7 +226,7 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 		}
 		recs = append(recs, rec)
 	}
-	slices.SortStableFunc(recs, func(a, b Record) int { return strings.Compare(a.order(), b.order()) })
+	slices.SortStableFunc(recs, func(a, b Record) int { return cmp.Compare(a.order(), b.order()) })
 	return recs, errors.Join(errs...)
 }
 

@@ -224,7 +224,7 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	if r.UpdatedAt.IsZero() {
 		r.UpdatedAt = file.LastModified
 	}
-	if started, err := time.Parse(ledger.StampLayout, ledger.Stamp(r.Take)); err == nil {
+	if started, err := time.Parse(ledger.StampLayout, ledger.Order(r.Take).Stamp()); err == nil {
 		r.Started = started
 	}
 	f.mu.Lock()

@@ -20,7 +20,7 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	if !prev.State.Claimed() {
 		return false, nil
 	}
-	if ledger.Stamp(f.Job.Take) < ledger.Stamp(prev.Order) {
+	if f.Order.OlderThan(prev.Order) {
 		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
 		a.keep(prev.Name, prev.Take)
 		return true, nil
@@ -63,7 +63,7 @@ func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, pre
 		gone, err = h.goneFrom(ctx, newest)
 		return newest, gone, err
 	}
-	if ledger.Stamp(f.Order) > h.timeOf(a.change).UTC().Format(ledger.StampLayout) {
+	if ledger.OrderAt(h.timeOf(a.change)).OlderThan(f.Order) {
 		return newest, "", nil // a file was uploaded after the deletion
 	}
 	return newest, a.change.deletedKey(), nil

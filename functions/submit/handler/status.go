@@ -1,11 +1,11 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
@@ -22,8 +22,7 @@ import (
 // *heldError, except for a job beyond MaxJobsPerDrop: a single message for the whole change
 // waits until the parameter is raised.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
-	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
-	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
+	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
 		if f.Problems != nil && f.State != ledger.Withdrawn {
 			a.keep(prev.Name, prev.Take)
 		}
@@ -36,11 +35,9 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 			return h.rewrite(ctx, f.Key, prev)
 		}
 	}
-	order := ledger.Stamp(f.Order)
-	if order == "" {
-		order = prev.Order
-	} else if f.Job != nil {
-		order = ledger.Order(f.Order, h.timestamp())
+	order := cmp.Or(f.Order, prev.Order)
+	if f.Job != nil {
+		order = ledger.OrderOf(f.Job.Take, h.timestamp())
 	}
 	if f.State == ledger.Withdrawn && a.change.Bundle != "" {
 		f.Problems = []problem.Problem{drop.NoLongerNamed(a.change.Bundle, f.Name)}
@@ -127,7 +124,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 		endRetries(&st, rec.Restart())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
-	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.Order(rec.Take, h.timestamp()), prev); err != nil {
+	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.OrderOf(rec.Take, h.timestamp()), prev); err != nil {
 		return err
 	}
 	if state == ledger.Held {

@@ -286,7 +286,7 @@ func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.P
 	if prev.State.Claimed() {
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.Order(rec.Take, rec.Times.Claimed), prev)
+	err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.OrderOf(rec.Take, rec.Times.Claimed), prev)
 	if err == nil {
 		h.Ledger.SendNotice(ctx, rec)
 	}
