@@ -143,7 +143,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 }
 
 // fetchResult asks RunComfy how the job ended. The response that poll received says only
-// that it has ended.
+// that the job has ended.
 func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error
@@ -190,7 +190,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 		object, err := h.copyOutput(ctx, rec, i, address, earlier)
 		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
 			// The next run does not copy the earlier outputs again, so it may have
-			// time for this one.
+			// time for this output.
 			return nil, nil, &workflow.OutputUnavailable{Failure: slow.Failure}
 		}
 		if err != nil {
@@ -221,7 +221,7 @@ func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[str
 }
 
 // copyOutput copies one output into the bucket. It does not ask RunComfy for an
-// output that an earlier run has copied: RunComfy may have deleted it since.
+// output that an earlier run has copied: RunComfy may have deleted that output since.
 func (h *Handler) copyOutput(ctx context.Context, rec ledger.Record, index int, address string, earlier map[string]string) (transfer.Object, error) {
 	stem := outputStem(rec, index)
 	if key, ok := earlier[stem]; ok {
@@ -305,7 +305,7 @@ func unavailable(format string, args ...any) error {
 	return &workflow.ResultUnavailable{Failure: workflow.Failuref(format, args...)}
 }
 
-// copyError converts an error of a copy into one that Step Functions recognizes.
+// copyError converts an error of a copy into an error that Step Functions recognizes.
 func copyError(ctx context.Context, err error) error {
 	if over, ok := errors.AsType[*timeOverError](context.Cause(ctx)); ok {
 		return &workflow.OutputTooSlow{Failure: workflow.Failuref(

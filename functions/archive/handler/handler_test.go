@@ -25,8 +25,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// slowCopier copies the first outputs, quick of them, without a delay. The next copy blocks
-// until its context ends. An earlier call has copied every output whose key the bucket has.
+// slowCopier makes as many copies as quick says without a delay. The next copy blocks until
+// its context ends. Find finds the copy of an earlier call for every key.
 type slowCopier struct{ quick int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
@@ -43,9 +43,9 @@ func (c *slowCopier) Find(_ context.Context, _, key string) (transfer.Object, bo
 	return transfer.Object{Key: key, Bytes: 1, Existed: true}, true, nil
 }
 
-// If the first output needs more than the function's time, archive returns
-// OutputTooSlow. If the call has copied other outputs before, it returns
-// OutputUnavailable, because the next call gets further.
+// If the first output that a call of archive copies needs more than the function's time,
+// archive returns OutputTooSlow. If the call has copied another output before, archive
+// returns OutputUnavailable, because the next call gets further.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -67,14 +67,14 @@ func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	}
 }
 
-// What a failed job cost is in its status, if RunComfy says so.
+// If RunComfy reports the cost of a failed job, the job's status has the cost.
 func TestCostOfAFailedJob(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"failed","error":"no face","cost":1.5}`)}, time.Hour)
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.CostUSD == nil || *st.CostUSD != 1.5 {
-		t.Errorf("the status has no cost of 1.5 USD: %+v", st)
+		t.Errorf("the status is %+v, want a cost of 1.5 USD", st)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestRedriveArchives(t *testing.T) {
 			worldtest.WantArchived(t, w)
 			st = w.Status("ads/talk")
 			if st.Reason != "" || st.Remedy != "" {
-				t.Errorf("the status of the archived job says %q, %q", st.Reason, st.Remedy)
+				t.Errorf("the status of the archived job has the reason %q and the remedy %q, want neither", st.Reason, st.Remedy)
 			}
 		})
 	}
@@ -295,12 +295,12 @@ func TestSeveralOutputs(t *testing.T) {
 	var result struct{ Outputs []ledger.Output }
 	body, _ := w.Bucket.Object(prefix + "result.json")
 	if err := json.Unmarshal(body, &result); err != nil || len(result.Outputs) != 3 {
-		t.Errorf("result.json: %v, %v", result.Outputs, err)
+		t.Errorf("result.json has the outputs %v, error %v; want 3 outputs", result.Outputs, err)
 	}
 }
 
-// The status of a failed job keeps its reason if it is redriven after RunComfy has
-// forgotten the job.
+// The status of a failed job keeps its reason if the execution is redriven after RunComfy
+// has forgotten the job.
 func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		w := worldtest.New(t)
@@ -318,7 +318,7 @@ func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 		worldtest.Rest(t, w)
 		w.Pass(2 * time.Hour)
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {
-			t.Errorf("the reason %q became %q", before.Reason, st.Reason)
+			t.Errorf("the reason %q became %q, want no change", before.Reason, st.Reason)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func outputs(n int) func(string, map[string]any) runcomfytest.Script {
 }
 
 // A job with more outputs than MaxOutputs fails before anything is copied. After the
-// parameter is raised, a redrive archives it.
+// parameter is raised, a redrive archives the outputs.
 func TestTooManyOutputs(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Script = outputs(101)
@@ -44,7 +44,7 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 	for _, key := range w.Bucket.Keys() {
 		if strings.HasPrefix(key, "outbox/") {
-			t.Errorf("%s was copied", key)
+			t.Errorf("%s was copied, want no copy", key)
 		}
 	}
 	w.MaxOutputs = 101
@@ -58,8 +58,8 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 }
 
-// If RunComfy returns a cost or a time outside of what a record accepts, it is not recorded.
-// The status has a warning, and the job is archived.
+// Archive does not record a cost or a time that a record does not accept. The status then
+// has a warning, and the job is archived.
 func TestImpossibleCostsAndTimes(t *testing.T) {
 	for member, values := range map[string][]string{
 		"cost":        {`1e308`, `-5`, `1e400`, `"NaN"`, `10000`},
@@ -110,7 +110,7 @@ func TestUnknownOutputIsBin(t *testing.T) {
 		var result struct{ RequestID string }
 		body, _ := w.Bucket.Object("outbox/ads/result/" + st.Take + "/result.json")
 		if err := json.Unmarshal(body, &result); err != nil || result.RequestID == "" {
-			t.Errorf("%q: result.json is %.100q (%v)", suffix, body, err)
+			t.Errorf("%q: result.json is %.100q, error %v; want JSON with a request id", suffix, body, err)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 	}
 }
 
-// An output without sound is noticed if the voice is an address without a suffix.
+// An output without sound is noticed even if the voice is a URL without a suffix.
 func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Form = runcomfytest.NoSound
@@ -208,8 +208,8 @@ func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 	}
 }
 
-// An exact copy of the input is noticed even if lipdrop cannot compare the frames of such
-// a video.
+// An exact copy of the input is noticed even if lipdrop cannot compare the frames of the
+// input and the output.
 func TestCopyOfTheInput(t *testing.T) {
 	_, voice := worldtest.Media(t)
 	for _, name := range []string{"fragmented.mp4", "small.webm"} {
@@ -243,9 +243,9 @@ func TestVerdictOfAnUnreadOutput(t *testing.T) {
 	}
 }
 
-// Archive dies after the copy, and then RunComfy no longer serves the output. The
-// copy in the bucket is used. If archive dies after it has recorded the outputs, it does
-// not ask for the result either, which RunComfy may have forgotten.
+// If archive dies after the copy, and RunComfy then no longer serves the output, the next
+// run uses the copy in the bucket. If archive dies after it has recorded the outputs, the
+// next run does not ask for the result either, because RunComfy may have forgotten it.
 func TestSourceGoneAfterTheCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -269,7 +269,7 @@ func TestSourceGoneAfterTheCopy(t *testing.T) {
 			worldtest.DropPair(t, w)
 			worldtest.Rest(t, w)
 			if w.After != nil {
-				t.Fatal("nothing was copied")
+				t.Fatal("archive did not make the write after which it should have died")
 			}
 			worldtest.WantArchived(t, w)
 		})

@@ -44,9 +44,9 @@ const (
 )
 
 // inspectOutput reads the headers of an archived output. It returns the output's entry in
-// the record, with the verdict, and what is unusual about the file. It does not fail: the
-// job is paid for, so a doubtful output is kept, and one that S3 does not return now is
-// unchecked.
+// the record, with the verdict, and what is unusual about the file. It does not fail,
+// because the job is paid for: a doubtful output is kept, and an output that S3 does not
+// return now gets the verdict unchecked.
 func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string) {
 	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
 	var info media.Info
@@ -76,7 +76,8 @@ func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object t
 }
 
 // readHeaders reads the headers of an output. If S3 returned an error, readErr is that
-// error, and err says nothing about the file. Otherwise, err says what is wrong with it.
+// error, and err says nothing about the file. Otherwise, err says what is wrong with the
+// file.
 func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info media.Info, err, readErr error) {
 	info, err = media.Inspect(ctx, media.Source{
 		Name: path.Base(object.Key), Size: object.Bytes,
@@ -91,9 +92,8 @@ func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info
 	return info, err, readErr
 }
 
-// doubtsAbout compares an output with what the job was to make. Err says what is wrong
-// with the file itself, as media.Inspect returned it. Voice says whether the job has an
-// audio input.
+// doubtsAbout compares an output with what the job was to make. Err is the error that
+// media.Inspect returned for the output. Voice says whether the job has an audio input.
 func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag string) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
@@ -156,8 +156,8 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 	}
 }
 
-// hasVoice reports whether one of the inputs is an audio, by the property of the model that
-// it is for. The address of an input may have no suffix.
+// hasVoice reports whether the job has an audio input. It decides by the properties of the
+// model, because an input may be a URL without a suffix.
 func (h *Handler) hasVoice(rec ledger.Record) bool {
 	model, known := h.Catalog.Model(rec.Model)
 	return known && slices.ContainsFunc(model.MediaProperties(), func(p catalog.MediaProperty) bool {

@@ -22,7 +22,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// silence returns a WAV of the given length.
+// silence returns a WAV file of the given length.
 func silence(length time.Duration) []byte {
 	const rate = 8000
 	n := uint32(length * rate / time.Second)
@@ -41,7 +41,7 @@ func inspected(t *testing.T, name string, data []byte) (media.Info, error) {
 	}})
 }
 
-// run runs a job at the fake RunComfy and returns its output file.
+// run runs a job at the fake RunComfy and returns the job's output file.
 func run(t *testing.T, model string, input map[string]any, files map[string][]byte, script runcomfytest.Script) []byte {
 	t.Helper()
 	fake := &runcomfytest.Server{
@@ -106,7 +106,7 @@ func TestVerdicts(t *testing.T) {
 		model, _ := models.Model(id)
 		_, _, accepts := model.Pair(media.Video)
 		if _, listed := options[id]; accepts && !listed {
-			t.Fatalf("%s accepts a pair with a video: add the option that sets its mode to options, and the option and its default to outputLength in runcomfytest/form.go; without modes, add \"\" to options", id)
+			t.Fatalf("%s accepts a pair with a video, but is not in options: add it with the option that sets its mode, or with \"\" if it has no modes. If it has modes, add that option and its default to outputLength in runcomfytest/form.go too", id)
 		}
 	}
 	maps.DeleteFunc(options, func(_, option string) bool { return option == "" })
@@ -167,8 +167,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// An output within the limits of a verdict has no doubt, and one beyond a limit has that
-// doubt only.
+// An output within the limits of a verdict has no doubt. An output beyond one limit has
+// only the doubt about that limit.
 func TestDoubts(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -1,6 +1,6 @@
 // Package handler is the poll function. At each turn of the loop it asks RunComfy
-// for the state of a job, writes it into the record and the status, and returns how
-// long to wait. Package workflow makes the decisions.
+// for the state of a job, writes the state into the record and the status, and returns
+// how long to wait. Package workflow makes the decisions.
 package handler
 
 import (
@@ -26,11 +26,11 @@ type Handler struct {
 	Jitter func() float64                             // in [0, 1)
 }
 
-// recordTime is how much of the function's time is left for writing a state after
+// recordTime is how much of the function's time is reserved for writing a state after
 // the last response.
 const recordTime = 5 * time.Second
 
-// Handle asks RunComfy and returns the job with what it learned. If the job may end
+// Handle asks RunComfy for the state of the job and returns the updated job. If the job may end
 // soon, Handle asks several times, because another turn of the loop would cost more.
 // Its errors are *workflow.RequestLost, *workflow.QueuedTooLong and
 // *workflow.RanTooLong, unwrapped. A failure of RunComfy or S3 is not an error,
@@ -125,9 +125,10 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 	return ""
 }
 
-// record writes a state and the position in the queue, nil if not known, into the
-// record and the status, and reports whether that succeeded. A failed write does not
-// stop a paid job: the next turn or archive writes the state that is current then.
+// record writes a state and the position in the queue into the record and the status,
+// and reports whether that succeeded. The position is nil if it is not known. A failed
+// write does not stop a paid job: the next turn or archive writes the state that is
+// current then.
 func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int, now time.Time) bool {
 	rec, err := h.Ledger.GetOf(ctx, job)
 	if err == nil {
@@ -155,9 +156,10 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn writes a job's status with a warning that is not in the record, unless the take has
-// ended. It does so at every turn, because other functions write the status without the
-// warning. It clears job.Seen, so that the next state is written without the warning.
+// warn writes a job's status with a warning, unless the take has ended. The record does not
+// hold the warning, and other functions write the status without it, so each turn writes
+// the warning again. warn clears job.Seen, so that the next known state is written without
+// the warning.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)

@@ -113,8 +113,8 @@ func TestRotatedToken(t *testing.T) {
 	}
 }
 
-// A request is lost after three successive responses, over at least a minute, that
-// do not know it. Any other response in between resets the count.
+// A request is lost after three responses in a row, over at least a minute, that say that
+// RunComfy does not know the request. Any other response in between resets the count.
 func TestRequestLost(t *testing.T) {
 	lost := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
 	tests := []struct {
@@ -126,9 +126,9 @@ func TestRequestLost(t *testing.T) {
 		{"twice", runcomfytest.CallStatus, func(n int, _ time.Duration) bool { return n <= 2 }, false},
 		{"for less than a minute", runcomfytest.CallStatus, func(_ int, since time.Duration) bool { return since < 50*time.Second }, false},
 		{"every other time", runcomfytest.CallStatus, func(n int, _ time.Duration) bool { return n%2 == 0 && n < 60 }, false},
-		{"from then on", runcomfytest.CallStatus, func(int, time.Duration) bool { return true }, true},
+		{"each time", runcomfytest.CallStatus, func(int, time.Duration) bool { return true }, true},
 		{"/result, twice", runcomfytest.CallResult, func(n int, _ time.Duration) bool { return n <= 2 }, false},
-		{"/result, from then on", runcomfytest.CallResult, func(int, time.Duration) bool { return true }, true},
+		{"/result, each time", runcomfytest.CallResult, func(int, time.Duration) bool { return true }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestQueuedTooLong(t *testing.T) {
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") || strings.Contains(st.Remedy, "redrive") {
-		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+		t.Errorf("reason %q, want the 6 h and the cancelled job; remedy %q, want no redrive", st.Reason, st.Remedy)
 	}
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
@@ -205,7 +205,7 @@ func TestRanTooLong(t *testing.T) {
 			worldtest.Rest(t, w)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 			if !strings.Contains(st.Reason, "running at RunComfy for 24 h") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") || !strings.Contains(st.Remedy, "has ended, or raise") {
-				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+				t.Errorf("reason %q, want the 24 h; remedy %q, want a redrive after the end or with a larger limit", st.Reason, st.Remedy)
 			}
 			w.Pass(tt.after)
 			w.RunLimit = tt.limit
@@ -229,14 +229,14 @@ func TestRanTooLong(t *testing.T) {
 }
 
 // Poll checks the deadline after it has read the response, so a job that has ended
-// is archived even if poll finds it late.
+// is archived even if poll finds the end late.
 func TestEndedAfterTheDeadline(t *testing.T) {
 	tests := []struct {
 		name       string
 		queue, run time.Duration
 	}{
-		{"it would have queued too long", 5 * time.Hour, 30 * time.Minute},
-		{"it would have run too long", time.Minute, 23*time.Hour + 55*time.Minute},
+		{"the job would have queued too long", 5 * time.Hour, 30 * time.Minute},
+		{"the job would have run too long", time.Minute, 23*time.Hour + 55*time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -271,9 +271,9 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 }
 
 // The history of an execution holds 25,000 events, including those of its redrives. The
-// longest job that the parameters allow fits into it, with the slowest model and with one
-// that runs for a moment. The last of the 1,000 redrives that Step Functions allows still
-// archives the output.
+// longest job that the parameters allow fits into the history, both with the slowest model
+// and with a model whose jobs usually run for a moment. The last of the 1,000 redrives that
+// Step Functions allows still archives the output.
 func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("so many turns take a minute with the race detector")
@@ -371,7 +371,8 @@ func usualOfAnHour(models *catalog.Catalog, id string) time.Duration {
 	return model.Usual.Of(time.Hour)
 }
 
-// withUsual returns the catalog, with models whose jobs usually take the given time.
+// withUsual returns the catalog, changed so that the jobs of each model usually take the
+// given time.
 func withUsual(t *testing.T, usual time.Duration) *catalog.Catalog {
 	t.Helper()
 	models, err := catalog.Default()
@@ -385,7 +386,8 @@ func withUsual(t *testing.T, usual time.Duration) *catalog.Catalog {
 	return models
 }
 
-// If a state cannot be written, or only the status cannot, the next turn writes it.
+// If poll cannot write the record and the status, or only the status, a later turn writes
+// them.
 func TestStateIsWrittenLater(t *testing.T) {
 	for _, prefix := range []string{"", "status/"} {
 		w := worldtest.New(t)
@@ -406,8 +408,8 @@ func TestStateIsWrittenLater(t *testing.T) {
 	}
 }
 
-// The status says that a job has ended before archive copies its output. The record keeps
-// the time at which poll found the end.
+// Before archive copies the output, the status already says that the job has ended. The
+// record keeps the time at which poll found the end.
 func TestEndedJobIsArchiving(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -477,8 +479,8 @@ func TestWarningIsRemoved(t *testing.T) {
 }
 
 // A job that has ended is archived although /status never says so: at once if /status returns
-// an unknown word, else when poll would give up the job. The status says that it has ended
-// before archive copies its output.
+// an unknown word, else when poll would give up the job. Before archive copies the output,
+// the status already says that the job has ended.
 func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 	for _, tt := range []struct {
 		fault string
@@ -507,7 +509,7 @@ func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 }
 
 // A redriven execution whose deadline has passed does not fail again at its first
-// problem, such as a 503 or a process that still has an old token.
+// trouble, such as a 503 or a process that still has an old token.
 func TestRedrivePastTheDeadline(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -607,8 +609,8 @@ func TestStatusWarnsForHours(t *testing.T) {
 	}
 }
 
-// A job is cancelled, but its execution is not stopped yet. Its status does not say that poll
-// keeps asking.
+// If a job is cancelled, but its execution is not stopped yet, the job's status does not say
+// that lipdrop keeps asking.
 func TestNoWarningAfterTheEnd(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 2 * time.Hour
@@ -628,7 +630,7 @@ func TestNoWarningAfterTheEnd(t *testing.T) {
 	}
 }
 
-// The status has the position in the queue that RunComfy named last. A turn that finds
+// The status has the position in the queue that RunComfy reported last. A turn that finds
 // the same position writes nothing.
 func TestQueuePosition(t *testing.T) {
 	w := worldtest.New(t)
@@ -723,8 +725,8 @@ func TestRecordAfterALostStatus(t *testing.T) {
 	}
 }
 
-// Near the end of a job, one call of poll asks several times. It asks once while the
-// job is queued or far from its end.
+// Near the end of a job, one call of poll asks several times. While the job is queued or
+// far from its end, a call asks only once.
 func TestSeveralQuestionsInOneCall(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 150 * time.Second
@@ -758,7 +760,7 @@ func TestSeveralQuestionsInOneCall(t *testing.T) {
 	}
 }
 
-// Poll stops asking again before its time ends, and at once if it is cancelled.
+// A call of poll stops asking before its time ends, and at once if the call is cancelled.
 func TestAskingEnds(t *testing.T) {
 	begin := world.Begin.Add(time.Hour)
 	for _, tt := range []struct {
