@@ -30,7 +30,7 @@ import (
 func (s *Stack) serve(listeners []net.Listener) error {
 	s.fake = &runcomfytest.Server{
 		Token: s.keys.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
-		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
+		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputURL: "/" + s.keys.Outputs,
 	}
 	if err := s.fake.Load(); err != nil {
 		return err

@@ -72,7 +72,7 @@ func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
 	s.rate = []float64{0.3, 1, 1, 3}[s.plans.IntN(4)]
 	s.w.Batch = 1 + s.plans.IntN(10)
 	if s.chance(0.5) {
-		s.w.RunComfy.FetchAt = runcomfytest.FetchAtStart
+		s.w.RunComfy.FetchAtStart = true
 	}
 	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return s.script() }
 	if s.chance(0.5) {

@@ -174,7 +174,7 @@ func TestNoSecretLeaves(t *testing.T) {
 func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
 	logs := logged(t)
 	w := newWorld(t)
-	w.RunComfy.FetchAt = runcomfytest.FetchAtStart
+	w.RunComfy.FetchAtStart = true
 	_, voice := media(t)
 	w.Drop("inbox/ads/web.job/job.json", fmt.Appendf(nil,
 		`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/gone.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))

@@ -82,7 +82,7 @@ func TestCostOfAFailedJob(t *testing.T) {
 // signature that RunComfy's error quotes.
 func TestInputCannotBeFetched(t *testing.T) {
 	w := worldtest.New(t)
-	w.RunComfy.FetchAt = runcomfytest.FetchAtStart
+	w.RunComfy.FetchAtStart = true
 	w.RunComfy.Script = func(_ string, input map[string]any) runcomfytest.Script {
 		input["video_url"] = strings.Replace(input["video_url"].(string), "etag=", "etag=x", 1)
 		return runcomfytest.Script{Run: time.Minute}

@@ -56,12 +56,15 @@ func (s *Server) Charges() int {
 	return len(s.order)
 }
 
-// Cancelled returns the request ids of the cancelled jobs, in the order of their
-// cancellation.
+// Cancelled returns the request ids of the cancelled jobs.
 func (s *Server) Cancelled() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.cancelled)
+	var ids []string
+	for _, job := range s.Submitted() {
+		if job.State == cancelled {
+			ids = append(ids, job.RequestID)
+		}
+	}
+	return ids
 }
 
 // Calls returns how many requests have reached the API, except requests for

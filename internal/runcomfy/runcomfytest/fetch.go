@@ -21,14 +21,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-const (
-	// fetchTimeout is the timeout for the download of one job's inputs.
-	fetchTimeout = 5 * time.Minute
-
-	// maxInMemory is the largest file that is read into memory: an output without
-	// Dir, or an input from which an output is made up.
-	maxInMemory = 32 << 20
-)
+// fetchTimeout is the timeout for the download of one job's inputs.
+const fetchTimeout = 5 * time.Minute
 
 // input is a property of a job whose value is a URL.
 type input struct {
@@ -39,7 +33,7 @@ type input struct {
 // start downloads a job's inputs and stores its output, if that is due and was not done
 // yet. The caller holds j.mu.
 func (s *Server) start(j *job, now time.Time) {
-	due := s.FetchAt == FetchAtSubmit || !now.Before(j.startsAt())
+	due := !s.FetchAtStart || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
 		return
 	}
@@ -78,7 +72,7 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.
 	}
 	defer func() { _ = body.Close() }()
 	if s.form(j).made() {
-		data, err := readFile(body)
+		data, err := io.ReadAll(body)
 		if err := wholeFile(int64(len(data)), err); err != nil {
 			return media.Info{}, err
 		}
@@ -124,7 +118,7 @@ func wholeFile(n int64, err error) error {
 func (s *Server) storeMedia(j *job, body io.Reader) (int64, error) {
 	if s.Dir == "" {
 		var err error
-		j.media, err = readFile(body)
+		j.media, err = io.ReadAll(body)
 		return int64(len(j.media)), err
 	}
 	file, err := os.Create(s.mediaPath(j))

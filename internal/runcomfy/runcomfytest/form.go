@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image"
 	"image/png"
-	"io"
 	"strings"
 	"time"
 
@@ -134,13 +133,4 @@ func inspect(ctx context.Context, in input, data []byte) media.Info {
 		return media.Info{}
 	}
 	return info
-}
-
-// readFile reads a whole file into memory.
-func readFile(body io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, maxInMemory+1))
-	if err == nil && len(data) > maxInMemory {
-		err = fmt.Errorf("the file is larger than %d bytes", maxInMemory)
-	}
-	return data, err
 }

@@ -135,9 +135,6 @@ func (s *Server) keep(j *job) {
 	}
 	s.jobs[j.ID] = j
 	s.order = append(s.order, j)
-	if !j.CancelledAt.IsZero() {
-		s.cancelled = append(s.cancelled, j.ID)
-	}
 }
 
 func (s *Server) scriptOf(modelID string, input map[string]any) Script {
@@ -171,7 +168,9 @@ func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Cal
 	case CallCancel:
 		outcome := "not_cancellable"
 		if state == inQueue {
-			if err := s.cancel(j, now); err != nil {
+			j.CancelledAt = now
+			if err := s.save(j); err != nil {
+				j.CancelledAt = time.Time{}
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
@@ -189,19 +188,6 @@ func onStatus(state string) string {
 		return "completed"
 	}
 	return state
-}
-
-// cancel cancels a queued job. The caller holds j.mu.
-func (s *Server) cancel(j *job, now time.Time) error {
-	j.CancelledAt = now
-	if err := s.save(j); err != nil {
-		j.CancelledAt = time.Time{}
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cancelled = append(s.cancelled, j.ID)
-	return nil
 }
 
 func (s *Server) result(r *http.Request, j *job, state string, withCost bool) map[string]any {

@@ -22,16 +22,16 @@ import (
 func TestFetchTime(t *testing.T) {
 	tests := []struct {
 		name   string
-		when   runcomfytest.FetchTime
+		start  bool     // FetchAtStart
 		queued []string // fetched while the job is queued
 	}{
-		{"at submit", runcomfytest.FetchAtSubmit, []string{audioURL, videoURL}},
-		{"at the start of the run", runcomfytest.FetchAtStart, nil},
+		{"at submit", false, []string{audioURL, videoURL}},
+		{"at the start of the run", true, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c, files := &clock{noon}, pairFiles()
-			fake := &runcomfytest.Server{FetchAt: tt.when, Queue: time.Minute, Run: time.Minute, Now: c.Now, Fetch: files.fetch}
+			fake := &runcomfytest.Server{FetchAtStart: tt.start, Queue: time.Minute, Run: time.Minute, Now: c.Now, Fetch: files.fetch}
 			client := clientOf(fake, "t")
 			id := submit(t, client, pair())
 			ask := func() {
@@ -56,7 +56,7 @@ func TestFetchTime(t *testing.T) {
 	}
 	t.Run("a job that was cancelled fetches nothing", func(t *testing.T) {
 		c, files := &clock{noon}, pairFiles()
-		fake := &runcomfytest.Server{FetchAt: runcomfytest.FetchAtStart, Queue: time.Minute, Now: c.Now, Fetch: files.fetch}
+		fake := &runcomfytest.Server{FetchAtStart: true, Queue: time.Minute, Now: c.Now, Fetch: files.fetch}
 		client := clientOf(fake, "t")
 		id := submit(t, client, pair())
 		if _, err := client.Cancel(t.Context(), id); err != nil {
@@ -284,51 +284,6 @@ func TestServingAnOutput(t *testing.T) {
 			t.Errorf("HTTP %d, want 200", status)
 		}
 	})
-}
-
-func TestOutputsOnAnotherListener(t *testing.T) {
-	fake := &runcomfytest.Server{Fetch: pairFiles().fetch}
-	api, storage := httptest.NewServer(fake), httptest.NewServer(fake)
-	defer api.Close()
-	defer storage.Close()
-	fake.OutputURL = storage.URL
-	client := clientOf(fake, "t")
-	client.HTTPClient, client.BaseURL = nil, api.URL
-	result, err := client.Result(t.Context(), submit(t, client, pair()))
-	if err != nil || len(result.Outputs) != 1 || !strings.HasPrefix(result.Outputs[0], storage.URL+"/") {
-		t.Fatalf("result %+v, error %v; want one output at %s", result, err, storage.URL)
-	}
-	res, err := http.Get(result.Outputs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "the video" {
-		t.Errorf("body %q, error %v; want the video", body, err)
-	}
-}
-
-func TestAnInputThatIsTooLargeForMemory(t *testing.T) {
-	huge := func(context.Context, string) (io.ReadCloser, error) {
-		return io.NopCloser(io.LimitReader(zeros{}, 32<<20+1)), nil
-	}
-	fake := &runcomfytest.Server{Fetch: huge}
-	id := submit(t, clientOf(fake, "t"), map[string]any{"video_url": videoURL})
-	if job, _ := fake.Job(id); job.State != "failed" || !strings.Contains(job.FetchError, "larger than") {
-		t.Errorf("job %+v, want a failed one whose input is too large", job)
-	}
-	fake = &runcomfytest.Server{Fetch: huge}
-	id = submit(t, clientOf(fake, "t"), map[string]any{"audio_url": audioURL})
-	if job, _ := fake.Job(id); job.State != "succeeded" {
-		t.Errorf("job %+v, want a succeeded one: its input is not stored, because it makes no output", job)
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
 }
 
 // The MP4 of a Movie lasts Length, even if Frame is not a whole number of the file's units

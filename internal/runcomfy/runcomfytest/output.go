@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/media"
 )
@@ -31,8 +32,8 @@ func outputJob(u *url.URL) string {
 // output returns the output member of a job that succeeded.
 func (s *Server) output(r *http.Request, j *job) any {
 	base := s.OutputURL
-	if base == "" {
-		base = address(r) + s.OutputPath
+	if !strings.Contains(base, "://") {
+		base = address(r) + base
 	}
 	var urls []string
 	for i := range max(j.script.Outputs, 1) {

@@ -23,19 +23,6 @@ import (
 // maxRequest is the largest body of a request, as in RunComfy's own client.
 const maxRequest = 64 << 20
 
-// FetchTime is when a job's inputs are downloaded. RunComfy does not document when
-// it downloads them.
-type FetchTime int
-
-// The times to fetch.
-const (
-	// FetchAtSubmit downloads before the response to the POST.
-	FetchAtSubmit FetchTime = iota
-	// FetchAtStart downloads at the first request about the job after it has left
-	// the queue.
-	FetchAtStart
-)
-
 // Server is the fake API. Its fields are set before its first use; its methods
 // may be called at any time. It must not be copied.
 type Server struct {
@@ -57,8 +44,7 @@ type Server struct {
 	// after a restart (see Dir).
 	Script func(modelID string, input map[string]any) Script
 
-	// Form is what the outputs are. Defaults to OwnInput. With another form, an input
-	// may have at most 32 MiB.
+	// Form is what the outputs are. Defaults to OwnInput.
 	Form Form
 
 	// Now is the clock. Defaults to time.Now.
@@ -71,21 +57,19 @@ type Server struct {
 	// http.DefaultClient.
 	HTTPClient *http.Client
 
-	// FetchAt is when inputs are downloaded.
-	FetchAt FetchTime
+	// FetchAtStart downloads the inputs at the first request about the job after it has left
+	// the queue. By default they are downloaded before the response to the POST. RunComfy does
+	// not document when it downloads them.
+	FetchAtStart bool
 
 	// Dir is a folder for jobs and outputs. Load makes it, and continues the jobs of an
-	// earlier Server on the same folder. If Dir is empty, they are in memory, and an
-	// output may have at most 32 MiB.
+	// earlier Server on the same folder. If Dir is empty, they are in memory.
 	Dir string
 
-	// OutputURL is the scheme and host in the URLs of outputs. Requests to it must
-	// reach this Server. Defaults to those of the request for the result.
+	// OutputURL is how the URL of each output begins. If it is only a path, it follows the
+	// scheme and host of the request for the result. Requests to outputs must reach this Server
+	// without the path.
 	OutputURL string
-
-	// OutputPath is a prefix of the path of each output if OutputURL is not set. A
-	// proxy in front of this Server must remove it.
-	OutputPath string
 
 	// CostUSD is the cost of each job. If it is 0, results have no cost.
 	CostUSD float64
@@ -97,7 +81,6 @@ type Server struct {
 	mu        sync.Mutex
 	jobs      map[string]*job
 	order     []*job
-	cancelled []string
 	calls     int
 	leaked    int
 	noBalance bool

@@ -324,28 +324,3 @@ func TestScriptedFailure(t *testing.T) {
 		t.Errorf("result %+v, error %v", result, err)
 	}
 }
-
-func TestManySubmitsAtOnce(t *testing.T) {
-	fake := &runcomfytest.Server{Fetch: pairFiles().fetch}
-	client := clientOf(fake, "t")
-	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			id, err := client.Submit(t.Context(), model, pair())
-			if err != nil {
-				t.Error(err)
-			}
-			if _, err := client.Result(t.Context(), id); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	ids := map[string]bool{}
-	for _, job := range fake.Submitted() {
-		ids[job.RequestID] = true
-	}
-	if len(ids) != 100 || fake.Charges() != 100 || fake.Calls() != 200 {
-		t.Errorf("%d ids, %d charges, %d calls; want 100, 100, 200", len(ids), fake.Charges(), fake.Calls())
-	}
-}

@@ -1,8 +1,6 @@
 package runcomfytest_test
 
 import (
-	"errors"
-	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -17,7 +15,7 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	dir, c, files := filepath.Join(t.TempDir(), "a [b"), &clock{noon}, pairFiles() // Load must not read the folder as a pattern
 	start := func() (*runcomfytest.Server, *runcomfy.Client) {
 		fake := &runcomfytest.Server{
-			Dir: dir, Now: c.Now, Fetch: files.fetch, FetchAt: runcomfytest.FetchAtStart,
+			Dir: dir, Now: c.Now, Fetch: files.fetch, FetchAtStart: true,
 			Script: func(_ string, input map[string]any) runcomfytest.Script {
 				return runcomfytest.Script{Queue: time.Minute, Run: time.Minute, Fail: input["fail"]}
 			},
@@ -66,14 +64,5 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	}
 	if status, _, body := get(t, fake, "GET", result.Outputs[0], nil); status != 200 || body != "the video" {
 		t.Errorf("HTTP %d %q", status, body)
-	}
-}
-
-func TestAFolderThatIsNotThere(t *testing.T) {
-	fake := &runcomfytest.Server{Dir: t.TempDir() + "/gone", Fetch: pairFiles().fetch}
-	_, err := clientOf(fake, "t").Submit(t.Context(), model, pair())
-	var e *runcomfy.Error
-	if !errors.As(err, &e) || e.HTTPStatus != http.StatusInternalServerError || fake.Charges() != 0 {
-		t.Errorf("error %v, %d charges; want HTTP 500 and no charge", err, fake.Charges())
 	}
 }
