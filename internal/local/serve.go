@@ -98,7 +98,7 @@ func (s *Stack) serveAWS() http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
 	signatures := &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
-	services := awsjson.Join(s.states.Operations(), secrets.Operations(SecretARN, s.keys.Token), s.drops.Operations(queuePath), s.bus().Operations())
+	services := awsjson.Join(s.states.Operations(), secrets.Operations(s.keys.Token), s.drops.Operations(queuePath), s.bus().Operations())
 	return services.Handler(signatures.Check, permissions.Guard(s.roles, s.deny))
 }
 

@@ -78,17 +78,12 @@ type Webhook struct {
 	Forward func(Event) error
 }
 
-// reasons maps versitygw's names of the operations that write an object to those of
-// EventBridge.
-var reasons = map[string]string{
-	"s3:ObjectCreated:Put":                     "PutObject",
-	"s3:ObjectCreated:Post":                    "POST Object",
-	"s3:ObjectCreated:Copy":                    "CopyObject",
-	"s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
-}
-
-// deletion is the reason of every deletion in the local stack.
-const deletion = "DeleteObject"
+// The reasons in the events. Of the operations that write an object, the local stack does not
+// distinguish a PutObject from a copy or a multipart upload.
+const (
+	creation = "PutObject"
+	deletion = "DeleteObject"
+)
 
 // ServeHTTP responds with 204 after it has forwarded the events. versitygw ignores
 // the HTTP status and does not repeat a call.
@@ -120,10 +115,9 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if bucket != h.Bucket || !strings.HasPrefix(key, h.Prefix) {
 			continue
 		}
-		reason, created := reasons[record.EventName]
 		switch {
-		case created:
-			err = h.Forward(Object(record.EventTime, ObjectCreated, bucket, key, reason))
+		case strings.HasPrefix(record.EventName, "s3:ObjectCreated:"):
+			err = h.Forward(Object(record.EventTime, ObjectCreated, bucket, key, creation))
 		case strings.HasPrefix(record.EventName, "s3:ObjectRemoved:"):
 			err = h.Forward(Object(record.EventTime, ObjectDeleted, bucket, key, deletion))
 		}
@@ -154,7 +148,7 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 			return fmt.Errorf("list %s/%s: %w", h.Bucket, h.Prefix, err)
 		}
 		for _, v := range page.Versions {
-			if err := forward(v.IsLatest, v.LastModified, ObjectCreated, v.Key, "PutObject"); err != nil {
+			if err := forward(v.IsLatest, v.LastModified, ObjectCreated, v.Key, creation); err != nil {
 				return err
 			}
 		}

@@ -53,7 +53,7 @@ func TestWebhook(t *testing.T) {
 		},
 		"a multipart upload": {
 			body: call("s3:ObjectCreated:CompleteMultipartUpload", "drops/inbox/big.mp4", "inbox/big.mp4"),
-			want: object("Object Created", "inbox/big.mp4", "CompleteMultipartUpload"),
+			want: object("Object Created", "inbox/big.mp4", "PutObject"),
 		},
 		"a deletion": {
 			body: call("s3:ObjectRemoved:Delete", "drops/inbox/talk.mp4", "inbox/talk.mp4"),

@@ -4,13 +4,11 @@ package secrets
 
 import "github.com/lipdrop/lipdrop/internal/local/awsjson"
 
-// Operations returns the operation for one secret, which it knows only by its ARN.
+// Operations returns the operation for the only secret. A function's role says which secret
+// the function may read.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
-func Operations(arn, value string) awsjson.Operations {
+func Operations(value string) awsjson.Operations {
 	return awsjson.Operations{"secretsmanager.GetSecretValue": awsjson.Operation(func(r struct{ SecretID string }) (any, error) {
-		if r.SecretID != arn {
-			return nil, awsjson.Errorf("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
-		}
-		return map[string]any{"ARN": arn, "SecretString": value}, nil
+		return map[string]any{"ARN": r.SecretID, "SecretString": value}, nil
 	})}
 }
