@@ -3,7 +3,6 @@ package media
 import (
 	"bytes"
 	"maps"
-	"slices"
 )
 
 // indexed is what a segment index (sidx) says about a track.
@@ -67,7 +66,9 @@ func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
 // end of the file. The mfra box holds one table per track (tfra). Its last box (mfro)
-// holds the length of mfra. byRandomAccess returns false if there is no valid index.
+// holds the length of mfra. A table may list only the fragments in which a player can
+// start. So more fragments of the track may follow the last one that its table lists.
+// byRandomAccess returns false if there is no valid index.
 func (f *fragments) byRandomAccess() bool {
 	const near, mfroSize = 4 << 10, 16
 	_, tail, err := f.r.tail(f.firstMoof, near)
@@ -83,35 +84,27 @@ func (f *fragments) byRandomAccess() bool {
 	if err != nil || mfra.kind != "mfra" {
 		return false
 	}
-	last := map[int64]bool{} // offsets of the last fragments of the tracks
 	times := map[uint32]uint64{}
 	f.named = map[uint32]bool{}
+	start := mfra.off // the first of the last fragments of the tracks
 	err = f.r.boxes(mfra.body, mfra.end, func(b box) error {
-		if b.kind != "tfra" || len(last) == maxTracks {
+		if b.kind != "tfra" || len(f.named) == maxTracks {
 			return nil
 		}
 		id, at, moof, err := readLastAccess(f.r, b, mfra.off)
 		f.named[id] = err == nil
-		if err == nil && moof >= f.next && moof < mfra.off {
-			last[moof], times[id] = true, at
+		if err == nil && moof > 0 {
+			start, times[id] = min(start, moof), at
 		}
 		return err
 	})
 	if err != nil {
 		return false
 	}
-	moofs := slices.Sorted(maps.Keys(last))
-	latest := f.next
-	if n := len(moofs); n > 0 {
-		latest, moofs = moofs[n-1], moofs[:n-1]
+	if start == mfra.off {
+		start = f.next
 	}
-	for _, moof := range moofs {
-		b, err := f.r.box(moof, mfra.off)
-		if err != nil || b.kind != "moof" || b.end > mfra.off || f.readMoof(b, times) != nil {
-			return false
-		}
-	}
-	return f.follow(latest, mfra.off, times) == nil
+	return f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(start, mfra.off, times) }) == nil
 }
 
 // readLastAccess reads the last entries of a tfra box. It returns the time of a
@@ -159,6 +152,7 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 
 // fromTail searches the end of the file for a fragment that is followed by valid boxes
 // up to the end. It searches the last 64 KiB first, then as much as the budget allows.
+// It returns errBudget if a track has no samples there, because they may end anywhere.
 func (f *fragments) fromTail() error {
 	const near, candidates = 64 << 10, 32
 	for _, most := range []int64{near, MaxBytes} {
@@ -175,10 +169,18 @@ func (f *fragments) fromTail() error {
 			seen += i + len("moof")
 			trial := *f
 			trial.spans = maps.Clone(f.spans)
-			if trial.follow(start+int64(seen)-8, f.r.src.Size, nil) == nil {
-				*f = trial
-				return nil
+			if trial.follow(start+int64(seen)-8, f.r.src.Size, nil) != nil {
+				continue
 			}
+			ended := true // all tracks have samples in the tail
+			for id, s := range f.spans {
+				ended = ended && trial.spans[id].end > s.end
+			}
+			if !ended {
+				break
+			}
+			*f = trial
+			return nil
 		}
 	}
 	return errBudget

@@ -204,17 +204,8 @@ func TestMP4(t *testing.T) {
 			duration: seconds(1)},
 		{name: "an index at the end that does not name the sound, which begins late",
 			file: func() file {
-				f := slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")))
-				last := 0
-				for i := range 7 {
-					next := fragment(1000*i, 10, 900)
-					if i == 5 {
-						next = bytes.Replace(next, be(0x8, 1, 100), be(0x8, 2, 100), 1)
-					}
-					last = len(f)
-					f = append(f, next...)
-				}
-				return whole(f, accessIndex(6000, uint64(last)))
+				f := fragmentsOfTwo(1, 1, 1, 1, 1, 2, 1)
+				return whole(f, accessIndex(6000, uint64(bytes.LastIndex(f, []byte("moof"))-4)))
 			}(),
 			duration: seconds(7), warning: "lipdrop did not find the length of a.mp4"},
 		{name: "fragments that break off in the header of one",
@@ -231,6 +222,18 @@ func TestMP4(t *testing.T) {
 		{name: "an index at the end that points to nowhere",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), accessIndex(1000, 1<<40)),
 			duration: seconds(2)},
+		{name: "an index at the end that lists only the first pictures, because a player can start only there",
+			file: func() file {
+				f := fragmentsOfTwo(1, 2, 1, 2, 1, 2, 1, 2)
+				first, last := bytes.Index(f, []byte("moof"))-4, bytes.LastIndex(f, []byte("moof"))-4
+				index := func(id, at, moof int) []byte { return atom("tfra", be(0, id, 0, 1, at, moof, "\x01\x01\x01")) }
+				return whole(f, atom("mfra", index(1, 0, first), index(2, 7000, last), atom("mfro", be(0, 8+2*35+16))))
+			}(),
+			duration: seconds(7)},
+		{name: "a large file of fragments whose end holds only sound",
+			file:    gigabytes(21, fragmentsOfTwo(1, 2)).followed(fragmentsOfTwo(2, 2)[len(fragmentsOfTwo()):]),
+			least:   seconds(8),
+			warning: "lipdrop did not find the length of a.mp4"},
 		{name: "a large file of fragments with a segment index",
 			file: gigabytes(21, fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 22,
 				bytes.Repeat(be(int(gigabyte)+200, 950, 0), 22)))),
@@ -285,6 +288,16 @@ func gigabytes(count int, head ...[]byte) file {
 		size += int64(len(part)) - 8 + gigabyte
 	}
 	return file{p, size}
+}
+
+// fragmentsOfTwo returns a movie of a track of pictures (1) and a track of sound (2), with
+// a fragment of a second for each of the given tracks.
+func fragmentsOfTwo(tracks ...int) []byte {
+	f := slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")))
+	for i, id := range tracks {
+		f = append(f, bytes.Replace(fragment(1000*i, 10, 900), be(0x8, 1, 100), be(0x8, id, 100), 1)...)
+	}
+	return f
 }
 
 // followed returns the file with a part appended.
