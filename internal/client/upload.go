@@ -148,7 +148,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 		return nil, err
 	}
 	if u.Sum.parts == nil {
-		return func(ctx context.Context) error { return s.explain(u, s.put(ctx, u)) }, nil
+		return func(ctx context.Context) error { return s.explain(u, s.unlessStored(ctx, u, s.put(ctx, u))) }, nil
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
@@ -162,18 +162,39 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 		return nil, s.explain(u, err)
 	}
 	return func(ctx context.Context) error {
-		err := complete(ctx)
+		err := s.unlessStored(ctx, u, complete(ctx))
 		if isGone(err) {
-			if s.isStored(ctx, u) {
-				return nil
-			}
 			s.sent(-u.Sum.Size)
 			if complete, err = s.sendParts(ctx, u); err == nil {
-				err = complete(ctx)
+				err = s.unlessStored(ctx, u, complete(ctx))
 			}
 		}
 		return s.explain(u, err)
 	}, nil
+}
+
+// onlyNew returns the condition of a file that the bucket did not hold when it was compared:
+// that it still does not. Otherwise two drops of the same files at the same time would
+// start two takes, and both would be charged.
+func onlyNew(u *Upload) *string {
+	if u.Exists {
+		return nil
+	}
+	return aws.String("*")
+}
+
+// isTaken reports whether an error says that the condition of onlyNew does not hold.
+func isTaken(err error) bool {
+	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || bucket.HTTPStatus(err) == http.StatusConflict
+}
+
+// unlessStored returns nil in place of an error that isTaken or isGone reports if the bucket
+// holds the file. Another drop has stored it, or an earlier request whose response was lost.
+func (s *sender) unlessStored(ctx context.Context, u *Upload, err error) error {
+	if (isTaken(err) || isGone(err)) && s.isStored(ctx, u) {
+		return nil
+	}
+	return err
 }
 
 // isGone reports whether an error says that the upload of parts no longer exists. It was
@@ -205,6 +226,9 @@ var wrongDigest = []string{"BadDigest", "InvalidDigest", "XAmzContentSHA256Misma
 func (s *sender) explain(u *Upload, err error) error {
 	if changed, ok := errors.AsType[*ChangedError](err); ok {
 		return changed
+	}
+	if isTaken(err) {
+		return fmt.Errorf("another program uploaded %s at the same time. Run the command again, which compares the files", u.Key)
 	}
 	explained := s.Explain("upload "+u.Key, u.Key, err)
 	if service, ok := errors.AsType[*ServiceError](explained); ok && slices.Contains(wrongDigest, service.Code) {
@@ -289,7 +313,7 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 	defer file.Close()
 	_, err = s.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket.Name, Key: &u.Key, ContentType: bucket.ContentType(u.Key), ContentLength: &u.Sum.Size,
-		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc),
+		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc), IfNoneMatch: onlyNew(u),
 	}, s.options(u))
 	return err
 }
@@ -347,7 +371,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 	return func(ctx context.Context) error {
 		_, err := s.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
+			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size, IfNoneMatch: onlyNew(u),
 		}, func(o *s3.Options) { o.RetryMaxAttempts = uploadAttempts })
 		return err
 	}, nil

@@ -100,6 +100,7 @@ type s3Server struct {
 	stored   map[string]int // how often each part was stored, by its number
 	begun    map[string]int // how often a request for each part began
 	handle   func(w http.ResponseWriter, r *http.Request) bool
+	refused  int // how many requests failed because of their condition
 }
 
 func startServer(t *testing.T) *s3Server {
@@ -139,10 +140,13 @@ func startServer(t *testing.T) *s3Server {
 		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // the signature covers the host
 		ErrorLog: nil, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 		ModifyResponse: func(r *http.Response) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			if number := r.Request.URL.Query().Get("partNumber"); number != "" && r.StatusCode == http.StatusOK {
-				s.mu.Lock()
-				defer s.mu.Unlock()
 				s.stored[number]++
+			}
+			if r.StatusCode == http.StatusPreconditionFailed {
+				s.refused++
 			}
 			return nil
 		},
@@ -642,6 +646,30 @@ func TestChangedFile(t *testing.T) {
 	_, err := client.SumOf(t.Context(), "inbox/big.mp4", strings.NewReader("short"), 100)
 	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
 		t.Errorf("a file that became shorter: %v", err)
+	}
+}
+
+// Two drops of the same new files at the same time store each file once, so that it starts one
+// take. A file with other content, which the first one has stored, is not replaced.
+func TestSendAtTheSameTime(t *testing.T) {
+	server := startServer(t)
+	for _, size := range []int{100, partBytes + 1} {
+		ours, err := uploadOfFile(t.Context(), fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := uploadOfText(t, ours.Key, "another video")
+		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil {
+			t.Fatal(err)
+		}
+		server.refused = 0
+		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil || server.refused != 1 {
+			t.Errorf("the same %d bytes: %v, and S3 refused %d requests, want one", size, err, server.refused)
+		}
+		err = clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {})
+		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
+			t.Errorf("another video in place of %d bytes: %v, want an error and the first video", size, err)
+		}
 	}
 }
 
