@@ -198,12 +198,15 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 	fmt.Fprintf(say, "Start %s? [y/N] ", count(starting, "job"))
 	answer, in := make(chan string, 1), bufio.NewReader(os.Stdin)
 	go func() {
-		line, _ := in.ReadString('\n') // an error means no
+		line, err := in.ReadString('\n') // an error means no
+		if err != nil {
+			fmt.Fprintln(say) // after Ctrl-D, the terminal is still on the line of the question
+		}
 		answer <- strings.ToLower(strings.TrimSpace(line))
 	}()
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(say) // the terminal is still on the line of the question
+		fmt.Fprintln(say) // after Ctrl-C too
 		return errors.New("interrupted; nothing was sent")
 	case line := <-answer:
 		if line == "y" || line == "yes" {

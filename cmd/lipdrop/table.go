@@ -28,8 +28,8 @@ func colorOf(state ledger.State) text.Color {
 }
 
 // printTable prints rows under a header, or nothing if there are no rows. On a terminal, it
-// cuts the last column, and the first one if necessary, so that a row fits into a line, and
-// it colours the states. The parameter states is the number of their column, counted from
+// cuts each row to a line, cuts the first column to two thirds of the line, and
+// colours the states. The parameter states is the number of their column, counted from
 // 1, or 0 if there is no such column.
 func printTable(out *terminal, header []string, states int, rows [][]string) {
 	if len(rows) == 0 {
@@ -39,22 +39,20 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	t.SetStyle(table.Style{
 		Name: "plain", Box: table.BoxStyle{PaddingRight: "  "}, Options: table.OptionsNoBordersAndSeparators,
 	})
-	widest := make([]int, len(header))
-	add := func(cells []string, do func(table.Row)) {
-		row := make(table.Row, len(cells))
-		for i, cell := range cells {
-			cell = escape(cell, "")
-			row[i], widest[i] = cell, max(widest[i], text.StringWidthWithoutEscSequences(cell))
+	row := func(cells []string) (row table.Row) {
+		for _, cell := range cells {
+			row = append(row, escape(cell, ""))
 		}
-		do(row)
+		return row
 	}
-	add(header, func(r table.Row) { t.AppendHeader(r) })
+	t.AppendHeader(row(header))
 	for _, cells := range rows {
-		add(cells, func(r table.Row) { t.AppendRow(r) })
+		t.AppendRow(row(cells))
 	}
 	var columns []table.ColumnConfig
-	if width, _ := out.size(); width > 0 {
-		columns = fit(widest, width)
+	width, _ := out.size()
+	if width > 0 {
+		columns = append(columns, table.ColumnConfig{Number: 1, WidthMax: width * 2 / 3, WidthMaxEnforcer: func(name string, most int) string { return text.Snip(name, most, "…") }})
 	}
 	if out.colored() && states > 0 {
 		columns = append(columns, table.ColumnConfig{Number: states, Transformer: func(v any) string {
@@ -64,28 +62,13 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	}
 	t.SetColumnConfigs(columns)
 	var lines strings.Builder
-	for line := range strings.Lines(t.Render() + "\n") {
-		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
+	for line := range strings.Lines(t.Render()) {
+		if line = strings.TrimRight(line, " \n"); width > 0 {
+			line = text.Snip(line, width, "…")
+		}
+		lines.WriteString(line + "\n")
 	}
 	_ = out.raw(lines.String()) // the function run reports the error
-}
-
-// fit returns how wide columns may be, so that a row fits into a line of the given width.
-// The last column gets what the others leave, but at least a third of the line. If that is
-// too much, the first column is cut too.
-func fit(widest []int, width int) []table.ColumnConfig {
-	last := len(widest) - 1
-	others := 2 * last
-	for _, w := range widest[:last] {
-		others += w
-	}
-	snip := func(column string, most int) string { return text.Snip(column, most, "…") }
-	room := max(width-others, width/3)
-	columns := []table.ColumnConfig{{Number: last + 1, WidthMax: room, WidthMaxEnforcer: snip}}
-	if over := others + room - width; over > 0 {
-		columns = append(columns, table.ColumnConfig{Number: 1, WidthMax: max(widest[0]-over, 4), WidthMaxEnforcer: snip})
-	}
-	return columns
 }
 
 // writeJSON writes a value as a line of JSON. It writes control and format characters as
