@@ -287,6 +287,7 @@ type change struct {
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
 	Trouble string   `json:"trouble,omitempty"` // the error of the last listing
+	Proof   string   `json:"proof"`             // of the shell: an EventSource receives no headers
 
 	version int // of the page after this event
 }
@@ -354,7 +355,7 @@ func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var sent change
 	for first := true; ; first = false {
 		c, next := f.since(sent.version)
-		c.Reset = first
+		c.Reset, c.Proof = first, w.Header().Get(proofHeader)
 		if first || c.version != sent.version || c.Reading != sent.Reading || c.Trouble != sent.Trouble {
 			text, err := json.Marshal(c) // JSON has no line breaks
 			if err == nil {

@@ -24,16 +24,17 @@ type shell struct {
 	session string
 	// proof is in each response to a request with the cookie. After the command has ended,
 	// another user's server may get the port, and the cookie from a page that is still open.
-	// It does not know the proof, so the page uses nothing of its responses but the list of
-	// jobs, which an EventSource receives without headers, and the texts of errors.
+	// It does not know the proof, so the page uses nothing of its responses.
 	proof string
 	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
 	next  http.Handler // serves the paths below path
 }
 
-// cookieName is the name of the cookie that holds the session.
-const cookieName = "lipdrop"
+const (
+	cookieName  = "lipdrop" // holds the session
+	proofHeader = "Lipdrop-Proof"
+)
 
 func newShell(address net.Addr, media string, next http.Handler) *shell {
 	return &shell{
@@ -65,7 +66,7 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "open the address that `lipdrop ui` has printed", http.StatusForbidden)
 		return
 	}
-	w.Header().Set("Lipdrop-Proof", s.proof)
+	w.Header().Set(proofHeader, s.proof)
 	if err := checkBody(w, r); err != nil {
 		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
 		return

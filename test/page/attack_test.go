@@ -325,7 +325,7 @@ func TestAttacksInTheBrowser(t *testing.T) {
 }
 
 // Another user's server takes the port of a command that has ended. A page that is still open
-// sends it no file.
+// sends it no file and shows none of its jobs.
 func TestServerOnThePortOfTheCommand(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -352,11 +352,18 @@ func TestServerOnThePortOfTheCommand(t *testing.T) {
 			stolen, _ = io.ReadAll(r.Body)
 		case "models":
 			_, _ = io.WriteString(w, `[]`)
+		case "events":
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "event: jobs\ndata: {\"reset\":true,\"rows\":[{\"key\":\"false\",\"name\":\"false\",\"state\":\"failed\"}]}\n\n")
 		}
 	})}
 	go func() { _ = evil.Serve(listener) }()
 	t.Cleanup(func() { _ = evil.Close() })
 	b.drag(write(t, filepath.Join(t.TempDir(), "talk.mp4"), []byte("secret")))
+	b.waitFor("the list says so", `document.querySelector("#live").innerText === "another program responds instead of the command"`)
+	if rows := eval[string](b, `document.querySelector("#rows").innerText`); rows != "" {
+		t.Errorf("the page lists the jobs of another server: %s", rows)
+	}
 	b.waitFor("the page says so", `document.body.innerText.includes("Another program responds instead of the command")`)
 	mu.Lock()
 	defer mu.Unlock()

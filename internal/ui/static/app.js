@@ -1,5 +1,5 @@
 // The page of `lipdrop ui`: the list of jobs, one job, and drops.
-import { h, byId, request, notify } from "./dom.js";
+import { h, byId, request, isOurs, notify } from "./dom.js";
 import { List } from "./list.js";
 import { Job } from "./job.js";
 import { Drop } from "./drop.js";
@@ -41,6 +41,10 @@ function listen() {
   events = new EventSource("api/events");
   events.addEventListener("jobs", (e) => {
     const change = JSON.parse(e.data);
+    if (!isOurs(change.proof)) {
+      events.close();
+      return showConnection("another program responds instead of the command", true);
+    }
     showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
     if ((job.job || !change.reset) && change.rows?.some((row) => row.key === job.key)) job.refresh();

@@ -27,6 +27,9 @@ export const byId = (id) => document.getElementById(id);
 
 let proof; // of the first response: see shell.go
 
+// isOurs reports whether a response with this proof is from the command.
+export const isOurs = (given) => given === (proof ??= given);
+
 // request sends a request to the command: a POST with a body or a part of a file, otherwise a GET. An error's message is
 // for the person.
 export async function request(path, { body, part, signal, keepalive } = {}) {
@@ -41,9 +44,8 @@ export async function request(path, { body, part, signal, keepalive } = {}) {
     if (signal?.aborted) throw err;
     throw new Error("The command does not respond. Run lipdrop ui again, and open the address that it prints.");
   }
+  if (!isOurs(response.headers.get("Lipdrop-Proof"))) throw new Error("Another program responds instead of the command. Run lipdrop ui again, and open the address that it prints.");
   if (!response.ok) throw new Error(text.trim() || "HTTP status " + response.status);
-  const given = response.headers.get("Lipdrop-Proof");
-  if (given !== (proof ??= given)) throw new Error("Another program responds instead of the command. Run lipdrop ui again, and open the address that it prints.");
   return text ? JSON.parse(text) : undefined;
 }
 
