@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
@@ -71,8 +70,11 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	}
 	defer stack.Close()
 
-	b := &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}
-	watch, err := newWatcher(ctx, b, folder, say)
+	running, err := client.Target{Dir: c.Dir}.Find(ctx)
+	if err != nil {
+		return err
+	}
+	watch, err := newWatcher(ctx, running.Bucket, folder, say)
 	if err != nil {
 		return err
 	}
@@ -81,12 +83,8 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		return err
 	}
 	fmt.Fprint(out, c.welcome(stack, folder, containers))
-	statuses, err := newStatusPrinter(ctx, b, say)
-	if err != nil {
-		return err
-	}
 	go watch.run(ctx)
-	go statuses.run(ctx)
+	go printStatuses(ctx, running, say)
 	select {
 	case <-ctx.Done():
 		say("ending")

@@ -196,7 +196,7 @@ func (w *watcher) drop(ctx context.Context, key, path string) error {
 	if err := tooLong(key); err != nil {
 		return err
 	}
-	file, info, err := w.open(path)
+	file, info, err := openFollowing(path)
 	if err != nil {
 		return err
 	}
@@ -235,34 +235,4 @@ func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
 		return false, err
 	}
 	return slices.Equal(sum.Sum(nil), etag), nil
-}
-
-// open opens a file of the folder. It follows a link out of the folder only if the link
-// belongs to this user: otherwise another user could make this user upload a file that
-// only this user can read.
-func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
-	root, err := os.OpenRoot(w.folder)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer root.Close()
-	below, err := filepath.Rel(w.folder, path)
-	if err != nil {
-		return nil, nil, err
-	}
-	file, err := root.OpenFile(below, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err == nil {
-		return regular(file, path)
-	}
-	for at := path; at != w.folder; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return nil, nil, inPlainWords(path, err)
-		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if info.Mode()&fs.ModeSymlink != 0 && (!ok || int(stat.Uid) != os.Geteuid()) {
-			return nil, nil, fmt.Errorf("%s is a link of another user and is not followed", at)
-		}
-	}
-	return openFollowing(path)
 }

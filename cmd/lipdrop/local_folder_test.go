@@ -213,19 +213,6 @@ func TestWatcher(t *testing.T) {
 			f.has("b.txt", "c/a.txt")
 			soon(t, "a line about the link", func() bool { return f.said.count("d.txt is a link that leads nowhere") == 1 })
 		}},
-		{"links of another user", func(t *testing.T, f *watched) {
-			if os.Geteuid() != 0 {
-				t.Skip("only root can make a link of another user")
-			}
-			secret := filepath.Join(t.TempDir(), "secret")
-			f.do(os.WriteFile(secret, []byte("1"), 0o600))
-			f.write("b.txt", "1") // replaced by the link before it is uploaded
-			link := filepath.Join(f.folder, "link")
-			f.do(errors.Join(os.Symlink(secret, link), os.Lchown(link, 12345, 12345), os.Rename(link, filepath.Join(f.folder, "b.txt"))))
-			f.write("a.txt", "1")
-			f.has("a.txt")
-			soon(t, "a line about the link", func() bool { return f.said.count("b.txt is a link of another user") == 1 })
-		}},
 		{"a name that is too long", func(t *testing.T, f *watched) {
 			f.write(strings.Repeat("n", 220), "1")
 			f.write("a.txt", "1")

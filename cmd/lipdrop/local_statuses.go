@@ -2,94 +2,58 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"math"
+	"errors"
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
-	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// printEvery is how often a statusPrinter lists the statuses.
+// printEvery is how often printStatuses lists the statuses.
 const printEvery = time.Second
 
-// statusPrinter prints each status and each answer file of the bucket when it changes.
-type statusPrinter struct {
-	bucket *bucket.Bucket
-	say    func(string)
-	etags  map[string]string // by key
-}
-
-// newStatusPrinter returns a statusPrinter that prints only what changes from now on.
-func newStatusPrinter(ctx context.Context, b *bucket.Bucket, say func(string)) (*statusPrinter, error) {
-	p := &statusPrinter{bucket: b, say: say, etags: map[string]string{}}
-	_, err := p.changed(ctx)
-	return p, err
-}
-
-// run prints changes until ctx ends. If listings fail one after the other with the same
-// error, it prints the error once.
-func (p *statusPrinter) run(ctx context.Context) {
-	last := ""
-	for workflow.Sleep(ctx, printEvery) == nil {
-		keys, err := p.changed(ctx)
-		if ctx.Err() != nil {
+// printStatuses prints each status and each answer file that changes from now on, until ctx
+// ends. If listings fail one after the other with the same error, it prints the error once.
+func printStatuses(ctx context.Context, stack *client.Client, say func(string)) {
+	seen, last := map[string]string{}, ""
+	for first := true; ; first = false {
+		var errs []error
+		for _, folder := range []string{client.StatusPrefix, client.AnswerPrefix} {
+			changed, err := stack.Changes(ctx, folder, seen, client.Pattern{Prefix: true})
+			errs = append(errs, err)
+			for _, st := range changed {
+				if !first {
+					say(lineOf(st))
+				}
+			}
+		}
+		text := ""
+		if err := errors.Join(errs...); err != nil {
+			text = err.Error()
+		}
+		if workflow.Sleep(ctx, printEvery) != nil {
 			return
 		}
-		if err == nil {
-			last = ""
-		} else if err.Error() != last {
-			last = err.Error()
-			p.say(escapef("%v", err))
+		if text != last && text != "" {
+			say(escapef("%s", text))
 		}
-		for _, key := range keys {
-			if err := p.print(ctx, key); err != nil && ctx.Err() == nil {
-				p.say(escapef("%v", err))
-			}
-		}
+		last = text
 	}
 }
 
-// changed returns the keys of the statuses and answer files that have changed since the
-// last call.
-func (p *statusPrinter) changed(ctx context.Context) ([]string, error) {
-	var keys []string
-	for _, prefix := range []string{client.StatusPrefix, client.AnswerPrefix} {
-		files, _, err := p.bucket.List(ctx, prefix, math.MaxInt)
-		if err != nil {
-			return keys, plainly(err)
-		}
-		for _, f := range files {
-			if p.etags[f.Key] != f.ETag {
-				p.etags[f.Key] = f.ETag
-				keys = append(keys, f.Key)
-			}
-		}
+// lineOf returns a status in a line, and each of its outputs in a line of its own.
+func lineOf(st client.Status) string {
+	about := client.Describe(st.Status)
+	if st.State == "" {
+		about = unreadable
 	}
-	return keys, nil
-}
-
-func (p *statusPrinter) print(ctx context.Context, key string) error {
-	body, _, err := p.bucket.Get(ctx, key, ledger.MaxObject)
-	if err != nil {
-		return plainly(err)
-	}
-	var st ledger.Status
-	if err := json.Unmarshal(body, &st); err != nil {
-		return fmt.Errorf("%s is not a status: %w", key, err)
-	}
-	var line strings.Builder
-	line.WriteString(escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, client.Describe(st)))
+	line := escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, about)
 	if st.Jobs != nil {
-		line.WriteString(escapef(" by %s", strings.Join(st.Jobs, ", ")))
+		line += escapef(" by %s", strings.Join(st.Jobs, ", "))
 	}
 	for _, output := range st.Outputs {
-		line.WriteString(escapef("\n          %s", output))
+		line += escapef("\n          %s", output)
 	}
-	p.say(line.String())
-	return nil
+	return line
 }

@@ -27,14 +27,14 @@ const mostFailures = 10
 // those that have changed, until changed returns true or an error. The first call may
 // have no statuses. Follow lists the statuses and reads only those with another ETag.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
-	seen := map[string]string{} // ETags by name
+	seen := map[string]string{}
 	first, longest := firstPause, longestPause
 	if c.Local() {
 		first, longest = localFirstPause, localLongestPause
 	}
 	pause, failures := first, 0
 	for begun := false; ; {
-		statuses, err := c.changes(ctx, seen, patterns)
+		statuses, err := c.Changes(ctx, StatusPrefix, seen, patterns...)
 		switch {
 		case err != nil:
 			if ctx.Err() != nil {
@@ -59,20 +59,21 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 	}
 }
 
-// changes reads the statuses that have changed since the last call, and notes their
-// ETags.
-func (c *Client) changes(ctx context.Context, seen map[string]string, patterns []Pattern) ([]Status, error) {
-	entries, err := c.list(ctx, StatusPrefix, patterns)
+// Changes reads the statuses or the answer files that the patterns select and that have
+// changed since the last call. It notes their ETags in seen, by key. The folder is
+// StatusPrefix or AnswerPrefix.
+func (c *Client) Changes(ctx context.Context, folder string, seen map[string]string, patterns ...Pattern) ([]Status, error) {
+	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {
 		return nil, err
 	}
-	changed := slices.DeleteFunc(entries, func(e entry) bool { return seen[e.name] == e.ETag })
+	changed := slices.DeleteFunc(entries, func(e entry) bool { return seen[e.Key] == e.ETag })
 	statuses, err := c.read(ctx, changed)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range changed {
-		seen[e.name] = e.ETag
+		seen[e.Key] = e.ETag
 	}
 	return statuses, nil
 }
