@@ -15,7 +15,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -237,21 +236,6 @@ func TestDrop(t *testing.T) {
 		}
 	})
 
-	// The error for a person who may only read names the missing permission.
-	t.Run("without the permission to write", func(t *testing.T) {
-		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
-		dir := stack.through(func(w http.ResponseWriter, req *http.Request) bool {
-			if req.Method == http.MethodGet || req.Method == http.MethodHead {
-				return false
-			}
-			w.WriteHeader(http.StatusForbidden)
-			_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
-			return true
-		})
-		command(t, exitCredentials, "your credentials lack the permission s3:PutObject on arn:aws:s3:::lipdrop/inbox/reader/talk.mp4",
-			"drop", "talk.mp4", "talk.wav", "--dir", dir, "--to", "reader", "--yes")
-	})
-
 	// The command is killed in the middle of an upload of 200 MB. The same command again
 	// sends the parts that are missing, one of them for the second time, and the job is
 	// charged once.
@@ -279,19 +263,8 @@ func TestDrop(t *testing.T) {
 			}
 			return hang
 		})
-		args, err := json.Marshal([]string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asCommand+"="+string(args))
-		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-		if _, err := cmd.StdinPipe(); err != nil { // the command ends with its standard input
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes"}
+		cmd := startCommand(t, nil, args...)
 		select {
 		case <-middle:
 		case <-time.After(patience):
@@ -305,7 +278,7 @@ func TestDrop(t *testing.T) {
 		killing = false
 		mu.Unlock()
 		close(dead)
-		command(t, 0, "", "drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes")
+		command(t, 0, "", args...)
 		twice := 0
 		for _, n := range sent {
 			twice += n - 1

@@ -123,21 +123,8 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
 	get := func() *exec.Cmd {
-		args, err := json.Marshal([]string{"get", "talk", dir, "--stack", "lipdrop"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asCommand+"="+string(args), "AWS_ENDPOINT_URL="+server.URL, "AWS_REGION=eu-west-1",
-			"AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_PROFILE=")
-		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-		if _, err := cmd.StdinPipe(); err != nil { // the command ends with its standard input
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return cmd
+		return startCommand(t, []string{"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1",
+			"AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_PROFILE="}, "get", "talk", dir, "--stack", "lipdrop")
 	}
 	first := get()
 	<-s.paused

@@ -44,23 +44,30 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"lipdrop": main}) // the scripts of TestScripts run it
 }
 
-// localCommand runs lipdrop local on a folder until the end of the test, or
-// until kill kills it.
-func localCommand(t *testing.T, dir string) (kill func()) {
+// startCommand starts the lipdrop command as a process, with further variables.
+func startCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	args, err := json.Marshal([]string{"local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms"})
+	text, err := json.Marshal(args)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asCommand+"="+string(args))
+	cmd.Env = slices.Concat(os.Environ(), env, []string{asCommand + "=" + string(text)})
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if _, err := cmd.StdinPipe(); err != nil {
+	if _, err := cmd.StdinPipe(); err != nil { // the command ends with its standard input
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return cmd
+}
+
+// localCommand runs lipdrop local on a folder until the end of the test, or
+// until kill kills it.
+func localCommand(t *testing.T, dir string) (kill func()) {
+	t.Helper()
+	cmd := startCommand(t, nil, "local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms")
 	kill = func() {
 		_ = cmd.Process.Kill() // an error if it has ended, whose reason is in its output
 		_ = cmd.Wait()

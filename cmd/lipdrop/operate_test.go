@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -96,36 +95,6 @@ func (r *running) charged(jobs, cancelled int) {
 	}
 	if got := len(r.Fake().Cancelled()); got != cancelled {
 		r.t.Errorf("%d jobs cancelled at RunComfy, want %d", got, cancelled)
-	}
-}
-
-func TestCancelCommand(t *testing.T) {
-	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
-
-	s.lipdrop(1, "cancel", "nobody", "there is no job named nobody. The name is the path below inbox/, without the suffix")
-	s.lipdrop(1, "redrive", "nobody", "there is no job named nobody")
-
-	if err := upload(t.Context(), s.bucket, samples+"voice.wav", "inbox/alone.wav"); err != nil {
-		t.Fatal(err)
-	}
-	s.await("alone", ledger.Waiting)
-	s.lipdrop(1, "cancel", "alone", "nothing was submitted for alone: it is waiting (waiting_for_video_or_image)")
-	s.lipdrop(1, "redrive", "alone", "nothing was submitted for alone")
-
-	name := "ads/Grüße 1"
-	s.dropPair(name)
-	s.await(name, ledger.InQueue)
-	s.lipdrop(1, "redrive", name, name+" needs no redrive: its execution is running")
-	s.lipdrop(0, "cancel", norm.NFD.String(name), "stopped the execution of "+name, name+": cancelled (cancelled_by_stop)", "upload a file of the job again")
-	if st := s.await(name, ledger.Cancelled); st.Code != problem.CancelledByStop || st.Remedy == "" {
-		t.Errorf("status %s, want cancelled_by_stop and a remedy", client.Describe(st))
-	}
-	s.charged(1, 1)
-	s.lipdrop(1, "cancel", name, name+" has already ended: it is cancelled (cancelled_by_stop)")
-	s.lipdrop(1, "redrive", name, name+" has not failed: it is cancelled (cancelled_by_stop)")
-	s.charged(1, 1)
-	if dead := s.DeadLetters(); len(dead) > 0 {
-		t.Errorf("dead letters: %v", dead)
 	}
 }
 

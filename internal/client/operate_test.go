@@ -91,20 +91,3 @@ func TestTooLateToRedrive(t *testing.T) {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
-
-// The AWS console does not show executions of the local stack.
-func TestLinksOfALocalStatus(t *testing.T) {
-	storage := new(s3test.Bucket)
-	setStatus(storage, ledger.Status{Name: "talk", State: ledger.InQueue, Links: &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}})
-	c := newClient(storage)
-	for dir, want := range map[string]string{"": "https://console.aws.amazon.com/", ".lipdrop": ""} {
-		c.Dir = dir
-		job, err := c.Show(t.Context(), "talk")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := job.Status.Links; got.Execution != want || got.RunComfy == "" {
-			t.Errorf("in the folder %q: %+v, want the execution %q", dir, got, want)
-		}
-	}
-}
