@@ -1,6 +1,6 @@
-// Package catalog knows the models that can run a job: what each accepts, within
-// which limits, and how a pair of files becomes its input. A model is one JSON file
-// in models/, in the form of model.schema.json.
+// Package catalog knows the models that can run a job: what each model accepts, within
+// which limits, and how a pair of files becomes the model's input. A model is one JSON
+// file in models/, in the form of model.schema.json.
 //
 // The package reads no media. Callers pass what they know about a file as a [media.Info].
 package catalog

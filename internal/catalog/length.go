@@ -90,7 +90,8 @@ func exact(kind media.Kind, given []media.Info) media.Info {
 	return given[i]
 }
 
-// expectMode returns what a mode makes of a video and an audio file.
+// expectMode returns what is known about the output that a mode makes of a video and an
+// audio file.
 func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	shorter, longer := video, audio
 	if shorter.Length().D > longer.Length().D {
@@ -147,7 +148,8 @@ func (m *Model) modesThat(rules ...string) []string {
 	return modes
 }
 
-// expectClips returns what a number of clips of equal length makes of an audio file.
+// expectClips returns what is known about the output of n clips of equal length for an
+// audio file.
 func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Expected {
 	e := Expected{Length: time.Duration(n * float64(clip)), Within: clip}
 	over, needed := audio.Length().D-e.Length, m.clipsFor(audio.Length().D, clip)

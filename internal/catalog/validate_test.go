@@ -226,8 +226,8 @@ func TestValidateTheInputAsAWhole(t *testing.T) {
 	}
 }
 
-// The jsonschema package panics, or takes long, with some of these, so Validate refuses them
-// before it calls that package.
+// The jsonschema package panics, or takes long, with some of these numbers, so Validate
+// refuses the numbers before it calls that package.
 func TestValidateRefusesUnusableNumbers(t *testing.T) {
 	numbers := []any{
 		json.Number("1e400"), json.Number("1e-400"), json.Number("1e999999999999"), json.Number("-1e-999999999"),
@@ -356,7 +356,7 @@ func TestValidateAnything(t *testing.T) {
 	})
 }
 
-// A text becomes a number or a boolean only if the option accepts one.
+// A text becomes a number or a boolean only if the option accepts numbers or booleans.
 func TestValue(t *testing.T) {
 	tests := []struct {
 		name, id, property, text string

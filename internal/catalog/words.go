@@ -64,7 +64,7 @@ func (m *Model) allowed(name string) string {
 	return words
 }
 
-// typeWords are the JSON types with their articles.
+// typeWords are the JSON types in words, with articles.
 var typeWords = map[string]string{
 	"string":  "a text",
 	"integer": "a whole number",
@@ -226,7 +226,7 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
-// fold returns the same text for names that differ only in case, or in which sign joins
+// fold returns the same text for names that differ only in case, or in the signs that join
 // their words.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {

@@ -65,7 +65,7 @@ func Parse(entries []string) (List, error) {
 
 // unsafe matches a character that ParseURL escapes because a URL may not contain it, or a
 // whole escape such as %20, which ParseURL keeps. It does not match control characters
-// below a space: a URL with one is an error.
+// below a space: a URL with such a character is an error.
 var unsafe = regexp.MustCompile("%[0-9A-Fa-f]{2}|[% \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // ParseURL parses the address of an output. It escapes what a URL may not contain
@@ -164,11 +164,11 @@ type Dialer struct {
 }
 
 // Transport returns a transport that keeps at most the given number of idle connections to
-// one host. A connection to an IP address that is not public is refused unless its host is
-// listed exactly. The transport checks the address that it dials. It uses no proxy, because
-// it would then dial and check the address of the proxy. All requests use HTTP/1.1: with
-// HTTP/2, the parallel requests for parts of a file would share one connection and its
-// limits.
+// one host. A connection to an IP address that is not public is refused unless the
+// requested host is listed exactly. The transport checks the address that it dials. It uses
+// no proxy, because it would then dial and check the proxy's address. All requests use
+// HTTP/1.1: with HTTP/2, the parallel requests for parts of a file would share one
+// connection and its limits.
 func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

@@ -207,8 +207,8 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// If a response breaks off, its HTTP status counts. If the object in it is whole, its
-// members count too: the id of a paid job is not lost.
+// If a response breaks off, its HTTP status counts. If the JSON object in the response is
+// whole, the object's members count too: the id of a paid job is not lost.
 func TestABodyThatBreaksOff(t *testing.T) {
 	for _, tt := range []struct {
 		status int

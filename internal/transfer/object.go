@@ -144,7 +144,7 @@ func (a *attempt) find(ctx context.Context, d *download, head []byte) (there Obj
 		length = d.src.total
 	}
 	if length >= 0 && file.Size != length {
-		return Object{}, true, a.occupied(fmt.Sprintf("%d bytes, the output has %d", file.Size, length))
+		return Object{}, true, a.occupied(fmt.Sprintf("it has %d bytes, and the output has %d", file.Size, length))
 	}
 	there, err = a.describe(ctx, file, head)
 	if err == nil && complete && there.SHA256 != sum {

@@ -37,8 +37,7 @@ var (
 // ignored, because some storage servers return aws-chunked with the bytes of the file itself.
 var compressed = regexp.MustCompile(`(?i)\b(gzip|compress|deflate|br|zstd)\b`)
 
-// A temporaryError wraps the error of something that may succeed if it is tried
-// again.
+// A temporaryError wraps an error after which another try may succeed.
 type temporaryError struct {
 	error
 	after time.Duration // the shortest wait before the next try

@@ -1,8 +1,8 @@
 // Package transfer copies a file from an https URL into an S3 object. It uses
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
 // file of up to 64 MiB by one PUT that starts before the download ends. If that PUT
-// fails, or if the file is larger or of unknown length, it uploads the file in parts. It
-// fetches only from the origins that its caller lists. The caller chooses the object's key.
+// fails, or if the file is larger or of unknown length, the file is uploaded in parts. The
+// caller lists the origins from which files may be fetched, and chooses the object's key.
 package transfer
 
 import (
@@ -61,7 +61,7 @@ type pace struct {
 
 	quick    time.Duration // a connection that fetches a piece in this time is fast enough
 	response time.Duration // until the header of a response
-	stall    time.Duration // stallBytes must arrive within it
+	stall    time.Duration // stallBytes must arrive within this time
 	backOff  time.Duration // before the second try; doubled before each further one
 	tries    int           // the most tries of one request, and of the copy
 }
@@ -276,5 +276,5 @@ func (p pace) waitToRetry(ctx context.Context, try int, err error) error {
 }
 
 func tooLarge(bytes, limit int64) error {
-	return &workflow.OutputTooLarge{Failure: workflow.Failuref("the output has at least %d bytes, the limit is %d", bytes, limit)}
+	return &workflow.OutputTooLarge{Failure: workflow.Failuref("the output has at least %d bytes; the limit is %d", bytes, limit)}
 }

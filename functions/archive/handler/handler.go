@@ -169,8 +169,8 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 	return result, nil
 }
 
-// recordEnd records a job that ended without success, and returns ended, the error that says
-// so.
+// recordEnd records a job that ended without success. It returns ended, or the error of the
+// write.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, result runcomfy.Result, ended error) error {
 	if err := h.Ledger.RecordEnd(ctx, rec, result); err != nil {
 		return storage(err)
@@ -283,7 +283,7 @@ func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archi
 	return h.post(ctx, rec)
 }
 
-// post writes the status of a take that has ended, and returns its outputs.
+// post writes the status of a take that has ended, and returns the take's outputs.
 func (h *Handler) post(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
 	if err := h.Ledger.PostTake(ctx, rec); err != nil {
 		return workflow.Archived{}, storage(err)

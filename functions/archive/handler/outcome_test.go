@@ -114,8 +114,8 @@ func TestJobCancelledElsewhere(t *testing.T) {
 	}
 }
 
-// An execution failed after its job was paid for. After the cause is fixed, a redrive archives the
-// paid result, and the status no longer has a reason.
+// If an execution failed after its job was paid for, a redrive archives the paid result once
+// the cause is fixed, and the status no longer has a reason.
 func TestRedriveArchives(t *testing.T) {
 	noOutput := runcomfytest.Fault{Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") }}
 	emptyOutput := runcomfytest.Fault{Name: "an empty file", Status: 200, Body: []byte{}}

@@ -115,8 +115,9 @@ func TestUnknownOutputIsBin(t *testing.T) {
 	}
 }
 
-// Archive reads the output for its verdict again if S3 throttles the first reads. If S3
-// throttles them all, the job succeeds too, and the verdict is unchecked, without doubts.
+// If S3 throttles the first reads of an output, archive reads the output again for the
+// verdict. If S3 throttles all reads, the job succeeds too, and the verdict is unchecked,
+// without doubts.
 func TestVerdictWhileS3Throttles(t *testing.T) {
 	for most, want := range map[int]ledger.VerdictState{6: ledger.VerdictOK, 1000: ledger.VerdictUnchecked} {
 		w := worldtest.New(t)
