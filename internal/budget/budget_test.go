@@ -244,7 +244,7 @@ func TestLostResponseOfAReservation(t *testing.T) {
 		return nil
 	}
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err == nil {
-		t.Fatal("the lost response is no error")
+		t.Fatal("no error after a lost response, want one")
 	}
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
 		t.Errorf("the next claim of the take: error %v, want none", err)

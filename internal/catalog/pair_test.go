@@ -151,9 +151,9 @@ func TestPairInputIsValid(t *testing.T) {
 		covered := time.Duration(n) * each
 		switch {
 		case covered-each+50*time.Millisecond >= length && n > 1:
-			t.Errorf("%d clips of %s for %s: too many", n, each, length)
+			t.Errorf("%d clips of %s for %s, want fewer", n, each, length)
 		case covered+50*time.Millisecond < length && n < 100:
-			t.Errorf("%d clips of %s for %s: too few", n, each, length)
+			t.Errorf("%d clips of %s for %s, want more", n, each, length)
 		case len(warnings) > 0:
 			t.Errorf("%d clips of %s for %s: warnings %q, want none", n, each, length, warnings)
 		}

@@ -342,7 +342,7 @@ func TestValidateAnything(t *testing.T) {
 		for _, problems := range [][]problem.Problem{m.Validate(input), m.ValidateOptions(input)} {
 			for i, p := range problems {
 				if i > 0 && problems[i-1].Reason > p.Reason {
-					t.Errorf("%q comes before %q", problems[i-1].Reason, p.Reason)
+					t.Errorf("%q comes before %q, want the reasons sorted", problems[i-1].Reason, p.Reason)
 				}
 				text := p.Reason + p.Remedy
 				if strings.Contains(text, secret) || len(text) > 2000 || strings.ContainsAny(text, "\n\x00") {

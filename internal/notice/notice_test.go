@@ -170,14 +170,14 @@ func checkForm(t *testing.T, schema, status *jsonschema.Schema, event []byte) {
 		t.Fatal(err)
 	}
 	if err := schema.Validate(doc); err != nil {
-		t.Errorf("%v\n%s", err, event)
+		t.Errorf("the event does not match the schema of events: %v\n%s", err, event)
 	}
 	detail := doc.(map[string]any)["detail"].(map[string]any)
 	for _, own := range []string{"id", "stack", "bucket", "folder", "summary", "link", "statusKey"} {
 		delete(detail, own)
 	}
 	if err := status.Validate(detail); err != nil {
-		t.Errorf("the members that come from the status: %v\n%s", err, event)
+		t.Errorf("the members that come from the status do not match the schema of statuses: %v\n%s", err, event)
 	}
 }
 
@@ -200,7 +200,7 @@ func TestID(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			other := first
 			if change(&other); notice.ID(other) == notice.ID(first) {
-				t.Error("the id is the same")
+				t.Error("another notice has the same id")
 			}
 		})
 	}
@@ -234,7 +234,7 @@ func TestLargeStatus(t *testing.T) {
 			change(&n)
 			c := &client{}
 			if !newSender(c).Send(t.Context(), n) {
-				t.Fatal("not sent")
+				t.Fatal("the notice was not sent")
 			}
 			detail := aws.ToString(c.sent[0].Detail)
 			size := len(detail) + len(notice.Source) + len(*c.sent[0].DetailType)
@@ -313,7 +313,7 @@ func TestSilence(t *testing.T) {
 		began := time.Now()
 		for range 100 {
 			if s.Send(t.Context(), samples()[1]) {
-				t.Fatal("sent")
+				t.Fatal("Send says that the notice was sent, but EventBridge did not respond")
 			}
 		}
 		if spent := time.Since(began); spent > 5*time.Second || len(c.sent) != 1 {
@@ -322,7 +322,7 @@ func TestSilence(t *testing.T) {
 		c.put = nil
 		time.Sleep(time.Minute)
 		if !s.Send(t.Context(), samples()[1]) {
-			t.Error("not sent after the silence")
+			t.Error("the notice after the silence was not sent")
 		}
 	})
 }
@@ -343,7 +343,7 @@ func TestSilenceOfTheService(t *testing.T) {
 	s.Client = eventbridge.NewFromConfig(cfg)
 	for range 2 {
 		if s.Send(t.Context(), samples()[1]) {
-			t.Error("sent")
+			t.Error("Send says that the notice was sent, but EventBridge did not respond")
 		}
 	}
 	if n := calls.Load(); n != 1 {

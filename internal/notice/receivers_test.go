@@ -45,7 +45,7 @@ func TestReceiversOfTheDocument(t *testing.T) {
 			write(t, file, imports+program(t, "go", address)+"}\n")
 			receiver := filepath.Join(dir, "receiver")
 			if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", receiver, file).CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
+				t.Fatalf("the example does not compile: %v\n%s", err, out)
 			}
 			return []string{receiver}
 		},

@@ -312,7 +312,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				t.Error("the redirect was followed")
 			}
 			if strings.Contains(err.Error(), "secret") {
-				t.Errorf("the error holds the query: %v", err)
+				t.Errorf("error %v, want no query of a URL in it", err)
 			}
 		})
 	}

@@ -355,7 +355,7 @@ func TestTokenError(t *testing.T) {
 				t.Errorf("CheckToken: %v, want %s", checked, tt.want)
 			}
 			if len(*requests) != 0 {
-				t.Error("a request was made")
+				t.Errorf("%d requests were made, want none", len(*requests))
 			}
 		})
 	}

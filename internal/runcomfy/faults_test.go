@@ -157,7 +157,7 @@ func TestSubmitFaults(t *testing.T) {
 				}
 				mayBeAccepted := got.ok || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
 				if charged > 0 && !mayBeAccepted {
-					t.Errorf("the job was charged, but the error means that RunComfy did not accept it: %v", err)
+					t.Errorf("the job was charged, but the error means that RunComfy did not accept the job: %v", err)
 				}
 			})
 		}

@@ -38,7 +38,7 @@ func FuzzResponse(f *testing.F) {
 		ctx := t.Context()
 		id, submitErr := client.Submit(ctx, "a/b", nil)
 		if submitErr == nil && (id == "" || strings.ContainsAny(id, "/.?%")) {
-			t.Errorf("accepted the request id %q", id)
+			t.Errorf("Submit returned the request id %q, want an error or an id that may be in a path", id)
 		}
 		result, resultErr := client.Result(ctx, "r")
 		for _, output := range result.Outputs {
@@ -63,7 +63,7 @@ func FuzzResponse(f *testing.F) {
 			}
 			checkText(t, e.Message)
 			if e.Kind() == "" {
-				t.Errorf("no kind for %v", err)
+				t.Errorf("error %v has no kind, want one", err)
 			}
 		}
 	})
@@ -75,6 +75,6 @@ func checkText(t *testing.T, text string) {
 		t.Errorf("text %q, want one line of at most 500 characters", text)
 	}
 	if strings.Contains(text, canary) || strings.Contains(strings.ToLower(text), "x-amz-") {
-		t.Errorf("a secret in %q", text)
+		t.Errorf("text %q, want no secret in it", text)
 	}
 }

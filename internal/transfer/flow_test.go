@@ -157,7 +157,7 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if b.called("UploadPart") > 0 {
-		t.Error("the put was given up")
+		t.Error("the file was uploaded in parts, so Copy gave up the put")
 	}
 }
 

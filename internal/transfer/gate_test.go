@@ -131,7 +131,7 @@ func TestRedirects(t *testing.T) {
 				checkError(t, err, tt.want, tt.text(first, second))
 				b.check(t, testKey, nil)
 				if tt.list == nil && second.count() > 0 {
-					t.Error("the second server got a request")
+					t.Errorf("the second server got %d requests, want none", second.count())
 				}
 				return
 			}
@@ -140,7 +140,7 @@ func TestRedirects(t *testing.T) {
 			for _, r := range append(first.requests, second.requests...) {
 				for _, header := range []string{"Referer", "Cookie", "Authorization"} {
 					if r.Header.Get(header) != "" {
-						t.Errorf("%s %q was sent", header, r.Header.Get(header))
+						t.Errorf("the header %s %q was sent, want none", header, r.Header.Get(header))
 					}
 				}
 				if p := r.RequestURI; strings.HasPrefix(p, "/a") && p != "/a%3Db/talk.mp4?"+secret {

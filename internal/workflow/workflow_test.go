@@ -40,7 +40,7 @@ func TestExecutionName(t *testing.T) {
 	}
 	rapidtest.Check(t, func(t *rapid.T) {
 		if got := workflow.ExecutionName(rapid.String().Draw(t, "name"), take); !executionName.MatchString(got) {
-			t.Fatalf("%q is not the name of an execution", got)
+			t.Fatalf("%q cannot be the name of an execution", got)
 		}
 	})
 }
@@ -190,11 +190,11 @@ func TestBare(t *testing.T) {
 		err, want error
 	}{
 		{"no error", nil, nil},
-		{"a bare one", lost, lost},
-		{"a wrapped one", fmt.Errorf("copy: %w", fmt.Errorf("again: %w", lost)), lost},
+		{"a failure", lost, lost},
+		{"a wrapped failure", fmt.Errorf("copy: %w", fmt.Errorf("again: %w", lost)), lost},
 		{"the first of two that are joined", errors.Join(unknown, slow, lost), slow},
 		{"the first of two that are wrapped", fmt.Errorf("%w; %w", lost, slow), lost},
-		{"another", fmt.Errorf("copy: %w", unknown), nil},
+		{"an error that is no failure", fmt.Errorf("copy: %w", unknown), nil},
 	} {
 		if got := workflow.Bare(tt.err); got != tt.want { //nolint:errorlint // the very error, not one that wraps it
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
@@ -220,12 +220,12 @@ func TestCodeOf(t *testing.T) {
 	}
 	for _, match := range types {
 		if workflow.CodeOf(match[1]).State() == "" {
-			t.Errorf("%s has no code", match[1])
+			t.Errorf("%s has no code in the list of codes, want one", match[1])
 		}
 	}
 	for _, name := range []string{"States.Timeout", "Lambda.Unknown", "wrapError", ""} {
 		if code := workflow.CodeOf(name); code.State() != "" {
-			t.Errorf("%s has the code %s of the list", name, code)
+			t.Errorf("%s has the code %s, want none of the list of codes", name, code)
 		}
 	}
 }

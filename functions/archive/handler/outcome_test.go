@@ -49,7 +49,7 @@ func TestFailedJob(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			if after, _ := w.Record("ads/talk", st.Take); after.Revision != before.Revision {
-				t.Errorf("the redrive changed the record from %+v to %+v", before, after)
+				t.Errorf("the redrive changed the record from %+v to %+v, want no change", before, after)
 			}
 		})
 	}

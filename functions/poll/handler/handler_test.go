@@ -359,7 +359,7 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 			w.Run(24 * time.Hour)
 			worldtest.WantArchived(t, w)
 			if n := events(); n >= maxEvents {
-				t.Errorf("the history has %d events: %s", n, why)
+				t.Errorf("the history has %d events, want under %d: %s", n, maxEvents, why)
 			}
 		})
 	}
@@ -692,7 +692,7 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	st = worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	rec, _ := w.Record("ads/talk", st.Take)
 	if rec.QueuePosition != nil || st.QueuePosition != nil {
-		t.Error("a running job has a position in the queue")
+		t.Errorf("while the job runs, a position in the queue is in the record: %t, in the status: %t; want neither", rec.QueuePosition != nil, st.QueuePosition != nil)
 	}
 	if rec.Times.Running != first.Times.Running {
 		t.Errorf("running since %v, want since %v, when it first ran", rec.Times.Running, first.Times.Running)
@@ -745,7 +745,7 @@ func TestSeveralQuestionsInOneCall(t *testing.T) {
 		most = max(most, len(times))
 		for i, at := range times[1:] {
 			if at < w.RunComfy.Queue {
-				t.Errorf("asked again after %v, while the job is queued", at)
+				t.Errorf("the call asked again after %v, while the job is queued; want one question", at)
 			}
 			if pause := at - times[i]; pause < 2*time.Second || pause > 4*time.Second {
 				t.Errorf("asked again after a pause of %v, want 2 s to 4 s", pause)
