@@ -25,12 +25,12 @@ func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report fu
 			return err
 		}
 		for len(subjects) > 0 {
-			findings, err := resolver.Find(ctx, subjects[0])
+			found, err := resolver.Find(ctx, subjects[0])
 			if err != nil {
 				return err
 			}
-			subjects = append(subjects[1:], findings[0].Matches...)
-			for _, f := range findings {
+			subjects = append(subjects[1:], found.Matches...)
+			for _, f := range found.Findings() {
 				if seen[f.Key] {
 					continue
 				}

@@ -67,6 +67,26 @@ type lister struct {
 	left int
 }
 
+// Assessment is what Find found about a subject.
+type Assessment struct {
+	// Own is about the subject's own name or file.
+	Own Finding
+	// Match is about the job of the subject's file, if the file matches the wildcard of
+	// its bundle and only its job is concerned.
+	Match *Finding
+	// Matches are the subjects of the matches of a wildcard, if the change concerns
+	// all of them. Each is assessed by itself.
+	Matches []Subject
+}
+
+// Findings returns Own and, if there is one, Match.
+func (a Assessment) Findings() []Finding {
+	if a.Match == nil {
+		return []Finding{a.Own}
+	}
+	return []Finding{a.Own, *a.Match}
+}
+
 // Finding is what an assessment of a name or a file found: a Job, or why there
 // is no job.
 type Finding struct {
@@ -83,10 +103,6 @@ type Finding struct {
 	Problems []problem.Problem
 	Jobs     []string
 	Warnings []string
-
-	// Matches are the subjects of the matches of a wildcard, if the change concerns
-	// all of them. Each is assessed by itself.
-	Matches []Subject
 
 	allJobs []string // Jobs may hold only the first of them
 	files   []File   // of a pair without a Job
@@ -183,42 +199,31 @@ func (r *Resolver) Touched(ctx context.Context, k Key) ([]Subject, error) {
 
 // Find assesses a subject. It makes at most maxListings listings, whatever the
 // key and the folder.
-func (r *Resolver) Find(ctx context.Context, s Subject) ([]Finding, error) {
+func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 	l := &lister{r, maxListings}
-	found, err := l.find(ctx, s)
+	a, err := l.find(ctx, s)
 	if errors.Is(err, errCrowded) {
 		f := about(s.Name)
 		f.Key = s.Key()
-		order := ledger.Order("")
-		if len(found) > 0 {
-			order = found[0].Order
-		}
-		return []Finding{f.decide(ledger.Rejected, order, crowded(f.Name))}, nil
+		return Assessment{Own: f.decide(ledger.Rejected, a.Own.Order, crowded(f.Name))}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	for i, f := range found {
-		if f.Job == nil {
+	for _, f := range []*Finding{&a.Own, a.Match} {
+		if f == nil || f.Job == nil {
 			continue
 		}
 		f.Job.listings = l.left
 		if s.beyond > 0 {
-			found[i] = f.tooMany(s.beyond, l.MaxJobsPerDrop)
+			*f = f.tooMany(s.beyond, l.MaxJobsPerDrop)
 		}
 	}
-	return found, nil
+	return a, err
 }
 
-// find assesses a subject. With errCrowded, the first finding has the Order of what was
-// found.
-func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
+// find assesses a subject. With errCrowded, Own has the Order of what was found.
+func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) {
 	if s.file != "" {
-		f, err := l.findAnswer(ctx, ParseKey(s.file))
-		if err != nil && !errors.Is(err, errCrowded) {
-			return f.refused(f.Order, err)
-		}
-		return []Finding{f}, err
+		a.Own, err = l.findAnswer(ctx, ParseKey(s.file))
+		return a, err
 	}
 	f := about(s.Name)
 	from, err := l.sourcesOf(ctx, s.stem)
@@ -226,7 +231,7 @@ func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
 		f.Order = orderOf(from.pair)
 	}
 	if err != nil {
-		return []Finding{f}, err
+		return Assessment{Own: f}, err
 	}
 	if contested, ok := from.contested(f); ok {
 		return l.withMatches(ctx, contested, s.match, from.bundles)
@@ -235,10 +240,11 @@ func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
 	case len(from.bundles) > 0:
 		return l.findBundle(ctx, f, from.bundles[0], s.match)
 	case from.parent != "":
-		return l.matchFinding(ctx, from, f.Name)
+		a.Own, err = l.matchFinding(ctx, from, f.Name)
+	default:
+		a.Own, err = l.findPair(ctx, f, s.stem, from.pair)
 	}
-	f, err = l.findPair(ctx, f, s.stem, from.pair)
-	return []Finding{f}, err
+	return a, err
 }
 
 // about returns a finding of a job name, to be completed.
@@ -278,12 +284,11 @@ func (f Finding) tooMany(jobs, most int) Finding {
 
 // refused completes a finding of a file that S3 refuses to return. Its state is held.
 // For any other error, refused returns that error.
-func (f Finding) refused(order ledger.Order, err error) ([]Finding, error) {
-	p, ok := refusal(err, "")
-	if !ok {
-		return nil, err
+func (f Finding) refused(err error) (Finding, error) {
+	if p, ok := refusal(err, ""); ok {
+		return f.decide(ledger.Held, f.Order, p), nil
 	}
-	return []Finding{f.decide(ledger.Held, order, p)}, nil
+	return f, err
 }
 
 // refusal returns the problem of a file that S3 refuses to return, and false for any

@@ -16,58 +16,104 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// findBundle assesses a .job folder: its job.json, and whether every file that it
-// names is there. If job.json has a wildcard, it returns what findMatches returns.
-func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string) ([]Finding, error) {
-	manifests, err := l.named(ctx, bundle, jobJSON)
+// findBundle assesses a .job folder, and the matches of its wildcard: see findMatches.
+func (l *lister) findBundle(ctx context.Context, f Finding, folder, match string) (Assessment, error) {
+	f, b, err := l.assessBundle(ctx, f, folder)
+	if err != nil || b.wildcard == nil || f.Problems != nil {
+		return Assessment{Own: f}, err
+	}
+	return l.findMatches(ctx, f, match, b)
+}
+
+// assessBundle assesses a .job folder: its job.json, and whether every file that it names is
+// there. If job.json has a wildcard and nothing is wrong, the finding is not complete.
+func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (Finding, bundle, error) {
+	manifests, err := l.named(ctx, folder, jobJSON)
 	if err != nil {
-		return nil, err
+		return f, bundle{}, err
 	}
-	switch {
-	case len(manifests) == 0:
-		f, err = l.noManifest(ctx, f, bundle)
-		return []Finding{f}, err
-	case !fits(f.Name):
-		return []Finding{f.decide(ledger.Rejected, orderOf(manifests), nameTooLong(f.Name))}, nil
-	case len(manifests) > 1:
-		return []Finding{f.decide(ledger.Rejected, orderOf(manifests), ambiguous(manifests, "the job.json of "+f.Name))}, nil
+	if len(manifests) == 0 {
+		f, err = l.noManifest(ctx, f, folder)
+		return f, bundle{}, err
 	}
-	bundle = folderOf(manifests[0].Key) // in the Unicode form in which job.json was uploaded
 	f.Order = orderOf(manifests)
-	doc, problems, err := l.readDoc(ctx, manifests[0])
+	switch {
+	case !fits(f.Name):
+		return f.decide(ledger.Rejected, f.Order, nameTooLong(f.Name)), bundle{}, nil
+	case len(manifests) > 1:
+		return f.decide(ledger.Rejected, f.Order, ambiguous(manifests, "the job.json of "+f.Name)), bundle{}, nil
+	}
+	b, err := l.readBundle(ctx, manifests[0])
+	if err == nil {
+		err = l.resolve(ctx, &b)
+	}
 	if err != nil {
-		return f.refused(f.Order, err)
+		f, err = f.refused(err)
+		return f, b, err
 	}
-	model, wrong := l.modelOf(doc)
-	problems = append(problems, wrong...)
-	if model == nil || doc.Input == nil {
-		return []Finding{f.decide(ledger.Rejected, f.Order, problems...)}, nil
+	if b.model == nil {
+		return f.decide(ledger.Rejected, f.Order, b.problems...), b, nil
 	}
-	refs, wrong, err := l.resolve(ctx, bundle, doc, model)
-	if err != nil {
-		return f.refused(f.Order, err)
-	}
-	problems = append(problems, wrong...)
-	job := &Job{Name: f.Name, Take: takeOf(f.Name, manifests), doc: doc, media: refs.media, wrong: problems}
-	if refs.missing != nil || refs.wildcard != nil {
+	job := &Job{Name: f.Name, Take: takeOf(f.Name, manifests), doc: b.doc, media: b.media, wrong: b.problems}
+	if b.missing != nil || b.wildcard != nil {
 		// Prepare may never run for this bundle, so validate here. If there is a wildcard
 		// and nothing else is wrong, findMatches and Prepare report empty files.
-		options := uploadAgain(model.Validate(doc.Input), jobJSON)
-		if problems != nil || options != nil || refs.wildcard == nil {
-			problems = append(problems, job.emptyFiles(filesOf(refs.media))...)
+		problems, options := b.problems, uploadAgain(b.model.Validate(b.doc.Input), jobJSON)
+		if problems != nil || options != nil || b.wildcard == nil {
+			problems = append(problems, job.emptyFiles(filesOf(b.media))...)
 		}
 		if problems = append(problems, options...); problems != nil {
-			return []Finding{f.decide(ledger.Rejected, f.Order, problems...)}, nil
+			return f.decide(ledger.Rejected, f.Order, problems...), b, nil
 		}
 	}
 	switch {
-	case refs.wildcard != nil:
-		return l.findMatches(ctx, f, match, refs)
-	case refs.missing != nil:
-		return []Finding{f.decide(ledger.Waiting, f.Order, missing(refs.missing))}, nil
+	case b.wildcard != nil:
+	case b.missing != nil:
+		f = f.decide(ledger.Waiting, f.Order, missing(b.missing))
+	default:
+		f.Job = job
 	}
-	f.Job = job
-	return []Finding{f}, nil
+	return f, b, nil
+}
+
+// bundle is a .job folder with one job.json, and what the media values of job.json name.
+type bundle struct {
+	folder   string         // in the Unicode form in which job.json was uploaded
+	doc      *doc           // job.json
+	model    *catalog.Model // nil if the model or the input of job.json is wrong; the fields below are then empty
+	refs     []ref          // the values without a wildcard
+	wildcard *wildcard
+
+	problems []problem.Problem // of job.json, without those of its options
+
+	// resolve completes problems and these.
+	media   []Used
+	missing []string // files beside job.json that do not exist yet, as job.json names them
+}
+
+// ref is what a media value of a job.json names without a wildcard.
+type ref struct {
+	property catalog.MediaProperty
+	value    string
+	key      string           // of the file; "" for a URL
+	beside   bool             // the value is relative to the folder of job.json
+	bad      *problem.Problem // why the value names nothing, or nil
+}
+
+// readBundle reads a job.json.
+func (l *lister) readBundle(ctx context.Context, manifest File) (bundle, error) {
+	b := bundle{folder: folderOf(manifest.Key)}
+	var err error
+	if b.doc, b.problems, err = l.readDoc(ctx, manifest); err != nil {
+		return b, err
+	}
+	model, wrong := l.modelOf(b.doc)
+	b.problems = append(b.problems, wrong...)
+	if model != nil && b.doc.Input != nil {
+		b.model = model
+		b.refs, b.wildcard = l.refsOf(b.folder, b.doc, model)
+	}
+	return b, nil
 }
 
 // modelOf returns the model that a job.json names, or the problem with it. It
@@ -150,70 +196,63 @@ func badSpelling(file File, name string) problem.Problem {
 	}
 }
 
-// mediaRefs are the files and URLs that the media values of a job.json name.
-type mediaRefs struct {
-	bundle   string // the folder of job.json
-	doc      *doc   // job.json
-	media    []Used
-	missing  []string // files beside job.json that do not exist yet, as job.json names them
-	keys     []string // of all files that are named without a wildcard, whether they exist or not
-	wildcard *wildcard
-}
-
-// resolve finds the files of the media values of a job.json. It ignores values
-// that are blank or not texts: the model's validation reports them.
-func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (mediaRefs, []problem.Problem, error) {
-	refs := mediaRefs{bundle: bundle, doc: d}
-	var problems []problem.Problem
-	wrong := func(property catalog.MediaProperty, p problem.Problem) {
-		p.Member = property.Name
-		problems = append(problems, p)
-	}
+// refsOf returns what the media values of a job.json name. It ignores values that are
+// blank or not texts: the model's validation reports them.
+func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []ref, w *wildcard) {
 	for _, property := range model.MediaProperties() {
 		value, ok := d.Input[property.Name].(string)
 		if !ok || strings.TrimSpace(value) == "" {
 			continue
 		}
-		switch link, bad := checkLink(property.Name, value); {
-		case bad != nil:
-			wrong(property, *bad)
-			continue
-		case link:
-			refs.media = append(refs.media, Used{Property: property.Name, URL: value})
-			continue
+		r := ref{property: property, value: value}
+		link, bad := checkLink(property.Name, value)
+		if !link {
+			r.key, r.beside = keyOf(folder, value)
+			bad = badKey(property, r.key, value, d.Model)
 		}
-		key, beside := keyOf(bundle, value)
-		if bad := badKey(property, key, value, d.Model); bad != nil {
-			wrong(property, *bad)
-			continue
-		}
-		if strings.Contains(value, "*") {
-			if property.Kind != media.Audio || !beside || refs.wildcard != nil {
-				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one value may have one, and it must be for audio files beside job.json"))
-				continue
-			}
-			refs.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
-			continue
-		}
-		if !beside && !l.mayName(bundle, key) {
-			wrong(property, l.notShared(property, bundle, value))
-			continue
-		}
-		refs.keys = append(refs.keys, key)
-		file, err := l.head(ctx, key)
+		isWildcard := strings.Contains(value, "*")
 		switch {
-		case err == nil:
-			refs.media = append(refs.media, Used{Property: property.Name, File: file})
-		case !errors.Is(err, bucket.ErrNotFound):
-			return refs, nil, err
-		case beside:
-			refs.missing = append(refs.missing, value)
-		default:
-			wrong(property, problem.Problem{
-				Code: problem.FileMissing, Reason: describe(property, value) + " does not exist",
-				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(key)), Again: []string{jobJSON},
-			})
+		case link || bad != nil:
+		case isWildcard && property.Kind == media.Audio && r.beside && w == nil:
+			w = newWildcard(property.Name, value, folder, r.key[len(folder):])
+			continue
+		case isWildcard:
+			bad = badMedia(describe(property, value) + " has a wildcard; only one value may have one, and it must be for audio files beside job.json")
+		case !r.beside && !s.mayName(folder, r.key):
+			bad = s.notShared(property, folder, value)
+		}
+		r.bad = bad
+		refs = append(refs, r)
+	}
+	return refs, w
+}
+
+// resolve finds the files that a job.json names without a wildcard.
+func (l *lister) resolve(ctx context.Context, b *bundle) error {
+	for _, r := range b.refs {
+		bad := r.bad
+		if bad == nil && r.key == "" {
+			b.media = append(b.media, Used{Property: r.property.Name, URL: r.value})
+		} else if bad == nil {
+			file, err := l.head(ctx, r.key)
+			switch {
+			case err == nil:
+				b.media = append(b.media, Used{Property: r.property.Name, File: file})
+			case !errors.Is(err, bucket.ErrNotFound):
+				return err
+			case r.beside:
+				b.missing = append(b.missing, r.value)
+			default:
+				bad = &problem.Problem{
+					Code: problem.FileMissing, Reason: describe(r.property, r.value) + " does not exist",
+					Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(r.key)), Again: []string{jobJSON},
+				}
+			}
+		}
+		if bad != nil {
+			bad.Member = r.property.Name
+			b.problems = append(b.problems, *bad)
 		}
 	}
-	return refs, problems, nil
+	return nil
 }

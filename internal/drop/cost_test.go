@@ -138,9 +138,9 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 				return
 			}
 			b.step(t, "x.png") // the name of the bundle has two sources then
-			found, err := b.Find(t.Context(), drop.SubjectOf("x"))
-			if err != nil || found[0].State != ledger.Rejected || len(found[0].Jobs) != 500 || !slices.Equal(found[0].Warnings, f.Warnings) {
-				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with 500 jobs and %q", found[0].State, len(found[0].Jobs), found[0].Warnings, err, f.Warnings)
+			a, err := b.Find(t.Context(), drop.SubjectOf("x"))
+			if err != nil || a.Own.State != ledger.Rejected || len(a.Own.Jobs) != 500 || !slices.Equal(a.Own.Warnings, f.Warnings) {
+				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with 500 jobs and %q", a.Own.State, len(a.Own.Jobs), a.Own.Warnings, err, f.Warnings)
 			}
 		})
 	}

@@ -211,19 +211,19 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 			if err != nil {
 				t.Fatalf("find %q: %v", s.Name, err)
 			}
-			if found[0].Key != s.Key() || found[0].Name != s.Name {
-				t.Errorf("the finding of %q has the key %q, want %q", s.Name, found[0].Key, s.Key())
-			}
-			for _, f := range found {
-				if !slices.Contains(s.Keys(), f.Key) {
-					t.Errorf("a finding of %q has the key %q, want one of %q", s.Name, f.Key, s.Keys())
-				}
+			if found.Own.Key != s.Key() || found.Own.Name != s.Name {
+				t.Errorf("the finding of %q has the key %q, want %q", s.Name, found.Own.Key, s.Key())
 			}
 			if i < touched {
-				all = append(all, found[0])
+				all = append(all, found.Own)
 			}
-			all = append(all, found[1:]...)
-			subjects = append(subjects, throughQueue(t, found[0].Matches)...)
+			if found.Match != nil {
+				if found.Match.Key != s.MatchKey() {
+					t.Errorf("the match of %q has the key %q, want %q", s.Name, found.Match.Key, s.MatchKey())
+				}
+				all = append(all, *found.Match)
+			}
+			subjects = append(subjects, throughQueue(t, found.Matches)...)
 		}
 	}
 	return all

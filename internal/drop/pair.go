@@ -187,14 +187,17 @@ func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
 		return f.gone(problem.Short(base)+" was deleted", "Nothing to do."), nil
 	}
 	if err != nil {
-		return f, err
+		return f.refused(err)
 	}
 	f.Order = orderOf([]File{file})
 	switch k.Role {
 	case Preset:
 		problems, err := l.checkPreset(ctx, file)
-		if err != nil || problems != nil {
-			return f.decide(ledger.Rejected, f.Order, problems...), err
+		if err != nil {
+			return f.refused(err)
+		}
+		if problems != nil {
+			return f.decide(ledger.Rejected, f.Order, problems...), nil
 		}
 		return f.decide(ledger.Accepted, f.Order), nil
 	case StrayJobJSON:

@@ -325,7 +325,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				_, _, err = r.Prepare(t.Context(), found[0].Job)
+				_, _, err = r.Prepare(t.Context(), found.Own.Job)
 				return err
 			}
 			err := errors.Join(prepare("inbox/talk.mp4"), prepare("inbox/x.job/job.json"))
@@ -414,7 +414,7 @@ func TestRefusedFileOfAWildcard(t *testing.T) {
 	}
 	for _, name := range []string{"x", "x/a"} {
 		found, err := b.Find(t.Context(), drop.SubjectOf(name))
-		if err != nil || found[0].State != ledger.Held || found[0].Order == "" {
+		if err != nil || found.Own.State != ledger.Held || found.Own.Order == "" {
 			t.Errorf("%s: %+v, %v; want it held, with an order", name, found, err)
 		}
 	}
@@ -428,7 +428,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 		b.step(t, s)
 	}
 	found, err := b.Find(t.Context(), drop.SubjectOf("x/a"))
-	if err != nil || len(found) != 1 || found[0].State != ledger.Rejected || found[0].Job != nil {
+	if err != nil || found.Match != nil || found.Own.State != ledger.Rejected || found.Own.Job != nil {
 		t.Errorf("%+v, %v; want one finding, rejected", found, err)
 	}
 }
@@ -487,12 +487,12 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, f := range found {
+				for _, f := range found.Findings() {
 					if f.State == ledger.Held {
 						held++
 					}
-					subjects = append(subjects, f.Matches...)
 				}
+				subjects = append(subjects, found.Matches...)
 			}
 			if held != tt.held || beyond != tt.beyond {
 				t.Errorf("%d jobs are held, %d wait for a higher limit; want %d and %d", held, beyond, tt.held, tt.beyond)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -110,63 +109,39 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if err != nil || len(manifests) != 1 {
 		return nil, err
 	}
-	folder := folderOf(manifests[0].Key)
-	doc, _, err := l.readDoc(ctx, manifests[0])
-	if _, refused := refusal(err, ""); refused {
-		return nil, nil // the bundle's own status says so
+	b, err := l.readBundle(ctx, manifests[0])
+	if _, refused := refusal(err, ""); refused || err == nil && b.wildcard == nil {
+		return nil, nil // if it is refused, the bundle's own status says so
 	}
 	if err != nil {
 		return nil, err
 	}
-	model, _ := l.modelOf(doc)
-	if model == nil {
-		return nil, nil
-	}
-	refs := mediaRefs{bundle: folder, doc: doc}
-	for _, property := range model.MediaProperties() {
-		value, _ := doc.Input[property.Name].(string)
-		if link, _ := checkLink(property.Name, value); link || value == "" {
-			continue
-		}
-		key, beside := keyOf(folder, value)
-		switch {
-		case !strings.Contains(value, "*"):
-			refs.keys = append(refs.keys, key)
-		case beside && property.Kind == media.Audio && badKey(property, key, value, doc.Model) == nil:
-			refs.wildcard = newWildcard(property.Name, value, folder, key[len(folder):])
-		}
-	}
-	if refs.wildcard == nil {
-		return nil, nil
-	}
-	byName, _, err := l.matches(ctx, "", refs)
+	byName, _, err := l.matches(ctx, "", b)
 	return byName[name], err
 }
 
 // matchFinding assesses a name whose only source is a match of a wildcard.
-func (l *lister) matchFinding(ctx context.Context, s sources, name string) ([]Finding, error) {
+func (l *lister) matchFinding(ctx context.Context, s sources, name string) (Finding, error) {
 	stem := stemOfBundle(s.parent)
-	found, err := l.findBundle(ctx, about(nameOf(stem)), s.parent, s.matches[0].Key)
+	a, err := l.findBundle(ctx, about(nameOf(stem)), s.parent, s.matches[0].Key)
 	if err != nil {
-		return nil, err
+		return Finding{}, err
 	}
-	bundle := found[0]
-	found = slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name })
-	if len(found) == 0 && bundle.State == ledger.Held { // S3 refuses to return a file that every match uses
-		order := max(bundle.Order, orderOf(s.matches))
-		return []Finding{about(name).decide(ledger.Held, order, bundle.Problems...)}, nil
-	}
-	if len(found) == 0 && bundle.Problems != nil { // job.json has the wildcard, but is wrong otherwise
-		return []Finding{about(name).decide(ledger.Withdrawn, "", NoLongerNamed(bundle.Name, name))}, nil
+	switch {
+	case a.Match != nil:
+	case a.Own.State == ledger.Held: // S3 refuses to return a file that every match uses
+		return about(name).decide(ledger.Held, max(a.Own.Order, orderOf(s.matches)), a.Own.Problems...), nil
+	default: // job.json has the wildcard, but is wrong otherwise
+		return about(name).decide(ledger.Withdrawn, "", NoLongerNamed(a.Own.Name, name)), nil
 	}
 	ofBundle, err := l.sourcesOf(ctx, stem)
 	if err != nil {
-		return found, err
+		return *a.Match, err
 	}
 	if contested, ok := ofBundle.contested(about(nameOf(stem))); ok {
-		return suspended(found, contested), nil
+		return a.Match.suspended(contested), nil
 	}
-	return found, nil
+	return *a.Match, nil
 }
 
 // NoLongerNamed returns the problem of a match for which the job.json of its bundle
@@ -175,44 +150,38 @@ func NoLongerNamed(bundle, match string) problem.Problem {
 	return problem.Problem{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s is wrong, was deleted, or no longer names %s", bundle, path.Base(match))}
 }
 
-// withMatches returns the finding of a contested name, and the findings of its
-// bundles' matches. The matches start no job either.
-func (l *lister) withMatches(ctx context.Context, contested Finding, match string, bundles []string) ([]Finding, error) {
-	found := []Finding{contested}
-	for _, bundle := range bundles {
-		all, err := l.findBundle(ctx, about(contested.Name), bundle, match)
+// withMatches returns the assessment of a contested name, with the matches of its bundles.
+// The matches start no job either.
+func (l *lister) withMatches(ctx context.Context, contested Finding, match string, bundles []string) (Assessment, error) {
+	all := Assessment{Own: contested}
+	for _, folder := range bundles {
+		a, err := l.findBundle(ctx, about(contested.Name), folder, match)
 		if errors.Is(err, errCrowded) {
 			break
 		}
 		if err != nil {
-			return found, err
+			return all, err
 		}
-		for _, f := range suspended(all, contested) {
-			if f.Name == contested.Name {
-				// Submit withdraws these when job.json is deleted or changed.
-				found[0].Jobs = append(found[0].Jobs, f.Jobs...)
-				found[0].Matches = append(found[0].Matches, f.Matches...)
-				found[0].Warnings = append(found[0].Warnings, f.Warnings...) // Jobs may hold only the first of them
-			}
-			if !slices.ContainsFunc(found, func(other Finding) bool { return other.Name == f.Name }) {
-				found = append(found, f)
-			}
+		// Submit withdraws these when job.json is deleted or changed.
+		all.Own.Jobs = append(all.Own.Jobs, a.Own.Jobs...)
+		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...) // Jobs may hold only the first of them
+		all.Matches = append(all.Matches, a.Matches...)
+		if a.Match != nil {
+			all.Match = new(a.Match.suspended(contested))
 		}
 	}
-	slices.Sort(found[0].Jobs)
-	found[0].Jobs = slices.Compact(found[0].Jobs)
-	return found, nil
+	slices.Sort(all.Own.Jobs)
+	all.Own.Jobs = slices.Compact(all.Own.Jobs)
+	return all, nil
 }
 
-// suspended rejects matches of a bundle whose own name has several sources.
-func suspended(matches []Finding, contested Finding) []Finding {
-	for i, f := range matches {
-		if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
-			f.Job = nil
-			matches[i] = f.decide(ledger.Rejected, f.Order, contested.Problems...)
-		}
+// suspended rejects the match of a bundle whose own name has several sources.
+func (f Finding) suspended(contested Finding) Finding {
+	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
+		f.Job = nil
+		f = f.decide(ledger.Rejected, f.Order, contested.Problems...)
 	}
-	return matches
+	return f
 }
 
 // contested reports whether a name has several sources. If so, it completes the

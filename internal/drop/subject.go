@@ -81,14 +81,12 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Keys returns the key of the subject's status or answer file, and the key of its
-// match's status. Find returns findings for these keys only.
-func (s Subject) Keys() []string {
-	keys := []string{s.Key()}
-	if s.match != "" {
-		keys = append(keys, about(matchName(ParseKey(s.match).Bundle, s.match)).Key)
+// MatchKey returns the key of the status of the subject's match, or "".
+func (s Subject) MatchKey() string {
+	if s.match == "" {
+		return ""
 	}
-	return keys
+	return about(matchName(ParseKey(s.match).Bundle, s.match)).Key
 }
 
 // Key returns the key of the subject's status or answer file.

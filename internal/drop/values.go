@@ -100,16 +100,16 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 // bundle: one in the folder that contains the bundle, or in a shared folder.
 // Without this rule, anyone who may write to one folder could copy the files of
 // another.
-func (l *lister) mayName(bundle, key string) bool {
-	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, l.SharedFolders...), func(folder string) bool {
+func (s Settings) mayName(bundle, key string) bool {
+	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, s.SharedFolders...), func(folder string) bool {
 		return strings.HasPrefix(norm.NFC.String(key), norm.NFC.String(folder))
 	})
 }
 
 // notShared returns the problem of a media value whose key mayName refuses.
-func (l *lister) notShared(property catalog.MediaProperty, bundle, value string) problem.Problem {
-	where := problem.List(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
-	return problem.Problem{
+func (s Settings) notShared(property catalog.MediaProperty, bundle, value string) *problem.Problem {
+	where := problem.List(append([]string{folderAbove(bundle)}, s.SharedFolders...), "or")
+	return &problem.Problem{
 		Code: problem.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", describe(property, value), where),
 		Remedy: "Upload the file beside job.json or into one of these folders, then write its new path into job.json.", Again: []string{jobJSON},
 	}

@@ -66,15 +66,15 @@ func openEnded(value string) bool {
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches returns the bundle's own finding: used, waiting or rejected. If the
+// findMatches completes the bundle's own finding: used, waiting or rejected. If the
 // changed file, match, belongs to one job only, findMatches also returns the finding of
-// this job. If the change concerns all jobs, the own finding names their subjects.
-func (l *lister) findMatches(ctx context.Context, f Finding, match string, refs mediaRefs) ([]Finding, error) {
-	byName, all, err := l.matches(ctx, match, refs)
+// this job. If the change concerns all jobs, it returns their subjects.
+func (l *lister) findMatches(ctx context.Context, f Finding, match string, b bundle) (Assessment, error) {
+	byName, all, err := l.matches(ctx, match, b)
 	if err != nil {
-		return nil, err
+		return Assessment{}, err
 	}
-	dropped := []File{refs.doc.file}
+	dropped := []File{b.doc.file}
 	var jobs []string
 	for name, files := range byName {
 		dropped = append(dropped, files...)
@@ -85,37 +85,36 @@ func (l *lister) findMatches(ctx context.Context, f Finding, match string, refs 
 	slices.Sort(jobs)
 	if jobs != nil {
 		f = f.usedBy(jobs, orderOf(dropped))
-	} else if empty := (&Job{doc: refs.doc}).emptyFiles(filesOf(refs.media)); empty != nil {
+	} else if empty := (&Job{doc: b.doc}).emptyFiles(filesOf(b.media)); empty != nil {
 		f = f.decide(ledger.Rejected, orderOf(dropped), empty...)
 	} else {
 		f = f.decide(ledger.Waiting, orderOf(dropped), problem.Problem{
-			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(refs.wildcard.value)),
-			Remedy: fmt.Sprintf("Upload an audio file that matches %s beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.Quote(refs.wildcard.value)),
+			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(b.wildcard.value)),
+			Remedy: fmt.Sprintf("Upload an audio file that matches %s beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.Quote(b.wildcard.value)),
 		})
 	}
 	if !all {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %s", maxMatches, problem.Quote(refs.wildcard.value)))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %s", maxMatches, problem.Quote(b.wildcard.value)))
 	}
-	if match == "" || refs.names(match) {
-		f.Matches = l.matchSubjects(byName, len(jobs), refs)
-		return []Finding{f}, nil
+	if match == "" || b.names(match) {
+		return Assessment{Own: f, Matches: l.matchSubjects(byName, len(jobs), b)}, nil
 	}
-	if !refs.wildcard.matches(match) {
-		return []Finding{f}, nil
+	if !b.wildcard.matches(match) {
+		return Assessment{Own: f}, nil
 	}
-	m, err := l.findMatch(ctx, match, byName, refs)
-	return []Finding{f, m}, err
+	m, err := l.findMatch(ctx, match, byName, b)
+	return Assessment{Own: f, Match: &m}, err
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
 // MaxJobsPerDrop stores how many jobs there are. A job that waits for files counts too: the
 // files may arrive before its subject is assessed.
-func (l *lister) matchSubjects(byName map[string][]File, jobs int, refs mediaRefs) []Subject {
+func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []Subject {
 	var subjects []Subject
 	started := 0
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		s := memberSubject(ParseKey(byName[name][0].Key))
-		if f := matched(name, byName[name], refs); f.Job != nil || f.State == ledger.Waiting {
+		if f := matched(name, byName[name], b); f.Job != nil || f.State == ledger.Waiting {
 			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
 				s.beyond, s.waits = jobs, f.Job == nil
 			}
@@ -126,14 +125,14 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, refs mediaRef
 }
 
 // findMatch returns the finding of the job of one match.
-func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, refs mediaRefs) (Finding, error) {
-	name := matchName(refs.bundle, match)
+func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, b bundle) (Finding, error) {
+	name := matchName(b.folder, match)
 	from, err := l.ownSources(ctx, ledger.InboxPrefix+name)
 	if err != nil {
 		return Finding{}, err
 	}
 	if from.matches = byName[name]; from.matches != nil {
-		from.parent = refs.bundle
+		from.parent = b.folder
 	}
 	if contested, ok := from.contested(about(name)); ok {
 		return contested, nil
@@ -142,7 +141,7 @@ func (l *lister) findMatch(ctx context.Context, match string, byName map[string]
 	case from.pair != nil:
 		return l.findPair(ctx, about(name), ledger.InboxPrefix+name, from.pair)
 	case from.matches != nil:
-		return matched(name, from.matches, refs), nil
+		return matched(name, from.matches, b), nil
 	default:
 		return about(name).gone(path.Base(match)+" was deleted", ""), nil
 	}
@@ -150,13 +149,13 @@ func (l *lister) findMatch(ctx context.Context, match string, byName map[string]
 
 // matches returns the files that match a wildcard, by job name, and whether it
 // compared all files. It also compares the file match, unless that is "".
-func (l *lister) matches(ctx context.Context, match string, refs mediaRefs) (byName map[string][]File, all bool, err error) {
-	files, err := l.below(ctx, refs.wildcard.literal, maxMatches)
+func (l *lister) matches(ctx context.Context, match string, b bundle) (byName map[string][]File, all bool, err error) {
+	files, err := l.below(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
 	}
 	all = len(files) < maxMatches
-	if match != "" && refs.wildcard.matches(match) {
+	if match != "" && b.wildcard.matches(match) {
 		// The file may sort after the files that were listed.
 		own, err := l.at(ctx, stemOf(match), mediaEndings)
 		if err != nil {
@@ -164,16 +163,16 @@ func (l *lister) matches(ctx context.Context, match string, refs mediaRefs) (byN
 		}
 		files = append(files, own...)
 	}
-	return refs.matchesByName(files), all, nil
+	return b.matchesByName(files), all, nil
 }
 
 // matchesByName returns those of the files that match, each once, by job name.
-func (refs mediaRefs) matchesByName(files []File) map[string][]File {
+func (b bundle) matchesByName(files []File) map[string][]File {
 	byName := map[string][]File{}
 	files = slices.CompactFunc(sorted(files), func(a, b File) bool { return a.Key == b.Key })
 	for _, file := range files {
-		if ParseKey(file.Key).Role == Member && refs.wildcard.matches(file.Key) && !refs.names(file.Key) {
-			name := matchName(refs.bundle, file.Key)
+		if ParseKey(file.Key).Role == Member && b.wildcard.matches(file.Key) && !b.names(file.Key) {
+			name := matchName(b.folder, file.Key)
 			byName[name] = append(byName[name], file)
 		}
 	}
@@ -181,15 +180,15 @@ func (refs mediaRefs) matchesByName(files []File) map[string][]File {
 }
 
 // names reports whether job.json names a key without a wildcard.
-func (refs mediaRefs) names(key string) bool {
-	return slices.ContainsFunc(refs.keys, func(other string) bool { return sameText(key, other) })
+func (b bundle) names(key string) bool {
+	return slices.ContainsFunc(b.refs, func(r ref) bool { return sameText(key, r.key) })
 }
 
 // matched returns the finding of files that match a wildcard and have the same job
 // name.
-func matched(name string, files []File, refs mediaRefs) Finding {
+func matched(name string, files []File, b bundle) Finding {
 	f := about(name)
-	identity := append([]File{refs.doc.file}, files...)
+	identity := append([]File{b.doc.file}, files...)
 	if !fits(name) {
 		return f.decide(ledger.Rejected, orderOf(identity), nameTooLong(name))
 	}
@@ -202,25 +201,25 @@ func matched(name string, files []File, refs mediaRefs) Finding {
 		}
 		base := path.Base(file.Key)
 		problems = append(problems, problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %s of job.json, but is not an audio file", base, problem.Quote(refs.wildcard.value)),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %s of job.json, but is not an audio file", base, problem.Quote(b.wildcard.value)),
 			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base), After: problem.AllMatches,
 		})
 	}
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+name))
 	}
-	job := &Job{Name: name, Take: takeOf(name, identity), doc: refs.doc, match: files[0].Key, media: slices.Clone(refs.media)}
+	job := &Job{Name: name, Take: takeOf(name, identity), doc: b.doc, match: files[0].Key, media: slices.Clone(b.media)}
 	for _, audio := range audios {
-		job.media = append(job.media, Used{Property: refs.wildcard.property, File: audio})
+		job.media = append(job.media, Used{Property: b.wildcard.property, File: audio})
 	}
-	if problems != nil || refs.missing != nil {
+	if problems != nil || b.missing != nil {
 		problems = append(problems, job.emptyFiles(filesOf(job.media))...) // otherwise Prepare reports them
 	}
 	switch {
 	case problems != nil:
 		return f.decide(ledger.Rejected, orderOf(identity), problems...)
-	case refs.missing != nil:
-		return f.decide(ledger.Waiting, orderOf(identity), missing(refs.missing))
+	case b.missing != nil:
+		return f.decide(ledger.Waiting, orderOf(identity), missing(b.missing))
 	}
 	f.Job, f.Order = job, orderOf(identity)
 	return f

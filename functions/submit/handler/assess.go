@@ -107,7 +107,7 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[
 	}
 	prev.Rewrite = a.mustWrite(prev)
 	statuses := map[string]ledger.Posted{s.Key(): prev}
-	for _, key := range s.Keys()[1:] {
+	if key := s.MatchKey(); key != "" {
 		posted, err := h.Ledger.Posted(ctx, key)
 		if err != nil {
 			return nil, nil, err
@@ -115,15 +115,15 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[
 		posted.Rewrite = a.mustWrite(posted)
 		statuses[key] = posted
 	}
-	findings, err := h.Resolver.Find(ctx, s)
-	if err != nil {
-		return nil, nil, err
+	found, err := h.Resolver.Find(ctx, s)
+	if err == nil && found.Match == nil {
+		found.Match, err = h.unnamedMatch(ctx, s, statuses[s.MatchKey()])
 	}
-	if findings, err = h.addUnnamed(ctx, s, statuses, findings); err != nil {
-		return nil, nil, err
+	if err == nil {
+		err = h.sendDropped(ctx, a, prev, &found)
 	}
-	a.matches = findings[0].Matches
-	return findings, statuses, h.sendDropped(ctx, a, prev, findings)
+	a.matches = found.Matches
+	return found.Findings(), statuses, err
 }
 
 // recoverOnce recovers the takes of a subject, unless an earlier try of the assessment has
@@ -173,26 +173,18 @@ func (a *assessment) wasLast(prev ledger.Posted) bool {
 	return a.isLast() && prev.State == ledger.Held && prev.Code != problem.OverBudget && prev.UpdatedAt.After(a.lastSince)
 }
 
-// addUnnamed adds a finding for a file of a bundle that was deleted and uploaded again,
+// unnamedMatch returns a finding about a file of a bundle that was deleted and uploaded again,
 // if job.json no longer names it. Its status must not say that the file was deleted.
-func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[string]ledger.Posted, findings []drop.Finding) ([]drop.Finding, error) {
-	for _, key := range s.Keys()[1:] {
-		prev := statuses[key]
-		found := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Key == key })
-		if found || prev.Code != problem.FilesGone {
-			continue
-		}
-		exists, err := h.Ledger.Bucket.Exists(ctx, s.Match())
-		if err != nil {
-			return nil, err
-		}
-		if exists {
-			findings = append(findings, drop.Finding{
-				Name: prev.Name, Key: key, State: ledger.Withdrawn, Problems: []problem.Problem{drop.NoLongerNamed(s.Name, prev.Name)},
-			})
-		}
+func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.Posted) (*drop.Finding, error) {
+	if prev.Code != problem.FilesGone {
+		return nil, nil
 	}
-	return findings, nil
+	if exists, err := h.Ledger.Bucket.Exists(ctx, s.Match()); !exists || err != nil {
+		return nil, err
+	}
+	return &drop.Finding{
+		Name: prev.Name, Key: s.MatchKey(), State: ledger.Withdrawn, Problems: []problem.Problem{drop.NoLongerNamed(s.Name, prev.Name)},
+	}, nil
 }
 
 // mustWrite reports whether a status is written even if it stays the same. Another
@@ -240,14 +232,14 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 // no longer names. Those that were not submitted become withdrawn. The bundle's
 // status, which lists the matches, is replaced only afterwards. If this invocation
 // dies, the next delivery can therefore finish the work.
-func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
+func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Assessment) error {
 	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
-	if i := slices.IndexFunc(findings, func(f drop.Finding) bool { return f.Key == a.subject.Key() && f.State == ledger.Held }); i >= 0 {
+	if found.Own.State == ledger.Held {
 		// S3 refuses to return a file, so it is not known what job.json names. The bundle
 		// will be assessed again, and then needs the list of the matches in its status.
-		findings[i].Jobs = prev.Jobs
+		found.Own.Jobs = prev.Jobs
 		return nil
 	}
 	names := prev.Jobs
@@ -260,7 +252,7 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	var dropped []drop.Subject
 	for _, name := range names {
-		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Concerns(name) })
+		named := slices.ContainsFunc(found.Findings(), func(f drop.Finding) bool { return f.Concerns(name) })
 		if !named && strings.HasPrefix(name, prev.Name+"/") {
 			// A pair may have the same name, so assess the name and not only the match.
 			dropped = append(dropped, drop.SubjectOf(name))
