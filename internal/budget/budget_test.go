@@ -48,7 +48,7 @@ func TestCaps(t *testing.T) {
 		{"no cap", budget.Caps{}, 100, take(0), ""},
 		{"fits exactly", all, 2, take(0), ""},
 		{"one job too many", budget.Caps{Jobs: 3}, 3, take(0),
-			"3 of 3 jobs of 2050-01-03 (UTC) are used; this one continues after midnight UTC, or when MaxJobsPerDay is raised"},
+			"3 of 3 jobs of 2050-01-03 (UTC) are used; this job continues after midnight UTC, or when MaxJobsPerDay is raised"},
 		{"a second too many", budget.Caps{Seconds: 30}, 2, budget.Take{Seconds: 11},
 			"20 of 30 seconds of 2050-01-03 (UTC) are used, and this job needs 11; it continues after midnight UTC, or when MaxSecondsPerDay is raised"},
 		{"a cent too many", budget.Caps{USD: 0.3}, 2, budget.Take{USD: 0.11},
@@ -59,7 +59,7 @@ func TestCaps(t *testing.T) {
 			"this job needs 31 seconds, and MaxSecondsPerDay allows 30 a day; it continues when MaxSecondsPerDay is raised"},
 		{"unknown cost and length, with full caps of these", budget.Caps{Seconds: 30, USD: 0.3}, 3, budget.Take{}, ""},
 		{"unknown cost and length, with a full cap of jobs", all, 3, budget.Take{},
-			"3 of 3 jobs of 2050-01-03 (UTC) are used; this one continues after midnight UTC, or when MaxJobsPerDay is raised"},
+			"3 of 3 jobs of 2050-01-03 (UTC) are used; this job continues after midnight UTC, or when MaxJobsPerDay is raised"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

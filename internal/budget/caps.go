@@ -63,7 +63,7 @@ func (c Caps) exceeded(day string, used Amount, take Take) *OverError {
 			over.Reason = fmt.Sprintf("this job needs %s, and %s allows %s a day; it continues when %s is raised",
 				amount(l.need), l.parameter, l.text(l.cap), l.parameter)
 		case l.parameter == MaxJobsPerDay:
-			over.Reason = fmt.Sprintf("%s of %s jobs of %s (UTC) are used; this one continues after midnight UTC, or when %s is raised",
+			over.Reason = fmt.Sprintf("%s of %s jobs of %s (UTC) are used; this job continues after midnight UTC, or when %s is raised",
 				l.text(l.used), l.text(l.cap), day, l.parameter)
 		default:
 			over.Reason = fmt.Sprintf("%s of %s of %s (UTC) are used, and this job needs %s; it continues after midnight UTC, or when %s is raised",

@@ -126,11 +126,11 @@ func Codes() []Info {
 		{WaitingForFiles, "waiting", "job.json names files that do not exist yet.", "Upload the missing files, or fix their names in job.json."},
 		{WaitingForMatch, "waiting", "No audio file matches the wildcard in job.json yet.", "Upload an audio file that matches, or fix the wildcard."},
 
-		{Ambiguous, "rejected", "Two files could have the same role. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of them."},
-		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload that."},
-		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, for example cafe.job."},
+		{Ambiguous, "rejected", "Two files could have the same role. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of these files."},
+		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload the converted file."},
+		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put job.json and its files into a folder whose name ends in .job, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
-		{RelativePath, "rejected", "A part of the file's key is . or .., which programs resolve to another path.", "Upload it under a name without such a part."},
+		{RelativePath, "rejected", "A part of the file's key is . or .., which programs resolve to another path.", "Upload the file under a name without such a part."},
 		{UnprintableName, "rejected", "The file's key has control characters, line separators, noncharacters or characters that change the direction of text.", "Give the file a name without such characters, upload it again, and delete the old file."},
 		{Crowded, "rejected", "Finding the files that belong to the name takes more listings of the bucket than one drop may make.", "Use a name with fewer dots, in fewer folders, and not beside thousands of files whose names begin the same. Then upload the files again."},
 		{InvalidJSON, "rejected", "A job.json or preset.json is not JSON, or does not have the right form.", fixJSON},
@@ -160,7 +160,7 @@ func Codes() []Info {
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},
 		{Unreachable, "held", "RunComfy could not be reached; nothing was sent and nothing was charged.", retried},
 		{TokenMissing, "held", "No RunComfy token is set.", "Set the token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
-		{TokenUnreadable, "held", "The secret of the RunComfy token could not be read, or what it holds is not a token.", "Check that the secret holds the token, as plain text or as JSON with the member token, and that the function may read it." + then},
+		{TokenUnreadable, "held", "The secret of the RunComfy token could not be read, or what it holds is not a token.", "Check that the secret holds the token, as plain text or as JSON with the member token, and that the function may read the secret." + then},
 		{TokenRefused, "held", "RunComfy refused the token.", "Set a valid token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
 		{NoBalance, "held", "The RunComfy account has no balance.", "Top up the account on RunComfy's page." + then},
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
@@ -243,7 +243,7 @@ func (r Restart) File() string {
 const NotCharged = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
 
 // AllMatches warns a person who starts one match again.
-const AllMatches = "If you upload job.json, all its matches are submitted again, this one too, and RunComfy charges each of them."
+const AllMatches = "If you upload job.json, all its matches are submitted again, including this match, and RunComfy charges each of them."
 
 // Remedy returns the remedy of the code for the job of a pair, by the job's name.
 func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name}) }
