@@ -35,7 +35,7 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.Secret = `{"key": "canary"}` }, func(w *world.World) { w.Secret = `{"token": "` + world.Token + `"}` },
 		},
 		{
-			"the secret cannot be read", problem.TokenUnreadable, "may read it",
+			"the secret cannot be read", problem.TokenUnreadable, "may read the secret",
 			func(w *world.World) {
 				w.Before = func(c world.Call) error {
 					if c.Service == "secretsmanager" {
