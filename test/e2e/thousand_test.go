@@ -46,7 +46,7 @@ func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) ma
 func s3Requests(t *testing.T, files int) map[string]int {
 	t.Helper()
 	w := newWorld(t)
-	w.Batch = 10 // as in template.yaml
+	w.Batch = w.SubmitBatch()
 	requests := map[string]int{}
 	w.Before = func(call world.Call) error {
 		if call.Function == "submit" && call.Service == "s3" {

@@ -15,7 +15,6 @@ import (
 // can use up the time of the other messages in its batch.
 const (
 	s3Latency   = 15 * time.Millisecond
-	queueBatch  = 10
 	victims     = 12
 	patience    = 2 * time.Hour  // by then each victim must have a status
 	hostileTime = 30 * time.Hour // longer than the queue redelivers a message
@@ -85,7 +84,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 		return tally{}, err
 	}
 	person := hostiles[number%uint64(len(hostiles))]
-	s.w.S3Latency, s.w.Batch = s3Latency, queueBatch
+	s.w.S3Latency, s.w.Batch = s3Latency, s.w.SubmitBatch()
 	s.w.Before = func(world.Call) error { s.calls++; return nil }
 	s.w.TimedOut = func(c world.Call) { s.faults["hostile: timeout of "+c.Function]++ }
 	s.faults["hostile: "+person.name]++

@@ -104,7 +104,7 @@ func newStory(seed, number uint64) (*story, error) {
 	s.setCaps(budget.Caps{Jobs: 1000}) // more than a story has, so that only its book is checked
 	switch t.trouble {
 	case slow:
-		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
+		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), t.w.SubmitBatch()
 	case interleaved:
 		t.w.S3Latency = s3Latency // so that no two things happen at the same time
 	case cannotCancel, stopsFail:

@@ -144,7 +144,6 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 	s := transformed(t)
 	source := properties[struct {
 		EventSourceArn, FunctionName string
-		BatchSize                    int
 		FunctionResponseTypes        []string
 		ScalingConfig                struct{ MaximumConcurrency float64 }
 	}](t, s, "SubmitFunctionDrops")
@@ -154,7 +153,7 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 	if len(source.FunctionResponseTypes) != 1 || source.FunctionResponseTypes[0] != "ReportBatchItemFailures" {
 		t.Errorf("the function's response is read as %v", source.FunctionResponseTypes)
 	}
-	if source.BatchSize != 10 || fmt.Sprint(source.ScalingConfig.MaximumConcurrency) != fmt.Sprint(s.Parameters["SubmitConcurrency"].Default) {
-		t.Errorf("batches of %d, %v at the same time", source.BatchSize, source.ScalingConfig.MaximumConcurrency)
+	if fmt.Sprint(source.ScalingConfig.MaximumConcurrency) != fmt.Sprint(s.Parameters["SubmitConcurrency"].Default) {
+		t.Errorf("%v batches at the same time", source.ScalingConfig.MaximumConcurrency)
 	}
 }

@@ -260,6 +260,11 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	}
 }
 
+// SubmitBatch returns the size of submit's batches in template.yaml.
+func (w *World) SubmitBatch() int {
+	return w.template.functions["SubmitFunction"].Queues["Queue"].BatchSize
+}
+
 // Now returns the virtual time.
 func (w *World) Now() time.Time { return w.now }
 

@@ -95,7 +95,7 @@ func latest(a, b time.Time) time.Time {
 
 // handleChange handles a change. It ignores an event of another bucket, and the deletion of a
 // file that is in the bucket.
-func (h *Handler) handleChange(ctx context.Context, d *delivery, c change) (out outcome) {
+func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out outcome) {
 	if c.bucket != h.Ledger.Bucket.Name {
 		slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
 		return nil
@@ -126,7 +126,7 @@ func (h *Handler) handleChange(ctx context.Context, d *delivery, c change) (out 
 // the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. Only the
 // number of deliveries ends the retries, because the message may be old before its jobs are
 // first tried.
-func (h *Handler) handleWaiting(ctx context.Context, d *delivery, c change) outcome {
+func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outcome {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
 		c.part = part{}
 		var lastSince time.Time
@@ -147,7 +147,7 @@ func (h *Handler) handleWaiting(ctx context.Context, d *delivery, c change) outc
 // assessChange assesses the subjects of a change. If new messages must continue with the
 // subjects that are left (see progress), it sends them, and this message is finished. If there
 // are jobs beyond MaxJobsPerDrop, it sends one message that waits for a higher MaxJobsPerDrop.
-func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastSince time.Time) (out outcome) {
+func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastSince time.Time) (out outcome) {
 	p := h.assessSubjects(ctx, d, c, lastSince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last
 	if !p.divide && !tooMany {
@@ -180,7 +180,7 @@ type progress struct {
 // the day holds a subject, and this message is old or is not delivered again, a new message
 // continues with that subject. If the function's time ends, the queue delivers the whole message
 // again.
-func (h *Handler) assessSubjects(ctx context.Context, d *delivery, c change, lastSince time.Time) (p progress) {
+func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastSince time.Time) (p progress) {
 	before := h.Ledger.Bucket.Requests() // Lambda runs one invocation of a process at a time
 	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)
 	subjects := c.Subjects
@@ -204,10 +204,9 @@ func (h *Handler) assessSubjects(ctx context.Context, d *delivery, c change, las
 				p.left = append(p.left, s)
 				continue
 			}
-			if !h.mayStart(ctx, d) {
+			if !h.hasTime(ctx, assessTime) {
 				return progress{outcome: append(p.outcome, errNoTime)}
 			}
-			d.started = true
 			a = &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
 			if c.Last && s.TooMany() {
 				a.lastSince = h.Now()

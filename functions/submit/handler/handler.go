@@ -99,11 +99,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	// Messages that have failed before come last, so that they do not use up the time
 	// of the others.
 	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.receives, b.receives) })
-	for i, m := range messages {
-		out := h.handleMessage(ctx, &delivery{
-			message: m, batch: b, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives,
-			until: h.startUntil(ctx, m, len(messages)-i),
-		})
+	for _, m := range messages {
+		out := h.handleMessage(ctx, delivery{m, b, h.MaxReceives > 0 && m.receives >= h.MaxReceives})
 		err := errors.Join(out...)
 		if err == nil {
 			continue
@@ -125,35 +122,17 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 // delivery is one receive of a message.
 type delivery struct {
 	message
-	batch   *batch
-	last    bool      // the queue does not deliver the message again
-	until   time.Time // no assessment starts after it, except the first; zero means no limit
-	started bool      // an assessment has started
-}
-
-// mayStart reports whether there is time to start an assessment.
-func (h *Handler) mayStart(ctx context.Context, d *delivery) bool {
-	return h.hasTime(ctx, assessTime) && (!d.started || d.until.IsZero() || !h.Now().After(d.until))
+	batch *batch
+	last  bool // the queue does not deliver the message again
 }
 
 // handleMessage handles the changes of a message.
-func (h *Handler) handleMessage(ctx context.Context, d *delivery) (out outcome) {
+func (h *Handler) handleMessage(ctx context.Context, d delivery) (out outcome) {
 	out.add(d.err)
 	for _, c := range d.changes {
 		out = append(out, h.handleChange(ctx, d, c)...)
 	}
 	return out
-}
-
-// startUntil returns the time until which assessments for a message may start. Zero means no
-// limit. A message that failed twice gets an equal share of the time that is left, so that time
-// is left for the messages after it.
-func (h *Handler) startUntil(ctx context.Context, m message, messagesLeft int) time.Time {
-	deadline, ok := ctx.Deadline()
-	if !ok || m.receives <= 2 {
-		return time.Time{}
-	}
-	return h.Now().Add(deadline.Add(-assessTime).Sub(h.Now()) / time.Duration(messagesLeft))
 }
 
 // isOlder reports whether a message is known to be older than age.

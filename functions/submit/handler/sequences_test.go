@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -603,7 +603,7 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 // deliveries, and the other messages of its batch are finished too.
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
-	w.Batch = 10
+	w.Batch = w.SubmitBatch()
 	w.S3Latency = 300 * time.Millisecond
 	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
 	clip, voice := worldtest.Media(t)
@@ -625,31 +625,31 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
-// Slow messages that have failed before leave time for the other messages of their batch.
-func TestSlowMessagesLeaveTimeForTheirBatch(t *testing.T) {
-	for _, receives := range []struct{ slow, last string }{{"2", "1"}, {"3", "3"}} {
-		w := worldtest.New(t)
-		w.S3Latency = time.Second
-		w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
-		var batch []events.SQSMessage
-		for _, name := range []string{"a", "b", "c", "d"} {
-			for i := range 20 {
-				w.Put(fmt.Sprintf("inbox/%s/t.%03d.wav", name, i), nil)
-			}
-			w.Put("inbox/"+name+"/t.mp4", []byte("x"))
-			batch = append(batch, world.Message("inbox/"+name+"/t.mp4"))
-			batch[len(batch)-1].Attributes["ApproximateReceiveCount"] = receives.slow
+// RunComfy uses almost its whole time for each response. No message comes back because the
+// others of its batch have used up the function's time.
+func TestSlowRunComfyTakesNoOtherWithIt(t *testing.T) {
+	const jobs = 12
+	w := worldtest.New(t)
+	w.Batch = w.SubmitBatch()
+	clip, voice := worldtest.Media(t)
+	calls := 0
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Function == "submit" && c.Service == "lambda":
+			calls++
+		case c.Function == "submit" && c.Service == "runcomfy" && c.Op == "submit":
+			w.Spend(runcomfy.Timeout - time.Second)
 		}
-		w.Put("inbox/carol/talk.wav", nil)
-		last := world.Message("inbox/carol/talk.wav")
-		last.Attributes["ApproximateReceiveCount"] = receives.last
-		failed, err := w.Submit(append(batch, last)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if w.Status("carol/talk").State == "" || slices.Contains(failed, last.MessageId) {
-			t.Errorf("delivery %s after slow messages: not finished %v, status of carol/talk %q; want carol/talk finished", receives.last, failed, w.Status("carol/talk").State)
-		}
+		return nil
+	}
+	for i := range jobs {
+		w.Put(fmt.Sprintf("inbox/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
+	}
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, jobs)
+	if want := jobs / w.Batch; calls != want {
+		t.Errorf("%d calls of submit, want %d", calls, want)
 	}
 }
 
