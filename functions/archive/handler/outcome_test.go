@@ -43,9 +43,7 @@ func TestFailedJob(t *testing.T) {
 			worldtest.WantCharges(t, w, 1)
 			before, _ := w.Record("ads/talk", st.Take)
 			w.Pass(time.Hour)
-			if err := w.Redrive("ads/talk", st.Take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			if after, _ := w.Record("ads/talk", st.Take); after.Revision != before.Revision {
@@ -147,12 +145,7 @@ func TestRedriveArchives(t *testing.T) {
 		}},
 		{"S3 is not available for hours", problem.StorageUnavailable, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
-			w.Before = func(c world.Call) error {
-				if c.Function == "archive" && c.Service == "s3" && w.Now().Before(end) {
-					return world.Throttled
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Function == "archive" && c.Service == "s3" && w.Now().Before(end) })
 		}},
 		{"archive dies each time", problem.ExecutionFailed, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
@@ -199,9 +192,7 @@ func TestRedriveArchives(t *testing.T) {
 			w.RunComfy.Fault, w.Before = nil, nil
 			w.Bucket.Remove("outbox/ads/talk/" + st.Take + "/talk.mp4")
 			w.Pass(24 * time.Hour)
-			if err := w.Redrive("ads/talk", st.Take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			st = w.Status("ads/talk")
@@ -240,18 +231,14 @@ func TestRedriveFailsAnew(t *testing.T) {
 	worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "404"), 24*time.Hour)
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
-	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
 	w.Pass(24 * time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "unknown request"), 24*time.Hour)
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
-	st = worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 	w.Pass(24 * time.Hour)
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
@@ -269,9 +256,7 @@ func TestRedriveFindsAFailedJob(t *testing.T) {
 	w.Stop("ads/talk", take)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-	if err := w.Redrive("ads/talk", take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "no face") || strings.Contains(st.Remedy, "redrive") {
@@ -312,9 +297,7 @@ func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 		before := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 		worldtest.Faulty(w, call, worldtest.Fault(t, call, "unknown request"), 30*24*time.Hour)
 		w.Pass(8 * 24 * time.Hour)
-		if err := w.Redrive("ads/talk", before.Take); err != nil {
-			t.Fatal(err)
-		}
+		worldtest.Redrive(t, w)
 		worldtest.Rest(t, w)
 		w.Pass(2 * time.Hour)
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {

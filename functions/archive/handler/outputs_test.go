@@ -49,9 +49,7 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 	w.MaxOutputs = 101
 	w.Restart()
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); len(st.Outputs) != 101 {
 		t.Errorf("%d outputs, want 101", len(st.Outputs))
@@ -99,9 +97,7 @@ func TestUnknownOutputIsBin(t *testing.T) {
 			}
 			return nil
 		}
-		clip, voice := worldtest.Media(t)
-		w.Drop("inbox/ads/result.mp4", clip)
-		w.Drop("inbox/ads/result.wav", voice)
+		worldtest.DropPairs(t, w, "ads/result")
 		worldtest.Rest(t, w)
 		st := worldtest.WantStatus(t, w, "ads/result", ledger.Succeeded, "")
 		if want := "outbox/ads/result/" + st.Take + "/result.bin"; len(st.Outputs) != 1 || st.Outputs[0] != want {

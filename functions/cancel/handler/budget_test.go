@@ -58,12 +58,7 @@ func TestSweepFreesReservations(t *testing.T) {
 		}, 0},
 		{"RunComfy cancels the job, and the sweep cannot list executions", func(w *world.World) {
 			cancelElsewhere(t, w)
-			w.Before = func(c world.Call) error {
-				if c.Op == "ListExecutions" {
-					return world.ErrThrottledStates
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "ListExecutions" })
 		}, 0},
 		{"RunComfy cancels the job, and a newer record is unreadable", func(w *world.World) {
 			cancelElsewhere(t, w)
@@ -75,12 +70,9 @@ func TestSweepFreesReservations(t *testing.T) {
 			w.RunComfy.Queue = time.Hour
 			w.Run(time.Minute)
 			down := w.Now().Add(10 * time.Minute)
-			w.Before = func(c world.Call) error {
-				if c.Function == "cancel" && c.Key == budget.Key(day) && w.Now().Before(down) {
-					return world.Throttled
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool {
+				return c.Function == "cancel" && c.Key == budget.Key(day) && w.Now().Before(down)
+			})
 			w.Delete("inbox/ads/talk.wav")
 		}, 0},
 	}
@@ -163,8 +155,7 @@ func TestReservationOfAnEarlierTake(t *testing.T) {
 	worldtest.Rest(t, w)
 	first := w.Status("ads/talk").Take
 	w.RunComfy.Queue = time.Hour
-	_, voice := worldtest.Media(t)
-	w.Drop("inbox/ads/talk.wav", voice)
+	worldtest.DropVoice(t, w)
 	w.Run(time.Minute)
 	worldtest.WantCharges(t, w, 2)
 	w.Delete("inbox/ads/talk.wav")

@@ -161,9 +161,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			w.Stop("ads/talk", take)
 			w.Run(20 * time.Minute)
 			w.RunComfy.Fault = nil
-			if err := w.Redrive("ads/talk", take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 			w.Run(time.Minute)
 			hit, before := failOnce(w, nth), w.Before
 			w.Before = func(c world.Call) error {
@@ -262,10 +260,8 @@ func TestChangeBeforeTheClaim(t *testing.T) {
 func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
 	w := stopped(t, 0, time.Minute, func(w *world.World) { w.Caps = budget.Caps{Jobs: 5} })
 	w.Run(time.Minute)
-	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+	worldtest.Redrive(t, w)
 	w.Run(time.Minute)
 	w.Delete("inbox/ads/talk.wav")
 	worldtest.Rest(t, w)
@@ -302,12 +298,7 @@ func TestDeletionAfterAFailure(t *testing.T) {
 func TestDeletionBeforeTheExecution(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
-	w.Before = func(c world.Call) error {
-		if c.Op == "StartExecution" {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StartExecution" })
 	worldtest.DropPair(t, w)
 	w.Run(30 * time.Second)
 	worldtest.WantCharges(t, w, 1)
@@ -344,11 +335,7 @@ func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 func queueBatch(t *testing.T, w *world.World, jobs int) {
 	t.Helper()
 	w.Batch, w.RunComfy.Queue = jobs, 3*time.Hour
-	clip, voice := worldtest.Media(t)
-	for i := range jobs {
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "ads/%d", jobs)
 	w.Run(2 * time.Minute)
 }
 
@@ -431,12 +418,9 @@ func TestStopIsTriedAgain(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	open := w.Now().Add(5 * time.Minute)
-	w.Before = func(c world.Call) error {
-		if (c.Op == "StopExecution" || c.Function == "poll") && w.Now().Before(open) {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool {
+		return (c.Op == "StopExecution" || c.Function == "poll") && w.Now().Before(open)
+	})
 	w.Delete("inbox/ads/talk.wav")
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
@@ -466,12 +450,8 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
 	w.RunComfy.Queue = 5 * time.Hour
-	for i := range jobs {
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "ads/%d", jobs)
 	w.Run(10 * time.Minute)
 	w.LoseStatusEvents = true
 	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "silence"), 30*time.Hour)
@@ -492,12 +472,8 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 // execution, but it still posts the status.
 func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
 	w.RunComfy.Run = 20 * time.Minute
-	for i := range 30 {
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "ads/%d", 30)
 	w.Run(5 * time.Minute)
 	for i := range 30 {
 		name := fmt.Sprintf("ads/%d", i)
@@ -524,7 +500,6 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 // failed again, although many younger executions come before it in the list.
 func TestSweepSeesALateRedrive(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
 	w.RunComfy.Run = 20 * time.Minute
 	worldtest.DropPair(t, w)
 	w.Run(5 * time.Minute)
@@ -535,16 +510,11 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Fail: "no face found"}
 	}
-	for i := range 40 { // two pages of the list
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "ads/%d", 40) // two pages of the list
 	w.Pass(13 * 24 * time.Hour)
 	w.LoseStatusEvents = true
 	worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
-	if err := w.Redrive("ads/talk", take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	w.Pass(4 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 }
@@ -556,12 +526,7 @@ func TestCancelledButNotStopped(t *testing.T) {
 	w.RunComfy.Queue = time.Hour
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
-	w.Before = func(c world.Call) error {
-		if c.Op == "StopExecution" {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StopExecution" })
 	w.Delete("inbox/ads/talk.wav")
 	w.Run(10 * time.Second)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
@@ -616,9 +581,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				f.fail(t, w, take)
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, f.code)
 				w.RunComfy.Fault = nil
-				if err := w.Redrive("ads/talk", take); err != nil {
-					t.Fatal(err)
-				}
+				worldtest.Redrive(t, w)
 				w.Run(10 * time.Minute)
 				w.Before = func(c world.Call) error {
 					if c.Op == "StopExecution" {
@@ -651,13 +614,11 @@ func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 40*time.Hour)
 	worldtest.DropPair(t, w)
 	w.Pass(40 * time.Hour)
-	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if n := len(w.RunComfy.Cancelled()); n != 0 {
 		t.Fatalf("%d jobs are cancelled before the redrive, want none", n)
 	}
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	w.Pass(2 * time.Hour)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)

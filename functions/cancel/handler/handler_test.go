@@ -53,9 +53,7 @@ func TestStoppedExecution(t *testing.T) {
 	if !strings.Contains(st.Reason, "paid for") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
 		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 	}
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
@@ -88,12 +86,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			} else {
 				w.Delete("inbox/ads/talk.wav")
 			}
-			w.Before = func(c world.Call) error {
-				if c.Service == "runcomfy" && c.Function != "cancel" {
-					return world.ErrBroken // so that cancel is the first to ask
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "runcomfy" && c.Function != "cancel" }) // so that cancel is the first to ask
 			w.Run(2 * time.Minute)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			if rec, _ := w.Record("ads/talk", take); rec.Times.Ended.IsZero() || rec.Times.Finished.IsZero() {
@@ -104,9 +97,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			unknown := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
 			w.RunComfy.Fault = func(*http.Request, []byte) *runcomfytest.Fault { return &unknown }
 			if by == "stop" {
-				if err := w.Redrive("ads/talk", take); err != nil {
-					t.Fatal(err)
-				}
+				worldtest.Redrive(t, w)
 			}
 			worldtest.Rest(t, w)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
@@ -185,10 +176,8 @@ func TestCancelResponses(t *testing.T) {
 				case fault.Name != "unknown outcome":
 					t.Errorf("%d jobs cancelled at RunComfy, want 1", cancelled)
 				case by == "stop":
-					st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-					if err := w.Redrive("ads/talk", st.Take); err != nil {
-						t.Fatal(err)
-					}
+					worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+					worldtest.Redrive(t, w)
 					worldtest.Rest(t, w)
 					worldtest.WantArchived(t, w)
 				default:
@@ -251,9 +240,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 			}
 			w.RunComfy.Fault = nil
-			if err := w.Redrive("ads/talk", st.Take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 		})
@@ -266,11 +253,7 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	const jobs = 60 // several pages of a listing
 	w := worldtest.New(t)
 	w.LoseStatusEvents = true
-	clip, voice := worldtest.Media(t)
-	for i := range jobs {
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "ads/%d", jobs)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Queue: []time.Duration{0, 0, 2 * time.Hour, 7 * time.Hour}[w.RunComfy.Charges()%4], Run: time.Hour}
 	}
@@ -294,19 +277,12 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 func TestSweepContinuesAfterAnError(t *testing.T) {
 	w := worldtest.New(t)
 	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
-	clip, voice := worldtest.Media(t)
-	for i := range 2 {
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "ads/%d", 2)
 	w.Run(time.Minute)
 	unreadable := ledger.RecordKey("ads/0", w.Status("ads/0").Take)
-	w.Before = func(c world.Call) error {
-		if c.Function == "cancel" && c.Key == unreadable || c.Op == "ListExecutions" && c.Key == "FAILED" {
-			return s3test.Error(http.StatusForbidden, "AccessDenied")
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(s3test.Error(http.StatusForbidden, "AccessDenied"), func(c world.Call) bool {
+		return c.Function == "cancel" && c.Key == unreadable || c.Op == "ListExecutions" && c.Key == "FAILED"
+	})
 	for i := range 2 {
 		w.Stop(fmt.Sprintf("ads/%d", i), w.Status(fmt.Sprintf("ads/%d", i)).Take)
 		w.Run(time.Second)
@@ -321,9 +297,7 @@ func TestLateStatusEvent(t *testing.T) {
 	w := stopped(t, 0, time.Minute, nil)
 	worldtest.Rest(t, w)
 	st := w.Status("ads/talk")
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	execution, _ := w.Execution("ads/talk", st.Take)
 	for i := range 20 {
 		w.NotifyStatus(execution.ARN, time.Duration(i)*10*time.Minute)
@@ -338,9 +312,7 @@ func TestLateStatusEvent(t *testing.T) {
 func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, func(w *world.World) { w.LoseStatusEvents = true })
 	take := w.Status("ads/talk").Take
-	if err := w.Redrive("ads/talk", take); err != nil {
-		t.Fatal(err)
-	}
+	worldtest.Redrive(t, w)
 	execution, _ := w.Execution("ads/talk", take)
 	w.NotifyStatus(execution.ARN, 10*time.Minute)
 	w.Pass(30 * time.Minute)
@@ -577,9 +549,7 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 			take := w.Status("ads/talk").Take
 			w.Stop("ads/talk", take)
 			w.Run(2 * time.Minute)
-			if err := w.Redrive("ads/talk", take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 		}
 		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "503"), time.Hour)
 		warned := 0

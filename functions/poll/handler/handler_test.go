@@ -44,11 +44,9 @@ func TestStatusAndResultResponses(t *testing.T) {
 						t.Fatal("RunComfy served no fault")
 					}
 					if fault.Name == "unknown request" && lasts > 0 {
-						st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+						worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 						w.Pass(lasts)
-						if err := w.Redrive("ads/talk", st.Take); err != nil {
-							t.Fatal(err)
-						}
+						worldtest.Redrive(t, w)
 						worldtest.Rest(t, w)
 					}
 					worldtest.WantArchived(t, w)
@@ -154,14 +152,12 @@ func TestRequestLost(t *testing.T) {
 				worldtest.WantArchived(t, w)
 				return
 			}
-			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 			if n < 3 || w.Now().Sub(first) < time.Minute {
 				t.Errorf("lost after %d responses over %v, want at least 3 over a minute", n, w.Now().Sub(first))
 			}
 			w.RunComfy.Fault = nil
-			if err := w.Redrive("ads/talk", st.Take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 		})
@@ -212,9 +208,7 @@ func TestRanTooLong(t *testing.T) {
 			w.Restart()
 			redrive := func() {
 				t.Helper()
-				if err := w.Redrive("ads/talk", st.Take); err != nil {
-					t.Fatal(err)
-				}
+				worldtest.Redrive(t, w)
 				worldtest.Rest(t, w)
 			}
 			redrive()
@@ -252,18 +246,11 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 			if tt.run > tt.queue {
 				open = w.Now().Add(14 * time.Hour)
 			}
-			w.Before = func(c world.Call) error {
-				if c.Service == "lambda" && w.Now().Before(open) {
-					return world.ErrLambda
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Service == "lambda" && w.Now().Before(open) })
 			w.Pass(24 * time.Hour)
 			// The outage lasted longer than the retries of poll.
-			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
-			if err := w.Redrive("ads/talk", st.Take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
+			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 		})
@@ -392,12 +379,9 @@ func TestStateIsWrittenLater(t *testing.T) {
 	for _, prefix := range []string{"", "status/"} {
 		w := worldtest.New(t)
 		w.RunComfy.Run = time.Hour
-		w.Before = func(c world.Call) error {
-			if c.Function == "poll" && c.Service == "s3" && strings.HasPrefix(c.Key, prefix) && w.Now().Before(world.Begin.Add(5*time.Minute)) {
-				return world.Throttled
-			}
-			return nil
-		}
+		w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool {
+			return c.Function == "poll" && c.Service == "s3" && strings.HasPrefix(c.Key, prefix) && w.Now().Before(world.Begin.Add(5*time.Minute))
+		})
 		worldtest.DropPair(t, w)
 		w.Run(4 * time.Minute)
 		worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
@@ -412,12 +396,9 @@ func TestStateIsWrittenLater(t *testing.T) {
 // record keeps the time at which poll found the end.
 func TestEndedJobIsArchiving(t *testing.T) {
 	w := worldtest.New(t)
-	w.Before = func(c world.Call) error {
-		if c.Function == "archive" && c.Service == "lambda" && w.Now().Before(world.Begin.Add(4*time.Minute)) {
-			return world.ErrLambda
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool {
+		return c.Function == "archive" && c.Service == "lambda" && w.Now().Before(world.Begin.Add(4*time.Minute))
+	})
 	worldtest.DropPair(t, w)
 	w.Run(3 * time.Minute)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
@@ -438,12 +419,7 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	w.Run(time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 5*time.Hour)
 	broken := w.Now().Add(30 * time.Minute)
-	w.Before = func(c world.Call) error {
-		if c.Function == "poll" && c.Op == "PutObject" && w.Now().Before(broken) {
-			return world.Throttled
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Function == "poll" && c.Op == "PutObject" && w.Now().Before(broken) })
 	w.Run(time.Hour)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
@@ -462,12 +438,9 @@ func TestWarningIsRemoved(t *testing.T) {
 	w.Run(time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 20*time.Minute)
 	broken := w.Now().Add(20 * time.Minute)
-	w.After = func(c world.Call) error {
-		if c.Function == "poll" && c.Op != "HeadObject" && c.Service == "s3" && w.Now().Before(broken) && len(w.Status("ads/talk").Warnings) > 0 {
-			return world.ErrBroken
-		}
-		return nil
-	}
+	w.After = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool {
+		return c.Function == "poll" && c.Op != "HeadObject" && c.Service == "s3" && w.Now().Before(broken) && len(w.Status("ads/talk").Warnings) > 0
+	})
 	w.Run(19 * time.Minute)
 	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
 		t.Fatalf("warnings %q, want one", st.Warnings)
@@ -535,12 +508,10 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 				}
 				worldtest.Rest(t, w)
 				w.Pass(2 * time.Hour)
-				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, code)
+				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, code)
 				w.Pass(10 * time.Hour)
 				tt.trouble(w)
-				if err := w.Redrive("ads/talk", st.Take); err != nil {
-					t.Fatal(err)
-				}
+				worldtest.Redrive(t, w)
 				worldtest.Rest(t, w)
 				worldtest.WantArchived(t, w)
 			})
@@ -572,11 +543,9 @@ func TestRedriveCountsAnew(t *testing.T) {
 			worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), tt.lasts)
 			worldtest.Rest(t, w)
 			w.Pass(2 * time.Hour)
-			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
 			count := worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.another), 0)
-			if err := w.Redrive("ads/talk", st.Take); err != nil {
-				t.Fatal(err)
-			}
+			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			if *count != 1 {
 				t.Errorf("RunComfy served %d faults after the redrive, want 1", *count)
@@ -616,12 +585,7 @@ func TestNoWarningAfterTheEnd(t *testing.T) {
 	w.RunComfy.Queue = 2 * time.Hour
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
-	w.Before = func(c world.Call) error {
-		if c.Op == "StopExecution" {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StopExecution" })
 	w.Delete("inbox/ads/talk.wav")
 	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), time.Hour)
 	w.Pass(30 * time.Minute)
@@ -711,12 +675,9 @@ func TestRecordAfterALostStatus(t *testing.T) {
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"] = "in_queue" }}, time.Hour)
 	broken := w.Now().Add(time.Hour)
-	w.Before = func(c world.Call) error {
-		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") && w.Now().Before(broken) {
-			return world.Throttled
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool {
+		return c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") && w.Now().Before(broken)
+	})
 	for _, want := range []ledger.State{ledger.InQueue, ledger.InProgress} {
 		w.Run(59 * time.Minute)
 		if rec, _ := w.Record("ads/talk", st.Take); rec.State != want {

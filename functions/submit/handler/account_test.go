@@ -37,12 +37,7 @@ func TestAccountTrouble(t *testing.T) {
 		{
 			"the secret cannot be read", problem.TokenUnreadable, "may read the secret",
 			func(w *world.World) {
-				w.Before = func(c world.Call) error {
-					if c.Service == "secretsmanager" {
-						return world.ErrBroken
-					}
-					return nil
-				}
+				w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "secretsmanager" })
 			},
 			func(w *world.World) { w.Before = nil },
 		},
@@ -91,11 +86,7 @@ func TestAccountTrouble(t *testing.T) {
 				w := worldtest.New(t)
 				w.Batch = 10
 				tt.broken(w)
-				clip, voice := worldtest.Media(t)
-				for i := range jobs {
-					w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
-					w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
-				}
+				worldtest.DropMany(t, w, "%d", jobs)
 				w.Pass(lasts)
 				worldtest.WantCharges(t, w, 0)
 				for i := range jobs {
@@ -128,9 +119,6 @@ func TestAccountTrouble(t *testing.T) {
 // or names other files.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	const folder = "inbox/cafe.job/"
-	manifest := func(pattern string) []byte {
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
-	}
 	for _, pattern := range []string{"", "a*.wav"} {
 		w := worldtest.New(t)
 		w.RunComfy.SetBalanceEmpty(true)
@@ -138,7 +126,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		w.Drop(folder+"talk.mp4", clip)
 		w.Drop(folder+"a.wav", voice)
 		w.Drop(folder+"b.wav", voice)
-		w.Drop(folder+"job.json", manifest("*.wav"))
+		w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 		w.Drop("inbox/cafe/b.mp4", clip) // the video of a pair that has the name of a match
 		w.Pass(time.Hour)
 		worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
@@ -146,7 +134,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		if pattern == "" {
 			w.Delete(folder + "job.json")
 		} else {
-			w.Drop(folder+"job.json", manifest(pattern))
+			w.Drop(folder+"job.json", react("talk.mp4", pattern))
 		}
 		w.Pass(time.Hour)
 		if pattern == "" {
@@ -169,14 +157,9 @@ func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	w.Drop(folder+"talk.mp4", clip)
 	w.Drop(folder+"talk.wav", voice)
-	w.Drop(folder+"job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`))
+	w.Drop(folder+"job.json", react("talk.mp4", "talk.wav"))
 	w.Run(10 * time.Minute)
-	w.Before = func(c world.Call) error {
-		if c.Key == folder+"more.wav" && c.Op == "HeadObject" {
-			return s3test.Error(http.StatusBadRequest, "BadRequest")
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(s3test.Error(http.StatusBadRequest, "BadRequest"), func(c world.Call) bool { return c.Key == folder+"more.wav" && c.Op == "HeadObject" })
 	w.Drop(folder+"more.wav", voice)
 	w.Pass(32 * time.Hour)
 	if len(w.Dead) > 0 {
@@ -210,20 +193,17 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 // A match that the new job.json does not name becomes withdrawn.
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	const folder = "inbox/cafe.job/"
-	manifest := func(pattern string) []byte {
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
-	}
 	w := worldtest.New(t)
 	_, voice := worldtest.Media(t)
 	w.Drop(folder+"a.wav", voice)
 	w.Drop(folder+"b.wav", voice)
-	w.Drop(folder+"job.json", manifest("*.wav"))
+	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 	w.Run(10 * time.Minute)
 	worldtest.WantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForFiles)
-	atFirstMessage(t, w, func() { w.Put(folder+"job.json", manifest("a*.wav")) })
+	atFirstMessage(t, w, func() { w.Put(folder+"job.json", react("talk.mp4", "a*.wav")) })
 	w.Delete(folder + "job.json")
 	w.Run(10 * time.Minute)
-	w.Drop(folder+"job.json", manifest("a*.wav"))
+	w.Drop(folder+"job.json", react("talk.mp4", "a*.wav"))
 	w.Run(10 * time.Minute)
 	worldtest.WantStatus(t, w, "cafe/b", ledger.Withdrawn, problem.NoLongerNamed)
 	worldtest.WantStatus(t, w, "cafe/a", ledger.Waiting, problem.WaitingForFiles)
@@ -233,7 +213,7 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 // no job: only the event of job.json does, within MaxJobsPerDrop.
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	const folder = "inbox/cafe.job/"
-	manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`)
+	manifest := react("talk.mp4", "*.wav")
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1
 	w.Restart()
@@ -267,7 +247,7 @@ func TestHeldMatchesBeyondTheList(t *testing.T) {
 	for i := range 500 {
 		w.Put(fmt.Sprintf("%sm%03d.wav", folder, i), voice)
 	}
-	w.Drop(folder+"job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`))
+	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 	w.Pass(65 * time.Minute)
 	for i := range pushedOut {
 		w.Put(fmt.Sprintf("%sa%03d.wav", folder, i), voice)
@@ -342,9 +322,6 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 // status no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
 	const folder = "inbox/cafe.job/"
-	manifest := func(audio string) []byte {
-		return []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "` + audio + `"}}`)
-	}
 	_, voice := worldtest.Media(t)
 	for _, tt := range []struct {
 		name   string
@@ -352,13 +329,13 @@ func TestMatchUploadedAgain(t *testing.T) {
 		want   problem.Code
 	}{
 		{"job.json is deleted", func(w *world.World) { w.Delete(folder + "job.json") }, problem.NoLongerNamed},
-		{"job.json names other files", func(w *world.World) { w.Drop(folder+"job.json", manifest("b*.wav")) }, problem.NoLongerNamed},
+		{"job.json names other files", func(w *world.World) { w.Drop(folder+"job.json", react("talk.mp4", "b*.wav")) }, problem.NoLongerNamed},
 		{"job.json is broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, problem.NoLongerNamed},
 		{"job.json stays", func(*world.World) {}, problem.WaitingForFiles},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Drop(folder+"job.json", manifest("*.wav"))
+			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 			w.Drop(folder+"a.wav", voice)
 			w.Pass(time.Hour)
 			w.Delete(folder + "a.wav")
@@ -388,16 +365,13 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 				clip, voice := worldtest.Media(t)
 				w.Drop(folder+"talk.mp4", clip)
 				w.Drop(folder+"a.wav", voice)
-				manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`)
+				manifest := react("talk.mp4", "*.wav")
 				w.Drop(folder+"job.json", manifest)
 				w.Pass(time.Hour)
 				worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
-				w.Before = func(c world.Call) error {
-					if c.Key == folder+refused && (c.Op == "GetObject" || c.Op == "HeadObject" && refused != "job.json") {
-						return s3test.Error(400, "BadRequest")
-					}
-					return nil
-				}
+				w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool {
+					return c.Key == folder+refused && (c.Op == "GetObject" || c.Op == "HeadObject" && refused != "job.json")
+				})
 				w.Drop(folder+"job.json", manifest)
 				w.Pass(time.Hour)
 				worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
@@ -428,22 +402,19 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 	const folder, matches = "inbox/cafe.job/", 503
 	_, voice := worldtest.Media(t)
-	manifest := func(pattern string) []byte {
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
-	}
 	tests := []struct {
 		name    string
 		change  func(w *world.World)
 		state   ledger.State // of the matches beyond the list
 		charges int
 	}{
-		{"narrowed", func(w *world.World) { w.Drop(folder+"job.json", manifest("m000.*")) }, ledger.Withdrawn, 0},
+		{"narrowed", func(w *world.World) { w.Drop(folder+"job.json", react("talk.mp4", "m000.*")) }, ledger.Withdrawn, 0},
 		{"broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
 		{"deleted", func(w *world.World) { w.Delete(folder + "job.json") }, ledger.Withdrawn, 0},
 		{"uploaded again, with its video", func(w *world.World) {
 			clip, _ := worldtest.Media(t)
 			w.Put(folder+"talk.mp4", clip)
-			w.Drop(folder+"job.json", manifest("*.wav"))
+			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 		}, ledger.Held, 5},
 	}
 	for _, tt := range tests {
@@ -454,7 +425,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 			for i := range matches {
 				w.Put(fmt.Sprintf("%sm%03d.wav", folder, i), voice)
 			}
-			w.Drop(folder+"job.json", manifest("*.wav"))
+			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 			for i := 499; i < matches; i++ {
 				w.Drop(fmt.Sprintf("%sm%03d.wav", folder, i), voice) // its event gives it a status
 			}

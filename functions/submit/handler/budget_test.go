@@ -17,16 +17,6 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// dropPairs drops pairs whose jobs are named 0, 1 and so on.
-func dropPairs(t *testing.T, w *world.World, n int) {
-	t.Helper()
-	clip, voice := worldtest.Media(t)
-	for i := range n {
-		w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
-	}
-}
-
 // setCaps sets the caps, as a deployment does.
 func setCaps(w *world.World, caps budget.Caps) {
 	w.Caps = caps
@@ -105,7 +95,7 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 			w.Batch = 10
 			setCaps(w, caps)
 			const jobs = 7
-			dropPairs(t, w, jobs)
+			worldtest.DropMany(t, w, "%d", jobs)
 			day := world.Begin
 			for accepted := 0; accepted < jobs; day = day.AddDate(0, 0, 1) {
 				accepted = min(accepted+2, jobs)
@@ -143,7 +133,7 @@ func TestRaisedCap(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
 	setCaps(w, budget.Caps{Jobs: 1})
-	dropPairs(t, w, 2)
+	worldtest.DropMany(t, w, "%d", 2)
 	tries := 0
 	w.After = func(c world.Call) error {
 		if c.Op == "GetObject" && c.Key == budget.Key(budget.Day(world.Begin)) && c.Function == "submit" {
@@ -171,7 +161,7 @@ func TestThrottledAfterACap(t *testing.T) {
 		t.Run(held.String(), func(t *testing.T) {
 			w := worldtest.New(t)
 			setCaps(w, budget.Caps{USD: 0.01})
-			dropPairs(t, w, 1)
+			worldtest.DropMany(t, w, "%d", 1)
 			w.Pass(held)
 			worldtest.WantStatus(t, w, "0", ledger.Held, problem.OverBudget)
 			setCaps(w, budget.Caps{})
@@ -229,7 +219,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			w.Batch = 10
 			w.RunComfy.Queue = 8 * time.Hour
 			setCaps(w, budget.Caps{Jobs: 1})
-			dropPairs(t, w, 1)
+			worldtest.DropMany(t, w, "%d", 1)
 			w.Pass(time.Minute)
 			worldtest.WantCharges(t, w, 1)
 			end(w)
@@ -237,9 +227,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			if got := used(t, w, budget.Day(world.Begin)); got.Jobs != 0 {
 				t.Errorf("the book has %+v, want no job", got)
 			}
-			clip, voice := worldtest.Media(t)
-			w.Drop("inbox/1.mp4", clip)
-			w.Drop("inbox/1.wav", voice)
+			worldtest.DropPairs(t, w, "1")
 			w.Pass(time.Minute)
 			worldtest.WantCharges(t, w, 2)
 		})

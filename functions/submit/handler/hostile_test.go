@@ -26,7 +26,7 @@ func TestFileThatTriggersABug(t *testing.T) {
 		}
 		return nil
 	}
-	dropPairs(t, w, 3)
+	worldtest.DropMany(t, w, "%d", 3)
 	w.Pass(5 * time.Minute)
 	worldtest.WantStatus(t, w, "1", ledger.Succeeded, "")
 	worldtest.WantStatus(t, w, "2", ledger.Succeeded, "")
@@ -73,12 +73,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %s", tt.name, r.s3), func(t *testing.T) {
 				w := worldtest.New(t)
 				refusing := true
-				w.Before = func(c world.Call) error {
-					if refusing && c.Key == tt.refused && strings.Contains(r.ops, c.Op) {
-						return s3test.Error(r.status, r.s3)
-					}
-					return nil
-				}
+				w.Before = worldtest.FailIf(s3test.Error(r.status, r.s3), func(c world.Call) bool { return refusing && c.Key == tt.refused && strings.Contains(r.ops, c.Op) })
 				for key, body := range tt.drops {
 					w.Drop(key, body)
 				}

@@ -35,12 +35,7 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			worldtest.DropPair(t, w)
 		}, false},
 		{"S3 is not available", func(t *testing.T, w *world.World) {
-			w.Before = func(c world.Call) error {
-				if c.Service == "s3" {
-					return world.ErrBroken
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "s3" })
 			worldtest.DropPair(t, w)
 		}, true},
 	}

@@ -16,27 +16,27 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// manyJobs are changes that ask for 12 jobs.
+// manyJobs are changes that ask for many jobs.
 var manyJobs = []struct {
 	name string
-	drop func(t *testing.T, w *world.World)
-	own  string // the name that the jobs belong to
-	job  string // the name of a job by its number
+	drop func(t *testing.T, w *world.World, jobs int) // causes one event
+	own  string                                       // the name that the jobs belong to
+	job  string                                       // the name of a job by its number
 }{
-	{"tagged audios of a video", func(t *testing.T, w *world.World) {
+	{"tagged audios of a video", func(t *testing.T, w *world.World, jobs int) {
 		clip, voice := worldtest.Media(t)
-		for i := range 12 {
+		for i := range jobs {
 			w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
 		}
 		w.Drop("inbox/ads/talk.mp4", clip)
 	}, "ads/talk", "ads/talk.%02d"},
-	{"matches of a wildcard", func(t *testing.T, w *world.World) {
+	{"matches of a wildcard", func(t *testing.T, w *world.World, jobs int) {
 		clip, voice := worldtest.Media(t)
-		for i := range 12 {
+		for i := range jobs {
 			w.Put(fmt.Sprintf("inbox/ads/x.job/%02d.wav", i), voice)
 		}
 		w.Put("inbox/ads/x.job/v.mp4", clip)
-		w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+		w.Drop("inbox/ads/x.job/job.json", react("v.mp4", "*.wav"))
 	}, "ads/x", "ads/x/%02d"},
 }
 
@@ -93,7 +93,7 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 				}
 				return nil
 			}
-			many.drop(t, w)
+			many.drop(t, w, 12)
 			worldtest.Rest(t, w)
 			if refused == 0 {
 				t.Error("SQS refused no message")
@@ -163,7 +163,7 @@ func TestDividedChange(t *testing.T) {
 					}
 					w.Before = func(c world.Call) error { return about(c, false) }
 					w.After = func(c world.Call) error { return about(c, true) }
-					change.drop(t, w)
+					change.drop(t, w, 12)
 					worldtest.Rest(t, w)
 					unknown := 0
 					for i := range 12 {
@@ -193,7 +193,7 @@ func TestHeldJobsOfADividedChange(t *testing.T) {
 		t.Run(change.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.SetBalanceEmpty(true)
-			change.drop(t, w)
+			change.drop(t, w, 12)
 			w.Pass(11 * time.Minute)
 			sent, requests := 0, map[int]int{} // by invocation
 			w.Before = func(c world.Call) error {
@@ -225,11 +225,11 @@ func TestManyJobsWithoutTheirFile(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.SetBalanceEmpty(true)
 	for _, change := range manyJobs {
-		change.drop(t, w)
+		change.drop(t, w, 12)
 	}
 	w.Pass(5 * time.Minute)
 	w.Delete("inbox/ads/talk.mp4")
-	w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "no*.wav"}}`))
+	w.Drop("inbox/ads/x.job/job.json", react("v.mp4", "no*.wav"))
 	count := map[int]int{}
 	w.Before = func(c world.Call) error {
 		if c.Function == "submit" && c.Service != "lambda" && c.Service != "runcomfy" {

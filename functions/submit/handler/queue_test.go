@@ -83,11 +83,7 @@ func TestBurst(t *testing.T) {
 		accepted[second]++
 		return nil
 	}
-	clip, voice := worldtest.Media(t)
-	for i := range jobs {
-		w.Drop(fmt.Sprintf("inbox/%d/talk.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/%d/talk.wav", i), voice)
-	}
+	worldtest.DropMany(t, w, "%d/talk", jobs)
 	worldtest.Rest(t, w)
 	var last time.Duration
 	for i := range jobs {

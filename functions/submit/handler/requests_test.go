@@ -151,7 +151,7 @@ func TestVideoArrivesWhileMessagesWait(t *testing.T) {
 		w.Put(fmt.Sprintf("%s%02d.wav", folder, i), voice)
 	}
 	atFirstMessage(t, w, func() { w.Put(folder+"v.mp4", clip) })
-	w.Drop(folder+"job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+	w.Drop(folder+"job.json", react("v.mp4", "*.wav"))
 	w.Run(10 * time.Minute)
 	if n := w.RunComfy.Charges(); n > 3 {
 		t.Errorf("%d jobs are charged", n)
@@ -173,7 +173,7 @@ func TestManyJobsThatWait(t *testing.T) {
 			w.Delete("inbox/ads/talk.mp4")
 		}},
 		{"the video of a wildcard is missing", "inbox/ads/x.job/%02d.wav", func(w *world.World) {
-			w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+			w.Drop("inbox/ads/x.job/job.json", react("v.mp4", "*.wav"))
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,50 +204,18 @@ func TestManyJobsThatWait(t *testing.T) {
 // One changed file starts at most MaxJobsPerDrop jobs. Further jobs are held, and
 // start when the parameter is raised.
 func TestMaxJobsPerDrop(t *testing.T) {
-	clip, voice := worldtest.Media(t)
-	tests := []struct {
-		name string
-		drop func(w *world.World)    // causes one event
-		job  func(number int) string // the name of each of the 12 jobs
-	}{
-		{"tagged audios of a video", func(w *world.World) {
-			for i := range 12 {
-				w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
-			}
-			w.Drop("inbox/ads/talk.mp4", clip)
-		}, func(i int) string { return fmt.Sprintf("ads/talk.%02d", i) }},
-		{"the audio of a video, and tagged audios", func(w *world.World) {
-			w.Put("inbox/ads/talk.wav", voice)
-			for i := 1; i < 12; i++ {
-				w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
-			}
-			w.Drop("inbox/ads/talk.mp4", clip)
-		}, func(i int) string {
-			if i == 0 {
-				return "ads/talk"
-			}
-			return fmt.Sprintf("ads/talk.%02d", i)
-		}},
-		{"matches of a wildcard", func(w *world.World) {
-			for i := range 12 {
-				w.Put(fmt.Sprintf("inbox/ads/x.job/%02d.wav", i), voice)
-			}
-			w.Put("inbox/ads/x.job/v.mp4", clip)
-			w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
-		}, func(i int) string { return fmt.Sprintf("ads/x/%02d", i) }},
-	}
-	for _, tt := range tests {
+	for _, tt := range manyJobs {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.Settings.MaxJobsPerDrop = 5
 			w.Restart()
-			tt.drop(w)
+			tt.drop(t, w, 12)
 			w.Run(time.Hour)
 			if n := w.RunComfy.Charges(); n != 5 {
 				t.Errorf("%d charges, want 5", n)
 			}
 			for i := range 12 {
-				st := w.Status(tt.job(i))
+				st := w.Status(fmt.Sprintf(tt.job, i))
 				switch {
 				case i < 5 && st.State != ledger.Succeeded:
 					t.Errorf("job %d is %s: %s", i, st.State, st.Reason)
@@ -271,32 +239,12 @@ func TestMaxJobsPerDrop(t *testing.T) {
 // retries have ended.
 func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	const voices, limit = 60, 5
-	clip, voice := worldtest.Media(t)
-	tests := []struct {
-		name string
-		drop func(w *world.World)
-		job  string // the name of a job by its number
-	}{
-		{"tagged audios of a video", func(w *world.World) {
-			for i := range voices {
-				w.Put(fmt.Sprintf("inbox/talk.%02d.wav", i), voice)
-			}
-			w.Drop("inbox/talk.mp4", clip)
-		}, "talk.%02d"},
-		{"matches of a wildcard", func(w *world.World) {
-			for i := range voices {
-				w.Put(fmt.Sprintf("inbox/x.job/%02d.wav", i), voice)
-			}
-			w.Put("inbox/x.job/v.mp4", clip)
-			w.Drop("inbox/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
-		}, "x/%02d"},
-	}
-	for _, tt := range tests {
+	for _, tt := range manyJobs {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.Settings.MaxJobsPerDrop = limit
 			w.Restart()
-			tt.drop(w)
+			tt.drop(t, w, voices)
 			w.Pass(10 * time.Minute)
 			requests, deliveries := 0, 0
 			w.Before = func(c world.Call) error {

@@ -167,8 +167,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 		start func(w *world.World)
 	}{
 		{"by the next assessment of its name", func(w *world.World) {
-			_, voice := worldtest.Media(t)
-			w.Drop("inbox/ads/talk.wav", voice)
+			worldtest.DropVoice(t, w)
 			w.Run(30 * time.Second) // long before the sweep
 		}},
 		{"by a later delivery, if Step Functions fails at the first", func(w *world.World) {
@@ -215,12 +214,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	w := worldtest.New(t)
 	dieDuringSubmit(t, w)
-	w.Before = func(c world.Call) error {
-		if c.Function == "submit" {
-			return world.ErrLambda
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Function == "submit" })
 	w.Pass(2 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
@@ -310,10 +304,9 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 // A deletion resolves an ambiguity, even if it deletes the file that the newest take used.
 func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
-	w.Drop("inbox/ads/talk.mp4", clip)
-	w.Drop("inbox/ads/talk.wav", voice)
+	worldtest.DropPair(t, w)
 	w.Pass(time.Hour)
+	_, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.m4a", voice) // its content is a WAV, so its job is rejected
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
@@ -456,12 +449,7 @@ func TestDeletionWhileS3IsBusy(t *testing.T) {
 	w.Pass(time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 	until := w.Now().Add(time.Minute)
-	w.Before = func(c world.Call) error {
-		if c.Function == "submit" && c.Service == "s3" && w.Now().Before(until) {
-			return world.Throttled
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Function == "submit" && c.Service == "s3" && w.Now().Before(until) })
 	w.Delete("inbox/ads/talk.mp4")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Withdrawn, problem.FilesGone)
@@ -676,8 +664,7 @@ func TestUnreadableLedger(t *testing.T) {
 		worldtest.Rest(t, w)
 		old := w.Status("ads/talk").Take
 		w.Bucket.Set(ledger.RecordKey("ads/talk", old), []byte("{"))
-		_, voice := worldtest.Media(t)
-		w.Drop("inbox/ads/talk.wav", voice)
+		worldtest.DropVoice(t, w)
 		worldtest.Rest(t, w)
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); st.Take == old {
 			t.Error("the status is about the old take, want the new one")
@@ -686,10 +673,9 @@ func TestUnreadableLedger(t *testing.T) {
 	})
 	t.Run("the record of the last take, after a deletion that leaves another job", func(t *testing.T) {
 		w := worldtest.New(t)
-		clip, voice := worldtest.Media(t)
-		w.Drop("inbox/ads/talk.de.mp4", clip)
-		w.Drop("inbox/ads/talk.de.wav", voice)
+		worldtest.DropPairs(t, w, "ads/talk.de")
 		w.Pass(time.Hour)
+		clip, _ := worldtest.Media(t)
 		w.Drop("inbox/ads/talk.mp4", clip)
 		w.Pass(time.Hour)
 		key := ledger.RecordKey("ads/talk.de", w.Status("ads/talk.de").Take)
@@ -814,10 +800,9 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 // assessed before the event of the deletion.
 func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
-	w.Drop("inbox/ads/talk.de.mp4", clip)
-	w.Drop("inbox/ads/talk.de.wav", voice)
+	worldtest.DropPairs(t, w, "ads/talk.de")
 	w.Pass(time.Second)
+	clip, _ := worldtest.Media(t)
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Notify("Object Created", "inbox/ads/talk.mp4", time.Minute)
 	w.Pass(10 * time.Second)
@@ -898,10 +883,9 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 // files that are left are newer, because they belong to another name.
 func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
-	w.Drop("inbox/ads/talk.de.mp4", clip)
-	w.Drop("inbox/ads/talk.de.wav", voice)
+	worldtest.DropPairs(t, w, "ads/talk.de")
 	w.Pass(time.Hour)
+	clip, _ := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.png", []byte("x"))
 	w.Pass(time.Hour)
@@ -948,12 +932,7 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	w.Drop("inbox/ads/cafe.mp4", clip)
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
-	w.Before = func(c world.Call) error {
-		if c.Op == "StartExecution" {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StartExecution" })
 	w.RunComfy.Queue = time.Hour
 	w.Delete("inbox/ads/cafe.mp4")
 	w.Pass(20 * time.Second)
@@ -970,17 +949,14 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 // pair's name. The match's message does not count as an assessment of the pair.
 func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	const folder = "inbox/cafe.job/"
-	manifest := func(audio string) []byte {
-		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, audio)
-	}
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
 	w.Drop(folder+"talk.mp4", clip)
 	w.Drop(folder+"a.wav", voice)
-	w.Drop(folder+"job.json", manifest("*.wav"))
+	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "cafe/a", ledger.Succeeded, "")
-	w.Put(folder+"job.json", manifest("a.wav"))
+	w.Put(folder+"job.json", react("talk.mp4", "a.wav"))
 	w.Put("inbox/cafe/a.mp4", clip)
 	w.Put("inbox/cafe/a.wav", voice)
 	if failed, err := w.Submit(world.Message(folder+"job.json"), world.Message("inbox/cafe/a.mp4"), world.Message("inbox/cafe/a.wav")); len(failed) > 0 || err != nil {

@@ -62,8 +62,7 @@ func TestSubmitResponses(t *testing.T) {
 				worldtest.WantArchived(t, w)
 			case ledger.Rejected:
 				worldtest.WantStatus(t, w, "ads/talk", state, code)
-				_, voice := worldtest.Media(t)
-				w.Drop("inbox/ads/talk.wav", voice)
+				worldtest.DropVoice(t, w)
 				worldtest.Rest(t, w)
 				worldtest.WantArchived(t, w)
 			case ledger.Unknown:
@@ -86,8 +85,7 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	if n := len(w.Executions()); n != 0 {
 		t.Errorf("%d executions of a take without a request id, want 0", n)
 	}
-	_, voice := worldtest.Media(t)
-	w.Drop("inbox/ads/talk.wav", voice)
+	worldtest.DropVoice(t, w)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, charged+1)
@@ -243,8 +241,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 		}
 	}
 	w.Before = nil
-	_, voice := worldtest.Media(t)
-	w.Drop("inbox/ads/talk.wav", voice)
+	worldtest.DropVoice(t, w)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 2)
 	takes := w.Takes("ads/talk")

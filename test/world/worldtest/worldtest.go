@@ -42,9 +42,50 @@ func New(t *testing.T) *world.World {
 // DropPair drops the pair ads/talk, with an event for each file.
 func DropPair(t *testing.T, w *world.World) {
 	t.Helper()
+	DropPairs(t, w, "ads/talk")
+}
+
+// DropPairs drops pairs with the given names.
+func DropPairs(t *testing.T, w *world.World, names ...string) {
+	t.Helper()
 	clip, voice := Media(t)
-	w.Drop("inbox/ads/talk.mp4", clip)
+	for _, name := range names {
+		w.Drop("inbox/"+name+".mp4", clip)
+		w.Drop("inbox/"+name+".wav", voice)
+	}
+}
+
+// DropMany drops n pairs, whose names are the given form with a number.
+func DropMany(t *testing.T, w *world.World, form string, n int) {
+	t.Helper()
+	for i := range n {
+		DropPairs(t, w, fmt.Sprintf(form, i))
+	}
+}
+
+// DropVoice drops the audio file of ads/talk, which is a new take if the video is there.
+func DropVoice(t *testing.T, w *world.World) {
+	t.Helper()
+	_, voice := Media(t)
 	w.Drop("inbox/ads/talk.wav", voice)
+}
+
+// Redrive redrives the execution of ads/talk.
+func Redrive(t *testing.T, w *world.World) {
+	t.Helper()
+	if err := w.Redrive("ads/talk", w.Status("ads/talk").Take); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FailIf returns a hook with which the calls that a function selects fail.
+func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
+	return func(c world.Call) error {
+		if selects(c) {
+			return err
+		}
+		return nil
+	}
 }
 
 // EveryCall makes Faulty apply its fault to every call.
