@@ -26,7 +26,7 @@ function route() {
 }
 window.addEventListener("hashchange", route);
 
-// showConnection does not write the same text again, because screen readers would read it again.
+// showConnection writes the text only if it has changed, because screen readers would read it again.
 function showConnection(text, bad) {
   const live = byId("live");
   if (live.textContent !== text) live.textContent = text;
@@ -65,7 +65,7 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. The player gets new ones before that, or when the machine wakes up.
+// Presigned URLs are valid for an hour. The player gets new ones before they expire, or when the machine wakes up.
 setInterval(() => { if (job.isOpen && (document.hidden || events?.readyState === EventSource.OPEN) && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
 
 document.addEventListener("keydown", (e) => {

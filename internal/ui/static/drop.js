@@ -9,7 +9,7 @@ export class Drop {
   constructor() {
     this.dialog = byId("drop");
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
-    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // the browser closes the window at a second Escape, even if its cancel event is prevented
+    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // a second Escape closes the window even if the cancel event of the window is prevented
     this.dialog.addEventListener("close", () => this.end());
     addEventListener("beforeunload", (e) => { if (this.uploading) e.preventDefault(); });
     addEventListener("pagehide", () => this.end());
@@ -65,14 +65,14 @@ export class Drop {
   draw() {
     this.folder = h("input", { type: "text", id: "drop-folder", placeholder: "such as ads/spring", value: byId("folder").value.replace(/\/$/, ""), onchange: () => this.check() });
     this.model = h("select", { id: "drop-model", onchange: () => { this.drawOptions(); this.check(); } },
-      h("option", { value: "" }, "as the folder’s preset.json, or the default"),
+      h("option", { value: "" }, "from the folder’s preset.json, or the default"),
       this.models.filter((m) => m.media.includes("audio")).map((m) => h("option", { value: m.id }, m.id)));
     this.options = h("div", { class: "grid" });
     this.found = h("div", { id: "found", role: "status" });
     this.start = h("button", { type: "button", class: "primary", id: "drop-start", disabled: true, onclick: () => this.upload() }, "Upload");
     this.dialog.replaceChildren(
       h("h2", { id: "drop-title" }, "Drop files"),
-      h("p", { class: "dim" }, "A video or an image, and a voice of the same name, are one job. A folder that ends in .job, with a job.json, is one too. Nothing is uploaded before you press Upload."),
+      h("p", { class: "dim" }, "A video or an image and a voice of the same name are one job. A folder whose name ends in .job, with a job.json in it, is also one job. Nothing is uploaded before you press Upload."),
       h("div", { class: "buttons", id: "pickers" },
         h("button", { type: "button", onclick: () => this.picker.click() }, "Choose files"),
         h("button", { type: "button", onclick: () => this.folderPicker.click() }, "Choose a folder")),
@@ -163,7 +163,7 @@ export class Drop {
         try {
           part = await source.file.slice(offset, offset + length).arrayBuffer();
         } catch {
-          throw new Error(source.path + " cannot be read any longer; it may have changed. Drop it again.");
+          throw new Error(source.path + " cannot be read any longer; the file may have changed. Drop it again.");
         }
         await request("drop/part?" + new URLSearchParams({ id, number }), { part });
       }
@@ -190,7 +190,7 @@ export class Drop {
     const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) + " by RunComfy’s base price, not a quote" : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
     this.found.replaceChildren(
       h("p", {}, h("b", {}, count(ready.length, "job")), [length ? seconds(length) + " of output" : "", price, count(result.files, "file") + ", " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
-      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". If a file has changed, it is uploaded, which is a new take and a new charge. If not, it is skipped, except the job.json of a bundle whose other files have changed. ",
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A file that has changed is uploaded, which starts a new take with a new charge. An unchanged file is skipped, except the job.json of a bundle whose other files have changed. ",
         h("label", { class: "check" }, this.again, " upload unchanged files too, for new takes")) : "",
       result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: " + result.left.join(", ") + ".") : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
@@ -245,7 +245,7 @@ export class Drop {
   // end ends the drop that is under way.
   async end() {
     const id = this.id;
-    clearTimeout(this.later); // of a changed option
+    clearTimeout(this.later); // the check of a changed option
     this.turn = undefined;
     this.id = "";
     this.uploading = false;
@@ -263,12 +263,12 @@ function describe({ names = [], idle = {}, jobs = [], sent }) {
   return texts.join(" ");
 }
 
-// checkLabel is stateLabel for the states of a check, which also has the state ready.
+// checkLabel is stateLabel for the states of a check: those of a status, and ready.
 function checkLabel(state) {
   return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
 
-// walk adds the files of a dropped folder, and to unread the paths that the browser cannot read.
+// walk adds the files of a dropped folder to files, and the paths that the browser cannot read to unread.
 async function walk(entry, folder, files, unread) {
   const path = folder + entry.name;
   const fail = () => { unread.push(path); };

@@ -13,7 +13,7 @@ export class Job {
 
   get isOpen() { return !this.section.hidden; }
 
-  // open shows a job, or one of its takes. If the page shows it already, open only refreshes it.
+  // open shows a job, or one of its takes. If the page already shows the same, open only refreshes it.
   async open(key, take = "") {
     const same = this.isOpen && this.key === key && this.wanted === take;
     this.key = key;
@@ -220,12 +220,12 @@ export class Job {
 // measures returns the length, the size and the codecs of a file, as far as they are known.
 const measures = (m) => [seconds(m.durationSeconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ");
 
-// sentence returns a reason with one full stop. It may begin with a file name, so its first letter stays.
+// sentence returns a reason with one full stop. The reason may begin with a file name, so its first letter stays as it is.
 const sentence = (text) => text.replace(/\.$/, "") + ".";
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 
-// stampOf returns the time with which a take begins, in the form of the browser's language.
+// stampOf returns the time with which the id of a take begins, in the form of the browser's language.
 function stampOf(take) {
   const m = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
   return m ? new Date(Date.UTC(+m[1], m[2] - 1, +m[3], +m[4], +m[5], +m[6])).toLocaleString() : take;

@@ -1,7 +1,7 @@
 // A player shows the input and the output of a take under one play button and one scrubber.
 import { h, seconds } from "./dom.js";
 
-// How far a file may be from the position of the player while it plays, in seconds.
+// How far a file may be from the position of the player while the player plays, in seconds.
 const drift = 0.08;
 
 export class Player {
@@ -50,7 +50,7 @@ export class Player {
     return figure;
   }
 
-  // reasonFor returns why a file cannot be shown, and a link to download it if it exists.
+  // reasonFor returns why a file cannot be shown, and a link to download the file, if it exists.
   reasonFor(medium) {
     const reason = medium.show ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
     return h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : "");
