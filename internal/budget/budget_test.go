@@ -231,7 +231,7 @@ func TestCheckAndFree(t *testing.T) {
 	wantUsed(t, b, budget.Amount{})
 }
 
-// If S3 writes a reservation and its response is lost, Reserve returns an error. The next
+// If S3 writes a reservation and S3's response is lost, Reserve returns an error. The next
 // claim of the take replaces that reservation.
 func TestLostResponseOfAReservation(t *testing.T) {
 	b, s3 := newBook()

@@ -84,7 +84,8 @@ func (c Caps) used(amount Amount) float64 {
 }
 
 // NotCounted returns a warning that names the caps that do not count a take, because the
-// length of its output or its cost is not known. It returns "" if every cap counts the take.
+// take's cost or the length of its output is not known. If every cap counts the take,
+// NotCounted returns "".
 func (c Caps) NotCounted(take Take) string {
 	switch {
 	case c.USD > 0 && take.USD == 0 && c.Seconds > 0 && take.Seconds == 0:

@@ -153,7 +153,7 @@ func (j *Job) forgetTroubles() {
 func (j *Job) overdue(now time.Time, limits Limits) error {
 	suffix := ""
 	if j.Troubles > 0 {
-		suffix = "; RunComfy has not reported its state since " + Clock(j.TroubleSince)
+		suffix = "; RunComfy has not reported the job's state since " + Clock(j.TroubleSince)
 	}
 	if j.RunningSince.IsZero() {
 		if queued := now.Sub(j.SubmittedAt); queued > limits.Queue {

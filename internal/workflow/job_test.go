@@ -150,12 +150,12 @@ func TestUnanswered(t *testing.T) {
 		{
 			"the third failure past the limit", workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
 			workflow.Job{Troubles: 3, TroubleSince: after(7 * time.Hour)},
-			"QueuedTooLong: the job has been queued at RunComfy for 8 h 0 min; QueueHours allows 6 h 0 min; RunComfy has not reported its state since 2026-11-21 19:00:00 UTC",
+			"QueuedTooLong: the job has been queued at RunComfy for 8 h 0 min; QueueHours allows 6 h 0 min; RunComfy has not reported the job's state since 2026-11-21 19:00:00 UTC",
 		},
 		{
 			"the third failure past the limit of a run", workflow.Job{RunningSince: after(0), Troubles: 2, TroubleSince: after(0)}, unavailable, 30 * time.Hour,
 			workflow.Job{RunningSince: after(0), Troubles: 3, TroubleSince: after(0)},
-			"RanTooLong: the job has been running at RunComfy for 30 h 0 min; MaxHours allows 24 h 0 min; RunComfy has not reported its state since 2026-11-21 12:00:00 UTC",
+			"RanTooLong: the job has been running at RunComfy for 30 h 0 min; MaxHours allows 24 h 0 min; RunComfy has not reported the job's state since 2026-11-21 12:00:00 UTC",
 		},
 	}
 	for _, tt := range tests {
