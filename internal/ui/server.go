@@ -30,9 +30,6 @@ type Options struct {
 	Client   *client.Client
 	Catalog  *catalog.Catalog
 	Settings drop.Settings // of the stack's submit function
-
-	// Flags select the stack in the commands that the page shows.
-	Flags []string
 }
 
 // Server serves the page. It is safe for concurrent use.

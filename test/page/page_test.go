@@ -309,9 +309,12 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 8`)
 	b.shoot("hostile-light")
-	for _, state := range []string{"failed", "held", "rejected", "unknown", "cancelled"} {
+	for state, taken := range map[string]bool{"failed": true, "held": false, "rejected": false, "unknown": true, "cancelled": true} {
 		b.job("evil/" + evil + state)
 		b.waitFor("it has its state", `document.querySelector("#job .status .state").innerText === `+quoted(state))
+		if eval[bool](b, `!!document.querySelector("#again")`) != taken {
+			t.Errorf("the %s job can be dropped again: %t, want %t", state, !taken, taken)
+		}
 		text := eval[string](b, `document.querySelector("#job").innerText`)
 		for _, want := range []string{"RunComfy said " + hostile, "What to do: do " + hostile, "output_refused"} {
 			if !strings.Contains(text, want) {

@@ -142,23 +142,10 @@ export class Job {
     const buttons = [];
     if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job unless it is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
     if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", "Redrive " + job.name + "?", "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
-    buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
+    if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
     for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
-    const commands = job.commands ?? {};
-    return h("div", { class: "actions" }, h("div", { class: "buttons" }, buttons),
-      h("details", { open: this.section.querySelector("details")?.open }, h("summary", { id: "commands" }, "The commands that do the same"),
-        h("ul", { class: "commands" }, Object.entries(commands).map(([what, command]) => h("li", {}, h("code", {}, command), " ",
-          h("button", { type: "button", "aria-label": "Copy the command: " + what, onclick: () => this.copy(command) }, "Copy"))))));
-  }
-
-  async copy(text) {
-    try {
-      await navigator.clipboard.writeText(text);
-      notify("Copied: " + text);
-    } catch {
-      notify("The browser does not allow copying. Select the command instead.", true);
-    }
+    return h("div", { class: "buttons" }, buttons);
   }
 
   async act(what, title, text, action) {
