@@ -37,7 +37,7 @@ NO_HOURS: is not set
 GIB: "many" is not a number above 0 and below 1,000,000
 COUNT: "0" is not a number above 0 and below 1,000,000
 PART: 1.5 is not a whole number
-LIMIT: "-2" is not a number above 0 and below 1,000,000
+LIMIT: "-2" is not a number of at least 0 and below 1,000,000
 NO_LIMIT: is not set
 JOBS: 1.5 is not a whole number
 FOLDERS: "outbox/" is not a folder such as inbox/shared/
