@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
@@ -201,6 +202,18 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 		s.SendNotice(ctx, rec)
 	}
 	return err
+}
+
+// Warn posts the status of a job's take with a warning that is not in the record, unless the take
+// has ended. It logs an error, because the job goes on without the warning.
+func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
+	rec, err := s.Get(ctx, job.Name, job.Take)
+	if err == nil && !rec.State.Ended() {
+		err = s.PostTake(ctx, rec, warning)
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
+	}
 }
 
 // postTake is PostTake without the notice. A status of a drop that was not claimed counts

@@ -63,21 +63,10 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	archived, err := h.archive(limited, job)
 	if err != nil {
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
-		h.warn(ctx, job, err)
+		// Step Functions may call Handle again for hours, so the status says why.
+		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.clock()), err))
 	}
 	return archived, err
-}
-
-// warn writes a status that says why a take is not archived yet, because Step Functions may
-// call Handle again for hours. It writes nothing if the take has ended.
-func (h *Handler) warn(ctx context.Context, job workflow.Job, cause error) {
-	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
-	if err == nil && !rec.State.Ended() {
-		err = h.Ledger.PostTake(ctx, rec, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.clock()), cause))
-	}
-	if err != nil {
-		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
-	}
 }
 
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {

@@ -82,18 +82,19 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	return h.recordEnd(ctx, rec, ledger.Failed, code, reason, cancelled)
 }
 
-// failedAgain reports whether the end of a redriven execution replaces the reason of a
-// take that has failed before: it is later, and has another code, was caused by a person,
-// or leaves a job in RunComfy's queue. Nothing replaces a failure that RunComfy reported:
-// archive or cancel has recorded it, and RunComfy may no longer know the job. If the record
-// says that the job was cancelled, its reason stays too.
+// mayHaveFailedAgain reports whether an execution that stopped at the given time may have
+// another reason than its failed take: it was redriven since. Nothing replaces a failure that
+// RunComfy reported, because RunComfy may no longer know the job. If the record says that the job
+// was cancelled, its reason stays too.
+func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
+	return rec.State == ledger.Failed && rec.Code != problem.JobFailed && !rec.NotCharged && aws.ToTime(stopped).After(rec.Times.Ended)
+}
+
+// failedAgain reports whether the end of a redriven execution replaces the reason of a failed
+// take: it has another code, was caused by a person, or leaves a job in RunComfy's queue.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
-	final := code == problem.JobFailed || rec.Code == problem.JobFailed || rec.NotCharged
-	if rec.State != ledger.Failed || final || !aws.ToTime(exec.StopDate).After(rec.Times.Ended) {
-		return false
-	}
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
-	return code != rec.Code || stopped || code == problem.QueuedTooLong
+	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)
 }
 
 // endOf returns the code and the reason of an execution that did not succeed.

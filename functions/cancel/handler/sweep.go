@@ -71,8 +71,9 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 			break
 		}
 		if id, ok := takeOf[aws.ToString(exec.ExecutionArn)]; ok {
-			settled, err := h.settledBefore(ctx, id, exec)
-			if errs = append(errs, err); settled {
+			rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
+			if err == nil && rec.State.Ended() && !mayHaveFailedAgain(rec, exec.StopDate) {
+				errs = append(errs, h.Ledger.PostTake(ctx, rec)) // settled before: no need to describe the execution
 				continue
 			}
 		}
@@ -81,18 +82,6 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// settledBefore reports whether the record of a take already says how its execution
-// ended. If so, it posts the status, and the sweep need not describe the execution.
-func (h *Handler) settledBefore(ctx context.Context, id ledger.TakeID, exec types.ExecutionListItem) (bool, error) {
-	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
-	// A redriven execution may have failed again with another error.
-	again := rec.State == ledger.Failed && rec.Code != problem.JobFailed && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
-	if err == nil && rec.State.Ended() && !again {
-		return true, h.Ledger.PostTake(ctx, rec)
-	}
-	return false, nil // settle reads the record again
 }
 
 // listUnsuccessful returns the executions that did not succeed and ended within the

@@ -156,19 +156,12 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn writes a job's status with a warning, unless the take has ended. The record does not
-// hold the warning, and other functions write the status without it, so each turn writes
-// the warning again. warn clears job.Seen, so that the next known state is written without
-// the warning.
+// warn writes a job's status with a warning, at each turn, because other functions write the
+// status without it. warn clears job.Seen, so that the next known state is written without the
+// warning.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
-	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
-	if err == nil && !rec.State.Ended() {
-		err = h.Ledger.PostTake(ctx, rec, warning)
-	}
-	if err != nil {
-		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
-	}
+	h.Ledger.Warn(ctx, *job, warning)
 }
 
 func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
