@@ -22,24 +22,17 @@ func parseADTS(data []byte) (frame, bool) {
 func isLATM(head []byte) bool { return len(head) > 1 && head[0] == 0x56 && head[1]&0xe0 == 0xe0 }
 
 // readAAC reads the duration of AAC in ADTS.
-func readAAC(r *reader, info *Info) error {
-	if head, err := r.bytes(r.start, 4); err == nil && (string(head) == "ADIF" || isLATM(head)) {
-		return unread("its AAC is not in ADTS frames but in ADIF or LATM, which lipdrop does not read")
+func readAAC(r *reader, info *Info) {
+	if head := r.most(r.start, 4); string(head) == "ADIF" || isLATM(head) {
+		panic(unread("its AAC is not in ADTS frames but in ADIF or LATM, which lipdrop does not read"))
 	}
-	start, found, err := adtsFraming.findSound(r, r.start, frameSearch)
-	if err != nil {
-		return err
-	}
+	start, found := adtsFraming.findSound(r, r.start, frameSearch)
 	if !found {
-		return damage("it has no frame of sound")
+		panic(damage("it has no frame of sound"))
 	}
 	info.Audio = &Track{Codec: "aac"}
-	s, err := newStream(r, adtsFraming, start, r.src.Size)
-	if err != nil {
-		return err
-	}
-	if info.Audio.Length, err = s.measure(); err == nil && !info.Audio.Length.Exact {
+	s := newStream(r, adtsFraming, start, r.src.Size)
+	if info.Audio.Length = s.measure(); !info.Audio.Length.Exact {
 		info.warn(byParts, r.src.Name, info.Audio.Length.D.Seconds())
 	}
-	return err
 }

@@ -14,17 +14,13 @@ type chunk struct {
 }
 
 // chunks returns the chunks between off and end.
-func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq2[chunk, error] {
-	return func(yield func(chunk, error) bool) {
+func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq[chunk] {
+	return func(yield func(chunk) bool) {
 		for off <= end-8 {
-			head, err := r.step(off, 8)
-			if err != nil {
-				yield(chunk{}, err)
-				return
-			}
+			head := r.step(off, 8)
 			length := int64(order.Uint32(head[4:]))
 			c := chunk{string(head[:4]), off + 8, off + 8 + length, off + 8 + length + length%2}
-			if !yield(c, nil) {
+			if !yield(c) {
 				return
 			}
 			off = c.next
@@ -46,25 +42,20 @@ type avi struct {
 
 // readAVI reads the stream headers of an AVI file. They say how many frames a stream has.
 // A file of more than a gigabyte has several RIFF chunks. The first one has the headers.
-func readAVI(r *reader, info *Info) error {
+func readAVI(r *reader, info *Info) {
 	a := avi{info: info}
-	for c, err := range r.chunks(0, r.src.Size, binary.LittleEndian) {
-		if err != nil {
-			return err
-		}
+	for c := range r.chunks(0, r.src.Size, binary.LittleEndian) {
 		if c.kind != "RIFF" {
 			break // what follows the last chunk is ignored
 		}
 		if c.body == 8 {
-			if err := a.walk(r, c.body+4, r.src.Size); err != nil {
-				return err
-			}
+			a.walk(r, c.body+4, r.src.Size)
 		} else {
 			a.whole = max(a.whole, c.end)
 		}
 	}
 	if !a.data {
-		return damage("it holds no pictures and no sound, only their description")
+		panic(damage("it holds no pictures and no sound, only their description"))
 	}
 	cut := !a.open && a.whole > r.src.Size
 	share := float64(r.src.Size-a.start) / float64(max(a.whole-a.start, 1)) // what part of the media data the file holds
@@ -85,39 +76,27 @@ func readAVI(r *reader, info *Info) error {
 	case video != nil && !video.Length.Known():
 		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
 	}
-	return nil
 }
 
 // walk reads the chunks between off and end, up to the media data. Nothing after the media
 // data is needed.
-func (a *avi) walk(r *reader, off, end int64) error {
-	for c, err := range r.chunks(off, end, binary.LittleEndian) {
-		if err != nil {
-			return err
-		}
+func (a *avi) walk(r *reader, off, end int64) {
+	for c := range r.chunks(off, end, binary.LittleEndian) {
 		stop := min(c.end, end)
 		if c.kind == "LIST" && c.body+4 <= end {
-			list, err := r.step(c.body, 4)
-			if err != nil {
-				return err
-			}
+			list := r.step(c.body, 4)
 			switch string(list) {
 			case "hdrl", "strl":
-				if err := a.walk(r, c.body+4, stop); err != nil {
-					return err
-				}
+				a.walk(r, c.body+4, stop)
 			case "movi":
 				a.open = notCounted(uint64(c.end-c.body), uint64(end-c.body))
 				a.data = a.open && end-c.body > 4 || stop-c.body > 4
 				a.start, a.whole = c.body, c.end
-				return nil
+				return
 			}
 			continue
 		}
-		fields, err := r.step(c.body, min(stop-c.body, 56))
-		if err != nil {
-			return err
-		}
+		fields := r.step(c.body, min(stop-c.body, 56))
 		switch c.kind {
 		case "strh":
 			a.readHeader(fields)
@@ -125,7 +104,6 @@ func (a *avi) walk(r *reader, off, end int64) error {
 			a.readFormat(fields)
 		}
 	}
-	return nil
 }
 
 func (a *avi) readHeader(fields []byte) {

@@ -20,79 +20,62 @@ const errBox = damage("the lengths of its boxes do not fit together")
 
 // box reads the header of the box at off. A box of size 0 extends to limit, which is
 // the end of the enclosing box or of the file.
-func (r *reader) box(off, limit int64) (box, error) {
+func (r *reader) box(off, limit int64) box {
 	const short, long = 8, 16
-	head, err := r.step(off, short)
-	if err != nil {
-		return box{}, err
-	}
+	head := r.step(off, short)
 	b := box{kind: string(head[4:8]), off: off, body: off + short}
 	size := uint64(u32(head))
 	switch size {
 	case 0:
 		size = uint64(limit - off)
 	case 1:
-		if head, err = r.step(off, long); err != nil {
-			return box{}, err
-		}
+		head = r.step(off, long)
 		b.body = off + long
 		size = u64(head[8:])
 	}
 	if size < uint64(b.body-off) || size > math.MaxInt64-uint64(off) {
-		return box{}, errBox
+		panic(errBox)
 	}
 	b.end = off + int64(size)
-	return b, nil
+	return b
 }
 
-// boxes calls visit for each box between off and end. It returns errBox if a box
+// boxes calls visit for each box between off and end. It panics with errBox if a box
 // extends past end. It ignores up to 7 bytes at the end, because QuickTime writes a
 // terminator there that is shorter than a box header.
-func (r *reader) boxes(off, end int64, visit func(box) error) error {
+func (r *reader) boxes(off, end int64, visit func(box)) {
 	for off <= end-8 {
-		b, err := r.box(off, end)
-		if err != nil {
-			return err
-		}
+		b := r.box(off, end)
 		if b.end > end {
-			return errBox
+			panic(errBox)
 		}
-		if err := visit(b); err != nil {
-			return err
-		}
+		visit(b)
 		off = b.end
 	}
-	return nil
 }
 
 // children calls visit for each box between off and end, the body of a parent box. Like
 // players, it accepts two mistakes: a last box that claims to be longer than its parent
 // ends where the parent ends, and if a length is impossible, the rest of the parent is
-// ignored. It returns errCutIndex if a box that a player needs extends past the end of
-// the file.
-func (r *reader) children(off, end int64, visit func(box) error) error {
+// ignored. It panics with errCutIndex if a box that a player needs extends past the end
+// of the file.
+func (r *reader) children(off, end int64, visit func(box)) {
 	for off <= end-8 {
-		b, err := r.box(off, end)
-		if errors.Is(err, errBox) {
+		var b box
+		if errors.Is(try(func() { b = r.box(off, end) }), errBox) {
 			r.misfit = true
-			return nil
-		}
-		if err != nil {
-			return err
+			return
 		}
 		if b.end > r.src.Size && slices.Contains(needed, b.kind) {
-			return errCutIndex
+			panic(errCutIndex)
 		}
 		if b.end > end {
 			r.misfit = true
 			b.end = end
 		}
-		if err := visit(b); err != nil {
-			return err
-		}
+		visit(b)
 		off = b.end
 	}
-	return nil
 }
 
 // errCutIndex reports that a file ends before its index does.
@@ -104,9 +87,9 @@ var needed = []string{
 }
 
 // fields returns the first n bytes of a box's body.
-func (r *reader) fields(b box, n int64) ([]byte, error) {
+func (r *reader) fields(b box, n int64) []byte {
 	if n > b.end-b.body {
-		return nil, damage("its " + b.kind + " box is too short")
+		panic(damage("its " + b.kind + " box is too short"))
 	}
 	return r.bytes(b.body, n)
 }
@@ -114,19 +97,14 @@ func (r *reader) fields(b box, n int64) ([]byte, error) {
 // versioned returns the fields of a box after its version and flags. In version 0 they
 // take n bytes. In later versions, a number of them, given by wide, have 64 bits instead
 // of 32.
-func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32, err error) {
-	data, err := r.fields(b, 1)
-	if err != nil {
-		return cursor{}, 0, err
-	}
+func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
+	data := r.fields(b, 1)
 	if c.wide = data[0] != 0; c.wide {
 		n += 4 * wide
 	}
-	if data, err = r.fields(b, 4+n); err != nil {
-		return cursor{}, 0, err
-	}
+	data = r.fields(b, 4+n)
 	c.data = data[4:]
-	return c, u32(data) & 0xffffff, nil
+	return c, u32(data) & 0xffffff
 }
 
 // cursor takes one field after the other off data.

@@ -55,19 +55,13 @@ func (i *Info) warnRare(t *Track, what string) {
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).
-func (t *track) readEntry(r *reader) error {
+func (t *track) readEntry(r *reader) {
 	stsd, found := t.tables["stsd"]
 	if !found {
-		return nil
+		return
 	}
-	head, err := r.head(stsd, 16)
-	if err != nil {
-		return err
-	}
-	data, err := r.step(stsd.body+8, max(8, min(int64(u32(head[8:])), StepBytes, stsd.end-stsd.body-8)))
-	if err != nil {
-		return err
-	}
+	head := r.head(stsd, 16)
+	data := r.step(stsd.body+8, max(8, min(int64(u32(head[8:])), StepBytes, stsd.end-stsd.body-8)))
 	kind := string(data[4:8])
 	if slices.Contains([]string{"encv", "enca", "encs", "drms", "drmi", "drmt", "aavd"}, kind) {
 		t.encrypted = true
@@ -93,7 +87,6 @@ func (t *track) readEntry(r *reader) error {
 		t.codedWidth, t.codedHeight = int(data[32])<<8|int(data[33]), int(data[34])<<8|int(data[35])
 		t.describePicture(data)
 	}
-	return nil
 }
 
 // describePicture finds what makes a picture rare: HEVC with 10 bits or more, or

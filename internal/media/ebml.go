@@ -21,8 +21,8 @@ const longestHead = 12
 
 // element reads the head of the element at off. Limit is the end of its parent.
 func (r *reader) element(off, limit int64) (element, error) {
-	head, err := r.step(off, min(longestHead, limit-off))
-	if err != nil {
+	var head []byte
+	if err := try(func() { head = r.step(off, min(longestHead, limit-off)) }); err != nil {
 		return element{}, err
 	}
 	tooShort := errEnd
@@ -77,26 +77,20 @@ func vint(data []byte) (n int64, known bool, length int) {
 }
 
 // elements calls visit for each element between off and end.
-func (r *reader) elements(off, end int64, visit func(element) error) error {
+func (r *reader) elements(off, end int64, visit func(element)) {
 	for off < end {
 		e, err := r.element(off, end)
 		if err != nil {
-			return err
+			panic(err)
 		}
-		if err := visit(e); err != nil {
-			return err
-		}
+		visit(e)
 		off = e.end
 	}
-	return nil
 }
 
 // value returns up to n bytes of an element.
-func (r *reader) value(e element, n int64) []byte {
-	data, err := r.step(e.body, min(n, e.end-e.body))
-	if err != nil {
-		return nil // a value that is not there counts as 0
-	}
+func (r *reader) value(e element, n int64) (data []byte) {
+	_ = try(func() { data = r.step(e.body, min(n, e.end-e.body)) }) // a value that is not there counts as 0
 	return data
 }
 

@@ -18,45 +18,33 @@ type flacFrame struct {
 
 // readFLAC reads the length of a FLAC file from STREAMINFO and from its last frame,
 // which has a number.
-func readFLAC(r *reader, info *Info) error {
+func readFLAC(r *reader, info *Info) {
 	const blockHeader, streamInfo, most = 4, 34, 200
-	head, err := r.bytes(r.start, 4+blockHeader+streamInfo)
-	if err != nil {
-		return err
-	}
-	head = head[4+blockHeader:]
+	head := r.bytes(r.start, 4+blockHeader+streamInfo)[4+blockHeader:]
 	f := flacInfo{
 		blockSize: uint64(u32(head) & 0xffff), rate: uint64(u32(head[10:]) >> 12),
 		channels: int(head[12]>>1&7) + 1, samples: uint64(head[13]&15)<<32 | uint64(u32(head[14:])),
 	}
 	if f.rate == 0 {
-		return damage("its header has no sampling rate")
+		panic(damage("its header has no sampling rate"))
 	}
 	info.Audio = &Track{Codec: "flac"}
 	start := r.start + 4
 	for range most {
-		block, err := r.step(start, blockHeader)
-		if err != nil {
-			return err
-		}
+		block := r.step(start, blockHeader)
 		start += blockHeader + int64(u32(block)&0xffffff)
 		if last := block[0]&0x80 != 0; last {
 			break
 		}
 	}
 	const near = 64 << 10
-	data, err := r.most(min(start, r.src.Size), near)
-	if err != nil {
-		return err
-	}
+	data := r.most(min(start, r.src.Size), near)
 	first, found := f.find(data)
 	if !found {
-		return damage("it has no frame of sound after its header")
+		panic(damage("it has no frame of sound after its header"))
 	}
 	certain, _ := f.last(data)
-	if _, data, err = r.tail(start, near); err != nil {
-		return err
-	}
+	_, data = r.tail(start, near)
 	last, found := f.last(data)
 	end := last.first
 	if last.whole() {
@@ -64,7 +52,7 @@ func readFLAC(r *reader, info *Info) error {
 	}
 	switch {
 	case found && end == first.first:
-		return damage("it ends in the middle of its first frame of sound")
+		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
 		info.Audio.Length = fact(end-min(first.first, end), f.rate)
 		if end >= f.samples && end > last.first {
@@ -78,7 +66,6 @@ func readFLAC(r *reader, info *Info) error {
 		info.Audio.Length = l
 		info.warn("the end of the sound of %s was not found, so its length is not certain", r.src.Name)
 	}
-	return nil
 }
 
 // find returns the first frame in data.

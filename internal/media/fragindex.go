@@ -16,8 +16,9 @@ type indexed struct {
 // whether any index was usable.
 func (f *fragments) bySegmentIndex() (found bool) {
 	for _, b := range f.indexes {
-		x, whole, err := readIndex(f.r, b)
-		if err != nil {
+		var x indexed
+		var whole bool
+		if try(func() { x, whole = readIndex(f.r, b) }) != nil {
 			return false
 		}
 		t := f.m.track(x.track)
@@ -36,75 +37,65 @@ func (f *fragments) bySegmentIndex() (found bool) {
 
 // readIndex reads a segment index. Whole is true if the index covers the file to its
 // end. Otherwise it does not give the duration of the file.
-func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
+func readIndex(r *reader, sidx box) (x indexed, whole bool) {
 	const entry = 12
-	c, _, err := r.versioned(sidx, 4+4+4+4+4, 2)
-	if err != nil {
-		return x, false, err
-	}
+	c, _ := r.versioned(sidx, 4+4+4+4+4, 2)
 	off := sidx.body + 4 + int64(len(c.data))
 	x = indexed{track: c.u32(), timescale: uint64(c.u32()), end: c.word()}
 	offset := c.word()
 	if x.end > maxTime || offset > uint64(r.src.Size) {
-		return x, false, errTime
+		panic(errTime)
 	}
 	covered := sidx.end + int64(offset)
 	for range c.u32() & 0xffff {
 		if off > sidx.end-entry {
-			return x, false, damage("its segment index is shorter than it says")
+			panic(damage("its segment index is shorter than it says"))
 		}
-		reference, err := r.bytes(off, entry)
-		if err != nil {
-			return x, false, err
-		}
+		reference := r.bytes(off, entry)
 		off += entry
 		covered += int64(u32(reference) & 0x7fffffff)
 		x.end += uint64(u32(reference[4:]))
 	}
-	return x, covered >= r.src.Size, nil
+	return x, covered >= r.src.Size
 }
+
+// errNoIndex reports a file without a valid index of fragments at its end.
+const errNoIndex = damage("it has no index of its fragments")
 
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
 // end of the file. The mfra box holds one table per track (tfra). Its last box (mfro)
 // holds the length of mfra. A table may list only the fragments in which a player can
 // start. So more fragments of the track may follow the last one that its table lists.
-// byRandomAccess returns false if there is no valid index.
-func (f *fragments) byRandomAccess() bool {
+// byRandomAccess panics if there is no valid index.
+func (f *fragments) byRandomAccess() {
 	const near, mfroSize = 4 << 10, 16
-	_, tail, err := f.r.tail(f.firstMoof, near)
-	if err != nil || len(tail) < mfroSize {
-		return false
+	_, tail := f.r.tail(f.firstMoof, near)
+	if len(tail) < mfroSize {
+		panic(errNoIndex)
 	}
 	mfro := tail[len(tail)-mfroSize:]
 	off := f.r.src.Size - int64(u32(mfro[12:]))
 	if string(mfro[4:8]) != "mfro" || off <= f.firstMoof {
-		return false
+		panic(errNoIndex)
 	}
-	mfra, err := f.r.box(off, f.r.src.Size)
-	if err != nil || mfra.kind != "mfra" {
-		return false
-	}
+	mfra := f.r.box(off, f.r.src.Size)
 	times := map[uint32]uint64{}
 	f.named = map[uint32]bool{}
 	start := mfra.off // the first of the last fragments of the tracks
-	err = f.r.boxes(mfra.body, mfra.end, func(b box) error {
+	f.r.boxes(mfra.body, mfra.end, func(b box) {
 		if b.kind != "tfra" || len(f.named) == maxTracks {
-			return nil
+			return
 		}
-		id, at, moof, err := readLastAccess(f.r, b, mfra.off)
-		f.named[id] = err == nil
-		if err == nil && moof > 0 {
+		id, at, moof := readLastAccess(f.r, b, mfra.off)
+		f.named[id] = true
+		if moof > 0 {
 			start, times[id] = min(start, moof), at
 		}
-		return err
 	})
-	if err != nil {
-		return false
-	}
 	if start == mfra.off {
 		start = f.next
 	}
-	return f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(start, mfra.off, times) }) == nil
+	f.follow(start, mfra.off, times)
 }
 
 // readLastAccess reads the last entries of a tfra box. It returns the time of a
@@ -113,12 +104,9 @@ func (f *fragments) byRandomAccess() bool {
 // than they are shown, so the sample that is shown last may not be in the last fragment.
 // Therefore readLastAccess returns the earliest of the last entries whose fragment is
 // near the index.
-func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moof int64, err error) {
+func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moof int64) {
 	const head = 4 + 4 + 4 + 4
-	c, _, err := r.versioned(tfra, head-4, 0)
-	if err != nil {
-		return 0, 0, 0, err
-	}
+	c, _ := r.versioned(tfra, head-4, 0)
 	id, lengths, count := c.u32(), c.u32(), int64(c.u32())
 	entry := int64(8)
 	if c.wide {
@@ -127,39 +115,33 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 	entry += int64(lengths>>4&3+1) + int64(lengths>>2&3+1) + int64(lengths&3+1)
 	end := tfra.body + head + count*entry
 	if end > tfra.end {
-		return 0, 0, 0, damage("its index of fragments is shorter than it says")
+		panic(damage("its index of fragments is shorter than it says"))
 	}
 	const far = 128 << 10
 	const reordered = 16 // how many pictures H.264 and HEVC can store after a picture that is shown later
 	length := min(count, reordered) * entry
-	data, err := r.bytes(end-length, length)
-	if err != nil {
-		return 0, 0, 0, err
-	}
+	data := r.bytes(end-length, length)
 	for i := int64(0); i < length; i += entry {
 		last := cursor{data[length-i-entry:], c.wide}
 		time, offset := last.word(), last.word()
 		if time > maxTime || offset > uint64(index) {
-			return 0, 0, 0, errTime
+			panic(errTime)
 		}
 		if i > 0 && int64(offset) < index-far {
 			break
 		}
 		at, moof = time, int64(offset)
 	}
-	return id, at, moof, nil
+	return id, at, moof
 }
 
 // fromTail searches the end of the file for a fragment that is followed by valid boxes
 // up to the end. It searches the last 64 KiB first, then as much as the budget allows.
-// It returns errBudget if a track has no samples there, because they may end anywhere.
-func (f *fragments) fromTail() error {
+// It panics with errBudget if a track has no samples there, because they may end anywhere.
+func (f *fragments) fromTail() {
 	const near, candidates = 64 << 10, 32
 	for _, most := range []int64{near, MaxBytes} {
-		start, tail, err := f.r.tail(f.firstMoof, min(most, f.r.bytesLeft))
-		if err != nil {
-			return err
-		}
+		start, tail := f.r.tail(f.firstMoof, min(most, f.r.bytesLeft))
 		seen := 0
 		for range candidates {
 			i := bytes.Index(tail[seen:], []byte("moof"))
@@ -169,7 +151,7 @@ func (f *fragments) fromTail() error {
 			seen += i + len("moof")
 			trial := *f
 			trial.spans = maps.Clone(f.spans)
-			if trial.follow(start+int64(seen)-8, f.r.src.Size, nil) != nil {
+			if try(func() { trial.follow(start+int64(seen)-8, f.r.src.Size, nil) }) != nil {
 				continue
 			}
 			ended := true // all tracks have samples in the tail
@@ -180,8 +162,8 @@ func (f *fragments) fromTail() error {
 				break
 			}
 			*f = trial
-			return nil
+			return
 		}
 	}
-	return errBudget
+	panic(errBudget)
 }

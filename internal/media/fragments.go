@@ -51,11 +51,9 @@ const (
 // fragment through the index at the end of the file (mfra), then by reading one fragment
 // after the other, then by a search from the end. If the budget does not suffice, it uses
 // the index at the beginning (sidx). It reports whether it found the end.
-func (f *fragments) read() (found bool, err error) {
+func (f *fragments) read() (found bool) {
 	f.spans = map[uint32]span{}
-	if err := f.readFirst(); err != nil && !errors.Is(err, errBudget) {
-		return false, err
-	}
+	f.r.fits(f.readFirst)
 	for _, t := range f.m.tracks {
 		if t.total > 0 { // the track has samples before the fragments
 			s := f.spans[t.id]
@@ -64,33 +62,36 @@ func (f *fragments) read() (found bool, err error) {
 		}
 	}
 	reserve := int64(min(len(f.indexes), 1))
-	err = f.r.withReserve(reserve*indexCalls, reserve*indexBytes, f.findLast)
+	err := f.r.withReserve(reserve*indexCalls, reserve*indexBytes, f.findLast)
 	switch {
 	case errors.Is(err, errEnd):
 		f.cut = true
 	case errors.Is(err, errBudget):
-		return f.bySegmentIndex(), nil
+		return f.bySegmentIndex()
 	case err != nil:
-		return false, err
+		panic(err)
 	}
-	return true, nil
+	return true
 }
 
 // findLast finds the ends of the tracks by reading the last fragments.
-func (f *fragments) findLast() error {
-	if f.byRandomAccess() {
+func (f *fragments) findLast() {
+	err := f.r.withReserve(tailCalls, tailBytes, f.byRandomAccess)
+	if err == nil {
 		f.all = !slices.ContainsFunc(f.m.tracks, func(t track) bool {
 			_, begun := f.spans[t.id]
 			return !begun && !f.named[t.id]
 		})
-		return nil
+		return
 	}
-	err := f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(f.next, f.r.src.Size, nil) })
+	err = f.r.withReserve(tailCalls, tailBytes, func() { f.follow(f.next, f.r.src.Size, nil) })
 	f.all = err == nil && !f.cut
-	if errors.Is(err, errBudget) {
-		err = f.fromTail()
+	switch {
+	case errors.Is(err, errBudget):
+		f.fromTail()
+	case err != nil:
+		panic(err)
 	}
-	return err
 }
 
 // lacks reports whether the fragments certainly hold no samples of a track.
@@ -101,25 +102,19 @@ func (f *fragments) lacks(id uint32) bool {
 
 // readFirst reads the first fragment of each track. Several tracks may share a
 // fragment.
-func (f *fragments) readFirst() error {
+func (f *fragments) readFirst() {
 	const most = 8 // boxes: moof and mdat for each of four tracks
 	f.next = f.firstMoof
 	for range most {
 		if len(f.spans) >= len(f.m.tracks) || f.next > f.r.src.Size-8 {
 			break
 		}
-		b, err := f.r.box(f.next, f.r.src.Size)
-		if err != nil {
-			return err
-		}
+		b := f.r.box(f.next, f.r.src.Size)
 		if b.kind == "moof" {
-			if err := f.readMoof(b, nil); err != nil {
-				return err
-			}
+			f.readMoof(b, nil)
 		}
 		f.next = b.end
 	}
-	return nil
 }
 
 // priming is the longest sound before the start of the presentation that counts as
@@ -183,45 +178,40 @@ func (m *movie) track(id uint32) *track {
 }
 
 // follow reads every fragment between off and end. It stops early at an mfra box. It
-// returns errEnd if the boxes stop before end. Guess is passed to readMoof.
-func (f *fragments) follow(off, end int64, guess map[uint32]uint64) error {
+// panics with errEnd if the boxes stop before end. Guess is passed to readMoof.
+func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	for off = max(off, f.next); off <= end-8; {
-		if _, err := f.r.most(off, 16); err != nil { // the samples of a fragment follow, so read more than its header
-			return err
-		}
-		b, err := f.r.box(off, end)
-		if errors.Is(err, errBox) {
-			return errEnd
-		}
-		if err != nil {
-			return err
+		f.r.most(off, 16) // the samples of a fragment follow, so read more than its header
+		var b box
+		switch err := try(func() { b = f.r.box(off, end) }); {
+		case errors.Is(err, errBox):
+			panic(errEnd)
+		case err != nil:
+			panic(err)
 		}
 		switch {
 		case b.kind == "mfra":
-			return nil
+			return
 		case b.end > end && b.kind == "mdat":
 			f.cut, f.partial = true, true
 		case b.end > end:
-			return errEnd
+			panic(errEnd)
 		case b.kind == "moof":
-			if err := f.readMoof(b, guess); err != nil {
-				return err
-			}
+			f.readMoof(b, guess)
 		}
 		off = b.end
 	}
-	return nil
 }
 
 // readMoof records where the samples of a fragment start and end. Guess holds the
 // times of tracks, for fragments that do not say theirs (they have no tfdt box).
-func (f *fragments) readMoof(moof box, guess map[uint32]uint64) error {
-	return f.r.boxes(moof.body, min(moof.end, f.r.src.Size), func(b box) error {
+func (f *fragments) readMoof(moof box, guess map[uint32]uint64) {
+	f.r.boxes(moof.body, min(moof.end, f.r.src.Size), func(b box) {
 		if b.kind != "traf" {
-			return nil
+			return
 		}
 		run := trackRun{fragments: f, guess: guess}
-		return f.r.boxes(b.body, b.end, run.read)
+		f.r.boxes(b.body, b.end, run.read)
 	})
 }
 
@@ -235,45 +225,34 @@ type trackRun struct {
 	at     uint64 // decoding time of the next sample
 }
 
-func (t *trackRun) read(b box) error {
+func (t *trackRun) read(b box) {
 	switch b.kind {
 	case "tfhd":
-		return t.readHeader(b)
+		t.readHeader(b)
 	case "tfdt":
-		c, _, err := t.r.versioned(b, 4, 1)
-		if err != nil {
-			return err
-		}
+		c, _ := t.r.versioned(b, 4, 1)
 		t.at = c.word()
-		return within(t.at)
+		within(t.at)
 	case "trun":
 		if t.known {
-			return t.readRun(b)
+			t.readRun(b)
 		}
 	}
-	return nil
 }
 
-func (t *trackRun) readHeader(tfhd box) error {
+func (t *trackRun) readHeader(tfhd box) {
 	const baseOffset, description, duration = 0x1, 0x2, 0x8
-	c, flags, err := t.r.versioned(tfhd, 4, 0)
-	if err != nil {
-		return err
-	}
+	c, flags := t.r.versioned(tfhd, 4, 0)
 	t.id = c.u32()
 	t.known = t.m.track(t.id) != nil
 	t.sample = t.m.trex[t.id]
 	t.at = max(t.spans[t.id].end, t.guess[t.id])
 	if flags&duration == 0 {
-		return nil
+		return
 	}
 	at := 8 + 8*present(flags, baseOffset) + 4*present(flags, description)
-	data, err := t.r.fields(tfhd, at+4)
-	if err != nil {
-		return err
-	}
+	data := t.r.fields(tfhd, at+4)
 	t.sample = uint64(u32(data[at:]))
-	return nil
 }
 
 // present returns how many of the optional fields a box has, by its flags.
@@ -282,35 +261,28 @@ func present(flags, optional uint32) int64 { return int64(bits.OnesCount32(flags
 // readRun adds up the durations of the samples in a trun box. Each sample is shown
 // later than it is decoded, by its composition offset. The run therefore ends with
 // the sample that is shown last.
-func (t *trackRun) readRun(trun box) error {
+func (t *trackRun) readRun(trun box) {
 	const dataOffset, firstFlags, duration, size, sampleFlags, composition = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
-	head, err := t.r.fields(trun, 8)
-	if err != nil {
-		return err
-	}
+	head := t.r.fields(trun, 8)
 	signed, flags, count := head[0] != 0, u32(head), u32(head[4:])
 	off := trun.body + 8 + 4*present(flags, dataOffset|firstFlags)
 	entry := 4 * present(flags, duration|size|sampleFlags|composition)
 	if off > trun.end || int64(count)*entry > trun.end-off {
-		return damage("one of its fragments is shorter than it says")
+		panic(damage("one of its fragments is shorter than it says"))
 	}
 	if count == 0 {
-		return nil
+		return
 	}
 	if flags&(duration|composition) == 0 {
 		length := uint64(count) * t.sample
-		if err := within(length); err != nil {
-			return err
-		}
+		within(length)
 		t.note(t.at, t.at+length, t.sample, 0)
 		t.at += length
-		return within(t.at)
+		within(t.at)
+		return
 	}
 	for range count {
-		data, err := t.r.bytes(off, entry)
-		if err != nil {
-			return err
-		}
+		data := t.r.bytes(off, entry)
 		off += entry
 		length, shown := t.sample, t.at
 		if flags&duration != 0 {
@@ -328,18 +300,15 @@ func (t *trackRun) readRun(trun box) error {
 		}
 		t.note(shown, shown+length, length, early)
 		t.at += length
-		if err := within(t.at); err != nil {
-			return err
-		}
+		within(t.at)
 	}
-	return nil
 }
 
-func within(at uint64) error {
+// within panics with errTime if a time is too large.
+func within(at uint64) {
 	if at > maxTime {
-		return errTime
+		panic(errTime)
 	}
-	return nil
 }
 
 // note adds samples to the span of the track: when they are shown, how long each of them

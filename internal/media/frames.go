@@ -2,7 +2,6 @@ package media
 
 import (
 	"bytes"
-	"errors"
 	"math"
 )
 
@@ -80,14 +79,11 @@ func (g framing) sync(data []byte, from int, short func(frame) bool) int {
 }
 
 // find returns the offset of the first frame that begins in the n bytes at off.
-func (g framing) find(r *reader, off, n int64) (at int64, found bool, err error) {
-	data, err := r.most(off, n+chainLength*g.largest)
-	if err != nil {
-		return 0, false, err
-	}
+func (g framing) find(r *reader, off, n int64) (at int64, found bool) {
+	data := r.most(off, n+chainLength*g.largest)
 	last := off+int64(len(data)) == r.src.Size
 	i := g.sync(data, 0, func(frame) bool { return last })
-	return off + int64(i), i < len(data) && int64(i) < n, nil
+	return off + int64(i), i < len(data) && int64(i) < n
 }
 
 // tally adds up frames.
@@ -126,13 +122,9 @@ type stream struct {
 }
 
 // newStream returns the stream of frames whose first frame is at start.
-func newStream(r *reader, g framing, start, limit int64) (*stream, error) {
-	head, err := r.bytes(start, int64(g.header))
-	if err != nil {
-		return nil, err
-	}
-	first, _ := g.at(head)
-	return &stream{framing: g, r: r, first: first, start: start, limit: limit}, nil
+func newStream(r *reader, g framing, start, limit int64) *stream {
+	first, _ := g.at(r.bytes(start, int64(g.header)))
+	return &stream{framing: g, r: r, first: first, start: start, limit: limit}
 }
 
 // part is what was found in a part of a stream.
@@ -144,12 +136,9 @@ type part struct {
 
 // count counts the complete frames in the n bytes at off. Frames of other streams count
 // too if at least three follow one another, because people join recordings.
-func (s *stream) count(off, n int64) (part, error) {
+func (s *stream) count(off, n int64) part {
 	n = min(n, s.limit-off)
-	data, err := s.r.bytes(off, n)
-	if err != nil {
-		return part{}, err
-	}
+	data := s.r.bytes(off, n)
 	last := off+n == s.limit
 	p := part{end: off}
 	at, current := 0, s.first.stream
@@ -181,7 +170,7 @@ func (s *stream) count(off, n int64) (part, error) {
 		p.found, p.end = true, off+int64(at)
 		p.open = !last && at == len(data)
 	}
-	return p, nil
+	return p
 }
 
 // inStep reports whether a frame of a constant bit rate can begin at off if there are
@@ -196,23 +185,17 @@ func (s *stream) inStep(off int64) bool {
 // the budget. Otherwise it finds the end, and counts the frames in parts of the stream.
 // The length is then a fact if all these frames have the same bit rate and nothing else
 // is between them.
-func (s *stream) measure() (Length, error) {
+func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
-	_, err := s.count(s.start, s.limit-s.start)
-	switch {
-	case err == nil && s.seen.frames == 0:
-		return Length{}, damage("its frames of sound do not follow one another")
-	case err == nil:
-		return fact(s.seen.time, timeUnit), nil
-	case !errors.Is(err, errBudget):
-		return Length{}, err
+	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {
+		if s.seen.frames == 0 {
+			panic(damage("its frames of sound do not follow one another"))
+		}
+		return fact(s.seen.time, timeUnit)
 	}
-	from, to, counted, err := s.findEnd()
-	switch {
-	case err != nil:
-		return Length{}, err
-	case counted && s.seen.frames > 0:
-		return fact(s.seen.time, timeUnit), nil
+	from, to, counted := s.findEnd()
+	if counted && s.seen.frames > 0 {
+		return fact(s.seen.time, timeUnit)
 	}
 	const most = 6 // parts between the beginning and the end
 	windows := min(most, s.r.callsLeft)
@@ -222,64 +205,55 @@ func (s *stream) measure() (Length, error) {
 		if room <= 0 || i >= 2 && s.seen.constant() {
 			break
 		}
-		if _, err := s.count(s.start+room/(windows+1)*(i+1), n); err != nil {
-			return Length{}, err
-		}
+		s.count(s.start+room/(windows+1)*(i+1), n)
 	}
 	if s.seen.frames == 0 {
-		return Length{}, damage("its frames of sound do not follow one another")
+		panic(damage("its frames of sound do not follow one another"))
 	}
 	if s.seen.constant() {
 		l := fact(uint64(to-s.start), s.first.bitrate/8)
 		if l.Exact = !s.gap && from == to; l.Exact {
-			return l, nil
+			return l
 		}
 		if l.Least, _ = inTime(uint64(from-s.start), s.first.bitrate/8); s.gap {
 			l.Least, _ = inTime(s.seen.time, timeUnit)
 		}
 		l.Least = min(l.Least, l.D)
-		return l, nil
+		return l
 	}
-	return s.estimate(from, to), nil
+	return s.estimate(from, to)
 }
 
 // findEnd returns between which offsets the last frame ends, and whether all frames up to
 // there were counted. Something else, such as a picture or zeros, may follow it.
-func (s *stream) findEnd() (from, to int64, counted bool, err error) {
-	head, err := s.count(s.start, s.r.share())
-	if err != nil {
-		return 0, 0, false, err
-	}
+func (s *stream) findEnd() (from, to int64, counted bool) {
+	head := s.count(s.start, s.r.share())
 	n := min(s.r.share(), s.limit-s.start)
-	tail, err := s.count(s.limit-n, n)
+	tail := s.count(s.limit-n, n)
 	switch {
-	case err != nil:
-		return 0, 0, false, err
 	case tail.found:
 		s.gap = s.gap || !head.open
-		return tail.end, tail.end, false, nil
+		return tail.end, tail.end, false
 	case !head.open:
-		return head.end, head.end, true, nil
+		return head.end, head.end, true
 	}
 	from, to = head.end, s.limit-n
 	for s.r.callsLeft > 0 && from < to {
 		mid := from + (to-from)/2
-		p, err := s.count(mid, min(s.r.share(), to-mid))
+		p := s.count(mid, min(s.r.share(), to-mid))
 		switch {
-		case err != nil:
-			return 0, 0, false, err
 		case !p.found:
 			to = mid
 		case p.open || p.end > to-s.largest:
 			from = p.end
 		default:
-			return p.end, p.end, false, nil
+			return p.end, p.end, false
 		}
 		if to-from < s.largest {
-			return from, from, false, nil
+			return from, from, false
 		}
 	}
-	return from, to, false, nil
+	return from, to, false
 }
 
 // estimate returns the length of a stream that ends between two offsets, from the

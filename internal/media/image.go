@@ -3,7 +3,6 @@ package media
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 
 	"golang.org/x/image/webp"
@@ -19,54 +18,47 @@ const (
 const imageTail = 16 << 10
 
 // readPNG reads the size of a PNG image from its IHDR chunk, which comes first.
-func readPNG(r *reader, info *Info) error {
+func readPNG(r *reader, info *Info) {
 	const signature, headerChunk = 8, 4 + 4 + 13 + 4
-	data, err := r.bytes(signature, headerChunk)
-	if err != nil {
-		return err
-	}
+	data := r.bytes(signature, headerChunk)
 	length, chunk, sum := data[:4], data[4:headerChunk-4], data[headerChunk-4:]
 	if u32(length) != 13 || string(chunk[:4]) != "IHDR" {
-		return damage("it does not begin with the size of its picture")
+		panic(damage("it does not begin with the size of its picture"))
 	}
 	if crc32.ChecksumIEEE(chunk) != u32(sum) {
-		return damage("the checksum of its header is wrong")
+		panic(damage("the checksum of its header is wrong"))
 	}
-	if err := setSize(info, u32(chunk[4:]), u32(chunk[8:])); err != nil {
-		return err
-	}
-	return checkPNG(r, signature+headerChunk)
+	setSize(info, u32(chunk[4:]), u32(chunk[8:]))
+	checkPNG(r, signature+headerChunk)
 }
 
 // checkPNG checks that the chunks from off on reach the end of the picture (IEND). A
 // picture may have thousands of chunks, so checkPNG looks at the end of the file before
 // it follows them. Other data may follow the picture.
-func checkPNG(r *reader, off int64) error {
+func checkPNG(r *reader, off int64) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
 	for {
-		head, err := r.step(off, 8)
-		switch {
-		case errors.Is(err, errEnd):
-			return errCutPicture
-		case errors.Is(err, errBudget): // check the last chunk of picture data that begins in the tail
+		if off > r.src.Size-8 {
+			panic(errCutPicture)
+		}
+		var head []byte
+		if !r.fits(func() { head = r.step(off, 8) }) { // check the last chunk of picture data that begins in the tail
 			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 && int64(u32(tail[i-4:])) > int64(len(tail[i+4:])) {
-				return errCutPicture
+				panic(errCutPicture)
 			}
-			return nil
-		case err != nil:
-			return err
+			return
 		}
 		switch kind := string(head[4:]); {
 		case kind == "IEND" && tail == nil:
-			return errNoPicture
+			panic(errNoPicture)
 		case kind == "IEND" && off+12 > r.src.Size, head[4] == 0: // a download that broke off may have zeros instead of the rest
-			return errCutPicture
+			panic(errCutPicture)
 		case kind == "IEND":
-			return nil
+			return
 		case kind == "IDAT" && tail == nil:
-			if _, tail, err = r.tail(first, imageTail); err != nil || bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
-				return err
+			if _, tail = r.tail(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
+				return
 			}
 		}
 		off += 8 + int64(u32(head)) + 4
@@ -75,46 +67,38 @@ func checkPNG(r *reader, off int64) error {
 
 // readWEBP reads the size of a lossy, lossless or extended WEBP image. The size of an
 // animation is the size of its canvas.
-func readWEBP(r *reader, info *Info) error {
+func readWEBP(r *reader, info *Info) {
 	const enough = 4096 // the size is in the first bytes of the first chunk
-	head, err := r.most(0, enough)
-	if err != nil {
-		return err
-	}
+	head := r.most(0, enough)
 	claimed := int64(binary.LittleEndian.Uint32(head[4:])) + 8
 	if claimed > r.src.Size+1 { // some programs count a padding byte that they do not write
-		return damage("it ends before its picture does")
+		panic(damage("it ends before its picture does"))
 	}
 	config, err := webp.DecodeConfig(bytes.NewReader(head))
 	if err != nil {
-		return damage("the header of its picture cannot be read")
+		panic(damage("the header of its picture cannot be read"))
 	}
-	if err := setSize(info, uint32(config.Width), uint32(config.Height)); err != nil {
-		return err
-	}
-	for c, err := range r.chunks(12, claimed, binary.LittleEndian) {
+	setSize(info, uint32(config.Width), uint32(config.Height))
+	for c := range r.chunks(12, claimed, binary.LittleEndian) {
 		switch {
-		case err != nil:
-			return err
 		case c.kind != "VP8 " && c.kind != "VP8L" && c.kind != "ANMF":
 			continue
 		case c.body == c.end:
-			return errNoPicture
+			panic(errNoPicture)
 		case c.end > r.src.Size:
-			return errCutPicture
+			panic(errCutPicture)
 		}
-		return nil
+		return
 	}
-	return errNoPicture
+	panic(errNoPicture)
 }
 
-func setSize(info *Info, width, height uint32) error {
+func setSize(info *Info, width, height uint32) {
 	const most = 1<<31 - 1
 	if width == 0 || height == 0 || width > most || height > most {
-		return damage("its picture has no size")
+		panic(damage("its picture has no size"))
 	}
 	info.Width, info.Height = int(width), int(height)
-	return nil
 }
 
 // JPEG markers.
@@ -139,30 +123,23 @@ const (
 // readJPEG reads the size of a JPEG image from its frame header. It accepts every
 // coding process. It swaps width and height if the EXIF orientation turns the picture
 // by 90 degrees.
-func readJPEG(r *reader, info *Info) error {
+func readJPEG(r *reader, info *Info) {
 	aside, framed := false, false
 	for off := int64(2); ; {
-		marker, body, length, err := nextSegment(r, off)
-		if err != nil {
-			return err
-		}
+		marker, body, length := nextSegment(r, off)
 		switch {
 		case !framed && (marker == markerEOI || marker == markerSOS):
-			return damage("it has no frame header")
+			panic(damage("it has no frame header"))
 		case marker == markerEOI:
-			return errNoPicture
+			panic(errNoPicture)
 		case marker == markerSOS:
-			return checkScan(r, body+length)
+			checkScan(r, body+length)
+			return
 		case isFrame(marker) && !framed:
 			framed = true
-			err = readFrameHeader(r, body, aside, info)
+			readFrameHeader(r, body, aside, info)
 		case marker == markerAPP1 && !aside:
-			if aside, err = turnedAside(r, body, length); errors.Is(err, errEnd) {
-				err = nil
-			}
-		}
-		if err != nil {
-			return err
+			aside = turnedAside(r, body, length)
 		}
 		off = body + length
 	}
@@ -170,12 +147,9 @@ func readJPEG(r *reader, info *Info) error {
 
 // nextSegment finds the first segment at off or after it. Like decoders, it skips stray
 // bytes between two segments.
-func nextSegment(r *reader, off int64) (marker byte, body, length int64, err error) {
+func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 	for {
-		head, err := r.step(off, 2)
-		if err != nil {
-			return 0, 0, 0, err
-		}
+		head := r.step(off, 2)
 		switch marker = head[1]; {
 		case head[0] != 0xff || marker == 0xff: // a stray byte, or a fill byte
 			off++
@@ -184,15 +158,13 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64, err err
 			off += 2
 			continue
 		case marker == markerEOI:
-			return marker, off + 2, 0, nil
+			return marker, off + 2, 0
 		}
-		if head, err = r.step(off, 4); err != nil {
-			return 0, 0, 0, err
-		}
+		head = r.step(off, 4)
 		if length = int64(binary.BigEndian.Uint16(head[2:])) - 2; length < 0 {
-			return 0, 0, 0, damage("one of its segments has no length")
+			panic(damage("one of its segments has no length"))
 		}
-		return marker, off + 4, length, nil
+		return marker, off + 4, length
 	}
 }
 
@@ -200,11 +172,8 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64, err err
 // Cameras write other data after the picture, such as a film. In picture data only a few
 // markers follow the byte 0xff. So checkScan can recognize a file that ends in the middle
 // of its picture.
-func checkScan(r *reader, off int64) error {
-	at, tail, err := r.tail(off, imageTail)
-	if err != nil {
-		return err
-	}
+func checkScan(r *reader, off int64) {
+	at, tail := r.tail(off, imageTail)
 	coded, foreign := false, false
 	for i := 1; i < len(tail); i++ {
 		if tail[i-1] != 0xff {
@@ -212,9 +181,9 @@ func checkScan(r *reader, off int64) error {
 		}
 		switch marker := tail[i]; {
 		case marker == markerEOI && at == off && i == 1:
-			return errNoPicture
+			panic(errNoPicture)
 		case marker == markerEOI:
-			return nil
+			return
 		case marker == 0 || marker >= markerRST0 && marker <= markerRST7:
 			coded = true
 		case marker != 0xff && marker != markerDHT && marker != markerSOS && marker != markerDQT && marker != markerDNL && marker != markerDRI:
@@ -223,11 +192,10 @@ func checkScan(r *reader, off int64) error {
 	}
 	switch {
 	case len(tail) == 0:
-		return errNoPicture
+		panic(errNoPicture)
 	case at == off || coded && !foreign:
-		return errCutPicture
+		panic(errCutPicture)
 	}
-	return nil
 }
 
 func isFrame(marker byte) bool {
@@ -235,37 +203,35 @@ func isFrame(marker byte) bool {
 		marker != markerDHT && marker != markerJPG && marker != markerDAC
 }
 
-func readFrameHeader(r *reader, body int64, aside bool, info *Info) error {
-	data, err := r.bytes(body, 5)
-	if err != nil {
-		return err
-	}
+func readFrameHeader(r *reader, body int64, aside bool, info *Info) {
+	data := r.bytes(body, 5)
 	height, width := binary.BigEndian.Uint16(data[1:]), binary.BigEndian.Uint16(data[3:])
 	if height == 0 { // JPEG allows this; the height then follows the first scan
 		info.warn("%s does not say at its beginning how high it is, so its size is not checked", r.src.Name)
-		return nil
+		return
 	}
 	if aside {
 		width, height = height, width
 	}
-	return setSize(info, uint32(width), uint32(height))
+	setSize(info, uint32(width), uint32(height))
 }
 
 // turnedAside reports whether the APP1 segment at body holds an EXIF orientation that
 // turns the picture by 90 degrees (EXIF 2.32, tag 0x0112, values 5 to 8). It returns
 // errEnd for malformed metadata.
-func turnedAside(r *reader, body, length int64) (bool, error) {
+func turnedAside(r *reader, body, length int64) bool {
 	const preamble = "Exif\x00\x00"
 	const orientation = 0x0112
-	field := func(off, n int64) ([]byte, error) {
-		if off > body+length-n {
-			return nil, errEnd
+	end := min(body+length, r.src.Size)
+	field := func(off, n int64) []byte { // zeros if it is not there
+		if off > end-n {
+			return make([]byte, n)
 		}
 		return r.bytes(off, n)
 	}
-	head, err := field(body, int64(len(preamble))+8)
-	if err != nil || string(head[:len(preamble)]) != preamble {
-		return false, err
+	head := field(body, int64(len(preamble))+8)
+	if string(head[:len(preamble)]) != preamble {
+		return false
 	}
 	var order binary.ByteOrder = binary.BigEndian
 	tiff := head[len(preamble):]
@@ -273,19 +239,13 @@ func turnedAside(r *reader, body, length int64) (bool, error) {
 		order = binary.LittleEndian
 	}
 	dir := body + int64(len(preamble)) + int64(order.Uint32(tiff[4:]))
-	count, err := field(dir, 2)
-	if err != nil {
-		return false, err
-	}
-	for i := range int64(order.Uint16(count)) {
-		entry, err := field(dir+2+12*i, 12)
-		if err != nil {
-			return false, err
-		}
+	count := field(dir, 2)
+	for i := range min(int64(order.Uint16(count)), (end-dir)/12) {
+		entry := field(dir+2+12*i, 12)
 		if order.Uint16(entry) == orientation {
 			value := order.Uint16(entry[8:])
-			return value >= 5 && value <= 8, nil
+			return value >= 5 && value <= 8
 		}
 	}
-	return false, nil
+	return false
 }

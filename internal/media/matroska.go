@@ -67,44 +67,34 @@ const (
 
 // readMatroska reads MKV and WEBM files. The length is the one that the head of the file
 // says, if the last blocks agree. Otherwise it is the end of the last blocks.
-func readMatroska(r *reader, info *Info) error {
+func readMatroska(r *reader, info *Info) {
 	m := matroska{scale: uint64(time.Millisecond)}
 	segment, err := r.element(0, r.src.Size)
 	for err == nil && segment.id != idSegment {
 		segment, err = r.element(segment.end, r.src.Size)
 	}
-	if err == nil {
-		err = m.walk(r, segment)
-	}
 	if err != nil {
-		return err
+		panic(err)
 	}
+	m.walk(r, segment)
 	m.joined = startsAt(r, segment.end)
 	if m.tracks == nil {
-		return damage("its list of tracks is missing, so the export or the upload broke off")
+		panic(damage("its list of tracks is missing, so the export or the upload broke off"))
 	}
-	chosen, err := m.pick(r, info)
-	if err != nil {
-		return err
-	}
+	chosen := m.pick(r, info)
 	if m.first.id == 0 {
-		return damage("it holds no pictures and no sound, only their description")
+		panic(damage("it holds no pictures and no sound, only their description"))
 	}
-	if err := m.measure(r, chosen); err != nil && !errors.Is(err, errBudget) {
-		return err
-	}
+	r.fits(func() { m.measure(r, chosen) })
 	if m.all && !m.cut { // tracks without blocks do not count
 		pictures := info.Video != nil
 		m.tracks = slices.DeleteFunc(m.tracks, func(t mkvTrack) bool { return !t.seen })
-		if chosen, err = m.pick(r, info); err != nil {
-			return err
-		}
+		chosen = m.pick(r, info)
 		if pictures && info.Video == nil {
-			return damage("its video track holds no picture")
+			panic(damage("its video track holds no picture"))
 		}
 	}
 	m.describe(r, info, chosen)
-	return nil
 }
 
 // startsAt reports whether a recording starts at off: a header, and then a segment.
@@ -117,7 +107,7 @@ func startsAt(r *reader, off int64) bool {
 }
 
 // pick sets the tracks of info to the ones that count, and returns them.
-func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack, err error) {
+func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack) {
 	info.Video, info.Audio = nil, nil
 	for i, track := range []**Track{&info.Video, &info.Audio} {
 		t := m.choose(mkvVideo + uint64(i))
@@ -125,59 +115,54 @@ func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack, err error) {
 			continue
 		}
 		if t.encrypted {
-			return nil, encryptedFile(r.src.Name)
+			panic(encryptedFile(r.src.Name))
 		}
 		chosen = append(chosen, t)
 		*track = &t.Track
 	}
-	return chosen, nil
+	return chosen
 }
 
 // walk reads the elements of a segment. It stops at the first cluster if nothing after
 // it is needed.
-func (m *matroska) walk(r *reader, segment element) error {
+func (m *matroska) walk(r *reader, segment element) {
 	m.cut = segment.cut
 	for off := segment.body; off < segment.end; {
 		e, err := r.element(off, segment.end)
 		if m.first.id != 0 && err != nil {
 			m.cut = m.cut || errors.Is(err, errEnd)
-			return nil
+			return
 		}
 		if err != nil {
-			return err
+			panic(err)
 		}
 		switch e.id {
 		case idInfo:
-			err = r.elements(e.body, e.end, func(e element) error { return m.readInfo(r, e) })
+			r.elements(e.body, e.end, func(e element) { m.readInfo(r, e) })
 		case idTracks:
 			if e.cut {
-				return errEnd
+				panic(errEnd)
 			}
-			err = r.elements(e.body, e.end, func(e element) error { return m.readTrack(r, e) })
+			r.elements(e.body, e.end, func(e element) { m.readTrack(r, e) })
 		case idTags:
 			m.readTags(r, e)
 		case idCluster:
 			if m.addCluster(r, e); e.open || m.duration > 0 && !m.cut && m.tracks != nil {
-				return nil
+				return
 			}
-		}
-		if err != nil {
-			return err
 		}
 		off = e.end
 	}
 	m.walked = true
-	return nil
 }
 
-func (m *matroska) readInfo(r *reader, e element) error {
+func (m *matroska) readInfo(r *reader, e element) {
 	switch e.id {
 	case idTimestampScale:
 		m.scale = max(1, r.number(e))
 	case idDuration:
 		m.duration = r.float(e)
 	}
-	return nil
 }
 
 // addCluster notes the newest cluster that was found.
@@ -189,23 +174,21 @@ func (m *matroska) addCluster(r *reader, e element) {
 	m.cut = m.cut || e.cut
 }
 
-func (m *matroska) readTrack(r *reader, e element) error {
+func (m *matroska) readTrack(r *reader, e element) {
 	if e.id != idTrackEntry || len(m.tracks) == maxTracks {
-		return nil
+		return
 	}
 	found := map[uint32]element{}
-	var visit func(element) error
-	visit = func(e element) error {
+	var visit func(element)
+	visit = func(e element) {
 		switch e.id {
 		case idVideo, idColour, idProjection, idEncodings, idEncoding:
-			return r.elements(e.body, e.end, visit)
+			r.elements(e.body, e.end, visit)
+		default:
+			found[e.id] = e
 		}
-		found[e.id] = e
-		return nil
 	}
-	if err := r.elements(e.body, e.end, visit); err != nil {
-		return err
-	}
+	r.elements(e.body, e.end, visit)
 	number := func(id uint32) uint64 { return r.number(found[id]) }
 	private := r.value(found[idCodecPrivate], 64)
 	t := mkvTrack{number: number(idTrackNumber), uid: number(idTrackUID), kind: number(idTrackType), each: number(idDefaultDuration)}
@@ -233,7 +216,6 @@ func (m *matroska) readTrack(r *reader, e element) error {
 		t.width, t.height = int(width&math.MaxInt32), int(height&math.MaxInt32)
 	}
 	m.tracks = append(m.tracks, t)
-	return nil
 }
 
 // mkvCodecs are the words for codec identifiers, by their beginnings.
@@ -325,14 +307,14 @@ func (m *matroska) readTags(r *reader, tags element) {
 	}
 	var uid uint64
 	var name string
-	var visit func(element) error
-	visit = func(e element) error {
+	var visit func(element)
+	visit = func(e element) {
 		switch e.id {
 		case idTag:
 			uid = 0
-			return r.elements(e.body, e.end, visit)
+			r.elements(e.body, e.end, visit)
 		case idTargets, idSimpleTag:
-			return r.elements(e.body, e.end, visit)
+			r.elements(e.body, e.end, visit)
 		case idTagTrackUID:
 			uid = r.number(e)
 		case idTagName:
@@ -341,7 +323,7 @@ func (m *matroska) readTags(r *reader, tags element) {
 			var hours, minutes uint16
 			var seconds float64
 			if n, _ := fmt.Sscanf(string(r.value(e, 18)), "%d:%d:%f", &hours, &minutes, &seconds); n < 3 || name != "DURATION" || !(seconds < 60) {
-				return nil
+				return
 			}
 			for i := range m.tracks {
 				if m.tracks[i].uid == uid {
@@ -349,22 +331,18 @@ func (m *matroska) readTags(r *reader, tags element) {
 				}
 			}
 		}
-		return nil
 	}
-	_ = r.elements(tags.body, tags.end, visit) // the lengths that were read before an error count
+	_ = try(func() { r.elements(tags.body, tags.end, visit) }) // the lengths that were read before an error count
 }
 
 // measure finds when the last blocks of the chosen tracks end.
-func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
+func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	const verify, search = 64 << 10, 320 << 10 // bytes at the end of the file
 	length := int64(search)
 	if m.duration > 0 && !m.cut {
 		length = verify
 	}
-	at, tail, err := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
-	if err != nil {
-		return err
-	}
+	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
@@ -376,13 +354,12 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	left := 50000 // how many elements may still be read, so that no file makes the search slow
 	m.readTail(r, at, tail, &left)
 	if slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end > 0 }) {
-		return nil
+		return
 	}
 	if !m.walked && (m.last.open && m.last.body < at || m.last.end < at) {
-		return nil // there may be clusters between the last known one and the tail
+		return // there may be clusters between the last known one and the tail
 	}
 	m.readLast(r, at, tail, &left)
-	return nil
 }
 
 // readLast reads the blocks of the last cluster, of which only the end may be in tail. Tail
@@ -486,9 +463,9 @@ blocks:
 func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bool {
 	var block element
 	var lasts uint64
-	err := r.elements(group.body, group.end, func(e element) error {
+	visit := func(e element) {
 		if *left--; *left < 0 {
-			return errElement
+			panic(errElement)
 		}
 		switch e.id {
 		case idBlock:
@@ -496,8 +473,8 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 		case idBlockDuration:
 			lasts = r.number(e)
 		}
-		return nil
-	})
+	}
+	err := try(func() { r.elements(group.body, group.end, visit) })
 	return err == nil && block.id != 0 && m.noteBlock(r, base, block, int64(min(lasts, maxTime)))
 }
 

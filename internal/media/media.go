@@ -250,7 +250,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 		return info, EmptyFile(info.Name)
 	}
 	r := newReader(ctx, src)
-	err := info.read(r)
+	err := try(func() { info.read(r) })
 	var d damage
 	var u unread
 	switch {
@@ -267,20 +267,18 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 }
 
 // read completes the info of a file with what its content says.
-func (i *Info) read(r *reader) error {
+func (i *Info) read(r *reader) {
 	named := i.Kind != "" // the suffix says what the content must be
-	f, known, err := identify(r, suffixOf(i.Name))
+	f, known := identify(r, suffixOf(i.Name))
 	switch {
-	case err != nil:
-		return err
 	case !known && named:
-		return unknownContent(i.Name, i.Kind, describe(r))
+		panic(unknownContent(i.Name, i.Kind, describe(r)))
 	case !known:
-		return unread(fmt.Sprintf("its content is not known (%s)", describe(r)))
+		panic(unread(fmt.Sprintf("its content is not known (%s)", describe(r))))
 	}
 	i.Format = f.format
 	if named && !f.accepts(suffixOf(i.Name)) {
-		return wrongContent(i.Name, f)
+		panic(wrongContent(i.Name, f))
 	}
 	if !named {
 		i.Kind = f.kind
@@ -289,15 +287,15 @@ func (i *Info) read(r *reader) error {
 		i.Format = "m4a"
 	}
 	if f.read == nil {
-		return unread("lipdrop cannot read " + f.called)
+		panic(unread("lipdrop cannot read " + f.called))
 	}
-	if err := f.read(r, i); err != nil {
-		return err
-	}
+	f.read(r, i)
 	if !named && i.Kind == Video && i.Video == nil && i.Audio != nil {
 		i.Kind = Audio
 	}
-	return checkTracks(*i)
+	if err := checkTracks(*i); err != nil {
+		panic(err)
+	}
 }
 
 func (i *Info) warn(format string, args ...any) {

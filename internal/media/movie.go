@@ -1,7 +1,6 @@
 package media
 
 import (
-	"errors"
 	"math"
 	"time"
 )
@@ -49,28 +48,27 @@ type track struct {
 
 // readMP4 reads MP4, M4A and QuickTime files. The moov box may come first or last, and
 // the samples may be in fragments.
-func readMP4(r *reader, info *Info) error {
+func readMP4(r *reader, info *Info) {
 	var m *movie
 	var moov box
 	frag := fragments{r: r}
 	cut := false // the media data claim to be longer than the file
 	size := r.src.Size
 	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
-		b, err := r.box(off, size)
-		if m != nil && err != nil {
-			break // nothing after the moov box is needed
+		var b box
+		err := try(func() { b = r.box(off, size) })
+		if err != nil && m == nil {
+			panic(err)
 		}
 		if err != nil {
-			return err
+			break // nothing after the moov box is needed
 		}
 		switch {
 		case b.kind == "moov" && m == nil:
 			moov = b
-			if m, err = readMoov(r, b); err != nil {
-				return err
-			}
+			m = readMoov(r, b)
 		case b.kind == "mdat" && b.end > size && m == nil:
-			return errCutMedia
+			panic(errCutMedia)
 		case b.kind == "mdat" && b.end > size:
 			cut = true
 		case b.kind == "moof" && m != nil:
@@ -81,35 +79,27 @@ func readMP4(r *reader, info *Info) error {
 		off = b.end
 	}
 	if m == nil {
-		return damage("its index (moov) is missing, so the export or the upload broke off")
+		panic(damage("its index (moov) is missing, so the export or the upload broke off"))
 	}
 	frag.m = m
-	return m.describe(r, info, moov, &frag, cut)
+	m.describe(r, info, moov, &frag, cut)
 }
 
 // describe sets the fields of info that depend on the tracks. Frag are the fragments of
 // the movie, if it has any. Cut says that its media data claim to be longer than the
 // file.
-func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut bool) error {
+func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut bool) {
 	for i := range m.tracks {
-		if err := m.tracks[i].readTables(r, m); err != nil {
-			return err
-		}
+		m.tracks[i].readTables(r, m)
 	}
 	if frag.firstMoof == 0 || !m.fragmented && m.samples() > 0 {
 		frag = nil // only the tables count
 	}
-	chosen, err := m.measure(r, info, frag)
-	if err != nil {
-		return err
-	}
+	chosen := m.measure(r, info, frag)
 	known := true
 	for _, t := range chosen {
-		switch err := t.checkData(r, moov); {
-		case errors.Is(err, errBudget) && cut && frag == nil:
-			return errCutMedia
-		case err != nil && !errors.Is(err, errBudget):
-			return err
+		if !r.fits(func() { t.checkData(r, moov) }) && cut && frag == nil {
+			panic(errCutMedia)
 		}
 		if t.handler == "vide" {
 			t.Frame, _ = inTime(t.frame, t.timescale)
@@ -121,37 +111,31 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	if !known {
 		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", r.src.Name)
 	}
-	return nil
 }
 
 // measure returns the tracks that a player shows, with their lengths.
-func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track, err error) {
+func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track) {
 	found := false
 	if frag != nil {
-		if found, err = frag.read(); err != nil {
-			return nil, err
-		}
+		found = frag.read()
 	}
-	if chosen, err = m.chooseTracks(r, info, frag); err != nil {
-		return nil, err
-	}
+	chosen = m.chooseTracks(r, info, frag)
 	if frag == nil {
 		for _, t := range chosen {
 			t.Length = m.lengthOf(t)
 		}
-		return chosen, nil
+		return chosen
 	}
 	frag.lengths(found, chosen)
 	if frag.cut {
 		info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
 	}
-	return chosen, nil
+	return chosen
 }
 
-// chooseTracks returns the tracks that a player shows, and sets those of info. It returns
-// an error if the track that the file needs has no samples. Frag is nil if only the tables
-// count.
-func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) ([]*track, error) {
+// chooseTracks returns the tracks that a player shows, and sets those of info. The file is
+// damaged if the track that it needs has no samples. Frag is nil if only the tables count.
+func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	empty := func(t *track) bool { return t.Samples == 0 && (frag == nil || frag.lacks(t.id)) }
 	var chosen []*track
 	for _, kind := range []struct {
@@ -165,20 +149,20 @@ func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) ([]*track, 
 		t, exists := m.choose(kind.handler, empty)
 		switch {
 		case t != nil && t.encrypted:
-			return nil, encryptedFile(r.src.Name)
+			panic(encryptedFile(r.src.Name))
 		case t != nil:
 			chosen = append(chosen, t)
 			*kind.track = &t.Track
 		case exists && kind.needed && m.fragmented && frag == nil && m.samples() == 0:
-			return nil, damage("it holds no pictures and no sound, only the beginning of a stream (an init segment)")
+			panic(damage("it holds no pictures and no sound, only the beginning of a stream (an init segment)"))
 		case exists && kind.needed:
-			return nil, damage(kind.lacks)
+			panic(damage(kind.lacks))
 		}
 	}
 	if len(chosen) == 0 && r.misfit {
-		return nil, errBox
+		panic(errBox)
 	}
-	return chosen, nil
+	return chosen
 }
 
 // samples returns how many samples the tracks have outside fragments.
@@ -248,84 +232,71 @@ func (m *movie) lengthOf(t *track) Length {
 }
 
 // readMoov reads a moov box. It skips the sample tables, which grow with the movie.
-func readMoov(r *reader, moov box) (*movie, error) {
+func readMoov(r *reader, moov box) *movie {
 	m := &movie{trex: map[uint32]uint64{}}
-	return m, r.children(moov.body, min(moov.end, r.src.Size), func(b box) (err error) {
+	r.children(moov.body, min(moov.end, r.src.Size), func(b box) {
 		switch b.kind {
 		case "mvhd":
-			m.timescale, m.length, err = readTimes(r, b)
+			m.timescale, m.length = readTimes(r, b)
 		case "trak":
 			if len(m.tracks) == maxTracks {
-				return unread("it has more tracks than lipdrop reads")
+				panic(unread("it has more tracks than lipdrop reads"))
 			}
-			var t track
-			t, err = readTrak(r, b)
-			m.tracks = append(m.tracks, t)
+			m.tracks = append(m.tracks, readTrak(r, b))
 		case "mvex":
 			m.fragmented = true
-			err = r.children(b.body, b.end, func(b box) error { return m.readExtends(r, b) })
+			r.children(b.body, b.end, func(b box) { m.readExtends(r, b) })
 		case "cmov":
-			return unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export it as MP4")
+			panic(unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export it as MP4"))
 		}
-		return err
 	})
+	return m
 }
 
 // readExtends reads a box of mvex, which announces fragments.
-func (m *movie) readExtends(r *reader, b box) error {
+func (m *movie) readExtends(r *reader, b box) {
 	switch b.kind {
 	case "mehd":
-		c, _, err := r.versioned(b, 4, 1)
-		if err != nil {
-			return err
-		}
+		c, _ := r.versioned(b, 4, 1)
 		m.mehd = c.word()
 	case "trex":
-		data, err := r.fields(b, 16)
-		if err != nil {
-			return err
-		}
+		data := r.fields(b, 16)
 		if len(m.trex) < maxTracks {
 			m.trex[u32(data[4:])] = uint64(u32(data[12:]))
 		}
 	}
-	return nil
 }
 
-func readTrak(r *reader, trak box) (t track, err error) {
+func readTrak(r *reader, trak box) (t track) {
 	t.tables = map[string]box{}
-	var visit func(box) error
-	visit = func(b box) (err error) {
+	var visit func(box)
+	visit = func(b box) {
 		switch b.kind {
 		case "edts", "mdia", "minf", "stbl", "tref":
-			return r.children(b.body, b.end, visit)
+			r.children(b.body, b.end, visit)
 		case "tkhd":
-			return t.readHeader(r, b)
+			t.readHeader(r, b)
 		case "mdhd":
-			t.timescale, t.length, err = readTimes(r, b)
+			t.timescale, t.length = readTimes(r, b)
 		case "hdlr":
-			var data []byte
-			if data, err = r.fields(b, 12); err == nil && t.handler == "" && string(data[4:8]) != "dhlr" {
+			if data := r.fields(b, 12); t.handler == "" && string(data[4:8]) != "dhlr" {
 				t.handler = string(data[8:])
 			}
 		case "chap":
-			t.chapters, err = r.head(b, min(b.end-b.body, StepBytes))
+			t.chapters = r.head(b, min(b.end-b.body, StepBytes))
 		case "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "elst":
 			t.tables[b.kind] = b
 		}
-		return err
 	}
-	return t, r.children(trak.body, trak.end, visit)
+	r.children(trak.body, trak.end, visit)
+	return t
 }
 
 // readHeader reads the track's id, its length, the size of its picture, and whether the
 // matrix turns the picture by 90 degrees.
-func (t *track) readHeader(r *reader, tkhd box) error {
+func (t *track) readHeader(r *reader, tkhd box) {
 	const afterTimes, matrixSize = 8 + 2 + 2 + 2 + 2, 9 * 4 // reserved, layer, group, volume, reserved
-	c, flags, err := r.versioned(tkhd, 5*4+afterTimes+matrixSize+2*4, 3)
-	if err != nil {
-		return err
-	}
+	c, flags := r.versioned(tkhd, 5*4+afterTimes+matrixSize+2*4, 3)
 	t.flags = flags
 	_, _ = c.word(), c.word() // when it was made and changed
 	t.id, _ = c.u32(), c.u32()
@@ -336,7 +307,6 @@ func (t *track) readHeader(r *reader, tkhd box) error {
 	t.turned = entry(1) > entry(0)
 	// The numbers are fixed point; the upper 16 bits are whole pixels.
 	t.width, t.height = int(c.u32()>>16), int(c.u32()>>16)
-	return nil
 }
 
 // dimensions returns the size of the picture as it is shown.
@@ -352,15 +322,12 @@ func (t *track) dimensions() (width, height int) {
 
 // readTimes reads the fields that mvhd and mdhd share: the units per second and the
 // length. The length is 0 if it is not known.
-func readTimes(r *reader, b box) (timescale, length uint64, err error) {
-	c, _, err := r.versioned(b, 4*4, 3)
-	if err != nil {
-		return 0, 0, err
-	}
+func readTimes(r *reader, b box) (timescale, length uint64) {
+	c, _ := r.versioned(b, 4*4, 3)
 	_, _ = c.word(), c.word() // when it was made and changed
 	timescale, length = uint64(c.u32()), c.word()
 	if length == math.MaxUint64 || length == math.MaxUint32 && !c.wide {
 		length = 0
 	}
-	return timescale, length, nil
+	return timescale, length
 }

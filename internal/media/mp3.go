@@ -80,39 +80,30 @@ const frameSearch = 64 << 10
 
 // findSound returns the offset of the first frame in the n bytes at off. If it finds an ID3
 // tag there instead, it searches the n bytes after the tag.
-func (g framing) findSound(r *reader, off, n int64) (at int64, found bool, err error) {
+func (g framing) findSound(r *reader, off, n int64) (at int64, found bool) {
 	const most = 3 // searches
 	for range most {
-		if at, found, err = g.find(r, off, n); found || err != nil {
-			return at, found, err
+		if at, found = g.find(r, off, n); found {
+			return at, true
 		}
-		data, err := r.most(off, n)
-		if err != nil {
-			return 0, false, err
-		}
+		data := r.most(off, n)
 		i := bytes.Index(data, []byte("ID3"))
 		if i < 0 {
 			break
 		}
-		next, err := skipTags(r, off+int64(i))
-		if err != nil {
-			return 0, false, err
-		}
+		next := skipTags(r, off+int64(i))
 		off = max(next, off+int64(i)+1)
 	}
-	return 0, false, nil
+	return 0, false
 }
 
 // readMP3 reads the duration of MPEG audio.
-func readMP3(r *reader, info *Info) error {
-	start, found, err := mpegFraming.findSound(r, r.start, frameSearch)
-	if err != nil {
-		return err
-	}
+func readMP3(r *reader, info *Info) {
+	start, found := mpegFraming.findSound(r, r.start, frameSearch)
 	if !found {
-		return damage("it has no frame of sound after its tags")
+		panic(damage("it has no frame of sound after its tags"))
 	}
-	return measureMPEG(r, start, r.src.Size, info)
+	measureMPEG(r, start, r.src.Size, info)
 }
 
 // measureMPEG sets the audio track of info from the MPEG audio between start, where a
@@ -120,42 +111,23 @@ func readMP3(r *reader, info *Info) error {
 // the end of the sound and the size of the frames agree with the header. Otherwise it
 // measures the frames. If that gives only an estimate, the number in a header without a
 // size is used if it is near.
-func measureMPEG(r *reader, start, limit int64, info *Info) error {
-	data, err := r.bytes(start, int64(mpegFraming.header))
-	if err != nil {
-		return err
-	}
-	first, _ := parseMPEG(data)
+func measureMPEG(r *reader, start, limit int64, info *Info) {
+	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
-	header, err := readFrameCount(r, start, first)
-	if err != nil {
-		return err
-	}
+	header := readFrameCount(r, start, first)
 	sound := start
 	if header.present { // a frame with such a header holds no sound
 		var found bool
-		if sound, found, err = mpegFraming.find(r, min(start+first.size, limit), frameSearch); err != nil {
-			return err
-		}
-		if !found {
-			return damage("it has no frame of sound after its header")
+		if sound, found = mpegFraming.find(r, min(start+first.size, limit), frameSearch); !found {
+			panic(damage("it has no frame of sound after its header"))
 		}
 	}
-	s, err := newStream(r, mpegFraming, sound, limit)
-	if err != nil {
-		return err
-	}
-	agrees, err := s.agreesWith(header, start)
-	if err != nil {
-		return err
-	}
-	if agrees {
+	s := newStream(r, mpegFraming, sound, limit)
+	if s.agreesWith(header, start) {
 		info.Audio.Length = fact(header.frames*first.samples-header.padding, first.rate)
-		return nil
+		return
 	}
-	if info.Audio.Length, err = s.measure(); err != nil {
-		return err
-	}
+	info.Audio.Length = s.measure()
 	l := &info.Audio.Length
 	byHeader := fact(header.frames*first.samples, first.rate)
 	// Some encoders include tags in the size that the header gives, so a sixteenth may be missing.
@@ -170,38 +142,32 @@ func measureMPEG(r *reader, start, limit int64, info *Info) error {
 	if !l.Exact {
 		info.warn(byParts, r.src.Name, l.D.Seconds())
 	}
-	return nil
 }
 
 // agreesWith reports whether the frames of the stream are those that the header at
 // offset start describes.
-func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
+func (s *stream) agreesWith(c frameCount, start int64) bool {
 	if c.frames == 0 || c.size == 0 || c.padding >= c.frames*s.first.samples {
-		return false, nil
+		return false
 	}
 	claimed := start + c.size
-	if _, err := s.count(s.start, s.r.share()); err != nil {
-		return false, err
-	}
+	s.count(s.start, s.r.share())
 	n := s.r.share()
-	p, err := s.count(max(min(claimed+n/2, s.limit)-n, s.start), n)
-	if err != nil {
-		return false, err
-	}
+	p := s.count(max(min(claimed+n/2, s.limit)-n, s.start), n)
 	// Some encoders count an old tag after the sound, others do not count the frame with
 	// the header.
 	const tag = 128
 	slack := max(tag, s.start-start, s.seen.dense.size)
 	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {
-		return false, nil
+		return false
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
 		ahead := uint64(s.start-start) / c.frames // bytes that the frame with the header adds to the mean, if it is counted
-		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1, nil
+		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio of the mean frame in a part of a file and in the whole file
-	return mean <= spread*seen && seen <= spread*mean, nil
+	return mean <= spread*seen && seen <= spread*mean
 }
 
 // frameCount is what a Xing, Info or VBRI header says about the stream after it.
@@ -214,16 +180,13 @@ type frameCount struct {
 
 // readFrameCount reads the Xing, Info or VBRI header that may be inside the first
 // frame, which begins at start.
-func readFrameCount(r *reader, start int64, first mpegFrame) (frameCount, error) {
+func readFrameCount(r *reader, start int64, first mpegFrame) frameCount {
 	var c frameCount
 	if first.layer != 3 {
-		return c, nil
+		return c
 	}
 	const vbriOffset, longest = 32, 32 + 156
-	data, err := r.padded(start+int64(mpegFraming.header), longest, longest)
-	if err != nil {
-		return c, err
-	}
+	data := r.padded(start+int64(mpegFraming.header), longest, longest)
 	xing := data[first.sideInfo():]
 	if tag := string(xing[:4]); tag == "Xing" || tag == "Info" {
 		c.present = true
@@ -244,14 +207,14 @@ func readFrameCount(r *reader, start int64, first mpegFrame) (frameCount, error)
 		if name := string(xing[:encoder]); name == "LAME" || name == "Lavc" || name == "Lavf" {
 			c.padding = uint64(xing[delays])<<4 + uint64(xing[delays+1])>>4 + uint64(xing[delays+1]&15)<<8 + uint64(xing[delays+2])
 		}
-		return c, nil
+		return c
 	}
 	if vbri := data[vbriOffset:]; string(vbri[:4]) == "VBRI" {
 		c.present = true
 		c.size = int64(u32(vbri[10:]))
 		c.frames = uint64(u32(vbri[14:]))
 	}
-	return c, nil
+	return c
 }
 
 // sideInfo returns how many bytes of side information follow the header of a layer 3

@@ -3,7 +3,6 @@ package media
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"math"
 	"slices"
 )
@@ -239,12 +238,9 @@ func (o *oggFile) add(p oggPage) {
 
 // read notes the complete pages in the n bytes at off, and returns where they end. It
 // skips what is not a page.
-func (o *oggFile) read(r *reader, off, n int64) (end int64, err error) {
+func (o *oggFile) read(r *reader, off, n int64) (end int64) {
 	end = off
-	data, err := r.most(off, n)
-	if err != nil {
-		return end, err
-	}
+	data := r.most(off, n)
 	for at := 0; at < len(data); {
 		if p, ok := parseOggPage(data[at:]); ok {
 			o.add(p)
@@ -259,7 +255,7 @@ func (o *oggFile) read(r *reader, off, n int64) (end int64, err error) {
 		}
 		at += 1 + next
 	}
-	return end, nil
+	return end
 }
 
 // length returns how long the recordings are together.
@@ -280,73 +276,59 @@ func (o *oggFile) length() Length {
 
 // follows reports whether the page numbers at a few places in the n bytes at off increase
 // and do not exceed o.last. If not, several recordings with one serial number were joined.
-func (o *oggFile) follows(r *reader, off, n int64) (bool, error) {
+func (o *oggFile) follows(r *reader, off, n int64) bool {
 	const parts = 5
 	before := int64(0)
 	for i := range int64(parts - 1) {
 		at := off + n/parts*(i+1)
-		data, err := r.most(at, r.share())
-		if err != nil {
-			return false, err
-		}
+		data := r.most(at, r.share())
 		if page := bytes.Index(data, []byte("OggS")); page >= 0 && len(data)-page >= oggHeaderSize {
 			number := int64(binary.LittleEndian.Uint32(data[page+18:]))
 			if number <= before || number > o.last {
-				return false, nil
+				return false
 			}
 			before = number
 		}
 	}
-	return true, nil
+	return true
 }
 
 // readOggPages reads the first pages of a file and its last one. It reads all pages if the
 // file may hold several recordings and fits into the budget. It reports whether the
 // length of what it read is the length of the file.
-func readOggPages(r *reader) (o *oggFile, complete bool, err error) {
+func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10
 	size := r.src.Size - r.start
 	o = newOggFile()
-	end, err := o.read(r, r.start, min(head, size))
-	if err != nil || size <= head {
-		return o, true, err
+	end := o.read(r, r.start, min(head, size))
+	if size <= head {
+		return o, true
 	}
 	first := o.pages
 	expected := first * (size - head) / head
 	tail := max(r.src.Size-oggPageSize, end)
 	o.gap, o.cut = tail > end, false
-	if _, err := o.read(r, tail, oggPageSize); err != nil {
-		return o, false, err
-	}
+	o.read(r, tail, oggPageSize)
 	doubtful := o.strange || o.pages == first && o.gap || len(o.sound) > 1 || len(o.sound) > 0 && o.sound[0].pages == 0
 	few := o.video == "" && o.last < expected*3/4 // another recording may come before the last page
 	if !doubtful && !few {
-		return o, true, nil
+		return o, true
 	}
 	whole := newOggFile()
-	switch _, err := whole.read(r, r.start, size); {
-	case err == nil:
-		return whole, true, nil
-	case !errors.Is(err, errBudget):
-		return o, false, err
-	case doubtful:
-		return o, false, nil
+	if r.fits(func() { whole.read(r, r.start, size) }) {
+		return whole, true
 	}
-	complete, err = o.follows(r, r.start, size)
-	return o, complete, err
+	return o, !doubtful && o.follows(r, r.start, size)
 }
 
 // readOgg reads the length of the sound in an Ogg file from the positions in its pages.
-func readOgg(r *reader, info *Info) error {
-	o, complete, err := readOggPages(r)
-	if err != nil {
-		return err
-	}
+func readOgg(r *reader, info *Info) {
+	o, complete := readOggPages(r)
 	if o.video != "" {
 		info.Video = &Track{Codec: o.video}
 	}
 	if len(o.sound) == 0 {
-		return nil
+		return
 	}
 	info.Audio = &Track{Codec: o.sound[0].codec}
 	if suffixOf(info.Name) == ".opus" {
@@ -354,16 +336,16 @@ func readOgg(r *reader, info *Info) error {
 	}
 	if !complete {
 		info.warn("%s holds several recordings or does not end with its sound, so its duration is not checked", r.src.Name)
-		return nil
+		return
 	}
 	l := o.length()
 	switch {
 	case l.Exact && l.D == 0 && o.cut:
-		return damage("it ends in the middle of its first page of sound, so the export or the upload broke off")
+		panic(damage("it ends in the middle of its first page of sound, so the export or the upload broke off"))
 	case l.Exact && l.D == 0:
-		return noSound(r.src.Name)
+		panic(noSound(r.src.Name))
 	case !l.Known():
-		return damage("its header or its positions are impossible")
+		panic(damage("its header or its positions are impossible"))
 	case !l.Exact:
 		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, l.D.Seconds())
 	}
@@ -371,5 +353,4 @@ func readOgg(r *reader, info *Info) error {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	}
 	info.Audio.Length = l
-	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// damage is the error that a parser returns for a file that breaks the rules of its
+// damage is the error with which a parser panics for a file that breaks the rules of its
 // format. Its text continues the sentence "file is damaged: ".
 type damage string
 

@@ -2,11 +2,14 @@ package media
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"math/bits"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Inspect reads at most MaxBytes of a file, in at most MaxCalls calls of ReadRange.
@@ -19,10 +22,48 @@ const (
 	StepBytes = 512
 )
 
+// try calls parse and returns the error with which it panicked, or nil. A parser panics
+// with a damage, an unread or a *problem.Problem. The reader panics with these and with a
+// failedRead. So a parser need not check each of its many reads. No such panic leaves the
+// package.
+func try(parse func()) (err error) {
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case damage:
+			err = e
+		case unread:
+			err = e
+		case failedRead:
+			err = e
+		case *problem.Problem:
+			err = e
+		default:
+			panic(e)
+		}
+	}()
+	parse()
+	return nil
+}
+
+// fits calls parse and reports whether what it reads fits into the budget.
+func (r *reader) fits(parse func()) bool {
+	switch err := try(parse); {
+	case errors.Is(err, errBudget):
+		return false
+	case err != nil:
+		panic(err)
+	}
+	return true
+}
+
+// failedRead is an error of ReadRange.
+type failedRead struct{ error }
+
 // errEnd reports a range that extends past the end of the file.
 const errEnd = damage("it ends in the middle of its header")
 
-// unread is the error that a parser returns for a file that may be valid but that it
+// unread is the error with which a parser panics for a file that may be valid but that it
 // cannot read. Its text continues the sentence "file was not checked: ".
 type unread string
 
@@ -57,34 +98,28 @@ func newReader(ctx context.Context, src Source) *reader {
 	return &reader{ctx: ctx, src: src, bytesLeft: MaxBytes, callsLeft: MaxCalls, stepsLeft: MaxSteps}
 }
 
-// bytes returns the n bytes at off. The caller must not change them. It returns errEnd
-// if the range is not inside the file, and errBudget if the range does not fit into
+// bytes returns the n bytes at off. The caller must not change them. It panics with errEnd
+// if the range is not inside the file, and with errBudget if the range does not fit into
 // the budget.
-func (r *reader) bytes(off, n int64) ([]byte, error) {
+func (r *reader) bytes(off, n int64) []byte {
 	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
-		return nil, errEnd
+		panic(errEnd)
 	}
 	if data, found := r.kept(off, n); found {
-		return data, nil
+		return data
 	}
 	for i := range r.windows {
 		w := &r.windows[i]
 		if off < w.off || off > w.end() {
 			continue
 		}
-		more, err := r.fetch(w.end(), off+n-w.end())
-		if err != nil {
-			return nil, err
-		}
+		more := r.fetch(w.end(), off+n-w.end())
 		w.data = append(w.data, more...)
-		return w.data[off-w.off:][:n:n], nil
+		return w.data[off-w.off:][:n:n]
 	}
-	data, err := r.fetch(off, n)
-	if err != nil {
-		return nil, err
-	}
+	data := r.fetch(off, n)
 	r.windows = append(r.windows, window{off, data})
-	return data[:n:n], nil
+	return data[:n:n]
 }
 
 // kept returns the n bytes at off if they have been read.
@@ -103,50 +138,43 @@ func (r *reader) kept(off, n int64) (data []byte, found bool) {
 // step does what bytes does, for a parser that needs a few bytes in many places of a file.
 // Once half of the calls are used, step makes short reads of up to StepBytes, which have
 // a budget of their own.
-func (r *reader) step(off, n int64) ([]byte, error) {
+func (r *reader) step(off, n int64) []byte {
 	const usual = 64
 	if r.callsLeft > MaxCalls/2 || n > StepBytes || off < 0 || off > r.src.Size-n {
 		return r.bytes(off, n)
 	}
 	if data, found := r.kept(off, n); found {
-		return data, nil
+		return data
 	}
 	if r.stepsLeft == 0 {
-		return nil, errBudget
+		panic(errBudget)
 	}
 	r.stepsLeft--
-	data, err := r.read(off, min(max(n, usual), r.src.Size-off))
-	if err != nil {
-		return nil, err
-	}
+	data := r.read(off, min(max(n, usual), r.src.Size-off))
 	r.windows = append(r.windows, window{off, data})
-	return data[:n:n], nil
+	return data[:n:n]
 }
 
 // most returns up to n bytes at off. It returns fewer only at the end of the file.
-func (r *reader) most(off, n int64) ([]byte, error) {
+func (r *reader) most(off, n int64) []byte {
 	if off > r.src.Size {
-		return nil, errEnd
+		panic(errEnd)
 	}
 	return r.bytes(off, min(n, r.src.Size-off))
 }
 
 // padded returns a copy of up to n bytes at off, with zeros after them up to the given
 // length.
-func (r *reader) padded(off, n, length int64) ([]byte, error) {
-	data, err := r.most(off, n)
-	if err != nil {
-		return nil, err
-	}
-	return append(make([]byte, 0, length), data...)[:length], nil
+func (r *reader) padded(off, n, length int64) []byte {
+	data := r.most(off, n)
+	return append(make([]byte, 0, length), data...)[:length]
 }
 
 // tail returns the last n bytes of the file, or fewer if some of them are before offset
 // from. It also returns the offset at which they begin.
-func (r *reader) tail(from, n int64) (at int64, data []byte, err error) {
+func (r *reader) tail(from, n int64) (at int64, data []byte) {
 	at = max(from, r.src.Size-n)
-	data, err = r.bytes(at, max(r.src.Size-at, 0))
-	return at, data, err
+	return at, r.bytes(at, max(r.src.Size-at, 0))
 }
 
 // share returns how many bytes of the budget one of the remaining calls may read.
@@ -154,9 +182,9 @@ func (r *reader) share() int64 { return r.bytesLeft / max(r.callsLeft, 1) }
 
 // fetch reads at least n bytes at off, or up to the end of the file. It reads at least
 // its share of the budget, because a call costs more than its bytes.
-func (r *reader) fetch(off, n int64) ([]byte, error) {
+func (r *reader) fetch(off, n int64) []byte {
 	if r.callsLeft <= 0 || n > r.bytesLeft {
-		return nil, errBudget
+		panic(errBudget)
 	}
 	n = min(max(n, r.share()), r.src.Size-off)
 	r.callsLeft--
@@ -164,11 +192,11 @@ func (r *reader) fetch(off, n int64) ([]byte, error) {
 	return r.read(off, n)
 }
 
-// read reads n bytes at off. Once a read has failed, it returns the same error and reads
-// no more.
-func (r *reader) read(off, n int64) ([]byte, error) {
+// read reads n bytes at off. Once a read has failed, it panics with the same error and
+// reads no more.
+func (r *reader) read(off, n int64) []byte {
 	if r.failed != nil {
-		return nil, r.failed
+		panic(failedRead{r.failed})
 	}
 	data, err := r.src.ReadRange(r.ctx, off, n)
 	if err == nil && int64(len(data)) != n {
@@ -176,18 +204,18 @@ func (r *reader) read(off, n int64) ([]byte, error) {
 	}
 	if err != nil {
 		r.failed = fmt.Errorf("read %d bytes of %s at %d: %w", n, r.src.Name, off, err)
-		return nil, r.failed
+		panic(failedRead{r.failed})
 	}
-	return data, nil
+	return data
 }
 
-// withReserve calls read with a budget that is smaller by calls and bytes. Afterwards
+// withReserve tries read with a budget that is smaller by calls and bytes. Afterwards
 // it returns them to the budget.
-func (r *reader) withReserve(calls, bytes int64, read func() error) error {
+func (r *reader) withReserve(calls, bytes int64, read func()) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls
 	r.bytesLeft -= bytes
-	err := read()
+	err := try(read)
 	r.callsLeft += calls
 	r.bytesLeft += bytes
 	return err

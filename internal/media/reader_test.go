@@ -22,10 +22,11 @@ func TestReaderStopsAtTheBudget(t *testing.T) {
 				bytes += n
 				return make([]byte, n), nil
 			}})
-			var err error
-			for i := int64(0); err == nil && i < size; i++ {
-				_, err = r.bytes(at(i), 1)
-			}
+			err := try(func() {
+				for i := range int64(size) {
+					r.bytes(at(i), 1)
+				}
+			})
 			if !errors.Is(err, errBudget) {
 				t.Errorf("got error %v, want %v", err, errBudget)
 			}
@@ -49,9 +50,9 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 		return data, nil
 	}})
 	for _, part := range []struct{ off, n int64 }{{0, 10}, {5, 3}, {0, 30000}, {1 << 20, 9}, {1<<20 + 4, 5}, {42000, 9000}, {0, 51000}, {1 << 20, 1}} {
-		data, err := r.bytes(part.off, part.n)
-		if err != nil || int64(len(data)) != part.n {
-			t.Fatalf("%d bytes at %d: got %d, %v", part.n, part.off, len(data), err)
+		data := r.bytes(part.off, part.n)
+		if int64(len(data)) != part.n {
+			t.Fatalf("%d bytes at %d: got %d", part.n, part.off, len(data))
 		}
 		for i, b := range data {
 			if b != content(part.off+int64(i)) {
@@ -64,8 +65,19 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 		t.Errorf("made %d calls, want %d", calls, want)
 	}
 	for _, outside := range []struct{ off, n int64 }{{-1, 5}, {5 * MaxBytes, 1}, {0, 5*MaxBytes + 1}, {1 << 62, 1 << 62}, {3, -1}} {
-		if _, err := r.bytes(outside.off, outside.n); !errors.Is(err, errEnd) {
+		if err := try(func() { r.bytes(outside.off, outside.n) }); !errors.Is(err, errEnd) {
 			t.Errorf("%d bytes at %d: got error %v, want %v", outside.n, outside.off, err, errEnd)
 		}
 	}
+}
+
+// A mistake in this package must not look like a damaged file.
+func TestTryPassesOtherPanicsOn(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("the panic of an index out of range was caught")
+		}
+	}()
+	var none []byte
+	_ = try(func() { _ = none[len(t.Name())] })
 }

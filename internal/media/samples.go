@@ -2,7 +2,6 @@ package media
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -15,42 +14,33 @@ const maxTable = 32 << 10
 
 // readTables reads what the tables of a track say. It leaves out what does not fit into
 // the budget.
-func (t *track) readTables(r *reader, m *movie) error {
-	for _, read := range []func(*reader) error{t.readEntry, t.readCount, t.readDurations, t.readOrder, t.readSizes} {
-		if err := read(r); err != nil && !errors.Is(err, errBudget) {
-			return err
-		}
+func (t *track) readTables(r *reader, m *movie) {
+	for _, read := range []func(*reader){t.readEntry, t.readCount, t.readDurations, t.readOrder, t.readSizes} {
+		r.fits(func() { read(r) })
 	}
 	if t.total > 0 {
 		t.length = t.total
 	}
-	return t.readEdits(r, m.timescale)
+	t.readEdits(r, m.timescale)
 }
 
-func (t *track) readCount(r *reader) error {
+func (t *track) readCount(r *reader) {
 	stsz := cmp.Or(t.tables["stsz"], t.tables["stz2"])
 	if stsz.kind == "" {
-		return nil
+		return
 	}
-	data, err := r.head(stsz, 12)
-	if err != nil {
-		return err
-	}
+	data := r.head(stsz, 12)
 	t.Samples = int64(u32(data[8:]))
 	if stsz.kind == "stsz" {
 		t.size = int64(u32(data[4:]))
 		t.Bytes = product(t.size, t.Samples)
 	}
-	return nil
 }
 
 // readDurations adds up how long the samples last. Like players, it counts a sample of
 // a negative duration as one unit.
-func (t *track) readDurations(r *reader) error {
-	table, err := r.table(t.tables["stts"], 8)
-	if err != nil {
-		return err
-	}
+func (t *track) readDurations(r *reader) {
+	table := r.table(t.tables["stts"], 8)
 	left, most := t.Samples, int64(0)
 	for ; len(table) > 0 && left > 0; table = table[8:] {
 		n, each := min(int64(u32(table)), left), uint64(u32(table[4:]))
@@ -64,39 +54,29 @@ func (t *track) readDurations(r *reader) error {
 		}
 	}
 	t.total = min(t.total+uint64(product(left, int64(t.frame))), maxTime) // the table is shorter than the track
-	return nil
 }
 
 // readOrder finds when the last sample ends. Samples are stored in the order in which
 // they are decoded; each is shown later by an offset of its own.
-func (t *track) readOrder(r *reader) error {
+func (t *track) readOrder(r *reader) {
 	t.end = int64(t.total)
 	ctts, found := t.tables["ctts"]
 	if !found {
-		return nil
+		return
 	}
-	head, err := r.head(ctts, 16)
-	if err != nil {
-		return err
-	}
+	head := r.head(ctts, 16)
 	// If the tables do not fit into the budget, the offset of the first sample is used for
 	// the last one.
 	t.end += int64(int32(u32(head[12:])))
-	durations, err := r.table(t.tables["stts"], 8)
-	if err != nil {
-		return err
-	}
-	offsets, err := r.table(ctts, 8)
-	if err != nil {
-		return err
-	}
+	durations := r.table(t.tables["stts"], 8)
+	offsets := r.table(ctts, 8)
 	var at, each, left int64 // the time, the duration and the number of the samples that follow
 	t.end = 0
 	for ; len(offsets) > 0; offsets = offsets[8:] {
 		for n := int64(u32(offsets)); n > 0; {
 			if left == 0 {
 				if len(durations) == 0 {
-					return nil
+					return
 				}
 				left, each, durations = int64(u32(durations)), int64(int32(u32(durations[4:]))), durations[8:]
 			}
@@ -106,19 +86,18 @@ func (t *track) readOrder(r *reader) error {
 		}
 		t.end = max(t.end, at+int64(int32(u32(offsets[4:]))))
 	}
-	return nil
 }
 
 // readSizes adds up the sizes of the samples, unless all are the same.
-func (t *track) readSizes(r *reader) error {
+func (t *track) readSizes(r *reader) {
 	stsz, found := t.tables["stsz"]
 	if t.size > 0 || !found {
-		return nil
+		return
 	}
 	stsz.body += 4 // the count follows the size of each sample
-	table, err := r.table(stsz, 4)
-	if err != nil || len(table) == 0 {
-		return err
+	table := r.table(stsz, 4)
+	if len(table) == 0 {
+		return
 	}
 	hash := fnv.New64a()
 	_, _ = hash.Write(table) // never fails
@@ -126,7 +105,6 @@ func (t *track) readSizes(r *reader) error {
 	for ; len(table) > 0; table = table[4:] {
 		t.Bytes += int64(u32(table))
 	}
-	return nil
 }
 
 // product returns a*b, or maxTime if that is less. Neither number may be negative.
@@ -137,44 +115,38 @@ func product(a, b int64) int64 {
 	return a * b
 }
 
-// head returns the first n bytes of a box's body. It reads them with step. It returns
-// errBudget if the box is shorter, so that a malformed table counts as one that was not
+// head returns the first n bytes of a box's body. It reads them with step. It panics
+// with errBudget if the box is shorter, so that a malformed table counts as one that was not
 // read.
-func (r *reader) head(b box, n int64) ([]byte, error) {
+func (r *reader) head(b box, n int64) []byte {
 	if n > b.end-b.body {
-		return nil, errBudget
+		panic(errBudget)
 	}
 	return r.step(b.body, n)
 }
 
 // entries returns how many entries of the given size a table has. The table begins with
-// a version, flags and this number. It returns errBudget if the table is empty, or if its
+// a version, flags and this number. It panics with errBudget if the table is empty, or if its
 // entries do not fit into the box.
-func (r *reader) entries(table box, size int64) (int64, error) {
-	head, err := r.head(table, 8)
-	if err != nil {
-		return 0, err
-	}
+func (r *reader) entries(table box, size int64) int64 {
+	head := r.head(table, 8)
 	count := int64(u32(head[4:]))
 	if count == 0 || count*size > table.end-table.body-8 {
-		return 0, errBudget
+		panic(errBudget)
 	}
-	return count, nil
+	return count
 }
 
-// table returns the entries of a table, or nil if the track has no such table. It returns
-// errBudget if they take more than maxTable bytes, and in the cases in which the method
-// entries does.
-func (r *reader) table(b box, size int64) ([]byte, error) {
+// table returns the entries of a table, or nil if the track has no such table. It panics
+// with errBudget if they take more than maxTable bytes, and in the cases in which the
+// method entries does.
+func (r *reader) table(b box, size int64) []byte {
 	if b.kind == "" {
-		return nil, nil
+		return nil
 	}
-	count, err := r.entries(b, size)
-	if err != nil {
-		return nil, err
-	}
+	count := r.entries(b, size)
 	if count*size > maxTable {
-		return nil, errBudget
+		panic(errBudget)
 	}
 	return r.bytes(b.body+8, count*size)
 }
@@ -187,117 +159,97 @@ const (
 )
 
 // checkData checks that the samples of the track are in the file, by its first and its
-// last chunk. It returns errBudget if it cannot tell.
-func (t *track) checkData(r *reader, moov box) error {
+// last chunk. It panics with errBudget if it cannot tell.
+func (t *track) checkData(r *reader, moov box) {
 	offsets, wide := t.tables["co64"]
 	if !wide {
 		offsets = t.tables["stco"]
 	}
 	if t.Samples == 0 || offsets.kind == "" {
-		return nil
+		return
 	}
 	entry := int64(4)
 	if wide {
 		entry = 8
 	}
-	count, err := r.entries(offsets, entry)
-	if err != nil {
-		return err
-	}
+	count := r.entries(offsets, entry)
 	var last int64
 	for _, i := range []int64{0, count - 1} {
-		data, err := r.step(offsets.body+8+i*entry, entry)
-		if err != nil {
-			return err
-		}
+		data := r.step(offsets.body+8+i*entry, entry)
 		last = int64((&cursor{data, wide}).word() & math.MaxInt64)
 		if last >= r.src.Size || last >= moov.off && last < moov.end {
 			if i > 0 {
-				return errCutMedia
+				panic(errCutMedia)
 			}
-			return errNotThere
+			panic(errNotThere)
 		}
 	}
-	length, err := t.lastChunk(r, count)
-	if length > r.src.Size-last {
-		return errCutMedia
-	}
-	return err
+	t.checkLastChunk(r, count, r.src.Size-last)
 }
 
-// lastChunk returns the length in bytes of the last of count chunks. It returns 0 if the
-// tables do not say it, as for some sound in QuickTime files, whose sample size is always
-// 1. If the chunk has very many samples of different sizes, it returns the length of some
-// of them, and errBudget.
-func (t *track) lastChunk(r *reader, count int64) (int64, error) {
+// checkLastChunk checks that the last of count chunks has no more bytes than there are in
+// the file. It does not check it if the tables do not say how many it has, as for some
+// sound in QuickTime files, whose sample size is always 1.
+func (t *track) checkLastChunk(r *reader, count, available int64) {
 	stsz, sized := t.tables["stsz"]
 	stsc, found := t.tables["stsc"]
 	if !sized || !found || t.size == 1 {
-		return 0, nil
+		return
 	}
 	const entry = 12
-	entries, err := r.entries(stsc, entry)
-	if err != nil {
-		return 0, err
-	}
-	data, err := r.step(stsc.body+8+(entries-1)*entry, entry)
-	if err != nil {
-		return 0, err
-	}
+	entries := r.entries(stsc, entry)
+	data := r.step(stsc.body+8+(entries-1)*entry, entry)
 	n := min(int64(u32(data[4:])), t.Samples)
 	if entries == 1 { // the last chunk may have fewer samples than the others
 		n = max(min(n, t.Samples-product(n, count-1)), 0)
 	}
 	if t.size > 0 {
-		return product(n, t.size), nil
+		if product(n, t.size) > available {
+			panic(errCutMedia)
+		}
+		return
 	}
 	if t.Samples*4 > stsz.end-stsz.body-12 {
-		return 0, errBudget
+		panic(errBudget)
 	}
 	some := min(n, maxTable/4)
-	if data, err = r.step(stsz.body+12+(t.Samples-some)*4, some*4); err != nil {
-		return 0, err
-	}
+	data = r.step(stsz.body+12+(t.Samples-some)*4, some*4)
 	length := int64(0)
 	for ; len(data) > 0; data = data[4:] {
 		length += int64(u32(data))
 	}
-	if some < n {
-		err = errBudget
+	switch {
+	case length > available:
+		panic(errCutMedia)
+	case some < n:
+		panic(errBudget)
 	}
-	return length, err
 }
 
 // readEdits reads the edit list. An edit shows no more of the media than there is.
 // The lengths of edits are in units of 1/movie seconds: movie is the timescale of the
 // movie, not of the track. If a time is impossible, readEdits ignores the rest of the list.
-func (t *track) readEdits(r *reader, movie uint64) error {
+func (t *track) readEdits(r *reader, movie uint64) {
 	media, _ := inTime(t.length, t.timescale)
 	t.shown = media
 	elst, found := t.tables["elst"]
 	if !found {
-		return nil
+		return
 	}
-	head, _, err := r.versioned(elst, 4, 0)
-	if err != nil {
-		return err
-	}
+	head, _ := r.versioned(elst, 4, 0)
 	entry := int64(12)
 	if head.wide {
 		entry = 20
 	}
 	off := elst.body + 8
-	list, err := r.bytes(off, min(int64(head.u32()), (elst.end-off)/entry)*entry)
-	if err != nil {
-		return err
-	}
+	list := r.bytes(off, min(int64(head.u32()), (elst.end-off)/entry)*entry)
 	edits, total, open, gap := 0, time.Duration(0), time.Duration(0), time.Duration(0)
 	for ; len(list) > 0; list = list[entry:] {
 		c := cursor{list, head.wide}
 		length, start, rate := c.word(), c.signed(), float64(int32(c.u32()))/(1<<16)
 		d, ok := inTime(length, movie)
 		if length > 0 && !ok || d > maxTime-total-gap {
-			return nil
+			return
 		}
 		if start < 0 { // nothing is shown until the next edit, if there is one
 			if gap += d; edits == 0 {
@@ -323,7 +275,6 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 	if total > t.empty {
 		t.shown = total
 	}
-	return nil
 }
 
 // rest returns how long the media are from start on if they are shown at a rate.

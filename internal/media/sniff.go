@@ -10,13 +10,13 @@ import (
 
 // form is a file format that identify recognizes.
 type form struct {
-	called string                     // the format in a sentence, with its article
-	mime   string                     // the MIME type
-	kind   Kind                       // Info.Kind if the suffix of the file is not accepted
-	format string                     // Info.Format; if lipdrop does not accept this format, it and the fields below are empty
-	suffix string                     // the usual suffix
-	family []string                   // other suffixes that the file may have
-	read   func(*reader, *Info) error // reads the file
+	called string               // the format in a sentence, with its article
+	mime   string               // the MIME type
+	kind   Kind                 // Info.Kind if the suffix of the file is not accepted
+	format string               // Info.Format; if lipdrop does not accept this format, it and the fields below are empty
+	suffix string               // the usual suffix
+	family []string             // other suffixes that the file may have
+	read   func(*reader, *Info) // reads the file
 }
 
 // Suffixes that programs use for one another.
@@ -106,51 +106,43 @@ func Sniff(head []byte) (mimeType, suffix string) {
 
 // identify returns the form of the file and sets the start of its content. Tags and, in
 // files whose suffix says so, other bytes may come before a stream of sound.
-func identify(r *reader, suffix string) (f form, known bool, err error) {
-	head, err := r.most(0, longestSignature)
-	if err != nil {
-		return form{}, false, err
-	}
+func identify(r *reader, suffix string) (f form, known bool) {
+	head := r.most(0, longestSignature)
 	if f, known = signature(head); known {
-		return f, true, nil
+		return f, true
 	}
-	if r.start, err = skipTags(r, 0); err != nil {
-		return form{}, false, err
-	}
+	r.start = skipTags(r, 0)
 	tagged := r.start > 0
 	if tagged {
-		if head, err = r.most(r.start, longestSignature); err != nil {
-			return form{}, false, err
-		}
+		head = r.most(r.start, longestSignature)
 		switch f, known = signature(head); {
 		case known && f.accepts(".mp4"):
-			return f, false, damage("a tag before its header has moved its pictures and its sound from where its index says")
+			panic(damage("a tag before its header has moved its pictures and its sound from where its index says"))
 		case known && f.kind == Audio:
-			return f, true, nil
+			return f, true
 		}
 	}
 	switch suffix {
 	case ".aac":
 		if isLATM(head) {
-			return formAAC, true, nil
+			return formAAC, true
 		}
-		if _, known, err = adtsFraming.findSound(r, r.start, frameSearch); known || err != nil {
-			return formAAC, known, err
+		if _, known = adtsFraming.findSound(r, r.start, frameSearch); known {
+			return formAAC, true
 		}
 	case ".ogg", ".opus":
-		data, err := r.most(r.start, frameSearch)
-		if i := bytes.Index(data, []byte("OggS")); i >= 0 || err != nil {
-			r.start += max(int64(i), 0)
-			return formOGG, i >= 0, err
+		if i := bytes.Index(r.most(r.start, frameSearch), []byte("OggS")); i >= 0 {
+			r.start += int64(i)
+			return formOGG, true
 		}
 	}
 	search := int64(1)
 	if suffix == ".mp3" {
 		search = frameSearch
 	}
-	_, found, err := mpegFraming.findSound(r, r.start, search)
+	_, found := mpegFraming.findSound(r, r.start, search)
 	// Any other file that begins with a tag is an MP3, even if no frame was found.
-	return formMP3, found || tagged, err
+	return formMP3, found || tagged
 }
 
 // longestSignature is how many bytes of a file the function signature reads. A transport
@@ -207,11 +199,7 @@ func isTransport(head []byte, extra int) bool {
 func describe(r *reader) string {
 	const enough = 3072 // the bytes that mimetype reads by default
 	const other = "something else"
-	head, err := r.most(0, enough)
-	if err != nil {
-		return other
-	}
-	switch mime := mimeOf(head); mime {
+	switch mime := mimeOf(r.most(0, enough)); mime {
 	case "application/octet-stream", "audio/mpeg":
 		return other
 	default:

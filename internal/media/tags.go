@@ -24,28 +24,23 @@ func beginsWith(data []byte, prefixes ...string) bool {
 // skipTags returns the offset of the first byte after the tags at off, or the size of
 // the file if a tag claims to be longer. Tags may hold pictures of many megabytes. Some
 // files have several, because each program added its own.
-func skipTags(r *reader, off int64) (int64, error) {
+func skipTags(r *reader, off int64) int64 {
 	const most = 6
 	for range most {
-		head, err := r.most(off, apeHeaderSize)
-		if err != nil {
-			return 0, err
-		}
+		head := r.most(off, apeHeaderSize)
 		end := off
 		switch {
 		case isID3(head):
-			if end, err = id3End(r, off, head); err != nil {
-				return 0, err
-			}
+			end = id3End(r, off, head)
 		case len(head) == apeHeaderSize && string(head[:8]) == "APETAGEX":
 			end = off + apeHeaderSize + int64(binary.LittleEndian.Uint32(head[12:]))
 		}
 		if end == off {
-			return off, nil
+			return off
 		}
 		off = min(end, r.src.Size)
 	}
-	return off, nil
+	return off
 }
 
 // isID3 reports whether head begins with the header of an ID3v2 tag.
@@ -56,7 +51,7 @@ func isID3(head []byte) bool {
 // id3End returns where the ID3v2 tag at off ends. Each byte of its size holds seven
 // bits. Some programs write eight, so id3End uses the size after which sound or another
 // tag begins.
-func id3End(r *reader, off int64, head []byte) (int64, error) {
+func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
 	if footer := head[5]&0x10 != 0; footer {
@@ -67,21 +62,18 @@ func id3End(r *reader, off int64, head []byte) (int64, error) {
 		ends = []int64{ends[1], ends[0]}
 	}
 	if ends[0] == ends[1] {
-		return ends[0], nil
+		return ends[0]
 	}
 	for _, end := range ends {
 		if end >= r.src.Size {
 			continue
 		}
-		next, err := r.most(end, apeHeaderSize)
-		if err != nil {
-			return 0, err
-		}
+		next := r.most(end, apeHeaderSize)
 		_, isMPEG := mpegFraming.at(next)
 		_, isADTS := adtsFraming.at(next)
 		if isMPEG || isADTS || isTail(next) || beginsWith(next, "RIFF", "RIFX", "RF64", "fLaC", "OggS") {
-			return end, nil
+			return end
 		}
 	}
-	return ends[0], nil
+	return ends[0]
 }

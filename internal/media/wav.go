@@ -45,55 +45,39 @@ type wav struct {
 
 // readWAV reads RIFF, RIFX, RF64 and BW64 files. It computes the duration from the
 // length of the data chunk if all samples, or all blocks of samples, have the same size.
-func readWAV(r *reader, info *Info) error {
-	head, err := r.bytes(r.start, 12)
-	if err != nil {
-		return err
-	}
+func readWAV(r *reader, info *Info) {
+	head := r.bytes(r.start, 12)
 	w := wav{order: binary.LittleEndian}
 	if string(head[:4]) == "RIFX" {
 		w.order = binary.BigEndian
 	}
-	for c, err := range r.chunks(r.start+12, r.src.Size, w.order) {
-		if err != nil {
-			return err
-		}
+	for c := range r.chunks(r.start+12, r.src.Size, w.order) {
 		switch c.kind {
 		case "ds64":
-			data, err := r.bytes(c.body, 16)
-			if err != nil {
-				return err
-			}
+			data := r.bytes(c.body, 16)
 			w.longData = w.order.Uint64(data[8:])
 		case "fmt ":
-			if err := w.readFormat(r, c); err != nil {
-				return err
-			}
+			w.readFormat(r, c)
 		case "fact":
-			data, err := r.bytes(c.body, 4)
-			if err != nil {
-				return err
-			}
+			data := r.bytes(c.body, 4)
 			if w.samples = uint64(w.order.Uint32(data)); w.samples == math.MaxUint32 {
 				w.samples = 0
 			}
 		case "data":
-			return w.finish(r, c, info)
+			w.finish(r, c, info)
+			return
 		}
 	}
-	return damage("it has no sound data")
+	panic(damage("it has no sound data"))
 }
 
-func (w *wav) readFormat(r *reader, c chunk) error {
+func (w *wav) readFormat(r *reader, c chunk) {
 	const size, bits, extra, subFormat = 16, 14, 18, 24
 	length := c.end - c.body
 	if length < bits {
-		return damage("its format chunk is too short")
+		panic(damage("its format chunk is too short"))
 	}
-	data, err := r.padded(c.body, min(length, subFormat+2), subFormat+2)
-	if err != nil {
-		return err
-	}
+	data := r.padded(c.body, min(length, subFormat+2), subFormat+2)
 	field := func(at int) uint64 { return uint64(w.order.Uint16(data[at:])) }
 	w.tag, w.channels, w.blockAlign, w.bits, w.inBlock = uint16(field(0)), field(2), field(12), field(bits), field(extra)
 	w.rate, w.byteRate = uint64(w.order.Uint32(data[4:])), uint64(w.order.Uint32(data[8:]))
@@ -101,7 +85,6 @@ func (w *wav) readFormat(r *reader, c chunk) error {
 		w.tag = uint16(field(subFormat))
 	}
 	w.formatKnown = true
-	return nil
 }
 
 // sampleSize returns the bytes of one sample of all channels. Programs fill in the
@@ -121,12 +104,12 @@ func (w *wav) sampleSize() uint64 {
 }
 
 // finish sets the audio track from the data chunk.
-func (w *wav) finish(r *reader, c chunk, info *Info) error {
+func (w *wav) finish(r *reader, c chunk, info *Info) {
 	switch {
 	case !w.formatKnown:
-		return damage("its sound comes before the description of its format")
+		panic(damage("its sound comes before the description of its format"))
 	case w.rate == 0:
-		return damage("its format has no sampling rate")
+		panic(damage("its format has no sampling rate"))
 	}
 	if w.channels == 0 || w.bits == 0 && w.tag == tagPCM {
 		info.warn("the header of %s does not say how many channels or bits its sound has, and some programs cannot read it", info.Name)
@@ -134,35 +117,34 @@ func (w *wav) finish(r *reader, c chunk, info *Info) error {
 	info.Audio = &Track{Codec: wavCodecs[w.tag]}
 	length := w.dataLength(r, c, info)
 	if length == 0 {
-		return noSound(r.src.Name)
+		panic(noSound(r.src.Name))
 	}
 	switch w.tag {
 	case tagPCM, tagFloat, tagALaw, tagMuLaw:
 		size := w.sampleSize()
 		if size == 0 {
-			return damage("its samples have no size")
+			panic(damage("its samples have no size"))
 		}
 		if length < size {
-			return noSound(r.src.Name)
+			panic(noSound(r.src.Name))
 		}
 		info.Audio.Length = fact(length/size, w.rate)
 	case tagMPEG, tagMP3:
 		end := c.body + int64(length)
-		start, found, err := mpegFraming.find(r, c.body, frameSearch)
-		if err == nil && found && start < end {
-			return measureMPEG(r, start, end, info)
+		if start, found := mpegFraming.find(r, c.body, frameSearch); found && start < end {
+			measureMPEG(r, start, end, info)
+			return
 		}
 		fallthrough
 	default:
 		w.measureCodec(length, info)
 		if info.Audio.Length == Fact(0) { // less than a block
-			return noSound(r.src.Name)
+			panic(noSound(r.src.Name))
 		}
 	}
 	if !info.Audio.Length.Known() {
 		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
 	}
-	return nil
 }
 
 // measureCodec sets the length of sound in blocks, or of a codec that is not known here.
@@ -249,8 +231,11 @@ func (w *wav) dataLength(r *reader, c chunk, info *Info) uint64 {
 // isChunk reports whether the bytes at off look like a chunk: four characters of ASCII, and
 // a length that fits into the file.
 func (w *wav) isChunk(r *reader, off int64) bool {
-	head, err := r.step(off, 8)
+	if off > r.src.Size-8 {
+		return false
+	}
+	head := r.step(off, 8)
 	printable := func(b byte) bool { return ' ' <= b && b <= '~' }
-	return err == nil && printable(head[0]) && printable(head[1]) && printable(head[2]) && printable(head[3]) &&
+	return printable(head[0]) && printable(head[1]) && printable(head[2]) && printable(head[3]) &&
 		int64(w.order.Uint32(head[4:])) <= r.src.Size-off-8
 }
