@@ -183,9 +183,13 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 }
 
 func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
+	named := func(name string) *runcomfytest.Fault {
+		fault := runcomfytest.FaultNamed(call, name)
+		return &fault
+	}
 	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
 	if t.trouble == forgotten && asks && t.ended[id] {
-		return faultNamed(call, "unknown request") // permanently
+		return named("unknown request") // permanently
 	}
 	if t.calmed {
 		return nil
@@ -196,32 +200,23 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	active := t.begins <= t.since() && t.since() < t.ends
 	switch {
 	case t.trouble == cannotCancel && call == runcomfytest.CallCancel && active:
-		return faultNamed(call, "503")
+		return named("503")
 	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.ends:
-		return faultNamed(call, "429")
+		return named("429")
 	case t.trouble == unpaid && call == runcomfytest.CallSubmit && t.since() < t.ends:
-		return faultNamed(call, "402")
+		return named("402")
 	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		for _, record := range t.open {
 			t.excused[record] = true
 		}
-		return faultNamed(call, "accepted, then reset")
+		return named("accepted, then reset")
 	case (t.trouble == notKnownForLong || t.trouble == onceAfterward) && asks && active:
-		return faultNamed(call, "unknown request")
+		return named("unknown request")
 	case t.trouble == onceAfterward && asks && t.redriven[id]:
 		delete(t.redriven, id)
-		return faultNamed(call, "unknown request")
+		return named("unknown request")
 	}
 	return nil
-}
-
-func faultNamed(call runcomfytest.Call, name string) *runcomfytest.Fault {
-	for _, fault := range runcomfytest.Faults(call) {
-		if fault.Name == name {
-			return &fault
-		}
-	}
-	panic("the fake RunComfy has no fault " + name)
 }
 
 // people drops the files of an opening in any order and then does up to five other acts.

@@ -66,13 +66,11 @@ var services = []string{"lambda", "output", "s3", "secretsmanager", "states"}
 
 // outageFaults are the faults that RunComfy, or a proxy in front of it, may return
 // during an outage.
-var outageFaults = func() []runcomfytest.Fault {
-	var all []runcomfytest.Fault
-	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
-		switch fault.Name {
-		case "not sent", "reset", "silence", "429", "503", "503 with Retry-After", "502 huge page", "500", "unknown request", "403", "foreign request":
-			all = append(all, fault)
-		}
+var outageFaults = func() (all []runcomfytest.Fault) {
+	for _, name := range []string{
+		"not sent", "reset", "silence", "429", "503", "503 with Retry-After", "500", "502 huge page", "403", "foreign request", "unknown request",
+	} {
+		all = append(all, runcomfytest.FaultNamed(runcomfytest.CallModel, name))
 	}
 	return all
 }()

@@ -32,6 +32,12 @@ func Faults(call Call) []Fault {
 	return nil
 }
 
+// FaultNamed returns a fault of a call by its name, which must exist.
+func FaultNamed(call Call, name string) Fault {
+	all := Faults(call)
+	return all[slices.IndexFunc(all, func(fault Fault) bool { return fault.Name == name })]
+}
+
 var (
 	hugePage = []byte("<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>" +
 		strings.Repeat("<p>The server is having a bad day.</p>\n", 60_000) + "</body></html>")

@@ -107,15 +107,8 @@ func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, la
 }
 
 // Fault returns a fault of a call by its name.
-func Fault(t *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault {
-	t.Helper()
-	for _, fault := range runcomfytest.Faults(call) {
-		if fault.Name == name {
-			return fault
-		}
-	}
-	t.Fatalf("%s has no fault %q", call, name)
-	return runcomfytest.Fault{}
+func Fault(_ *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault {
+	return runcomfytest.FaultNamed(call, name)
 }
 
 // Rest runs the world until nothing is left to do, for at most a month.
