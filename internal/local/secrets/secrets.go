@@ -8,7 +8,7 @@ import "github.com/lipdrop/lipdrop/internal/local/awsjson"
 // the function may read.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 func Operations(value string) awsjson.Operations {
-	return awsjson.Operations{"secretsmanager.GetSecretValue": awsjson.Operation(func(r struct{ SecretID string }) (any, error) {
-		return map[string]any{"ARN": r.SecretID, "SecretString": value}, nil
+	return awsjson.Operations{"secretsmanager.GetSecretValue": awsjson.Operation(func(struct{ SecretID string }) (any, error) {
+		return map[string]string{"SecretString": value}, nil
 	})}
 }

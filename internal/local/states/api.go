@@ -89,24 +89,21 @@ func (s *Server) startExecution(request struct{ StateMachineARN, Name, Input str
 	if !created && (x.Status != Running || x.Input != request.Input) {
 		return nil, awsjson.Errorf("ExecutionAlreadyExists", "Execution Already Exists: '%s'", s.executionARN(request.Name))
 	}
-	return map[string]any{"executionArn": s.executionARN(request.Name), "startDate": date(x.StartedAt)}, nil
+	return map[string]any{"executionArn": s.executionARN(request.Name)}, nil
 }
 
-// description is what DescribeExecution returns. ListExecutions returns the part
-// without the data.
+// description is what DescribeExecution returns, with the members that the functions read.
+// ListExecutions returns the part without the data.
 type description struct {
-	ExecutionARN    string  `json:"executionArn"`
-	StateMachineARN string  `json:"stateMachineArn"`
-	Name            string  `json:"name"`
-	Status          Status  `json:"status"`
-	StartDate       float64 `json:"startDate"`
-	StopDate        float64 `json:"stopDate,omitzero"`
-	RedriveCount    int     `json:"redriveCount"`
+	ExecutionARN string  `json:"executionArn"`
+	Status       Status  `json:"status"`
+	StartDate    float64 `json:"startDate"`
+	StopDate     float64 `json:"stopDate,omitzero"`
+	RedriveCount int     `json:"redriveCount"`
 
-	Input  string `json:"input,omitempty"`
-	Output string `json:"output,omitempty"`
-	Error  string `json:"error,omitempty"`
-	Cause  string `json:"cause,omitempty"`
+	Input string `json:"input,omitempty"`
+	Error string `json:"error,omitempty"`
+	Cause string `json:"cause,omitempty"`
 }
 
 func (s *Server) describe(r *run, data bool) description {
@@ -114,11 +111,11 @@ func (s *Server) describe(r *run, data bool) description {
 	defer r.mu.Unlock()
 	x := &r.record.Execution
 	d := description{
-		ExecutionARN: s.executionARN(r.record.Name), StateMachineARN: s.ARN, Name: r.record.Name, Status: x.Status,
+		ExecutionARN: s.executionARN(r.record.Name), Status: x.Status,
 		StartDate: date(x.StartedAt), StopDate: date(x.StoppedAt), RedriveCount: x.RedriveCount,
 	}
 	if data {
-		d.Input, d.Output, d.Error, d.Cause = x.Input, x.Output, x.Error, x.Cause
+		d.Input, d.Error, d.Cause = x.Input, x.Error, x.Cause
 	}
 	return d
 }
@@ -131,8 +128,8 @@ func (s *Server) describeExecution(request struct{ ExecutionARN string }) (any, 
 	return s.describe(r, true), nil
 }
 
-// listExecutions returns the executions with a status, or all, newest first. It
-// has no pages: MaxResults is ignored.
+// listExecutions returns the executions with a status, newest first. It has no pages:
+// MaxResults is ignored.
 func (s *Server) listExecutions(request struct {
 	StateMachineARN string
 	StatusFilter    Status
@@ -146,18 +143,18 @@ func (s *Server) listExecutions(request struct {
 	s.mu.Unlock()
 	matching := []description{}
 	for _, r := range runs {
-		if d := s.describe(r, false); request.StatusFilter == "" || d.Status == request.StatusFilter {
+		if d := s.describe(r, false); d.Status == request.StatusFilter {
 			matching = append(matching, d)
 		}
 	}
 	slices.SortFunc(matching, func(a, b description) int {
-		return cmp.Or(cmp.Compare(b.StartDate, a.StartDate), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.StartDate, a.StartDate), cmp.Compare(a.ExecutionARN, b.ExecutionARN))
 	})
 	return map[string]any{"executions": matching}, nil
 }
 
-// stopExecution aborts an execution and cancels its task. For an execution that has
-// already ended, it only returns the time of that end.
+// stopExecution aborts an execution and cancels its task. It does nothing to an execution
+// that has ended.
 func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {
@@ -176,7 +173,7 @@ func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string
 		r.stop()
 		s.ended(&r.record)
 	}
-	return map[string]any{"stopDate": date(r.record.Execution.StoppedAt)}, nil
+	return struct{}{}, nil
 }
 
 // redriveExecution ignores the ClientToken, by which AWS recognizes a request that is
@@ -190,8 +187,7 @@ func (s *Server) redriveExecution(request struct{ ExecutionARN, ClientToken stri
 	defer s.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := now()
-	err = s.change(r, func(x *Execution) error { return s.Machine.Redrive(x, at) })
+	err = s.change(r, func(x *Execution) error { return s.Machine.Redrive(x, now()) })
 	if reason, ok := errors.AsType[*NotRedrivable](err); ok {
 		return nil, awsjson.Errorf("ExecutionNotRedrivable", "%s", reason.Reason)
 	}
@@ -199,5 +195,5 @@ func (s *Server) redriveExecution(request struct{ ExecutionARN, ClientToken stri
 		return nil, err
 	}
 	s.resume(r)
-	return map[string]any{"redriveDate": date(at)}, nil
+	return struct{}{}, nil
 }
