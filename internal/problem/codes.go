@@ -145,11 +145,11 @@ func Codes() []Info {
 		{FileNotShared, "rejected", "job.json names a file in another folder, and that folder is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders. Name the uploaded file in job.json, and upload job.json again."},
 		{FileEmpty, "rejected", "A file is empty.", "Upload a complete file under the same key."},
 		{FileMismatch, "rejected", "A file is not what its suffix says.", "Rename the file with the right suffix, or convert it."},
-		{FileEncrypted, "rejected", "A file is encrypted, as files of a shop or a stream are.", "Upload a file without copy protection."},
+		{FileEncrypted, "rejected", "A file is encrypted, for example because it is from a shop or a streaming service.", "Upload a file without copy protection."},
 		{FileDamaged, "rejected", "A file cannot be read to its end, or its pictures or sound are not there.", "Export the file again, then upload it again."},
 		{NoVideoTrack, "rejected", "A video file has no video track.", "Export the file with its picture, then upload it again."},
 		{NoAudioTrack, "rejected", "An audio file has no audio track.", "Export the file with its sound, then upload it again."},
-		{WrongKind, "rejected", "A file is of a kind that the model does not accept there, for example an audio file instead of a video.", fixJSON},
+		{WrongKind, "rejected", "A file is of a kind that the model does not accept for this member, for example an audio file instead of a video.", fixJSON},
 		{WrongFormat, "rejected", "A file has a format that the model does not accept.", "Convert the file to a format that the reason lists."},
 		{TooLong, "rejected", "A file is longer than the model accepts.", "Shorten the file, then upload it again."},
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},
@@ -193,14 +193,14 @@ func Codes() []Info {
 		{StorageUnavailable, "failed", "S3 did not accept the output for hours.", redrive},
 		{ExecutionFailed, "failed", "The execution failed with an error that has no code of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
-		{ExecutionStopped, "failed", "The execution was stopped. The reason says whether RunComfy cancelled the job.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives its result."},
+		{ExecutionStopped, "failed", "The execution was stopped. The reason says whether RunComfy cancelled the job.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives the job's result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
 		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
-		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy returned no response, or one that does not say whether it accepted the job.", checkFirst},
+		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy returned no response, or a response that does not say whether RunComfy accepted the job.", checkFirst},
 		{SubmitInterrupted, "unknown", "The submit function stopped after its claim, and before it had recorded RunComfy's response.", checkFirst},
 	}
 }
