@@ -53,19 +53,6 @@ func (n *jobName) UnmarshalText(text []byte) error {
 	return err
 }
 
-// namePrefix selects the jobs whose names begin with it. The zero value selects all.
-type namePrefix string
-
-// UnmarshalText parses what client.ParsePattern accepts, or an empty text.
-func (p *namePrefix) UnmarshalText(text []byte) error {
-	if len(text) == 0 {
-		return nil
-	}
-	pattern, err := client.ParsePattern(string(text))
-	*p = namePrefix(pattern.Text)
-	return err
-}
-
 // inboxFolder is the key of a folder below inbox/, with a slash at its end. The zero
 // value stands for inbox/ itself.
 type inboxFolder string

@@ -17,11 +17,11 @@ import (
 
 type costCmd struct {
 	client.Target
-	By     string     `default:"folder" enum:"folder,model,day" help:"What to sum by: folder, model or day (in UTC)."`
-	Since  period     `placeholder:"30d" help:"Only jobs that were submitted within this time, such as 30d or 12h."`
-	CSV    bool       `name:"csv" xor:"form" help:"Print comma-separated values."`
-	JSON   bool       `name:"json" xor:"form" help:"Print one JSON object for each sum, in the form of docs/money.md."`
-	Prefix namePrefix `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
+	By     string         `default:"folder" enum:"folder,model,day" help:"What to sum by: folder, model or day (in UTC)."`
+	Since  period         `placeholder:"30d" help:"Only jobs that were submitted within this time, such as 30d or 12h."`
+	CSV    bool           `name:"csv" xor:"form" help:"Print comma-separated values."`
+	JSON   bool           `name:"json" xor:"form" help:"Print one JSON object for each sum, in the form of docs/money.md."`
+	Prefix client.Pattern `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
 // costs is the sum over the takes of a group. docs/money.md describes its members.
@@ -98,7 +98,7 @@ func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 
 // Run prints what jobs cost.
 func (c *costCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	recs, unreadable, err := stack.Records(ctx, string(c.Prefix), c.Since.start())
+	recs, unreadable, err := stack.Records(ctx, c.Prefix.Text, c.Since.start())
 	if err != nil {
 		return err
 	}

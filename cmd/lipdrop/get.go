@@ -57,17 +57,6 @@ func splitFolder(args []string) (names []string, dir string) {
 	return args[:last], args[last]
 }
 
-// fetched is what get --json prints about a file.
-type fetched struct {
-	Name    string `json:"name"`
-	Take    string `json:"take"`
-	Key     string `json:"key"`
-	Path    string `json:"path"`
-	Bytes   int64  `json:"bytes"`
-	SHA256  string `json:"sha256"`
-	Fetched bool   `json:"fetched"`
-}
-
 // namesAtOnce is how many jobs' results are read at the same time.
 const namesAtOnce = 16
 
@@ -108,7 +97,7 @@ func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal,
 	bar.close()
 	for _, d := range done {
 		if c.JSON {
-			err = errors.Join(err, writeJSON(out, fetched{d.Name, d.Take, d.Key, d.Path, d.Bytes, d.SHA256, d.Fetched}))
+			err = errors.Join(err, writeJSON(out, d))
 			continue
 		}
 		what := "fetched"

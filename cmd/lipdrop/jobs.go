@@ -17,14 +17,14 @@ type jobsCmd struct {
 	State  []ledger.State `placeholder:"STATE" enum:"${states}" help:"Only jobs in these states, such as failed,held."`
 	Since  period         `placeholder:"24h" help:"Only jobs whose status changed within this time, such as 30d or 12h."`
 	JSON   bool           `name:"json" help:"Print one JSON object for each job: its status."`
-	Prefix namePrefix     `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
+	Prefix client.Pattern `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
 // Run lists jobs, and files that cannot belong to a job, the last change first.
 func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
 	var statuses []client.Status
 	for _, folder := range []string{client.StatusPrefix, client.AnswerPrefix} {
-		found, err := stack.Statuses(ctx, folder, c.Since.start(), client.Pattern{Text: string(c.Prefix), Prefix: true})
+		found, err := stack.Statuses(ctx, folder, c.Since.start(), client.Pattern{Text: c.Prefix.Text, Prefix: true})
 		if err != nil {
 			return err
 		}

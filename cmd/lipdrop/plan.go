@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -52,21 +51,17 @@ type cost struct {
 // and compares them with the bucket. The error names all files that cannot be read, or else
 // all problems of jobs and rows.
 func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
-	models, err := catalog.Default()
+	resolver, err := stack.Resolver()
 	if err != nil {
 		return nil, err
 	}
 	if c.Model != "" {
-		if err := checkModel(models, c.Model); err != nil {
+		if err := checkModel(resolver.Catalog, c.Model); err != nil {
 			return nil, err
 		}
 	}
-	settings, err := stack.Settings()
-	if err != nil {
-		return nil, err
-	}
 	p := &plan{
-		Drop:  &client.Drop{Client: stack, Resolver: drop.Resolver{Catalog: models, Settings: settings}},
+		Drop:  &client.Drop{Client: stack, Resolver: resolver},
 		lists: map[string]int{}, rows: map[string]plannedRow{},
 	}
 	files, lists := splitLists(c.Files)
@@ -79,7 +74,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		}
 	}
 	b := &bundler{plan: p, media: map[string]*medium{}, defaults: list.Defaults{
-		Catalog: models, Model: c.Model, VideoModel: settings.DefaultVideoModel, ImageModel: settings.DefaultImageModel, Options: c.Set,
+		Catalog: resolver.Catalog, Model: c.Model, VideoModel: resolver.Settings.DefaultVideoModel, ImageModel: resolver.Settings.DefaultImageModel, Options: c.Set,
 	}}
 	for _, file := range lists {
 		if err := b.addList(ctx, folder, file); err != nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/cli/browser"
 
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ui"
 )
@@ -23,16 +22,8 @@ type uiCmd struct {
 
 // Run serves the page until it is interrupted.
 func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
-	settings, err := stack.Settings()
-	if err != nil {
-		return err
-	}
-	models, err := catalog.Default()
-	if err != nil {
-		return err
-	}
 	debug.SetMemoryLimit(48 << 20) // the page stays open for hours beside other programs
-	server, err := ui.Listen(ctx, ui.Options{Client: stack, Catalog: models, Settings: settings})
+	server, err := ui.Listen(ctx, stack)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -244,13 +245,17 @@ func (c *Client) Caller(ctx context.Context) (string, error) {
 	return aws.ToString(out.Arn), nil
 }
 
-// Settings returns the settings of the stack's submit function.
-func (c *Client) Settings() (drop.Settings, error) {
+// Resolver returns a resolver with the settings of the stack's submit function, without files.
+func (c *Client) Resolver() (drop.Resolver, error) {
+	models, err := catalog.Default()
+	if err != nil {
+		return drop.Resolver{}, err
+	}
 	settings, err := permissions.Settings(c.Parameters)
 	if err != nil {
-		return settings, fmt.Errorf("the parameters of the stack %s: %w", c.Stack, err)
+		err = fmt.Errorf("the parameters of the stack %s: %w", c.Stack, err)
 	}
-	return settings, nil
+	return drop.Resolver{Catalog: models, Settings: settings}, err
 }
 
 // RunComfy returns a client of RunComfy's Model API that uses the stack's token.

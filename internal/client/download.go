@@ -94,12 +94,15 @@ type Downloads struct {
 	Progress func(n int64)
 }
 
-// Download is a complete file.
+// Download is a complete file, as get --json prints it.
 type Download struct {
-	Output
-	Path string
-	// Fetched is false if the file was here already.
-	Fetched bool
+	Name    string `json:"name"`
+	Take    string `json:"take"`
+	Key     string `json:"key"`
+	Path    string `json:"path"`
+	Bytes   int64  `json:"bytes"`
+	SHA256  string `json:"sha256"`
+	Fetched bool   `json:"fetched"` // false if the file was here already
 }
 
 // OpenFolder opens the folder that outputs are stored in. It makes the folder if it does not
@@ -163,7 +166,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 	if err != nil {
 		return Download{}, err
 	}
-	done := Download{Output: o, Path: filepath.Join(f.to.Dir, at)}
+	done := Download{o.Name, o.Take, o.Key, filepath.Join(f.to.Dir, at), o.Bytes, o.SHA256, false}
 	if right {
 		f.progress(o.Bytes)
 		return done, nil

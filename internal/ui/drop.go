@@ -184,8 +184,8 @@ type modelForm struct {
 // models returns the models and their options.
 func (s *Server) models(*http.Request) (any, error) {
 	var forms []modelForm
-	for _, id := range s.Catalog.IDs() {
-		model, _ := s.Catalog.Model(id)
+	for _, id := range s.resolver.Catalog.IDs() {
+		model, _ := s.resolver.Catalog.Model(id)
 		form := modelForm{ID: id, Schema: model.Schema(), Options: model.Options()}
 		for _, p := range model.MediaProperties() {
 			form.Media = append(form.Media, p.Kind)

@@ -22,7 +22,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
@@ -88,17 +87,17 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 		}
 	}))
 	t.Cleanup(front.Close)
-	models, err := catalog.Default()
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &front.URL, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")}
 	c := client.New(cfg, "b", "arn:aws:states:us-east-1:000000000000:stateMachine:m")
 	c.Bucket = &bucket.Bucket{S3: storage, Name: "b"}
+	resolver, err := c.Resolver()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &Server{
-			Options: Options{Client: c, Catalog: models, Settings: drop.Settings{DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar"}},
-			prices:  &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
-			feed:    newFeed(c), known: map[string]knownRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
+			Client: c, resolver: resolver,
+			prices: &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
+			feed:   newFeed(c), known: map[string]knownRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
 		}, storage, func() []string {
 			mu.Lock()
 			defer mu.Unlock()
@@ -280,7 +279,7 @@ func TestDropClash(t *testing.T) {
 func TestDropOfManyVoicesWithAModel(t *testing.T) {
 	mp4, wav := sample.Files()
 	s, _, _ := newDropServer(t)
-	s.Settings.MaxJobsPerDrop = 1
+	s.resolver.Settings.MaxJobsPerDrop = 1
 	d := s.checked(t, map[string][]byte{"talk.mp4": mp4, "talk.x.wav": wav, "talk.z.wav": wav}, "sync/react-1", nil)
 	if diff := cmp.Diff([]string{"talk.x ready", "talk.z ready"}, jobsOf(d)); diff != "" {
 		t.Errorf("jobs (-want +got):\n%s", diff)

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
@@ -25,16 +24,10 @@ import (
 //go:embed static
 var static embed.FS
 
-// Options are the options of a Server.
-type Options struct {
-	Client   *client.Client
-	Catalog  *catalog.Catalog
-	Settings drop.Settings // of the stack's submit function
-}
-
 // Server serves the page. It is safe for concurrent use.
 type Server struct {
-	Options
+	Client   *client.Client
+	resolver drop.Resolver // of the stack, without files
 	prices   *budget.Prices
 	who      string // ARN of the person
 	feed     *feed
@@ -50,12 +43,16 @@ type Server struct {
 }
 
 // Listen returns a server that listens on a free port of 127.0.0.1.
-func Listen(ctx context.Context, o Options) (*Server, error) {
-	source, err := mediaSource(ctx, o.Client)
+func Listen(ctx context.Context, c *client.Client) (*Server, error) {
+	resolver, err := c.Resolver()
 	if err != nil {
 		return nil, err
 	}
-	who, err := o.Client.Caller(ctx)
+	source, err := mediaSource(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	who, err := c.Caller(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +61,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Options: o, who: who, feed: newFeed(o.Client), prices: &budget.Prices{API: o.Client.RunComfy(), Now: time.Now},
+		Client: c, resolver: resolver, who: who, feed: newFeed(c), prices: &budget.Prices{API: c.RunComfy(), Now: time.Now},
 		listener: listener, known: map[string]knownRights{}, ctx: ctx, sessions: map[string]*dropSession{},
 	}
 	s.shell = newShell(listener.Addr(), source, s.routes())

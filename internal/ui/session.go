@@ -98,7 +98,7 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 	}
 	session := &dropSession{id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{}}
 	session.drop = &client.Drop{
-		Client: s.Client, Resolver: drop.Resolver{Catalog: s.Catalog, Settings: s.Settings}, Uploads: map[string]*client.Upload{},
+		Client: s.Client, Resolver: s.resolver, Uploads: map[string]*client.Upload{},
 	}
 	for i, f := range form.Files {
 		name := strings.Trim(f.Path, "/")

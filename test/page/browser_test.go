@@ -21,7 +21,6 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ui"
 )
@@ -221,15 +220,7 @@ func serve(t *testing.T, c *client.Client) string {
 // serveUntil is like serve, but also returns a function that ends the server earlier.
 func serveUntil(t *testing.T, c *client.Client) (address string, end func()) {
 	t.Helper()
-	settings, err := c.Settings()
-	if err != nil {
-		t.Fatal(err)
-	}
-	models, err := catalog.Default()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := ui.Listen(t.Context(), ui.Options{Client: c, Catalog: models, Settings: settings})
+	server, err := ui.Listen(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
