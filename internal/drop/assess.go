@@ -104,8 +104,7 @@ type Finding struct {
 	Jobs     []string
 	Warnings []string
 
-	allJobs []string // Jobs may hold only the first of them
-	files   []File   // of a pair without a Job
+	files []File // of a pair without a Job
 }
 
 // Files returns the files of the finding's job, or those of a pair that is not a job.
@@ -124,7 +123,7 @@ func (f Finding) Files() []File {
 // Concerns reports whether the finding is about a job of this name, or about a file
 // that a job of this name uses.
 func (f Finding) Concerns(name string) bool {
-	return f.Name == name || slices.Contains(f.Jobs, name) || slices.Contains(f.allJobs, name)
+	return f.Name == name || slices.Contains(f.Jobs, name)
 }
 
 // Job is a take that the files ask for. Prepare checks them.
@@ -264,11 +263,7 @@ func (f Finding) decide(state ledger.State, order ledger.Order, problems ...prob
 
 // usedBy completes a finding of a file that the named jobs use.
 func (f Finding) usedBy(jobs []string, order ledger.Order) Finding {
-	f.allJobs = jobs
-	if f.Jobs = jobs; len(jobs) > maxJobs {
-		f.Jobs = jobs[:maxJobs]
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d jobs are named here; each other job has a status of its own", maxJobs))
-	}
+	f.Jobs = jobs
 	return f.decide(ledger.Used, order)
 }
 

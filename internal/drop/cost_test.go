@@ -61,6 +61,9 @@ func TestCost(t *testing.T) {
 				for op, n := range b.Calls() {
 					got[op] = n - before[op]
 				}
+				if each > 1 && tt.name == "a tagged audio, and the video that is used" {
+					tt.lists++ // the audios of the video are on two pages
+				}
 				want := map[string]int{"ListObjectsV2": tt.lists, "HeadObject": tt.heads, "GetObject": tt.gets}
 				for op := range want {
 					if got[op] == 0 {
@@ -97,19 +100,20 @@ func TestGapsBetweenEndings(t *testing.T) {
 	}
 }
 
-func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
+func TestUsedByManyJobs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("so many files take minutes with the race detector")
 	}
 	tests := []struct {
-		name  string
-		audio string // formats of the audio files' names; each takes a number
-		first string
-		all   int // findings that the event leads to
+		name    string
+		audio   string // formats of the audio files' names; each takes a number
+		first   string
+		jobs    int
+		warning string
 	}{
-		{"tagged audios", "talk.%04d.wav", "talk.0000", 1 + 1100},
-		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1 + 1998},
-		{"a wildcard", "x.job/%04d.wav", "x/0000", 1 + 1100},
+		{"tagged audios", "talk.%04d.wav", "talk.0000", 1100, ""},
+		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1998, `only the first 2000 files whose names begin with "talk." were compared`},
+		{"a wildcard", "x.job/%04d.wav", "x/0000", 1100, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -128,19 +132,16 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 			}
 			found := b.findings(t, key)
 			f := found[0]
-			if f.State != ledger.Used || len(f.Jobs) != 500 || f.Jobs[0] != tt.first || len(found) != tt.all {
-				t.Errorf("%s by %d jobs from %q on, %d findings; want used by 500 jobs from %q on, %d findings", f.State, len(f.Jobs), f.Jobs[0], len(found), tt.first, tt.all)
-			}
-			if diff := cmp.Diff([]string{"only the first 500 jobs are named here; each other job has a status of its own"}, f.Warnings); diff != "" {
-				t.Errorf("warnings (-want +got):\n%s", diff)
+			if f.State != ledger.Used || len(f.Jobs) != tt.jobs || f.Jobs[0] != tt.first || len(found) != 1+tt.jobs || strings.Join(f.Warnings, "") != tt.warning {
+				t.Errorf("%s by %d jobs from %q on, %d findings, warnings %q; want used by %d jobs from %q on, and %q", f.State, len(f.Jobs), f.Jobs[0], len(found), f.Warnings, tt.jobs, tt.first, tt.warning)
 			}
 			if key == "inbox/talk.mp4" {
 				return
 			}
 			b.step(t, "x.png") // the name of the bundle has two sources then
 			a, err := b.Find(t.Context(), drop.SubjectOf("x"))
-			if err != nil || a.Own.State != ledger.Rejected || len(a.Own.Jobs) != 500 || !slices.Equal(a.Own.Warnings, f.Warnings) {
-				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with 500 jobs and %q", a.Own.State, len(a.Own.Jobs), a.Own.Warnings, err, f.Warnings)
+			if err != nil || a.Own.State != ledger.Rejected || !slices.Equal(a.Own.Jobs, f.Jobs) || !slices.Equal(a.Own.Warnings, f.Warnings) {
+				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with the same jobs and %q", a.Own.State, len(a.Own.Jobs), a.Own.Warnings, err, f.Warnings)
 			}
 		})
 	}

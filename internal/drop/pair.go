@@ -18,7 +18,7 @@ import (
 // name of that stem is always the last subject, if there is one.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
-	tagged, _, err := l.tagged(ctx, stem, maxMatches)
+	tagged, _, err := l.tagged(ctx, stem)
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		}
 	}
 	if len(audios) == 0 {
-		tagged, all, err := l.tagged(ctx, stem, maxJobs)
+		tagged, all, err := l.tagged(ctx, stem)
 		if err != nil && (len(tagged) == 0 || !errors.Is(err, errCrowded)) {
 			return f, err
 		}

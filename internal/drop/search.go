@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// maxJobs bounds the names in a status of state used. With the longest names
-	// the status stays below the size that package ledger reads.
-	maxJobs = 500
-
 	// maxListings bounds the listings to assess one subject. maxTouchedListings
 	// bounds the listings to find the subjects of a change. A name with a few tags,
 	// in either form of Unicode, stays below both.
@@ -154,43 +150,29 @@ func nameSpellings(name string) []string {
 }
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
-// It leaves out audios that pair with a video or image of a longer stem. It stops once
-// more than most are found. It compares at most maxPages pages of files whose names begin
-// the same; all is false if it left out others for that reason. With errCrowded it also
-// returns what it found.
-func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []string, all bool, err error) {
+// It leaves out audios that pair with a video or image of a longer stem. It compares at most
+// maxPages pages of files whose names begin the same; all is false if it left out others for
+// that reason. With errCrowded it also returns what it found.
+func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all bool, err error) {
 	var found []File
 	all = true
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
-		tag := func(f File) string {
-			first, _, _ := strings.Cut(f.Key[len(form)+1:], ".")
-			return first
-		}
-		after, counted, sure := "", len(found), 0 // found[:counted] has been counted: it has sure stems
-		for page := 1; ; page++ {
-			files, more, err := l.listFolder(ctx, form+".", after)
-			if errors.Is(err, errCrowded) {
+		after, more := "", true
+		for page := 1; more; page++ {
+			var files []File
+			if files, more, err = l.listFolder(ctx, form+".", after); err != nil {
 				return taggedStems(found, stem), false, err
 			}
-			if err != nil {
-				return nil, false, err
+			if more {
+				after = files[len(files)-1].Key
+			}
+			if more && page == maxPages {
+				// The files of the last tag may continue on the next page.
+				tag, _, _ := strings.Cut(after[len(form)+1:], ".")
+				files = slices.DeleteFunc(files, func(f File) bool { return strings.HasPrefix(f.Key, form+"."+tag+".") })
+				more, all = false, false
 			}
 			found = append(found, files...)
-			if !more {
-				break
-			}
-			// The files of the last tag may continue on the next page.
-			last := files[len(files)-1]
-			end := counted + slices.IndexFunc(found[counted:], func(f File) bool { return tag(f) == tag(last) })
-			sure += len(taggedStems(found[counted:end], stem))
-			if sure > most {
-				return taggedStems(found[:end], stem), true, nil
-			}
-			if page == maxPages {
-				found, all = found[:end], false
-				break
-			}
-			after, counted = last.Key, end
 		}
 	}
 	return taggedStems(found, stem), all, nil

@@ -164,7 +164,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 		}
 		// Submit withdraws these when job.json is deleted or changed.
 		all.Own.Jobs = append(all.Own.Jobs, a.Own.Jobs...)
-		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...) // Jobs may hold only the first of them
+		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...)
 		all.Matches = append(all.Matches, a.Matches...)
 		if a.Match != nil {
 			all.Match = new(a.Match.suspended(contested))
