@@ -5,45 +5,26 @@ import (
 	"maps"
 )
 
-// indexed is what a segment index (sidx) says about a track.
-type indexed struct {
-	track     uint32
-	timescale uint64
-	end       uint64 // when the last sample ends, in units of timescale
-}
-
-// bySegmentIndex sets the ends of the tracks from the segment indexes. It reports
-// whether any index was usable.
+// bySegmentIndex sets the ends of the tracks from the segment indexes (sidx) at the
+// beginning of the file. It reports whether any index was usable.
 func (f *fragments) bySegmentIndex() (found bool) {
-	for _, b := range f.indexes {
-		var x indexed
-		var whole bool
-		if try(func() { x, whole = readIndex(f.r, b) }) != nil {
-			return false
+	err := try(func() {
+		for _, b := range f.indexes {
+			found = f.readSegmentIndex(b) || found
 		}
-		t := f.m.track(x.track)
-		if t == nil || !whole {
-			continue
-		}
-		s, started := f.spans[t.id]
-		if end, ok := mulDiv(x.end, t.timescale, x.timescale); ok && started && end <= maxTime {
-			s.end = max(s.end, end)
-			f.spans[t.id] = s
-			found = true
-		}
-	}
-	return found
+	})
+	return found && err == nil
 }
 
-// readIndex reads a segment index. Whole is true if the index covers the file to its
-// end. Otherwise it does not give the duration of the file.
-func readIndex(r *reader, sidx box) (x indexed, whole bool) {
+// readSegmentIndex sets the end of a track from a segment index, which says how many bytes
+// each segment has and how long it lasts. An index that does not cover the file to its end
+// is not usable.
+func (f *fragments) readSegmentIndex(sidx box) bool {
 	const entry = 12
-	c, _ := r.versioned(sidx, 4+4+4+4+4, 2)
+	c, _ := f.r.versioned(sidx, 4+4+4+4+4, 2)
 	off := sidx.body + 4 + int64(len(c.data))
-	x = indexed{track: c.u32(), timescale: uint64(c.u32()), end: c.word()}
-	offset := c.word()
-	if x.end > maxTime || offset > uint64(r.src.Size) {
+	t, timescale, end, offset := f.m.track(c.u32()), uint64(c.u32()), c.word(), c.word()
+	if end > maxTime || offset > uint64(f.r.src.Size) {
 		panic(errTime)
 	}
 	covered := sidx.end + int64(offset)
@@ -51,12 +32,22 @@ func readIndex(r *reader, sidx box) (x indexed, whole bool) {
 		if off > sidx.end-entry {
 			panic(damage("its segment index is shorter than it says"))
 		}
-		reference := r.bytes(off, entry)
+		reference := f.r.bytes(off, entry)
 		off += entry
 		covered += int64(u32(reference) & 0x7fffffff)
-		x.end += uint64(u32(reference[4:]))
+		end += uint64(u32(reference[4:]))
 	}
-	return x, covered >= r.src.Size
+	if t == nil || covered < f.r.src.Size {
+		return false
+	}
+	s, begun := f.spans[t.id]
+	end, ok := mulDiv(end, t.timescale, timescale)
+	if !ok || !begun || end > maxTime {
+		return false
+	}
+	s.end = max(s.end, end)
+	f.spans[t.id] = s
+	return true
 }
 
 // errNoIndex reports a file without a valid index of fragments at its end.

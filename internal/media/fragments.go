@@ -8,7 +8,10 @@ import (
 	"time"
 )
 
-// fragments holds what is known about the movie fragments of a file.
+// fragments holds what is known about the movie fragments of a file. A recorder that cannot
+// go back to the beginning writes a fragment (moof) every few seconds, and then its samples.
+// In it, traf holds the part of one track: tfhd names the track, tfdt says when its samples
+// begin, trun how long each of them lasts.
 type fragments struct {
 	r         *reader
 	m         *movie

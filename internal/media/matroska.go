@@ -31,7 +31,9 @@ const (
 	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
 )
 
-// matroska is what the head of a Matroska or WEBM file says.
+// matroska is what the head of a Matroska or WEBM file says. The file has one segment. Its
+// head lists the tracks. Clusters of a few seconds follow, which hold the pictures and the
+// sound in blocks.
 type matroska struct {
 	scale       uint64  // nanoseconds in a unit of time
 	duration    float64 // in units; 0 if the file does not say

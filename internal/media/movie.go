@@ -8,7 +8,9 @@ import (
 // maxTracks is the largest number of tracks that are read. Films have a few dozen.
 const maxTracks = 64
 
-// movie is what a moov box says.
+// movie is what a moov box, the index of a movie, says. mvhd is its header; trak describes a
+// track, with headers of its own (tkhd for how it is shown, mdhd for its media) and the kind
+// of track (hdlr). mvex announces fragments.
 type movie struct {
 	timescale  uint64 // units per second in mvhd, elst and mehd
 	length     uint64 // from mvhd, in units of timescale; 0 if unknown

@@ -8,6 +8,12 @@ import (
 	"time"
 )
 
+// These tables of a track are read: stsd describes its codec and its picture; stts says how
+// long each sample (a picture, or a frame of sound) lasts; ctts how much later it is shown
+// than decoded; stsz or stz2 how many bytes it has. Samples are stored in chunks: stco or
+// co64 says where each chunk begins, stsc how many samples it has. elst, the edit list,
+// says which parts of the media are shown.
+
 // maxTable bounds the tables of samples that are read whole. It is enough for four
 // minutes of video.
 const maxTable = 32 << 10
