@@ -48,12 +48,12 @@ func lineOf(st client.Status) string {
 	if st.State == "" {
 		about = unreadable
 	}
-	line := escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, about)
 	if st.Jobs != nil {
-		line += escapef(" by %s", strings.Join(st.Jobs, ", "))
+		about += " by " + strings.Join(st.Jobs, ", ")
 	}
+	lines := []string{escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, about)}
 	for _, output := range st.Outputs {
-		line += escapef("\n          %s", output)
+		lines = append(lines, escapef("          %s", output))
 	}
-	return line
+	return strings.Join(lines, "\n")
 }

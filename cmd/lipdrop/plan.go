@@ -74,7 +74,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		}
 	}
 	b := &bundler{plan: p, media: map[string]*medium{}, defaults: list.Defaults{
-		Catalog: resolver.Catalog, Model: c.Model, VideoModel: resolver.Settings.DefaultVideoModel, ImageModel: resolver.Settings.DefaultImageModel, Options: c.Set,
+		Catalog: resolver.Catalog, Model: c.Model, VideoModel: resolver.DefaultVideoModel, ImageModel: resolver.DefaultImageModel, Options: c.Set,
 	}}
 	for _, file := range lists {
 		if err := b.addList(ctx, folder, file); err != nil {
@@ -102,10 +102,11 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 // splitLists separates the arguments that are lists from the other files and folders.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
-		if info, err := os.Stat(arg); list.IsList(arg) && (err != nil || !info.IsDir()) {
-			lists = append(lists, arg)
-		} else {
+		switch info, err := os.Stat(arg); {
+		case !list.IsList(arg) || err == nil && info.IsDir():
 			files = append(files, arg)
+		case !slices.Contains(lists, arg): // a list that is named twice is read once, as a file is
+			lists = append(lists, arg)
 		}
 	}
 	return files, lists

@@ -279,7 +279,7 @@ func TestDropClash(t *testing.T) {
 func TestDropOfManyVoicesWithAModel(t *testing.T) {
 	mp4, wav := sample.Files()
 	s, _, _ := newDropServer(t)
-	s.resolver.Settings.MaxJobsPerDrop = 1
+	s.resolver.MaxJobsPerDrop = 1
 	d := s.checked(t, map[string][]byte{"talk.mp4": mp4, "talk.x.wav": wav, "talk.z.wav": wav}, "sync/react-1", nil)
 	if diff := cmp.Diff([]string{"talk.x ready", "talk.z ready"}, jobsOf(d)); diff != "" {
 		t.Errorf("jobs (-want +got):\n%s", diff)
