@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"github.com/cli/browser"
 
@@ -23,7 +24,7 @@ type uiCmd struct {
 // Run serves the page until it is interrupted.
 func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	debug.SetMemoryLimit(48 << 20) // the page stays open for hours beside other programs
-	server, err := ui.Listen(ctx, stack)
+	server, err := ui.Listen(ctx, stack, c.flags(stack)...)
 	if err != nil {
 		return err
 	}
@@ -33,6 +34,15 @@ func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) er
 		defer remove()
 	}
 	return server.Serve(ctx)
+}
+
+// flags returns the flags that select the stack in another command.
+func (c *uiCmd) flags(stack *client.Client) []string {
+	named := [][]string{{"--stack", stack.Stack}, {"--profile", c.Profile}, {"--region", c.Region}}
+	if stack.Local() {
+		named = [][]string{{"--dir", c.Dir}}
+	}
+	return slices.Concat(slices.DeleteFunc(named, func(flag []string) bool { return flag[1] == "" })...)
 }
 
 // openBrowser opens an address in the person's browser. Other users of the machine can see

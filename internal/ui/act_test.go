@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -20,6 +22,31 @@ func TestFileToDropAgain(t *testing.T) {
 		if got := fileToDropAgain(rec); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// The commands do what the buttons do: they are about the take that is shown, and name it
+// if they would otherwise choose a newer one.
+func TestCommandsOfATake(t *testing.T) {
+	takes := []takeSummary{{Take: "t5", State: ledger.InQueue}, {Take: "t4", State: ledger.Failed}, {Take: "t3", State: ledger.Succeeded}, {Take: "t2", State: ledger.Failed}, {Take: "t1", State: ledger.Succeeded}}
+	for take, want := range map[string]map[string]string{
+		"t5": {"cancel": "lipdrop cancel --stack s ads/talk"},
+		"t4": {"redrive": "lipdrop redrive --stack s ads/talk"},
+		"t3": {"get": "lipdrop get --stack s ads/talk", "approve": "lipdrop review --stack s --approve ads/talk", "reject": "lipdrop review --stack s --reject ads/talk"},
+		"t2": {"redrive": "lipdrop redrive --stack s --take t2 ads/talk"},
+		"t1": {"get": "lipdrop get --stack s --take t1 ads/talk", "approve": "lipdrop review --stack s --approve --take t1 ads/talk", "reject": "lipdrop review --stack s --reject --take t1 ads/talk"},
+		"":   {},
+	} {
+		view := &jobView{Name: "ads/talk", Takes: takes, Commands: map[string]string{}}
+		(&Server{flags: []string{"--stack", "s"}}).addCommands(view, take)
+		want["show"] = "lipdrop show --stack s ads/talk"
+		if diff := cmp.Diff(want, view.Commands); diff != "" {
+			t.Errorf("take %q: commands (-want +got):\n%s", take, diff)
+		}
+	}
+	view := &jobView{Name: "-t*", Commands: map[string]string{}} // neither a flag nor a prefix
+	if new(Server).addCommands(view, ""); view.Commands["show"] != `lipdrop show 'inbox/-t\*'` {
+		t.Errorf("the command of a name that looks like a flag and a prefix: %s", view.Commands["show"])
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // jobView is what the page shows about one job.
@@ -37,8 +38,9 @@ type jobView struct {
 	// Newer reports that the status is about a drop that is newer than every take.
 	Newer bool `json:"newer,omitempty"`
 
-	Media []medium `json:"media,omitempty"`
-	Can   rights   `json:"can"`
+	Media    []medium          `json:"media,omitempty"`
+	Commands map[string]string `json:"commands"`
+	Can      rights            `json:"can"`
 }
 
 type takeSummary struct {
@@ -107,7 +109,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile && validName(posted.Name) == nil {
 		name = posted.Name // the key of the answer file may be cut
 	}
-	view := &jobView{Key: key, Name: name, Status: s.Client.Reachable(posted.Status), Can: s.rights(ctx, name)}
+	view := &jobView{Key: key, Name: name, Status: s.Client.Reachable(posted.Status), Commands: map[string]string{}, Can: s.rights(ctx, name)}
 	if isFile {
 		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil
@@ -125,6 +127,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	}
 	view.Newer = len(takes) > 0 && posted.Take != takes[0].Take
 	shown := slices.IndexFunc(takes, func(rec ledger.Record) bool { return rec.Take == wanted })
+	s.addCommands(view, wanted)
 	if shown < 0 {
 		view.Media, err = s.droppedMedia(ctx, name)
 		return view, err
@@ -302,4 +305,35 @@ func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 		return "", errors.New("the address of the bucket cannot be read")
 	}
 	return u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, key), nil
+}
+
+// addCommands adds the commands that do what the buttons do with a take.
+func (s *Server) addCommands(view *jobView, take string) {
+	command := func(verb string, args ...string) string {
+		words := slices.Concat([]string{"lipdrop", verb}, s.flags, args)
+		for i, word := range words {
+			words[i] = problem.ShellWord(word)
+		}
+		return strings.Join(append(words, problem.NameWord(view.Name)), " ")
+	}
+	view.Commands["show"] = command("show")
+	shown := slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.Take == take })
+	if shown < 0 {
+		return
+	}
+	state := view.Takes[shown].State
+	var flags []string
+	if slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.State == state }) < shown {
+		flags = []string{"--take", take} // by default, the commands choose the newest take in this state
+	}
+	switch {
+	case !state.Ended():
+		view.Commands["cancel"] = command("cancel") // cancels every take, as the button does
+	case state == ledger.Failed:
+		view.Commands["redrive"] = command("redrive", flags...)
+	case state == ledger.Succeeded:
+		view.Commands["get"] = command("get", flags...)
+		view.Commands["approve"] = command("review", append([]string{"--approve"}, flags...)...)
+		view.Commands["reject"] = command("review", append([]string{"--reject"}, flags...)...)
+	}
 }

@@ -27,6 +27,7 @@ var static embed.FS
 // Server serves the page. It is safe for concurrent use.
 type Server struct {
 	Client   *client.Client
+	flags    []string      // select the stack in the commands that the page shows
 	resolver drop.Resolver // of the stack, without files
 	prices   *budget.Prices
 	who      string // ARN of the person
@@ -43,7 +44,7 @@ type Server struct {
 }
 
 // Listen returns a server that listens on a free port of 127.0.0.1.
-func Listen(ctx context.Context, c *client.Client) (*Server, error) {
+func Listen(ctx context.Context, c *client.Client, flags ...string) (*Server, error) {
 	resolver, err := c.Resolver()
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func Listen(ctx context.Context, c *client.Client) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Client: c, resolver: resolver, who: who, feed: newFeed(c), prices: &budget.Prices{API: c.RunComfy(), Now: time.Now},
+		Client: c, flags: flags, resolver: resolver, who: who, feed: newFeed(c), prices: &budget.Prices{API: c.RunComfy(), Now: time.Now},
 		listener: listener, known: map[string]knownRights{}, ctx: ctx, sessions: map[string]*dropSession{},
 	}
 	s.shell = newShell(listener.Addr(), source, s.routes())

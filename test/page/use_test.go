@@ -31,7 +31,7 @@ func hide(hidden bool) string {
 	return fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %t, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))`, hidden)
 }
 
-// If the shown job changes, the page keeps the note and the focus.
+// If the shown job changes, the page keeps the note, the focus and the opened commands.
 func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -69,11 +69,12 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 		st.Warnings = []string{"change " + string(rune('0'+changed))}
 		putJSON(t, c, ledger.StatusKey("talk"), st)
 	}
-	b.do("go to the play button", chromedp.Evaluate(`window.said = 0; new MutationObserver(() => said++).observe(document.querySelector("#live"), {childList: true, subtree: true, characterData: true});
-		document.querySelector(".play").focus()`, nil))
+	b.do("open the commands, and go to the play button", chromedp.Evaluate(`window.said = 0; new MutationObserver(() => said++).observe(document.querySelector("#live"), {childList: true, subtree: true, characterData: true});
+		document.querySelector("#job summary").click(); document.querySelector(".play").focus()`, nil))
 	change()
 	b.waitFor("the change is shown", `document.querySelector("#job .warnings")?.innerText === "change 1"`)
 	b.check("a screen reader does not read the same state of the connection again", `said === 0`)
+	b.check("the commands are still open", `document.querySelector("#job details").open`)
 	b.check("the play button still has the focus", `document.activeElement.matches(".play")`)
 
 	b.do("look at a second page", chromedp.Evaluate(hide(true)+`; new EventSource("api/events").addEventListener("jobs", (e) => { const { reset, rows } = JSON.parse(e.data); window.seen = !reset && rows; })`, nil))

@@ -79,7 +79,7 @@ document.addEventListener("keydown", (e) => {
   }
   if (typing) return;
   const onRange = tag === "INPUT" && at.type === "range" && at !== job.player?.scrubber;
-  const onButton = ["BUTTON", "A"].includes(tag) || (tag === "INPUT" && at.type !== "range");
+  const onButton = ["BUTTON", "A", "SUMMARY"].includes(tag) || (tag === "INPUT" && at.type !== "range");
   const keys = {
     j: () => list.move(1), k: () => list.move(-1), "?": () => byId("help").showModal(), "/": () => byId("search").focus(),
     a: () => job.decide("approved"), r: () => job.decide("rejected"),

@@ -145,7 +145,20 @@ export class Job {
     if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
     for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
-    return h("div", { class: "buttons" }, buttons);
+    const commands = job.commands ?? {};
+    return h("div", { class: "actions" }, h("div", { class: "buttons" }, buttons),
+      h("details", { open: this.section.querySelector("details")?.open }, h("summary", { id: "commands" }, "The commands that do the same"),
+        h("ul", { class: "commands" }, Object.entries(commands).map(([what, command]) => h("li", {}, h("code", {}, command), " ",
+          h("button", { type: "button", "aria-label": "Copy the command: " + what, onclick: () => this.copy(command) }, "Copy"))))));
+  }
+
+  async copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      notify("Copied: " + text);
+    } catch {
+      notify("The browser does not allow copying. Select the command instead.", true);
+    }
   }
 
   async act(what, title, text, action) {
