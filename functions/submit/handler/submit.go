@@ -182,16 +182,14 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	return rec
 }
 
-// checkInputs returns bucket.ErrChanged if a file of a take was deleted or replaced, or if S3
-// refuses it: the next assessment says so.
+// checkInputs returns bucket.ErrChanged if a file of a take was deleted or replaced.
 func (h *Handler) checkInputs(ctx context.Context, rec ledger.Record) error {
 	for _, in := range rec.Inputs {
 		if in.Key == "" {
 			continue
 		}
 		file, err := h.Ledger.Bucket.Head(ctx, in.Key)
-		_, refused := errors.AsType[*bucket.RefusedError](err)
-		if refused || errors.Is(err, bucket.ErrNotFound) || err == nil && !file.SameVersion(in.ETag, in.LastModified) {
+		if errors.Is(err, bucket.ErrNotFound) || err == nil && !file.SameVersion(in.ETag, in.LastModified) {
 			return bucket.ErrChanged
 		}
 		if err != nil {
