@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -118,12 +117,6 @@ func (f Finding) Files() []File {
 		return append(files, manifest)
 	}
 	return append(files, f.Job.visual, f.Job.audio)
-}
-
-// Concerns reports whether the finding is about a job of this name, or about a file
-// that a job of this name uses.
-func (f Finding) Concerns(name string) bool {
-	return f.Name == name || slices.Contains(f.Jobs, name)
 }
 
 // Job is a take that the files ask for. Prepare checks them.

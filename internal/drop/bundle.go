@@ -167,7 +167,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 	var dropped []File
 	for _, file := range files {
 		base := path.Base(file.Key)
-		_, isMedium := kindOf(base)
+		_, isMedium := media.KindOf(base)
 		switch {
 		case ParseKey(file.Key).Role == Manifest:
 			return f.decide(ledger.Rejected, "", badSpelling(file, jobJSON)), nil

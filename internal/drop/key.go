@@ -72,7 +72,7 @@ func ParseKey(key string) Key {
 	below, ok := strings.CutPrefix(key, ledger.InboxPrefix)
 	k := Key{Raw: key, Name: below}
 	base := path.Base(below)
-	kind, isMedia := kindOf(base)
+	kind, isMedia := media.KindOf(base)
 	bundle := bundleOf(key)
 	switch {
 	case !ok || isHidden(below):
@@ -159,15 +159,6 @@ func hasDot(below string) bool {
 // resolve to another path.
 func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
-}
-
-// kindOf is media.KindOf, but accepts only the suffixes that lister.at searches for.
-// These are ASCII; media.KindOf also accepts a Kelvin sign for a k.
-func kindOf(name string) (media.Kind, bool) {
-	if _, ok := slices.BinarySearch(mediaEndings, path.Ext(name)); !ok {
-		return "", false
-	}
-	return media.KindOf(name)
 }
 
 // sameName reports whether a name is the given ASCII name in any case. Letters that

@@ -50,7 +50,7 @@ func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Prob
 }
 
 func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
-	kind, _ := kindOf(job.visual.Key)
+	kind, _ := media.KindOf(job.visual.Key)
 	s, problems, err := l.pairSetting(ctx, job.visual, kind)
 	if err != nil {
 		return Ready{}, nil, err

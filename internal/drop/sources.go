@@ -123,25 +123,24 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 // matchFinding assesses a name whose only source is a match of a wildcard.
 func (l *lister) matchFinding(ctx context.Context, s sources, name string) (Finding, error) {
 	stem := stemOfBundle(s.parent)
-	a, err := l.findBundle(ctx, about(nameOf(stem)), s.parent, s.matches[0].Key)
-	if err != nil {
-		return Finding{}, err
-	}
+	own, b, err := l.assessBundle(ctx, about(nameOf(stem)), s.parent)
 	switch {
-	case a.Match != nil:
-	case a.Own.State == ledger.Held: // S3 refuses to return a file that every match uses
-		return about(name).decide(ledger.Held, max(a.Own.Order, orderOf(s.matches)), a.Own.Problems...), nil
-	default: // job.json has the wildcard, but is wrong otherwise
-		return about(name).decide(ledger.Withdrawn, "", NoLongerNamed(a.Own.Name, name)), nil
+	case err != nil:
+		return Finding{}, err
+	case own.State == ledger.Held: // S3 refuses to return a file that every match uses
+		return about(name).decide(ledger.Held, max(own.Order, orderOf(s.matches)), own.Problems...), nil
+	case own.Problems != nil || b.wildcard == nil: // job.json has the wildcard, but is wrong otherwise
+		return about(name).decide(ledger.Withdrawn, "", NoLongerNamed(own.Name, name)), nil
 	}
+	f := matched(name, s.matches, b)
 	ofBundle, err := l.sourcesOf(ctx, stem)
 	if err != nil {
-		return *a.Match, err
+		return f, err
 	}
-	if contested, ok := ofBundle.contested(about(nameOf(stem))); ok {
-		return a.Match.suspended(contested), nil
+	if contested, ok := ofBundle.contested(own); ok {
+		return f.suspended(contested), nil
 	}
-	return *a.Match, nil
+	return f, nil
 }
 
 // NoLongerNamed returns the problem of a match for which the job.json of its bundle

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -72,7 +73,7 @@ func keyOf(bundle, value string) (key string, beside bool) {
 // there start no job themselves, so several jobs can use them.
 func badKey(property catalog.MediaProperty, key, value, model string) *problem.Problem {
 	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
-	switch kind, known := kindOf(key); {
+	switch kind, known := media.KindOf(key); {
 	case !inbox:
 		return badMedia(describe(property, value) + " is not below /inbox/")
 	case !problem.IsPrintable(below):

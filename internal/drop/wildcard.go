@@ -226,7 +226,7 @@ func matched(name string, files []File, b bundle) Finding {
 }
 
 func isAudio(f File) bool {
-	kind, _ := kindOf(f.Key)
+	kind, _ := media.KindOf(f.Key)
 	return kind == media.Audio
 }
 

@@ -117,7 +117,16 @@ func Suffixes(kinds ...Kind) []string {
 	return of
 }
 
-func suffixOf(name string) string { return strings.ToLower(path.Ext(path.Base(name))) }
+// suffixOf returns the suffix of a file name, with its ASCII letters in lower case.
+// strings.ToLower would also turn a Kelvin sign into a k.
+func suffixOf(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, path.Ext(name))
+}
 
 // Length is how long a track lasts. It is a fact, an estimate or unknown. The zero value
 // is unknown.

@@ -21,7 +21,7 @@ func TestKindOf(t *testing.T) {
 		media.Video: {"a.mp4", "a.MOV", "a.m4v", "a.WebM", "a.mkv", "a.avi", "in/ads/a b.mp4"},
 		media.Audio: {"a.wav", "a.mp3", "a.m4a", "a.aac", "a.ogg", "a.opus", "a.flac", "a.de.WAV"},
 		media.Image: {"a.png", "a.jpg", "a.JPEG", "a.webp"},
-		"":          {"a.txt", "a", "mp4", "a.mp4.part", "a.gif", "a.mp4/b", ""},
+		"":          {"a.txt", "a", "mp4", "a.mp4.part", "a.gif", "a.mp4/b", "a.mp4/", "a.m\u212av", ""},
 	}
 	for want, names := range known {
 		for _, name := range names {

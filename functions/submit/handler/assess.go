@@ -252,7 +252,7 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	var dropped []drop.Subject
 	for _, name := range names {
-		named := slices.ContainsFunc(found.Findings(), func(f drop.Finding) bool { return f.Concerns(name) })
+		named := slices.ContainsFunc(found.Findings(), func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
 		if !named && strings.HasPrefix(name, prev.Name+"/") {
 			// A pair may have the same name, so assess the name and not only the match.
 			dropped = append(dropped, drop.SubjectOf(name))
