@@ -76,7 +76,7 @@ func groupOf(rec ledger.Record, by string) string {
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}
 	for _, rec := range recs {
-		if rec.RequestID == "" && rec.State != ledger.Unknown || rec.Free() {
+		if rec.RequestID == "" && rec.State != ledger.Unknown || rec.CostsNothing() {
 			continue
 		}
 		group := groupOf(rec, by)

@@ -775,7 +775,7 @@ func TestFreeTakes(t *testing.T) {
 		{"succeeded, for nothing", ledger.Record{State: ledger.Succeeded, CostUSD: cost(0)}, false},
 	}
 	for _, tt := range tests {
-		if got := tt.rec.Free(); got != tt.free {
+		if got := tt.rec.CostsNothing(); got != tt.free {
 			t.Errorf("%s: free %t, want %t", tt.name, got, tt.free)
 		}
 	}

@@ -179,10 +179,10 @@ func (r Record) Job() workflow.Job {
 	}
 }
 
-// Free reports whether a take that did not succeed costs nothing: RunComfy did not accept
+// CostsNothing reports whether a take that did not succeed costs nothing: RunComfy did not accept
 // the job, cancelled it before it started, or says that it cost nothing. A cancelled take
-// without a cost counts as free. A succeeded take is never free.
-func (r Record) Free() bool {
+// without a cost counts too. A succeeded take never does.
+func (r Record) CostsNothing() bool {
 	switch r.State {
 	case Released:
 		return true

@@ -118,7 +118,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 			wrong("RunComfy's job failed")
 		}
 	case "cancelled":
-		if !rec.Free() {
+		if !rec.CostsNothing() {
 			wrong("RunComfy cancelled the job, so it costs nothing")
 		}
 	default:

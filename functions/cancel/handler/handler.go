@@ -209,7 +209,7 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 		return err
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
-	if rec.Free() {
+	if rec.CostsNothing() {
 		_, err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take })
 		if err != nil {
 			// The sweep frees it.

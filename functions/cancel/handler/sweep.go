@@ -175,7 +175,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 // reservationDay returns the day whose book holds the reservation of a take. It returns ""
 // if RunComfy does not charge the take, and for the zero Record of a released claim.
 func reservationDay(rec ledger.Record) string {
-	if rec.Take == "" || rec.Free() {
+	if rec.Take == "" || rec.CostsNothing() {
 		return ""
 	}
 	return budget.Day(rec.Times.Claimed)
