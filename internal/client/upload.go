@@ -148,7 +148,8 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 		return nil, err
 	}
 	if u.Sum.parts == nil {
-		return func(ctx context.Context) error { return s.explain(u, s.unlessStored(ctx, u, s.put(ctx, u))) }, nil
+		put := func(ctx context.Context) error { return s.put(ctx, u) }
+		return func(ctx context.Context) error { return s.explain(u, s.unlessStored(ctx, u, put)) }, nil
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
@@ -162,11 +163,11 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 		return nil, s.explain(u, err)
 	}
 	return func(ctx context.Context) error {
-		err := s.unlessStored(ctx, u, complete(ctx))
+		err := s.unlessStored(ctx, u, complete)
 		if isGone(err) {
 			s.sent(-u.Sum.Size)
 			if complete, err = s.sendParts(ctx, u); err == nil {
-				err = s.unlessStored(ctx, u, complete(ctx))
+				err = s.unlessStored(ctx, u, complete)
 			}
 		}
 		return s.explain(u, err)
@@ -188,10 +189,20 @@ func isTaken(err error) bool {
 	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || bucket.HTTPStatus(err) == http.StatusConflict
 }
 
-// unlessStored returns nil in place of an error that isTaken or isGone reports if the bucket
-// holds the file. Another drop has stored it, or an earlier request whose response was lost.
-func (s *sender) unlessStored(ctx context.Context, u *Upload, err error) error {
-	if (isTaken(err) || isGone(err)) && s.isStored(ctx, u) {
+// unlessStored calls finish, which makes a file appear. It returns nil in place of an error
+// that isTaken or isGone reports if the bucket holds the file: another drop has stored it, or
+// an earlier request whose response was lost.
+func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
+	err := finish(ctx)
+	if !isTaken(err) && !isGone(err) {
+		return err
+	}
+	exists, same, headErr := s.isSame(ctx, u)
+	if headErr == nil && !exists && isTaken(err) {
+		u.Exists = true // versitygw 1.8.0 takes the marker of a deletion for an object
+		return finish(ctx)
+	}
+	if headErr == nil && same {
 		return nil
 	}
 	return err

@@ -670,6 +670,12 @@ func TestSendAtTheSameTime(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
 			t.Errorf("another video in place of %d bytes: %v, want an error and the first video", size, err)
 		}
+		if _, err := server.direct.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(testBucket), Key: &ours.Key}); err != nil {
+			t.Fatal(err)
+		}
+		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil || server.sum(t, ours.Key) != ours.Sum.SHA256 {
+			t.Errorf("%d bytes after a deletion: %v, want the video", size, err)
+		}
 	}
 }
 
