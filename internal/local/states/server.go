@@ -135,11 +135,11 @@ func (s *Server) create(name, input string) (r *run, created bool, err error) {
 // resume starts a goroutine that drives an execution. The caller holds s.mu, so that
 // Close waits for the goroutine.
 func (s *Server) resume(r *run) {
-	if s.life.Err() != nil {
-		return
-	}
 	ctx, stop := context.WithCancel(s.life)
 	r.stop = stop
+	if ctx.Err() != nil {
+		return
+	}
 	s.work.Go(func() {
 		defer stop()
 		s.drive(ctx, r)
