@@ -41,13 +41,13 @@ func (r *reader) readLines(text []byte) []record {
 }
 
 // readLine reads a valid JSON object. It decodes one member after the other, because a map
-// would hide a member that is there twice.
+// would keep only one of two members with the same name.
 func (r *reader) readLine(number int, object []byte) record {
 	rec := record{number: number}
 	seen := map[string]bool{}
 	dec := json.NewDecoder(bytes.NewReader(object))
 	dec.UseNumber()
-	_, _ = dec.Token() // the brace; a valid object leads to no errors
+	_, _ = dec.Token() // the opening brace; object is valid, so no call fails
 	for dec.More() {
 		token, _ := dec.Token()
 		name, _ := token.(string)
@@ -55,7 +55,7 @@ func (r *reader) readLine(number int, object []byte) record {
 		_ = dec.Decode(&value)
 		label := fmt.Sprintf("member %s", problem.Quote(name))
 		if seen[name] {
-			r.report(Problem{Row: number, Column: label, Reason: "the member is there twice", Remedy: "Remove one of the two."})
+			r.report(Problem{Row: number, Column: label, Reason: "the object has this member twice", Remedy: "Remove one of the two."})
 			continue
 		}
 		seen[name] = true

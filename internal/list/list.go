@@ -16,8 +16,8 @@ import (
 
 // Row is a job that a list asks for.
 type Row struct {
-	// Number is the number of the row in a spreadsheet, whose header is row 1, or of
-	// the line.
+	// Number is the number of the row in a spreadsheet, or of the line in JSON lines. The
+	// first row or line is 1.
 	Number int
 
 	Name  string // in NFC
@@ -28,7 +28,8 @@ type Row struct {
 
 	// Links are the media that are https URLs or files of the bucket, and Files are the
 	// media that are files of this computer. The keys are properties of the model; the
-	// values are as in the list. A file of the wrong kind, which is reported, is in Links too.
+	// values are as in the list. A file with a wrong suffix, which Read reports, is in Links
+	// too.
 	Links, Files map[string]string
 
 	table  bool              // from a table, in which every value is a text
@@ -59,8 +60,8 @@ func (p Problem) Error() string {
 	return strings.Join(place, ", ") + ": " + text
 }
 
-// Problem returns a problem of the row. The property is a property of the row's model or
-// "name"; it is empty if the problem is about the whole row.
+// Problem returns a problem of the row. The property is a property of the row's model or a
+// column such as "name"; it is "" if the problem is about the whole row.
 func (r Row) Problem(property, reason, remedy string) Problem {
 	p := Problem{Row: r.Number, Reason: reason, Remedy: remedy}
 	if property != "" {
@@ -69,7 +70,7 @@ func (r Row) Problem(property, reason, remedy string) Problem {
 	return p
 }
 
-// label returns what to call a column, even if the list does not have it.
+// label returns what to call a column, even a column that the list does not have.
 func (r Row) label(column string) string {
 	noun := "member"
 	if r.table {
@@ -82,8 +83,8 @@ func (r Row) label(column string) string {
 type Defaults struct {
 	Catalog *catalog.Catalog
 
-	// Model is the model of rows that name none. If it is empty too, a row with a video
-	// has the VideoModel, and a row with an image the ImageModel.
+	// Model is the model of rows that name none. If Model is empty, such a row has the
+	// VideoModel if it has a video, and the ImageModel if it has only an image.
 	Model, VideoModel, ImageModel string
 
 	// Options are the options of rows that do not set them.
@@ -109,7 +110,7 @@ const (
 // first medium of that kind that the model accepts.
 var kindColumns = []string{string(media.Video), string(media.Audio), string(media.Image)}
 
-// cell is a cell of a list that is not empty.
+// cell is a non-empty cell of a list.
 type cell struct {
 	column string // in lower case
 	value  any    // a string, if the list is a table
@@ -120,7 +121,7 @@ type record struct {
 	number int
 	cells  []cell
 	table  bool
-	labels map[string]string // of the columns, those with empty cells included
+	labels map[string]string // of all columns, even of those whose cell is empty
 }
 
 // reader reads a list, and collects what is wrong with it.
@@ -130,8 +131,8 @@ type reader struct {
 	problems []Problem
 }
 
-// Read reads a list. The suffix of the file name says whether it is a table or JSON lines.
-// It returns the rows that could be read, and every problem of every row.
+// Read reads a list. The suffix of the file name says whether the list is a table or JSON
+// lines. Read returns the rows that it could read, and every problem of every row.
 func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	r := &reader{Defaults: d, known: d.columns()}
 	read := r.readTable
@@ -143,7 +144,7 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 		r.report(Problem{Reason: filepath.Base(file) + " has no rows", Remedy: "Add a row for each job."})
 	}
 	var rows []Row
-	seen := map[string]int{} // the row of each name
+	seen := map[string]int{} // the number of the first row with each name
 	for _, rec := range records {
 		row := r.row(rec)
 		if first, twice := seen[row.Name]; twice {

@@ -95,7 +95,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Each problem of a list says its row, its column and its remedy.
+// Each problem says in which row and column it is, if it is in one, and what to do.
 func TestProblems(t *testing.T) {
 	const header, good = "name,video,audio\n", "a,a.mp4,a.wav\n"
 	react := func(cells string) string { return "name,model,video,audio," + cells }
@@ -107,27 +107,27 @@ func TestProblems(t *testing.T) {
 	}{
 		{name: "empty", text: "", want: []string{"l.csv has no rows. Add a row for each job."}},
 		{name: "a header only", text: header, want: []string{"l.csv has no rows. Add a row for each job."}},
-		{name: "no header", text: good + good, want: []string{"row 1: the first row names none of the columns of a list. Begin the list with the names of the columns, such as name, video, audio and model."}},
-		{name: "a line that names no separator", text: "sep=\r\nname,video\r\n", want: []string{"row 1: the first row names none of the columns of a list. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "no header", text: good + good, want: []string{"row 1: the first row has no column that a list may have. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "a line that names no separator", text: "sep=\r\nname,video\r\n", want: []string{"row 1: the first row has no column that a list may have. Begin the list with the names of the columns, such as name, video, audio and model."}},
 		{name: "a line that names a quote as the separator", text: "sep=\"\nname,video\n", want: []string{`row 1, column A: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`}},
 		{name: "an unknown column", text: "name,video,audio,emtion\na,a.mp4,a.wav,happy\n",
 			want: []string{`row 1, column D (emtion): there is no column "emtion" (the nearest is "emotion"). Rename it to emotion, or remove it.`}},
 		{name: "a column twice", text: "name,video,audio,Audio\na,a.mp4,a.wav,b.wav\n", want: []string{"row 1, column D (audio): column C (audio) has the same name. Remove one of the two columns."}},
 		{name: "no column for the names", text: "video,audio\na.mp4,a.wav\n", want: []string{
-			`row 1, column "name": the column is missing. Add a column name: each row needs a name of its own.`,
+			`row 1, column "name": the column is missing. Add this column: each row needs its own name.`,
 		}},
 		{name: "no name", text: header + ",a.mp4,a.wav\n", want: []string{"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job."}},
 		{name: "a name twice, composed and decomposed", text: header + "caf\u00e9,a.mp4,a.wav\n\ncafe\u0301,b.mp4,b.wav\n",
 			want: []string{"row 4, column A (name): \"caf\u00e9\" is also the name of row 2. Give each row its own name."}},
 		{name: "a name with a slash, one with a dot and one that cannot be seen", text: header + "de/a,a.mp4,a.wav\n.a,a.mp4,a.wav\n\"a\tb\",a.mp4,a.wav\n", want: []string{
 			`row 2, column A (name): the name "de/a" has a slash. Write - in place of the slash, or make a list for each folder.`,
-			`row 3, column A (name): the name ".a" begins with a dot, and such files are ignored. Remove the dot.`,
+			`row 3, column A (name): the name ".a" begins with a dot, and lipdrop ignores files with such names. Remove the dot.`,
 			`row 4, column A (name): the name "a\tb" has characters that cannot be seen or typed. Remove them.`,
 		}},
 		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
 		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
 		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row has neither a video nor an image. Name a file in the column video or image, or a model in the column model."}},
-		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Leave it out of the row, or choose another model."}},
+		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Remove the image from the row, or choose another model."}},
 		{name: "a video twice", text: "name,video,video_url,audio\na,a.mp4,b.mp4,a.wav\n", want: []string{"row 2, column B (video): video and video_url are the same input of sync/sync/lipsync/v2/pro. Remove one of the two."}},
 		{name: "media of the wrong kind", text: header + "a,a.wav,a.mp4\n", want: []string{
 			"row 2, column B (video): a.wav is an audio file; sync/sync/lipsync/v2/pro accepts a video there. Name a video.",
@@ -135,7 +135,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "a suffix that no medium has", text: header + "a,a.mp4,a.txt\n", want: []string{"row 2, column C (audio): a.txt is not accepted: its suffix is not one of .wav, .mp3, .m4a, .aac, .ogg, .opus and .flac. Name an audio file."}},
 		{name: "a URL without encryption", text: header + "a,http://example.com/a.mp4,a.wav\n", want: []string{
-			"row 2, column B (video): the video begins with http:, but only https URLs are passed on. Name a file on this computer, or a URL that begins with https:.",
+			"row 2, column B (video): the URL of the video begins with http:, but only https URLs are passed on. Name a file on this computer, or a URL that begins with https:.",
 		}},
 		{name: "an unknown model", text: "name,model,video,audio\na,sync/react-2,a.mp4,a.wav\n", want: []string{`row 2, column B (model): there is no model "sync/react-2" (the nearest is sync/react-1). Write sync/react-1.`}},
 		{name: "a wrong value", text: react("emotion\na,sync/react-1,a.mp4,a.wav,joyful\n"), want: []string{
@@ -164,17 +164,17 @@ func TestProblems(t *testing.T) {
 			"row 2, column C (prompt): prompt is missing; happyhorse/happyhorse-1.0/reference-to-video requires it. Set prompt to a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank.",
 		}},
 		{name: "a cell too many, of a text without quotes", text: "name,image,audio,prompt\na,a.png,a.wav,Hi, there\n", want: []string{
-			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If the text before it has a comma, put that text in double quotes.`,
+			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
 		}},
 		{name: "a cell too many, of two lines", text: header + "a,a.mp4,a.wav,\"x\ny\"\n", want: []string{
-			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If the text before it has a comma, put that text in double quotes.`,
+			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
 		}},
 		{name: "a quote inside a cell", text: "name,image,audio,prompt\na,a.png,a.wav,say \"hi\"\nb,b.png,,x\n", want: []string{
 			`row 2, column D: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`,
 			"row 3, column C (audio): an audio file is missing; community/live-avatar requires one. Name an audio file there.",
 		}},
 		{name: "a quote that is not closed", text: header + "\"a,a.mp4,a.wav\nb,b.mp4,b.wav\n", want: []string{
-			`row 2: a cell in double quotes does not end with one, or has a single one inside it. Write "" for each quote inside the cell, and end the cell with one quote.`,
+			`row 2: a cell that begins with a double quote does not end with one, or has a single double quote inside it. Write "" for each quote inside the cell, and end the cell with one quote.`,
 		}},
 		{name: "the characters of old Windows", text: header + "caf\xe9,a.mp4,a.wav\n", want: []string{`row 2, column A (name): the cell "caf\xe9" is not text in UTF-8. Save the list as CSV UTF-8.`}},
 		{name: "UTF-16", text: "\xff\xfen\x00a\x00", want: []string{"the list is not text in UTF-8: it has zero bytes. Save the list as CSV UTF-8."}},
@@ -191,7 +191,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "JSON with an unknown member, a member twice and a number for a name", file: "l.jsonl", text: `{"name": 1, "vidoe": "a.mp4", "video": "a.mp4", "audio": "a.wav", "audio": "b.wav"}`, want: []string{
 			`row 1, member "vidoe": there is no member "vidoe" (the nearest is "video"). Rename it to video, or remove it.`,
-			`row 1, member "audio": the member is there twice. Remove one of the two.`,
+			`row 1, member "audio": the object has this member twice. Remove one of the two.`,
 			`row 1, member "name": name is not a text. Write name in double quotes.`,
 			`row 1, member "name": the row has no name. Give each row its own name: it becomes the name of the job.`,
 		}},
@@ -230,7 +230,8 @@ func TestLongList(t *testing.T) {
 	}
 }
 
-// Whatever the text, Read does not panic, and each problem says where it is and what to do.
+// For every text, Read does not panic, and each problem has a reason, a remedy, and no row
+// after the end of the list.
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{"", "name,video,audio\na,a.mp4,a.wav", "sep=;\nname;video\n\"", "\r\r", "{\"name\": 1}", "name\n\"a\n\nb\"\"c", "\ufeff\x00"} {
 		f.Add(text, true)
@@ -244,13 +245,13 @@ func FuzzRead(f *testing.F) {
 		rows, problems := read(t, file, text, "", nil)
 		for _, p := range problems {
 			if p.Reason == "" || p.Remedy == "" || p.Row > lines {
-				t.Errorf("%+v", p)
+				t.Errorf("problem %+v, want a reason, a remedy and a row of at most %d", p, lines)
 			}
 		}
 		for _, r := range rows {
 			for property := range r.Files {
 				if r.Links[property] != "" {
-					t.Errorf("%s is a file and a link", property)
+					t.Errorf("%s is in Files and in Links, want it only in one", property)
 				}
 			}
 		}
@@ -259,8 +260,8 @@ func FuzzRead(f *testing.F) {
 
 func TestIsList(t *testing.T) {
 	for path, want := range map[string]bool{"a.csv": true, "b/A.CSV": true, "a.jsonl": true, "a.ndjson": true, "a.tsv": true, "job.json": false, "a.mp4": false, "csv": false} {
-		if list.IsList(path) != want {
-			t.Errorf("IsList(%s) is not %v", path, want)
+		if got := list.IsList(path); got != want {
+			t.Errorf("IsList(%q) is %t, want %t", path, got, want)
 		}
 	}
 }

@@ -71,7 +71,8 @@ func (r *reader) row(rec record) Row {
 	return row
 }
 
-// badName returns what is wrong with the name of a row, and what to do.
+// badName returns what is wrong with the name of a row, and what to do. Both are "" if
+// nothing is wrong.
 func badName(name string) (reason, remedy string) {
 	switch {
 	case name == "":
@@ -81,14 +82,14 @@ func badName(name string) (reason, remedy string) {
 	case strings.Contains(name, "/"):
 		return fmt.Sprintf("the name %s has a slash", problem.Quote(name)), "Write - in place of the slash, or make a list for each folder."
 	case strings.HasPrefix(name, "."):
-		return fmt.Sprintf("the name %s begins with a dot, and such files are ignored", problem.Quote(name)), "Remove the dot."
+		return fmt.Sprintf("the name %s begins with a dot, and lipdrop ignores files with such names", problem.Quote(name)), "Remove the dot."
 	}
 	return "", ""
 }
 
-// addMedia adds the media among the given values to the row, and removes them from given.
-// It also adds the media of kindColumns, which are in texts, and the default ones of media
-// that the row does not have.
+// addMedia adds the row's media. It takes them from given, and removes them there. It also
+// takes the media of kindColumns, which are in texts. For a medium that the row leaves out,
+// it takes the one in defaults.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
@@ -119,7 +120,7 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults m
 	}
 	for _, kind := range kindColumns {
 		if texts[kind] != "" && !known[kind] {
-			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), "Leave it out of the row, or choose another model.")
+			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), fmt.Sprintf("Remove the %s from the row, or choose another model.", kind))
 		}
 	}
 }
@@ -132,7 +133,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		return
 	}
 	if isURL {
-		wrong(p.Name, fmt.Sprintf("the %s begins with %s:, but only https URLs are passed on", p.Kind, problem.Short(scheme)),
+		wrong(p.Name, fmt.Sprintf("the URL of the %s begins with %s:, but only https URLs are passed on", p.Kind, problem.Short(scheme)),
 			"Name a file on this computer, or a URL that begins with https:.")
 		return
 	}
@@ -146,7 +147,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		r.Files[p.Name] = value
 		return
 	}
-	r.Links[p.Name] = value // not in Files, whose reader would report the problem again
+	r.Links[p.Name] = value // not to Files: whoever reads a file there would report the problem again
 }
 
 var (
@@ -160,8 +161,8 @@ var (
 	formulaError = regexp.MustCompile(`^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|ERROR!)$`)
 )
 
-// addOptions adds the given values of options and the default ones to the row, and
-// validates them.
+// addOptions adds the options in given to the row, and those in defaults that the row does
+// not set. Then it validates all of them.
 func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong reporter) {
 	reported := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -196,7 +197,8 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 	}
 }
 
-// badCell returns how a spreadsheet spoiled the cell of an option, and what to do.
+// badCell returns how a spreadsheet spoiled the cell of an option, and what to do. Both are
+// "" if the cell is good.
 func badCell(name, text string, value any) (reason, remedy string) {
 	switch _, isText := value.(string); {
 	case formulaError.MatchString(text):
@@ -208,8 +210,8 @@ func badCell(name, text string, value any) (reason, remedy string) {
 	return "", ""
 }
 
-// placeholders returns the input of the row for a validation: the options, completed by
-// PairInput, and a placeholder for each medium that the row has or the model requires.
+// placeholders returns the row's input for Validate: the options, which PairInput completes
+// for a pair, and a placeholder for each medium that the row has or the model requires.
 func (r *Row) placeholders() map[string]any {
 	input := r.Options
 	if _, _, ok := r.Pair(); ok {
@@ -224,8 +226,8 @@ func (r *Row) placeholders() map[string]any {
 	return whole
 }
 
-// Pair returns the properties of the row's two media, if it is a pair that its model
-// accepts. PairInput then completes the options.
+// Pair returns the properties of the row's video or image and of its audio, and whether the
+// row's model accepts these two as a pair. For a pair, PairInput completes the options.
 func (r *Row) Pair() (visual, audio string, ok bool) {
 	for _, kind := range []media.Kind{media.Video, media.Image} {
 		visual, audio, ok = r.Model.Pair(kind)

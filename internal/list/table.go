@@ -75,7 +75,7 @@ func (r *reader) readTable(text []byte) []record {
 	}
 }
 
-// cells returns the cells of a row. If it has reported a problem, ok is false.
+// cells returns the cells of a row. If cells reports a problem, ok is false.
 func (r *reader) cells(number int, header, fields []string, labels map[string]string, separator rune) (cells []cell, ok bool) {
 	ok = true
 	for i, field := range fields {
@@ -88,7 +88,7 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 		case name == "":
 			r.report(Problem{
 				Row: number, Column: label, Reason: `the cell holds "` + problem.ShortValue(field) + `", but its column has no name in the header`,
-				Remedy: "Name the column in the header, or empty the cell. If the text before it has a " + separatorWord(separator) + ", put that text in double quotes.",
+				Remedy: "Name the column in the header, or empty the cell. If a " + separatorWord(separator) + " split one text into two cells, put the whole text in double quotes.",
 			})
 			ok = false
 		case !utf8.ValidString(field):
@@ -101,8 +101,8 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 	return cells, ok
 }
 
-// header returns the names of the columns. For each name it stores in labels what a report
-// calls the column. If a list has none of the columns, header reports that and returns nil.
+// header returns the names of the columns. It stores in labels, by name, what a report calls
+// each column. If it knows none of the columns, header reports this and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
 	known := false
@@ -113,7 +113,7 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 	}
 	if !known {
 		r.report(Problem{
-			Row: number, Reason: "the first row names none of the columns of a list",
+			Row: number, Reason: "the first row has no column that a list may have",
 			Remedy: "Begin the list with the names of the columns, such as name, video, audio and model.",
 		})
 		return nil
@@ -131,12 +131,12 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 		r.checkColumn(number, name, label)
 	}
 	if _, ok := labels[nameColumn]; !ok {
-		r.report(Problem{Row: number, Column: `column "name"`, Reason: "the column is missing", Remedy: "Add a column name: each row needs a name of its own."})
+		r.report(Problem{Row: number, Column: `column "name"`, Reason: "the column is missing", Remedy: "Add this column: each row needs its own name."})
 	}
 	return names
 }
 
-// letters returns what a spreadsheet calls the column with an index, such as "column A".
+// letters returns what a spreadsheet calls the column with the index i: "column A" for 0.
 func letters(i int) string {
 	text := ""
 	for i++; i > 0; i = (i - 1) / 26 {
@@ -145,7 +145,7 @@ func letters(i int) string {
 	return "column " + text
 }
 
-// separatorOf returns the separator that is most frequent in the header.
+// separatorOf returns the separator that is most frequent in the first line with text.
 func separatorOf(text []byte) rune {
 	line, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
 	best, most := ',', 0
@@ -162,8 +162,8 @@ func separatorWord(separator rune) string {
 	return cmp.Or(words[separator], string(separator))
 }
 
-// emptyLines returns how many empty lines a record begins with. The reader skips them, but
-// a spreadsheet counts them.
+// emptyLines returns how many empty lines a record begins with. The CSV reader skips these
+// lines, but a spreadsheet counts them.
 func emptyLines(raw []byte) int {
 	empty := raw[:len(raw)-len(bytes.TrimLeft(raw, "\r\n"))]
 	return bytes.Count(empty, []byte("\n"))
@@ -176,10 +176,10 @@ var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 func brokenQuotes(number int, raw []byte, separator rune, err *csv.ParseError) Problem {
 	p := Problem{Row: number, Reason: "a double quote is inside a cell that has no quotes around it", Remedy: `Put the whole cell in double quotes, and write "" for each quote inside it.`}
 	if errors.Is(err.Err, csv.ErrQuote) {
-		p.Reason = "a cell in double quotes does not end with one, or has a single one inside it"
+		p.Reason = "a cell that begins with a double quote does not end with one, or has a single double quote inside it"
 		p.Remedy = `Write "" for each quote inside the cell, and end the cell with one quote.`
 	}
-	if err.Line == err.StartLine { // the cell begins in the first line of the record
+	if err.Line == err.StartLine { // the mistake is in the first line of the record
 		line := bytes.TrimLeft(raw, "\r\n")
 		before := line[:min(max(err.Column-1, 0), len(line))]
 		p.Column = letters(bytes.Count(quoted.ReplaceAll(before, nil), []byte(string(separator))))
