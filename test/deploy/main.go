@@ -4,9 +4,9 @@
 // again, and runs the scripts of the command. Finally it deletes the stack. RunComfy is
 // the project's fake.
 //
-// AWS_ENDPOINT_URL is the URL of the emulator, with a loopback IP address. With any other
-// URL, the command fails and deploys nothing. SAM is the SAM CLI's program. It defaults
-// to sam.
+// The variable AWS_ENDPOINT_URL has the URL of the emulator, with a loopback IP address.
+// With any other URL, the command fails and deploys nothing. The variable SAM names the
+// program of the SAM CLI. It defaults to sam.
 //
 //	go run ./test/deploy
 package main

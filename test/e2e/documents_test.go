@@ -167,11 +167,11 @@ func TestDocumentOfStatus(t *testing.T) {
 	for _, s := range scenes() {
 		states[s.state] = true
 		if !strings.Contains(text, "\n### `"+string(s.state)+"`\n") {
-			t.Errorf("no section on %s", s.state)
+			t.Errorf("there is no section about %s", s.state)
 		}
 	}
 	if headings := strings.Count(text, "\n### "); headings != len(states) {
-		t.Errorf("%d sections on %d states, want one for each", headings, len(states))
+		t.Errorf("%d sections about %d states, want one for each state", headings, len(states))
 	}
 }
 
@@ -264,7 +264,7 @@ func TestDocumentOfResult(t *testing.T) {
 	st := w.Status("ads/cafe")
 	body, ok := w.Bucket.Object("outbox/ads/cafe/" + st.Take + "/result.json")
 	if !ok {
-		t.Fatalf("no result.json: %+v", st)
+		t.Fatalf("there is no result.json; the status is %+v", st)
 	}
 	compareBlocks(t, resultDocument, map[string]string{"result": string(body)})
 }
@@ -288,6 +288,6 @@ func sameMembers(t *testing.T, text, heading string, form reflect.Type) {
 		want = append(want, name)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("members of %s, after %q:\n%s", form, heading, diff)
+		t.Errorf("members of %s, after %q (-want +document):\n%s", form, heading, diff)
 	}
 }

@@ -100,7 +100,7 @@ func (s *stack) status(name string, wanted func(ledger.Status) bool) ledger.Stat
 			return st
 		}
 	}
-	s.t.Fatalf("status of %s is still %+v", name, st)
+	s.t.Fatalf("after %v, the status of %s is %+v, and not as wanted", patience, name, st)
 	return st
 }
 
@@ -142,7 +142,7 @@ func TestPairsBecomeOutputs(t *testing.T) {
 	for _, name := range names {
 		st := s.status(name, ended)
 		if st.State != ledger.Succeeded {
-			t.Fatalf("%s is %s: %s", name, st.State, st.Reason)
+			t.Fatalf("%s is %s (%s), want succeeded", name, st.State, st.Reason)
 		}
 		s.checkOutputs(name, st, clip)
 	}
@@ -167,10 +167,10 @@ func TestPairsBecomeOutputs(t *testing.T) {
 		}
 	}
 	if got := s.Fake().Charges(); got != charges || charges != len(names) {
-		t.Errorf("%d charges, then %d, for %d jobs", charges, got, len(names))
+		t.Errorf("%d charges before the events and %d after them, want %d", charges, got, len(names))
 	}
 	if diff := cmp.Diff(append(before, "answers/last.txt.json", "inbox/last.txt"), s.keys(""), cmpopts.SortSlices(strings.Compare)); diff != "" {
-		t.Errorf("the events changed the bucket:\n%s", diff)
+		t.Errorf("keys of the bucket after the events (-want +got):\n%s", diff)
 	}
 }
 
@@ -182,7 +182,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	prefix := "outbox/" + name + "/" + st.Take + "/"
 	output := prefix + path.Base(name) + ".mp4"
 	if diff := cmp.Diff([]string{output, prefix + "result.json"}, s.keys(prefix), cmpopts.SortSlices(strings.Compare)); diff != "" {
-		t.Errorf("outputs of %s:\n%s", name, diff)
+		t.Errorf("outputs of %s (-want +got):\n%s", name, diff)
 	}
 	got, _ := s.object(output)
 	if !bytes.Equal(got, clip) {
@@ -190,7 +190,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	}
 	execution := s.States().Path(st.Links.Execution[strings.LastIndexByte(st.Links.Execution, ':')+1:])
 	if len(execution) < 4 || execution[len(execution)-1] != "Archive" || strings.Join(execution[:3], " ") != "Wait Poll Ended?" {
-		t.Errorf("path of %s: %v", name, execution)
+		t.Errorf("the execution of %s went through %v, want Wait, Poll, Ended? …, Archive", name, execution)
 	}
 	const estimate = 0.20248 // 2.531 s at the fake's price
 	wantStatus := ledger.Status{
@@ -202,10 +202,10 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 		},
 	}
 	if diff := cmp.Diff(wantStatus, st); diff != "" {
-		t.Errorf("status of %s:\n%s", name, diff)
+		t.Errorf("status of %s (-want +got):\n%s", name, diff)
 	}
 	if !strings.Contains(strings.Join(st.Warnings, "; "), "has the same frames as the input") {
-		t.Errorf("warnings of %s: %q", name, st.Warnings)
+		t.Errorf("the warnings of %s are %q, want one about the same frames", name, st.Warnings)
 	}
 	body, _ := s.object(prefix + "result.json")
 	var result archive.Result
@@ -234,15 +234,15 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 		cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Key" }, cmp.Comparer(strings.EqualFold)),
 	}
 	if diff := cmp.Diff(want, result, opts); diff != "" {
-		t.Errorf("result.json of %s:\n%s", name, diff)
+		t.Errorf("result.json of %s (-want +got):\n%s", name, diff)
 	}
 	times := result.Times
 	if times.Claimed.IsZero() || times.Submitted.Before(times.Claimed) || times.Archiving.Before(times.Submitted) || times.Ended.Before(times.Archiving) || times.Finished.IsZero() {
-		t.Errorf("times of %s: %+v", name, times)
+		t.Errorf("the times of %s are incomplete or out of order: %+v", name, times)
 	}
 	for _, in := range result.Inputs {
 		if in.ETag == "" || in.VersionID == "" || in.LastModified.IsZero() {
-			t.Errorf("input %+v", in)
+			t.Errorf("the input %+v has no ETag, no version or no time", in)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestNewModelIsOneFile(t *testing.T) {
 	} {
 		st := w.Status(name)
 		if st.State != ledger.Succeeded || st.Model != id || len(st.Outputs) != 1 {
-			t.Fatalf("status of %s: %+v", name, st)
+			t.Fatalf("the status of %s is %+v, want succeeded by %s, with one output", name, st, id)
 		}
 		if got, _ := w.Bucket.Object(st.Outputs[0]); string(got) != string(portrait) {
 			t.Errorf("the output of %s is not what RunComfy served", name)

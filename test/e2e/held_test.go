@@ -14,8 +14,8 @@ import (
 )
 
 // A job that RunComfy refuses once with 429 is submitted long before the queue's visibility
-// timeout of 12 minutes, and is charged once. On an idle machine this takes 2 to 5 s with
-// the Retry-After below, and 4 to 15 s without one.
+// timeout of 12 minutes, and is charged once. On an idle machine, submit tries again after 2
+// to 5 s with the Retry-After below, and after 4 to 15 s without one.
 func TestThrottledSubmit(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

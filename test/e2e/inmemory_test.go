@@ -13,7 +13,7 @@ import (
 )
 
 // newWorld returns a World. Its clock is virtual and its random numbers have a fixed seed,
-// so it writes the same each time.
+// so the functions write the same in each run.
 func newWorld(t *testing.T) *world.World {
 	t.Helper()
 	log := slog.Default()

@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// scripts has a word in each of five scripts, and emoji that each have several code
+// scripts has a word in each of five scripts, and emoji, most of which have several code
 // points.
 var scripts = map[string]string{
 	"Latin":      "Grüße_à_l’été_",
@@ -97,7 +97,7 @@ func TestKeysRoundTrip(t *testing.T) {
 	}
 	rest(t, w)
 	if long := slices.MaxFunc(names, func(a, b string) int { return len(a) - len(b) }); len("inbox/"+long+".mp4") != 900 {
-		t.Errorf("the longest key has %d bytes", len("inbox/"+long+".mp4"))
+		t.Errorf("the longest key has %d bytes, want 900", len("inbox/"+long+".mp4"))
 	}
 	var want []string
 	for _, name := range names {
@@ -105,11 +105,11 @@ func TestKeysRoundTrip(t *testing.T) {
 		prefix := "outbox/" + name + "/" + st.Take + "/"
 		output := prefix + path.Base(name) + ".mp4"
 		if st.Name != name || st.State != ledger.Succeeded || cmp.Diff([]string{output}, st.Outputs) != "" {
-			t.Errorf("status of %q: %+v", name, st)
+			t.Errorf("the status of %q is %+v, want succeeded with the output %s", name, st, output)
 			continue
 		}
 		if rec, ok := w.Record(name, st.Take); !ok || rec.Name != name || rec.Inputs[0].Key != "inbox/"+name+".mp4" || rec.Outputs[0].Key != output {
-			t.Errorf("record of %q: %+v", name, rec)
+			t.Errorf("the record of %q is %+v, want the same name in it and in its keys", name, rec)
 		}
 		if body, _ := w.Bucket.Object(output); string(body) != string(clip) {
 			t.Errorf("the output of %q is not what RunComfy served", name)
@@ -119,7 +119,7 @@ func TestKeysRoundTrip(t *testing.T) {
 	}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, w.Bucket.Keys()); diff != "" {
-		t.Errorf("keys of the bucket:\n%s", diff)
+		t.Errorf("keys of the bucket (-want +got):\n%s", diff)
 	}
 	for _, job := range w.RunComfy.Submitted() {
 		if job.FetchError != "" {
@@ -135,7 +135,7 @@ func checkResult(t *testing.T, name string, object func(key string) []byte, pref
 		t.Fatalf("result.json of %q: %v", name, err)
 	}
 	if result.Name != name || result.Inputs[1].Key != "inbox/"+name+".wav" || result.Outputs[0].Key != prefix+path.Base(name)+".mp4" {
-		t.Errorf("result.json of %q: %+v", name, result)
+		t.Errorf("result.json of %q is %+v, want the same name in it and in its keys", name, result)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !strings.HasPrefix(key, tt.prefix) || len(key) > 1024 || st.Code != problem.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
-					t.Errorf("at %s (%d bytes): %+v", key, len(key), st)
+					t.Errorf("at %s (%d bytes) is %+v, want name_too_long at a key that begins with %s", key, len(key), st, tt.prefix)
 				}
 			}
 			if w.RunComfy.Calls() != 0 {
@@ -185,7 +185,7 @@ func TestKeysRoundTripInTheStack(t *testing.T) {
 	for _, name := range names {
 		st := s.status(name, ended)
 		if st.State != ledger.Succeeded || st.Name != name {
-			t.Errorf("%q is %s: %s", name, st.State, st.Reason)
+			t.Errorf("%q is %s (%s), want succeeded", name, st.State, st.Reason)
 			continue
 		}
 		s.checkOutputs(name, st, clip)

@@ -51,8 +51,8 @@ func except(word string, chosen func(string) bool) func(string) bool {
 const deleted = "deleted"
 
 // If a stack is killed at any moment and started again, its jobs continue. Each is
-// archived, or is unknown if the kill came between its claim and the record of RunComfy's
-// response. No job is charged twice.
+// archived, or is unknown if the kill came between the claim of the job and the record of
+// RunComfy's response. No job is charged twice.
 func TestKilledAtAnyMoment(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
 		t.Skip("the test needs /proc to find processes")
@@ -69,7 +69,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seed, 0))
 	moments := []func(string) bool{
 		nth(1, "queue/", "is written"), // the event of the first file
-		nth(1, "queue/", "is written"), // catching up, while it starts
+		nth(1, "queue/", "is written"), // while the stack starts and catches up
 		nth(1, "submit arrives"),
 		nth(1, "submit has taken effect"),
 		nth(1, "output is half sent"),
@@ -128,24 +128,24 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		st := m.end(name)
 		takes := m.takes(name)
 		if len(takes) != 1 || charges[name] > 1 {
-			t.Errorf("%s has the takes %v and %d charges", name, takes, charges[name])
+			t.Errorf("%s has the takes %v and %d charges, want one take and at most one charge", name, takes, charges[name])
 		}
 		switch {
 		case st.State == ledger.Succeeded && !cut[name] && charges[name] == 1:
 			if len(st.Outputs) != 1 || !bytes.Equal(m.object(st.Outputs[0]), clip) {
-				t.Errorf("outputs of %s: %v", name, st.Outputs)
+				t.Errorf("the outputs of %s are %v, want one that is the clip", name, st.Outputs)
 			}
 		case st.State == ledger.Unknown && cut[name] && st.Code == problem.SubmitInterrupted && st.Remedy != "":
 			lost[charges[name]]++
 		default:
-			t.Errorf("%s is %s (%s): %s; cut short: %v, charges: %d", name, st.State, st.Code, st.Reason, cut[name], charges[name])
+			t.Errorf("%s is %s (%s: %s) with %d charges, want succeeded with 1, or unknown if its submit was cut short (%v)", name, st.State, st.Code, st.Reason, charges[name], cut[name])
 		}
 	}
 	if lost[0] == 0 || lost[1] == 0 {
-		t.Errorf("want an unknown job that RunComfy accepted, and one that it did not; by charges: %v", lost)
+		t.Errorf("unknown jobs by charges: %v, want one that RunComfy accepted, and one that RunComfy did not accept", lost)
 	}
 	if st := m.end(deleted); st.State != ledger.Cancelled || charges[deleted] != 1 || len(fake.Cancelled()) != 1 {
-		t.Errorf("%s is %s (%s) after %d charges; cancelled at RunComfy: %v", deleted, st.State, st.Code, charges[deleted], fake.Cancelled())
+		t.Errorf("%s is %s (%s) after %d charges, and RunComfy has cancelled %v; want one charge and one cancelled job", deleted, st.State, st.Code, charges[deleted], fake.Cancelled())
 	}
 	messages, _ := filepath.Glob(filepath.Join(m.dir, "*queue", "*.json"))
 	for _, path := range messages {
@@ -271,13 +271,13 @@ func (m *mortal) until(name string, wanted func(ledger.Status) bool) ledger.Stat
 			return st
 		}
 	}
-	m.t.Errorf("%s is still %s (%s)", name, st.State, st.Reason)
+	m.t.Errorf("after %v, %s is %s (%s), and not as wanted", patience, name, st.State, st.Reason)
 	return st
 }
 
 // end waits until a job has ended and returns its status. If the kill came during a submit,
-// end makes the claim older, because a claim without an outcome is in use for three
-// minutes.
+// end makes the claim older, because a claim without an outcome counts as in use for up to
+// three minutes.
 func (m *mortal) end(name string) ledger.Status {
 	m.t.Helper()
 	if slices.Contains(m.submitting(), name) {

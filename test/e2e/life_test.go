@@ -32,7 +32,7 @@ import (
 )
 
 // If the environment variable stackDir is set, the test binary runs a stack in that folder until it is killed.
-// stackComfy is the address of its RunComfy.
+// The variable stackComfy has the address of the stack's RunComfy.
 const (
 	stackDir   = "E2E_STACK_DIR"
 	stackComfy = "E2E_STACK_RUNCOMFY"
@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 }
 
 // mortal is a stack in a process of its own, which is killed at moments that the test
-// chooses and started again. Its RunComfy runs in the test, so it knows every charge.
+// chooses, and is then started again. Its RunComfy runs in the test, so the test knows every charge.
 type mortal struct {
 	t    *testing.T
 	dir  string
@@ -278,7 +278,7 @@ func (m *mortal) becameReady() error {
 }
 
 // persist calls do with clients of the stack. If do fails and the stack was killed in the
-// meantime, persist calls it again.
+// meantime, persist calls do again.
 func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) error) error {
 	for {
 		m.mu.Lock()
@@ -302,8 +302,8 @@ func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) 
 	}
 }
 
-// fetch downloads an input of a job, as RunComfy does. A kill of the stack does not make it
-// fail, because on AWS the bucket stays reachable.
+// fetch downloads an input of a job, as RunComfy does. A kill of the stack does not make
+// fetch fail, because on AWS the bucket stays reachable.
 func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, error) {
 	var body []byte
 	err := m.persist(ctx, func(_ *s3.Client, https *http.Client) error {
@@ -326,7 +326,7 @@ func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 }
 
 // awaitNoProcess waits until no process has the state folder in its command line. The
-// children of a killed process end a moment after it.
+// children of a killed process end a moment after the process.
 func (m *mortal) awaitNoProcess() {
 	m.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

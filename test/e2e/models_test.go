@@ -47,7 +47,7 @@ var (
 )
 
 // readModels returns the sections of docs/models.md. Each model of the catalog must have
-// one, and each section must be about a model.
+// a section, and each section must be about a model.
 func readModels(t *testing.T, text string) []section {
 	t.Helper()
 	models, err := catalog.Default()
@@ -209,7 +209,7 @@ func TestModelsOfTheDocument(t *testing.T) {
 	for _, job := range jobs {
 		st := s.status(job.name, ended)
 		if st.State != ledger.Succeeded || st.Model != job.model || len(st.Outputs) != 1 || st.Verdict != ledger.VerdictDoubtful {
-			t.Errorf("status of %s: %+v", job.name, st)
+			t.Errorf("the status of %s is %+v, want succeeded by %s, with one doubtful output", job.name, st, job.model)
 			continue
 		}
 		if body, _ := s.object(st.Outputs[0]); !bytes.Equal(body, job.output) {

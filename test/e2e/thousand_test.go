@@ -74,13 +74,13 @@ func s3Requests(t *testing.T, files int) map[string]int {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("statuses and answer files of %d files:\n%s", files, diff)
+		t.Errorf("statuses and answer files of %d files (-want +got):\n%s", files, diff)
 	}
 	if charges := w.RunComfy.Charges(); charges != jobs {
 		t.Errorf("%d charges for %d jobs", charges, jobs)
 	}
 	if len(w.Dead) > 0 {
-		t.Errorf("%d dead letters", len(w.Dead))
+		t.Errorf("%d dead letters, want none", len(w.Dead))
 	}
 	return requests
 }
@@ -94,7 +94,7 @@ func TestThousandFilesAtOnce(t *testing.T) {
 	for op, n := range large {
 		total += n
 		if n > small[op]*many/few {
-			t.Errorf("%s: %d requests for %d files, %d for %d", op, n, many, small[op], few)
+			t.Errorf("%s: %d requests for %d files, want at most %d, as for %d files", op, n, many, small[op]*many/few, few)
 		}
 	}
 	t.Logf("submit made %.1f requests to S3 for each dropped file: %v for %d files", float64(total)/many, large, many)

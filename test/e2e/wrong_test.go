@@ -176,13 +176,14 @@ func TestRemediesHelp(t *testing.T) {
 			tt.repair(w)
 			rest(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 {
-				t.Errorf("after the repair it is %s (%s), with %d charges; want succeeded, with one", st.State, st.Reason, w.RunComfy.Charges())
+				t.Errorf("after the repair the job is %s (%s) with %d charges, want succeeded with 1", st.State, st.Reason, w.RunComfy.Charges())
 			}
 		})
 	}
 }
 
-// A file whose key contains a relative path gets an answer file, whose key does not.
+// A file whose key contains a relative path gets an answer file. The key of the answer file
+// contains no relative path.
 func TestPathsThatLeadElsewhere(t *testing.T) {
 	w := newWorld(t)
 	w.Drop("inbox/a/../talk.mp4", medium(t, "talk.mp4"))
@@ -201,7 +202,7 @@ func TestPathsThatLeadElsewhere(t *testing.T) {
 	rest(t, w)
 	for key, body := range written(w) {
 		if strings.Contains(key, ".wav") != strings.Contains(body, `"withdrawn"`) {
-			t.Errorf("after the deletion: %s: %s", key, body)
+			t.Errorf("after the deletion of the voice, %s is %s; want withdrawn for the voice only", key, body)
 		}
 	}
 }

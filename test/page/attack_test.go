@@ -177,7 +177,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		}
 		v.send("POST", "api/drop/part?number="+number[1]+"&id="+id[1], "application/octet-stream", "short")
 		if _, next := v.send("POST", "api/drop/next?id="+id[1], jsonType, `{}`); !strings.Contains(next, " was not read completely") {
-			t.Errorf("after a short part: %s", next)
+			t.Errorf("after a short part: %s, want an error that the file was not read completely", next)
 		}
 	})
 
@@ -285,8 +285,8 @@ func TestAttacksInTheBrowser(t *testing.T) {
 	}))
 	defer evil.Close()
 
-	// The page of another port of the same machine is of the same site, so that cookies
-	// do not protect against it.
+	// A page of another port of the same machine is of the same site, so cookies do not
+	// protect from such a page.
 	tab := b.newTab()
 	tab.do("open another page", chromedp.Navigate(evil.URL))
 	tab.waitFor("it is loaded", `document.readyState === "complete"`)
@@ -379,6 +379,6 @@ func TestDNSRebinding(t *testing.T) {
 	b := openBrowser(t, chromedp.Flag("host-resolver-rules", "MAP evil.example 127.0.0.1"))
 	b.do("open the page by another name", chromedp.Navigate(strings.Replace(address, "127.0.0.1", "evil.example", 1)))
 	if text := eval[string](b, "document.body.innerText"); !strings.Contains(text, "the request is for another server") {
-		t.Errorf("the page by another name: %s", text)
+		t.Errorf("the page by another name shows %q, want that the request is for another server", text)
 	}
 }

@@ -138,8 +138,8 @@ func (b *browser) press(selector string) {
 	b.waitFor(selector+" is pressed", fmt.Sprintf(`(() => { const button = document.querySelector(%q); button?.click(); return button; })()`, selector))
 }
 
-// eval returns the value of an expression of the page. If it is a promise, eval waits
-// for its value.
+// eval returns the value of an expression of the page. If the expression is a promise, eval
+// waits for the value of the promise.
 func eval[T any](b *browser, expression string) T {
 	b.t.Helper()
 	var value T

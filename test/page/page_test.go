@@ -87,7 +87,7 @@ func write(t *testing.T, path string, body []byte) string {
 func (b *browser) quiet() {
 	b.t.Helper()
 	for _, problem := range b.complaints() {
-		b.t.Errorf("the page: %s", problem)
+		b.t.Errorf("the browser reports: %s", problem)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.waitFor("the list shows it", `document.querySelector('#rows [data-key="talk"]').innerText.includes("approved")`)
 	takes, err := c.Takes(t.Context(), "talk")
 	if err != nil || len(takes) != 1 {
-		t.Fatalf("%d takes, %v", len(takes), err)
+		t.Fatalf("%d takes (%v), want 1", len(takes), err)
 	}
 	review, _, err := c.ReadReview(t.Context(), "talk", takes[0].Take)
 	who, _ := c.Caller(t.Context())
@@ -184,7 +184,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.waitFor("nothing is left to review", `!document.querySelector('#rows [data-key="talk"]')`)
 	sheet := eval[string](b, `fetch("api/reviews.csv").then((r) => r.text())`)
 	if !strings.Contains(sheet, `talk,`+takes[0].Take+`,approved,`+who) || !strings.Contains(sheet, `"lips are late, ""really"""`) {
-		t.Errorf("the decisions as CSV:\n%s", sheet)
+		t.Errorf("the decisions as CSV lack the take, the person or the note:\n%s", sheet)
 	}
 
 	// Dropping again is a new take.
@@ -249,7 +249,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	b.do("confirm", chromedp.Click("#confirm .primary"))
 	b.waitFor("it is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
 	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
-		t.Errorf("the takes are %+v (%v)", takes, err)
+		t.Errorf("the takes are %+v (%v), want one that is cancelled", takes, err)
 	}
 	b.quiet()
 }
@@ -266,7 +266,7 @@ func awaitState(t *testing.T, c *client.Client, name string, state ledger.State)
 			return
 		}
 	}
-	t.Fatalf("%s is not %s", name, state)
+	t.Fatalf("after %v, %s is not %s", 2*within, name, state)
 }
 
 // hostile is a text with markup for each place of a page in which a text can stand.
@@ -322,14 +322,14 @@ func TestEveryStateIsReadable(t *testing.T) {
 			}
 		}
 		if links := eval[[]string](b, `[...document.querySelectorAll("#job a, #job img, #job video, #job audio")].map((a) => a.getAttribute("href") || a.getAttribute("src")).filter((a) => a && !a.startsWith("#") && !/^https?:/.test(a))`); len(links) > 0 {
-			t.Errorf("the %s job has the links %q", state, links)
+			t.Errorf("the %s job has the links %q, want none but http and https", state, links)
 		}
 	}
 	b.shoot("hostile-job-light")
 	b.job("broken")
 	b.job("strange")
 	if text := eval[string](b, `document.querySelector("#job .status .state").innerText`); text != "constructor" {
-		t.Errorf("an unknown state is shown as %q", text)
+		t.Errorf("the unknown state is shown as %q, want constructor", text)
 	}
 	b.do("search for markup", chromedp.SendKeys("#search", "<script>"))
 	if eval[bool](b, `"pwned" in window || document.querySelectorAll("script").length !== 1`) {
@@ -517,7 +517,7 @@ func TestOtherMedia(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if body, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), "RIFF") || !strings.HasPrefix(response.Header.Get("Content-Disposition"), "attachment") {
-		t.Errorf("the download: %s, %v", response.Status, response.Header)
+		t.Errorf("the download: %s, %v; want the file as an attachment", response.Status, response.Header)
 	}
 
 	b.job("face")

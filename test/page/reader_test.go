@@ -96,7 +96,7 @@ func TestReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(before) != len(after) {
-		t.Errorf("the bucket has %d objects, and had %d", len(after), len(before))
+		t.Errorf("the bucket has %d objects, want %d as before", len(after), len(before))
 	}
 	// The page's own attempts to find out what is allowed change nothing either.
 	writer := serve(t, c)
@@ -108,7 +108,7 @@ func TestReader(t *testing.T) {
 		t.Error("the page of a person who may do everything says that something is missing")
 	}
 	if after, _, err = c.Bucket.List(t.Context(), "", 1000); err != nil || len(before) != len(after) {
-		t.Errorf("the bucket has %d objects, and had %d (%v)", len(after), len(before), err)
+		t.Errorf("the bucket has %d objects (%v), want %d as before", len(after), err, len(before))
 	}
 	b.quiet()
 }

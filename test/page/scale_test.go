@@ -110,7 +110,7 @@ func (c *command) peak() int {
 }
 
 // shelf is an S3 server that holds only statuses, and refuses every change. It stands
-// in for the local one, which would need minutes to store 10,000 objects.
+// in for the local S3 server, which would need minutes to store 10,000 objects.
 type shelf struct {
 	mu      sync.Mutex
 	objects map[string][]byte
@@ -239,7 +239,7 @@ func TestTenThousandJobs(t *testing.T) {
 	b.quiet()
 }
 
-// The command holds only parts of a large file that it uploads. To seek in a large file,
+// The command has only parts of a file in memory while it uploads the file. To seek in a large file,
 // the browser requests ranges of it from the bucket.
 func TestLargeFile(t *testing.T) {
 	b := openBrowser(t)
@@ -256,7 +256,7 @@ func TestLargeFile(t *testing.T) {
 	b.do("upload", chromedp.WaitEnabled("#drop-start"), chromedp.Click("#drop-start"))
 	b.waitFor("the window is closed", `!document.querySelector("#drop").open`)
 	if head, err := c.Bucket.Head(t.Context(), "inbox/dropped.wav"); err != nil || head.Size != 20<<20 {
-		t.Errorf("the bucket has %d bytes of the file (%v)", head.Size, err)
+		t.Errorf("the bucket has %d bytes of the file (%v), want %d", head.Size, err, 20<<20)
 	}
 	b.job("large")
 	b.waitFor("the sound is loaded", `document.querySelector(".stage audio")?.readyState >= 1`)
@@ -279,8 +279,8 @@ func TestLargeFile(t *testing.T) {
 	b.quiet()
 }
 
-// small fails the test if the command had too much memory, or if it has printed a
-// request, a presigned URL, or its address more than once.
+// small fails the test if the command used 100 MiB of memory or more, or if it has printed
+// a request, a presigned URL, or its address more than once.
 func (c *command) small() {
 	c.t.Helper()
 	if runtime.GOOS == "linux" {
@@ -297,7 +297,7 @@ func (c *command) small() {
 	}
 }
 
-// longVoice returns a WAV of a size that repeats the sound of another.
+// longVoice returns a WAV of the given size that repeats the sound of another WAV.
 func longVoice(wav []byte, size int) []byte {
 	const header = 44
 	long := make([]byte, 0, size)

@@ -26,7 +26,7 @@ func (b *browser) check(what, expression string) {
 	}
 }
 
-// hide returns a script that hides the page, as another tab does, or shows it.
+// hide returns a script that hides the page, as if another tab was chosen, or shows the page.
 func hide(hidden bool) string {
 	return fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %t, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))`, hidden)
 }

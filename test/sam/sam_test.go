@@ -55,7 +55,7 @@ func testReadme(t *testing.T, tools *tools) {
 	tools.succeed(t, "CancelFunction", nil)
 }
 
-// queued is how long a job that is to be cancelled waits in the queue.
+// queued is how long each job waits in RunComfy's queue, except the job of inbox/talk.mp4.
 const queued = time.Hour
 
 // onlyTalkRuns is a script in which the job of inbox/talk.mp4 ends at once. All other jobs
@@ -84,7 +84,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.charged(1)
 	rec := s.record("talk")
 	if rec.State != ledger.Submitted || rec.RequestID != s.Fake().Submitted()[0].RequestID {
-		t.Fatalf("after its submit the record is %+v", rec)
+		t.Fatalf("after the submit of talk its record is %+v, want submitted", rec)
 	}
 	s.wantStatus("talk", ledger.Submitted, "")
 
@@ -101,16 +101,16 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.charged(2)
 	waits := s.record("Grüße 1+1")
 	if waits.State != ledger.Submitted || waits.RequestID != s.Fake().Submitted()[1].RequestID {
-		t.Fatalf("after its submit the record is %+v", waits)
+		t.Fatalf("after the submit of Grüße 1+1 its record is %+v, want submitted", waits)
 	}
 
 	polled := s.turn(tools, rec)
 	if !polled.Ended {
-		t.Fatalf("a job that has ended was polled as %+v", polled)
+		t.Fatalf("poll returned %+v for a job that has ended", polled)
 	}
 	stillQueued := s.turn(tools, waits)
 	if stillQueued.Ended || stillQueued.WaitSeconds < 1 || s.record("Grüße 1+1").State != ledger.InQueue {
-		t.Errorf("a queued job was polled as %+v", stillQueued)
+		t.Errorf("poll returned %+v for a queued job, want a wait and the state in_queue", stillQueued)
 	}
 
 	state, err := json.Marshal(polled)

@@ -28,12 +28,12 @@ type tools struct {
 	env         []string
 }
 
-// find reads the commands from the README. It skips the test if the SAM CLI or
-// Docker is missing; in CI it fails.
+// find reads the commands from the README. It skips the test if the SAM CLI or Docker is
+// missing; in CI, it fails the test.
 func find(t *testing.T) *tools {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("-short: it takes minutes")
+		t.Skip("-short: the test takes minutes")
 	}
 	missing := t.Skipf
 	if os.Getenv("CI") != "" {
@@ -181,7 +181,7 @@ func withCredentials(line string) string {
 }
 
 // background runs a command until the test ends. It returns the path of the file that
-// receives its output.
+// receives the command's output.
 func (f *tools) background(t *testing.T, line string) (output string) {
 	t.Helper()
 	// The context of the test ends before its cleanup begins.

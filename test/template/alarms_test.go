@@ -54,7 +54,7 @@ type metricFilter struct {
 	MetricTransformations []struct{ MetricNamespace, MetricName, MetricValue string }
 }
 
-// missing returns why nothing publishes a metric, or "".
+// missing returns why nothing publishes a metric, or "" if something does.
 func (m metric) missing(s stack, t *testing.T) string {
 	t.Helper()
 	if strings.HasPrefix(m.namespace, "lipdrop/") {
@@ -108,7 +108,7 @@ func TestAlarmMail(t *testing.T) {
 	s := written(t, map[string]string{"AlarmEmail": "a@example.com"})
 	mail := properties[struct{ TopicArn, Protocol, Endpoint string }](t, s, "AlarmMail")
 	if mail.TopicArn != "AlarmTopic" || mail.Protocol != "email" || mail.Endpoint != "a@example.com" {
-		t.Errorf("alarms are mailed as %v", mail)
+		t.Errorf("the subscription is %+v, want one of AlarmTopic by email to a@example.com", mail)
 	}
 }
 

@@ -74,15 +74,15 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 }
 
 // drop.Settings is made in three places: by submit, by permissions.Settings (for try, drop
-// and the page), and by lipdrop check. If one of them leaves out a field, it may accept
-// what submit rejects.
+// and the page), and by lipdrop check. A place that leaves out a field may accept what
+// submit rejects.
 func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
 	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/settings.go", "cmd/lipdrop/check.go"} {
 		found := 0
 		for _, members := range literals(parsed(t, path), "drop", "Settings") {
 			if len(members) == 0 {
-				continue // the result beside an error
+				continue // an empty result that is returned with an error
 			}
 			found++
 			for _, f := range fields {

@@ -121,7 +121,7 @@ func TestRulesMatchTheSampleEvents(t *testing.T) {
 		{name: "an execution that runs", event: "cancel/execution-status-change.json", change: change("detail.status", "RUNNING")},
 		{name: "another machine's execution", event: "cancel/execution-status-change.json", change: change("detail.stateMachineArn", localNames["StateMachine"]+"2")},
 		{name: "an output", event: "submit/object-created.json", change: change("detail.object.key", "outbox/talk/t/talk.mp4")},
-		{name: "a record that is released", event: "submit/object-deleted.json", change: change("detail.object.key", "jobs/talk/t.json")},
+		{name: "a record that is deleted", event: "submit/object-deleted.json", change: change("detail.object.key", "jobs/talk/t.json")},
 		{name: "another bucket", event: "submit/object-created.json", change: change("detail.bucket.name", "lipdrop2")},
 		{name: "a copy", event: "submit/object-created.json", change: change("detail.reason", "CopyObject"), want: []string{"DropRule"}},
 		{name: "a large file", event: "submit/object-created.json", change: change("detail.reason", "CompleteMultipartUpload"), want: []string{"DropRule"}},

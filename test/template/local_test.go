@@ -74,7 +74,7 @@ func TestLocalStackGivesEachVariable(t *testing.T) {
 				t.Errorf("%s has %v and %d MB here, %d s and %d MB deployed", id, got.Timeout, got.MemoryMB, deployed.Timeout, deployed.MemorySize)
 			}
 			if got.Variables["RUNCOMFY_BASE_URL"] != "https://127.0.0.1:1" {
-				t.Errorf("%s has the RunComfy %s", id, got.Variables["RUNCOMFY_BASE_URL"])
+				t.Errorf("%s has RUNCOMFY_BASE_URL=%s, want https://127.0.0.1:1", id, got.Variables["RUNCOMFY_BASE_URL"])
 			}
 		}
 	})

@@ -65,9 +65,9 @@ func TestTemplateHasEachSubstitutionOfTheMachine(t *testing.T) {
 		if got := m.States[state].Arguments.FunctionName; got != function {
 			t.Errorf("%s calls %s, want %s", state, got, function)
 		}
-		// China and GovCloud accept a definition that names another partition, and fail when it runs.
+		// China and GovCloud accept a definition that names another partition, but its executions fail.
 		if got := m.States[state].Resource; got != "arn:${Partition}:states:::lambda:invoke" {
-			t.Errorf("%s has the resource %s", state, got)
+			t.Errorf("%s has the resource %s, want one with ${Partition}", state, got)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func sentEvent(t *testing.T, stackName string, state ledger.State) map[string]an
 	s := &notice.Sender{Client: c, Bucket: "b", MachineARN: "arn:aws:states:us-east-1:1:stateMachine:" + stackName, Now: time.Now}
 	n := ledger.Notice{Status: ledger.Status{Name: "ads/talk", State: state, Reason: `says "no"`, Remedy: "do"}, Key: "status/ads/talk.json"}
 	if !s.Send(t.Context(), n) {
-		t.Fatal("not sent")
+		t.Fatal("the notice was not sent")
 	}
 	event := map[string]any{
 		"version": "0", "id": "1", "account": "000000000000", "region": "us-east-1", "resources": []any{}, "time": "2026-11-21T12:00:00Z",
@@ -140,7 +140,7 @@ func TestNoticesAreTriedForADay(t *testing.T) {
 		targets := properties[noticeRule](t, s, rule).Targets
 		if len(targets) != 1 || targets[0].Arn != target || targets[0].RetryPolicy.MaximumEventAgeInSeconds != 24*60*60 ||
 			targets[0].RetryPolicy.MaximumRetryAttempts != 185 || targets[0].DeadLetterConfig.Arn != "NoticeDeadLetterQueue.Arn" {
-			t.Errorf("%s has the targets %+v", rule, targets)
+			t.Errorf("%s has the targets %+v, want %s, tried for a day with a dead-letter queue", rule, targets, target)
 		}
 	}
 }
@@ -169,10 +169,10 @@ func TestWebhook(t *testing.T) {
 	if generated := properties[struct {
 		GenerateSecretString struct{ PasswordLength int }
 	}](t, s, "WebhookKey").GenerateSecretString.PasswordLength; generated < 32 {
-		t.Errorf("the key has %d characters", generated)
+		t.Errorf("the key has %d characters, want at least 32", generated)
 	}
 	if role := properties[noticeRule](t, s, "WebhookRule").Targets[0].RoleArn; role != "WebhookRole.Arn" {
-		t.Errorf("EventBridge calls the webhook with the role %s", role)
+		t.Errorf("EventBridge calls the webhook with the role %s, want WebhookRole.Arn", role)
 	}
 	policy := string(s.Resources["WebhookRole"].Properties)
 	if !strings.Contains(policy, `"Action":"events:InvokeApiDestination"`) || !strings.Contains(policy, `"Resource":"WebhookDestination.Arn"`) {
@@ -185,7 +185,7 @@ func TestNoticesAreOffByDefault(t *testing.T) {
 	s, full := written(t, nil), written(t, withNotices)
 	for id, r := range full.Resources {
 		if _, kept := s.Resources[id]; kept == (strings.HasPrefix(id, "Webhook") || r.Type == "AWS::SNS::TopicPolicy" || id == "NoticeMailRule" || id == "NoticeMail" || id == "NoticeTopic") {
-			t.Errorf("%s is in a stack without notices: %v", id, kept)
+			t.Errorf("%s is in a stack without notices: %v, want %v", id, kept, !kept)
 		}
 	}
 }

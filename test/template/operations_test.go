@@ -172,7 +172,7 @@ func count(t *testing.T) counted {
 }
 
 // The operations of S3 by what they cost. An output of more than 64 MiB would
-// add a call for each part of 8 MiB, which costs as a PUT does.
+// add a call for each part of 5 MiB. Such a call costs as much as a PUT.
 var (
 	costly = []string{"s3 PutObject", "s3 ListObjectsV2", "s3 CreateMultipartUpload", "s3 UploadPart", "s3 CompleteMultipartUpload"}
 	cheap  = []string{"s3 GetObject", "s3 HeadObject"}

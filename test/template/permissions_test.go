@@ -124,7 +124,7 @@ func TestExistingBucketAndSecret(t *testing.T) {
 		}
 	}
 	if got := s.Outputs["BucketName"].Value + " " + s.Outputs["TokenSecretArn"].Value; got != "mine "+secret {
-		t.Errorf("the outputs name %s", got)
+		t.Errorf("the outputs name %s, want mine %s", got, secret)
 	}
 }
 
@@ -197,7 +197,7 @@ func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
 func TestTheBucketOutlivesTheStack(t *testing.T) {
 	for _, id := range []string{"Bucket", "BucketPolicy"} {
 		if r := written(t, nil).Resources[id]; r.DeletionPolicy != "RetainExceptOnCreate" || r.UpdateReplacePolicy != "Retain" {
-			t.Errorf("%s has the policies %v and %v", id, r.DeletionPolicy, r.UpdateReplacePolicy)
+			t.Errorf("%s has the policies %v and %v, want RetainExceptOnCreate and Retain", id, r.DeletionPolicy, r.UpdateReplacePolicy)
 		}
 	}
 }
@@ -326,7 +326,7 @@ func TestNamesContainTheStacksName(t *testing.T) {
 			}
 		}
 		if got := slices.Sorted(maps.Keys(named)); !slices.Equal(got, []string{"StateMachine", "StateMachineLog"}) {
-			t.Errorf("the resources with names are %v", got)
+			t.Errorf("the resources with names are %v, want StateMachine and StateMachineLog", got)
 		}
 	})
 }

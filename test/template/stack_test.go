@@ -76,7 +76,7 @@ func filled(t *testing.T, text []byte, given map[string]string) stack {
 			return value, true
 		}
 		if _, ok := doc.Section("Parameters")[name]; ok {
-			return nil, false // its default
+			return nil, false // the parameter has its default
 		}
 		id, attribute, dot := strings.Cut(name, ".")
 		if _, ok := doc.Section("Resources")[id]; !ok {

@@ -135,7 +135,7 @@ func TestDeletionsAreTriedForHours(t *testing.T) {
 	}](t, transformed(t), "CancelFunctionDeletions")
 	if source.EventSourceArn != "DeletionQueue.Arn" || source.FunctionName != "CancelFunction" || source.BatchSize != 10 ||
 		!slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) || source.ScalingConfig.MaximumConcurrency != 2 {
-		t.Errorf("deletions are read by %+v", source)
+		t.Errorf("deletions are read by %+v, want two batches of 10 at a time for CancelFunction", source)
 	}
 }
 
@@ -148,12 +148,12 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 		ScalingConfig                struct{ MaximumConcurrency float64 }
 	}](t, s, "SubmitFunctionDrops")
 	if source.EventSourceArn != "Queue.Arn" || source.FunctionName != "SubmitFunction" {
-		t.Errorf("%s is read by %s", source.EventSourceArn, source.FunctionName)
+		t.Errorf("%s is read by %s, want Queue.Arn by SubmitFunction", source.EventSourceArn, source.FunctionName)
 	}
 	if len(source.FunctionResponseTypes) != 1 || source.FunctionResponseTypes[0] != "ReportBatchItemFailures" {
-		t.Errorf("the function's response is read as %v", source.FunctionResponseTypes)
+		t.Errorf("the function's response is read as %v, want ReportBatchItemFailures", source.FunctionResponseTypes)
 	}
 	if fmt.Sprint(source.ScalingConfig.MaximumConcurrency) != fmt.Sprint(s.Parameters["SubmitConcurrency"].Default) {
-		t.Errorf("%v batches at the same time", source.ScalingConfig.MaximumConcurrency)
+		t.Errorf("%v batches at the same time, want SubmitConcurrency", source.ScalingConfig.MaximumConcurrency)
 	}
 }
