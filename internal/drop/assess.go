@@ -14,11 +14,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// File is a file in the bucket as it is now.
+// File is the current version of a file in the bucket.
 type File = bucket.File
 
-// Files is where dropped files are stored: a bucket or a local folder. The
-// methods do what those of bucket.Bucket do.
+// Files is where dropped files are stored: a bucket or a local folder. Each method does
+// what the method of bucket.Bucket with the same name does.
 type Files interface {
 	List(ctx context.Context, prefix string, limit int) ([]File, bool, error)
 	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
@@ -34,7 +34,7 @@ type Resolver struct {
 	Choice *Choice // nil, unless a person has chosen a model or options before a drop
 }
 
-// Choice is the model and the options of every pair, in place of those of a preset.
+// Choice is a model and options for every pair. If there is a Choice, no preset is read.
 type Choice struct {
 	Model   string            // "" stands for the default model
 	Options map[string]string // see catalog.Model.Value
@@ -43,8 +43,8 @@ type Choice struct {
 // Settings are what an operator decides about drops. Each is a parameter of
 // template.yaml.
 type Settings struct {
-	// DefaultVideoModel and DefaultImageModel are the models of pairs for which
-	// no preset names one.
+	// DefaultVideoModel is the model for a pair with a video, and DefaultImageModel the
+	// model for a pair with an image, if neither a preset nor a Choice sets a model.
 	DefaultVideoModel, DefaultImageModel string
 
 	// SharedFolders are the folders whose files any job.json may name: keys that
@@ -55,8 +55,9 @@ type Settings struct {
 	// limit.
 	MaxJobsPerDrop int
 
-	// RejectMismatch rejects a job that would drop a part of an input, because the
-	// lengths of its inputs differ. Otherwise the job only has a warning.
+	// RejectMismatch says what happens to a job that would drop a part of an input,
+	// because the lengths of the inputs differ. If it is true, the job is rejected. If it
+	// is false, the job gets a warning.
 	RejectMismatch bool
 }
 
@@ -70,11 +71,11 @@ type lister struct {
 type Assessment struct {
 	// Own is about the subject's own name or file.
 	Own Finding
-	// Match is about the job of the subject's file, if the file matches the wildcard of
-	// its bundle and only its job is concerned.
+	// Match is about the job of the subject's file. It is set only if the file matches the
+	// wildcard of its bundle and the change concerns no other job.
 	Match *Finding
-	// Matches are the subjects of the matches of a wildcard, if the change concerns
-	// all of them. Each is assessed by itself.
+	// Matches are the subjects of all matches of a wildcard, if the change concerns all
+	// of them. The caller assesses each of these subjects by itself.
 	Matches []Subject
 }
 
@@ -95,8 +96,8 @@ type Finding struct {
 	// Order says how old the drop is. It is empty if no file is known.
 	Order ledger.Order
 
-	// Job is a job whose files are all there. If it is nil, State says what to
-	// post, with Problems, the Jobs that use the file, and Warnings.
+	// Job is a job whose files are all there. If Job is nil, the next four fields are what
+	// to post. Jobs are then the names of the jobs that use the file.
 	Job      *Job
 	State    ledger.State
 	Problems []problem.Problem
@@ -106,8 +107,8 @@ type Finding struct {
 	files []File // of a pair without a Job
 }
 
-// Files returns the files of the finding's job, or those of a pair that is not a job.
-// It returns nil for other findings without a job.
+// Files returns the files of the finding's job, or the files of a pair that is not a job
+// yet. It returns nil for any other finding without a job.
 func (f Finding) Files() []File {
 	if f.Job == nil {
 		return f.files
@@ -119,7 +120,7 @@ func (f Finding) Files() []File {
 	return append(files, f.Job.visual, f.Job.audio)
 }
 
-// Job is a take that the files ask for. Prepare checks them.
+// Job is a take that dropped files ask for. Prepare checks the files and the options.
 type Job struct {
 	Name, Take string
 
@@ -127,7 +128,7 @@ type Job struct {
 	doc           *doc              // of a bundle
 	media         []Used            // of a bundle
 	match         string            // of a bundle with a wildcard: the key of the match
-	wrong         []problem.Problem // of a bundle: problems of job.json, without those of its options
+	wrong         []problem.Problem // of a bundle: problems of job.json, except of the options
 	listings      int               // how many listings Prepare may make
 }
 
@@ -211,7 +212,8 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 	return a, err
 }
 
-// find assesses a subject. With errCrowded, Own has the Order of what was found.
+// find assesses a subject. With errCrowded, Own may have the Order of the files that were
+// found.
 func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) {
 	if s.file != "" {
 		a.Own, err = l.findAnswer(ctx, ParseKey(s.file))
@@ -239,7 +241,7 @@ func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) 
 	return a, err
 }
 
-// about returns a finding of a job name, to be completed.
+// about returns the finding of a job name, with only Name and Key set.
 func about(name string) Finding {
 	f := Finding{Name: name, Key: ledger.StatusKey(name)}
 	if len(f.Key) > maxKey {
@@ -248,7 +250,7 @@ func about(name string) Finding {
 	return f
 }
 
-// decide completes a finding with a state and its problems.
+// decide completes a finding with a state, an order and problems.
 func (f Finding) decide(state ledger.State, order ledger.Order, problems ...problem.Problem) Finding {
 	f.State, f.Order, f.Problems = state, order, bounded(problems)
 	return f
@@ -261,8 +263,9 @@ func (f Finding) usedBy(jobs []string, order ledger.Order) Finding {
 }
 
 // tooMany returns the finding of a job that is beyond the limit of one change. The
-// job is held until MaxJobsPerDrop is raised or its audio is uploaded again. The change
-// asks for at least the given number of jobs: the search for them has a limit.
+// job is held until MaxJobsPerDrop is raised or the audio of the job is uploaded again.
+// jobs is how many jobs were found for the change. There may be more, because the search
+// has a limit.
 func (f Finding) tooMany(jobs, most int) Finding {
 	f.Job = nil
 	return f.decide(ledger.Held, f.Order, problem.Problem{
@@ -270,8 +273,8 @@ func (f Finding) tooMany(jobs, most int) Finding {
 	})
 }
 
-// refused completes a finding of a file that S3 refuses to return. Its state is held.
-// For any other error, refused returns that error.
+// refused returns the finding as held if err says that S3 refuses to return a file. It
+// returns any other err.
 func (f Finding) refused(err error) (Finding, error) {
 	if p, ok := refusal(err, ""); ok {
 		return f.decide(ledger.Held, f.Order, p), nil
@@ -279,8 +282,8 @@ func (f Finding) refused(err error) (Finding, error) {
 	return f, err
 }
 
-// refusal returns the problem of a file that S3 refuses to return, and false for any
-// other err. The reason begins with what, or with the file name if what is empty.
+// refusal returns the problem if err says that S3 refuses to return a file, and false for
+// any other err. The reason begins with what, or with the file name if what is empty.
 func refusal(err error, what string) (problem.Problem, bool) {
 	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {
@@ -294,8 +297,8 @@ func refusal(err error, what string) (problem.Problem, bool) {
 	return problem.Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, refused.Response())}, true
 }
 
-// StateOf returns the state of a name with the given problems: held if all of
-// them resolve with time or by an operator, else rejected.
+// StateOf returns the state of a name with the given problems. The state is held if time
+// or an operator resolves all of these problems. Otherwise it is rejected.
 func StateOf(problems []problem.Problem) ledger.State {
 	for _, p := range problems {
 		if p.Code.State() != string(ledger.Held) {

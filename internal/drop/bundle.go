@@ -25,8 +25,9 @@ func (l *lister) findBundle(ctx context.Context, f Finding, folder, match string
 	return l.findMatches(ctx, f, match, b)
 }
 
-// assessBundle assesses a .job folder: its job.json, and whether every file that it names is
-// there. If job.json has a wildcard and nothing is wrong, the finding is not complete.
+// assessBundle assesses a .job folder: its job.json, and whether every file that job.json
+// names is there. If job.json has a wildcard and nothing is wrong, the finding has no state
+// yet: see findMatches.
 func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (Finding, bundle, error) {
 	manifests, err := l.named(ctx, folder, jobJSON)
 	if err != nil {
@@ -80,18 +81,18 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (Fi
 type bundle struct {
 	folder   string         // in the Unicode form in which job.json was uploaded
 	doc      *doc           // job.json
-	model    *catalog.Model // nil if the model or the input of job.json is wrong; the fields below are then empty
+	model    *catalog.Model // nil if the model or the input of job.json is wrong; refs and wildcard are then empty
 	refs     []ref          // the values without a wildcard
 	wildcard *wildcard
 
-	problems []problem.Problem // of job.json, without those of its options
+	problems []problem.Problem // of job.json, except of the options
 
-	// resolve completes problems and these.
+	// resolve sets these, and adds to problems.
 	media   []Used
 	missing []string // files beside job.json that do not exist yet, as job.json names them
 }
 
-// ref is what a media value of a job.json names without a wildcard.
+// ref is a media value of a job.json without a wildcard, and what the value names.
 type ref struct {
 	property catalog.MediaProperty
 	value    string
@@ -116,8 +117,9 @@ func (l *lister) readBundle(ctx context.Context, manifest File) (bundle, error) 
 	return b, nil
 }
 
-// modelOf returns the model that a job.json names, or the problem with it. It
-// returns neither for a job.json that cannot be read.
+// modelOf returns the model that a job.json names, or the problem with the model. It
+// returns neither if readDoc has already reported a problem with the model, or could not
+// read job.json.
 func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	if d == nil {
 		return nil, nil
@@ -129,7 +131,7 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 		return nil, []problem.Problem{l.unknownModel(d.Model, jobJSON)}
 	}
 	if d.hasModel {
-		return nil, nil // readDoc reports the wrong form
+		return nil, nil
 	}
 	return nil, []problem.Problem{{
 		Code: problem.MissingMember, Reason: `job.json has no "model"`,
@@ -137,8 +139,8 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	}}
 }
 
-// unknownModel returns the problem of a model that does not exist. The file named
-// base sets it.
+// unknownModel returns the problem of a model that does not exist. base is the name of the
+// file that sets the model.
 func (l *lister) unknownModel(id, base string) problem.Problem {
 	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %s", problem.Quote(id)), Again: []string{base}}
 	set := problem.List(l.Catalog.IDs(), "or")
@@ -175,7 +177,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 			dropped = append(dropped, file)
 		case sameName(base, jobJSON):
 			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
-			remedy = fmt.Sprintf("Upload job.json and the files that it names directly into %s: it starts the job.", folder)
+			remedy = fmt.Sprintf("Upload job.json directly into %s, together with the files that it names: job.json starts the job.", folder)
 		case catalog.Nearest(base, []string{jobJSON}) != "":
 			reason = since(file) + "; job.json is missing"
 			remedy = fmt.Sprintf("Rename %s to job.json%s, and upload it into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
@@ -196,8 +198,8 @@ func badSpelling(file File, name string) problem.Problem {
 	}
 }
 
-// refsOf returns what the media values of a job.json name. It ignores values that are
-// blank or not texts: the model's validation reports them.
+// refsOf returns the media values of a job.json, with the wildcard apart. It ignores a
+// value that is blank or not a text: the model's validation reports it.
 func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []ref, w *wildcard) {
 	for _, property := range model.MediaProperties() {
 		value, ok := d.Input[property.Name].(string)
@@ -217,7 +219,7 @@ func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []re
 			w = newWildcard(property.Name, value, folder, r.key[len(folder):])
 			continue
 		case isWildcard:
-			bad = badMedia(describe(property, value) + " has a wildcard; only one value may have one, and it must be for audio files beside job.json")
+			bad = badMedia(describe(property, value) + " has a wildcard; only one value may have a wildcard, and that value must be for audio files beside job.json")
 		case !r.beside && !s.mayName(folder, r.key):
 			bad = s.notShared(property, folder, value)
 		}

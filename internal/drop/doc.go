@@ -24,12 +24,13 @@ const maxDoc = 64 << 10
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // the member is there, perhaps misspelled or with a value of a wrong form
-	Input    map[string]any // nil if it is wrong, or if it is missing while another member is wrong
+	hasModel bool           // the member model is there, perhaps misspelled or with a value of a wrong form
+	Input    map[string]any // nil if it is wrong, or if it is missing and the file has another problem
 }
 
-// readDoc reads a job.json or preset.json. It returns the problems with its form. If one
-// of them makes the rest unreadable, readDoc returns only that problem, and no doc.
+// readDoc reads a job.json or preset.json. It also returns the problems with the form of
+// the file. If a problem makes the rest of the file unreadable, readDoc returns only that
+// problem, and no doc.
 func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
@@ -126,8 +127,8 @@ func position(text []byte, offset int) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
-// repeated returns the first member that an object has twice: the parser would ignore
-// one of its values silently. The text must be valid JSON.
+// repeated returns the first member that occurs twice in one object: the parser would
+// silently ignore one of the two values. The text must be valid JSON.
 func repeated(text []byte) (string, bool) {
 	type level struct {
 		object, value bool
@@ -160,8 +161,8 @@ func repeated(text []byte) (string, bool) {
 	}
 }
 
-// kindOfJSON names the kind of a JSON value. It does not show a text or its parts, which
-// may contain the query of a URL.
+// kindOfJSON returns the kind of a JSON value. It does not show the content of a text, a
+// list or an object, because the content may include the query of a URL.
 func kindOfJSON(value []byte) string {
 	switch value = bytes.TrimSpace(value); value[0] {
 	case '{':

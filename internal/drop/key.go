@@ -1,5 +1,5 @@
-// Package drop decides which jobs the files below inbox/ ask for: by their names,
-// pairs, presets, bundles and takes. It reads what the bucket holds now, and writes
+// Package drop decides which jobs the files below inbox/ ask for. It knows names, pairs,
+// presets, bundles and takes. It reads what the bucket holds now, and writes
 // nothing. Package catalog knows what RunComfy's models accept; package media
 // knows what a media file holds.
 package drop
@@ -16,13 +16,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Key is a key of the bucket, parsed.
+// Key is a parsed key of the bucket.
 type Key struct {
 	Raw  string
 	Role Role
 
 	// Name is the job name that the file belongs to, in NFC. If the file cannot
-	// belong to a job, Name is its path below inbox/.
+	// belong to a job, Name is the file's path below inbox/.
 	Name string
 
 	// Stem is the text from which Name is made. For a file of a pair, it is Raw without
@@ -30,8 +30,9 @@ type Key struct {
 	// other files, it is "".
 	Stem string
 
-	// Bundle is the bundle's folder with its slash, or "". The outermost folder
-	// whose name ends in .job is the bundle; one inside it is a plain folder.
+	// Bundle is the bundle's folder with the slash at the end, or "". The outermost
+	// folder whose name ends in .job is the bundle. A .job folder inside a bundle is a
+	// plain folder.
 	Bundle string
 }
 
@@ -49,7 +50,7 @@ const (
 	StrayJobJSON             // a job.json outside a bundle
 	RelativePath             // has a part . or .., which programs resolve to another path
 	Unprintable              // has characters that cannot be seen or typed
-	UnknownFile              // has a suffix that no medium has
+	UnknownFile              // does not have the suffix of a medium
 )
 
 const (
@@ -59,7 +60,7 @@ const (
 )
 
 // The endings of keys to search for, in every mixture of capitals and small letters,
-// sorted. nameEndings are those of all keys that give a job name.
+// sorted. nameEndings are the endings of all keys from which a job name is made.
 var (
 	mediaEndings = spellings(media.Suffixes()...)
 	bundleEnding = spellings(bundleSuffix + "/")
@@ -105,10 +106,10 @@ func ParseKey(key string) Key {
 	return k
 }
 
-// Owns returns the name whose takes are cancelled when the file is deleted, and
-// the prefix of further such names: the tagged names of a video or image, and
-// the matches of a bundle's wildcard. It returns "" if the deletion cancels
-// nothing.
+// Owns returns the name whose takes are cancelled when the file is deleted, or "" if the
+// deletion cancels nothing. If takes of further names may be cancelled, prefix is how these
+// names begin: the names of the tagged audios that use a video or image, or of the matches
+// of a bundle's wildcard.
 func (k Key) Owns() (name, prefix string) {
 	switch k.Role {
 	case Visual:
@@ -122,7 +123,8 @@ func (k Key) Owns() (name, prefix string) {
 	}
 }
 
-// bundleOf returns the bundle's folder of a key, with its slash, or "".
+// bundleOf returns the folder of the bundle that contains a key, with the slash at the
+// end, or "" if no bundle contains the key.
 func bundleOf(key string) string {
 	for i := len(ledger.InboxPrefix); i < len(key); {
 		n := strings.IndexByte(key[i:], '/')
@@ -140,9 +142,9 @@ func bundleOf(key string) string {
 // stemOfBundle returns a bundle's folder without ".job/".
 func stemOfBundle(folder string) string { return folder[:len(folder)-len(bundleSuffix+"/")] }
 
-// isHidden reports whether a path is ignored whatever the file holds: it is a
-// folder marker, has a part that begins with a dot but is not . or .., or is a
-// file that operating systems create.
+// isHidden reports whether a file is ignored because of its path: the file is a folder
+// marker, a part of the path begins with a dot but is not . or .., or an operating system
+// has created the file.
 func isHidden(below string) bool {
 	base := path.Base(below)
 	return below == "" || strings.HasSuffix(below, "/") || strings.HasSuffix(below, "_$folder$") ||
@@ -161,8 +163,8 @@ func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
-// sameName reports whether a name is the given ASCII name in any case. Letters that
-// only fold to ASCII are longer, so they do not count.
+// sameName reports whether a name is the given ASCII name in any case. A letter outside
+// ASCII that folds to an ASCII letter does not count: it makes the name longer.
 func sameName(name, ascii string) bool {
 	return len(name) == len(ascii) && strings.EqualFold(name, ascii)
 }
@@ -190,8 +192,8 @@ func spellings(texts ...string) []string {
 	return all
 }
 
-// folderOf returns the folder of a key, with its slash. Unlike path.Dir it
-// keeps every slash as it is.
+// folderOf returns the folder of a key, with the slash at the end. Unlike path.Dir, it
+// keeps double slashes.
 func folderOf(key string) string {
 	return key[:strings.LastIndexByte(key, '/')+1]
 }
@@ -206,9 +208,9 @@ func nameOf(stem string) string {
 	return norm.NFC.String(strings.TrimPrefix(stem, ledger.InboxPrefix))
 }
 
-// forms returns the Unicode forms of a key to search for, its own first: the folder and
-// the last part may each be composed (NFC), or decomposed (NFD) as a Mac writes
-// them. It leaves out forms longer than room, in bytes.
+// forms returns the Unicode forms in which to search for a key, the key's own form first.
+// The folder and the last part may each be composed (NFC) or, as on a Mac, decomposed
+// (NFD). forms leaves out a form of more than room bytes.
 func forms(key string, room int) []string {
 	folder := folderOf(key)
 	base := key[len(folder):]
@@ -228,9 +230,9 @@ func sameText(a, b string) bool {
 	return norm.NFC.String(a) == norm.NFC.String(b)
 }
 
-// shorterStems returns a stem without its tags, longest first: a/talk.v2.de gives
-// a/talk.v2 and a/talk. It returns at most maxListings of them, because the search
-// for each costs a listing.
+// shorterStems returns the stems that remain when tags are removed from a stem, longest
+// first: for a/talk.v2.de, they are a/talk.v2 and a/talk. It returns at most maxListings
+// stems, because the search for each of them costs a listing.
 func shorterStems(stem string) []string {
 	var stems []string
 	folder := len(folderOf(stem))

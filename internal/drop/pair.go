@@ -13,9 +13,9 @@ import (
 )
 
 // touchedByVisual returns the subjects that a change of a video or image may concern:
-// the file's own name, and the names of the tagged audios that use the file. If the
-// file was deleted, these audios may now use the video or image of a shorter stem, so the
-// name of that stem is always the last subject, if there is one.
+// the file's own name, and the names of the tagged audios that use the file. If the file
+// was deleted, these audios may now use a video or image with a shorter stem. If there is
+// such a video or image, its name is the last subject, even if the file was not deleted.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	tagged, _, err := l.tagged(ctx, stem)
@@ -50,8 +50,8 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	return subjects, nil
 }
 
-// touchedByAudio returns the file's own name, and the name of the video or image
-// that it uses by a tag.
+// touchedByAudio returns the subjects that a change of an audio may concern: the audio's
+// own name, and the name of the video or image that the audio uses by a tag.
 func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
@@ -65,8 +65,8 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 }
 
 // findPair assesses the files of a stem: a video or an image and an audio file with the
-// same stem in the same folder are one job. An audio file that has no such partner is
-// tagged: talk.v2.de.wav uses the video or image of talk.v2 or, if there is none, of talk.
+// same stem in the same folder are one job. An audio file without such a partner may have
+// tags: talk.v2.de.wav uses the video or image of talk.v2 or, if there is none, of talk.
 func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
 	if len(files) == 0 {
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
@@ -103,7 +103,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
 	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
-		problems = append(problems, (&Job{}).emptyFiles(used)...) // Prepare reports them for a whole pair
+		problems = append(problems, (&Job{}).emptyFiles(used)...) // for a whole pair, Prepare reports empty files
 	}
 	switch {
 	case problems != nil:
@@ -162,7 +162,7 @@ func waitingForAudio(name string, visual File) problem.Problem {
 	}
 }
 
-// waitingForVisual also names the stem without the audio's tags.
+// waitingForVisual also suggests the name without the audio's tags.
 func waitingForVisual(name string, audio File) problem.Problem {
 	base := path.Base(name)
 	called := visible(base)

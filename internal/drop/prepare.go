@@ -24,8 +24,8 @@ type Ready struct {
 	Warnings []string
 }
 
-// Prepare checks a job and returns what it would send: it reads the preset of a
-// pair, inspects each file, and validates the whole input. The error is
+// Prepare checks a job and returns what the job would send, or the problems. It reads the
+// preset of a pair, inspects each file, and validates the whole input. The error is
 // bucket.ErrChanged, or an error of Files.
 func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
 	l := &lister{r, job.listings}
@@ -57,7 +57,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	}
 	r := Ready{Input: s.options, Media: []Used{{File: job.visual}, {File: job.audio}}}
 	if _, all := presetFolders(folderOf(job.visual.Key)); !all && l.Choice == nil {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the nearest %d folders; this job has more", maxPresetFolders-1))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the nearest %d folders; this job is inside more folders", maxPresetFolders-1))
 	}
 	if s.model != nil {
 		var ok bool
@@ -83,9 +83,9 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	return r, bounded(problems), nil
 }
 
-// inspect reads each file of r and compares it with the limits of the model. If the
-// model is nil, it compares the content only with the suffix. It completes the media
-// and the warnings of r.
+// inspect reads each file of r, and compares the content with the suffix and with the
+// limits of the model. If the model is nil, it compares the content with the suffix only.
+// It completes the media and the warnings of r.
 func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) ([]problem.Problem, error) {
 	var problems []problem.Problem
 	for i := range r.Media {
@@ -121,9 +121,9 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 	return problems, nil
 }
 
-// compareLengths sets how long the output of a valid job will be. If the lengths of
-// the inputs differ, it adds a warning, or returns the problem if RejectMismatch is
-// set and a part of an input would be dropped.
+// compareLengths sets r.Expected, the length of the output of a valid job. If the lengths
+// of the inputs differ, it adds a warning. If a part of an input would be dropped and
+// RejectMismatch is set, it returns a problem instead.
 func (l *lister) compareLengths(job *Job, model *catalog.Model, r *Ready) []problem.Problem {
 	given := make([]media.Info, len(r.Media))
 	for i, used := range r.Media {
@@ -194,7 +194,7 @@ func (l *lister) inspectFile(ctx context.Context, used *Used) error {
 	return nil
 }
 
-// emptyFiles returns a problem for each of the given files of the job that is empty.
+// emptyFiles returns a problem for each empty file among the given files of the job.
 func (j *Job) emptyFiles(files []File) []problem.Problem {
 	var problems []problem.Problem
 	for _, file := range files {
@@ -205,7 +205,7 @@ func (j *Job) emptyFiles(files []File) []problem.Problem {
 	return problems
 }
 
-// filesOf returns the files of media, without the URLs.
+// filesOf returns the files in used, without the URLs.
 func filesOf(used []Used) []File {
 	var files []File
 	for _, u := range used {
@@ -229,7 +229,7 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 		p.Again = []string{jobJSON}
 	case j.doc == nil || sameText(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
-	case j.match != "": // an upload elsewhere does not start the bundle
+	case j.match != "": // an upload outside the bundle starts none of its jobs
 		p.Again, p.After = []string{key, path.Base(j.match)}, problem.AllMatches
 	default:
 		p.Again = []string{key, jobJSON}

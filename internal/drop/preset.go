@@ -21,8 +21,9 @@ type setting struct {
 	from    string // the key of the preset that sets them, or ""
 }
 
-// pairSetting returns the model and options of a pair: those of the Choice, or else those
-// of the nearest preset. The model defaults to the one for the kind of the pair.
+// pairSetting returns the model and the options of a pair. The Choice sets them or, without
+// a Choice, the nearest preset. If no model is set, pairSetting returns the default model
+// for a video or for an image.
 func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
 	id := l.DefaultVideoModel
@@ -87,8 +88,8 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 // nearest ones, and inbox/.
 const maxPresetFolders = 12
 
-// presetFolders returns the folders whose presets count for the pairs in a folder,
-// nearest first, and whether all folders above it are among them.
+// presetFolders returns the folders whose presets count for the pairs in a folder, nearest
+// first. all is false if a folder between that folder and inbox/ was left out.
 func presetFolders(folder string) (folders []string, all bool) {
 	for strings.HasPrefix(folder, ledger.InboxPrefix) {
 		folders = append(folders, folder)
@@ -100,8 +101,8 @@ func presetFolders(folder string) (folders []string, all bool) {
 	return append(folders[:maxPresetFolders-1], ledger.InboxPrefix), false
 }
 
-// nearestPreset returns the preset of a folder or of the nearest one above it,
-// or nil.
+// nearestPreset returns the preset of a folder. If there is none, it returns the preset of
+// the nearest folder above that has one, or nil.
 func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []problem.Problem, error) {
 	present, err := l.present(ctx, folder)
 	if err != nil {
@@ -161,7 +162,7 @@ func severalPresets(files []File) problem.Problem {
 	return p
 }
 
-// checkPreset returns the problems of a preset for any pair that would use it.
+// checkPreset returns the problems that a preset would cause for every pair.
 func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem, error) {
 	if !spelled(file.Key, presetJSON) {
 		return []problem.Problem{badSpelling(file, presetJSON)}, nil
@@ -186,7 +187,7 @@ func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem,
 		case !takesPairs(model):
 			return []problem.Problem{{
 				Code: problem.ModelMismatch, Reason: doc.Model + " accepts neither a video nor an image with an audio file",
-				Remedy: `Use the model in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
+				Remedy: `Use the model in a folder whose name ends in .job, or set "model" to another model.`, Again: []string{base},
 			}}, nil
 		}
 		return uploadAgain(model.ValidateOptions(doc.Input), base), nil

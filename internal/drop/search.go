@@ -14,12 +14,12 @@ import (
 const (
 	// maxListings bounds the listings to assess one subject. maxTouchedListings
 	// bounds the listings to find the subjects of a change. A name with a few tags,
-	// in either form of Unicode, stays below both.
+	// in either form of Unicode, needs fewer listings than these limits.
 	maxListings        = 30
 	maxTouchedListings = 16
 
-	// maxPages bounds the pages of files whose names begin the same. maxMatches bounds
-	// the files that are compared with a wildcard.
+	// maxPages bounds the pages of files whose names begin with one stem. maxMatches
+	// bounds the files that are compared with a wildcard.
 	maxPages   = 2
 	maxMatches = maxPages * bucket.PageSize
 )
@@ -27,7 +27,7 @@ const (
 // errCrowded means that the limit of listings was reached.
 var errCrowded = errors.New("too many listings")
 
-// listFolder is Files.ListFolder with a page of results, or errCrowded.
+// listFolder returns one page of Files.ListFolder, or errCrowded.
 func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, bool, error) {
 	if l.left < 1 {
 		return nil, false, errCrowded
@@ -37,9 +37,9 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 }
 
 // at returns the files whose keys are stem and one of the sorted endings, in any
-// Unicode form. For each form of the stem it makes one request, and one more for each
-// gap between endings that holds a page of other files or more: the next request begins
-// right before the next ending. With errCrowded it also returns what it found.
+// Unicode form. It makes one request for each form of the stem. If there is a page of other
+// files or more between two endings, it makes another request, which begins right before
+// the second ending. With errCrowded, it also returns the files that it found.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
@@ -52,7 +52,7 @@ func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File,
 	return sorted(found), nil
 }
 
-// searchForm is at for one form of a stem, and for endings that all begin with first.
+// searchForm does what at does, for one form of a stem. All endings must begin with first.
 func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
 	var found []File
 	after := ""
@@ -76,21 +76,22 @@ func (l *lister) searchForm(ctx context.Context, form, first string, endings []s
 	return found, nil
 }
 
-// justBefore returns a key that sorts closely before the given one, which ends in
-// ASCII.
+// justBefore returns a key that sorts closely before the given key. The given key must end
+// in an ASCII character.
 func justBefore(key string) string {
 	last := len(key) - 1
 	return key[:last] + string(key[last]-1)
 }
 
 // named returns the files of a folder that have the given name, which ends in .json. The
-// folder may have any Unicode form. The name may be in small letters, in capitals, or
-// begin with a capital; its suffix may be in any case.
+// folder may have any Unicode form. A file's name without the suffix may be in small
+// letters, in capitals, or begin with a capital. The suffix may be in any case.
 func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
 	return l.namedIn(ctx, forms(folder, maxKey-len(name)), name)
 }
 
-// namedIn is named for the given forms of a folder. Files in small letters come first.
+// namedIn does what named does, for the given forms of a folder. Files whose names are in
+// small letters come first.
 func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]File, error) {
 	s := nameSpellings(name)
 	var endings []string
@@ -115,8 +116,9 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 	return append(sorted(found), sorted(capitals)...), nil
 }
 
-// present returns the Unicode forms of a folder to search, its own first. It leaves out
-// a form if the first folder that this form spells differently does not exist.
+// present returns the Unicode forms in which to search a folder, the folder's own form
+// first. It leaves out a form if the first folder that this form spells differently does
+// not exist.
 func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	all := forms(folder, maxKey)
 	found := all[:1]
@@ -137,8 +139,8 @@ func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	return found, nil
 }
 
-// spelled reports whether named would find a key, whose suffix is .json in any case, as a
-// file of the given name.
+// spelled reports whether named, called with the given name, would find a key. The suffix
+// of the key must be .json, in any case.
 func spelled(key, name string) bool {
 	base := key[len(folderOf(key)):]
 	return slices.Contains(nameSpellings(name), stemOf(base))
@@ -151,8 +153,8 @@ func nameSpellings(name string) []string {
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
 // It leaves out audios that pair with a video or image of a longer stem. It compares at most
-// maxPages pages of files whose names begin the same; all is false if it left out others for
-// that reason. With errCrowded it also returns what it found.
+// maxPages pages of files whose names begin with stem and a dot. all is false if there are
+// more files. With errCrowded, it also returns the stems that it found.
 func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all bool, err error) {
 	var found []File
 	all = true
@@ -182,7 +184,7 @@ func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all b
 func taggedStems(files []File, stem string) []string {
 	own := norm.NFC.String(stem)
 	visuals := map[string]bool{own: true}
-	audios := map[string]string{} // their stems, by the stem in NFC
+	audios := map[string]string{} // the stems of the audios, by the stem in NFC
 	for _, f := range files {
 		switch k := ParseKey(f.Key); k.Role {
 		case Visual:
@@ -234,7 +236,7 @@ func sorted(files []File) []File {
 // head returns the file at a key, or else at another form of the key.
 func (l *lister) head(ctx context.Context, key string) (File, error) {
 	for i, form := range forms(key, maxKey) {
-		if i > 0 { // another form costs as much as a listing
+		if i > 0 { // the request for another form counts as a listing
 			if l.left < 1 {
 				return File{}, errCrowded
 			}

@@ -14,18 +14,18 @@ import (
 )
 
 // sources are what asks for the job of one name: a pair, bundles and matches of a
-// wildcard. Two sources would be two jobs with one status, so the name is rejected,
-// whichever of them is assessed.
+// wildcard. Two sources would be two jobs with one status, so a name with two sources is
+// rejected, whichever source was changed.
 type sources struct {
 	pair    []File   // the files of a pair
-	bundles []string // the .job folders with files; a folder that is the only source may have no files
-	inside  []File   // the files of these folders; none if a folder is the only source
+	bundles []string // the .job folders that have files; if one folder is the only source, it may be empty
+	inside  []File   // the files of these folders; not listed if one folder is the only source
 	parent  string   // a bundle whose wildcard has a match of this name, or ""
-	matches []File   // its matches of this name
+	matches []File   // the matches of this name in parent
 }
 
-// sourcesOf returns the sources of a stem's name. After errCrowded it also returns
-// what it found.
+// sourcesOf returns the sources of a stem's name. With errCrowded, it also returns the
+// sources that it found.
 func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	s, err := l.ownSources(ctx, stem)
 	if err != nil {
@@ -57,11 +57,11 @@ func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	return s, err
 }
 
-// ownSources returns the sources of a stem's name without the matches of wildcards.
-// After errCrowded it also returns what it found.
+// ownSources returns the sources of a stem's name without the matches of wildcards. With
+// errCrowded, it also returns the sources that it found.
 func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
 	var s sources
-	var folders []string // each once, in whatever Unicode form
+	var folders []string // each folder once, although it may exist in several Unicode forms
 	found, err := l.at(ctx, stem, nameEndings)
 	for _, f := range found {
 		switch {
@@ -75,7 +75,7 @@ func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
 		return s, err
 	}
 	if s.pair == nil && len(folders) < 2 {
-		s.bundles = folders // it is the only source, whatever it contains
+		s.bundles = folders // a folder is the only source, whatever it contains
 		return s, nil
 	}
 	for _, folder := range folders {
@@ -90,8 +90,8 @@ func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
 	return s, nil
 }
 
-// dropsIn lists at most bucket.PageSize files below a bundle for each Unicode form, and
-// returns those that belong to the bundle.
+// dropsIn lists at most bucket.PageSize files below a bundle's folder for each Unicode form
+// of the folder. It returns the listed files that belong to the bundle.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	files, err := l.below(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
@@ -103,7 +103,7 @@ func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 // matchesOf returns the matches of a bundle's wildcard that have this job name.
 func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
 	if bundleOf(bundle) != bundle {
-		return nil, nil // it is a folder in another bundle
+		return nil, nil // this folder is inside another bundle
 	}
 	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil || len(manifests) != 1 {
@@ -111,7 +111,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	}
 	b, err := l.readBundle(ctx, manifests[0])
 	if _, refused := refusal(err, ""); refused || err == nil && b.wildcard == nil {
-		return nil, nil // if it is refused, the bundle's own status says so
+		return nil, nil // the bundle's own status says if S3 refuses to return job.json
 	}
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (l *lister) matchFinding(ctx context.Context, s sources, name string) (Find
 		return Finding{}, err
 	case own.State == ledger.Held: // S3 refuses to return a file that every match uses
 		return about(name).decide(ledger.Held, max(own.Order, orderOf(s.matches)), own.Problems...), nil
-	case own.Problems != nil || b.wildcard == nil: // job.json has the wildcard, but is wrong otherwise
+	case own.Problems != nil || b.wildcard == nil: // job.json has the wildcard, but something else in it is wrong
 		return about(name).decide(ledger.Withdrawn, "", NoLongerNamed(own.Name, name)), nil
 	}
 	f := matched(name, s.matches, b)
@@ -161,7 +161,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 		if err != nil {
 			return all, err
 		}
-		// Submit withdraws these when job.json is deleted or changed.
+		// Submit withdraws the statuses of these jobs when job.json is deleted or changed.
 		all.Own.Jobs = append(all.Own.Jobs, a.Own.Jobs...)
 		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...)
 		all.Matches = append(all.Matches, a.Matches...)
@@ -174,7 +174,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 	return all, nil
 }
 
-// suspended rejects the match of a bundle whose own name has several sources.
+// suspended rejects a match of a bundle, because the bundle's own name has several sources.
 func (f Finding) suspended(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
 		f.Job = nil
@@ -201,6 +201,6 @@ func (s sources) contested(f Finding) (Finding, bool) {
 	}
 	return f.decide(ledger.Rejected, orderOf(slices.Concat(s.pair, s.inside, s.matches)), problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
-		Remedy: "Rename or delete all but one of them: the other one is then assessed automatically.",
+		Remedy: "Rename or delete all but one of them: the remaining one is then assessed automatically.",
 	}), true
 }

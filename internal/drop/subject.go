@@ -13,22 +13,21 @@ import (
 // Subject is something to assess: a job name, or a file that cannot belong to a
 // job. It is comparable.
 type Subject struct {
-	// Name is the job name. For the matches of a bundle it is the name of the
-	// bundle. If the file cannot belong to a job, it is the file's path below
-	// inbox/.
+	// Name is the job name. For a file in a bundle, it is the name of the bundle. For a
+	// file that cannot belong to a job, it is the file's path below inbox/.
 	Name string
 
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
-	match  string // of a bundle with a wildcard: assess only the job of this file
-	beyond int    // if the job is beyond MaxJobsPerDrop: how many jobs, at least, the change asks for; else 0
-	waits  bool   // files of the job are missing
+	match  string // the key of a file in a bundle; see findMatches
+	beyond int    // if the job is beyond MaxJobsPerDrop, the number of jobs that were found for the change; else 0
+	waits  bool   // files of a job beyond MaxJobsPerDrop are missing
 	file   string // the key of a file that cannot belong to a job
 }
 
 // TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
 func (s Subject) TooMany() bool { return s.beyond > 0 && !s.waits }
 
-// Match returns the key of the file, if the subject is one match of a bundle, else "".
+// Match returns the key of the file, if the subject is a file in a bundle, else "".
 func (s Subject) Match() string { return s.match }
 
 // SubjectOf returns the subject of a job name.
@@ -44,7 +43,7 @@ func fileSubject(key string) Subject {
 }
 
 // subjectJSON is a Subject in a message of the queue. A job name has a stem only, a
-// file that cannot belong to a job has a key only, and a match has both.
+// file that cannot belong to a job has a key only, and a file in a bundle has both.
 type subjectJSON struct {
 	Stem   string `json:"stem,omitempty"`
 	Key    string `json:"key,omitempty"`
@@ -81,7 +80,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MatchKey returns the key of the status of the subject's match, or "".
+// MatchKey returns the key of the status that the subject's file has if it is a match of a
+// wildcard. It returns "" if the file is not in a bundle.
 func (s Subject) MatchKey() string {
 	if s.match == "" {
 		return ""

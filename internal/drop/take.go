@@ -21,14 +21,14 @@ const maxKey = 1024
 // shortened key.
 const hashLength = 12
 
-// orderOf returns the Order of a drop of files.
+// orderOf returns the Order of a drop that consists of files.
 func orderOf(files []File) ledger.Order {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
 	return ledger.OrderAt(newest.LastModified)
 }
 
-// takeOf returns the take of a job name from the files that identify it. It does not
-// depend on the order of the files.
+// takeOf returns the take of a job name from the files that identify the take. The result
+// does not depend on the order of the files.
 func takeOf(name string, files []File) string {
 	type file struct {
 		ETag         string    `json:"etag"`
@@ -51,8 +51,8 @@ func shortHash(text string) string {
 	return hex.EncodeToString(sum[:])[:hashLength]
 }
 
-// longestKey returns the length in bytes of the longest key that is made from a
-// name, which is the key of an output.
+// longestKey returns the length in bytes of the longest key that is made from a name: the
+// key of an output.
 func longestKey(name string) int {
 	const take = len(ledger.StampLayout) + 1 + hashLength
 	return len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
@@ -61,10 +61,10 @@ func longestKey(name string) int {
 // fits reports whether S3 accepts every key that is made from a name.
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
-// answerKey returns the key of the answer file of a file that cannot belong to a
-// job. It replaces a part . or .. and each unprintable character by underscores, and
-// cuts a key that would be too long. If it changes a key, it appends a hash of the whole
-// key.
+// answerKey returns the key of the answer file of a file that cannot belong to a job. In
+// the path of the file, it replaces a part . or .. and each unprintable character with
+// underscores, and it cuts a path that is too long. If it does one of these, it appends a
+// hash of the file's whole key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

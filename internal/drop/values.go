@@ -17,17 +17,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// ownPath matches the beginning of a path on a person's own computer: a drive of
-// Windows, whose backslash may have become a control character in JSON; a network
-// share; a home folder; a folder of home folders, disks or temporary files; a file URL.
+// ownPath matches the beginning of a path on a person's own computer: a drive of Windows;
+// a network share; a home folder; a folder of home folders, disks or temporary files; a file
+// URL. JSON may have made a control character of the backslash after a drive.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
 // scheme matches the scheme of a URL.
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 
 // checkLink reports whether a media value is a URL, or a path on somebody's computer,
-// and not the name of a file in the bucket. It also returns the problem of such a value,
-// unless it is a URL that is passed on.
+// and not the name of a file in the bucket. It also returns the problem of such a value, or
+// nil for a URL that is passed on.
 func checkLink(property, value string) (link bool, bad *problem.Problem) {
 	if ownPath.MatchString(value) {
 		name := "its name"
@@ -47,7 +47,7 @@ func checkLink(property, value string) (link bool, bad *problem.Problem) {
 	case kind == "https" && err == nil && u.Host != "" && u.User == nil:
 		return true, nil
 	case kind == "https" && err == nil && u.User != nil:
-		return true, wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without it, "+orUpload)
+		return true, wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without a user name, "+orUpload)
 	case kind == "s3":
 		return true, wrongValue(property+" begins with s3:, but only https URLs are passed on",
 			"Name a file of this bucket by a path that begins with /inbox/, such as /inbox/shared/woman.png, "+orUpload)
@@ -97,10 +97,9 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 	}
 }
 
-// mayName reports whether the job.json of a bundle may name a key outside the
-// bundle: one in the folder that contains the bundle, or in a shared folder.
-// Without this rule, anyone who may write to one folder could copy the files of
-// another.
+// mayName reports whether the job.json of a bundle may name a key outside the bundle. The
+// key must be in the folder that contains the bundle, or in a shared folder. Without this
+// rule, anyone who may write to one folder could copy the files of another folder.
 func (s Settings) mayName(bundle, key string) bool {
 	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, s.SharedFolders...), func(folder string) bool {
 		return strings.HasPrefix(norm.NFC.String(key), norm.NFC.String(folder))

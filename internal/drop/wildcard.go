@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// wildcard is the audio value of a job.json that starts one job for each match.
+// wildcard is an audio value of a job.json with a *. It starts one job for each match.
 type wildcard struct {
 	property string
 	value    string // as job.json gives it
@@ -32,13 +32,13 @@ func newWildcard(property, value, bundle, below string) *wildcard {
 }
 
 // matches reports whether a key matches: a * stands for any text without a slash.
-// Unlike path.Match, it is fast even if the key and the pattern repeat themselves.
+// Unlike path.Match, this method is fast even if the key and the pattern are repetitive.
 func (w *wildcard) matches(key string) bool {
 	patterns, parts := strings.Split(w.pattern, "/"), strings.Split(norm.NFC.String(key), "/")
 	return slices.EqualFunc(patterns, parts, matchesPart)
 }
 
-// matchesPart is matches for one part of a path.
+// matchesPart does what matches does, for one part of a path.
 func matchesPart(pattern, part string) bool {
 	first, rest, wild := strings.Cut(pattern, "*")
 	part, ok := strings.CutPrefix(part, first)
@@ -108,7 +108,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, match string, b bun
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
 // MaxJobsPerDrop stores how many jobs there are. A job that waits for files counts too: the
-// files may arrive before its subject is assessed.
+// files may arrive before the job's subject is assessed.
 func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []Subject {
 	var subjects []Subject
 	started := 0
@@ -147,8 +147,8 @@ func (l *lister) findMatch(ctx context.Context, match string, byName map[string]
 	}
 }
 
-// matches returns the files that match a wildcard, by job name, and whether it
-// compared all files. It also compares the file match, unless that is "".
+// matches returns the files that match a wildcard, by job name, and whether it compared all
+// files. It always compares the file whose key is match, unless match is "".
 func (l *lister) matches(ctx context.Context, match string, b bundle) (byName map[string][]File, all bool, err error) {
 	files, err := l.below(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {
@@ -166,7 +166,7 @@ func (l *lister) matches(ctx context.Context, match string, b bundle) (byName ma
 	return b.matchesByName(files), all, nil
 }
 
-// matchesByName returns those of the files that match, each once, by job name.
+// matchesByName returns the files that match, each once, by job name.
 func (b bundle) matchesByName(files []File) map[string][]File {
 	byName := map[string][]File{}
 	files = slices.CompactFunc(sorted(files), func(a, b File) bool { return a.Key == b.Key })
@@ -213,7 +213,7 @@ func matched(name string, files []File, b bundle) Finding {
 		job.media = append(job.media, Used{Property: b.wildcard.property, File: audio})
 	}
 	if problems != nil || b.missing != nil {
-		problems = append(problems, job.emptyFiles(filesOf(job.media))...) // otherwise Prepare reports them
+		problems = append(problems, job.emptyFiles(filesOf(job.media))...) // otherwise Prepare reports empty files
 	}
 	switch {
 	case problems != nil:

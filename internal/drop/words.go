@@ -22,8 +22,8 @@ const (
 	maxProblems = 50
 )
 
-// naming lists files for a sentence: "a.wav", "a.wav and a.mp3". If names look
-// alike, it uses the files' paths, with escapes.
+// naming lists files for a sentence: "a.wav", "a.wav and a.mp3". For files whose names look
+// alike, it uses the paths below inbox/, with escapes.
 func naming(files []File) string {
 	var more []string
 	if len(files) > maxNamed {
@@ -42,7 +42,8 @@ func naming(files []File) string {
 	return problem.List(append(names, more...), "and")
 }
 
-// bounded returns the first problems, and one more that says how many it left out.
+// bounded returns at most maxProblems problems. If there are more, it adds a problem that
+// says how many it left out.
 func bounded(problems []problem.Problem) []problem.Problem {
 	if len(problems) <= maxProblems {
 		return problems
@@ -54,7 +55,8 @@ func bounded(problems []problem.Problem) []problem.Problem {
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since returns a clause that says when a file was uploaded or, if it is local, changed.
+// since returns a clause that says when a file was uploaded, or when a local file was
+// changed.
 func since(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
@@ -81,12 +83,11 @@ func nameTooLong(name string) problem.Problem {
 		"the longest key that is made from the name would have %d bytes; S3 allows at most %d", longestKey(name), maxKey)}
 }
 
-// relativePath returns the problem of a file below inbox/ whose path
-// programs resolve to another path.
+// relativePath returns the problem of a file whose path below inbox/ has . or .. as a part.
 func relativePath(below string) problem.Problem {
 	return problem.Problem{
 		Code: problem.RelativePath, Reason: problem.Short(below) + " has a part . or .. in its path, which programs resolve to another path",
-		Remedy: "Upload it under a name without such a part, and delete this one.",
+		Remedy: "Upload the file under a path without such a part, and delete this one.",
 	}
 }
 
@@ -102,14 +103,14 @@ func unprintablePath(below string) problem.Problem {
 	return problem.Problem{
 		Code:   problem.UnprintableName,
 		Reason: fmt.Sprintf("the path %s has characters that cannot be seen or typed: %s", problem.Short(below), problem.List(found, "and")),
-		Remedy: "Rename the file or its folder without them, upload it again, and delete this one.",
+		Remedy: "Rename the file or its folder without these characters, upload the file again, and delete this one.",
 	}
 }
 
 // crowded returns the problem of a name whose files need too many listings to find.
 func crowded(name string) problem.Problem {
 	return problem.Problem{Code: problem.Crowded, Reason: fmt.Sprintf(
-		"finding the files that belong to %s takes more than %d listings of the bucket: its name has %d dots and %d folders, and the names of other files may begin the same",
+		"finding the files that belong to %s takes more than %d listings of the bucket: this name has %d dots and %d folders, and the names of other files may begin the same",
 		problem.Short(name), maxListings, strings.Count(path.Base(name), "."), strings.Count(name, "/"))}
 }
 
@@ -130,7 +131,7 @@ func startsNothing(base string) problem.Problem {
 	}
 	p := problem.Problem{
 		Code: problem.UnknownSuffix, Reason: fmt.Sprintf("%s is not accepted: it is not a video, an audio file or an image, and is not named %s", problem.Short(base), near),
-		Remedy: fmt.Sprintf("If it is a %s, rename it to that%s, and upload it", near, hiddenEnd(base, near)),
+		Remedy: fmt.Sprintf("If it is meant to be %s, rename it to %s%s, and upload it", near, near, hiddenEnd(base, near)),
 	}
 	if near == jobJSON {
 		p.Remedy += " with its files into a folder whose name ends in .job"
@@ -178,7 +179,7 @@ func unknownSuffix(base string) problem.Problem {
 		p.Remedy = fmt.Sprintf("Rename it to %s, and upload it.", problem.Short(trimmed))
 	}
 	if to := conversion(base); to != nil {
-		p.Remedy = fmt.Sprintf("Convert it to %s, and upload that.", problem.List(to, "or"))
+		p.Remedy = fmt.Sprintf("Convert it to %s, and upload the new file.", problem.List(to, "or"))
 	}
 	for _, other := range others {
 		if hasSuffix(base, other.suffixes) {
@@ -198,7 +199,7 @@ func wrongSuffix(property catalog.MediaProperty, value string) problem.Problem {
 		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", property.Name, problem.List(accepted, "or")), Again: []string{jobJSON},
 	}
 	if to := conversion(value); to != nil && slices.Contains(accepted, to[0]) {
-		p.Remedy = fmt.Sprintf("Convert the file to %s, upload that, and set %s to its name.", problem.List(to, "or"), property.Name)
+		p.Remedy = fmt.Sprintf("Convert the file to %s, upload the new file, and set %s to the new name.", problem.List(to, "or"), property.Name)
 	}
 	return p
 }
