@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// linger is how long a client may continue to send after the response. If the
-// connection were closed at once, the client would report a reset connection
-// instead of the response.
+// linger is how long a client may continue to send its request after the response. If the
+// connection were closed at once, the client would report a reset connection instead of the
+// response.
 const linger = 5 * time.Second
 
 // newFront returns a handler that sends requests to versitygw, through the connections
@@ -25,7 +25,7 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 			// The signature covers the path and the query exactly as the client sent them.
 			path, query, _ := strings.Cut(r.In.RequestURI, "?")
 			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, RawPath: path, RawQuery: query}
-			if !strings.HasPrefix(path, "//") { // package url would put the scheme before it
+			if !strings.HasPrefix(path, "//") { // package url would put the scheme before such an Opaque
 				r.Out.URL.Opaque = path
 			}
 		},
@@ -41,7 +41,7 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in := *r
-		in.Body = io.NopCloser(r.Body) // so that the proxy does not close it
+		in.Body = io.NopCloser(r.Body) // so that the proxy does not close the body
 		control := http.NewResponseController(w)
 		_ = control.EnableFullDuplex() // a response need not wait for the rest of the request
 		proxy.ServeHTTP(w, &in)
@@ -51,11 +51,11 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 	})
 }
 
-// patient is a connection to versitygw, which may respond and close the connection
-// before it has read the whole request. An error of Write would hide the response.
+// patient is a connection to versitygw. versitygw may respond and close the connection
+// before it has read the whole request. Then an error of Write would hide the response.
 type patient struct{ net.Conn }
 
 func (c patient) Write(p []byte) (int, error) {
-	_, _ = c.Conn.Write(p) // Read says what happened
+	_, _ = c.Conn.Write(p) // Read returns the response, or the error
 	return len(p), nil
 }

@@ -40,9 +40,8 @@ func TestPathsArriveUnchanged(t *testing.T) {
 	}
 }
 
-// A server responds and closes the connection while the client still sends, as a server
-// does that refuses an upload. The client must receive the response, not a reset
-// connection.
+// A server that refuses an upload responds and closes the connection while the client still
+// sends. The client must receive the response, not a reset connection.
 func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	server, err := net.Listen("unix", socket)
@@ -66,7 +65,7 @@ func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := client.Write(append([]byte(put), make([]byte, 16<<20)...)); err != nil {
-		t.Errorf("sending: %v", err)
+		t.Errorf("sending the request: %v, want no error", err)
 	}
 	response, err := http.ReadResponse(bufio.NewReader(client), nil)
 	if err != nil {

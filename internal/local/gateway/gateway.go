@@ -1,14 +1,13 @@
 // Package gateway runs versitygw, a real S3 server, as a child process over a
 // folder.
 //
-// versitygw listens on a Unix socket. The caller listens on the ports and decrypts TLS, and
-// a Gateway handles the requests.
+// versitygw listens on a Unix socket. The caller listens on the ports, decrypts TLS and
+// passes the requests to a Gateway.
 //
-// Besides the root user, who may do everything, there are users who may do what
-// the policy of the bucket allows. versitygw decides on their requests. This
-// process changes two responses, so that they are like those of S3. If a key is missing
-// and the user may not list it, the response is 403 instead of 404. If a request is
-// refused, the response names the missing permission.
+// The root user may do everything. Every other user may do what the policy of the bucket
+// allows, which versitygw checks. A Gateway changes two kinds of responses to these users. If
+// a key is missing and the user may not list the key, the response is 403 instead of 404, as
+// from S3. If the policy does not allow a request, the response names the missing permission.
 package gateway
 
 import (
@@ -37,20 +36,20 @@ const (
 	stopGrace    = 3 * time.Second      // for the requests under way
 )
 
-// Config describes a server. Users are optional.
+// Config describes a server. Every field except Users and Denied is required.
 type Config struct {
 	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata
 	Access  string // access key of the root user
 	Secret  string // secret key of the root user
 	Region  string
-	Webhook string    // http URL that versitygw calls after every change
+	Webhook string    // http URL that versitygw calls after every change of an object
 	Log     io.Writer // output of versitygw; safe for concurrent use
 
-	// Users are the secret keys of the other users, by access key.
+	// Users has the secret key of each user except the root user, by access key.
 	Users map[string]string
-	// Denied is called with each request of these users that the policy of the
-	// bucket does not allow. It is required if there are users.
+	// Denied is called for each request of these users that the policy of the
+	// bucket does not allow. Denied is required if there are Users.
 	Denied func(*permissions.Denial)
 }
 
@@ -63,7 +62,7 @@ type Gateway struct {
 	last   tail
 }
 
-// Start starts the server and returns when it accepts requests.
+// Start starts a server and returns when the server accepts requests.
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	g := &Gateway{}
 	if err := g.start(ctx, cfg); err != nil {
@@ -101,12 +100,12 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// maxSocketPath is the longest path of a socket on every system. macOS has the
-// shortest: 104 bytes with the zero at the end.
+// maxSocketPath is the length of a socket's path that every system accepts. macOS has the
+// lowest limit: 104 bytes with the zero at the end.
 const maxSocketPath = 103
 
-// socketPath returns the path of the socket, in a folder that it makes: below dir,
-// or in a temporary folder if dir is too long.
+// socketPath makes a folder for the socket and returns the path of the socket. The folder
+// is below dir, or a temporary folder if dir is too long.
 func socketPath(dir string) (string, error) {
 	const name = "s3"
 	folder := filepath.Join(dir, "socket")
@@ -120,7 +119,7 @@ func socketPath(dir string) (string, error) {
 	return filepath.Join(folder, name), nil
 }
 
-// command returns the command line of versitygw and makes the folders in it. The
+// command makes the folders of versitygw and returns the command that starts versitygw. The
 // paths must be absolute, because versitygw changes its working directory.
 func command(cfg Config, socket string) (*exec.Cmd, error) {
 	objects, versions, sidecar := filepath.Join(cfg.Dir, "objects"), filepath.Join(cfg.Dir, "versions"), filepath.Join(cfg.Dir, "sidecar")
@@ -141,8 +140,8 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 		"posix",
 		"--versioning-dir", versions,
 	}
-	// The metadata stays where the first start put it, even if the folder was moved to
-	// another file system.
+	// If the sidecar folder exists, it holds the metadata, even if cfg.Dir has since moved to a
+	// file system with extended attributes.
 	_, err = os.Stat(sidecar)
 	if err == nil || !extendedAttributes(objects) {
 		if err := os.MkdirAll(sidecar, 0o700); err != nil {
@@ -152,12 +151,12 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(cfg.Program, append(args, objects)...)
 	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + cfg.Access, "ROOT_SECRET_ACCESS_KEY=" + cfg.Secret,
-		// The address is a secret, and other users can read a command line.
+		// The URL contains a secret, and other users of this machine can read a command line.
 		"VGW_EVENT_WEBHOOK_URL=" + cfg.Webhook}
 	return cmd, nil
 }
 
-// ready waits until versitygw listens or has ended.
+// ready waits until versitygw listens. It returns an error if versitygw ends first.
 func (g *Gateway) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -183,8 +182,8 @@ func (g *Gateway) dial() (net.Conn, error) { return net.Dial("unix", g.socket) }
 // Done is closed when versitygw has ended.
 func (g *Gateway) Done() <-chan struct{} { return g.child.Done() }
 
-// Err returns how versitygw ended, with the last line of its output. It is
-// meaningful after Done is closed.
+// Err returns how versitygw ended, with the last line of its output. Call Err only after
+// Done is closed.
 func (g *Gateway) Err() error {
 	err := g.child.Err()
 	if err == nil {
@@ -204,7 +203,7 @@ func (g *Gateway) removeSocket() { _ = os.RemoveAll(filepath.Dir(g.socket)) }
 // tailSize is enough for the last line of versitygw's output.
 const tailSize = 2048
 
-// tail keeps the end of what is written to it. It is read after the last Write.
+// tail keeps the last tailSize bytes that were written to it. It is not safe for concurrent use.
 type tail []byte
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -219,8 +218,8 @@ func (t *tail) String() string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
-// EnsureBucket makes a bucket with versioning, as template.yaml does, if it does
-// not exist.
+// EnsureBucket makes a bucket if it does not exist. It enables versioning, as template.yaml
+// does.
 func EnsureBucket(ctx context.Context, client *s3.Client, name string) error {
 	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
 	var owned *types.BucketAlreadyOwnedByYou
@@ -232,7 +231,7 @@ func EnsureBucket(ctx context.Context, client *s3.Client, name string) error {
 		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
 	})
 	if err != nil {
-		return fmt.Errorf("version bucket %s: %w", name, err)
+		return fmt.Errorf("enable versioning of bucket %s: %w", name, err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// server is a running gateway, with what its clients need.
+// server is a running gateway with clients.
 type server struct {
 	*gateway.Gateway
 	tls, plain *s3.Client
@@ -112,13 +112,13 @@ func TestServesS3(t *testing.T) {
 			first := put(t, srv.tls, key, "one")
 			second := put(t, srv.plain, key, "two, by the other port")
 			if first == second || first == "" {
-				t.Errorf("versions %q and %q: want two", first, second)
+				t.Errorf("versions %q and %q, want two different ones", first, second)
 			}
 			if got := get(t, srv.plain, key, first); got != "one" {
 				t.Errorf("first version = %q, want one", got)
 			}
 			if got := get(t, srv.tls, key, ""); got != "two, by the other port" {
-				t.Errorf("newest version = %q, want the second", got)
+				t.Errorf("newest version = %q, want two, by the other port", got)
 			}
 			expectCode(t, "PreconditionFailed", func() error {
 				_, err := srv.tls.PutObject(t.Context(), &s3.PutObjectInput{
@@ -133,7 +133,7 @@ func TestServesS3(t *testing.T) {
 						t.Errorf("event %s, want a Put", body)
 					}
 				case <-time.After(10 * time.Second):
-					t.Fatal("the webhook was not called")
+					t.Fatal("the webhook was not called for each of the two puts")
 				}
 			}
 			kept, err := os.ReadDir(filepath.Join(dir, "sidecar"))

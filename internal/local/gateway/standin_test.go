@@ -20,7 +20,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// The bucket in memory, which the simulation uses, responds as the real server does.
+// The simulation uses a bucket in memory. It responds as the real server does.
 func TestStandInRespondsLikeTheServer(t *testing.T) {
 	server := start(t, program(t), t.TempDir())
 	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
@@ -40,7 +40,7 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 	}
 }
 
-// makeBucket makes a bucket without versions.
+// makeBucket makes a bucket without versioning.
 func makeBucket(t *testing.T, c *s3.Client, name string) {
 	t.Helper()
 	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
@@ -48,8 +48,8 @@ func makeBucket(t *testing.T, c *s3.Client, name string) {
 	}
 }
 
-// conditions makes calls whose responses depend on conditions. It returns each call with
-// its response in words.
+// conditions makes calls whose responses depend on conditions. It returns a line for each
+// call, with the response.
 func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	var got []string
 	note := func(what string, response any, err error) {
@@ -110,14 +110,14 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	always := aws.String("*")
 	etag := put("create", "a/one.json", "1", nil, always)
 	put("create again", "a/one.json", "2", nil, always)
-	put("change what is there", "a/one.json", "3", etag, nil)
-	put("change what has changed", "a/one.json", "4", etag, nil)
-	put("change what never was", "a/two.json", "5", etag, nil)
+	put("change an object", "a/one.json", "3", etag, nil)
+	put("change an object that has changed", "a/one.json", "4", etag, nil)
+	put("change a missing object", "a/two.json", "5", etag, nil)
 	get("read", "a/one.json", s3.GetObjectInput{})
-	get("read what never was", "a/none.json", s3.GetObjectInput{})
+	get("read a missing object", "a/none.json", s3.GetObjectInput{})
 	_, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("a/none.json")})
-	note("HEAD of what never was", "", err)
-	get("read a changed one", "a/one.json", s3.GetObjectInput{IfMatch: etag})
+	note("HEAD of a missing object", "", err)
+	get("read an object that has changed", "a/one.json", s3.GetObjectInput{IfMatch: etag})
 	put("overwrite", "a/long.txt", "0123456789", nil, nil)
 	get("read a range", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=2-4")})
 	get("read a range across the end", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=8-20")})
@@ -132,8 +132,8 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	return got
 }
 
-// decode returns a key of a listing without its encoding. Not every server encodes keys
-// when it is asked to.
+// decode returns a key of a listing without its encoding. Some servers do not encode the
+// keys, although the request asks for it.
 func decode(page *s3.ListObjectsV2Output, key string) string {
 	if page.EncodingType != types.EncodingTypeUrl {
 		return key

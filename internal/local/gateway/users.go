@@ -24,8 +24,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// writeUsers writes the file in which versitygw finds its users, in place of
-// those of an earlier start, and returns the file's folder.
+// writeUsers replaces the file from which versitygw reads its users, and returns the
+// folder of the file.
 func writeUsers(cfg Config) (dir string, err error) {
 	accounts := map[string]map[string]string{}
 	for name, secret := range cfg.Users {
@@ -39,7 +39,7 @@ func writeUsers(cfg Config) (dir string, err error) {
 	return dir, errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "users.json"), text, 0o600))
 }
 
-// users are the users besides the root user.
+// users corrects the responses to all users except the root user.
 type users struct {
 	clients    map[string]*s3.Client // by access key
 	signatures access.Signatures
@@ -64,14 +64,15 @@ func newUsers(cfg Config, dial func() (net.Conn, error)) *users {
 	return u
 }
 
-// request is a request of one of the users.
+// request is a request that one of these users signed.
 type request struct {
 	*http.Request
 	user, bucket, key string
 }
 
-// correct changes a response of versitygw to a user if S3 would respond differently. It checks
-// the signature, because anyone on this machine can send a request that only names a user.
+// correct checks whether a request failed because its user lacks a permission. If so, the
+// response becomes a 403 that names the permission. correct also checks the signature of the
+// request, because anyone on this machine can send a request in the name of a user.
 func (u *users) correct(response *http.Response) error {
 	if response.StatusCode != http.StatusForbidden && response.StatusCode != http.StatusNotFound {
 		return nil
@@ -96,7 +97,7 @@ func (u *users) correct(response *http.Response) error {
 }
 
 // noStatement is the message of versitygw if no statement of the policy allows a
-// request. An expired address is refused with another message.
+// request. If a presigned URL has expired, versitygw sends another message.
 const noStatement = "Access Denied."
 
 // failure is the body of an error response of S3.
@@ -108,12 +109,12 @@ type failure struct {
 
 const listBucket = "s3:ListBucket"
 
-// denial returns the permission that a request lacks, according to its response,
-// or nil.
+// denial returns the permission that the user of a request lacks. It returns nil if the
+// response has another reason.
 func (u *users) denial(r *request, status int, body []byte) *permissions.Denial {
 	bucket := "arn:aws:s3:::" + r.bucket
 	if status == http.StatusNotFound {
-		// S3 responds to a missing key with 404 only if the user may list it:
+		// If a key is missing, S3 responds with 404 only if the user may list the key:
 		// https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.key == "" || u.mayList(r) {
 			return nil
@@ -121,8 +122,8 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		return &permissions.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
 	var got failure
-	// The response to a HEAD has no body. A signed HEAD is refused only for a missing permission,
-	// unless it is presigned: then the URL may have expired.
+	// The response to a HEAD has no body that gives the reason. If the HEAD is signed in its
+	// header, the reason is a missing permission. If it is presigned, the URL may have expired.
 	if head := r.Method == http.MethodHead; head && r.URL.Query().Has("X-Amz-Signature") ||
 		!head && (xml.Unmarshal(body, &got) != nil || got.Message != noStatement) {
 		return nil
@@ -155,9 +156,10 @@ func (r *request) action() string {
 // listTime bounds the time that mayList takes.
 const listTime = 10 * time.Second
 
-// mayList asks versitygw whether a user may list the key of its request. AWS does
-// not document which value the condition key s3:prefix has for a missing key: some users
-// report the key itself, others no value. So the user must be allowed both.
+// mayList asks versitygw whether the user of a request may list the requested object. AWS does
+// not document which prefix S3 compares with a condition on s3:prefix if the object is missing.
+// Some reports say the key of the object, others say no prefix. So mayList returns false if
+// versitygw refuses a listing with that prefix, or a listing without a prefix.
 func (u *users) mayList(r *request) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), listTime)
 	defer cancel()

@@ -113,9 +113,9 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		action, resource string // that are denied
 		prefix           string
 	}{
-		{name: "reads what it may", call: get("in/ü 1.txt", nil)},
-		{name: "lists what it may", call: list("in/")},
-		{name: "writes what it may", call: write("out/1", large)},
+		{name: "reads what the user may read", call: get("in/ü 1.txt", nil)},
+		{name: "lists what the user may list", call: list("in/")},
+		{name: "writes what the user may write", call: write("out/1", large)},
 		{name: "heads a missing file", call: head("in/none.txt"), code: "NotFound"},
 		{name: "reads a missing file", call: get("in/none.txt", nil), code: "NoSuchKey"},
 
@@ -123,8 +123,8 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "heads another file", call: head("elsewhere.txt"), code: "Forbidden", action: "s3:GetObject", resource: "/elsewhere.txt"},
 		{name: "reads a version", call: get("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:GetObjectVersion", resource: "/in/ü 1.txt"},
 		{name: "lists another folder", call: list("out/"), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/"},
-		{name: "heads a missing file that it may not list", call: head("out/none.txt"), code: "Forbidden", action: "s3:ListBucket", prefix: "out/none.txt"},
-		{name: "reads a missing file that it may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
+		{name: "heads a missing file that the user may not list", call: head("out/none.txt"), code: "Forbidden", action: "s3:ListBucket", prefix: "out/none.txt"},
+		{name: "reads a missing file that the user may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
 		{name: "writes a file", call: write("in/1", 1), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
 		{name: "writes a large file", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
 		{name: "deletes a version", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
@@ -149,7 +149,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 					t.Errorf("denied (-want +got):\n%s", diff)
 				}
 				if tt.code == "AccessDenied" && !strings.Contains(err.Error(), want[0].Error()) {
-					t.Errorf("%v does not say %v", err, &want[0])
+					t.Errorf("error %v, want one that says %v", err, &want[0])
 				}
 			})
 		}
@@ -162,8 +162,8 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		age       time.Duration
 		want      int // denials of a GET
 	}{
-		{"an address of a file that it may not read", "elsewhere.txt", 0, 1},
-		{"an address that has expired", "in/%C3%BC%201.txt", time.Hour, 0},
+		{"a presigned URL of a file that the user may not read", "elsewhere.txt", 0, 1},
+		{"a presigned URL that has expired", "in/%C3%BC%201.txt", time.Hour, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			address := srv.url + "/" + bucket + "/" + tt.key + "?X-Amz-Expires=60"
@@ -189,15 +189,15 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 					t.Errorf("HTTP status %d, want 403", response.StatusCode)
 				}
 				if got := denied.drain(); len(got) != request.want {
-					t.Errorf("the %s is denied %v, want %d denials", response.Request.Method, got, request.want)
+					t.Errorf("the %s has the denials %v, want %d", response.Request.Method, got, request.want)
 				}
 			}
 		})
 	}
 }
 
-// Only the key of a user proves that a request is from that user. A neighbour can name a
-// user without it, and must not make the user count as denied.
+// Only a signature with the user's secret key proves that the user sent a request. A neighbour
+// can name a user in a request with a wrong signature. Such a request does not count as denied.
 func TestForgedUser(t *testing.T) {
 	const user, secret = "user", "user's secret"
 	var denied denials

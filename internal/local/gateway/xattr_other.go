@@ -3,5 +3,5 @@
 package gateway
 
 // extendedAttributes reports whether files in a folder can have extended attributes. On
-// macOS, files of every file system can.
+// macOS, they can on every file system.
 func extendedAttributes(string) bool { return true }
