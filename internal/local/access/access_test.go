@@ -71,7 +71,7 @@ func TestBelow(t *testing.T) {
 		seen = ""
 		server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
 		if w.Code != want || want != 200 && seen != "" || want == 200 && seen != strings.TrimPrefix(path, "/s3cret") {
-			t.Errorf("%s: %d, served as %q; want %d", path, w.Code, seen, want)
+			t.Errorf("%s: HTTP %d, served as %q; want HTTP %d, and the path below the secret if 200", path, w.Code, seen, want)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func signed(t *testing.T, now func() time.Time) (url string, served *int) {
 	serve := func(body []byte) (any, error) {
 		*served++
 		if !bytes.HasPrefix(body, []byte("{")) {
-			t.Errorf("the operation receives the body %q", body)
+			t.Errorf("the operation receives the body %q, want a JSON object", body)
 		}
 		return struct{}{}, nil
 	}
@@ -139,13 +139,13 @@ func TestSignaturesOfTheSDK(t *testing.T) {
 				})
 				if tt.code == "" {
 					if err != nil || *served != 1 {
-						t.Errorf("%v, served %d times; want no error, 1", err, *served)
+						t.Errorf("error %v, served %d times; want no error, served once", err, *served)
 					}
 					return
 				}
 				refused, ok := errors.AsType[smithy.APIError](err)
 				if !ok || refused.ErrorCode() != tt.code || *served != 0 {
-					t.Errorf("%v, served %d times; want %s", err, *served, tt.code)
+					t.Errorf("error %v, served %d times; want %s, not served", err, *served, tt.code)
 				}
 			})
 		}
@@ -205,13 +205,14 @@ func TestChangedRequestsAreRefused(t *testing.T) {
 			}
 			defer func() { _ = res.Body.Close() }()
 			if res.StatusCode != tt.want || *served != map[int]int{200: 1, 400: 0}[tt.want] {
-				t.Errorf("HTTP %d and served %d times, want HTTP %d", res.StatusCode, *served, tt.want)
+				t.Errorf("HTTP %d and served %d times; want HTTP %d, and served only with HTTP 200", res.StatusCode, *served, tt.want)
 			}
 		})
 	}
 }
 
-// A signature that does not include the operation is good for every operation, so it is refused.
+// A signature that does not include the operation would be valid for every operation, so Check
+// refuses the request.
 func TestSignatureWithoutTheOperation(t *testing.T) {
 	url, served := signed(t, time.Now)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
@@ -230,7 +231,7 @@ func TestSignatureWithoutTheOperation(t *testing.T) {
 	}
 	_ = res.Body.Close()
 	if res.StatusCode != 400 || *served != 0 {
-		t.Errorf("HTTP %d and served %d times, want HTTP 400", res.StatusCode, *served)
+		t.Errorf("HTTP %d and served %d times; want HTTP 400, not served", res.StatusCode, *served)
 	}
 }
 

@@ -1,6 +1,7 @@
-// Package access decides which requests the local stack serves: those that are
-// addressed to this machine and signed with the keys of the stack. Every user of
-// the machine, and every page in a browser on it, can reach the ports of the stack.
+// Package access decides which requests the local stack serves: requests that are
+// addressed to this machine and signed with the keys of the stack. These checks are
+// necessary because every user of this machine, and every page in a browser on it, can
+// reach the ports of the stack.
 package access
 
 import (
@@ -19,8 +20,8 @@ type Hosts []string
 func Loopback(further ...string) Hosts { return append(Hosts{"127.0.0.1", "localhost"}, further...) }
 
 // check returns an error if a request is addressed to another host, or comes from
-// a page of another host. After DNS rebinding, a page sends its own name as the
-// host.
+// a page of another host. After DNS rebinding, the request of a foreign page reaches this
+// machine, but with the page's own host.
 func (h Hosts) check(r *http.Request) error {
 	if !h.has(r.Host) {
 		return fmt.Errorf("this server does not serve the host %q; use %s", r.Host, strings.Join(h, " or "))
@@ -53,7 +54,7 @@ func (h Hosts) Handler(next http.Handler) http.Handler {
 }
 
 // Below returns a handler that serves next below a secret path, for clients that
-// cannot sign. Every other path is not found.
+// cannot sign requests. The response to every other path is 404.
 func Below(secret string, next http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/"+secret+"/", http.StripPrefix("/"+secret, next))

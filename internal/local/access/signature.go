@@ -32,8 +32,7 @@ type Signatures struct {
 	Now    func() time.Time
 }
 
-// services are the names of the services in signatures, by the first part of
-// X-Amz-Target.
+// services has the name of each service in signatures, by the first part of X-Amz-Target.
 var services = map[string]string{
 	"AWSStepFunctions": "states",
 	"secretsmanager":   "secretsmanager",
@@ -45,8 +44,8 @@ var services = map[string]string{
 // date with the region and the service, the signed headers and the signature.
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8}/[^/,\s]+/[^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
 
-// Check is an awsjson.Check. It refuses a request that is not signed with one of the keys. A
-// signature must include the operation.
+// Check is an awsjson.Check. It refuses a request that is not signed with one of the keys, or
+// whose signature does not include the operation.
 func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 	sum := sha256.Sum256(body)
 	service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
@@ -54,9 +53,9 @@ func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 	return refused
 }
 
-// UserOfS3 returns the access key of a request to S3 that is signed with the secret key of that
-// access key, in its header or in its query. It returns "" for any other request. It does not check
-// the body, or whether a presigned URL has expired.
+// UserOfS3 returns the access key of a request to S3, or "" if the request has no valid
+// signature. The signature can be in a header or in the query. UserOfS3 does not check the body,
+// or whether a presigned URL has expired.
 func (s *Signatures) UserOfS3(r *http.Request) string {
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping, o.DisableHeaderHoisting = true, true })
 	if r.Header.Get("Authorization") != "" {
@@ -79,15 +78,15 @@ func (s *Signatures) UserOfS3(r *http.Request) string {
 	again.URL.RawQuery = query.Encode()
 	keys := aws.Credentials{AccessKeyID: user, SecretAccessKey: secret}
 	address, _, err := signer.PresignHTTP(context.Background(), keys, again, "UNSIGNED-PAYLOAD", "s3", s.Region, at)
-	// The signature is the last parameter.
+	// The signature is the last parameter of the presigned URL.
 	if err != nil || !same(address[strings.LastIndexByte(address, '=')+1:], signature) {
 		return ""
 	}
 	return user
 }
 
-// check returns the access key of a request that is signed in its header, or why the request is
-// refused. The signature must include some headers, besides the host and the date.
+// check returns the access key of a request with the header Authorization, or why the request
+// is refused. The signature must include Host, X-Amz-Date and the given headers.
 func (s *Signatures) check(r *http.Request, payloadHash, service string, signer *v4.Signer, headers ...string) (access string, refused *awsjson.Error) {
 	parts := authorization.FindStringSubmatch(r.Header.Get("Authorization"))
 	if parts == nil {
@@ -96,7 +95,7 @@ func (s *Signatures) check(r *http.Request, payloadHash, service string, signer 
 	access = parts[1]
 	secret, known := s.Keys[access]
 	if !known {
-		return "", awsjson.Errorf("UnrecognizedClientException", "the access key is not one of this local stack; use the keys that lipdrop local prints")
+		return "", awsjson.Errorf("UnrecognizedClientException", "this local stack does not know the access key; use the keys that lipdrop local prints")
 	}
 	const invalid = "InvalidSignatureException"
 	at, err := time.Parse(amzTime, r.Header.Get("X-Amz-Date"))
@@ -105,7 +104,7 @@ func (s *Signatures) check(r *http.Request, payloadHash, service string, signer 
 	}
 	again := unsigned(r, append(strings.Split(parts[3], ";"), headers...))
 	err = signer.SignHTTP(context.Background(), aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, again, payloadHash, service, s.Region, at)
-	// Clients differ in the spaces after the commas, so the parts are compared.
+	// Clients differ in the spaces after the commas, so check compares the parts.
 	signed := authorization.FindStringSubmatch(again.Header.Get("Authorization"))
 	if err != nil || signed == nil || !slices.Equal(signed[1:4], parts[1:4]) || !same(signed[4], parts[4]) {
 		return "", awsjson.Errorf(invalid, "the signature does not match; use the keys that lipdrop local prints, and the region %s", s.Region)
@@ -113,10 +112,10 @@ func (s *Signatures) check(r *http.Request, payloadHash, service string, signer 
 	return access, nil
 }
 
-// unsigned returns a request as it was before it was signed: with only the headers that its
-// signature includes.
+// unsigned returns a request as it was before it was signed, with only the headers named in
+// signed.
 func unsigned(r *http.Request, signed []string) *http.Request {
-	address := *r.URL // the signer changes it
+	address := *r.URL // the signer changes the URL
 	again := &http.Request{Method: r.Method, URL: &address, Host: r.Host, Header: http.Header{}}
 	for _, name := range signed {
 		switch name {
