@@ -57,8 +57,8 @@ func (t *Template) member(section, name string) map[string]any {
 	return member
 }
 
-// Fill decodes a part of the template, with its values, into the variable to. If the part
-// is nil, Fill does not change to.
+// Fill replaces the intrinsic functions in a part of the template by their values, and decodes
+// the result into a variable. If the part is nil, the variable stays as it is.
 func (t *Template) Fill(part, to any) error {
 	filled, err := t.value(part)
 	if err != nil {
@@ -73,7 +73,7 @@ func (t *Template) Fill(part, to any) error {
 	return decoder.Decode(to)
 }
 
-// value returns a part of the template with its values.
+// value returns a part of the template with each intrinsic function replaced by its value.
 func (t *Template) value(part any) (_ any, err error) {
 	switch part := part.(type) {
 	case []any:
@@ -130,7 +130,7 @@ func (t *Template) call(name string, argument any) (any, error) {
 // variable matches ${Name} of a Sub.
 var variable = regexp.MustCompile(`\$\{[A-Za-z0-9:.]+\}`)
 
-// sub returns the value of a Sub, which may have names of its own.
+// sub returns the value of a Sub. own has the values of the names that only this Sub knows.
 func (t *Template) sub(text string, own map[string]any) string {
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
 		name := match[2 : len(match)-1]
@@ -154,7 +154,8 @@ func (t *Template) named(name string) any {
 	return "${" + name + "}"
 }
 
-// Holds reports whether a condition is true. It must be an Equals, or the Not of an Equals.
+// Holds reports whether a condition is true. The condition must be an Equals, or the Not of an
+// Equals.
 func (t *Template) Holds(name string) (bool, error) {
 	condition, negated := t.member("Conditions", name), false
 	if not, ok := condition["Fn::Not"].([]any); ok && len(not) == 1 {

@@ -25,9 +25,9 @@ func userOf(r *http.Request) string {
 const Account = "000000000000"
 
 // Guard returns a check of requests to Step Functions, Secrets Manager, SQS and EventBridge.
-// It refuses a request if the role of its user does not allow it, and calls denied with the
-// Denial. Guard does not limit a user that is not in users. It believes the access key that a
-// request names, so the signatures must have been checked before.
+// The check refuses a request if the role of its user does not allow the request, and then
+// calls denied. It accepts every request of a user that is not in users. It trusts the access
+// key that a request names, so the signature must be checked first.
 func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
 		user := userOf(r)
@@ -56,8 +56,8 @@ func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 	}
 }
 
-// arnOfQueue returns the ARN of the queue with a URL, or "". The URL ends in the
-// account and the name.
+// arnOfQueue returns the ARN of the queue with a URL. It returns "" if the URL does not end
+// in the account and the name of a queue.
 func arnOfQueue(r *http.Request, url string) string {
 	parts := strings.Split(url, "/")
 	if len(parts) < 2 || parts[len(parts)-2] != Account {
@@ -66,8 +66,8 @@ func arnOfQueue(r *http.Request, url string) string {
 	return arnIn(r, "sqs", parts[len(parts)-1])
 }
 
-// arnIn returns an ARN of the account in the region that a request is signed for, or ""
-// if its header Authorization does not say.
+// arnIn returns the ARN of a resource of the account, in the region that a request is signed
+// for. It returns "" if the request is not signed.
 func arnIn(r *http.Request, service, resource string) string {
 	found := credential.FindStringSubmatch(r.Header.Get("Authorization"))
 	if found == nil {

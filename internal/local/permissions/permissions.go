@@ -3,8 +3,8 @@
 // S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
 // EventBridge by a Guard.
 //
-// It ignores the statements with which AWS itself writes a function's log and reads its
-// queue.
+// The package ignores the statements by which Lambda itself writes the log of a function and
+// reads its queue.
 package permissions
 
 import (
@@ -24,7 +24,7 @@ type Statement struct {
 	Sid       string
 	Action    OneOrMany
 	Resource  OneOrMany
-	Condition map[string]map[string]OneOrMany `json:",omitempty"` // by operator and key
+	Condition map[string]map[string]OneOrMany `json:",omitempty"` // by operator and condition key
 }
 
 // OneOrMany is a string or a list of strings, as in policies.
@@ -39,13 +39,13 @@ func (l *OneOrMany) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, &(*l)[0])
 }
 
-// Denial is a request that was refused because the role of the user does not allow
-// it.
+// Denial is a request that was refused because the role of its user does not allow
+// the request.
 type Denial struct {
 	User     string // name of a function
 	Action   string // such as s3:GetObject
 	Resource string // an ARN
-	Prefix   string // of a listing
+	Prefix   string // prefix of a listing
 }
 
 func (d *Denial) Error() string {
@@ -56,9 +56,9 @@ func (d *Denial) Error() string {
 	return fmt.Sprintf("%s may not %s on %s: no statement of its role in template.yaml allows it", d.User, d.Action, about)
 }
 
-// BucketPolicy returns the policy of a bucket that allows each user what the
-// statements of its role about S3 allow, with their conditions. versitygw knows a
-// user by its access key.
+// BucketPolicy returns the policy of a bucket. It has the S3 statements of each user's role,
+// with their conditions. users has the roles by access key, because versitygw identifies a
+// user by the access key.
 func BucketPolicy(users map[string]Role) ([]byte, error) {
 	type statement struct {
 		Statement
@@ -84,8 +84,8 @@ func (r Role) allows(action, resource string, values map[string][]string) bool {
 	})
 }
 
-// holds reports whether the conditions of a statement are met. It knows only
-// StringEquals: a condition with another operator is not met.
+// holds reports whether the conditions of a statement are met. holds knows only
+// StringEquals, and treats a condition with another operator as not met.
 func (st Statement) holds(values map[string][]string) bool {
 	for operator, keys := range st.Condition {
 		for key, allowed := range keys {

@@ -130,12 +130,16 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	}
 }
 
-// A form that the package does not know is an error. It is not read as another form.
+// A form of a statement that the package does not know is an error. Read does not skip the
+// statement.
 func TestRefusesOtherForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
 	for name, tt := range map[string]struct{ before, after, says string }{
 		"a denial":                    {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
 		"a denial of another account": {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "No"},
+		"a NotAction":                 {after: "              - {Sid: No, Effect: Deny, NotAction: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
+		"every action":                {after: "              - {Sid: No, Effect: Allow, Action: '*', Resource: 'arn:aws:s3:::b/*'}", says: "No"},
+		"a pattern of queue actions":  {after: "              - {Sid: No, Effect: Allow, Action: 'sqs:Send*', Resource: 'arn:aws:sqs:us-east-1:000000000000:q'}", says: "No"},
 		"no resource":                 {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
 		"an unknown reference":        {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
 		"an unknown name in a !Sub":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},

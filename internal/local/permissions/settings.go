@@ -15,13 +15,13 @@ import (
 func DefaultSettings() drop.Settings {
 	settings, err := Settings(nil)
 	if err != nil {
-		panic(fmt.Sprintf("template.yaml: %v", err)) // the program was built with it
+		panic(fmt.Sprintf("template.yaml: %v", err)) // the program was built with this template
 	}
 	return settings
 }
 
 // Settings returns the settings of submit in a stack with the given parameters. The
-// others keep their defaults.
+// other parameters keep their defaults.
 func Settings(parameters map[string]string) (drop.Settings, error) {
 	p, err := Defaults(lipdrop.Template)
 	if err != nil {

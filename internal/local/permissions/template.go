@@ -12,14 +12,14 @@ import (
 
 const functionType = "AWS::Serverless::Function"
 
-// LogicalIDs are the logical ids of the functions in template.yaml, by their names.
+// LogicalIDs are the logical ids in template.yaml of the functions, by function name.
 var LogicalIDs = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
-// each reads every resource of a type, by its logical id. The values are those of resources,
-// attributes of resources (such as StateMachine.Name), pseudo parameters and parameters. A
-// parameter without a value has its default.
+// each reads every resource of a type and returns the results by logical id. values has the
+// values of parameters, pseudo parameters, resources, and attributes of resources such as
+// StateMachine.Name. A parameter that is not in values has its default.
 func each[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
 	t, err := ParseTemplate(text, func(name string) (any, bool) {
 		value, ok := values[name]
@@ -41,12 +41,12 @@ func each[T any](text []byte, values map[string]string, kind string, read func(t
 	return all, nil
 }
 
-// Read returns the roles of the functions in the text of template.yaml, by the
-// functions' logical ids, with the values that each describes. The SAM transform
-// does not change roles, so Read reads them without it.
+// Read returns the role of each function, by the function's logical id. template is the text
+// of template.yaml, and values is described at each. The SAM transform does not change roles,
+// so Read does not need the transform.
 //
-// It knows only the forms that the template has. Another form is an error, because the
-// local stack might otherwise allow less, or more, than the deployed stack.
+// Read knows only the forms of statements that template.yaml uses. Another form is an error,
+// because the local stack might otherwise allow less, or more, than the deployed stack.
 func Read(template []byte, values map[string]string) (map[string]Role, error) {
 	return each(template, values, functionType, func(t *Template, properties any) (Role, error) {
 		var function struct {
@@ -59,7 +59,7 @@ func Read(template []byte, values map[string]string) (map[string]Role, error) {
 		id := strings.TrimSuffix(strings.TrimPrefix(function.Role, "${"), ".Arn}")
 		role, ok := t.member("Resources", id)["Properties"]
 		if !ok || function.Policies != nil {
-			return nil, errors.New("it has permissions outside of a role of the template")
+			return nil, errors.New("the function has permissions from outside the roles of the template")
 		}
 		return t.role(role)
 	})
@@ -70,8 +70,8 @@ type Function struct {
 	Variables map[string]string // its environment
 	Timeout   time.Duration
 	MemoryMB  int
-	Attempts  int                // how often Lambda calls it for one event, if it fails
-	Queues    map[string]Mapping // by the ARN of the queue, or its logical id if the ARN has no value
+	Attempts  int                // how often Lambda calls the function for one event, if every call fails
+	Queues    map[string]Mapping // by the ARN of the queue, or by its logical id if the ARN has no value
 }
 
 // Mapping is how a function reads a queue.
@@ -94,9 +94,9 @@ type properties struct {
 	}
 }
 
-// Functions returns the functions in the text of template.yaml by their logical
-// ids, with the values that each describes. A function has each variable that the
-// template gives it. A variable that refers to a name without a value is an error.
+// Functions returns the functions in the text of template.yaml, by logical id. values is
+// described at each. If a variable of a function refers to a name without a value, Functions
+// returns an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
 	return each(template, values, functionType, func(t *Template, own any) (Function, error) {
 		var read properties
@@ -126,11 +126,11 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 type Queue struct {
 	Delay       time.Duration // before the first delivery of a message
 	Visibility  time.Duration // from one delivery of a message to the next one
-	MaxReceives int           // how often it delivers a message; 0 without a dead-letter queue
+	MaxReceives int           // how often the queue delivers a message; 0 without a dead-letter queue
 }
 
-// Queues returns the queues in the text of template.yaml by their logical ids, with
-// the values that each describes.
+// Queues returns the queues in the text of template.yaml, by logical id. values is described
+// at each.
 func Queues(template []byte, values map[string]string) (map[string]Queue, error) {
 	return each(template, values, "AWS::SQS::Queue", func(t *Template, properties any) (Queue, error) {
 		var read struct {
@@ -157,10 +157,15 @@ func Defaults(template []byte) (map[string]string, error) {
 	return defaults, nil
 }
 
-// kept matches the actions of the statements that Read returns.
+// kept matches the actions that the local stack checks. Read returns the statements that have
+// such an action.
 var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
-// role returns the statements of a role whose actions are kept.
+// open matches the action * and the patterns of SQS actions. They may include an action that
+// kept matches.
+var open = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
+
+// role returns the statements of a role that have an action that kept matches.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string
@@ -183,13 +188,14 @@ func (t *Template) role(properties any) (Role, error) {
 	var role Role
 	for _, policy := range found.Policies {
 		for _, st := range policy.PolicyDocument.Statement {
-			if !slices.ContainsFunc(st.Action, kept.MatchString) {
+			unclear := len(st.Action) == 0 || slices.ContainsFunc(st.Action, open.MatchString) // no Action means NotAction
+			if !unclear && !slices.ContainsFunc(st.Action, kept.MatchString) {
 				continue
 			}
 			if st.Effect == "Deny" && reflect.DeepEqual(st.Condition, otherAccounts) {
 				continue // the local stack has one account
 			}
-			if st.Effect != "Allow" || len(st.Resource) == 0 || slices.ContainsFunc(st.Resource, isOpen) {
+			if unclear || st.Effect != "Allow" || len(st.Resource) == 0 || slices.ContainsFunc(st.Resource, isOpen) {
 				return nil, fmt.Errorf("the statement %s (%s on %v) is of a form that the local stack does not know", st.Sid, st.Effect, st.Resource)
 			}
 			role = append(role, st.Statement)
