@@ -67,8 +67,8 @@ func date(t time.Time) float64 {
 // executionName matches the names that workflow.ExecutionName makes. Step Functions accepts more.
 var executionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
 
-// startExecution starts an execution. If one with the same name and input is running, it
-// returns that execution instead.
+// startExecution starts an execution. If an execution with the same name and input is running,
+// startExecution returns the ARN of the running execution instead.
 func (s *Server) startExecution(request struct{ StateMachineARN, Name, Input string }) (any, error) {
 	if err := s.checkMachine(request.StateMachineARN); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (s *Server) startExecution(request struct{ StateMachineARN, Name, Input str
 }
 
 // description is what DescribeExecution returns, with the members that the functions read.
-// ListExecutions returns the part without the data.
+// ListExecutions leaves out Input, Error and Cause.
 type description struct {
 	ExecutionARN string  `json:"executionArn"`
 	Status       Status  `json:"status"`
@@ -153,8 +153,8 @@ func (s *Server) listExecutions(request struct {
 	return map[string]any{"executions": matching}, nil
 }
 
-// stopExecution aborts an execution and cancels its task. It does nothing to an execution
-// that has ended.
+// stopExecution aborts an execution and cancels its task. If the execution has ended,
+// stopExecution does nothing.
 func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {
@@ -176,8 +176,8 @@ func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string
 	return struct{}{}, nil
 }
 
-// redriveExecution ignores the ClientToken, by which AWS recognizes a request that is
-// sent again: no response is lost on loopback.
+// redriveExecution ignores the ClientToken. AWS recognizes by it a request that is sent again
+// because its response was lost. No response is lost on loopback.
 func (s *Server) redriveExecution(request struct{ ExecutionARN, ClientToken string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {

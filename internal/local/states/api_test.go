@@ -26,7 +26,7 @@ const (
 	prefix     = "arn:aws:states:eu-central-1:000000000000:execution:lipdrop:"
 )
 
-// endpoint is a Server behind HTTP, a client of it and the ends of its executions.
+// endpoint is a Server behind HTTP, with a client and the ends of the executions.
 type endpoint struct {
 	*states.Server
 	client *sfn.Client
@@ -96,7 +96,7 @@ func code(err error) string {
 	return fmt.Sprint(err)
 }
 
-// gate is an Invoker whose calls wait until the test ends them, or they are cancelled.
+// gate is an Invoker. Each call waits until the test calls respond, or the call is cancelled.
 type gate struct {
 	begun chan []byte // the payload of each call
 	reply chan func() (string, error)
@@ -146,7 +146,7 @@ func TestAnExecutionThroughTheAPI(t *testing.T) {
 		t.Errorf("description (-want +got):\n%s", diff)
 	}
 	if d.StopDate.Before(*d.StartDate) || time.Since(*d.StartDate) > time.Hour {
-		t.Errorf("from %v to %v", d.StartDate, d.StopDate)
+		t.Errorf("execution from %v to %v, want a start in the last hour and no earlier end", d.StartDate, d.StopDate)
 	}
 	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive"), e.Path("talk")); diff != "" {
 		t.Errorf("path (-want +got):\n%s", diff)
@@ -218,7 +218,7 @@ func TestStartingTwice(t *testing.T) {
 	}
 	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
-		t.Fatalf("ended as %s", got)
+		t.Fatalf("ended as %s, want %s", got, states.Succeeded)
 	}
 	if _, err := start(`{"a":1}`); code(err) != "ExecutionAlreadyExists" {
 		t.Errorf("a start after the end: %v, want ExecutionAlreadyExists", err)

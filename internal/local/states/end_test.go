@@ -37,11 +37,11 @@ func TestStoppingCancelsTheTaskUnderWay(t *testing.T) {
 	}
 	d := e.describe(t, "a")
 	if d.Status != types.ExecutionStatusAborted || aws.ToString(d.Error) != "Deleted" || aws.ToString(d.Cause) != "the drop is gone" {
-		t.Errorf("%s %s %s", d.Status, aws.ToString(d.Error), aws.ToString(d.Cause))
+		t.Errorf("stopped: %s %s %s, want ABORTED Deleted the drop is gone", d.Status, aws.ToString(d.Error), aws.ToString(d.Cause))
 	}
 	stop()
 	if again := e.describe(t, "a"); !again.StopDate.Equal(*d.StopDate) || len(e.ends) != 0 {
-		t.Errorf("stopped again at %v, first at %v, %d ends; want the same time and no end", again.StopDate, d.StopDate, len(e.ends))
+		t.Errorf("stopped again at %v, first at %v, %d more ends; want the same time and no more ends", again.StopDate, d.StopDate, len(e.ends))
 	}
 }
 
@@ -62,16 +62,16 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 		t.Fatalf("ended as %s, want %s", got, states.Failed)
 	}
 	if d := e.describe(t, "a"); aws.ToString(d.Error) != "NoOutput" || aws.ToString(d.Cause) != "nothing" {
-		t.Errorf("failed: %+v", d)
+		t.Errorf("failed: %+v, want the error NoOutput with the cause nothing", d)
 	}
 	if err := redrive(); err != nil {
 		t.Fatal(err)
 	}
 	if payload := <-g.begun; string(payload) != `{"n":1}` {
-		t.Errorf("called with %s, want the first input", payload)
+		t.Errorf("called with the payload %s, want the first input", payload)
 	}
 	if d := e.describe(t, "a"); d.Status != types.ExecutionStatusRunning || *d.RedriveCount != 1 || d.StopDate != nil || d.Error != nil {
-		t.Errorf("redriven: %+v", d)
+		t.Errorf("redriven: %+v, want RUNNING after 1 redrive, without a stop date and an error", d)
 	}
 	g.respond("7", nil)
 	if diff := cmp.Diff(states.End{ExecutionARN: prefix + "a", Status: states.Succeeded, RedriveCount: 1}, <-e.ends); diff != "" {

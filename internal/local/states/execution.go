@@ -59,9 +59,9 @@ type Execution struct {
 	Events       []Event   `json:"events"`
 }
 
-// Event is an event of the history of an execution: its type as Step Functions
-// names it, the state that was entered, and the error by which the execution or a
-// task ended.
+// Event is an event of the history of an execution. Type is the name that Step Functions
+// gives the event. State is the state that was entered. Error is the name of the error that
+// occurred.
 type Event struct {
 	At    time.Time `json:"at"`
 	Type  string    `json:"type"`
@@ -69,8 +69,8 @@ type Event struct {
 	Error string    `json:"error,omitempty"`
 }
 
-// Path returns the names of the states that the execution entered, in order. A
-// redrive does not enter the state that it continues from.
+// Path returns the names of the states that the execution entered, in order. A redrive
+// does not enter a state a second time.
 func (x *Execution) Path() []string {
 	var path []string
 	for _, event := range x.Events {
@@ -92,13 +92,13 @@ func (m *Machine) Start(input string, now time.Time) *Execution {
 	return x
 }
 
-// Step advances x to where it must wait: it enters and leaves states and invokes
-// functions. It returns when to call it next, or that x has ended. In a simulation
-// now is the virtual clock, which invoke may move.
+// Step enters and leaves states and invokes functions until x must wait or has ended. wake
+// is the time of the next call of Step, and done reports whether x has ended. In a
+// simulation, now is a virtual clock, and invoke may advance that clock.
 //
-// If ctx ends during an invocation, Step discards its outcome and returns; the
-// next Step invokes the function again. So an execution can also continue after its
-// caller was killed.
+// If ctx is done during an invocation, Step discards the outcome of the invocation and
+// returns. The next Step invokes the function again. So x can also continue after the
+// process was killed.
 func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) (wake time.Time, done bool) {
 	for x.Status == Running {
 		at := now()
@@ -137,10 +137,10 @@ func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, 
 	return time.Time{}, true
 }
 
-// call invokes the function of a Task, and cancels it when the task, or the execution, times
-// out. It returns the result, or how the task failed.
+// call invokes the function of a Task, and cancels the invocation when the task or the
+// execution times out. It returns the result, or how the task failed.
 func (s *state) call(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) ([]byte, *TaskError) {
-	payload, _ := scope{input: x.StateInput, redrives: x.RedriveCount}.payload(s) // begin has checked it
+	payload, _ := scope{input: x.StateInput, redrives: x.RedriveCount}.payload(s) // begin has checked the payload
 	began := now()
 	deadline := began.Add(time.Duration(s.TimeoutSeconds) * time.Second)
 	limited, cancel := context.WithTimeout(ctx, earlier(deadline, x.Deadline).Sub(began))
@@ -152,7 +152,7 @@ func (s *state) call(ctx context.Context, x *Execution, now func() time.Time, in
 	return result, taskError(result, err)
 }
 
-// begin does the work of a state that was entered, or tries a Task again.
+// begin begins the work of the state s, or another attempt of a Task.
 func (m *Machine) begin(x *Execution, s *state, now time.Time) {
 	switch s.Type {
 	case waitState:
@@ -198,11 +198,11 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 	x.leave(now, s, next, x.StateInput)
 }
 
-// deliver records the outcome of the call for which x waits. It takes x only up to the next
-// state or attempt.
+// deliver applies the outcome of a call to x. It does not enter the next state or begin the
+// next attempt.
 func (m *Machine) deliver(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
-	// x may have been stopped or redriven during the call. After the deadline of the execution,
-	// Step ends it.
+	// x may have been stopped or redriven during the call. If its deadline has passed, Step
+	// ends x.
 	if x.Status != Running || x.Phase != calling || !now.Before(x.Deadline) {
 		return
 	}
@@ -266,23 +266,23 @@ func (m *Machine) raise(x *Execution, s *state, now time.Time, failure *TaskErro
 	x.fail(now, failure.Name, failure.Cause)
 }
 
-// matches reports whether the retrier is for the error with this name. States.ALL leaves
-// out the errors that cannot be retried.
+// matches reports whether the retrier is for the error with this name. States.ALL does not
+// match the errors that Step Functions never retries.
 func (r *retrier) matches(name string) bool {
 	return slices.Contains(r.ErrorEquals, name) ||
 		slices.Contains(r.ErrorEquals, errAll) && name != errRuntime && name != errDataLimitExceeded
 }
 
-// delay returns how long to wait before the next attempt, in whole milliseconds. It is
-// IntervalSeconds, times BackoffRate for each attempt that the retrier has made, at most
-// MaxDelaySeconds, times jitter.
+// delay returns how long to wait before the next attempt, in whole milliseconds. It multiplies
+// IntervalSeconds by BackoffRate once for each attempt that the retrier has made, limits the
+// product to MaxDelaySeconds, and multiplies the limited product by jitter.
 func (r *retrier) delay(made int, jitter float64) time.Duration {
 	seconds := min(float64(r.IntervalSeconds)*math.Pow(r.BackoffRate, float64(made)), float64(r.MaxDelaySeconds))
 	return time.Duration(seconds * jitter * float64(time.Second)).Round(time.Millisecond)
 }
 
-// leave exits the state with an output, which is the input of the next state, or
-// the output of the execution after the last one.
+// leave exits the state s with an output. The output becomes the input of the next state, or
+// the output of the execution if s is the last state.
 func (x *Execution) leave(now time.Time, s *state, next, output string) {
 	x.record(now, Event{Type: s.Type + "StateExited"})
 	if next == "" {
@@ -296,8 +296,8 @@ func (x *Execution) leave(now time.Time, s *state, next, output string) {
 	}
 }
 
-// record adds an event. If the execution would exceed the limit of events, it fails
-// instead. If it has ended, record does nothing.
+// record adds an event to x. If the history of x has room for only one more event, x fails
+// instead, and its failure is the last event. If x has ended, record does nothing.
 func (x *Execution) record(now time.Time, event Event) {
 	if x.Status != Running {
 		return
@@ -314,13 +314,13 @@ func (x *Execution) fail(now time.Time, name, cause string) {
 	x.end(now, Failed, "ExecutionFailed", name, cause)
 }
 
-// Abort stops x. The error and the cause may be empty. It does nothing to an
-// execution that has ended.
+// Abort stops x with an error name and a cause, which may both be empty. If x has ended,
+// Abort does nothing.
 func (x *Execution) Abort(now time.Time, name, cause string) {
 	x.end(now, Aborted, "ExecutionAborted", name, cause)
 }
 
-// end ends x, unless it has ended before, and reports whether it did.
+// end ends x and returns true. If x has ended before, end only returns false.
 func (x *Execution) end(now time.Time, status Status, event, name, cause string) bool {
 	if x.Status != Running {
 		return false
@@ -342,7 +342,7 @@ func (m *Machine) Redrive(x *Execution, now time.Time) error {
 	switch {
 	case x.Status == Running || x.Status == Succeeded:
 		return &NotRedrivable{"Execution is " + string(x.Status) + " and cannot be redriven"}
-	case len(x.Events) >= maxEvents-1: // the event of the redrive and one more must have room
+	case len(x.Events) >= maxEvents-1: // there must be room for the event of the redrive and one more event
 		return &NotRedrivable{"Execution history event limit exceeded"}
 	}
 	x.Status, x.StoppedAt, x.Error, x.Cause = Running, time.Time{}, "", ""

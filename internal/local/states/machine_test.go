@@ -45,8 +45,8 @@ func parse(t *testing.T, definition string) *states.Machine {
 	return m
 }
 
-// oneTask returns the definition of a machine with one state, the Task T. The given fields
-// are added to it, or replace its own.
+// oneTask returns the definition of a machine with one state, the Task T. fields are added to
+// T, or replace fields of T.
 func oneTask(t *testing.T, fields string) string {
 	t.Helper()
 	var task, more map[string]any
@@ -91,7 +91,7 @@ func finish(t *testing.T, m *states.Machine, x *states.Execution, c *clock, invo
 			return wakes
 		}
 		if !wake.After(c.time) {
-			t.Fatalf("at %v, Step says to wake at %v; want a later time", c.time, wake)
+			t.Fatalf("at %v, Step returns %v as the time of the next call; want a later time", c.time, wake)
 		}
 		wakes = append(wakes, wake.Sub(began).Seconds())
 		c.time = wake
@@ -154,11 +154,11 @@ func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
 		t.Errorf("waits (-want +got):\n%s", diff)
 	}
 	if x.Status != states.Succeeded || x.Output != `{"outputs":["talk.mp4"]}` {
-		t.Errorf("ended as %s with %s, want succeeded with the output of archive", x.Status, x.Output)
+		t.Errorf("ended as %s with the output %s, want SUCCEEDED with the output of archive", x.Status, x.Output)
 	}
 }
 
-// loop is like the shipped machine, without Archive and Retry.
+// loop is like the shipped machine, but has Rest instead of Archive, and no Retry.
 const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":432000,"States":{
 	"Wait":{"Type":"Wait","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
 	"Poll":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
@@ -197,7 +197,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 		error  string
 		cause  string
 		events string        // the last events
-		after  time.Duration // when it ended, if not after one call
+		after  time.Duration // when the execution ended, if not after one call
 	}{
 		{
 			name:   "an error of the function has its payload as cause",
@@ -218,7 +218,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			events: "TaskStarted TaskTimedOut ExecutionFailed",
 		},
 		{
-			name:   "a function that takes a second less does not",
+			name:   "a function that takes a second less does not time out",
 			invoke: fails(), takes: 59 * time.Second,
 			status: states.Succeeded, events: "TaskSucceeded TaskStateExited ExecutionSucceeded",
 		},
@@ -269,7 +269,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 				t.Errorf("status, error, cause (-want +got):\n%s", diff)
 			}
 			if all := strings.Join(typesOf(x.Events), " "); !strings.HasSuffix(all, row.events) {
-				t.Errorf("the history %s does not end with %s", all, row.events)
+				t.Errorf("history %s, want one that ends with %s", all, row.events)
 			}
 			if after := x.StoppedAt.Sub(began); after != max(row.takes, row.after) {
 				t.Errorf("stopped after %v, want %v", after, max(row.takes, row.after))

@@ -96,8 +96,8 @@ func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 		TimeoutSeconds int               `yaml:"TimeoutSeconds"`
 		States         map[string]*state `yaml:"States"`
 	}
-	// JSON is YAML. Unlike encoding/json, this decoder refuses a member that is
-	// given twice or in another case.
+	// JSON is YAML. Unlike encoding/json, this decoder refuses a member that occurs twice,
+	// or whose name has the wrong case.
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	if err := errors.Join(append(problems, decoder.Decode(&d))...); err != nil {
@@ -179,7 +179,7 @@ func (s *state) check(all map[string]*state) (problems []error) {
 	default:
 		return []error{fmt.Errorf("the type %q is not known; known: Choice, Task, Wait", s.Type)}
 	}
-	require(reflect.DeepEqual(*s, known), "it has a field that a %s does not have here", s.Type)
+	require(reflect.DeepEqual(*s, known), "it has a field that the local stack does not know in a %s", s.Type)
 	for _, target := range targets {
 		require(all[target] != nil, "it leads to %q, which does not exist", target)
 	}
@@ -200,10 +200,10 @@ func (r *retrier) check(last bool) error {
 		}
 	}
 	if r.MaxAttempts == nil || *r.MaxAttempts < 0 {
-		return fmt.Errorf("the retrier of %s has no MaxAttempts", r.ErrorEquals[0])
+		return fmt.Errorf("the retrier of %s needs a MaxAttempts of at least 0", r.ErrorEquals[0])
 	}
 	if *r.MaxAttempts > 0 && (r.IntervalSeconds < 1 || r.BackoffRate < 1 || r.MaxDelaySeconds <= r.IntervalSeconds || r.JitterStrategy != "FULL") {
-		return fmt.Errorf("the retrier of %s needs an interval, a rate of at least 1, a greater MaxDelaySeconds, and the jitter FULL", r.ErrorEquals[0])
+		return fmt.Errorf("the retrier of %s needs an IntervalSeconds and a BackoffRate of at least 1, a MaxDelaySeconds above its IntervalSeconds, and the JitterStrategy FULL", r.ErrorEquals[0])
 	}
 	return nil
 }
@@ -220,7 +220,8 @@ type scope struct {
 // a value fails the state. So the expression is 0 if the member is missing.
 const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
 
-// path matches the other expressions: $states.input or $states.result, or a member of one.
+// path matches the other expressions that Parse accepts: $states.input, $states.result, or a
+// member of either.
 var path = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
 
 // isExpression reports whether a text is a JSONata expression about one of the roots.
@@ -236,7 +237,7 @@ func isExpression(text string, roots ...string) bool {
 func (sc scope) eval(text string) (string, error) {
 	found := path.FindStringSubmatch(text)
 	if found == nil {
-		return fmt.Sprint(sc.redrives), nil // Parse has refused everything else
+		return fmt.Sprint(sc.redrives), nil // it is redriveCount; Parse refuses every other expression
 	}
 	whole := map[string]string{"input": sc.input, "result": sc.result}[found[1]]
 	if found[2] == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// known is a definition that Parse accepts. The rows below replace a part of it.
+// known is a definition that Parse accepts. Each row below replaces a part of it.
 const known = `{
 	"Comment":"c","QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":100,"States":{
 	"Wait":{"Type":"Wait","Comment":"c","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
@@ -26,8 +26,8 @@ const known = `{
 	"Last":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","Arguments":{"FunctionName":"f","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result %}","TimeoutSeconds":9,"End":true}}}`
 
-// Parse refuses what the shipped machine does not use. So this package cannot differ from
-// Step Functions unnoticed.
+// Parse refuses what this package does not know. Otherwise a machine could behave differently
+// on AWS, and nobody would notice.
 func TestWhatParseRefuses(t *testing.T) {
 	parse(t, known)
 	for _, row := range []struct {
@@ -49,9 +49,9 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"an unknown type of state", `"Type":"Wait"`, `"Type":"Pass"`, `state "Wait": the type "Pass" is not known`},
 		{"an unknown field", `"Output"`, `"Catch":[],"Output"`, `field Catch not found`},
 		{"a field in the wrong case", `"Seconds"`, `"seconds"`, `field seconds not found`},
-		{"a field of a Task in a Wait", `"Seconds"`, `"TimeoutSeconds":5,"Seconds"`, `state "Wait": it has a field that a Wait does not have here`},
-		{"a field of a Wait in a Choice", `"Default"`, `"Next":"Wait","Default"`, `state "Ended?": it has a field that a Choice does not have here`},
-		{"the end of a Wait", `"Next":"Poll"`, `"End":true`, `state "Wait": it has a field that a Wait does not have here`},
+		{"a field of a Task in a Wait", `"Seconds"`, `"TimeoutSeconds":5,"Seconds"`, `state "Wait": it has a field that the local stack does not know in a Wait`},
+		{"a field of a Wait in a Choice", `"Default"`, `"Next":"Wait","Default"`, `state "Ended?": it has a field that the local stack does not know in a Choice`},
+		{"the end of a Wait", `"Next":"Poll"`, `"End":true`, `state "Wait": it has a field that the local stack does not know in a Wait`},
 		{"an unknown argument", `"Payload":{`, `"InvocationType":"Event","Payload":{`, `field InvocationType not found`},
 		{"another service", `:::lambda:invoke",
 `, `:::sqs:sendMessage",
@@ -84,11 +84,11 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"an unknown error of the language", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
 		{"all errors before others", `["A"]`, `["States.ALL"]`, `States.ALL must be the only error of the last retrier`},
 		{"all errors among others", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be the only error of the last retrier`},
-		{"no attempts given", `"MaxAttempts":6,`, ``, `the retrier of A has no MaxAttempts`},
-		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an interval`},
-		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an interval, a rate of at least 1`},
-		{"a MaxDelaySeconds that is the interval", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a greater MaxDelaySeconds`},
-		{"no jitter", `"FULL"`, `"NONE"`, `the jitter FULL`},
+		{"no attempts given", `"MaxAttempts":6,`, ``, `the retrier of A needs a MaxAttempts`},
+		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an IntervalSeconds`},
+		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an IntervalSeconds and a BackoffRate of at least 1`},
+		{"a MaxDelaySeconds that is the interval", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a MaxDelaySeconds above its IntervalSeconds`},
+		{"no jitter", `"FULL"`, `"NONE"`, `the JitterStrategy FULL`},
 
 		{"two mistakes at once", `"End":true`, `"Next":"W1"}, "M":{"Type":"Wait","Next":"W2"`, "\"W1\", which does not exist\n\"W2\", which does not exist"},
 	} {
@@ -114,7 +114,7 @@ func TestTheShippedMachineNeedsItsSubstitutions(t *testing.T) {
 	_, err = states.Parse(text, nil)
 	for _, name := range []string{"${Partition}", "${PollFunctionArn}", "${ArchiveFunctionArn}"} {
 		if err == nil || !strings.Contains(err.Error(), name+" has no substitution") {
-			t.Errorf("the error is %v, want one that says that %s has no substitution", err, name)
+			t.Errorf("Parse() = %v, want an error that says that %s has no substitution", err, name)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestThePayloadOfATask(t *testing.T) {
 				return payload, nil
 			})
 			if diff := cmp.Diff(row.want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s\n%s: %s", diff, x.Error, x.Cause)
+				t.Errorf("payload (-want +got):\n%s\nthe execution has the error %q: %s", diff, x.Error, x.Cause)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		m, err := states.Parse([]byte(text), functions)
 		if (m == nil) == (err == nil) {
-			t.Fatalf("machine %v, error %v", m, err)
+			t.Fatalf("machine %v, error %v; want exactly one of them", m, err)
 		}
 	})
 }

@@ -23,7 +23,7 @@ func history(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(paths) != 1 {
-		t.Fatalf("%v, %v", paths, err)
+		t.Fatalf("files %v, %v; want one file", paths, err)
 	}
 	var kept struct{ Execution states.Execution }
 	text, err := os.ReadFile(paths[0])
@@ -36,8 +36,8 @@ func history(t *testing.T, dir string) []string {
 	return typesOf(kept.Execution.Events)
 }
 
-// turns returns an invoker whose job ends at the given turn. Its responses to polls ask
-// for no wait, and the payload counts the turns. Each call first calls the function before.
+// turns returns an Invoker whose job ends at the given turn. The response to a poll asks for
+// no wait, and has an x for each turn. Each call first passes its payload to before.
 func turns(endsAt int, before func(payload string)) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		before(string(payload))
@@ -49,8 +49,8 @@ func turns(endsAt int, before func(payload string)) states.Invoker {
 	}
 }
 
-// kill returns a copy of dir as a kill would leave it, with a partial file of a change
-// that was never finished.
+// kill returns a copy of dir as a kill would leave dir, with a partial file of a save that
+// was never finished.
 func kill(t *testing.T, dir string) string {
 	t.Helper()
 	killed := t.TempDir()
@@ -73,7 +73,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	e := serve(t, shipped(t), dir, turns(2, func(string) { killed = append(killed, kill(t, dir)) }))
 	e.start(t, "talk", `{"waitSeconds":0}`)
 	if got := e.end(t); got != states.Succeeded {
-		t.Fatalf("ended as %s", got)
+		t.Fatalf("ended as %s, want %s", got, states.Succeeded)
 	}
 	whole := history(t, dir)
 	if len(killed) != 3 {
@@ -84,7 +84,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 		calls := 0
 		e := serve(t, shipped(t), dir, turns(2, func(string) { calls++ }))
 		if got := e.end(t); got != states.Succeeded {
-			t.Fatalf("killed at call %d: ended as %s", i, got)
+			t.Fatalf("killed at call %d: ended as %s, want %s", i, got, states.Succeeded)
 		}
 		if want := len(killed) - i; calls != want {
 			t.Errorf("killed at call %d: %d calls after that, want %d", i, calls, want)
@@ -94,17 +94,17 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 		}
 		e.Close()
 
-		// What has ended is there after the next start, and is not run again.
+		// After another start, the ended execution is still there, and is not run again.
 		e = serve(t, shipped(t), dir, nil)
 		if d := e.describe(t, "talk"); d.Status != types.ExecutionStatusSucceeded {
-			t.Errorf("killed at call %d: kept as %s", i, d.Status)
+			t.Errorf("killed at call %d: kept as %s, want %s", i, d.Status, types.ExecutionStatusSucceeded)
 		}
 		if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive"), e.Path("talk")); diff != "" {
 			t.Errorf("killed at call %d: path (-want +got):\n%s", i, diff)
 		}
 		e.Close()
 		if len(e.ends) != 0 {
-			t.Errorf("killed at call %d: %d executions ended again", i, len(e.ends))
+			t.Errorf("killed at call %d: %d executions ended again, want none", i, len(e.ends))
 		}
 	}
 }
@@ -129,11 +129,11 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 
 	e = serve(t, m, dir, g.invoke)
 	if payload := <-g.begun; string(payload) != `{"n":1}` {
-		t.Errorf("called again with %s, want the input", payload)
+		t.Errorf("called again with the payload %s, want the input", payload)
 	}
 	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
-		t.Errorf("ended as %s", got)
+		t.Errorf("ended as %s, want %s", got, states.Succeeded)
 	}
 }
 

@@ -19,9 +19,9 @@ func TestRetries(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		retry  string
-		random float64 // 1 if 0
+		random float64 // 0 means 1
 		fails  []error
-		wakes  []float64 // seconds since the start at which a retry was made
+		wakes  []float64 // when each retry was made, in seconds after the start
 		status states.Status
 	}{
 		{
@@ -150,16 +150,16 @@ func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	stopped, input := x.StoppedAt, x.StateInput
 
 	for redrive, want := range []states.Status{states.Failed, states.Succeeded} {
-		// The machine's TimeoutSeconds have passed by then, and must start again.
+		// The machine's TimeoutSeconds have passed since the start, so Redrive must reset them.
 		c.time = x.StoppedAt.Add(6 * 24 * time.Hour)
 		if err := m.Redrive(x, c.time); err != nil {
 			t.Fatal(err)
 		}
 		if x.Status != states.Running || x.Error != "" || x.Cause != "" || !x.StoppedAt.IsZero() {
-			t.Errorf("redriven: %s, error %q, cause %q, stopped %v, want RUNNING and no others", x.Status, x.Error, x.Cause, x.StoppedAt)
+			t.Errorf("redriven: %s, error %q, cause %q, stopped %v, want RUNNING and the rest empty", x.Status, x.Error, x.Cause, x.StoppedAt)
 		}
 		if x.StateInput != input || x.RedriveCount != redrive+1 {
-			t.Errorf("redrive %d with %s, want redrive %d with %s", x.RedriveCount, x.StateInput, redrive+1, input)
+			t.Errorf("redrive %d with the input %s, want redrive %d with %s", x.RedriveCount, x.StateInput, redrive+1, input)
 		}
 		finish(t, m, x, c, invoke)
 		if x.Status != want {
@@ -167,7 +167,7 @@ func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 		}
 	}
 	if x.Output != `"kept"` || archives != 64 || !x.StoppedAt.After(stopped) {
-		t.Errorf("output %s after %d archives, want \"kept\" after 64", x.Output, archives)
+		t.Errorf("output %s after %d archives, stopped at %v; want \"kept\" after 64, stopped after %v", x.Output, archives, x.StoppedAt, stopped)
 	}
 	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Archive"), x.Path()); diff != "" {
 		t.Errorf("path (-want +got):\n%s", diff)
@@ -175,7 +175,7 @@ func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	all := strings.Join(typesOf(x.Events), " ")
 	if want := "TaskFailed ExecutionFailed ExecutionRedriven TaskScheduled TaskStarted TaskFailed TaskScheduled TaskStarted TaskFailed ExecutionFailed " +
 		"ExecutionRedriven TaskScheduled TaskStarted TaskSucceeded TaskStateExited ExecutionSucceeded"; !strings.HasSuffix(all, want) {
-		t.Errorf("history ends %s", all[len(all)-len(want):])
+		t.Errorf("history %s, want one that ends with %s", all, want)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestARedrivenWaitStartsAgain(t *testing.T) {
 	m, c := parse(t, loop), &clock{began}
 	x := m.Start(`{"waitSeconds":60}`, began)
 	if wake, _ := m.Step(t.Context(), x, c.now, nil); !wake.Equal(began.Add(time.Minute)) {
-		t.Fatalf("waits until %v, want a minute", wake)
+		t.Fatalf("waits until %v, want a minute after the start", wake)
 	}
 	x.Abort(began.Add(time.Second), "Stop", "no more")
 	if x.Status != states.Aborted || x.Error != "Stop" || x.Cause != "no more" {
@@ -220,13 +220,13 @@ func TestWhatCannotBeRedriven(t *testing.T) {
 			err := m.Redrive(x, began)
 			if row.want == "" {
 				if err != nil || x.Status != states.Running {
-					t.Errorf("%s: %v, want RUNNING", x.Status, err)
+					t.Errorf("%s, error %v; want RUNNING and no error", x.Status, err)
 				}
 				return
 			}
 			refusal, ok := errors.AsType[*states.NotRedrivable](err)
 			if !ok || refusal.Reason != row.want || x.Status != status || x.RedriveCount != 0 {
-				t.Errorf("%s: %v, want %s: %s", x.Status, err, status, row.want)
+				t.Errorf("%s after %d redrives, error %v; want %s after 0, error %s", x.Status, x.RedriveCount, err, status, row.want)
 			}
 		})
 	}
@@ -240,7 +240,7 @@ func TestAnExecutionFailsAtTheLimitOfItsHistory(t *testing.T) {
 	})
 	if x.Status != states.Failed || x.Error != "States.Runtime" ||
 		x.Cause != "The execution reached the maximum number of history events (25000)." {
-		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+		t.Errorf("ended as %s: %s: %s, want FAILED: States.Runtime: the maximum of 25000 events", x.Status, x.Error, x.Cause)
 	}
 	if len(x.Events) != 25000 || x.Events[24999].Type != "ExecutionFailed" {
 		t.Errorf("%d events, the last %s, want 25000 and ExecutionFailed", len(x.Events), x.Events[len(x.Events)-1].Type)
@@ -273,7 +273,7 @@ func TestAStateThatIsNoLongerThereFailsTheExecution(t *testing.T) {
 	x.State = "Gone"
 	finish(t, m, x, &clock{began}, nil)
 	if x.Status != states.Failed || x.Error != "States.Runtime" || !strings.Contains(x.Cause, `"Gone"`) {
-		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+		t.Errorf("ended as %s: %s: %s, want FAILED: States.Runtime with the name Gone", x.Status, x.Error, x.Cause)
 	}
 }
 
@@ -287,17 +287,17 @@ func TestAStepThatIsInterruptedCallsAgain(t *testing.T) {
 		return nil, context.Canceled
 	})
 	if done || x.Status != states.Running {
-		t.Fatalf("done %v, %s: %s, want RUNNING and not done", done, x.Status, x.Cause)
+		t.Fatalf("done %v, %s with the cause %q; want RUNNING and not done", done, x.Status, x.Cause)
 	}
 	// The timeout of the task counts from the second call.
 	c.time = c.time.Add(10 * time.Minute)
 	finish(t, m, x, c, fails())
 	if x.Status != states.Succeeded {
-		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+		t.Errorf("ended as %s: %s: %s, want SUCCEEDED", x.Status, x.Error, x.Cause)
 	}
 }
 
-// The payload of a function has the number of redrives.
+// The payload of a function can have the number of redrives.
 func TestPayloadHoldsTheRedrives(t *testing.T) {
 	m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":{"job":"{% $states.input %}","redrives":"{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"}}`))
 	x := m.Start(`{"name":"n"}`, began)

@@ -10,9 +10,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// Server is the Step Functions endpoint of one state machine. Its executions run
-// in real time, each in a goroutine of its own, and outlive the process in files:
-// after a kill, Resume repeats at most one step of each execution.
+// Server is the Step Functions endpoint of one state machine. Executions run in real
+// time, each in its own goroutine. The server saves each execution in a file. After a kill,
+// a new Server continues each execution from its file, and repeats at most one step of an
+// execution that was saved without an error.
 type Server struct {
 	// Machine is the state machine, and ARN its ARN:
 	// arn:aws:states:REGION:ACCOUNT:stateMachine:NAME.
@@ -22,13 +23,13 @@ type Server struct {
 	// Invoke calls the functions.
 	Invoke Invoker
 
-	// Dir is the folder of the executions, which Resume makes. No two servers may
-	// use it at the same time.
+	// Dir is the folder for the files of the executions. Resume makes the folder. No two
+	// servers may use it at the same time.
 	Dir string
 
-	// OnEnd, if set, is called when an execution has ended. A kill can lose a call,
-	// as AWS can lose an event. The execution is locked during the call, so OnEnd must
-	// not call the server.
+	// OnEnd, if set, is called when an execution has ended. A kill of the process can
+	// prevent the call, as AWS can lose an event. The execution is locked during the call,
+	// so OnEnd must not call the server.
 	OnEnd func(End)
 
 	mu   sync.Mutex
@@ -47,7 +48,7 @@ type End struct {
 	RedriveCount int
 }
 
-// run is one execution in the server, and its file.
+// run is one execution in the server.
 type run struct {
 	mu     sync.Mutex
 	record record
@@ -82,9 +83,9 @@ func (s *Server) Resume(ctx context.Context) error {
 	return nil
 }
 
-// Close stops driving the executions, cancels the tasks under way and returns
-// after their invokers have returned. The executions are still running: a Server
-// made for the same Dir resumes them.
+// Close stops driving the executions, cancels the calls of functions under way and
+// returns after these calls have returned. The executions keep the status RUNNING, so
+// another Server with the same Dir continues them.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if s.end != nil {
@@ -112,11 +113,11 @@ func (s *Server) run(name string) *run {
 	return s.runs[name]
 }
 
-// now returns the time in whole milliseconds, as the API has it.
+// now returns the time in whole milliseconds, the precision of the API.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// create saves a new execution and starts it. If there is one of that name, create
-// returns that instead.
+// create saves and starts a new execution. If an execution of that name exists, create
+// returns the existing execution instead.
 func (s *Server) create(name, input string) (r *run, created bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,17 +147,17 @@ func (s *Server) resume(r *run) {
 	})
 }
 
-// drive steps through an execution until it ends or ctx does. It saves the execution
-// before each call of a function and before each wait. If ctx is done, it discards the outcome
-// of the call: the execution was stopped, or the server was closed and Resume will call
-// the function again.
+// drive steps through an execution until the execution ends or ctx is done. It saves the
+// execution before each call of a function and before each wait. If ctx is done during a call,
+// drive discards the outcome of the call. In this case, the execution was stopped, or the server
+// was closed. After a Close, the next Server calls the function again.
 func (s *Server) drive(ctx context.Context, r *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keep := func() {
 		if err := s.save(&r.record); err != nil {
-			// The execution continues in memory and is saved again later. If this was the last
-			// time, Resume repeats what was not saved.
+			// The execution continues in memory, and drive tries to save it again after the next
+			// step. If the process ends before that, Resume repeats the steps that were not saved.
 			slog.Error("execution not saved", "execution", r.record.Name, "err", err)
 		}
 	}
@@ -185,11 +186,11 @@ func (s *Server) drive(ctx context.Context, r *run) {
 	}
 }
 
-// change changes an execution and saves it. If change returns an error, or the
-// execution cannot be saved, nothing has changed. The caller holds r.mu.
-func (s *Server) change(r *run, change func(*Execution) error) error {
+// change applies edit to an execution and saves the result. If edit returns an error, or
+// the result cannot be saved, the execution stays as it was. The caller holds r.mu.
+func (s *Server) change(r *run, edit func(*Execution) error) error {
 	changed := r.record
-	if err := change(&changed.Execution); err != nil {
+	if err := edit(&changed.Execution); err != nil {
 		return err
 	}
 	if err := s.save(&changed); err != nil {

@@ -3,8 +3,8 @@
 // the functions and the command call.
 //
 // It knows the part of the States Language that the file uses; Parse refuses
-// everything else. A Machine advances an Execution. It uses no file or network, and only
-// the clock that it is given, so that a simulation can drive it in virtual time. A Server
+// everything else. A Machine advances an Execution. A Machine uses no file, no network and no
+// clock but the clock of its caller, so that a simulation can use virtual time. A Server
 // drives many executions in real time and keeps them in files.
 package states
 
@@ -12,17 +12,18 @@ import "context"
 
 // Invoker calls a function with a JSON payload and returns its JSON result. An
 // error of the function, or of Lambda, is a *TaskError; any other error counts
-// as Lambda.SdkClientException. Invoker must return soon after ctx is done: ctx
-// carries the timeout of the task and the end of the execution.
+// as Lambda.SdkClientException. ctx is done when the task times out, or when the execution
+// ends. Invoker must return soon after that.
 type Invoker func(ctx context.Context, functionARN string, payload []byte) (result []byte, err error)
 
 // TaskError is how a task failed.
 type TaskError struct {
-	// Name is what a Retry matches: the errorType that a function returned, or a
-	// name of Lambda or of the States Language.
+	// Name is what a Retry matches: the errorType that a function returned, or the name
+	// of an error of Lambda or of the States Language.
 	Name string
 
-	// Cause is the whole error payload of a function, as JSON text, or a sentence.
+	// Cause is the whole error payload of the function, as JSON text. For an error that the
+	// function did not return, it is a sentence.
 	Cause string
 }
 

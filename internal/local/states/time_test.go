@@ -15,8 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// call makes a request without a network, because virtual time does not pass while a
-// goroutine waits for the network.
+// call makes a request without a network and returns the HTTP status. Virtual time does not
+// pass while a goroutine waits for a network.
 func call(t *testing.T, server *states.Server, operation, body string) int {
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
@@ -45,7 +45,7 @@ func TestAWaitOutlivesTheServer(t *testing.T) {
 		}
 		first := start()
 		if status := call(t, first, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"a","input":"{\"waitSeconds\":60}"}`); status != http.StatusOK {
-			t.Fatalf("HTTP status %d", status)
+			t.Fatalf("HTTP status %d, want 200", status)
 		}
 		time.Sleep(20 * time.Second)
 		first.Close()
@@ -84,7 +84,7 @@ func TestTheServersTimeouts(t *testing.T) {
 			t.Fatal(err)
 		}
 		if status := call(t, s, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"a","input":"{}"}`); status != http.StatusOK {
-			t.Fatalf("HTTP status %d", status)
+			t.Fatalf("HTTP status %d, want 200", status)
 		}
 		time.Sleep(time.Hour)
 		s.Close()
