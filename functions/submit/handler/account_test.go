@@ -116,8 +116,9 @@ func TestAccountTrouble(t *testing.T) {
 	}
 }
 
-// Matches of a wildcard that are held do not stay held after job.json is deleted
-// or names other files.
+// A held match is withdrawn when job.json is deleted, and stays held if a changed job.json
+// still names it. If job.json no longer names a match and a pair has its name, the status is
+// about the pair.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	for _, pattern := range []string{"", "a*.wav"} {
@@ -150,8 +151,9 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	}
 }
 
-// A file that S3 refuses is uploaded beside the files of a job that was submitted. The job's
-// status warns of it, and its message does not become a dead letter.
+// A file is uploaded beside the files of a submitted job, and S3 refuses each HEAD of the
+// file. The job's status warns about the file, and the message about the upload does not
+// become a dead letter.
 func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
@@ -210,8 +212,8 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	worldtest.WantStatus(t, w, "cafe/a", ledger.Waiting, problem.WaitingForFiles)
 }
 
-// job.json is deleted and put back while submit's messages about its matches wait. They start
-// no job: only the event of job.json does, within MaxJobsPerDrop.
+// job.json is deleted and put back while submit's messages about its matches wait. These
+// messages start no job. Only the event of job.json may start one, within MaxJobsPerDrop.
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	manifest := react("talk.mp4", "*.wav")
@@ -232,8 +234,8 @@ func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	worldtest.WantCharges(t, w, 1)
 }
 
-// If job.json becomes wrong, the statuses of its matches that did not run say so. A
-// good job.json starts them.
+// If job.json becomes wrong, the statuses of its matches that did not run say so. When
+// job.json is right again, it starts these matches.
 func TestMatchesOfAWrongManifest(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	const right = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`
@@ -269,12 +271,13 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 				w.Drop(folder+"job.json", []byte(right))
 				w.Pass(time.Hour)
 				if st := w.Status("cafe/a"); st.State != s.state {
-					t.Fatalf("%s %s before, want %s", st.State, st.Code, s.state)
+					t.Fatalf("with a right job.json the match is %s %s, want %s", st.State, st.Code, s.state)
 				}
 				w.Drop(folder+"job.json", []byte(tt.manifest))
 				w.Pass(time.Hour)
-				if st := worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != "the job.json of cafe is wrong, was deleted, or no longer names a" {
-					t.Errorf("reason %q", st.Reason)
+				const reason = "the job.json of cafe is wrong, was deleted, or no longer names a"
+				if st := worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != reason {
+					t.Errorf("reason %q, want %q", st.Reason, reason)
 				}
 				s.end(w)
 				w.Pass(time.Hour)
@@ -288,8 +291,8 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 	}
 }
 
-// A match is deleted, then job.json is changed, then the match is uploaded again. Its
-// status no longer says that the file was deleted.
+// A match is deleted, and uploaded again after job.json was changed or stayed the same. The
+// status of the match no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	_, voice := worldtest.Media(t)
@@ -323,8 +326,9 @@ func TestMatchUploadedAgain(t *testing.T) {
 	}
 }
 
-// If S3 refuses to return a file of a bundle, its matches stay as they are. They are
-// assessed when S3 returns the file, and withdrawn when job.json is deleted.
+// If S3 refuses to return a file of a bundle, the statuses of the bundle's matches stay as
+// they are. The matches are assessed when S3 returns the file, and withdrawn when job.json is
+// deleted.
 func TestMatchesOfARefusedFile(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	for _, refused := range []string{"job.json", "talk.mp4"} {
@@ -365,7 +369,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 }
 
 // A bundle's status may list only its first matches. If job.json no longer names the others,
-// they are withdrawn too. If it still names them, they are held, because of MaxJobsPerDrop.
+// they are withdrawn too. If job.json still names them, MaxJobsPerDrop holds them.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	const folder, listed, matches = "inbox/cafe.job/", 5, 8
 	_, voice := worldtest.Media(t)
@@ -412,7 +416,8 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
-// The preset and the wildcard count as they are when the job is submitted.
+// A preset or a job.json is changed or deleted while a job is held. Whether the job then runs,
+// and with which model, depends only on the files that are in the bucket now.
 func TestChangesWhileHeld(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	pair := func(w *world.World) {
@@ -428,8 +433,8 @@ func TestChangesWhileHeld(t *testing.T) {
 		name   string
 		drop   func(w *world.World)
 		change func(w *world.World)
-		held   string // the job after the change
-		state  ledger.State
+		held   string               // the name that the change concerns
+		state  ledger.State         // of held, after the change
 		end    func(w *world.World) // after the balance is there
 		runs   string
 		model  string

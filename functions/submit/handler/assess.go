@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxAssessments bounds how often a subject is assessed if something changes
-	// each time. After that, the queue delivers the message again.
+	// maxAssessments bounds how often a subject is assessed if something changes during
+	// each assessment. After that, the queue delivers the message again.
 	maxAssessments = 5
 
 	// maxRecovered bounds how many takes of a name are read to recover them. The
@@ -27,19 +27,19 @@ const (
 	// delivers a message for at most 14 days.
 	recoverBack = 15 * 24 * time.Hour
 
-	// If the bundle's status does not list every match, at most maxFurther others are
-	// assessed.
+	// If the status of a bundle does not list every match, at most maxFurther of the other
+	// matches are assessed.
 	maxFurther = 2 * bucket.PageSize
 )
 
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	change  change // the first change of the batch that needs this assessment; later ones may share it
+	change  change // the first change of the batch that needs this assessment; later changes may share it
 	batch   *batch
 	// lastSince is set if a held job is not tried again after this assessment. If the
 	// job's status was written after lastSince, the last try was made by an earlier
-	// delivery, and this one does nothing.
+	// delivery, and this delivery does nothing.
 	lastSince time.Time
 
 	recovered bool    // whether recoverTakes was called for the subject
@@ -52,8 +52,8 @@ type assessment struct {
 	matches []drop.Subject
 }
 
-// assess decides what a subject needs and does it. It starts again if something
-// changes meanwhile.
+// assess decides what a subject needs, and does that. If something changes meanwhile,
+// assess starts again.
 func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
 	for range maxAssessments {
 		a.kept = nil
@@ -87,10 +87,9 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 	return out, nil
 }
 
-// find returns the findings about a subject, and the statuses that they may replace, by their
-// keys. There is no finding if there is nothing to withdraw. Before find reads the dropped files,
-// it recovers takes (see recoverOnce). At the end it sends messages for the matches that job.json
-// no longer names (see sendDropped).
+// find returns the findings about a subject, and the statuses that the findings may replace, by
+// key. Before find reads the dropped files, it recovers takes (see recoverOnce). At the end it
+// sends messages for the matches that job.json no longer names (see sendDropped).
 func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[string]ledger.Posted, error) {
 	// Statuses are read before the bucket, so that a new status is never based
 	// on older files than the status that it replaces.
@@ -100,7 +99,7 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[
 		return nil, nil, err
 	}
 	if a.change.Bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
-		return nil, nil, nil // there is nothing to withdraw
+		return nil, nil, nil // job.json no longer names the subject, and there is nothing to withdraw
 	}
 	if prev, err = h.recoverOnce(ctx, a, prev); err != nil {
 		return nil, nil, err
@@ -164,17 +163,18 @@ func (h *Handler) handleFinding(ctx context.Context, a *assessment, f drop.Findi
 	return nil
 }
 
-// isLast reports whether a held job is not tried again.
+// isLast reports whether a held job is not tried again after this assessment.
 func (a *assessment) isLast() bool { return !a.lastSince.IsZero() }
 
-// wasLast reports whether the last try was made before, and held the job. A job that a cap
-// of the day holds has no last try.
+// wasLast reports whether an earlier delivery made the last try, and the job was held again.
+// A job that a cap of the day holds has no last try.
 func (a *assessment) wasLast(prev ledger.Posted) bool {
 	return a.isLast() && prev.State == ledger.Held && prev.Code != problem.OverBudget && prev.UpdatedAt.After(a.lastSince)
 }
 
-// unnamedMatch returns a finding about a file of a bundle that was deleted and uploaded again,
-// if job.json no longer names it. Its status must not say that the file was deleted.
+// unnamedMatch returns a finding about a match that was deleted and uploaded again, if job.json
+// no longer names the match. Without this finding, the status of the match would still say that
+// the file was deleted.
 func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.Posted) (*drop.Finding, error) {
 	if prev.Code != problem.FilesGone {
 		return nil, nil
@@ -188,8 +188,8 @@ func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.
 }
 
 // mustWrite reports whether a status is written even if it stays the same. Another
-// assessment, which began before the change, may still be running. Because of the write
-// it cannot post its own status, and assesses again.
+// assessment, which began before the change, may still be running. Because of the write,
+// that assessment cannot post a status, and starts again.
 func (a *assessment) mustWrite(prev ledger.Posted) bool {
 	const rounding = 2 * time.Second // UpdatedAt and EventBridge's times are in whole seconds
 	return !a.batch.newest.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.batch.newest.Add(rounding))
@@ -198,8 +198,8 @@ func (a *assessment) mustWrite(prev ledger.Posted) bool {
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
 // claims whose invocation died, and submitted takes without an execution. An
 // assessment may not find these takes, because the files may have changed since.
-// recoverTakes reports whether it found any. If again is false, no earlier delivery
-// failed, so it skips takes whose invocation may still be running.
+// recoverTakes reports whether it found such takes. If again is false, no earlier delivery
+// failed, so recoverTakes skips takes whose invocation may still be running.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
@@ -228,17 +228,17 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 	return some, out
 }
 
-// sendDropped sends messages for the matches of a bundle's wildcard that its job.json
-// no longer names. Those that were not submitted become withdrawn. The bundle's
-// status, which lists the matches, is replaced only afterwards. If this invocation
-// dies, the next delivery can therefore finish the work.
+// sendDropped sends messages for the matches of a bundle's wildcard that job.json no longer
+// names. A match that was not submitted becomes withdrawn. The bundle's status, which lists
+// the matches, is replaced only afterwards, so that the next delivery can finish the work if
+// this invocation dies.
 func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Assessment) error {
 	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
 	if found.Own.State == ledger.Held {
-		// S3 refuses to return a file, so it is not known what job.json names. The bundle
-		// will be assessed again, and then needs the list of the matches in its status.
+		// S3 refuses to return a file, so it is not known what job.json names. The next
+		// assessment of the bundle needs the list of the matches in the bundle's status.
 		found.Own.Jobs = prev.Jobs
 		return nil
 	}

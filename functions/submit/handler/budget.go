@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// estimate writes the cost of a job at RunComfy's base price into its record, or a warning
-// that says why the cost is not known.
+// estimate writes the cost of a job at RunComfy's base price into the job's record, or a
+// warning that says why the cost is not known. It also warns if a cap does not count the job.
 func (h *Handler) estimate(ctx context.Context, rec *ledger.Record, length time.Duration) {
 	estimate := h.Prices.Estimate(ctx, rec.Model, length)
 	rec.EstimateUSD = estimate.USD
@@ -44,8 +44,9 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 // bookError says that the book of the day could not be read or written.
 type bookError struct{ error }
 
-// logBookError logs an error about a cap. CapAlarm reads cap_used here and in the lines
-// "reserved". Any other error it returns as a bookError.
+// logBookError logs and returns an error that says that a take does not fit into a cap. It
+// returns any other error as a bookError. CapAlarm reads cap_used in this log line and in the
+// line "reserved".
 func logBookError(ctx context.Context, rec ledger.Record, err error) error {
 	over, ok := errors.AsType[*budget.OverError](err)
 	if err != nil && !ok {
@@ -57,7 +58,7 @@ func logBookError(ctx context.Context, rec ledger.Record, err error) error {
 	return err
 }
 
-// reserve reserves what a claimed take needs in the book of the day of its claim. If
+// reserve reserves what a claimed take needs, in the book of the day of the claim. If
 // there is no cap, it returns the zero Reservation.
 func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reservation, error) {
 	if h.Caps.None() {
@@ -65,8 +66,8 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 	}
 	r, err := h.Book.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
 	if err != nil {
-		// Nothing to give back. If the reservation was written although S3 returned an error, the
-		// next claim of the take replaces it, or the sweep removes it.
+		// There is nothing to give back. If the reservation was written although S3 returned an
+		// error, the next claim of the take replaces the reservation, or the sweep removes it.
 		return budget.Reservation{}, logBookError(ctx, rec, err)
 	}
 	slog.InfoContext(ctx, "reserved", "name", rec.Name, "take", rec.Take, "cap_used", r.CapUsed,
@@ -74,8 +75,8 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 	return r, nil
 }
 
-// giveBack gives back a reservation of a take that RunComfy certainly did not accept. If
-// it cannot, the hourly sweep of the cancel function does it.
+// giveBack gives back the reservation of a take that RunComfy certainly did not accept. If
+// it cannot, the hourly sweep of the cancel function frees the reservation.
 func (h *Handler) giveBack(ctx context.Context, r budget.Reservation) {
 	if r.Day == "" {
 		return

@@ -57,7 +57,7 @@ func TestEstimateIsInStatusAndRecord(t *testing.T) {
 }
 
 // A job without a price runs. Its status says why there is no estimate, and which cap
-// does not count it.
+// does not count the job.
 func TestJobWithoutAnEstimate(t *testing.T) {
 	faults := append(runcomfytest.Faults(runcomfytest.CallModel), runcomfytest.Fault{Name: "no cost", Accept: true})
 	for _, fault := range faults {
@@ -111,7 +111,7 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 					held++
 					worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Held, problem.OverBudget)
 					if !strings.Contains(st.Reason, " of "+budget.Day(day)+" (UTC) are used") || !strings.Contains(st.Reason, "continues after midnight UTC, or when Max") || st.EstimateUSD == nil {
-						t.Errorf("status %+v", st)
+						t.Errorf("status %+v, want a reason with the day and with when the job continues, and an estimate", st)
 					}
 				}
 				if held != jobs-accepted {
@@ -122,7 +122,7 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 				}
 			}
 			if len(w.Dead) > 0 {
-				t.Errorf("%d dead letters", len(w.Dead))
+				t.Errorf("%d dead letters, want none", len(w.Dead))
 			}
 		})
 	}
@@ -171,7 +171,7 @@ func TestThrottledAfterACap(t *testing.T) {
 			w.Pass(3 * time.Hour)
 			worldtest.WantCharges(t, w, 1)
 			if len(w.Dead) > 0 {
-				t.Errorf("%d dead letters", len(w.Dead))
+				t.Errorf("%d dead letters, want none", len(w.Dead))
 			}
 		})
 	}
@@ -235,7 +235,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 }
 
 // If the book cannot be read or written, the job is held, and the reason names the book's key.
-// If it cannot be read, no claim is made. Afterwards the job is submitted.
+// If the book cannot be read, no claim is made. The job is submitted when the book can be used.
 func TestBookThatCannotBeUsed(t *testing.T) {
 	key := budget.Key(budget.Day(world.Begin))
 	denied := s3test.Error(http.StatusForbidden, "AccessDenied")
@@ -316,7 +316,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 			dropOnce(t, w)
 			w.Run(3 * time.Minute)
 			if _, there := w.Bucket.Object(ledger.StatusKey("ads/talk")); there || !refused {
-				t.Errorf("a status exists: %v, want none (refused: %v)", there, refused)
+				t.Errorf("a status exists: %v, want false; the job was refused: %v, want true", there, refused)
 			}
 			w.Pass(time.Hour)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
@@ -325,8 +325,8 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 	}
 }
 
-// The last delivery of the message of a job over a cap sends a new message, and the status
-// does not say that the job is no longer retried.
+// On the last delivery of the message of a job over a cap, submit sends a new message. The
+// status does not say that the job is no longer retried.
 func TestLastDeliveryOverACap(t *testing.T) {
 	w := worldtest.New(t)
 	setCaps(w, budget.Caps{USD: 0.01})
@@ -336,18 +336,18 @@ func TestLastDeliveryOverACap(t *testing.T) {
 	last := world.Message("inbox/ads/talk.wav")
 	last.Attributes["ApproximateReceiveCount"] = "1000000"
 	if failed, err := w.Submit(last); len(failed) > 0 || err != nil {
-		t.Errorf("not finished: %v, %v", failed, err)
+		t.Errorf("failed messages %v, error %v; want none", failed, err)
 	}
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.OverBudget); strings.Contains(st.Reason, "no longer retried") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want one without \"no longer retried\"", st.Reason)
 	}
 	setCaps(w, budget.Caps{})
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
 
-// Without a cap nothing is written below budget/, and with one each job has one
-// reservation before its POST.
+// Without a cap, nothing is written below budget/. With a cap, each job has one reservation
+// before its POST.
 func TestReservationIsBeforeThePOST(t *testing.T) {
 	for _, caps := range []budget.Caps{{}, {Jobs: 1}} {
 		w := worldtest.New(t)
@@ -367,7 +367,7 @@ func TestReservationIsBeforeThePOST(t *testing.T) {
 			t.Errorf("%d reservations at the POST, want %d", atPost, caps.Jobs)
 		}
 		if _, there := w.Bucket.Object(budget.Key(budget.Day(world.Begin))); there != (caps.Jobs > 0) {
-			t.Errorf("with the caps %+v, a book exists: %t", caps, there)
+			t.Errorf("with the caps %+v, a book exists: %t, want %t", caps, there, !there)
 		}
 	}
 }

@@ -17,17 +17,18 @@ import (
 )
 
 const (
-	// retryFor is how long a message is retried. An older message is tried once more. A
-	// message that waited for a higher MaxJobsPerDrop is tried until its last delivery,
+	// retryFor is how long a message is retried. An older message is tried one last time.
+	// A message that waits for a higher MaxJobsPerDrop is retried until its last delivery,
 	// however old it is.
 	retryFor = 24 * time.Hour
 	// renewAfter is the age from which a new message replaces the message of a job that a
-	// cap of the day holds, because such a job may wait for days. So at least half a day is
-	// left for other causes, such as RunComfy's throttling, when the job fits into the cap.
-	// Each new message makes the chain longer (see part), so Lambda ends it after about a week.
+	// cap of the day holds, because such a job may wait for days. When the job fits into the
+	// cap, its message can therefore still be retried for at least half a day, for example if
+	// RunComfy throttles. Each new message makes the chain longer (see part), so Lambda ends
+	// the chain after about a week.
 	renewAfter = retryFor / 2
 	// fewRequests is the number of requests to S3 after which submit starts no further
-	// assessment for a message. It sends new messages for the subjects that are left.
+	// assessment for a message. Submit sends new messages for the subjects that are left.
 	fewRequests = 25
 	// The subjects of one message are divided into at most maxParts messages, or more
 	// if their keys are long: a message with more than maxPart bytes of subjects gets no
@@ -41,13 +42,13 @@ type batch struct {
 	again      bool                 // an earlier delivery of one of the messages was not finished
 	newest     time.Time            // the time of the newest change
 	uploads    map[string]time.Time // the time of the newest upload of each key
-	ownUploads map[string]time.Time // like uploads, for events in this batch about files that can belong to a job
+	ownUploads map[string]time.Time // like uploads, but only of files that can belong to a job, and only events of this batch
 	assessed   map[assessmentKey]*assessment
 	sent       map[assessmentKey]bool // whether a message was sent in place of the assessment
 }
 
 // assessmentKey identifies assessments that have the same result, because every
-// event of a batch happened before its first assessment. A deletion is assessed
+// event of a batch happened before the batch's first assessment. A deletion is assessed
 // separately: it starts no job for a name whose newest take used the deleted
 // file. A match that a bundle no longer names is also assessed separately: if it becomes
 // withdrawn, it gets a reason of its own.
@@ -101,9 +102,10 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 		return nil
 	}
 	if c.Deleted && c.Bundle == "" {
-		// If the file exists, an old version was deleted, which changes nothing, or the
-		// file was uploaded again, which has an event of its own. A part with a Bundle
-		// goes on: the new job.json may not name its matches, which then become withdrawn.
+		// If the file exists, there is nothing to do: either an old version was deleted, or the
+		// file was uploaded again, and that upload has an event of its own. A part with a Bundle
+		// is handled even if job.json exists: matches that job.json does not name become
+		// withdrawn.
 		if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
 			out.add(err)
 			return out
@@ -124,8 +126,8 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 // handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop is
 // higher, handleWaiting assesses the whole change again. It also does so on the last delivery:
 // the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. Only the
-// number of deliveries ends the retries, because the message may be old before its jobs are
-// first tried.
+// number of deliveries ends the retries, because the message may already be old when its jobs
+// are first tried.
 func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outcome {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
 		c.part = part{}
@@ -145,8 +147,9 @@ func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outco
 }
 
 // assessChange assesses the subjects of a change. If new messages must continue with the
-// subjects that are left (see progress), it sends them, and this message is finished. If there
-// are jobs beyond MaxJobsPerDrop, it sends one message that waits for a higher MaxJobsPerDrop.
+// subjects that are left (see progress), it sends these messages, and this message is finished.
+// If there are jobs beyond MaxJobsPerDrop, it sends one message that waits for a higher
+// MaxJobsPerDrop.
 func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastSince time.Time) (out outcome) {
 	p := h.assessSubjects(ctx, d, c, lastSince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last
@@ -177,9 +180,9 @@ type progress struct {
 // assessSubjects assesses every subject that a change may concern, until it has made more than
 // fewRequests requests to S3. New messages continue with the other subjects. A message of submit
 // that has several subjects is only divided: assessSubjects assesses none of them. If a cap of
-// the day holds a subject, and this message is old or is not delivered again, a new message
-// continues with that subject. If the function's time ends, the queue delivers the whole message
-// again.
+// the day holds a job, and this message is old or is not delivered again, a new message
+// continues with the subject of that job. If the function's time ends, the queue delivers the
+// whole message again.
 func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastSince time.Time) (p progress) {
 	before := h.Ledger.Bucket.Requests() // Lambda runs one invocation of a process at a time
 	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)

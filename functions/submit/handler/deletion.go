@@ -33,7 +33,7 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	if job := f.Job.Restart(); job.Match != "" {
 		file = job.File()
 	}
-	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload %s again.", gone, file)
+	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job: to start the other job, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
 		if gone == a.change.deletedKey() && h.timeOf(a.change).After(r.Deleted) {
 			r.Deleted = h.timeOf(a.change)
@@ -44,9 +44,9 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 // leftBy returns the newest take of a name. If a file of the take was deleted, and no file
 // of the finding was uploaded since, leftBy also returns the key of the deleted file: the
 // finding must then start no job. The events of this batch, or the order of the finding,
-// show whether a file was uploaded since. If the record of the take is missing, leftBy returns
-// no key. The same holds if the record cannot be read, and this batch has an upload of a file
-// of the finding.
+// show whether a file was uploaded since. leftBy returns no key if the record of the take is
+// missing, or if the record cannot be read and this batch has an upload of a file of the
+// finding.
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
 // whether the files of the take still exist.
@@ -78,12 +78,12 @@ func (h *Handler) timeOf(c change) time.Time {
 }
 
 // uploadedSince reports whether an upload in this batch lets the finding start a job,
-// although a file of the take was deleted. A version that the take uses does not count.
-// Any other version of a file that has the finding's own name, or is in a bundle, counts.
-// A file of another name is the video or image of an audio such as talk.de.wav. It counts
-// if the time of its upload is unknown, or is not before the claim of the take and not
-// before the last deletion that started no job. Times are compared in whole seconds, as
-// EventBridge gives them.
+// although a file of the take was deleted. If the take uses the uploaded version of a file,
+// the upload does not count. Any other upload counts if the file has the finding's own name or
+// is in a bundle. A file of another name is the video or image of an audio such as talk.de.wav.
+// Its upload counts if the time of the upload is unknown, or is not before the claim of the
+// take and not before the last deletion that started no job. Times are compared in whole
+// seconds, as EventBridge gives them.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
@@ -103,8 +103,8 @@ func usesVersion(take ledger.Record, file drop.File) bool {
 	})
 }
 
-// goneFrom returns the key of an input of a take that no longer exists, or "". It
-// checks only inputs whose deletion cancels the take.
+// goneFrom returns the key of an input that no longer exists, or "". It checks only
+// inputs whose deletion cancels the take.
 func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {
 		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {

@@ -15,7 +15,7 @@ import (
 )
 
 // change is what an event says about an object. It is only a hint: the handler
-// reads what is in the bucket now. Messages of submit hold it as JSON (see ownMessage).
+// reads what is in the bucket now. A message of submit holds a change as JSON (see ownMessage).
 type change struct {
 	bucket  string
 	Key     string    `json:"key"`
@@ -38,16 +38,16 @@ func (c change) deletedKey() string {
 //
 // A change may concern thousands of names: a video with tagged audios, or the job.json of a
 // wildcard. Submit then sends messages to its own queue, each with a part of the names, and the
-// first message is finished. A message with several names is divided again, into about ten,
-// until each name has a message of its own. So a held job is retried separately, a crash
+// first message is finished. A message with several names is divided again, into about ten
+// messages, until each name has a message of its own. So a held job is retried separately, a crash
 // repeats at most the messages of one division, and a message that comes twice or late only
 // assesses its name again. Dividing makes a chain of at most six messages. Lambda treats a
 // chain of sixteen as a loop, and ends it.
 type part struct {
-	// Subjects are what is left to assess. If it is nil, everything that the change
-	// concerns is assessed.
+	// Subjects are the names that are left to assess. If Subjects is nil, every name that
+	// the change concerns is assessed.
 	Subjects []drop.Subject `json:"subjects,omitempty"`
-	// Bundle is the name of the bundle whose job.json no longer names the subjects.
+	// Bundle is the bundle whose job.json no longer names the subjects.
 	Bundle string `json:"bundle,omitempty"`
 	// Again says that something was not finished: an earlier delivery of a message in the
 	// change's batch, or an assessment of the change.
@@ -59,8 +59,8 @@ type part struct {
 	// until its last delivery.
 	Last bool `json:"last,omitempty"`
 
-	// MostJobs is the MaxJobsPerDrop that the change has exceeded. The jobs beyond it are held.
-	// One message for all of them waits until MaxJobsPerDrop is higher.
+	// MostJobs is the MaxJobsPerDrop that the change has exceeded. The jobs beyond MostJobs are
+	// held. One message for all these jobs waits until MaxJobsPerDrop is higher.
 	MostJobs int `json:"mostJobs,omitempty"`
 }
 

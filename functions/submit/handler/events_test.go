@@ -69,7 +69,7 @@ func TestEventsOfOneTake(t *testing.T) {
 					}
 				}
 				if outputs != 2 {
-					t.Errorf("%d objects in the outbox, want the output and result.json", outputs)
+					t.Errorf("%d objects in the outbox, want 2, the output and result.json", outputs)
 				}
 			})
 		}
@@ -77,7 +77,7 @@ func TestEventsOfOneTake(t *testing.T) {
 }
 
 // Two takes of one name are under way at once: both are paid for, each that succeeds is
-// archived, and the status never goes back to the older one.
+// archived, and the status never goes back to the older take.
 func TestTwoTakesUnderWay(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -124,14 +124,14 @@ func TestTwoTakesUnderWay(t *testing.T) {
 			}
 			for i, rec := range takes {
 				if failed := tt.older.Fail != nil && i == 0; failed != (rec.State == ledger.Failed) || failed == (len(rec.Outputs) == 1) {
-					t.Errorf("take %d is %+v, want failed %v and otherwise one output", i, rec, failed)
+					t.Errorf("take %d is %+v, want failed: %v, and one output unless it failed", i, rec, failed)
 				}
 			}
 		})
 	}
 }
 
-// An event of another bucket does nothing, even if this bucket has a file of that key.
+// An event of another bucket does nothing, even if this bucket has a file with that key.
 func TestEventOfAnotherBucket(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)

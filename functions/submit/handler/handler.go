@@ -1,15 +1,15 @@
-// Package handler is the submit function. It finds the jobs that a changed file may
-// complete, and submits each once. An event is only a hint: package drop reads what
+// Package handler is the submit function. It finds the jobs that a changed file
+// completes, and submits each job once. An event is only a hint: package drop reads what
 // is in the bucket now.
 //
-// The function may die between any two of its calls. The next delivery then
+// The function may die between any two of its requests. The next delivery then
 // finishes the work without a second POST: before the POST, the handler claims
 // the take with a record that only one invocation can create; after the POST, it
 // records the request id before it does anything else.
 //
-// Handle reads messages (events.go) and handles the changes in each (change.go). For each
-// change it assesses the names that the change concerns (assess.go), and submits the complete
-// jobs (submit.go).
+// Handle reads messages (events.go) and handles the changes in each message (change.go). For
+// each change, Handle assesses the names that the change concerns (assess.go), and submits the
+// complete jobs (submit.go).
 package handler
 
 import (
@@ -47,26 +47,26 @@ type Handler struct {
 	// MaxReceives is how often the queue delivers a message. 0 means no limit.
 	MaxReceives int
 
-	// SignUntil is the last moment at which a URL that this process presigns is
-	// valid for long enough. After it, the process submits nothing more and
-	// calls Exit. Zero means no limit.
+	// SignUntil is the time after which a URL that this process presigns would expire
+	// too soon. After SignUntil, the process submits nothing more and calls Exit. Zero
+	// means no limit.
 	SignUntil time.Time
 	// Exit ends the process.
 	Exit func()
 
-	// Sleep waits. Defaults to a timer.
+	// Sleep waits for a duration. If Sleep is nil, a timer is used.
 	Sleep func(context.Context, time.Duration) error
 }
 
 const (
 	// submitTime is how much of the function's time must be left before the POST. It
-	// is enough for the POST and for every try to record its response (see retry).
+	// is enough for the POST and for every try to record the response (see retry).
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 	// claimTime is how much time must be left before the claim.
 	claimTime = submitTime + 5*time.Second
 	// assessTime is how much time must be left before a subject is assessed.
 	assessTime = 20 * time.Second
-	// returnTime is how long before the function's timeout every call is cancelled,
+	// returnTime is how long before the function's timeout every request is cancelled,
 	// so that the function can still return its response.
 	returnTime = 3 * time.Second
 	// clockSkew is by how much two clocks may differ.
@@ -75,7 +75,7 @@ const (
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle
 // returns each unfinished message as a batch item failure, so that the queue
-// delivers it again. For an unfinished event it returns an error.
+// delivers the message again. For an unfinished event, Handle returns an error.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
 	if h.sessionEnds() {
@@ -149,7 +149,7 @@ func (h *Handler) hasTime(ctx context.Context, d time.Duration) bool {
 // sessionEnds reports whether URLs that are signed now expire too soon.
 func (h *Handler) sessionEnds() bool { return !h.SignUntil.IsZero() && h.Now().After(h.SignUntil) }
 
-// timestamp returns the time as it is recorded: UTC, to the millisecond.
+// timestamp returns the current time as it is recorded: UTC, to the millisecond.
 func (h *Handler) timestamp() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 func (h *Handler) sleep(ctx context.Context, d time.Duration) error {

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// A file that triggers a bug of the function does not delay the files beside it.
+// A file that triggers a bug of the function does not delay the other files of its batch.
 func TestFileThatTriggersABug(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
@@ -32,13 +32,13 @@ func TestFileThatTriggersABug(t *testing.T) {
 	worldtest.WantStatus(t, w, "2", ledger.Succeeded, "")
 	w.Pass(30 * time.Hour)
 	if len(w.Dead) != 2 {
-		t.Errorf("%d dead letters, want those of 0.mp4 and 0.wav", len(w.Dead))
+		t.Errorf("%d dead letters, want 2, of 0.mp4 and 0.wav", len(w.Dead))
 	}
 	worldtest.WantCharges(t, w, 2)
 }
 
-// If S3 refuses to return an object, every name that needs the object is held with
-// a reason that names the object, and continues when S3 returns it.
+// If S3 refuses to return an object, each job that needs the object is held. The reason says
+// which object it is. The job continues when S3 returns the object.
 func TestObjectsThatS3DoesNotGive(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	const react = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`
@@ -80,7 +80,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 				w.Run(time.Hour)
 				st := w.Status("carol/talk")
 				if st.State != ledger.Held || st.Code != r.code || !strings.HasPrefix(st.Reason, tt.reason) {
-					t.Errorf("the status is %s, %s: %s", st.State, st.Code, st.Reason)
+					t.Errorf("the status is %s, %s: %s; want held, %s: %s…", st.State, st.Code, st.Reason, r.code, tt.reason)
 				}
 				if strings.Contains(tt.refused, "preset") {
 					body, _ := w.Bucket.Object("answers/preset.json.json")
@@ -89,7 +89,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 						t.Fatal(err)
 					}
 					if answer.State != ledger.Held || answer.Code != r.code {
-						t.Errorf("the preset's answer file is %s, %s: %s", answer.State, answer.Code, answer.Reason)
+						t.Errorf("the preset's answer file is %s, %s: %s; want held, %s", answer.State, answer.Code, answer.Reason, r.code)
 					}
 				}
 				if n := w.RunComfy.Charges(); n != 0 {
@@ -98,7 +98,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 				refusing = false
 				w.Run(24 * time.Hour)
 				if st := w.Status("carol/talk"); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 || len(w.Dead) > 0 {
-					t.Errorf("after S3 has returned the object, the status is %s, %s, with %d charges and %d dead letters", st.State, st.Reason, w.RunComfy.Charges(), len(w.Dead))
+					t.Errorf("after S3 has returned the object, the status is %s, %s, with %d charges and %d dead letters; want succeeded, 1 charge, no dead letter", st.State, st.Reason, w.RunComfy.Charges(), len(w.Dead))
 				}
 			})
 		}

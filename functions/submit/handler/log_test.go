@@ -13,7 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// A message that the queue must only deliver again is not an error in the log.
+// If the queue must deliver a message again, the log has an error only if a request failed, not
+// if the job is held or another invocation is submitting the take.
 func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -49,14 +50,13 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			w.Run(time.Minute)
 			again, failed := strings.Contains(logs.String(), "tried again later"), strings.Contains(logs.String(), "level=ERROR")
 			if again == tt.error || failed != tt.error {
-				t.Errorf("logged as tried again: %v, as an error: %v\n%s", again, failed, logs.String())
+				t.Errorf("logged as tried again: %v, as an error: %v; want %v, %v\n%s", again, failed, !tt.error, tt.error, logs.String())
 			}
 		})
 	}
 }
 
-// A claim says until when its invocation may run: a minute longer than the
-// function's timeout, so that the clocks may differ.
+// A claim is held until a minute after the function's timeout, because clocks may differ.
 func TestClaimHeldUntil(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.SetBalanceEmpty(true)
@@ -65,7 +65,7 @@ func TestClaimHeldUntil(t *testing.T) {
 		if c.Op == "submit" {
 			deadline = c.Deadline
 			if rec := w.Takes("ads/talk")[0]; !rec.HeldUntil.Equal(deadline.Add(time.Minute)) || rec.ClaimEnded(deadline) || !rec.ClaimEnded(rec.HeldUntil) {
-				t.Errorf("the function ends at %v; its claim is held until %v", deadline, rec.HeldUntil)
+				t.Errorf("the function ends at %v; its claim is held until %v, want a minute later", deadline, rec.HeldUntil)
 			}
 		}
 		return nil

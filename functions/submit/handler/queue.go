@@ -19,7 +19,7 @@ type Queue interface {
 	// Send sends a message, to be delivered soon.
 	Send(ctx context.Context, body string) error
 	// Postpone sets when a message is delivered again: after a pause from now. The
-	// receipt identifies its last delivery.
+	// receipt identifies the message's last delivery.
 	Postpone(ctx context.Context, receipt string, pause time.Duration) error
 }
 
@@ -94,8 +94,8 @@ func (o *outcome) add(err error) {
 	}
 }
 
-// failed reports whether a step failed. It did not fail if the job is held, or if another
-// invocation is submitting the take.
+// failed reports whether a step failed. A step did not fail if its job is held, or if another
+// invocation is submitting its take.
 func (o outcome) failed() bool {
 	return slices.ContainsFunc(o, func(err error) bool {
 		_, held := errors.AsType[*heldError](err)
@@ -121,8 +121,8 @@ func (o outcome) retryAfter() (longest time.Duration) {
 	return longest
 }
 
-// postpone delays the next delivery of a message that is not finished. If that fails,
-// the queue delivers the message after its visibility timeout.
+// postpone delays the next delivery of a message that is not finished. If SQS refuses,
+// the queue delivers the message after the queue's visibility timeout.
 func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 	pause := h.pause(out, m.receives)
 	if m.receipt == "" || pause == 0 {

@@ -15,7 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// A job that RunComfy does not accept for now is submitted soon, not before Retry-After, and once.
+// A job that RunComfy does not accept for now is submitted once, soon, and not before
+// Retry-After.
 func TestHeldJobComesBackSoon(t *testing.T) {
 	throttled := func(retryAfter string) runcomfytest.Fault {
 		fault := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests}
@@ -27,7 +28,7 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 	tests := []struct {
 		name   string
 		fault  runcomfytest.Fault
-		lasts  time.Duration // 0: one POST
+		lasts  time.Duration // how long RunComfy refuses; 0: only the first POST
 		least  time.Duration // since the first POST
 		within time.Duration // of the first POST
 	}{
@@ -89,7 +90,7 @@ func TestBurst(t *testing.T) {
 	for i := range jobs {
 		takes := w.Takes(fmt.Sprintf("%d/talk", i))
 		if len(takes) != 1 || takes[0].State != ledger.Succeeded {
-			t.Fatalf("job %d: %+v", i, takes)
+			t.Fatalf("takes of job %d: %+v, want one that has succeeded", i, takes)
 		}
 		last = max(last, takes[0].Times.Submitted.Sub(world.Begin))
 	}

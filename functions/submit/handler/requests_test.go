@@ -20,9 +20,9 @@ import (
 // message.
 const mostRequests = 60
 
-// The requests for one message are bounded, even for keys and folders that were made
-// to be expensive, and do not grow with the folder. The event is about the last key.
-// If it concerns many names, submit sends further messages, which are bounded too.
+// The number of requests for one message is bounded, even for keys and folders that were
+// made to be expensive, and does not grow with the folder. If the event concerns many names,
+// submit sends further messages, and the requests for each of them are bounded too.
 func TestRequests(t *testing.T) {
 	mixed := func(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
 	all := `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`
@@ -35,42 +35,42 @@ func TestRequests(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		drops  []string // only the last one's event is handled; " = " precedes the content
+		drops  []string // only the last file has an event; " = " precedes the content
 		others string   // the keys of other objects; %05d is their number
 		status bool     // the others are statuses
 	}{
 		{name: "a pair", drops: []string{"ads/talk.mp4", "ads/talk.wav"}},
-		{name: "500 dots of an audio", drops: []string{strings.Repeat("a.", 505) + "wav"}},
-		{name: "500 dots of a video", drops: []string{strings.Repeat("a.", 505) + "mp4"}},
+		{name: "an audio with 505 dots", drops: []string{strings.Repeat("a.", 505) + "wav"}},
+		{name: "a video with 505 dots", drops: []string{strings.Repeat("a.", 505) + "mp4"}},
 		{name: "dots between composed and decomposed letters", drops: []string{mixed(".", 238) + "wav"}},
-		{name: "the same in such a folder", drops: []string{"e\u0301\u00e9/" + mixed(".", 235) + "wav"}},
-		{name: "a pair 490 folders deep", drops: []string{strings.Repeat("a/", 440) + "x.mp4", strings.Repeat("a/", 440) + "x.wav"}},
+		{name: "the same in a folder of composed and decomposed letters", drops: []string{"e\u0301\u00e9/" + mixed(".", 235) + "wav"}},
+		{name: "a pair 440 folders deep", drops: []string{strings.Repeat("a/", 440) + "x.mp4", strings.Repeat("a/", 440) + "x.wav"}},
 		{name: "a pair 100 folders deep", drops: []string{strings.Repeat("a/", 100) + "x.mp4", strings.Repeat("a/", 100) + "x.wav"}},
 		{name: "a pair in deep folders of mixed spelling", drops: []string{mixed("/", 200) + "x.mp4", mixed("/", 200) + "x.wav"}},
 		{name: "an audio among thousands of tags", drops: []string{"t.mp4", "t.a.wav"}, others: "inbox/t.%05d.wav"},
-		{name: "a tagged audio whose video has thousands of files alike", drops: []string{"t.mp4", "t.de.wav"}, others: "inbox/t.%05d.txt"},
-		{name: "a video with thousands of files alike", drops: []string{"t.mp4"}, others: "inbox/t.%05d.txt"},
+		{name: "a tagged audio, and a video beside thousands of files that begin the same", drops: []string{"t.mp4", "t.de.wav"}, others: "inbox/t.%05d.txt"},
+		{name: "a video beside thousands of files that begin the same", drops: []string{"t.mp4"}, others: "inbox/t.%05d.txt"},
 		{name: "files between the suffixes", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.MP4%05d inbox/t.mP4%05d inbox/t.MOv%05d inbox/t.Mov%05d inbox/t.WAv%05d inbox/t.mov%05d inbox/t.webm%05d"},
-		{name: "folders that begin as the name", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.a%05d/x inbox/t.m%05d/x"},
+		{name: "folders that begin as the name does", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.a%05d/x inbox/t.m%05d/x"},
 		{name: "a file of a bundle without a job.json", drops: []string{"x.job/a.wav"}, others: "inbox/x.job/%05d.txt"},
 		{name: "a file of a bundle beside statuses of other names", drops: []string{"ads.job/x.txt"}, others: "status/ads/job%05d.json", status: true},
 		{name: "a match among thousands", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all, "x.job/a.wav"}, others: "inbox/x.job/%05d.wav"},
 		{name: "a match among thousands of other files", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all, "x.job/zz.wav"}, others: "inbox/x.job/%05d.txt inbox/x.job/a/%05d.wav"},
-		{name: "a preset among files alike", drops: []string{"preset.json = {}"}, others: "inbox/preset.%05d inbox/PRESET%05d inbox/Preset.j%05d"},
+		{name: "a preset among files that begin the same", drops: []string{"preset.json = {}"}, others: "inbox/preset.%05d inbox/PRESET%05d inbox/Preset.j%05d"},
 		{name: "a preset in deep folders", drops: []string{strings.Repeat("a/", 480) + "preset.json = {}"}},
 		{name: "control characters", drops: []string{strings.Repeat("\x01", 900) + ".wav"}},
 		{name: "a part ..", drops: []string{strings.Repeat("../", 300) + "t.wav"}},
-		{name: "an unknown suffix among files alike", drops: []string{"t.txt"}, others: "inbox/t.%05d.txt"},
+		{name: "an unknown suffix among files that begin the same", drops: []string{"t.txt"}, others: "inbox/t.%05d.txt"},
 		{name: "nine files that are not there, in mixed spelling", drops: []string{
 			"x.job/job.json = " + images(func(i int) string { return fmt.Sprintf("e\u0301\u00e9%d.png", i) })}},
-		{name: "nine files of one image, none of which is one", drops: []string{
+		{name: "nine members that name one file, which is not an image", drops: []string{
 			"x.job/i.png = x", "x.job/job.json = " + images(func(int) string { return "i.png" })}},
 		{name: "a video with thousands of tagged audios", drops: []string{"t.mp4"}, others: "inbox/t.%05d.wav"},
 		{name: "a wildcard with thousands of matches", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all}, others: "inbox/x.job/%05d.wav"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var requests [][3]int // for the event, at most for one message, and the number of messages
+			var requests [][3]int // requests for the event, the most requests for one message, and the number of messages
 			for _, n := range []int{1500, 4500} {
 				w := worldtest.New(t)
 				clip, voice := worldtest.Media(t)
@@ -113,16 +113,16 @@ func TestRequests(t *testing.T) {
 			small, large := requests[0], requests[1]
 			t.Logf("%d requests beside 1,500 other files, %d beside 4,500; at most %d in any of the first %d messages", small[0], large[0], large[1], large[2])
 			if large[1] > mostRequests {
-				t.Errorf("%d requests, want at most %d", large[1], mostRequests)
+				t.Errorf("%d requests for one message, want at most %d", large[1], mostRequests)
 			}
 			if large[0] > small[0] || large[1] > small[1] {
-				t.Error("the requests grow with the folder")
+				t.Errorf("%d requests for the event, and at most %d for one message; want no more than %d and %d, as in the smaller folder", large[0], large[1], small[0], small[1])
 			}
 		})
 	}
 }
 
-// A change asks for more jobs than a status names. All that do not start are held.
+// A change asks for more jobs than a status names. All jobs that do not start are held.
 func TestVeryManyJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 3
@@ -154,15 +154,15 @@ func TestVideoArrivesWhileMessagesWait(t *testing.T) {
 	w.Drop(folder+"job.json", react("v.mp4", "*.wav"))
 	w.Run(10 * time.Minute)
 	if n := w.RunComfy.Charges(); n > 3 {
-		t.Errorf("%d jobs are charged", n)
+		t.Errorf("%d jobs are charged, want at most 3", n)
 	}
 	w.Drop(folder+"v.mp4", clip)
 	w.Run(10 * time.Minute)
 	worldtest.WantStatus(t, w, "ads/x/39", ledger.Held, problem.TooManyJobs)
 }
 
-// More jobs than MaxJobsPerDrop wait for a file. No message waits for a higher limit, which
-// would start nothing.
+// More jobs than MaxJobsPerDrop wait for a file. No message waits for a higher limit, because a
+// higher limit would start nothing.
 func TestManyJobsThatWait(t *testing.T) {
 	for _, tt := range []struct {
 		name, voice string
@@ -195,7 +195,7 @@ func TestManyJobsThatWait(t *testing.T) {
 			}
 			w.Pass(5 * time.Hour)
 			if deliveries > 0 {
-				t.Errorf("%d deliveries", deliveries)
+				t.Errorf("%d deliveries, want none", deliveries)
 			}
 		})
 	}
@@ -218,25 +218,25 @@ func TestMaxJobsPerDrop(t *testing.T) {
 				st := w.Status(fmt.Sprintf(tt.job, i))
 				switch {
 				case i < 5 && st.State != ledger.Succeeded:
-					t.Errorf("job %d is %s: %s", i, st.State, st.Reason)
+					t.Errorf("job %d is %s: %s; want succeeded", i, st.State, st.Reason)
 				case i >= 5 && (st.State != ledger.Held || st.Code != problem.TooManyJobs ||
 					st.Reason != "one changed file asks for at least 12 jobs; it may start at most 5 (MaxJobsPerDrop)"):
-					t.Errorf("job %d is %s, %s: %s", i, st.State, st.Code, st.Reason)
+					t.Errorf("job %d is %s, %s: %s; want held, %s, with both numbers", i, st.State, st.Code, st.Reason, problem.TooManyJobs)
 				}
 			}
 			w.Settings.MaxJobsPerDrop = 12
 			w.Restart()
 			w.Run(2 * time.Hour)
 			if n := w.RunComfy.Charges(); n != 12 || len(w.Dead) > 0 {
-				t.Errorf("after the parameter was raised: %d charges, want 12, and %d dead letters", n, len(w.Dead))
+				t.Errorf("after the parameter was raised: %d charges, want 12, and %d dead letters, want none", n, len(w.Dead))
 			}
 		})
 	}
 }
 
-// A change that asks for too many jobs waits in one message. A delivery of it makes no
-// request to S3 while the limit is the same, and after a day the statuses say that the
-// retries have ended.
+// A change that asks for too many jobs waits in one message. A delivery of this message makes
+// no request while the limit is the same. After a day, the statuses say that the retries have
+// ended.
 func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	const voices, limit = 60, 5
 	for _, tt := range manyJobs {
@@ -266,7 +266,7 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 			for i := limit; i < voices; i++ {
 				st := w.Status(fmt.Sprintf(tt.job, i))
 				if st.State != ledger.Held || st.Code != problem.TooManyJobs || !strings.Contains(st.Reason, "no longer retried") {
-					t.Fatalf("job %d is %s, %s: %s", i, st.State, st.Code, st.Reason)
+					t.Fatalf("job %d is %s, %s: %s; want held, %s, no longer retried", i, st.State, st.Code, st.Reason, problem.TooManyJobs)
 				}
 			}
 			worldtest.WantCharges(t, w, limit)
@@ -276,14 +276,14 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 			w.Pass(2 * time.Hour)
 			worldtest.WantCharges(t, w, voices)
 			if len(w.Dead) > 0 || len(w.Errors) > 0 {
-				t.Errorf("%d dead letters, errors %s", len(w.Dead), w.Errors)
+				t.Errorf("%d dead letters, errors %s; want none", len(w.Dead), w.Errors)
 			}
 		})
 	}
 }
 
-// MaxJobsPerDrop is raised when the message that waits for it is more than a day old. Its
-// job is then tried like a new one, and not only once.
+// MaxJobsPerDrop is raised when the message that waits for this is more than a day old. The
+// held job is then retried like a new job, and not tried only once.
 func TestLimitIsRaisedAfterADay(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	w := worldtest.New(t)
@@ -300,6 +300,6 @@ func TestLimitIsRaisedAfterADay(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 2)
 	if len(w.Dead) > 0 {
-		t.Errorf("%d dead letters", len(w.Dead))
+		t.Errorf("%d dead letters, want none", len(w.Dead))
 	}
 }

@@ -28,15 +28,15 @@ func react(video, audio string) []byte {
 func wantWarning(t *testing.T, w *world.World, name, text string) {
 	t.Helper()
 	if st := w.Status(name); !slices.ContainsFunc(st.Warnings, func(s string) bool { return strings.Contains(s, text) }) {
-		t.Errorf("no warning of %s says %q: %q", name, text, st.Warnings)
+		t.Errorf("warnings of %s: %q, want one that says %q", name, st.Warnings, text)
 	}
 }
 
-// Both files of a finished pair are uploaded again. The large one is completed
-// last, but its S3 time is earlier: S3 reports when the upload began.
+// Both files of a finished pair are uploaded again. The upload of the large file ends last,
+// but its LastModified is earlier, because S3 reports when the upload began.
 func TestLargeFileDroppedAgain(t *testing.T) {
 	clip, voice := worldtest.Media(t)
-	for n := range 40 { // the two new takes have one stamp; which is the greater text depends on the name
+	for n := range 40 { // the two new takes have the same stamp; which of them is sorted last depends on the name
 		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
 		w.Drop("inbox/"+name+".mp4", clip)
@@ -50,7 +50,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 		worldtest.Rest(t, w)
 		takes := w.Takes(name)
 		if len(takes) != 3 {
-			t.Fatalf("%s: %d takes, want 3: of the pair, and of each later upload", name, len(takes))
+			t.Fatalf("%s: %d takes, want 3: one of the pair, and one of each later upload", name, len(takes))
 		}
 		if st := w.Status(name); st.Take != takes[2].Take || st.State != ledger.Succeeded {
 			t.Errorf("%s: the status is about %s, %s; want %s, which was claimed last, succeeded", name, st.Take, st.State, takes[2].Take)
@@ -58,7 +58,8 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 	}
 }
 
-// If an upload starts nothing because its time is older, the status names its file.
+// If an upload starts no job, because it began before the newest file of the take was
+// uploaded, a warning says so.
 func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
@@ -82,9 +83,9 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 			worldtest.WantCharges(t, w, 1)
-			wantWarning(t, w, "ads/talk", "Upload it again to use it")
+			wantWarning(t, w, "ads/talk", "began before the upload of this job's newest file. To use talk.")
 			before := w.Status("ads/talk").Warnings
-			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered once more
+			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // the event is delivered once more
 			worldtest.Rest(t, w)
 			if after := w.Status("ads/talk").Warnings; len(after) != len(before) {
 				t.Errorf("warnings after another delivery: %q, want %q", after, before)
@@ -170,7 +171,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			worldtest.DropVoice(t, w)
 			w.Run(30 * time.Second) // long before the sweep
 		}},
-		{"by a later delivery, if Step Functions fails at the first", func(w *world.World) {
+		{"by a later delivery, if Step Functions fails at the first delivery", func(w *world.World) {
 			_, voice := worldtest.Media(t)
 			old, first := workflow.ExecutionName("ads/talk", w.Takes("ads/talk")[0].Take), 0
 			w.Before = func(c world.Call) error {
@@ -220,7 +221,7 @@ func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 }
 
 // Submit dies after its claim, and again after it has recorded that the outcome is unknown. Then
-// job.json is deleted, so no assessment finds the take. The sweep posts its status.
+// job.json is deleted, so no assessment finds the take. The sweep posts the take's status.
 func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 	w := worldtest.New(t)
 	w.After = func(c world.Call) error {
@@ -315,8 +316,8 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
 }
 
-// If a file of a bundle is uploaded again after the job was submitted, the take
-// stays the same and the status says so.
+// If a file of a bundle is uploaded again after the job was submitted, there is no new
+// take, and the status warns about the upload.
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
@@ -334,12 +335,12 @@ func TestMemberUploadedAgain(t *testing.T) {
 	w.Drop(bundle+"other.mp4", clip)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
-	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
+	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. To start a job with the new talk.mp4, upload job.json again.")
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
-// One match of a wildcard fails. The upload of the file that its remedy and its warning
-// name starts only this match again.
+// One match of a wildcard fails. The remedy and the warning of the match name a file. An
+// upload of that file starts only this match again.
 func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -362,14 +363,14 @@ func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 	w.Pass(time.Hour)
 	w.Drop(bundle+"talk.mp4", clip)
 	worldtest.Rest(t, w)
-	wantWarning(t, w, "ads/cafe/b", "talk.mp4 was uploaded again after this job was submitted. Upload b.wav again")
+	wantWarning(t, w, "ads/cafe/b", "talk.mp4 was uploaded again after this job was submitted. To start a job with the new talk.mp4, upload b.wav again.")
 	w.Drop(bundle+"b.wav", voice)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, 3)
 }
 
-// After the last try of a held match, its remedy names its file.
+// After the last try of a held match, the remedy names the match's file.
 func TestHeldMatchNamesItsFile(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "402"), 48*time.Hour)
@@ -383,8 +384,8 @@ func TestHeldMatchNamesItsFile(t *testing.T) {
 	}
 }
 
-// A file of the bundle is uploaded again while the status is about another file of the
-// name. Once the status is about the take again, it warns about the upload.
+// A file of a bundle is uploaded again while the status is about another file that has the
+// bundle's name. When the status is about the take again, it warns about the upload.
 func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -400,7 +401,7 @@ func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	w.Delete("inbox/ads/cafe.mp4")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Succeeded, "")
-	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
+	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. To start a job with the new talk.mp4, upload job.json again.")
 }
 
 // If the claim is slow, submit releases it instead of sending the POST with too little
@@ -421,7 +422,7 @@ func TestSlowClaimIsReleased(t *testing.T) {
 		}
 		if c.Op == "HeadObject" && !assessed {
 			assessed = true
-			w.Pass(c.Deadline.Sub(w.Now()) - 90*time.Second) // earlier messages of the batch
+			w.Pass(c.Deadline.Sub(w.Now()) - 90*time.Second) // as if earlier messages of the batch had used it
 		}
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !slow {
 			slow = true
@@ -455,8 +456,8 @@ func TestDeletionWhileS3IsBusy(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Withdrawn, problem.FilesGone)
 }
 
-// An invocation without enough time for the POST makes no claim: if it died before the
-// release, the claim would look like a job that may have been charged.
+// An invocation without enough time for the POST makes no claim: if the invocation died before
+// it released the claim, the claim would look like a job that may have been charged.
 func TestLateJobIsNotClaimed(t *testing.T) {
 	w := worldtest.New(t)
 	claims, late := 0, true
@@ -464,7 +465,7 @@ func TestLateJobIsNotClaimed(t *testing.T) {
 		switch {
 		case c.Function != "submit" || !late:
 		case c.Op == "HeadObject":
-			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // 3 s of them are kept for the response
+			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // 3 of the 76 s are kept for the response
 		case c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/"):
 			claims++
 		case c.Op == "ChangeMessageVisibility":
@@ -476,7 +477,7 @@ func TestLateJobIsNotClaimed(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if late || claims > 0 {
-		t.Errorf("%d claims with too little time, want 0 (the job was postponed: %v)", claims, !late)
+		t.Errorf("%d claims with too little time, want 0; the job was postponed: %v, want true", claims, !late)
 	}
 }
 
@@ -497,8 +498,8 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// If a file is deleted while RunComfy rejects its job, the rejection is not posted
-// over the status of the deletion.
+// If a file is deleted while RunComfy rejects its job, the rejection does not replace the
+// status that the deletion led to.
 func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -513,7 +514,7 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 			done = true
 			w.Bucket.Remove("inbox/ads/talk.wav")
 			if failed, err := w.Submit(world.Message("inbox/ads/talk.wav")); len(failed) > 0 || err != nil {
-				t.Error(failed, err)
+				t.Errorf("failed messages %v, error %v; want none", failed, err)
 			}
 		}
 		return nil
@@ -522,8 +523,8 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
 
-// An assessment of a wildcard does not overwrite the status of an assessment that
-// began later.
+// An assessment of a wildcard does not overwrite the status that a later assessment has
+// posted.
 func TestOlderAssessmentOfAMatch(t *testing.T) {
 	w := worldtest.New(t)
 	_, voice := worldtest.Media(t)
@@ -537,7 +538,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 			if reads++; reads == 1 {
 				w.Put(bundle+"talk.mp4", []byte("this is no video"))
 				if failed, err := w.Submit(world.Message(bundle + "talk.mp4")); len(failed) > 0 || err != nil {
-					t.Error(failed, err)
+					t.Errorf("failed messages %v, error %v; want none", failed, err)
 				}
 			}
 		}
@@ -613,8 +614,8 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
-// RunComfy uses almost its whole time for each response. No message comes back because the
-// others of its batch have used up the function's time.
+// RunComfy responds to each POST just before the client's timeout. The function's time is
+// still enough for a whole batch, so no message is delivered twice.
 func TestSlowRunComfyTakesNoOtherWithIt(t *testing.T) {
 	const jobs = 12
 	w := worldtest.New(t)
@@ -684,7 +685,7 @@ func TestUnreadableLedger(t *testing.T) {
 		w.Delete("inbox/ads/talk.de.mp4")
 		w.Run(time.Hour)
 		worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
-		wantWarning(t, w, "ads/talk.de", key+" cannot be read: unexpected EOF, so no file of this name starts a job.")
+		wantWarning(t, w, "ads/talk.de", key+" cannot be read: unexpected EOF, so the present files of this name start no job.")
 		w.Bucket.Set(key, good)
 		worldtest.Rest(t, w)
 		worldtest.WantCharges(t, w, 1)
@@ -715,7 +716,7 @@ func TestUnreadableLedger(t *testing.T) {
 }
 
 // If an image has the same name as a bundle with a wildcard, no match is run and
-// the status of each says why. Each is withdrawn when job.json is deleted.
+// the status of each says why. Each match is withdrawn when job.json is deleted.
 func TestMatchesBesideHalfAPair(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -733,7 +734,7 @@ func TestMatchesBesideHalfAPair(t *testing.T) {
 }
 
 // A file is dropped, and deleted while it is assessed. The assessment of the deletion
-// leaves the status as it is, and the older assessment does not overwrite it.
+// leaves the status as it is, and the older assessment does not overwrite the status.
 func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 	withdrawn := func(w *world.World) {
 		w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
@@ -783,7 +784,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 				if c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey(tt.about) && !deleted {
 					deleted = true
 					w.Delete(tt.key)
-					w.Run(15 * time.Second) // its event is assessed between two calls
+					w.Run(15 * time.Second) // the deletion is assessed between two requests of the older assessment
 				}
 				return nil
 			}
@@ -814,8 +815,8 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	wantWarning(t, w, "ads/talk.de", "upload one of its files again")
 }
 
-// A file that is deleted soon after its upload starts no job of the files that are
-// left, although the event of its upload is assessed before the event of its deletion.
+// A file is deleted soon after its upload. The files that are left start no job, although the
+// upload is assessed before the deletion. They start a job only if one of them was uploaded too.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
@@ -828,13 +829,13 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 			w.Pass(3 * time.Second)
 			w.Delete("inbox/ads/talk.de.mp4")
 		}, 1},
-		{"another video is uploaded and deleted after it", func(w *world.World) {
+		{"another video is uploaded, and deleted after the video of the take", func(w *world.World) {
 			w.Drop("inbox/ads/talk.de.mov", clip)
 			w.Delete("inbox/ads/talk.de.mp4")
 			w.Pass(3 * time.Second)
 			w.Delete("inbox/ads/talk.de.mov")
 		}, 1},
-		{"an event of the other video is late", func(w *world.World) {
+		{"the late event of another video, which is gone", func(w *world.World) {
 			w.Notify("Object Created", "inbox/ads/talk.de.mov", 5*time.Second)
 			w.Delete("inbox/ads/talk.de.mp4")
 		}, 1},
@@ -879,8 +880,8 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	}
 }
 
-// After the deletion of a take's file, the status is still about the take, even if the
-// files that are left are newer, because they belong to another name.
+// After the deletion of a take's file, the status is still about the take. The files that are
+// left are newer, but belong to another name.
 func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPairs(t, w, "ads/talk.de")
@@ -918,9 +919,9 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 	}
 }
 
-// A bundle is submitted after another video of its name was deleted. Its execution cannot
-// be started, and its job.json is deleted. The status is about the take, although the
-// deleted video was newer.
+// A bundle is submitted after a video with the bundle's name was deleted. The execution cannot
+// be started, and job.json is deleted. The status is about the take, although the deleted
+// video was newer.
 func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -960,11 +961,11 @@ func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	w.Put("inbox/cafe/a.mp4", clip)
 	w.Put("inbox/cafe/a.wav", voice)
 	if failed, err := w.Submit(world.Message(folder+"job.json"), world.Message("inbox/cafe/a.mp4"), world.Message("inbox/cafe/a.wav")); len(failed) > 0 || err != nil {
-		t.Fatal(failed, err)
+		t.Fatalf("failed messages %v, error %v; want none", failed, err)
 	}
 	worldtest.Rest(t, w)
 	if takes := w.Takes("cafe/a"); len(takes) != 2 {
-		t.Errorf("%d takes of cafe/a, want those of the match and of the pair; the status: %+v", len(takes), w.Status("cafe/a"))
+		t.Errorf("%d takes of cafe/a, want 2, of the match and of the pair; the status: %+v", len(takes), w.Status("cafe/a"))
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
 // the status of a newer take. It also keeps a take's status if a file of the take was
 // deleted, and the finding is about the files that are left. For a held finding it returns
-// *heldError, except for a job beyond MaxJobsPerDrop: a single message for the whole change
-// waits until the parameter is raised.
+// *heldError, but not for a job beyond MaxJobsPerDrop. For all jobs beyond MaxJobsPerDrop, one
+// message waits until the parameter is raised.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
 		if f.Problems != nil && f.State != ledger.Withdrawn {
@@ -78,9 +78,9 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 	st.Remedy = "Fix the cause, then " + redrive + ", or upload " + job.File() + " again."
 }
 
-// handleSubmitError handles a claimed take that has no request id: nothing could be reserved,
-// or the POST returned none. It releases the claim, and gives back what it has reserved, only
-// if RunComfy certainly did not accept the job.
+// handleSubmitError handles a claimed take that has no request id, because the reservation
+// failed or the POST returned no id. Only if RunComfy certainly did not accept the job,
+// handleSubmitError releases the claim and gives back the reservation.
 func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {

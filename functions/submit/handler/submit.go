@@ -16,7 +16,7 @@ import (
 )
 
 // A write that must not be lost is tried for retryTime. Each try gives up after writeTime. The
-// pause between two tries begins with firstPause, and doubles.
+// first pause between two tries is firstPause. Each further pause is twice as long.
 const (
 	retryTime  = 30 * time.Second
 	writeTime  = 10 * time.Second
@@ -54,7 +54,7 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 }
 
 // submitReady claims the take of a valid job, reserves what the job needs of the day's caps,
-// submits it and starts its execution.
+// submits the job and starts its execution.
 func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding, ready drop.Ready, prev ledger.Posted) error {
 	input, err := h.presignInput(ctx, ready)
 	if err != nil {
@@ -83,8 +83,8 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	if !claimed {
 		return h.resume(ctx, a, f, rec, prev)
 	}
-	// If a file is deleted from now on, cancel finds the record. A file that was deleted or
-	// replaced before is found here.
+	// If a file is deleted from now on, cancel finds the record. checkInputs notices a file that
+	// was deleted or replaced earlier.
 	if err := h.checkInputs(ctx, rec); err != nil {
 		return errors.Join(err, h.release(ctx, rec, budget.Reservation{}))
 	}
@@ -116,8 +116,8 @@ func (h *Handler) resume(ctx context.Context, a *assessment, f drop.Finding, rec
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// An upload of a bundle's media makes no new take, only a warning. If the status was
-	// about another take when that upload was handled, the warning is still missing. So each
+	// An upload of a bundle's media makes no new take, only a warning. If the status was not
+	// about this take when that upload was handled, the warning is still missing. So each
 	// file is compared with the take's inputs.
 	a.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
@@ -206,7 +206,7 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 	err := h.retry(ctx, func(ctx context.Context) error {
 		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 			if r.RequestID == requestID {
-				return // an earlier try was written, and the take may have a later state by now
+				return // an earlier try wrote the record, and the take may have a later state by now
 			}
 			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
 		})
@@ -220,7 +220,7 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 	return rec, err
 }
 
-// release releases a claim and gives back what it has reserved. It retries the release,
+// release releases a claim and gives back the take's reservation. It retries the release,
 // because a claim that remains looks like a job that may have been charged.
 func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budget.Reservation) error {
 	err := h.retry(ctx, func(ctx context.Context) error {
@@ -236,7 +236,7 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 	return err
 }
 
-// retry calls write until it succeeds. The last call begins at the end of retryTime, or earlier
+// retry calls write until a call succeeds. The last call begins at the end of retryTime, or earlier
 // if the function has less time.
 func (h *Handler) retry(ctx context.Context, write func(context.Context) error) error {
 	until := h.Now().Add(retryTime)
@@ -251,8 +251,8 @@ func (h *Handler) retry(ctx context.Context, write func(context.Context) error) 
 	}
 }
 
-// ensureExecution starts the execution of a submitted take, unless it has one,
-// and posts the take's status.
+// ensureExecution starts the execution of a submitted take, unless the take has an execution
+// or has ended, and posts the take's status.
 func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	if !rec.State.Ended() {
 		if err := h.startExecution(ctx, rec); err != nil {
@@ -262,8 +262,8 @@ func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev l
 	return h.postTake(ctx, rec, prev)
 }
 
-// startExecution starts the execution of a submitted take. If that fails, it posts a status that
-// says so.
+// startExecution starts the execution of a submitted take. If this fails, startExecution posts
+// a status that says so.
 func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 	err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
 	if err != nil {

@@ -30,7 +30,7 @@ func dropOnce(t *testing.T, w *world.World) {
 	w.Drop("inbox/ads/talk.wav", voice)
 }
 
-// Each response to a submit leads to the right state and code. The claim is
+// Each response to the POST leads to the right state and code. The claim is
 // released if RunComfy certainly did not accept the job, and kept otherwise.
 func TestSubmitResponses(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
@@ -91,8 +91,9 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	worldtest.WantCharges(t, w, charged+1)
 }
 
-// If a job is held for longer than the queue retries, its message becomes a dead
-// letter and its status says so. A redrive after the cause is fixed submits the job once.
+// If a job is held for longer than the queue retries, its message becomes a dead letter, and
+// its status says that it is no longer retried. A redrive after the cause is fixed submits the
+// job once.
 func TestHeldUntilDeadLetter(t *testing.T) {
 	seen := map[problem.Code]bool{}
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
@@ -108,14 +109,14 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 			w.Run(12 * time.Hour)
 			before := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if strings.Contains(before.Reason, "no longer retried") {
-				t.Errorf("after half a day: %s", before.Reason)
+				t.Errorf("after half a day the reason is %q, want one without \"no longer retried\"", before.Reason)
 			}
 			if !w.Run(26 * time.Hour) {
 				t.Error("the queue still tries after a day")
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
-				t.Errorf("the last status says %q, %q", st.Reason, st.Remedy)
+				t.Errorf("reason %q, remedy %q; want the end of the retries, and a redrive", st.Reason, st.Remedy)
 			}
 			if len(w.Dead) != 2 || *tries < 120 {
 				t.Errorf("%d dead letters after %d tries, want 2 after at least 120", len(w.Dead), *tries)
@@ -169,8 +170,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	}
 }
 
-// Two invocations submit a take only once. The second one runs before each call of the
-// first one in turn.
+// Two invocations submit a take only once. In each round, the second invocation runs before
+// another request of the first invocation.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)
@@ -190,13 +191,13 @@ func TestSubmitsSideBySide(t *testing.T) {
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 		if t.Failed() {
-			t.Fatalf("the other ran before call %d", at+1)
+			t.Fatalf("failed in the round in which the second invocation ran before request %d", at+1)
 		}
 	}
 }
 
-// A claim without a request id is busy until its invocation has certainly ended.
-// After that its outcome is unknown, and it is not submitted again.
+// A claim without a request id is busy until its invocation has certainly ended. After that,
+// the outcome of the take is unknown, and the take is not submitted again.
 func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -227,8 +228,8 @@ func startNoExecution(c world.Call) error {
 	return nil
 }
 
-// A paid take whose execution could not be started gets its execution, even if
-// its files are uploaded again before the retry. Until then its status says so.
+// A paid take whose execution could not be started gets its execution, even if its files are
+// uploaded again before the retry. Until then, the status says that nothing waits for the job.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = startNoExecution
@@ -289,7 +290,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	again.Attributes["ApproximateReceiveCount"] = "2"
 	w.Pass(5 * time.Minute)
 	if failed, err := w.Submit(world.Message("inbox/ads/talk.mp4"), again); len(failed) > 0 || err != nil {
-		t.Errorf("not finished: %v, %v", failed, err)
+		t.Errorf("failed messages %v, error %v; want none", failed, err)
 	}
 	if takes := w.Takes("ads/talk"); len(takes) != 2 || takes[0].State != ledger.Unknown || takes[1].State != ledger.Submitted {
 		t.Errorf("takes: %+v, want an older one that is unknown and a newer one that is submitted", takes)
@@ -297,7 +298,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 }
 
 // The status says that the outcome of a take is unknown, even if a file of the take was
-// deleted since its invocation died.
+// deleted after the take's invocation had died.
 func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	w := worldtest.New(t)
 	dieDuringSubmit(t, w)
@@ -366,7 +367,7 @@ func TestRecordThatHasMovedOn(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if !lost || strings.Contains(logs.String(), "not recorded") || strings.Contains(logs.String(), "not finished") {
-		t.Errorf("the response was lost: %v; the log, which should report no error:\n%s", lost, logs.String())
+		t.Errorf("the response was lost: %v, want true; want no error in the log:\n%s", lost, logs.String())
 	}
 }
 
@@ -464,8 +465,8 @@ func TestLengthMismatch(t *testing.T) {
 	}
 }
 
-// Only the POST of a submit has a body, and it has no member that the model does
-// not know, such as a webhook.
+// Of all requests to RunComfy, only the POST has a body. The body has no member that the
+// model does not know, such as a webhook.
 func TestBodyOfASubmit(t *testing.T) {
 	w := worldtest.New(t)
 	var bodies []string

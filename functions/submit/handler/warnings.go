@@ -20,9 +20,10 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds warnings to the takes that an assessment kept, about the uploads
-// that may have been meant for them: those of the same name or bundle, and talk.mp4 for
-// the name talk.de.
+// warnUnused adds a warning to each take that an assessment kept, for each unused upload that
+// may have been meant for the take. The file of the change counts if it is in a bundle, if it has
+// the subject's name, or if it has a shorter name, as talk.mp4 has for talk.de. The other
+// uploads of the change's batch count only if they have the subject's name.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
@@ -45,8 +46,8 @@ func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error
 	return errors.Join(errs...)
 }
 
-// warnIfUnused adds a warning to a take whose status was kept, if the file at
-// key is not one of its inputs.
+// warnIfUnused adds a warning to a take whose status was kept, if the take does not use
+// the present version of the file at key.
 func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string) error {
 	file, err := h.Ledger.Bucket.Listed(ctx, key) // S3 may refuse a HEAD
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -57,7 +58,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	}
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
-		return nil // reported where the record is needed
+		return nil // an unreadable record is reported where it is needed
 	}
 	if err != nil {
 		return err
@@ -70,23 +71,23 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	case inBundle(key) && rec.Uses(key):
 		return h.warnIfReplaced(ctx, rec, file)
 	case inBundle(key):
-		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. To use it, name it in job.json, then upload job.json again.")
+		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. To use the file, add it to job.json, then upload job.json again.")
 	}
-	return h.warn(ctx, rec, base+" was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it.")
+	return h.warn(ctx, rec, base+" was uploaded, but started no job. S3 says that its upload began before the upload of this job's newest file. To use "+base+", upload it again.")
 }
 
-// warnIfReplaced adds a warning to the take of a bundle, if the file is in its folder
-// and another version of it is one of the take's inputs.
+// warnIfReplaced adds a warning to the take of a bundle, if the file is in the bundle's folder
+// and the take used another version of the file.
 func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file drop.File) error {
 	if !inBundle(file.Key) || !rec.Uses(file.Key) || usesVersion(rec, file) {
 		return nil
 	}
-	text := path.Base(file.Key) + " was uploaded again after this job was submitted. Upload job.json again to start a job with it."
+	restart, note := "job.json", ""
 	if rec.Match != "" {
-		text = fmt.Sprintf("%s was uploaded again after this job was submitted. Upload %s again to start a job with it. %s",
-			path.Base(file.Key), rec.Restart().File(), problem.AllMatches)
+		restart, note = rec.Restart().File(), " "+problem.AllMatches
 	}
-	return h.warn(ctx, rec, text)
+	return h.warn(ctx, rec, fmt.Sprintf("%[1]s was uploaded again after this job was submitted. To start a job with the new %[1]s, upload %[2]s again.%[3]s",
+		path.Base(file.Key), restart, note))
 }
 
 // warn adds a warning to the record and the status of a take, and applies changes to
@@ -106,12 +107,12 @@ func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, chan
 }
 
 // warnUnreadable adds a warning to the status of a take whose record cannot be read. Without the
-// record it is not known whether the present files may start a job. The queue delivers the
-// message again.
+// record it is not known whether the present files may start a job. warnUnreadable returns
+// *heldError, so that the queue delivers the message again.
 func (h *Handler) warnUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause error) error {
 	st := prev.Status
 	st.UpdatedAt = time.Time{}
-	text := cause.Error() + ", so no file of this name starts a job. Restore an earlier version of the record. After a day, also redrive the dead-letter queue."
+	text := cause.Error() + ", so the present files of this name start no job. Restore an earlier version of the record. If the record was unreadable for more than a day, also redrive the dead-letter queue."
 	if !slices.Contains(st.Warnings, text) {
 		st.Warnings = append(slices.Clone(st.Warnings), text)
 	}
