@@ -63,18 +63,18 @@ type deployment struct {
 
 	s3        *s3.Client   // the client of a person
 	states    *sfn.Client  // the client of a person
-	queue     *queue.Queue // submit's own
+	queue     *queue.Queue // submit's own queue
 	postponed error        // the error of submit's last call to postpone a message
 	fake      *runcomfytest.Server
 	noticed   sync.Map     // the detail types of the notices that were sent
 	later     atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
-	// taken, if set, is written to the key of each output before archive completes
-	// its upload.
+	// taken, if set, is written to the key of each output before archive completes the
+	// output's multipart upload.
 	taken []byte
 }
 
-// postponing stores the error of Postpone, because submit only logs it.
+// postponing stores the error of Postpone, which submit only logs.
 type postponing struct {
 	submit.Queue
 	err *error
@@ -85,7 +85,8 @@ func (p *postponing) Postpone(ctx context.Context, receipt string, pause time.Du
 	return *p.err
 }
 
-// deploy deploys the functions for a scenario, with every permission except one.
+// deploy deploys the functions for a scenario, with every permission except the given one,
+// if any.
 func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment {
 	t.Helper()
 	models, err := catalog.Default()
@@ -181,8 +182,8 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	return d
 }
 
-// competitor is archive's client of S3. If taken is set, it writes taken to the key of
-// each multipart upload after the upload is created, as another person would.
+// competitor is archive's client of S3. If taken is set, competitor writes taken to the key
+// of each multipart upload as soon as archive has created the upload, as a person might.
 type competitor struct {
 	*s3.Client
 	d *deployment
@@ -208,7 +209,7 @@ func (d *deployment) remove(key string) error {
 	return err
 }
 
-// object returns an object as a person sees it, or nil if it does not exist.
+// object returns the content of an object, read by a person, or nil if there is no object.
 func (d *deployment) object(key string) ([]byte, error) {
 	out, err := d.s3.GetObject(d.ctx, &s3.GetObjectInput{Bucket: &d.bucket, Key: &key})
 	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
@@ -246,8 +247,8 @@ func (d *deployment) wantReserved(takes int) error {
 	return err
 }
 
-// wantStatus returns an error unless the status at a key has the given state, and its
-// notice was sent if the state has one.
+// wantStatus returns an error if the status at a key does not have the given state. It also
+// returns an error if that state needs a notice and no notice was sent.
 func (d *deployment) wantStatus(key string, state ledger.State) error {
 	body, err := d.object(key)
 	if err != nil {
@@ -293,7 +294,7 @@ func (d *deployment) passes(time time.Duration) { d.later.Add(int64(time)) }
 func (d *deployment) wantNoUpload() error {
 	out, err := d.s3.ListMultipartUploads(d.ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(d.bucket)})
 	if err == nil && len(out.Uploads) > 0 {
-		err = fmt.Errorf("the upload of %s is open", *out.Uploads[0].Key)
+		err = fmt.Errorf("the multipart upload of %s is open, want none", *out.Uploads[0].Key)
 	}
 	return err
 }

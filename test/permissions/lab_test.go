@@ -33,8 +33,8 @@ const (
 	secretARN  = "arn:aws:secretsmanager:" + region + ":" + account + ":secret:token-a1B2c3"
 )
 
-// person is the user who may do everything, and reader a person who may do what
-// TestPeople allows. All users have the same secret key.
+// person is a user who may do everything. reader is a user who may do only what TestPeople
+// allows. All users have the same secret key.
 const person, reader, secretKey = "person", "reader", "on-loopback"
 
 func TestMain(m *testing.M) {
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // server with a user for each function.
 type lab struct {
 	t        *testing.T
-	s3       string // address of the S3 server
+	s3       string // URL of the S3 server
 	template []byte
 	machine  *states.Machine
 	buckets  int // number of buckets created so far
@@ -113,7 +113,7 @@ func (l *lab) denials() []permissions.Denial {
 	return slices.Clone(l.denied)
 }
 
-// s3As returns a client of S3 for a user. It is configured like the client of the functions.
+// s3As returns a client of S3 for a user, configured like the functions' clients.
 func (l *lab) s3As(user string) *s3.Client { return bucket.NewClient(configAs(user, l.s3)) }
 
 func configAs(user, endpoint string) aws.Config {
@@ -123,7 +123,7 @@ func configAs(user, endpoint string) aws.Config {
 }
 
 // newBucket creates a bucket in which each function has the permissions of its role in
-// the template, except the given one, if any. It returns the bucket's name and the roles.
+// the template, except the given permission, if any. It returns the bucket's name and the roles.
 func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]permissions.Role) {
 	l.t.Helper()
 	l.buckets++
@@ -171,7 +171,8 @@ func remove(role permissions.Role, without permission) permissions.Role {
 	return left
 }
 
-// roles returns the role of each function in the template, for a bucket.
+// roles returns the role of each function in the template, with the given bucket as the
+// stack's bucket.
 func (l *lab) roles(bucket string) map[string]permissions.Role {
 	l.t.Helper()
 	byID, err := permissions.Read(l.template, map[string]string{

@@ -32,26 +32,26 @@ func TestPeople(t *testing.T) {
 		verb    string
 		needs   []string
 		spare   string // a permission that is not needed for the jobs of this test
-		refused string // a further permission that is missing, if the verb must fail
+		refused string // if the verb must fail: the permission that the person lacks
 		run     func(c *client.Client, dir string) error
 	}{
 		{verb: "jobs", needs: append(slices.Clone(statuses), "s3:GetObject answers/*"), spare: "s3:GetObject answers/*", run: func(c *client.Client, _ string) error {
 			found, err := c.Statuses(t.Context(), client.StatusPrefix, time.Time{}, client.Pattern{Prefix: true})
 			_, answersErr := c.Statuses(t.Context(), client.AnswerPrefix, time.Time{}, client.Pattern{Prefix: true})
-			return errors.Join(err, answersErr, want(len(found) == 2, "%d statuses", len(found)))
+			return errors.Join(err, answersErr, want(len(found) == 2, "%d statuses, want 2", len(found)))
 		}},
 		{verb: "watch", needs: statuses, run: func(c *client.Client, _ string) error {
 			return c.Follow(t.Context(), func(changed []client.Status) (bool, error) {
-				return true, want(len(changed) == 1, "%d changes", len(changed))
+				return true, want(len(changed) == 1, "%d changes, want 1", len(changed))
 			}, client.Pattern{Text: "talk"})
 		}},
 		{verb: "show", needs: show, spare: "s3:GetObject answers/*", run: func(c *client.Client, _ string) error {
 			job, err := c.Show(t.Context(), "talk")
-			return errors.Join(err, want(len(job.Takes) == 1, "%d takes", len(job.Takes)))
+			return errors.Join(err, want(len(job.Takes) == 1, "%d takes, want 1", len(job.Takes)))
 		}},
 		{verb: "cost", needs: []string{"s3:ListBucket", "s3:GetObject jobs/*"}, run: func(c *client.Client, _ string) error {
 			recs, unreadable, err := c.Records(t.Context(), "", time.Time{})
-			return errors.Join(err, want(len(recs) == 2 && unreadable == 0, "%d records", len(recs)))
+			return errors.Join(err, want(len(recs) == 2 && unreadable == 0, "%d records and %d unreadable ones, want 2 and none", len(recs), unreadable))
 		}},
 		{verb: "get", needs: append(slices.Clone(statuses), "s3:GetObject jobs/*", "s3:GetObject outbox/*"), spare: "s3:GetObject jobs/*", run: func(c *client.Client, dir string) error {
 			names, err := c.Names(t.Context(), client.Pattern{Text: "talk"})
@@ -78,7 +78,7 @@ func TestPeople(t *testing.T) {
 				t.Fatalf("with all permissions: %v", err)
 			}
 			if denied, ok := errors.AsType[*client.DeniedError](err); tt.refused != "" && (!ok || denied.Permission != tt.refused) {
-				t.Fatalf("got %v, want that %s is missing", err, tt.refused)
+				t.Fatalf("error %v, want one that names %s as missing", err, tt.refused)
 			}
 			for i, without := range tt.needs {
 				if without == tt.spare || tt.refused != "" {
@@ -87,7 +87,7 @@ func TestPeople(t *testing.T) {
 				err := tt.run(l.clientOf(t, slices.Delete(slices.Clone(tt.needs), i, i+1)), t.TempDir())
 				action, _, _ := strings.Cut(without, " ")
 				if denied, ok := errors.AsType[*client.DeniedError](err); !ok || denied.Permission != action {
-					t.Errorf("without %s: %v", without, err)
+					t.Errorf("without %s: error %v, want one that names %s as missing", without, err, action)
 				}
 			}
 		})

@@ -1,7 +1,10 @@
-// Package permissions tests that the functions need each permission in template.yaml that
-// they use themselves, except for their logs. It removes each in turn, and a scenario must
-// fail. The handlers run in this process, wired as in their main.go. Each has its own user of
-// a real S3 server.
+// Package permissions tests the roles of the functions in template.yaml. The roles must allow
+// everything that the functions do in the scenarios. If any one permission is removed, a
+// scenario must fail. The permissions with which AWS itself writes a function's log and reads
+// its queue are not tested. The handlers run in this process, wired as in their main.go. Each
+// handler has its own user of a real S3 server.
+//
+// The package also tests the permissions that docs/iam.md lists for people.
 package permissions
 
 import (
@@ -13,15 +16,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// permission is the smallest part of a function's role: one action on one resource.
-// For a listing it is also one prefix.
+// permission is the smallest part of a function's role: one action on one resource and, for
+// a listing, with one prefix.
 type permission struct{ function, sid, action, on string }
 
-// permissionOf returns the permission of a statement that has only one.
+// permissionOf returns the only permission of a statement.
 func permissionOf(function string, st permissions.Statement) permission {
 	arn := strings.SplitN(st.Resource[0], ":", 6)
 	on := arn[len(arn)-1]
-	if arn[2] == "s3" { // a bucket has another name in each deployment
+	if arn[2] == "s3" { // without the bucket's name, which differs between deployments
 		_, key, _ := strings.Cut(on, "/")
 		on = strings.Join(append(st.Condition["StringLikeIfExists"]["s3:prefix"], key), "")
 	}
@@ -49,16 +52,16 @@ func split(role permissions.Role) permissions.Role {
 	return single
 }
 
-// With all permissions of the template, each scenario succeeds and nothing is denied.
-// Without any one of them, a scenario fails because the permission is missing. So the
-// functions have every permission that they need, and no others.
+// With all permissions of the template, each scenario succeeds and nothing is denied. If one
+// of the permissions that permissions.Read returns is removed, a scenario fails because that
+// permission is missing.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)
 	for _, each := range scenarios {
 		t.Run(each.name, func(t *testing.T) {
 			err := each.run(l.deploy(t, each, permission{}))
 			if denied := l.denials(); err != nil || len(denied) > 0 {
-				t.Errorf("%v; denied: %v", err, denied)
+				t.Errorf("error %v, denied %v; want neither", err, denied)
 			}
 		})
 	}
@@ -72,7 +75,7 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 			tried++
 			t.Run(fmt.Sprintf("%s without %s: %s on %s", function, without.sid, without.action, without.on), func(t *testing.T) {
 				if fails, err := l.failsWithout(t, without); fails == "" {
-					t.Errorf("nothing fails: remove the permission, or add a scenario that needs it")
+					t.Errorf("no scenario fails: remove the permission from template.yaml, or add a scenario that needs it")
 				} else {
 					t.Logf("%s: %v", fails, err)
 				}
@@ -84,8 +87,8 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 	}
 }
 
-// failsWithout returns the first scenario that fails without a permission, and its
-// error.
+// failsWithout returns the name of the first scenario that fails without a permission, and
+// the scenario's error.
 func (l *lab) failsWithout(t *testing.T, without permission) (scenario string, err error) {
 	t.Helper()
 	for _, each := range scenarios {

@@ -34,11 +34,12 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "a job", tries: "submit poll archive", run: archived},
 	{name: "a job in a bucket without versions", tries: "submit", run: archived, unversioned: true},
-	// Unlike S3, versitygw treats a delete marker as an existing object.
+	// Scenarios in which a person deletes a status or a record have a bucket without versions:
+	// unlike S3, versitygw treats a delete marker as an existing object.
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
 	{name: "a job whose record is deleted", tries: "poll", run: polledWithoutRecord, unversioned: true},
 	{name: "an answer file", tries: "submit", run: answered},
-	{name: "a change of many jobs", tries: "submit", run: divided},
+	{name: "a video of many jobs", tries: "submit", run: divided},
 	{name: "a job that RunComfy refuses for now", tries: "submit", run: released, fault: throttled},
 	{name: "a job that RunComfy refuses for now, in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
 	{name: "a message whose job RunComfy refuses for now", tries: "submit", run: postponed, fault: throttled},
@@ -50,7 +51,7 @@ var scenarios = []scenario{
 	{name: "a paid job whose execution the sweep starts", tries: "cancel", run: recovered},
 }
 
-// fails calls functions in order until one fails, and returns its error.
+// fails calls functions in order until one fails, and returns the error of that function.
 func fails(calls ...func() error) error {
 	for _, call := range calls {
 		if err := call(); err != nil {
@@ -60,7 +61,7 @@ func fails(calls ...func() error) error {
 	return nil
 }
 
-// submitted drops a pair and calls submit.
+// submitted drops a pair and calls submit. It returns the input of the execution.
 func (d *deployment) submitted() (workflow.Job, error) {
 	var job workflow.Job
 	clip, voice := sample.Files()
@@ -107,7 +108,7 @@ func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
 	return d.wantRecord(state)
 }
 
-// archived drops a pair and calls the functions until its output is archived.
+// archived drops a pair and calls the functions until the job's output is archived.
 func archived(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
@@ -122,7 +123,7 @@ func archived(d *deployment) error {
 	)
 }
 
-// archives calls archive for a job that has ended and checks its output.
+// archives calls archive for a job that has ended at RunComfy, and checks the output.
 func (d *deployment) archives(job workflow.Job) error {
 	if _, err := d.archive.Handle(d.ctx, job); err != nil {
 		return err
@@ -144,13 +145,14 @@ func (d *deployment) archives(job workflow.Job) error {
 		return err
 	}
 	if !bytes.Equal(got, clip) || result == nil || rec.Outputs[0].Verdict.State != ledger.VerdictDoubtful || rec.Outputs[0].DurationSeconds == 0 {
-		return fmt.Errorf("the output has %d bytes and result.json %d; the record has the outputs %+v and the warnings %v", len(got), len(result), rec.Outputs, rec.Warnings)
+		return fmt.Errorf("the output has %d bytes, want the %d of the clip; result.json has %d bytes, want some; the record has the outputs %+v, want a doubtful verdict and a duration; warnings %v",
+			len(got), len(clip), len(result), rec.Outputs, rec.Warnings)
 	}
 	return nil
 }
 
-// archivedWithoutStatus is like archived, but a person deletes the status before each
-// step. Each step writes it again.
+// archivedWithoutStatus is like archived, but a person deletes the status before poll and
+// before archive. Both write the status again.
 func archivedWithoutStatus(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
@@ -165,7 +167,7 @@ func archivedWithoutStatus(d *deployment) error {
 	)
 }
 
-// polledWithoutRecord deletes the record of a job that runs. Poll writes another one.
+// polledWithoutRecord deletes the record of a submitted job. Poll writes a new record.
 func polledWithoutRecord(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
@@ -178,7 +180,7 @@ func polledWithoutRecord(d *deployment) error {
 	)
 }
 
-// answered drops a file that cannot belong to a job and deletes it.
+// answered drops a file that cannot belong to a job, then deletes the file.
 func answered(d *deployment) error {
 	const key, answer = "inbox/notes.txt", "answers/notes.txt.json"
 	assess := func(kind string) error {
@@ -226,14 +228,14 @@ func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 // released drops a pair that RunComfy does not accept. Submit releases the claim.
 func released(d *deployment) error {
 	if _, err := d.submitted(); err == nil {
-		return errors.New("submit returned no error for a job that RunComfy did not accept")
+		return errors.New("the job was submitted, although RunComfy did not accept it")
 	}
 	rec, err := d.record(name)
 	if err != nil {
 		return err
 	}
 	if rec.State != "" {
-		return fmt.Errorf("the record is still %s", rec.State)
+		return fmt.Errorf("the record is %s, want a released one", rec.State)
 	}
 	return d.wantStatus(ledger.StatusKey(name), ledger.Held)
 }
@@ -255,7 +257,7 @@ func postponed(d *deployment) error {
 		return json.Marshal(response)
 	})
 	if failed, err := deliver(d.ctx, batch); err != nil || len(failed) != 1 {
-		return fmt.Errorf("%d messages failed, want 1: %w", len(failed), err)
+		return fmt.Errorf("%d messages failed, want 1; error %v, want none", len(failed), err)
 	}
 	return d.postponed
 }
@@ -268,7 +270,7 @@ func deleted(d *deployment) error {
 	return d.withdraws()
 }
 
-// deletedWithoutStatus is like deleted, but a person also deletes the status.
+// deletedWithoutStatus is like deleted, but a person deletes the status first.
 func deletedWithoutStatus(d *deployment) error {
 	if _, err := d.submitted(); err != nil {
 		return err
@@ -279,8 +281,8 @@ func deletedWithoutStatus(d *deployment) error {
 	return d.withdraws()
 }
 
-// withdraws deletes a file of a job that is in RunComfy's queue and expects the job to
-// be cancelled.
+// withdraws deletes a file of a job that is in RunComfy's queue, and returns an error unless
+// the job is cancelled.
 func (d *deployment) withdraws() error {
 	rec, err := d.record(name)
 	if err != nil {
@@ -299,7 +301,7 @@ func (d *deployment) withdraws() error {
 		func() error {
 			out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
 			if err == nil && out.Status != types.ExecutionStatusAborted {
-				err = fmt.Errorf("the execution of the cancelled job is %s", out.Status)
+				err = fmt.Errorf("the execution of the cancelled job is %s, want ABORTED", out.Status)
 			}
 			return err
 		},
@@ -320,7 +322,7 @@ func (d *deployment) stops() (execution string, err error) {
 	return execution, err
 }
 
-// stopped settles a stopped execution by its event.
+// stopped calls cancel with the event of a stopped execution.
 func stopped(d *deployment) error {
 	execution, err := d.stops()
 	if err != nil {
@@ -333,7 +335,8 @@ func stopped(d *deployment) error {
 	return d.wantRecord(ledger.Cancelled)
 }
 
-// swept settles a stopped execution whose event was lost.
+// swept calls cancel as the hourly schedule does, after the event of a stopped execution was
+// lost.
 func swept(d *deployment) error {
 	if _, err := d.stops(); err != nil {
 		return err
@@ -351,12 +354,12 @@ func (unreachable) StartExecution(context.Context, *sfn.StartExecutionInput, ...
 	return nil, errors.New("no route to host")
 }
 
-// recovered lets the sweep start the execution of a take that submit has recorded but
-// could not start.
+// recovered lets the sweep start an execution that submit could not start. Submit has
+// recorded the take.
 func recovered(d *deployment) error {
 	d.submit.States = unreachable{}
 	if _, err := d.submitted(); err == nil {
-		return errors.New("submit does not report that it could not start the execution")
+		return errors.New("the execution was started, although Step Functions is unreachable")
 	}
 	d.cancel.Now = func() time.Time { return time.Now().Add(20 * time.Minute) } // the sweep ignores younger records, which submit may still handle
 	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
@@ -372,7 +375,7 @@ func recovered(d *deployment) error {
 	execution := d.execution(rec)
 	out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
 	if err == nil && out.Status != types.ExecutionStatusRunning {
-		err = fmt.Errorf("the execution is %s", out.Status)
+		err = fmt.Errorf("the execution is %s, want RUNNING", out.Status)
 	}
 	return err
 }
@@ -386,8 +389,8 @@ func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return nil
 }
 
-// aborted archives an output while a person writes another object to its key. Archive
-// must abort its upload.
+// aborted archives an output while a person writes another object to the output's key.
+// Archive must abort its multipart upload.
 func aborted(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
