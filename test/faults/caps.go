@@ -13,7 +13,7 @@ import (
 // capCheck is what a world notes about its caps and its paid jobs.
 type capCheck struct {
 	first  budget.Caps     // the caps until they are raised at the end
-	raised string          // the day on which they are raised
+	raised string          // the day on which the caps are raised
 	posted ledger.Record   // the claimed record of the last POST
 	paid   []ledger.Record // the record of each job that RunComfy accepted, in order
 }
@@ -39,8 +39,8 @@ func (s *simulation) setCaps(caps budget.Caps) {
 // notePOST notes the claim of a POST that reaches RunComfy.
 func (s *simulation) notePOST(record string) { s.caps.posted, _ = s.recordAt(record) }
 
-// noteCharge notes whether RunComfy has accepted the last POST, and checks the caps of
-// its day.
+// noteCharge checks whether RunComfy has accepted the last POST. If so, it notes the record
+// of the POST as paid, and checks the caps of the day on which the take was claimed.
 func (s *simulation) noteCharge() {
 	if s.w.RunComfy.Charges() == len(s.caps.paid) {
 		return
@@ -52,7 +52,8 @@ func (s *simulation) noteCharge() {
 	s.checkDay(budget.Day(s.caps.posted.Times.Claimed))
 }
 
-// checkDay compares the jobs of a day with its caps. No day reaches the raised ones.
+// checkDay compares the jobs of a day with the first caps. It skips the days on which the
+// raised caps hold, because no day reaches these.
 func (s *simulation) checkDay(day string) {
 	if s.caps.raised != "" && day >= s.caps.raised {
 		return
@@ -72,8 +73,8 @@ func (s *simulation) checkDay(day string) {
 	}
 }
 
-// paidOn returns the records of the jobs that were claimed on a day, that RunComfy has
-// accepted, and that it did not cancel.
+// paidOn returns the records of the takes that were claimed on a day and whose jobs RunComfy
+// accepted and did not cancel.
 func (s *simulation) paidOn(day string) []ledger.Record {
 	cancelled := s.w.RunComfy.Cancelled()
 	jobs := s.w.RunComfy.Submitted()
@@ -86,8 +87,8 @@ func (s *simulation) paidOn(day string) []ledger.Record {
 	return paid
 }
 
-// checkCaps compares each day with its caps and with its book. The book holds the takes
-// that are charged, and otherwise only takes whose outcome is unknown.
+// checkCaps compares each day with its caps and with its book. The book must have every take
+// that is charged. It may also have takes whose outcome is unknown.
 func (s *simulation) checkCaps() {
 	s.noteCharge()
 	if s.w.Caps.None() {
@@ -115,7 +116,7 @@ func (s *simulation) checkBook(day string) {
 	}
 	text, _ := s.w.Bucket.Object(budget.Key(day))
 	if err := json.Unmarshal(text, &book); err != nil {
-		s.found(overCap, "the book of %s: %v", day, err)
+		s.found(overCap, "the book of %s cannot be read: %v", day, err)
 	}
 	paid := s.paidOn(day)
 	for _, rec := range paid {

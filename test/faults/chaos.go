@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// The rates are the probabilities that a call fails in each way if simulation.rate
-// is 1. A job makes about two hundred calls.
+// The rates are probabilities for each call, in a world whose simulation.rate is 1. A job
+// makes about two hundred calls.
 const (
 	crashRate    = 0.001 // the function dies before the call, and as often after it
 	refusedRate  = 0.004 // the service returns an error
@@ -42,7 +42,7 @@ var faultsOf = func() map[runcomfytest.Call][]runcomfytest.Fault {
 // happens draws at random whether something fails now.
 func (s *simulation) happens(rate float64) bool { return s.dice.Float64() < rate*s.rate }
 
-// before is the hook before each call of a function.
+// before is the hook before each call that a function makes.
 func (s *simulation) before(c world.Call) error {
 	s.calls++
 	s.noteCharge()
@@ -112,8 +112,8 @@ func (s *simulation) after(c world.Call) error {
 	return nil
 }
 
-// another may run another function in the middle of this one. At most half of the time
-// that this function has left passes meanwhile.
+// another may run another function between two calls of this one. Before the other function
+// starts, at most half of the time that this function has left passes.
 func (s *simulation) another(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return
@@ -137,7 +137,8 @@ func (s *simulation) die(c world.Call, when string) {
 	panic(world.Crash{Name: name})
 }
 
-// timedOut is the hook for a call that a function cannot make because its time is over.
+// timedOut is the hook for a call that a function cannot make because the function's time
+// is over.
 func (s *simulation) timedOut(c world.Call) {
 	s.faults["timeout of "+c.Function]++
 	s.excuse(c)
@@ -187,8 +188,8 @@ func (s *simulation) follow(c world.Call) {
 	}
 }
 
-// excuse notes that the claimed record of an invocation may end as unknown, if this call is
-// between the claim and the record of the request id.
+// excuse notes that a record may end as unknown. It does so only if the invocation that makes
+// this call has claimed the record and has not yet resolved the claim.
 func (s *simulation) excuse(c world.Call) {
 	if record, claimed := s.open[c.Invocation]; claimed {
 		s.excused[record] = true

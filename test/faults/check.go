@@ -35,11 +35,11 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 		charged[job.RequestID] = job
 		what := sent(job)
 		if before, twice := paid[what]; twice {
-			s.found(chargedTwice, "%s and %s: %s", before, job.RequestID, what)
+			s.found(chargedTwice, "requests %s and %s are both for %s", before, job.RequestID, what)
 		}
 		paid[what] = job.RequestID
 		if !recorded[job.RequestID] && job.State == "succeeded" && !unknown[what] {
-			s.found(lost, "%s is in no record: %s", job.RequestID, what)
+			s.found(lost, "request %s is in no record: %s", job.RequestID, what)
 		}
 	}
 	return charged
@@ -66,7 +66,7 @@ func (s *simulation) checkNotices() {
 	want := func(key, name string, state ledger.State, take string) {
 		unsent := state == ledger.Rejected && s.unsent[key]
 		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !unsent {
-			s.wrong("%s of %s, take %s, has no notice", state, key, take)
+			s.wrong("%s is %s (take %q), but has no notice", key, state, take)
 		}
 	}
 	for _, key := range s.w.Bucket.Keys() {
@@ -83,13 +83,13 @@ func (s *simulation) checkNotices() {
 	}
 }
 
-// checkRecord compares a record with the job that it paid for.
+// checkRecord compares the record of a take with the job that the take paid for.
 func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfytest.Job) {
 	wrong := func(format string, args ...any) {
 		s.wrong("take %s of %s, %s %s (%s): %s", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, fmt.Sprintf(format, args...))
 	}
 	if !rec.State.Ended() {
-		wrong("has not ended")
+		wrong("the take has not ended")
 	}
 	if rec.State != ledger.Succeeded && (rec.Code == "" || rec.Reason == "" || rec.Code.Remedy(rec.Name) == "") {
 		wrong("the code, the reason or the remedy is missing")
@@ -165,14 +165,14 @@ func (s *simulation) versionOf(rec ledger.Record) []byte {
 	return nil
 }
 
-// compare compares a status with the record that it must be about.
+// compare compares a status with the record that the status must be about.
 func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 	var outputs []string
 	for _, out := range rec.Outputs {
 		outputs = append(outputs, out.Key)
 	}
 	if st.Take != rec.Take || st.State != rec.State || st.Code != rec.Code || st.Reason != rec.Reason || st.RequestID != rec.RequestID || !slices.Equal(st.Outputs, outputs) {
-		s.wrong("status of %s is about take %s, %s %s (%s); its newest take %s is %s %s (%s)",
+		s.wrong("the status of %s says take %s, %s %s (%s); the record says take %s, %s %s (%s)",
 			rec.Name, st.Take, st.State, st.Code, st.Reason, rec.Take, rec.State, rec.Code, rec.Reason)
 	}
 }
@@ -186,8 +186,8 @@ func (s *simulation) there(files []string) bool {
 	return true
 }
 
-// claimed returns what a record claims as one string: the versions of its media and
-// its options.
+// claimed returns what a record claims as one string: the versions of the media, and the
+// options.
 func claimed(rec ledger.Record) string {
 	options, err := json.Marshal(rec.Options)
 	if err != nil {
@@ -224,7 +224,7 @@ func sent(job runcomfytest.Job) string {
 	return strings.Join(media, ", ") + " " + string(text)
 }
 
-// records returns every record of the ledger, except those whose claim was released.
+// records returns every record of the ledger, except the records whose claim was released.
 func (s *simulation) records() []ledger.Record {
 	var all []ledger.Record
 	for _, key := range s.w.Bucket.Keys() {
@@ -250,8 +250,8 @@ func (s *simulation) status(key string) (st ledger.Status) {
 	return st
 }
 
-// checkSecrets searches the bucket, the notices and the executions for the token and for
-// signatures.
+// checkSecrets searches the objects outside inbox/, the notices and the executions for the
+// token and for signatures.
 func (s *simulation) checkSecrets() {
 	look := func(where string, texts ...string) {
 		for _, text := range texts {

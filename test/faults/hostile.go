@@ -10,13 +10,13 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// In the worlds of hostile people, each request to S3 takes s3Latency, and submit is
-// called with whole batches of the queue. So a drop that costs thousands of requests
+// In the worlds of hostile people, each request to S3 takes s3Latency, and the batches of
+// submit have the size that template.yaml sets. So a drop that costs thousands of requests
 // can use up the time of the other messages in its batch.
 const (
 	s3Latency   = 15 * time.Millisecond
 	victims     = 12
-	patience    = 2 * time.Hour  // by then each victim must have a status
+	patience    = 2 * time.Hour  // after which each victim must have a status
 	hostileTime = 30 * time.Hour // longer than the queue redelivers a message
 )
 
@@ -25,7 +25,7 @@ type hostile struct {
 	name string
 	// before fills the bucket before the victims drop their files. May be nil.
 	before func(h *simulation)
-	// drop drops the hostile files among those of the victims.
+	// drop drops the hostile files while the victims drop theirs.
 	drop func(h *simulation)
 }
 
@@ -76,8 +76,8 @@ var hostiles = []hostile{
 // dropWrong drops a file that is not valid media.
 func (s *simulation) dropWrong(below string) { s.w.Drop(ledger.InboxPrefix+below, []byte("x")) }
 
-// attackWorld lets one hostile person act among victims for some time. Its findings are
-// the victims that are left without a status, or with a dead letter.
+// attackWorld lets one hostile person act among victims for some time. A victim without a
+// status is a finding, and so is a dead letter about a victim.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
@@ -91,8 +91,8 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	if person.before != nil {
 		person.before(s)
 	}
-	// The victims and the hostile person drop their files in any order, all at once
-	// or within some seconds, so the queue puts them into the same batches.
+	// The victims and the hostile person drop their files in any order, all at once or
+	// within some seconds, so the queue delivers their messages in the same batches.
 	at, spread := s.plans.IntN(victims), s.plans.IntN(2)*1000
 	for i := range victims {
 		if i == at {
@@ -108,7 +108,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	for i := range victims {
 		name := fmt.Sprint("victims/", i)
 		if st := s.status(ledger.StatusKey(name)); st.State == "" || st.State == ledger.Waiting {
-			s.found(noStatus, "%s beside %s (world %d): status %q %s after %s", name, person.name, number, st.State, st.Code, patience)
+			s.found(noStatus, "beside %s (world %d), the status of %s is %q %s after %s", person.name, number, name, st.State, st.Code, patience)
 		}
 	}
 	s.w.Pass(lasts - patience)

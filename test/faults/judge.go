@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// judgeName compares the status of a name with its verdict.
+// judgeName compares the status of a name with the oracle's verdict.
 func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	v := verdictOf(name, acts, takes)
 	if v.skip {
@@ -31,7 +31,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.judgeWarnings(st, *v.take, after(acts))
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
-		// A fault may prevent the status of a take. After a deletion, the status then says which files are left.
+		// A fault may prevent the status of a take from being written. After a deletion, the status then says which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
 		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:
@@ -51,7 +51,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
 		s.wrong("%s; %s: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
-	if st.Code == problem.FilesGone { // no file of a match of a wildcard may be there
+	if st.Code == problem.FilesGone { // the name is a match of a wildcard, and the file of that match must be gone
 		for key := range after(acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				s.wrong("%s, but %s is there", says, key)
@@ -63,8 +63,8 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	}
 }
 
-// judgeWarnings checks the warnings about files of a bundle that were dropped again
-// after the bundle ran. Such a file starts nothing, so the status must warn.
+// judgeWarnings checks the warnings about files of a bundle that were dropped again after
+// the take was claimed. Such a file starts nothing, so the status must warn.
 func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there inbox) {
 	if len(there.names()[rec.Name].uses) != 1 {
 		return // not a bundle
@@ -75,7 +75,7 @@ func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there in
 			continue
 		}
 		if !strings.Contains(strings.Join(st.Warnings, " "), path.Base(in.Key)) {
-			s.wrong("the status of %s does not warn about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
+			s.wrong("the status of %s does not warn about %s, which was dropped again after the take was claimed; its warnings are %q", rec.Name, in.Key, st.Warnings)
 		}
 	}
 }
@@ -109,7 +109,7 @@ func (t *story) judgeCancelled() {
 			continue
 		}
 		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
-			t.wrong("take %s of %s is %s %s (%s); a file of it was deleted an hour before it would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
+			t.wrong("take %s of %s is %s %s (%s), want it cancelled: a file was deleted an hour before the job would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
 		}
 	}
 }
@@ -155,8 +155,8 @@ func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Rec
 	}
 }
 
-// judgeOptions compares the recorded options of a bundle's take with those of job.json. It
-// compares numbers exactly.
+// judgeOptions compares the recorded options of a bundle's take with the options in job.json.
+// It compares numbers exactly.
 func (s *simulation) judgeOptions(rec ledger.Record) {
 	at := slices.IndexFunc(rec.Inputs, func(in ledger.Input) bool { return path.Base(in.Key) == "job.json" })
 	if at < 0 {
@@ -181,14 +181,14 @@ func (s *simulation) judgeOptions(rec ledger.Record) {
 	decode(text, &kept)
 	for option, value := range asked.Input {
 		if !strings.HasSuffix(option, "_url") && kept.Options[option] != value {
-			s.wrong("take %s of %s: %s is recorded as %v, job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
+			s.wrong("take %s of %s: the option %s is recorded as %v, but job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
 		}
 	}
 }
 
-// judgeExecution checks when an execution failed with RequestLost. Before that, RunComfy
-// must have reported at least three times, over at least a minute, that it does not know
-// the request.
+// judgeExecution checks an execution that failed with RequestLost. Since the execution started
+// or was redriven, RunComfy must have responded at least three times, over at least a
+// minute, that it does not know the request.
 func (t *story) judgeExecution(e world.Execution) {
 	var job struct {
 		RequestID string `json:"requestId"`
@@ -213,7 +213,7 @@ func (t *story) judgeExecution(e world.Execution) {
 				}
 			}
 			if n := len(since); n < 3 || since[n-1].Sub(since[0]) < time.Minute {
-				t.wrong("%s failed with RequestLost %s after its start, after %d responses that do not know the request", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
+				t.wrong("%s failed with RequestLost %s after its start or redrive; %d responses said that the request is not known, want at least 3 over at least a minute", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
 			}
 		}
 	}

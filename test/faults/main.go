@@ -1,9 +1,9 @@
-// Command faults tests the promises of docs/reliability.md by simulation. It sends
-// thousands of jobs through the four handlers, the shipped state machine and the fake
-// RunComfy on a virtual clock, while everything around them fails at random. Then the
-// faults stop, and the dead letters and failed executions are redriven. Finally it
-// compares the end of each job with what the fake charged and served. docs/reliability.md
-// also describes the two other parts, the stories and the hostile people.
+// Command faults tests the promises of docs/reliability.md by simulation, in three parts. The
+// first part sends thousands of jobs through the four handlers, the shipped state machine and
+// the fake RunComfy on a virtual clock, while everything around them fails at random. Then the
+// faults stop, and the dead letters and failed executions are redriven. Finally the
+// command compares the end of each job with what the fake charged and served. The two other
+// parts are stories and hostile people. docs/reliability.md describes all three.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
@@ -22,7 +22,7 @@ import (
 	"sync/atomic"
 )
 
-// jobsOfAWorld is about how many jobs share a bucket and a queue.
+// jobsOfAWorld is the approximate number of jobs in a world.
 const jobsOfAWorld = 125
 
 func main() {
@@ -51,7 +51,7 @@ func main() {
 	}
 }
 
-// simulate simulates jobs in as many worlds as they need and returns the sum of the
+// simulate simulates jobs in as many worlds as needed and returns the sum of the
 // tallies. The worlds are independent.
 func simulate(jobs int, seed uint64) (tally, error) {
 	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, min(jobs, 1))
@@ -62,7 +62,7 @@ func simulate(jobs int, seed uint64) (tally, error) {
 }
 
 // tellStories runs stories, each in its own world, and returns the sum of the
-// tallies. The last finding of each kind in a story has the text of the story.
+// tallies. The text of a story follows the story's last finding of each kind.
 func tellStories(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		t, err := tellStory(seed, uint64(i))

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// skipIfShort skips a test of the simulation itself. It takes minutes with the race
+// skipIfShort skips a test of the simulation itself. Such a test takes minutes with the race
 // detector, and TestSimulation runs the same code.
 func skipIfShort(t *testing.T) {
 	if testing.Short() {
@@ -67,11 +67,11 @@ func TestSimulation(t *testing.T) {
 	total, text := report(t, 190, 1)
 	t.Log("\n" + text)
 	if total.bad() {
-		t.Error("a promise was broken")
+		t.Error("there are findings, want none")
 	}
 	held := total.faults["job held by a cap"]
 	if total.charges < 120 || total.outputs < 110 || len(total.faults) < 60 || held == 0 {
-		t.Errorf("%d charges, %d outputs, %d kinds of faults, %d jobs held by a cap: too few to prove anything", total.charges, total.outputs, len(total.faults), held)
+		t.Errorf("%d charges, %d outputs, %d kinds of faults, %d jobs held by a cap; want at least 120, 110, 60 and 1", total.charges, total.outputs, len(total.faults), held)
 	}
 	if len(logs.found) > 0 || logs.lines < 1000 {
 		t.Errorf("%d log lines, want at least 1000; %d with a secret, want 0: %q", logs.lines, len(logs.found), logs.found)
@@ -82,7 +82,7 @@ func TestSameSeedGivesTheSameRun(t *testing.T) {
 	skipIfShort(t)
 	_, first := report(t, 25, 2)
 	if _, again := report(t, 25, 2); again != first {
-		t.Errorf("%s\nand then\n%s", first, again)
+		t.Errorf("the second run differs; the first is\n%s\nthe second is\n%s", first, again)
 	}
 }
 
@@ -108,8 +108,8 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 	}
 }
 
-// Archive dies after it has recorded the success, until the execution fails. Then the
-// execution is redriven, and succeeds.
+// Archive dies each time after it has recorded the success, until the execution fails. Then
+// the execution is redriven, and succeeds.
 func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	s, err := newWorld(1, 0)
 	if err != nil {
@@ -124,7 +124,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	s.dropAll(&drop{name: "a", shape: pair}, 0)
 	s.chaos()
 	if st := s.w.Status("a"); st.State != ledger.Succeeded {
-		t.Errorf("%s before the redrive, want succeeded", st.State)
+		t.Errorf("the status is %s before the redrive, want succeeded", st.State)
 	}
 	s.calm(longestJob, retryTime)
 	s.check()
@@ -136,7 +136,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	}
 }
 
-// The check finds each change that is made to the world after the run.
+// The check finds what each row tampers with after the run.
 func TestCheckFinds(t *testing.T) {
 	skipIfShort(t)
 	succeeded := func(s *simulation) ledger.Record {
@@ -145,7 +145,7 @@ func TestCheckFinds(t *testing.T) {
 				return rec
 			}
 		}
-		t.Fatal("nothing has succeeded")
+		t.Fatal("no take has succeeded")
 		return ledger.Record{}
 	}
 	rewrite := func(s *simulation, key, old, replacement string) {
@@ -236,7 +236,7 @@ func TestCheckFinds(t *testing.T) {
 			s.check()
 			is := func(text string) bool { return strings.Contains(text, tt.says) }
 			if tt.broken == "" && len(s.all()) > 0 || tt.broken != "" && !slices.ContainsFunc(s.findings[tt.broken], is) {
-				t.Errorf("findings: %+v", s.findings)
+				t.Errorf("findings %v, want one of the kind %q with the text %q; without a kind, want none", s.findings, tt.broken, tt.says)
 			}
 		})
 	}

@@ -18,9 +18,10 @@ type promise string
 
 const (
 	// lost: a job succeeded at RunComfy, but its outputs or its result.json are
-	// not stored below the take that paid for them. Outputs must be equal byte
-	// for byte. A job is not lost if the record of its take ended as unknown
-	// because of a fault between the claim and the record of the request id.
+	// not stored below the take that paid for them. Stored outputs must equal what
+	// RunComfy served, byte for byte. A job is not lost if the record of its take
+	// ended as unknown because of a fault after the claim and before the request id
+	// was recorded.
 	lost promise = "lost"
 
 	// chargedTwice: RunComfy accepted more than one job for the same versions of
@@ -29,44 +30,45 @@ const (
 	chargedTwice promise = "charged twice"
 
 	// wrongStatus: a record or a status is wrong. Each record must have ended as
-	// RunComfy's job did: failed if the job failed, cancelled or failed without a charge
-	// if RunComfy cancelled it. (If the job succeeded, see lost.) A record may be unknown
-	// only because of a fault as above, and then it has no request id. The status of
-	// a name must be about its newest drop and agree with the record. It may be
-	// waiting only if a file is missing, and rejected only if RunComfy refused that
-	// take or, in a story, if something is wrong with the files. Such a status must have
-	// a code, a reason and a remedy. These are findings too: a complete drop without a
-	// record or a refusal, a dead letter that is left, a stray file without an answer
-	// file, a notice that says what no status, answer file or record ever said, and a
-	// final status or record without a notice.
+	// RunComfy's job did: as failed if the job failed, and as cancelled, or failed without
+	// a charge, if RunComfy cancelled the job. For a job that succeeded, see lost. A record
+	// may be unknown only because of a fault as described for lost, and then the record has
+	// no request id. The status of a name must be about the name's newest drop and agree with
+	// the record. The status may be waiting only if a file is missing. It may be rejected only
+	// if RunComfy refused the take or, in a story, if something is wrong with the files.
+	// Every status that is neither used nor succeeded must have a code, a reason and a
+	// remedy. These are findings too: a complete drop without a record or a refusal, a dead
+	// letter that is left, a stray file without an answer file, a notice that says what no
+	// status, answer file or record ever said, and a status or record without the notice
+	// that its state needs.
 	wrongStatus promise = "wrong status"
 
 	// leaked: an object outside inbox/, a notice or an execution contains the token or
 	// the signature of a presigned URL, or the token was sent to the host of an output.
 	leaked promise = "secrets found"
 
-	// noStatus: a victim has no status, or is waiting, although its files are
-	// there; or its message became a dead letter. Victims drop their files at the
-	// same time as a hostile person, in a world in which each request to S3 takes
-	// some time.
+	// noStatus: a victim has no status, or a status that is waiting although the files are
+	// there, or a message about the victim became a dead letter. Victims drop their files at
+	// the same time as a hostile person, in a world in which each request to S3 takes some
+	// time.
 	noStatus promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
-	// claimed, or the book of that day is wrong: a job that RunComfy accepted is missing, a
-	// take that is not charged is there although its outcome is known, or its numbers differ
-	// from the records. Jobs that RunComfy cancelled before they started do not count. Half
-	// of the worlds of jobs have caps. Stories have a cap that no story reaches, so only
-	// their books are checked.
+	// claimed, or the book of that day is wrong. A book is wrong if a take that is charged is
+	// missing, if it has a take that is not charged although the outcome is known, or if the
+	// numbers in the book differ from the records. A job that RunComfy cancelled before the
+	// job started does not count as charged. Half of the worlds of jobs have caps. Stories
+	// have a cap that no story reaches, so only their books are checked.
 	overCap promise = "over the cap"
 )
 
 var promises = []promise{lost, chargedTwice, wrongStatus, leaked, noStatus, overCap}
 
-// check checks a world in which nothing is left to do. Its parts say what they expect of each
-// job, name and file.
+// check checks a world in which nothing is left to do. The comments say what each part
+// expects.
 func (s *simulation) check() {
 	records := s.records()
-	charged := s.checkCharges(records) // each paid job is paid once for the same files and options, and recorded
+	charged := s.checkCharges(records) // the same files and options are paid for once, and each paid job is recorded
 	for _, rec := range records {
 		s.checkRecord(rec, charged) // each take ended as its job did; each output is archived, byte for byte
 	}
@@ -80,8 +82,8 @@ func (s *simulation) check() {
 		s.wrong("a message, an event or an execution is left")
 	}
 	s.checkCaps()    // each day is within its caps, and its book is right
-	s.checkNotices() // each status and record has a notice, and no notice is wrong
-	s.checkSecrets() // nothing that was written has a secret in it
+	s.checkNotices() // each status and record has the notice that its state needs, and no notice is wrong
+	s.checkSecrets() // no object outside inbox/, notice or execution has a secret in it
 }
 
 // judge compares the statuses and answer files about a drop, and the records of its takes, with
@@ -90,8 +92,9 @@ func (s *simulation) check() {
 // The oracle is a second, small implementation of what lipdrop promises. It knows
 // what people did and when, and derives what the status of each name must say in
 // the end. It shares no code with package drop or the functions, so it does not
-// share their mistakes. First, inbox.names says what files mean to which job; then
-// verdictOf says whether the status must be about these files or about a take.
+// share their mistakes. First, inbox.names derives the expected result of each name's
+// files. Then verdictOf decides whether the status must be about these files or about a
+// take.
 func (s *simulation) judge(acts []act, records []ledger.Record) {
 	takes := map[string][]ledger.Record{}
 	names := map[string]bool{}
@@ -107,7 +110,7 @@ func (s *simulation) judge(acts []act, records []ledger.Record) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		s.judgeName(name, acts, takes[name])
 		for _, rec := range takes[name] {
-			s.judgeStart(rec, acts, takes[name]) // its files were there together, and started it
+			s.judgeStart(rec, acts, takes[name]) // its files existed together, and no deletion of a used file started it
 			s.judgeOptions(rec)                  // it ran with the options of its job.json
 		}
 	}
@@ -119,14 +122,14 @@ type file struct {
 	key      string
 	body     []byte
 	etag     string
-	dropped  time.Time // when the upload was complete
-	modified time.Time // LastModified in seconds; for a multipart upload, when it began
+	dropped  time.Time // when the upload ended
+	modified time.Time // LastModified, to the second: when the upload began
 }
 
 // act is one thing that a person did below inbox/.
 type act struct {
 	at      time.Time
-	late    time.Duration // how late its event is
+	late    time.Duration // how late the event of the act is
 	deleted bool
 	file
 }
@@ -158,16 +161,16 @@ type want struct {
 	sides []want   // if a pair and a bundle share the name: the result of each
 }
 
-// whole reports whether the files are a job, or are used by others.
+// whole reports whether the files are a job, or are used by other jobs.
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
-// loose reports whether a pair and a bundle share the name and one of them is no job.
-// The oracle does not decide whether the other one runs.
+// loose reports whether a pair and a bundle share the name and at least one of the two is
+// not a job. Then the oracle does not decide whether the other one runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the side of a name whose job may have made a record.
+// jobOf returns the result whose files may have made a record: w, or one of its sides.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && made(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {
@@ -177,7 +180,8 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 	return want{}, false
 }
 
-// stamp returns the S3 time of the newest file, in the format with which a take begins.
+// stamp returns the LastModified of the newest file, in the format of the time
+// at the beginning of a take.
 func (w want) stamp() string {
 	var newest time.Time
 	for _, f := range slices.Concat(w.files, w.uses) {
@@ -271,7 +275,7 @@ func lone(code problem.Code, files []file) want {
 	return want{state: ledger.Waiting, code: code, files: files}
 }
 
-// pair returns the expected result of the visuals and audios of one stem.
+// pair returns the expected result of the visuals and audios of one name.
 func (b inbox) pair(visuals, audios []file) want {
 	files := append(slices.Clone(visuals), audios...)
 	if len(visuals) > 1 || len(audios) > 1 || len(b.presets(path.Dir(visuals[0].key))) > 1 {
@@ -280,7 +284,7 @@ func (b inbox) pair(visuals, audios []file) want {
 	return want{files: files, uses: files}
 }
 
-// presets returns the presets in a folder, but not those in folders below it.
+// presets returns the presets that are directly in a folder.
 func (b inbox) presets(folder string) []file {
 	var found []file
 	for key, f := range b {
@@ -388,7 +392,7 @@ func cancels(key string) bool {
 }
 
 // made reports whether a record was made from these versions of files. It returns false
-// if there are none.
+// if there are no files.
 func made(rec ledger.Record, files []file) bool {
 	for _, f := range files {
 		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {

@@ -13,7 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// The oracle derives the right result for each name from its files.
+// The oracle derives the right result of each name from the name's files.
 func TestNames(t *testing.T) {
 	const job = `s/c.job/job.json = {"input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	const wild = `s/c.job/job.json = {"input": {"image_url": "f.png", "audio_url": "*.wav"}}`
@@ -30,8 +30,8 @@ func TestNames(t *testing.T) {
 		{"a video and an image are ambiguous", []string{"s/a.mp4", "s/a.png"}, []string{"s/a: rejected ambiguous"}},
 		{"two presets in one folder are ambiguous", []string{"s/a.mp4", "s/a.wav", "s/preset.json = {}", "s/PRESET.json = {}"}, []string{"s/a: rejected ambiguous"}},
 		{"a bundle with all files is a job", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: job of s/c.job/job.json"}},
-		{"a bundle waits for what it names", []string{job, "s/c.job/v.mp4"}, []string{"s/c: waiting waiting_for_files"}},
-		{"a folder without job.json waits for it", []string{"s/c.job/v.mp4"}, []string{"s/c: waiting waiting_for_job_json"}},
+		{"a bundle waits for the files that its job.json names", []string{job, "s/c.job/v.mp4"}, []string{"s/c: waiting waiting_for_files"}},
+		{"a folder without job.json waits for a job.json", []string{"s/c.job/v.mp4"}, []string{"s/c: waiting waiting_for_job_json"}},
 		{"a broken job.json is rejected", []string{"s/c.job/job.json = {"}, []string{"s/c: rejected invalid_json"}},
 		{"each match of a wildcard is a job", []string{wild, "s/c.job/f.png", "s/c.job/x.wav", "s/c.job/y.wav"}, []string{
 			"s/c: used [s/c/x s/c/y]", "s/c/x: job of s/c.job/job.json s/c.job/x.wav", "s/c/y: job of s/c.job/job.json s/c.job/y.wav"}},
@@ -66,8 +66,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// actsOf returns acts a minute apart. A text is a key that is dropped, optionally
-// followed by " = " and its content, or "- " and a key that is deleted.
+// actsOf returns acts a minute apart, one for each text. "KEY" drops an empty file at the key,
+// "KEY = CONTENT" drops a file with that content, and "- KEY" deletes the file.
 func actsOf(texts ...string) []act {
 	var acts []act
 	for i, text := range texts {
@@ -79,8 +79,8 @@ func actsOf(texts ...string) []act {
 	return acts
 }
 
-// takeOf returns the record of a take that was claimed half a minute after the last
-// of the acts and uses the files that they left.
+// takeOf returns the record of a take of the files that the acts left. The take was claimed
+// half a minute after the last act.
 func takeOf(acts []act, name string, state ledger.State) ledger.Record {
 	there := after(acts)
 	w := there.names()[name]
@@ -139,7 +139,7 @@ func TestVerdicts(t *testing.T) {
 				got = "withdrawn"
 			}
 			if got != tt.want {
-				t.Errorf("%s, want %s: %s", got, tt.want, v.why)
+				t.Errorf("the verdict is %s (%s), want %s", got, v.why, tt.want)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ import (
 // shape is what a person drops together.
 type shape struct {
 	files []string // the end of each key; the text after " = " says what a job.json contains
-	jobs  int      // how many jobs it makes
+	jobs  int      // how many jobs the files make
 }
 
 var (
@@ -30,13 +30,13 @@ var (
 	stray     = shape{[]string{".txt"}, 0}
 )
 
-// shapes are what people drop, the usual ones more often.
+// shapes are what people drop, the usual shapes more often.
 var shapes = append(slices.Repeat([]shape{pair}, 10), portrait, portrait, tagged, tagged, bundle, bundle, wildcard, loneAudio, stray)
 
 // drop is what a person has dropped, and what was done to it.
 type drop struct {
 	shape
-	name string // the keys of its files begin with it, and so do the names of its jobs
+	name string // the names of its jobs, and the keys of its files below inbox/, begin with this text
 	acts []act
 }
 
@@ -57,7 +57,7 @@ const (
 	chaosTime = 48 * time.Hour // in which faults happen
 )
 
-// plan plans what people do, until they ask for the given number of jobs.
+// plan plans what people do. It stops when the drops make the given number of jobs.
 func (s *simulation) plan(jobs int) {
 	for s.jobs < jobs {
 		d := &drop{name: fmt.Sprintf("day %d/%d é+%%", s.plans.IntN(5), len(s.drops)), shape: shapes[s.plans.IntN(len(shapes))]}
@@ -89,8 +89,8 @@ func (s *simulation) plan(jobs int) {
 func (s *simulation) dropAll(d *drop, at time.Duration) {
 	s.drops = append(s.drops, d)
 	for i, n := range s.plans.Perm(len(d.files)) {
-		// One event of a drop that makes one job is enough to find all its files. So every
-		// event may be lost, except the last file's.
+		// If a drop makes one job, the event of the last file is enough to find all files. So
+		// the events of the other files may be lost.
 		s.dropOne(d, d.files[n], at, d.jobs == 1 && i < len(d.files)-1)
 		if s.chance(0.2) {
 			at += s.between(0, 5*time.Minute)
@@ -100,8 +100,8 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 	}
 }
 
-// dropOne drops a file. Its event may be repeated or late. It may be lost if spare
-// is true.
+// dropOne drops a file. The file's event may be repeated or late. If spare is true, the event
+// may also be lost.
 func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool) {
 	key, holds := d.key(file)
 	body := s.bodyOf(key, holds)
@@ -127,8 +127,8 @@ func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool)
 	}
 }
 
-// dropAgain drops one file of a drop again, which makes new jobs. Of a bundle, that is
-// job.json.
+// dropAgain drops one file of a drop again, which makes new jobs. If the drop is a bundle,
+// that file is job.json.
 func (s *simulation) dropAgain(d *drop, at time.Duration) {
 	file := d.files[len(d.files)-1]
 	if !strings.Contains(file, "job.json") {
@@ -144,7 +144,7 @@ func (s *simulation) dropAgain(d *drop, at time.Duration) {
 }
 
 // dropLargeAgain drops both files of a pair again. The upload of the large file
-// takes a while, and its LastModified is the time when the upload began. The small
+// takes a while, and the file's LastModified is the time when the upload began. The small
 // file arrives during the upload. Each of the two files may make a job.
 func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	large, _ := d.key(d.files[0])
@@ -159,15 +159,15 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	})
 }
 
-// upload writes a file whose upload began at the given time and ends now. It returns the act,
-// whose event is late by the given time.
+// upload writes a file whose upload began at the time began and ends now. It returns the act,
+// whose event is late by the duration late.
 func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
 	s.w.PutLarge(key, body, began)
 	etag, _ := s.w.Present(key)
 	return act{at: s.w.Now(), late: late, file: file{key, body, etag, s.w.Now(), began.UTC().Truncate(time.Second)}}
 }
 
-// deleteOne deletes one file. Cancel's event may be repeated, late or lost.
+// deleteOne deletes one file of a drop. The event for cancel may be repeated, late or lost.
 func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	key, _ := d.key(d.files[s.plans.IntN(len(d.files))])
 	s.faults["people: deleted"]++
@@ -202,11 +202,11 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
-// redriveBad redrives those executions of a drop that ended badly.
+// redriveBad redrives the executions of a drop that ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, rec := range s.takesOf(d) {
-			// The record may not say yet that the execution ended.
+			// A record may not say yet that its execution has ended, so its state need not be failed.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
 				s.faults["people: redriven"]++
 			}
@@ -238,11 +238,11 @@ func (s *simulation) soon() time.Duration {
 	return s.between(10*time.Minute, 5*time.Hour)
 }
 
-// wrongEmotion begins an option of a job.json that no model accepts.
+// wrongEmotion begins a value of the option emotion that no model accepts.
 const wrongEmotion = "joyful"
 
-// bodyOf returns the bytes of a file. They are unique, except for voices. For a job.json, holds
-// says what it contains.
+// bodyOf returns the bytes of a file. The bytes are unique, except for a voice. If the file is
+// a job.json, holds says what the job.json contains.
 func (s *simulation) bodyOf(key, holds string) []byte {
 	s.contents++
 	if kindOf(key) != "" {
@@ -254,7 +254,7 @@ func (s *simulation) bodyOf(key, holds string) []byte {
 	switch holds {
 	case "wild", "narrow":
 		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
-		// Above 2^53, a conversion to a float changes the number.
+		// The seed is above 2^53, so a conversion to a float would change it.
 		seed := fmt.Sprint(1<<53 + 1 + 2*s.contents)
 		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d", "seed": %s}}`, pattern, s.contents, seed)
 	case "wrong":
@@ -266,12 +266,12 @@ func (s *simulation) bodyOf(key, holds string) []byte {
 	}
 }
 
-// mediaOf returns the bytes of a video, a voice or an image. Videos and images contain
-// the number of contents, which makes them unique.
+// mediaOf returns the bytes of a video, a voice or an image. Each video and each image is
+// unique, because it contains s.contents.
 func (s *simulation) mediaOf(key string) []byte {
 	switch kindOf(key) {
 	case "video":
-		// Players ignore the free box after the clip.
+		// Players ignore a box of the type free.
 		return slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), fmt.Appendf(nil, "%08d", s.contents))
 	case "audio":
 		return s.voice

@@ -34,8 +34,8 @@ type simulation struct {
 	rate    float64
 	outages []outage
 	calmed  bool
-	depth   int                // how many functions are interrupted by another between two of their calls
-	failing map[world.Call]int // how often a call will still fail
+	depth   int                // number of functions that wait between two calls while another function runs
+	failing map[world.Call]int // how often a call will fail again
 	tokens  int                // how often the token was rotated
 	open    map[int]string     // the key of the record with an unresolved claim, by invocation
 	excused map[string]bool    // records that may end as unknown
@@ -131,10 +131,10 @@ const (
 	longestJob = 40 * time.Hour
 )
 
-// calm ends all faults and lets the queue and the sweeps retry. Then it redrives the
-// dead letters, and the executions of failed jobs whose result may still be
+// calm ends all faults, raises the caps, and lets the queue and the sweeps retry. Then it
+// redrives the dead letters, and the executions of failed jobs whose result may still be
 // archived, as a person does. A redriven dead letter may start a job that runs longer
-// than MaxHours. Such an execution is redriven once more, after the job has ended.
+// than MaxHours. The execution of such a job is redriven once more, after the job has ended.
 func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	s.calmed = true
 	s.w.LoseStatusEvents = false
@@ -177,7 +177,7 @@ func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redrive
 			continue
 		}
 		if err != nil {
-			s.wrong("%s has no execution to redrive: %v", rec.Name, err)
+			s.wrong("the execution of %s cannot be redriven: %v", rec.Name, err)
 			continue
 		}
 		s.faults["redriven in the end"]++

@@ -25,12 +25,12 @@ const (
 	stopsFail       trouble = "no execution is stopped"
 	throttled       trouble = "429, and S3 refuses the release of the claim"
 	responseLost    trouble = "the response is lost"    // RunComfy accepts the job
-	forgotten       trouble = "forgotten after its end" // RunComfy forgets the request after it has reported its end
+	forgotten       trouble = "forgotten after its end" // RunComfy forgets a request after it has reported the end of the job
 	notKnownForLong trouble = "not known for minutes"   // RunComfy does not know the request
 	onceAfterward   trouble = "not known for minutes, and once after each redrive"
 	outputUnread    trouble = "archived files cannot be read"
 	interleaved     trouble = "side by side" // other functions and people act between two calls that a function makes
-	slow            trouble = "slow calls"   // of S3 and RunComfy
+	slow            trouble = "slow calls"   // of every service
 	unpaid          trouble = "no balance for hours"
 	shuffled        trouble = "the events arrive after all acts, in another order"
 )
@@ -52,14 +52,15 @@ type story struct {
 	fails   bool // RunComfy's jobs fail
 
 	// The trouble lasts from begins to ends, measured from the start of the world. A trouble of
-	// submit ignores begins. A trouble that uses neither lasts until the world is calm.
+	// submit ignores begins. Other troubles last until the world is calm, except forgotten,
+	// which never ends.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts in the middle of a function
 	refusals  int                     // number of refused writes to a claim
-	redriven  map[string]bool         // requests whose execution was redriven, so that their next call fails
+	redriven  map[string]bool         // requests whose execution was redriven, so that the next call about the request fails
 	ended     map[string]bool         // requests whose end RunComfy has reported
-	unknown   map[string][]time.Time  // when RunComfy did not know a request, by its id
+	unknown   map[string][]time.Time  // when RunComfy responded that it does not know a request, by request id
 	stopped   map[string]bool         // names whose execution a person stopped
 	cancelled map[string]cancellation // takes that must be cancelled, by the key of their record
 }
@@ -68,7 +69,7 @@ type story struct {
 type cancellation struct {
 	take ledger.Record
 	key  string    // the file that was deleted
-	by   time.Time // when the cancel function has handled the deletion
+	by   time.Time // the time by which cancel has handled the deletion
 }
 
 // tellStory runs a story and returns it with its findings.
@@ -101,7 +102,7 @@ func newStory(seed, number uint64) (*story, error) {
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
 	s.w.Batch = 1 + s.plans.IntN(10)
-	s.setCaps(budget.Caps{Jobs: 1000}) // more than a story has, so that only its book is checked
+	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has, so that only the story's book is checked
 	switch t.trouble {
 	case slow:
 		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), t.w.SubmitBatch()
@@ -125,11 +126,11 @@ func newStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how often S3 refuses to change a claim: in three calls, which the client
-// tries three times each.
+// mostRefused is how many writes to the record of a claim S3 refuses. Three calls fail, because
+// the client tries each of them three times.
 const mostRefused = 9
 
-// changesClaim reports whether a write of a key changes the record of a claim.
+// changesClaim reports whether a write to a key changes the record of an unresolved claim.
 func (t *story) changesClaim(key string) bool {
 	rec, ok := t.recordAt(key)
 	return ok && strings.HasPrefix(key, "jobs/") && rec.State == ledger.Submitting
@@ -157,7 +158,7 @@ func (t *story) before(c world.Call) error {
 		t.depth--
 	case t.trouble == interleaved && c.Function == "submit" && t.hasty < 3 && t.dice.Float64() < 0.02:
 		t.hasty++
-		t.dropOrDelete() // while submit assesses what was there
+		t.dropOrDelete() // while submit assesses the files that were there
 	}
 	return nil
 }
@@ -242,7 +243,7 @@ func (t *story) people() {
 	}
 }
 
-// did notes an act and sends its events.
+// did notes an act. Unless the trouble is shuffled, it also sends the events of the act.
 func (t *story) did(a act) {
 	t.dropped.acts = append(t.dropped.acts, a)
 	if t.trouble != shuffled {
@@ -313,7 +314,7 @@ func (t *story) actAtRandom() {
 	}
 }
 
-// dropOrDelete drops a file again or deletes one.
+// dropOrDelete drops a file again or deletes it.
 func (t *story) dropOrDelete() {
 	keys := after(t.dropped.acts).keys()
 	if len(keys) == 0 {
@@ -341,7 +342,7 @@ func (t *story) drop(what string) { t.put(what, t.w.Now()) }
 func (t *story) put(what string, began time.Time) {
 	key, holds, _ := strings.Cut(ledger.InboxPrefix+what, " = ")
 	maps.DeleteFunc(t.cancelled, func(_ string, c cancellation) bool {
-		return c.key == key && t.w.Now().Before(c.by) // cancel finds that the file is there
+		return c.key == key && t.w.Now().Before(c.by) // cancel will find that the file is there again
 	})
 	body := t.bodyOf(key, holds)
 	late := time.Duration(0)
@@ -352,8 +353,8 @@ func (t *story) put(what string, began time.Time) {
 	t.tell("%s is dropped (event %s late; LastModified %s)", what, late.Round(time.Second), began.Format("15:04:05"))
 }
 
-// dropLarge drops two files again. The upload of one of them takes a while, and its
-// LastModified is the time when the upload began.
+// dropLarge drops a file again. The upload takes a while, and the file's LastModified is the
+// time when the upload began. During the upload, another file may be dropped again.
 func (t *story) dropLarge(keys []string) {
 	large := keys[t.plans.IntN(len(keys))]
 	began := t.w.Now()
@@ -419,8 +420,8 @@ func (t *story) redrive() {
 // end ends the trouble, waits until all jobs have ended, and checks the result.
 func (t *story) end() {
 	if t.trouble == startsFail {
-		// The message becomes a dead letter. A person does not redrive it, but drops
-		// the files again, as the status asks.
+		// The message becomes a dead letter. Instead of redriving the dead letter, a person
+		// drops the files again, as the status asks.
 		t.w.Pass(26 * time.Hour)
 		t.calmed = true
 		t.w.Dead = nil

@@ -12,11 +12,11 @@ type tally struct {
 	stories int
 	jobs    int // paid runs that people ask for
 	charges int // jobs that RunComfy accepted
-	notices int // that EventBridge accepted
+	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served
 	calls   int
 
-	passed time.Duration // on the virtual clock
+	passed time.Duration // time on the virtual clock
 	faults map[string]int
 	ends   map[string]int // number of takes by their last state and code
 	findings

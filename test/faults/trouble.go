@@ -16,8 +16,8 @@ type outage struct {
 	fault    *runcomfytest.Fault // for RunComfy, instead of err
 }
 
-// planTrouble plans the outages of a world, the trouble with its account, and the events
-// of executions that are lost or repeated.
+// planTrouble plans the outages of a world, the trouble with the account at RunComfy, and the
+// events of executions that are lost or repeated.
 func (s *simulation) planTrouble() {
 	broken := map[string]error{
 		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,
@@ -37,7 +37,7 @@ func (s *simulation) planTrouble() {
 			longest = 8 * time.Hour // longer than QueueHours
 		}
 		if state, _ := world.AfterSubmit(fault); state == ledger.Unknown && from < dropTime {
-			longest = 15 * time.Minute // each job that is dropped in this time ends as unknown
+			longest = 15 * time.Minute // because each job that is dropped in this time ends as unknown
 		}
 		s.outages = append(s.outages, outage{"runcomfy", from, from + s.between(time.Minute, longest), nil, &fault})
 		s.faults["outage of runcomfy: "+fault.Name]++
@@ -79,7 +79,7 @@ var outageFaults = func() (all []runcomfytest.Fault) {
 func (s *simulation) accountTrouble(at, lasts time.Duration) {
 	switch s.plans.IntN(4) {
 	case 0:
-		s.faults["account: token rotated, and the secret late"]++
+		s.faults["account: token rotated, but not yet in the secret"]++
 		s.act(at, func() { s.tokens++; s.w.RunComfy.SetToken(s.token()) })
 	case 1:
 		s.faults["account: wrong token in the secret"]++
@@ -103,8 +103,8 @@ func (s *simulation) repairAccount() {
 // token returns the token that RunComfy accepts now.
 func (s *simulation) token() string { return world.Token + string(rune('a'+s.tokens)) }
 
-// repeatStatusEvents sends once more the events of all executions that ended badly. They
-// arrive late and out of order, and some of the executions were redriven.
+// repeatStatusEvents sends the events of all executions that ended badly once more, even if an
+// execution was redriven since. The events arrive late and out of order.
 func (s *simulation) repeatStatusEvents() {
 	for _, e := range s.w.Executions() {
 		if e.Error != "" || e.Status == "ABORTED" || e.RedriveCount > 0 {

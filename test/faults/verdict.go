@@ -14,7 +14,7 @@ import (
 // either of them.
 type verdict struct {
 	result *want
-	gone   bool // withdrawn, or no status if there never was one
+	gone   bool // the files are gone: the status is withdrawn, or there is none
 	take   *ledger.Record
 	why    string // the explanation for a finding
 	skip   bool   // the oracle does not decide
@@ -47,7 +47,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	v.take = last
 	if !droppedSince(name, acts, *last) {
 		// Only deletions came after the take, so the status is about the take.
-		v.result, v.gone, v.why = nil, false, "it ran, and only deletions came later"
+		v.result, v.gone, v.why = nil, false, "a take ran, and only deletions came later"
 		return v
 	}
 	if has && w.stamp() > last.Take[:16] && slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) &&
@@ -65,7 +65,7 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 		if last.Take[:16] > rec.Take[:16] {
 			return verdict{take: last, why: "a newer take ran"}
 		}
-		return verdict{take: &rec, why: "its files were run"}
+		return verdict{take: &rec, why: "a take ran its files"}
 	}
 	left, _ := exposed(name, acts, takes, w.uses)
 	switch {
@@ -79,8 +79,8 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 	return verdict{why: "its files are complete but never ran"}
 }
 
-// presetsClashed reports whether the folder had two presets at any time since the
-// newest of the files was dropped.
+// presetsClashed reports whether the folder of the files had two presets at any time since
+// the newest of the files was dropped.
 func presetsClashed(acts []act, w want) bool {
 	newest := slices.MaxFunc(w.files, func(a, b file) int { return a.dropped.Compare(b.dropped) })
 	for i := range acts {
@@ -109,13 +109,13 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 	return false
 }
 
-// settleTime is how long the queue delays an event.
+// settleTime is how long the queue delays the event of a drop.
 const settleTime = 10 * time.Second
 
-// exposed reports in left whether these files became a job only because of a deletion,
-// and a take of the name used the deleted file. Such a job does not run. It reports in
-// mayRun whether the job may run all the same: one of the files was uploaded before the
-// deletion, and the events of both arrive at about the same time.
+// exposed reports in left whether these files became a job only because of the deletion of a
+// file that a take of the name used. Such a job does not run, with one exception: if one of
+// these files was uploaded before the deletion, and the events of the upload and of the
+// deletion arrive at about the same time, the job may run. Then mayRun is true.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
 		return w.whole() && len(w.uses) == len(files) && slices.EqualFunc(w.uses, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
@@ -128,8 +128,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		case !a.deleted:
 			byDeletion = byDeletion && !slices.ContainsFunc(append(w.uses, w.files...), func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
-			// The deletion resolves an ambiguity, as the remedy says, so byDeletion does not
-			// change. It is already true if an earlier deletion left the ambiguous files.
+			// The deletion resolves an ambiguity, as the remedy says, so it does not set byDeletion.
+			// But byDeletion is already true if an earlier deletion left the ambiguous files.
 		case leftBy(name, a, takes, files):
 			byDeletion = true
 			mayRun = slices.ContainsFunc(acts[:i], func(upload act) bool {
@@ -146,8 +146,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, mayRun
 }
 
-// leftBy reports whether a take used the deleted file and each of these files whose stem is
-// the name itself, but not all of these files.
+// leftBy reports whether a take used the deleted file, but not all of the given files. The take
+// must have used those of the given files whose stem is the name itself.
 func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !made(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
