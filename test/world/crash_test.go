@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// countCalls returns how many calls the functions begin and finish in a scenario.
+// countCalls returns how many calls the functions begin and how many they finish in a scenario.
 func countCalls(t *testing.T, scenario func(*testing.T, *world.World)) (before, after int) {
 	t.Helper()
 	w := newWorld(t)
@@ -31,8 +31,9 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 }
 
 // everyPoint runs a scenario once for each call that the functions make in it,
-// and in each of four ways: the function dies before the call; it dies after the call; the
-// response is lost and the client repeats the call; or the client does not repeat it.
+// and in each of four ways: the function dies before the call; the function dies after the
+// call; the response is lost and the client repeats the call; or the response is lost and the
+// client does not repeat the call.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
 	before, after := countCalls(t, scenario)
@@ -96,27 +97,28 @@ func TestCrashAtEveryPointOfAJob(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		dropPair(t, w)
 		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("not at rest after a month")
+			t.Error("something is left to do after a month")
 		}
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		st := w.Status("ads/talk")
 		switch charges := w.RunComfy.Charges(); {
 		case charges > 1:
-			t.Errorf("charged %d times", charges)
+			t.Errorf("charged %d times, want at most once", charges)
 		case st.State == ledger.Succeeded && charges == 1 && len(st.Outputs) == 1:
 		case st.State == ledger.Unknown && st.Remedy != "" && st.RequestID == "":
 		default:
-			t.Errorf("status %s %s (%s) after %d charges", st.State, st.Code, st.Reason, charges)
+			t.Errorf("status %s %s (%s), %d charges, %d outputs; want succeeded with one charge and one output, or unknown with a remedy", st.State, st.Code, st.Reason, charges, len(st.Outputs))
 		}
 		if len(w.Dead) > 0 {
-			t.Errorf("%d dead letters", len(w.Dead))
+			t.Errorf("%d dead letters, want none", len(w.Dead))
 		}
 	})
 }
 
-// Cancel may die between any two calls. The deleted job is cancelled, or it
-// continues and is archived. Its status says which.
+// A file of a queued job is deleted. Any function may die between two calls. The job is
+// cancelled, or it continues and is archived, and its status says which. If submit dies, the
+// outcome may be unknown, or the job may never start.
 func TestCrashAtEveryPointOfACancel(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
@@ -124,12 +126,12 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		w.Run(2 * time.Minute)
 		w.Delete("inbox/ads/talk.wav")
 		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("not at rest after a month")
+			t.Error("something is left to do after a month")
 		}
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		if charges := w.RunComfy.Charges(); charges > 1 {
-			t.Errorf("charged %d times", charges)
+			t.Errorf("charged %d times, want at most once", charges)
 		}
 		st := w.Status("ads/talk")
 		cancelled := len(w.RunComfy.Cancelled()) == 1
@@ -139,7 +141,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		case !cancelled && st.State == ledger.Unknown:
 		case w.RunComfy.Charges() == 0 && st.State != ledger.Succeeded: // submit died, and the file was deleted before the next delivery
 		default:
-			t.Errorf("status %s %s (%s), cancelled at RunComfy: %v", st.State, st.Code, st.Reason, cancelled)
+			t.Errorf("status %s %s (%s), want one that agrees with RunComfy; cancelled there: %v", st.State, st.Code, st.Reason, cancelled)
 		}
 	})
 }
@@ -157,16 +159,16 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 		w.Run(3 * time.Hour)
 		w.Sweep()
 		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("not at rest after a month")
+			t.Error("something is left to do after a month")
 		}
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		st := w.Status("ads/talk")
 		if charges := w.RunComfy.Charges(); charges > 1 {
-			t.Errorf("charged %d times", charges)
+			t.Errorf("charged %d times, want at most once", charges)
 		}
 		if !st.State.Ended() {
-			t.Errorf("status %s %s (%s), want one that has ended", st.State, st.Code, st.Reason)
+			t.Errorf("status %s %s (%s), want the status of a take that has ended", st.State, st.Code, st.Reason)
 		}
 		if st.State == ledger.Succeeded && len(w.RunComfy.Cancelled()) > 0 {
 			t.Error("the status says succeeded, but RunComfy cancelled the job")
@@ -174,12 +176,12 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 	})
 }
 
-// With caps, submit also dies between its calls for the book of the day, and cancel before
-// it frees the take's place in the book. At the end, the book has the take if its job is
-// charged, and otherwise only if its state is unknown.
+// With caps, submit also dies between its calls for the book of the day, and cancel dies before
+// it frees the take's reservation. At the end, the book has the take if the job is charged. If
+// the job is not charged, the book may have the take only if its state is unknown.
 func TestCrashAtEveryPointWithCaps(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob remains")
+		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob is not skipped")
 	}
 	for _, cancelled := range []bool{false, true} {
 		scenario := func(t *testing.T, w *world.World) {
@@ -193,7 +195,7 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 			if cancelled {
 				w.Delete("inbox/ads/talk.wav")
 			}
-			w.Pass(5 * time.Hour) // the hourly sweep frees places that a crash left taken
+			w.Pass(5 * time.Hour) // the hourly sweep frees the reservations that a crash left
 		}
 		everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 			var book struct{ Takes []budget.Take }
@@ -205,7 +207,7 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 			st := w.Status("ads/talk")
 			charged := w.RunComfy.Charges() - len(w.RunComfy.Cancelled())
 			if n := len(book.Takes); charged > n || n > charged && st.State != ledger.Unknown || n > 1 {
-				t.Errorf("%d takes are in the book, %d jobs are charged, want the same number; the status is %s %s", n, charged, st.State, st.Code)
+				t.Errorf("%d takes are in the book, %d jobs are charged; want the same number, or one more take if the status is unknown; the status is %s %s", n, charged, st.State, st.Code)
 			}
 		})
 	}

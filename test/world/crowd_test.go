@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// Jobs near their end need more calls of poll than Lambda runs at the same time. The state
+// Jobs near their end need more calls of poll at the same time than Lambda runs. The state
 // machine repeats the calls that Lambda refuses, and no job is lost.
 func TestCrowd(t *testing.T) {
 	const jobs, limit = 300, 20

@@ -26,7 +26,7 @@ type execution struct {
 	busy bool // one of its functions is running
 }
 
-// stepFunctions is the World's client of Step Functions.
+// stepFunctions is the functions' client of Step Functions.
 type stepFunctions World
 
 func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
@@ -123,7 +123,7 @@ func (w *World) Executions() []Execution {
 	return all
 }
 
-// Execution returns the execution of a take. It returns false if there is none.
+// Execution returns the execution of a take. It returns false if there is no execution.
 func (w *World) Execution(name, take string) (Execution, bool) {
 	e, ok := w.executions[executionARN(name, take)]
 	if !ok {
@@ -149,7 +149,8 @@ func (w *World) stop(arn, name, cause string) bool {
 	return ok
 }
 
-// ended removes an execution from the running ones and sends its event.
+// ended removes an execution from the running ones. If the execution ended badly, ended sends
+// its event.
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {
@@ -161,9 +162,8 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel the event that an execution ended badly, with a
-// delay. If the execution is running, the event is about its end before the last
-// redrive.
+// NotifyStatus sends cancel, with a delay, the event that an execution ended badly. If the
+// execution is running, the event is about the end before the last redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn].x
 	redrives := x.RedriveCount

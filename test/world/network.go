@@ -34,11 +34,11 @@ const Signature = "X-Amz-Signature=canary"
 
 const presignHost = "s3.example.com"
 
-// securityToken is as long as the session token of a role on AWS. It is a part of
-// each URL that the role presigns.
+// securityToken is as long as the session token of a role on AWS. Each URL that a role
+// presigns contains such a token.
 var securityToken = strings.Repeat("IQoJb3JpZ2luX2VjE/+", 70)
 
-// presign returns a URL of one version of a file. It is as long as a presigned URL of
+// presign returns a URL of one version of a file. The URL is as long as a presigned URL of
 // AWS.
 func presign(_ context.Context, f drop.File) (string, error) {
 	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}, "X-Amz-Security-Token": {securityToken}}
@@ -61,7 +61,7 @@ func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) 
 	return io.NopCloser(bytes.NewReader(body)), nil
 }
 
-// secrets is the World's client of Secrets Manager.
+// secrets is the functions' client of Secrets Manager.
 type secrets World
 
 func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
@@ -80,15 +80,15 @@ func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecre
 // eventBus is the functions' client of EventBridge.
 type eventBus World
 
-// ErrEntry is an error for Before: PutEvents succeeds, but reports that it could not
-// process the event.
+// ErrEntry is an error for Before: PutEvents succeeds, but its response says that the event
+// was not processed.
 var ErrEntry = errors.New("the event was not processed")
 
 func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	w := (*World)(b)
 	entry := in.Entries[0]
 	if n := len(in.Entries); n != 1 || aws.ToString(entry.Source) != notice.Source || len(aws.ToString(entry.Detail)) > 255<<10 {
-		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
+		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes; want one entry from lipdrop of at most 255 KiB", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
 	}
 	var detail notice.Detail
 	if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
@@ -122,7 +122,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	started := w.now
 	resp, err := w.RunComfy.Transport().RoundTrip(req)
-	if errors.Is(err, context.DeadlineExceeded) { // no response came before the timeout of the client, or of the context
+	if errors.Is(err, context.DeadlineExceeded) { // no response came before the timeout of the client or the deadline of the context
 		w.reach(started.Add(patience(req.Context(), runcomfy.Timeout)))
 	}
 	if err == nil {
@@ -135,8 +135,8 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // patience returns how long a client with the given timeout waits for a response. A deadline of
-// the context may end the wait earlier, but not the deadline of the invocation: that one is on
-// the virtual clock, decades from now.
+// the context on the real clock may end the wait earlier. The deadline of the invocation does
+// not, because it is on the virtual clock, decades from now.
 func patience(ctx context.Context, timeout time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return min(timeout, time.Until(deadline).Round(time.Second))

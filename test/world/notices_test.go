@@ -16,7 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// endings are what happens to drops, and the notices that follow if EventBridge accepts each.
+// endings are what happens to drops, and the notices that follow if EventBridge accepts every
+// notice.
 var endings = []struct {
 	name string
 	play func(t *testing.T, w *world.World)
@@ -104,8 +105,8 @@ func sentNotices(w *world.World) []string {
 	return sent
 }
 
-// If EventBridge accepts each notice, each is sent once, however often the sweep runs and
-// events are delivered again.
+// If EventBridge accepts every notice, every notice is sent once, however often the sweep runs
+// and events are delivered again.
 func TestNoticesWithoutFaults(t *testing.T) {
 	for _, tt := range endings {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,8 +139,8 @@ func TestNoticesWithoutFaults(t *testing.T) {
 	}
 }
 
-// wantNotices expects a notice about each final status and record, and none that is
-// wrong.
+// wantNotices expects a notice about each status and record whose state needs one, and no wrong
+// notice.
 func wantNotices(t *testing.T, w *world.World) {
 	t.Helper()
 	for _, wrong := range w.WrongNotices {
@@ -178,13 +179,13 @@ func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		if st := w.Status("ads/wrong"); st.State != ledger.Rejected {
-			t.Errorf("status %s", st.State)
+			t.Errorf("the status is %s, want rejected", st.State)
 		}
 	})
 }
 
 // contents returns what the functions wrote, how the executions ended, and what failed.
-// It leaves out the members of a record that change when its notice is sent later.
+// It leaves out the members of a record that change if the notice about the take is sent later.
 func contents(t *testing.T, w *world.World) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -209,8 +210,8 @@ func contents(t *testing.T, w *world.World) map[string]string {
 	return all
 }
 
-// Jobs do not change if EventBridge accepts nothing for a day. Afterwards the notices
-// of takes are sent.
+// If EventBridge accepts nothing for a day, the jobs end as without the outage. Afterwards the
+// notices about takes are sent.
 func TestEventBridgeIsDownForADay(t *testing.T) {
 	for _, failure := range []struct {
 		name string
@@ -237,12 +238,12 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 					t.Errorf("(-undisturbed +without EventBridge):\n%s", diff)
 				}
 				if a, b := undisturbed.RunComfy.Charges(), w.RunComfy.Charges(); a != b {
-					t.Errorf("charged %d times, undisturbed %d times", b, a)
+					t.Errorf("charged %d times, want %d as without the outage", b, a)
 				}
 				for _, rec := range w.Takes("ads/talk") {
 					sent := slices.ContainsFunc(w.Notices, func(n notice.Detail) bool { return n.Take == rec.Take && n.State == rec.State })
 					if rec.NoticeDue || rec.State.Ended() && !sent {
-						t.Errorf("the notice about %s was not sent after the outage", rec.State)
+						t.Errorf("the notice that the take is %s was not sent after the outage", rec.State)
 					}
 				}
 			})

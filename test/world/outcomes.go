@@ -6,9 +6,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// submitCodes maps the name of a fault of a submit to the code of the status that
-// follows. The code is empty if the job was accepted. After a fault that is not listed,
-// the outcome is unknown.
+// submitCodes maps the name of a fault of CallSubmit to the code of the status that
+// follows. The code is empty if submit records the job as submitted. After a fault that is
+// not listed, the outcome is unknown.
 var submitCodes = map[string]problem.Code{
 	"accepted as 202":            "",
 	"accepted, with only the id": "",
@@ -36,8 +36,8 @@ var submitCodes = map[string]problem.Code{
 	"foreign request": problem.AccountRefused,
 }
 
-// AfterSubmit returns the state and the code of the status right after a submit with a
-// fault. The state is submitted, held, rejected or unknown.
+// AfterSubmit returns the state and the code of the status after a POST of a job with the
+// given fault. The state is submitted, held, rejected or unknown.
 func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
 	code, listed := submitCodes[fault.Name]
 	if !listed {

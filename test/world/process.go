@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// Call is one call of a service by a function.
+// Call is one call of a service that a function makes.
 type Call struct {
 	// Invocation is the number of the invocation that makes the call, from 1.
 	Invocation int
@@ -27,8 +27,8 @@ type Call struct {
 	// Op is an operation of the service, such as PutObject. For runcomfy it is a
 	// runcomfytest.Call.
 	Op string
-	// Key is what the call is about, such as a key, a prefix, the ARN of an execution
-	// or a path.
+	// Key is what the call is about, such as the key of an object, a prefix, the ARN of an
+	// execution or a path.
 	Key string
 
 	// Deadline is when Lambda ends the function.
@@ -45,8 +45,8 @@ type Crash struct {
 }
 
 // pool holds the processes of a function, as Lambda does. Invocations at the same time
-// have different processes. A later invocation reuses a process, with the token that it
-// has read, unless the process died or Restart ended it.
+// have different processes. A later invocation reuses a process, with the token that the
+// process has read, unless the process died or Restart ended it.
 type pool[H any] struct {
 	start func() H
 
@@ -73,8 +73,8 @@ func (p *pool[H]) leave(h H) {
 	p.idle = append(p.idle, h)
 }
 
-// invocation is the context of one invocation. It holds its number, its function
-// and its deadline.
+// invocation is the context of one invocation. It holds the invocation's number, function
+// and deadline.
 type invocation struct {
 	context.Context
 	number   int
@@ -130,7 +130,7 @@ func (w *World) after(c Call) error {
 }
 
 // invoke runs a function as Lambda does. The input and the output are JSON. A panic with
-// Crash becomes a *states.TaskError.
+// Crash, and an error of the function, become a *states.TaskError.
 func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
 	w.mu.Lock()
 	w.invocations++

@@ -58,15 +58,15 @@ func (w *World) Rests() bool {
 // call slow.
 func (w *World) Spend(d time.Duration) { w.now = w.now.Add(d) }
 
-// reach moves the clock forward to a time. It never moves it back.
+// reach moves the clock forward to a time. It never moves the clock back.
 func (w *World) reach(at time.Time) {
 	if at.After(w.now) {
 		w.now = at
 	}
 }
 
-// Step does the next thing that is due within a time from now. It reports whether
-// there was one. A hook may call Step: the step then runs between two calls of the
+// Step does the next thing that is due within the given time from now. It reports whether
+// something was due. A hook may call Step: the step then runs between two calls of the
 // function that the hook interrupts, as if two functions ran at the same time.
 func (w *World) Step(within time.Duration) bool {
 	end := w.now.Add(within)
@@ -84,7 +84,7 @@ func (w *World) Step(within time.Duration) bool {
 	return true
 }
 
-// next returns the next step and its time. The step is nil if there is none.
+// next returns the next step and its time. The step is nil if nothing is left to do.
 func (w *World) next() (time.Time, func()) {
 	var at time.Time
 	var step func()
@@ -123,7 +123,8 @@ func (w *World) next() (time.Time, func()) {
 	return at, step
 }
 
-// deliver calls a function with one batch of the visible messages of a queue.
+// deliver calls a function with one batch of the visible messages of a queue. It removes the
+// messages that the function finished, and those that were delivered too often.
 func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
@@ -157,12 +158,12 @@ func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []s
 }
 
 // Submit calls submit with a batch of the queue and returns the ids of the
-// messages that it could not finish. It is safe for concurrent use.
+// messages that submit could not finish. It is safe for concurrent use.
 func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) {
 	return invokeBatch(w, &w.submit, "submit", (*submit.Handler).Handle, batch)
 }
 
-// cancelDeleted is like Submit, for cancel and the queue of deletions.
+// cancelDeleted is like Submit, but for cancel and the queue of deletions.
 func (w *World) cancelDeleted(batch ...events.SQSMessage) (failed []string, err error) {
 	return invokeBatch(w, &w.cancel, "cancel", (*cancel.Handler).Handle, batch)
 }
@@ -186,7 +187,7 @@ func invokeBatch[H, In, Out any](w *World, p *pool[H], function string, handle f
 	return failed, nil
 }
 
-// Message returns the first delivery of the event that a key was created.
+// Message returns the first delivery of a message with the event that an object was created.
 func Message(key string) events.SQSMessage {
 	return events.SQSMessage{
 		MessageId: key, EventSource: "aws:sqs", Body: objectEvent("Object Created", key, "", Begin),
@@ -205,7 +206,7 @@ func (w *World) dispatch(v *event) {
 	}
 }
 
-// Sweep calls cancel as the hourly schedule does.
+// Sweep sends cancel the event of the hourly schedule.
 func (w *World) Sweep() {
 	w.nextSweep = w.now.Add(time.Hour)
 	w.events = append(w.events, &event{payload: []byte(encode(local.Schedule(w.now))), at: w.now})
@@ -237,10 +238,10 @@ func (w *World) advance(e *execution) {
 // else continues.
 type sleeper struct {
 	wake time.Time
-	next func() (time.Time, bool) // continues until the function sleeps again
+	next func() (time.Time, bool) // runs the execution until a function sleeps again
 }
 
-// parkKey is the key of the function that parks an execution until a time.
+// parkKey is the key of a context's value that parks an execution until a time.
 type parkKey struct{}
 
 func (w *World) resume(s *sleeper) {

@@ -29,7 +29,7 @@ func logged(t *testing.T) *bytes.Buffer {
 }
 
 // wantNoSecrets searches for secrets in everything that the functions have written.
-// It returns the number of texts it searched.
+// It returns the number of texts that it searched.
 func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 	t.Helper()
 	texts := map[string]string{}
@@ -115,7 +115,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		w.Pass(2*time.Hour + lasts)
 		searched += wantNoSecrets(t, w, logs)
 		if t.Failed() {
-			t.Fatalf("%s: %s, for %v", call, fault.Name, lasts)
+			t.Fatalf("the fault was %s of %s, for %v", fault.Name, call, lasts)
 		}
 	}
 	stop := func(w *world.World) {
@@ -169,8 +169,8 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 }
 
-// RunComfy fetches an input when the job starts, and the fetch fails. The error
-// quotes the whole URL, but the status leaves out its query.
+// RunComfy fetches an input when the job starts, and the fetch fails. RunComfy's error
+// quotes the whole URL, but the status leaves out the query of the URL.
 func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
 	logs := logged(t)
 	w := newWorld(t)

@@ -47,8 +47,8 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 	return out, err
 }
 
-// isTemporary reports whether the SDK retries after an error: if the server returned an HTTP
-// status of 500 or more, or if there was no response.
+// isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP
+// status is 500 or more, or if there was no response.
 func isTemporary(err error) bool {
 	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return resp.HTTPStatusCode() >= http.StatusInternalServerError
@@ -62,7 +62,7 @@ func isTemporary(err error) bool {
 var ErrSilent = errors.New("no response")
 
 // Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for
-// too many requests, and Conflicting if another conditional write of the same key
+// too many requests, and Conflicting if another conditional write to the same key
 // runs at the same time.
 var (
 	Throttled   = s3test.Error(http.StatusServiceUnavailable, "SlowDown")

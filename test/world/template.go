@@ -22,7 +22,7 @@ type template struct {
 var readTemplate = sync.OnceValues(func() (*template, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
 	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret", "Queue"} {
-		values[resource] = resource // its name matters only to a function's main
+		values[resource] = resource // the value matters only to a function's main
 	}
 	functions, err := permissions.Functions(lipdrop.Template, values)
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package world runs the whole of lipdrop in memory on a virtual clock: the four
-// handlers, the shipped state machine, a bucket, a queue and the fake RunComfy.
-// A virtual day takes a moment. Hooks can make each call of a function fail, or end
-// the function at that call.
+// handlers, the shipped state machine, a bucket, two queues and the fake RunComfy.
+// A virtual day takes a moment. Hooks can make each call that a function makes fail, or
+// end the function at that call.
 package world
 
 import (
@@ -47,9 +47,9 @@ const (
 	Token = "canary-token-0123456789"
 )
 
-// Begin is the time at which a world begins. Contexts have deadlines on the virtual
-// clock, but their timers run on the real one. Begin is so late that no such timer
-// fires.
+// Begin is the time at which a world begins. The deadlines of contexts are on the virtual
+// clock, but the timers of contexts run on the real clock. Begin is so late that no such
+// timer fires.
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 
 // World is one deployment. Its exported fields may be changed between steps. A process reads
@@ -61,8 +61,7 @@ type World struct {
 	// Secret is the text of the token's secret.
 	Secret string
 
-	// Web holds the files at https addresses outside the bucket. Its keys are
-	// addresses without a query.
+	// Web holds the files outside the bucket, by their https URLs without a query.
 	Web map[string][]byte
 
 	// Before, if set, is called before each call that a function makes. If it
@@ -107,7 +106,7 @@ type World struct {
 	// SignFor is how long a process of submit may sign URLs. Zero sets no limit.
 	SignFor time.Duration
 
-	// LoseStatusEvents loses the events of executions that ended.
+	// LoseStatusEvents loses the events of executions that end badly.
 	LoseStatusEvents bool
 
 	Dead          []string // bodies of messages that were delivered too often
@@ -115,7 +114,7 @@ type World struct {
 	Errors        []string // the errors that invocations returned
 
 	Notices      []notice.Detail // the notices that EventBridge accepted, in order
-	WrongNotices []string        // those whose type does not fit their state, or whose content was never in a status or record
+	WrongNotices []string        // notices whose type does not fit their state, or whose content was never in a status or record
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -303,8 +302,8 @@ func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
 }
 
-// NotifyExpiry puts an event into submit's queue, which says that a lifecycle rule removed
-// an object or an old version.
+// NotifyExpiry puts the event that a lifecycle rule removed an object, or an old version of
+// one, into submit's queue.
 func (w *World) NotifyExpiry(key string) {
 	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
 }
@@ -316,8 +315,8 @@ func (w *World) send(q *queue, body string, delay time.Duration) {
 	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
 }
 
-// NotifyCancel puts an event into cancel's queue, with a delay, which says that a key was
-// deleted. The reason is the reason in S3's event.
+// NotifyCancel puts the event that an object was deleted into cancel's queue, with a delay.
+// The parameter reason is the reason in S3's event.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.send(&w.deletions, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }
@@ -325,11 +324,11 @@ func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 // submitQueue is submit's client of its own queue.
 type submitQueue World
 
-// Send refuses a message of more than 256 KiB, because some emulators of SQS do.
+// Send refuses a message of more than 256 KiB, as some emulators of SQS do.
 func (q *submitQueue) Send(ctx context.Context, body string) error {
 	w := (*World)(q)
 	if len(body) > 256<<10 {
-		return fmt.Errorf("a message of %d bytes", len(body))
+		return fmt.Errorf("a message of %d bytes, want at most 256 KiB", len(body))
 	}
 	_, err := call(ctx, w, "sqs", "SendMessage", "", func() (struct{}, error) {
 		w.send(&w.drops, body, time.Second)
@@ -338,7 +337,7 @@ func (q *submitQueue) Send(ctx context.Context, body string) error {
 	return err
 }
 
-// Postpone rounds the pause up to whole seconds, as SQS wants them.
+// Postpone rounds the pause up to whole seconds, because SQS accepts only those.
 func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.Duration) error {
 	w := (*World)(q)
 	_, err := call(ctx, w, "sqs", "ChangeMessageVisibility", "", func() (struct{}, error) {
@@ -354,7 +353,7 @@ func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.D
 	return err
 }
 
-// RedriveDeadLetters puts the dead letters of submit back into its queue.
+// RedriveDeadLetters puts submit's dead letters back into submit's queue.
 func (w *World) RedriveDeadLetters() {
 	for _, body := range w.Dead {
 		w.send(&w.drops, body, 0)
@@ -384,7 +383,7 @@ func (w *World) Status(name string) ledger.Status {
 	return posted.Status
 }
 
-// Record returns the record of a take. It returns false if there is none.
+// Record returns the record of a take. It returns false if there is no record.
 func (w *World) Record(name, take string) (ledger.Record, bool) {
 	rec, err := w.ledger.Get(context.Background(), name, take)
 	return rec, err == nil
@@ -410,7 +409,7 @@ func (w *World) CancelElsewhere(requestID string) error {
 	return err
 }
 
-// Present returns the ETag and the time of the present file at a key. The ETag is
+// Present returns the ETag and the LastModified of the present file at a key. The ETag is
 // empty if there is no file.
 func (w *World) Present(key string) (etag string, modified time.Time) {
 	file, err := (&bucket.Bucket{S3: w.Bucket, Name: bucketName}).Head(context.Background(), key)

@@ -28,17 +28,17 @@ func TestPairIsArchived(t *testing.T) {
 	w := newWorld(t)
 	dropPair(t, w)
 	if !w.Run(time.Hour) {
-		t.Fatal("not at rest after an hour")
+		t.Fatal("something is left to do after an hour")
 	}
 	st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	wantCharges(t, w, 1)
 	if len(st.Outputs) != 1 || !strings.HasPrefix(st.Outputs[0], "outbox/ads/talk/"+st.Take+"/talk.mp4") {
-		t.Errorf("outputs: %v", st.Outputs)
+		t.Errorf("outputs %v, want one talk.mp4 below outbox/ads/talk/%s/", st.Outputs, st.Take)
 	}
 	clip, _ := media(t)
 	got, _ := w.Bucket.Object(st.Outputs[0])
 	if string(got) != string(clip) {
-		t.Error("the output is not what RunComfy served")
+		t.Errorf("the output has %d bytes, want the %d of the clip", len(got), len(clip))
 	}
 	path := w.Path("ads/talk", st.Take)
 	if diff := cmp.Diff([]string{"Wait", "Poll", "Ended?"}, path[:3]); diff != "" || path[len(path)-1] != "Archive" {

@@ -1,5 +1,5 @@
-// Package worldtest has helpers for tests with a World. They create it, drop a pair,
-// make RunComfy fail and check the result.
+// Package worldtest has helpers for tests with a World. The helpers create a World, drop
+// pairs, make RunComfy fail and check the result.
 package worldtest
 
 import (
@@ -55,7 +55,7 @@ func DropPairs(t *testing.T, w *world.World, names ...string) {
 	}
 }
 
-// DropMany drops n pairs, whose names are the given form with a number.
+// DropMany drops n pairs. Their names are form, formatted with the numbers from 0.
 func DropMany(t *testing.T, w *world.World, form string, n int) {
 	t.Helper()
 	for i := range n {
@@ -78,7 +78,7 @@ func Redrive(t *testing.T, w *world.World) {
 	}
 }
 
-// FailIf returns a hook with which the calls that a function selects fail.
+// FailIf returns a hook that makes the selected calls fail with err.
 func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
 	return func(c world.Call) error {
 		if selects(c) {
@@ -88,11 +88,12 @@ func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
 	}
 }
 
-// EveryCall makes Faulty apply its fault to every call.
+// EveryCall makes Faulty apply the fault to every call.
 const EveryCall runcomfytest.Call = ""
 
-// Faulty makes a call of RunComfy fail for a time from now on, or once if the time
-// is 0. It counts the calls that failed.
+// Faulty makes all requests for a call of RunComfy fail for the given time from now on. If
+// the time is 0, only the first request fails. Faulty returns the count of failed requests,
+// which it keeps up to date.
 func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration) *int {
 	count, end := 0, w.Now().Add(lasts)
 	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
@@ -106,7 +107,7 @@ func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, la
 	return &count
 }
 
-// Fault returns a fault of a call by its name.
+// Fault returns the fault of a call that has the given name.
 func Fault(_ *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault {
 	return runcomfytest.FaultNamed(call, name)
 }
@@ -115,7 +116,7 @@ func Fault(_ *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault
 func Rest(t *testing.T, w *world.World) {
 	t.Helper()
 	if !w.Run(30 * 24 * time.Hour) {
-		t.Error("not at rest after a month")
+		t.Error("something is left to do after a month")
 	}
 }
 
@@ -130,7 +131,7 @@ func WantArchived(t *testing.T, w *world.World) {
 	}
 	job, _ := w.RunComfy.Job(st.RequestID)
 	if got, _ := w.Bucket.Object(st.Outputs[0]); fmt.Sprintf("%x", sha256.Sum256(got)) != job.OutputSHA256 {
-		t.Error("the output is not what RunComfy served")
+		t.Errorf("the %d bytes of the output are not what RunComfy served", len(got))
 	}
 	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.Succeeded {
 		t.Errorf("the record is %s, want %s", rec.State, ledger.Succeeded)
@@ -143,7 +144,7 @@ func WantStatus(t *testing.T, w *world.World, name string, state ledger.State, c
 	t.Helper()
 	st := w.Status(name)
 	if st.State != state || st.Code != code {
-		t.Errorf("status of %s is %s %s (%s), want %s %s", name, st.State, st.Code, st.Reason, state, code)
+		t.Errorf("the status of %s is %s %s (%s), want %s %s", name, st.State, st.Code, st.Reason, state, code)
 	}
 	return st
 }
