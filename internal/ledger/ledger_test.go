@@ -94,7 +94,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 	}
 	rec, err = retrying.UpdateFrom(t.Context(), rec, func(r *ledger.Record) {
 		if r.RequestID != "" {
-			t.Error("the change is made twice")
+			t.Error("change got its own result, want one call of change")
 		}
 		r.State, r.RequestID = ledger.Submitted, "r1"
 	})
@@ -102,7 +102,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 		t.Fatalf("update whose first response was lost: %+v, %v", rec, err)
 	}
 	if _, err := retrying.UpdateFrom(t.Context(), rec, to(ledger.InQueue)); err != nil {
-		t.Errorf("the update after it: %v", err)
+		t.Errorf("the next update: %v, want no error", err)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]ledger.State{ledger.Submitting, ledger.Submitted}, seen); diff != "" {
-		t.Error(diff)
+		t.Errorf("states that change got (-want +got):\n%s", diff)
 	}
 	if got, _ := s.Get(t.Context(), "n", "t"); got.State != ledger.InQueue {
 		t.Errorf("record is %s, want %s", got.State, ledger.InQueue)
@@ -190,8 +190,8 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 	}
 }
 
-// The client repeats a call whose response was lost. By then another invocation
-// may have claimed the take.
+// The S3 client repeats a write whose response was lost. By then another invocation may
+// have claimed the take.
 func TestReleaseSparesALaterClaim(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := claim(t, s, "n", "t")
@@ -226,7 +226,7 @@ func TestClaimOverARecordThatIsDeletedMeanwhile(t *testing.T) {
 	claim(t, s, "n", "t")
 }
 
-// If many invocations claim a released take at once, one wins.
+// If many invocations claim a released take at once, exactly one wins.
 func TestOneClaimOfAReleasedTakeWins(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	if err := s.Release(t.Context(), claim(t, s, "n", "t")); err != nil {
@@ -272,13 +272,13 @@ func TestResponsesOfS3ToARelease(t *testing.T) {
 				t.Errorf("release: %v, want an error: %v", err, tt.wantErr)
 			}
 			if _, err := s.Get(t.Context(), "n", "t"); (err == nil) != tt.wantErr {
-				t.Errorf("the record afterwards: %v, want it: %v", err, tt.wantErr)
+				t.Errorf("read the record after the release: %v, want success: %v", err, tt.wantErr)
 			}
 		})
 	}
 }
 
-// failPut makes the next writes fail without effect.
+// failPut makes the given number of writes fail without effect.
 func failPut(status, times int) func(*s3test.Bucket) {
 	return func(b *s3test.Bucket) {
 		b.Before = func(op, _ string) error {
@@ -303,7 +303,7 @@ func TestIllegalTransition(t *testing.T) {
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Failed, ledger.Unknown, ledger.InQueue, ledger.Submitting} {
 		_, err := s.UpdateFrom(t.Context(), rec, to(state))
 		if want := "take t of n is succeeded and cannot become " + string(state); err == nil || err.Error() != want {
-			t.Errorf("succeeded became %s: %v, want %s", state, err, want)
+			t.Errorf("update from succeeded to %s: error %v, want %s", state, err, want)
 		}
 	}
 }
@@ -346,7 +346,7 @@ func TestNamesAndTakes(t *testing.T) {
 	for prefix, want := range map[string][]string{"a/talk.": {"a/talk.de", "a/talk.fr"}, "a/talk/": {"a/talk/ü +%"}} {
 		names, err := s.Names(t.Context(), prefix)
 		if diff := cmp.Diff(want, names); diff != "" || err != nil {
-			t.Errorf("names below %s: %s %v", prefix, diff, err)
+			t.Errorf("names that begin with %s: error %v (-want +got):\n%s", prefix, err, diff)
 		}
 	}
 }
@@ -367,7 +367,7 @@ func TestMoreNamesThanAPage(t *testing.T) {
 	}
 	b.Before = func(string, string) error { return s3test.Error(http.StatusServiceUnavailable, "SlowDown") }
 	if takes, err := s.Written(t.Context(), "", time.Time{}); err == nil {
-		t.Errorf("the listing fails: %d takes, and no error", len(takes))
+		t.Errorf("the listing fails: %d takes and no error, want an error", len(takes))
 	}
 }
 
@@ -381,7 +381,7 @@ func TestNamesBelow(t *testing.T) {
 	}
 	names, err := s.NamesBelow(t.Context(), "cafe", "cafe/take", 10)
 	if diff := cmp.Diff([]string{"cafe/take (2)", "cafe/take-2", "cafe/taken"}, names); diff != "" || err != nil {
-		t.Errorf("names (-want +got):\n%s%v", diff, err)
+		t.Errorf("error %v; names (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -421,7 +421,7 @@ func TestStatusOfATake(t *testing.T) {
 		},
 	}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(ledger.Posted{})); diff != "" {
-		t.Error(diff)
+		t.Errorf("status (-want +got):\n%s", diff)
 	}
 }
 
@@ -537,8 +537,8 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	}
 }
 
-// Of two takes with the same stamp, the one that was claimed later is newer: the
-// stamp of a large file says when its upload began.
+// Of two takes with the same stamp, the take that was claimed later is newer: the stamp of a
+// large file is when its upload began.
 func TestStatusIsOfTheNewerTake(t *testing.T) {
 	const stamp = "20261121T120000Z"
 	at := func(take string, claimed time.Duration) ledger.Record {
@@ -569,8 +569,8 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
-// A take replaces the status of a drop without a take if that was written before the
-// claim, and not if it was written in the second of the claim or later.
+// A take replaces the status of a drop without a take if the status was written before the
+// second of the claim. It does not if the status was written in that second or later.
 func TestTakeOverTheStatusOfADrop(t *testing.T) {
 	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
 		s := newStore(&s3test.Bucket{})
@@ -588,7 +588,8 @@ func TestTakeOverTheStatusOfADrop(t *testing.T) {
 	}
 }
 
-// Two invocations add a warning each. The first one posts last.
+// Two invocations add a warning each. The invocation that added the first warning posts
+// last.
 func TestStatusHasEveryWarningOfTheRecord(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec, _, err := s.Claim(t.Context(), ledger.Record{Name: "n", Take: "20261121T120000Z-a", State: ledger.Submitting})
@@ -624,7 +625,7 @@ func TestNumbersAreKeptAsTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]any{"seed": json.Number("9007199254740993"), "temperature": json.Number("0.1")}, got.Options); diff != "" {
-		t.Error(diff)
+		t.Errorf("options (-want +got):\n%s", diff)
 	}
 }
 
@@ -660,7 +661,7 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 	}
 }
 
-// A record that could not be read again is not written.
+// A record that would be too large to be read again is not written.
 func TestRecordIsNeverTooLargeToRead(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := claim(t, s, "n", "t")
@@ -744,8 +745,7 @@ func TestRecentTakes(t *testing.T) {
 	}
 }
 
-// An input that is a URL has an empty key. Uses does not match it if the key of an event is
-// empty.
+// Uses is false for the empty key, although an input that is a URL has an empty key.
 func TestUses(t *testing.T) {
 	rec := ledger.Record{Inputs: []ledger.Input{{URL: "https://example.com/talk.mp4"}, {Key: "inbox/ads/talk.wav"}}}
 	for key, want := range map[string]bool{"inbox/ads/talk.wav": true, "inbox/ads/talk.mp4": false, "": false} {
@@ -755,7 +755,7 @@ func TestUses(t *testing.T) {
 	}
 }
 
-// Only a take that RunComfy certainly does not charge is free.
+// Only a take that RunComfy certainly does not charge costs nothing.
 func TestFreeTakes(t *testing.T) {
 	cost := func(usd float64) *float64 { return &usd }
 	tests := []struct {
@@ -776,7 +776,7 @@ func TestFreeTakes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if got := tt.rec.CostsNothing(); got != tt.free {
-			t.Errorf("%s: free %t, want %t", tt.name, got, tt.free)
+			t.Errorf("%s: costs nothing: %t, want %t", tt.name, got, tt.free)
 		}
 	}
 }

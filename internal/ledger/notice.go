@@ -21,19 +21,20 @@ type Notice struct {
 	Drop string
 }
 
-// The write that stores a new state also marks its notice as due. After the notice was
-// sent, another write removes the mark. If the notice cannot be sent, or the
-// function dies in between, the next call of Post or PostTake sends it. The hourly sweep
-// sends the notices of takes. So the notice of a take is sent at least once, and usually
-// once. The notice of a drop without a record is lost if the drop is not assessed again in
-// the same state. The mark of a take is NoticeDue in its record. The mark of a drop without
+// The write that stores a new state also marks the notice about this state as due. After
+// the notice was sent, another write removes the mark. If the notice cannot be sent, or the
+// function dies before that, the mark stays. The next call of Post or PostTake for the drop
+// or take then sends the notice. The hourly sweep also sends the due notices of takes. So
+// the notice of a take is sent at least once, and usually only once. The notice of a drop
+// without a record is lost if the drop is not assessed again in the same state. The mark of a take is NoticeDue in its record. The mark of a drop without
 // a record is dueMetadata of its status.
 
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"
 
 // dueAfter reports whether the notice about a status without a record is due. There is one
-// notice when a drop becomes rejected or held, and no second one if only the reason changes.
+// notice when a drop becomes rejected or held. There is no second notice if only the reason
+// changes.
 func (s *Store) dueAfter(prev Posted, st Status, order Order) bool {
 	if s.Notify == nil || st.State != Rejected && st.State != Held {
 		return false
@@ -62,7 +63,7 @@ func statusMetadata(order Order, due bool) map[string]string {
 	return metadata
 }
 
-// SendNotice sends the notice about the end of a take, if it is due. It returns no
+// SendNotice sends the notice about the end of a take, if the notice is due. It returns no
 // error: a notice that cannot be sent changes nothing about the job. The notice is
 // sent even if the name's status is about a newer drop.
 func (s *Store) SendNotice(ctx context.Context, rec Record) {

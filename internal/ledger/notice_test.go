@@ -91,7 +91,7 @@ func TestNoticesOfDrops(t *testing.T) {
 				n.assess(t, st, first)
 			}
 		}, []string{"held " + take + " status/n.json"}},
-		{"two takes of one second, of which each is held", func(t *testing.T, n *notified) {
+		{"two takes of one second, both held", func(t *testing.T, n *notified) {
 			n.assess(t, throttled, first)
 			other := throttled
 			other.Take = first + "-ba9876543210"
@@ -116,7 +116,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, noBalance, first)
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},
-		{"the reason for a notice is gone before it is sent", func(t *testing.T, n *notified) {
+		{"the reason for a notice is gone before the notice is sent", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, waiting, first)
 			n.assess(t, waiting, first)
@@ -196,7 +196,7 @@ func TestNoticesOfTakes(t *testing.T) {
 			rec, storage := end(t, n, take, ledger.Succeeded), n.Bucket.S3
 			n.Bucket.S3 = refusing{storage}
 			if err := n.PostTake(t.Context(), rec); err == nil {
-				t.Error("no error")
+				t.Error("PostTake returned no error, want an error")
 			}
 			n.Bucket.S3 = storage
 			post(t, n, read(t, n))
@@ -251,7 +251,7 @@ func TestMarkThatCannotBeRemoved(t *testing.T) {
 	}
 	n.assess(t, ledger.Status{Name: "n", State: ledger.Rejected, Code: problem.TooLong}, "20261121T120000Z")
 	if !slices.Equal(n.sent, []string{"rejected 20261121T120000Z status/n.json"}) {
-		t.Errorf("sent %v", n.sent)
+		t.Errorf("notices %q, want one about the rejected drop", n.sent)
 	}
 }
 

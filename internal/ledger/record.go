@@ -40,7 +40,7 @@ const (
 	Accepted  State = "accepted"
 
 	// Released is the state of a record whose claim was released, because RunComfy
-	// certainly did not accept the job. It is treated as if it did not exist.
+	// certainly did not accept the job. The record is treated as if it did not exist.
 	Released State = "released"
 )
 
@@ -75,8 +75,8 @@ func next(s State) []State {
 	}
 }
 
-// CanBecome reports whether a take may change from state s to t, or is in t
-// already.
+// CanBecome reports whether a take in state s may change to state t. It is true if s and t
+// are the same state.
 func (s State) CanBecome(t State) bool {
 	return s == t || slices.Contains(next(s), t)
 }
@@ -84,13 +84,14 @@ func (s State) CanBecome(t State) bool {
 // Claimed reports whether s is the state of a take that has a record.
 func (s State) Claimed() bool { return s.rank() > 0 }
 
-// Ended reports whether s is the last state of a take.
+// Ended reports whether a take in state s has ended. A failed take has ended too, although
+// a redrive may still make it Succeeded.
 func (s State) Ended() bool {
 	return s == Succeeded || s == Failed || s == Cancelled || s == Unknown
 }
 
-// rank orders the states of a take, so that a late writer does not overwrite its
-// status with an earlier one. It returns 0 for a state without a take.
+// rank orders the states of a take, so that a late writer does not overwrite the status
+// with an earlier state. It returns 0 for a state without a take.
 func (s State) rank() int {
 	order := []State{Submitting, Submitted, InQueue, InProgress, Archiving, Unknown, Cancelled, Failed, Succeeded}
 	return slices.Index(order, s) + 1
@@ -112,8 +113,8 @@ type Record struct {
 	Take  string `json:"take"`
 	State State  `json:"state"`
 
-	// Code and Reason say why a take is Failed, Cancelled or Unknown. An open take has
-	// them if its job could no longer be cancelled.
+	// Code and Reason say why a take is Failed, Cancelled or Unknown. A take that has not
+	// ended has them if its job could no longer be cancelled.
 	Code   problem.Code `json:"code,omitempty"`
 	Reason string       `json:"reason,omitempty"`
 
@@ -122,19 +123,20 @@ type Record struct {
 	Options map[string]any `json:"options"`
 	Inputs  []Input        `json:"inputs"`
 
-	// Manifest is the key of the job.json of a bundle, which is one of the inputs. Match is
-	// the key of the input that the wildcard of job.json matched. Both are "" for a pair.
+	// Manifest is the key of a bundle's job.json, which is also one of Inputs. Match is the
+	// key of the input that matched the wildcard of job.json, or "" if there is no wildcard.
+	// Both are "" for a pair.
 	Manifest string `json:"manifest,omitempty"`
 	Match    string `json:"match,omitempty"`
 
 	// ExpectedSeconds is how long the output will be. ExpectedWithin is by how many
-	// seconds the length of a right output may differ from it. Both are 0 if the length is
-	// not known.
+	// seconds the length of a correct output may differ from ExpectedSeconds. Both are 0 if
+	// the expected length is not known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	ExpectedWithin  float64 `json:"expectedWithinSeconds,omitempty"`
 
-	// EstimateUSD is what the job costs by RunComfy's base price, and CostUSD what
-	// RunComfy says that it cost. Each is nil if it is not known.
+	// EstimateUSD is what the job costs by RunComfy's base price. CostUSD is the cost that
+	// RunComfy reported. An amount that is not known is nil.
 	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
 	CostUSD     *float64 `json:"costUsd,omitempty"`
 	// NotCharged says that RunComfy cancelled the job before it started.
@@ -157,21 +159,21 @@ type Record struct {
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is when a file of this take was last deleted while the remaining files formed
-	// another take. Submit runs that take only if one of the remaining files is uploaded
-	// later.
+	// another take. Submit runs the other take only if one of its files is uploaded after
+	// that time.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
 	NoticeDue bool `json:"noticeDue,omitempty"`
 
-	// Revision is a random text that each write replaces. A writer that got no
-	// response compares it to learn whether its write took effect.
+	// Revision is a random text that each write replaces. A writer that got no response
+	// compares it with the stored Revision to learn whether the write took effect.
 	Revision string `json:"revision"`
 
 	etag string // the object's ETag when it was last read or written; empty if there is no object
 }
 
-// Job returns the state with which the execution of the take starts.
+// Job returns the input with which the execution of the take starts.
 func (r Record) Job() workflow.Job {
 	return workflow.Job{
 		Name: r.Name, Take: r.Take, RequestID: r.RequestID, Model: r.Model,
@@ -179,9 +181,9 @@ func (r Record) Job() workflow.Job {
 	}
 }
 
-// CostsNothing reports whether a take that did not succeed costs nothing: RunComfy did not accept
-// the job, cancelled it before it started, or says that it cost nothing. A cancelled take
-// without a cost counts too. A succeeded take never does.
+// CostsNothing reports whether a take that did not succeed costs nothing: RunComfy did not
+// accept the job, cancelled the job before it started, or reports a cost of 0. It is also
+// true for a cancelled take without a reported cost. It is false for every succeeded take.
 func (r Record) CostsNothing() bool {
 	switch r.State {
 	case Released:
@@ -300,7 +302,8 @@ type Times struct {
 	Finished  time.Time `json:"finished,omitzero"`
 }
 
-// Warn adds a warning to the record, unless the record has it or has 50 others.
+// Warn adds a warning to the record, unless the record has the same warning already, or has
+// 50 warnings.
 func (r *Record) Warn(text string) {
 	const most = 50
 	if len(r.Warnings) < most && !slices.Contains(r.Warnings, text) {
@@ -320,8 +323,8 @@ func (r *Record) AddResult(result runcomfy.Result) {
 // ended.
 func (r Record) ClaimEnded(now time.Time) bool { return !now.Before(r.HeldUntil) }
 
-// Uses reports whether the file at key is one of the take's inputs. No take uses the
-// key "", although an input that is a URL has no key.
+// Uses reports whether the file at key is one of the take's inputs. It is false for the
+// key "", although an input that is a URL has this key.
 func (r Record) Uses(key string) bool {
 	return key != "" && slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
 }

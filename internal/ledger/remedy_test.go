@@ -10,7 +10,8 @@ import (
 )
 
 // A bundle runs again only if its job.json is uploaded again, so the remedy names job.json.
-// With a wildcard, job.json starts all matches again, so the remedy names the match.
+// With a wildcard, job.json starts the jobs of all matches again, so the remedy of one match
+// names the matching file.
 func TestRemedyNamesWhatToUpload(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
@@ -29,7 +30,7 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 	}
 }
 
-// A redrive does not help if the job was cancelled, so the remedy must not name one.
+// A redrive does not help if the job was cancelled, so the remedy must not name a redrive.
 func TestRemedyOfACancelledJob(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, info := range problem.Codes() {

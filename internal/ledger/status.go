@@ -31,11 +31,11 @@ type Status struct {
 	Links     *Links       `json:"links,omitempty"`
 	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
-	// Jobs are the names of the jobs that use a file in state Used. A bundle with a wildcard
-	// has them in states Held and Rejected too: its matches.
+	// Jobs are the names of the jobs that use the file, in state Used. A bundle with a
+	// wildcard lists the jobs of its matches in states Held and Rejected too.
 	Jobs []string `json:"jobs,omitempty"`
-	// QueuePosition is how many jobs are ahead in RunComfy's queue, in state InQueue if
-	// known.
+	// QueuePosition is how many jobs are ahead in RunComfy's queue. Only a status in state
+	// InQueue has it, if the number is known.
 	QueuePosition *int `json:"queuePosition,omitempty"`
 	// ExpectedSeconds is how long the output of the take will be, if known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
@@ -64,7 +64,7 @@ type Posted struct {
 	// UpdatedAt says when the name was assessed.
 	Rewrite bool
 
-	due bool // its notice was not sent yet
+	due bool // the notice about the status was not sent yet
 
 	etag string // the object's ETag when it was last read or written; empty if there is no object
 }
@@ -79,16 +79,16 @@ const (
 	// StampLayout is the form of the UTC time with which a take begins.
 	StampLayout = "20060102T150405Z"
 
-	// claimLayout is the time of a claim in an Order: UTC, to the millisecond.
+	// claimLayout is the form of the time of a claim in an Order: UTC, to the millisecond.
 	claimLayout = "20060102T150405.000Z"
 )
 
-// Order says which drop a status is about. It begins with the drop's stamp: the time of its
-// newest file, with which its take begins too. For a take, the time of its claim follows. A
-// newer Order is greater as a text.
+// Order says which drop a status is about. It begins with the drop's stamp: the time of the
+// newest file of the drop. A take begins with the same stamp. If the drop has a take, the
+// time of the claim follows. A newer Order is greater as a text.
 //
 // Stamps order drops only roughly, because S3's time of a large file is when its
-// upload began. Of two takes with the same stamp, the one that was claimed later
+// upload began. Of two takes with the same stamp, the take that was claimed later
 // is newer.
 type Order string
 
@@ -106,7 +106,7 @@ func (o Order) Stamp() string { return string(o[:min(len(o), len(StampLayout))])
 // SameDrop reports whether two drops have the same stamp.
 func (o Order) SameDrop(other Order) bool { return o.Stamp() == other.Stamp() }
 
-// OlderThan reports whether the stamp of the drop is earlier than that of another.
+// OlderThan reports whether the stamp of the drop is earlier than the stamp of another drop.
 func (o Order) OlderThan(other Order) bool { return o.Stamp() < other.Stamp() }
 
 // order returns the Order of the take's status.
@@ -133,8 +133,8 @@ var ErrStale = errors.New("the status was changed after it was read")
 
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
-// ErrStale, and the caller must assess again. Post writes nothing if the status
-// stays the same. Then too, it sends the notice of a rejected or held drop if it is due.
+// ErrStale, and the caller must assess again. Post writes nothing if the status stays the
+// same. If the notice about a rejected or held drop is due, Post sends it in both cases.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
 	due := s.dueAfter(prev, st, order)
@@ -158,7 +158,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	return nil
 }
 
-// reserve is room for members that are added to a status after Fit.
+// reserve is the room, in bytes, for members that are added to a status after Fit.
 const reserve = 1 << 10
 
 // Fit returns the status. If its JSON has more than the given number of bytes, Fit
@@ -184,7 +184,7 @@ func (st Status) Fit(most int) Status {
 	}
 	st.Reason, st.Remedy = cut(st.Reason), cut(st.Remedy)
 	st.Warnings = upTo(st.Warnings, most/4)
-	for what, list := range map[string]*[]string{"jobs": &st.Jobs, "outputs": &st.Outputs} { // a status has one of them
+	for what, list := range map[string]*[]string{"jobs": &st.Jobs, "outputs": &st.Outputs} { // a status has only one of these lists
 		if named := upTo(*list, most/2); len(named) < len(*list) {
 			st.Warnings = append(slices.Clone(st.Warnings), fmt.Sprintf("only the first %d of %d %s are named here", len(named), len(*list), what))
 			*list = named
@@ -193,9 +193,9 @@ func (st Status) Fit(most int) Status {
 	return st
 }
 
-// PostTake writes the status of a take from its record, unless the status is
-// about a newer drop or a later state of this take. Then it sends the notice about the
-// end of the take.
+// PostTake writes the status of a take from its record, unless the stored status is about
+// a newer drop or a later state of this take. In both cases, it sends the notice about the
+// end of the take if the notice is due.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
 	err := s.postTake(ctx, rec, warnings...)
 	if err == nil {
@@ -204,8 +204,8 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return err
 }
 
-// Warn posts the status of a job's take with a warning that is not in the record, unless the take
-// has ended. It logs an error, because the job goes on without the warning.
+// Warn posts the status of a job's take with a warning that is not in the record, unless the
+// take has ended. It only logs an error, because the job goes on without the warning.
 func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if err == nil && !rec.State.Ended() {
@@ -216,9 +216,10 @@ func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
 	}
 }
 
-// postTake is PostTake without the notice. A status of a drop that was not claimed counts
-// as older if it was written before the claim, whatever its Order is: submit had read it
-// when it claimed the take. Such an Order is greater if a newer file was deleted meanwhile.
+// postTake does what PostTake does, without the notice. A status of a drop that was not
+// claimed counts as older if it was written before the claim, whatever its Order is: submit
+// read this status before it claimed the take. The Order of the status is greater than the
+// Order of the take if a file that was newer than the take was deleted before the claim.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))
@@ -289,7 +290,8 @@ func (r Record) Restart() problem.Restart {
 	return problem.Restart{Name: r.Name, Bundle: r.Manifest != "", Match: r.Match, NotCharged: r.NotCharged}
 }
 
-// consoleURL returns the address of an execution in the AWS console.
+// consoleURL returns the URL of an execution's page in the AWS console, or "" if machineARN
+// is not an ARN.
 func consoleURL(machineARN, execution string) string {
 	host, region := Console(machineARN)
 	if host == "" {
@@ -299,8 +301,8 @@ func consoleURL(machineARN, execution string) string {
 		workflow.ExecutionARN(machineARN, execution)
 }
 
-// Console returns the host of the AWS console, and the region, for the partition and
-// the region of a state machine. Both are empty if machineARN is not an ARN.
+// Console returns the host of the AWS console for the partition of a state machine, and the
+// region of the state machine. Both are empty if machineARN is not an ARN.
 func Console(machineARN string) (host, region string) {
 	parts := strings.Split(machineARN, ":")
 	if len(parts) < 7 {

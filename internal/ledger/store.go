@@ -41,8 +41,8 @@ const maxRaces = 50
 // MaxObject is the largest record or status that is written or read, in bytes.
 const MaxObject = 1 << 20
 
-// Claim writes rec and returns true if its take has no record, or only a released one.
-// Otherwise it returns the record that is there and false.
+// Claim writes rec and returns true if the take has no record, or only a released record.
+// Otherwise it returns the existing record and false.
 func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	key := RecordKey(rec.Name, rec.Take)
 	rec.Revision = rand.Text()
@@ -80,22 +80,22 @@ func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 	return rec, err
 }
 
-// read is Get, but also returns the record of a released claim.
+// read does what Get does, but also returns the record of a released claim.
 func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	var rec Record
 	key := RecordKey(name, take)
 	file, err := s.Bucket.GetJSON(ctx, key, MaxObject, &rec)
 	rec.etag = file.ETag
 	if err == nil && (rec.Name != name || rec.Take != take) {
-		// Changes to it would be written to the key of the other take.
+		// An update of this record would be written to the key of the take that it names.
 		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
 	}
 	return rec, err
 }
 
-// Update calls change with the record of a take and writes the result. It starts
-// again after each lost race, and writes nothing if the record does not change.
-// It returns an error if the new state is not allowed.
+// Update calls change with the record of a take and writes the result. After each lost
+// race, it reads the record and calls change again. It writes nothing if change leaves the
+// record as it is, and returns an error if the new state is not allowed.
 func (s *Store) Update(ctx context.Context, name, take string, change func(*Record)) (Record, error) {
 	rec, err := s.Get(ctx, name, take)
 	if err != nil {
@@ -104,8 +104,8 @@ func (s *Store) Update(ctx context.Context, name, take string, change func(*Reco
 	return s.UpdateFrom(ctx, rec, change)
 }
 
-// UpdateFrom is Update for a caller that has just read or written the record. It
-// reads the record again only after a lost race.
+// UpdateFrom is Update for a caller that has just read or written the record. It reads the
+// record only after a lost race.
 func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
 	for range maxRaces {
 		was, before := rec.State, encode(rec)
@@ -140,7 +140,8 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 }
 
 // GetOf returns the record of a job that RunComfy knows. If a person has deleted the record,
-// GetOf writes another one, so that the job's output is archived and its status goes on.
+// GetOf writes a new record, so that the job's output is still archived and the status is
+// still updated.
 func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -154,8 +155,8 @@ func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
 }
 
 // RecordEnd records that RunComfy reports the job of a take as failed or cancelled, and posts
-// the status. A new code and reason replace those of an earlier failure. The reason of a
-// cancelled take stays.
+// the status. If the take was Failed with another code and RunComfy reports a failed job,
+// the code and the reason are replaced. A take that was already Cancelled stays unchanged.
 func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Result) error {
 	state, code := Failed, problem.JobFailed
 	if result.State == runcomfy.ResultCancelled {
@@ -178,9 +179,9 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 // that the take can be claimed again. It does not release a later claim of the
 // take.
 //
-// The record is overwritten and not deleted, because submit has no permission to delete,
-// and because the deletion of one version does not work in every bucket: Object Lock and
-// MFA delete refuse it, and with suspended versioning every version has the id "null".
+// The record is overwritten, not deleted. Submit has no permission to delete. The deletion
+// of one version also does not work in every bucket: Object Lock and MFA delete refuse it,
+// and with suspended versioning every version has the id "null".
 func (s *Store) Release(ctx context.Context, claim Record) error {
 	revision := claim.Revision
 	_, err := s.UpdateFrom(ctx, claim, func(r *Record) {
@@ -200,12 +201,12 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 	return s.RecentTakes(ctx, name, time.Time{}, math.MaxInt)
 }
 
-// RecentTakes is like Takes, but returns only the newest takes: at most the given number,
-// and only those whose newest file is not older than since.
+// RecentTakes is like Takes, but returns only the newest takes: at most the given number of
+// takes, and only takes whose newest file is not older than since.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
-	// S3 lists by key. A take begins with its stamp, so with the digit 2. Most names below this
-	// name come after all takes, so the listing ends before them.
+	// S3 lists in the order of keys. A take begins with the year, so with the digit 2. Most
+	// names below this name come after all takes, so the listing ends before these names.
 	keys, _, err := s.list(ctx, prefix, prefix+since.UTC().Format(StampLayout), prefix+"3")
 	if err != nil {
 		return nil, err
@@ -230,9 +231,9 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that have records and begin with prefix. It leaves out
-// names with a slash after the prefix. The prefix talk. finds talk.de and talk.fr,
-// for example, whose jobs use talk.mp4.
+// Names returns the names that have records and begin with prefix. It leaves out names with
+// a slash after the prefix. For example, the prefix talk. finds talk.de and talk.fr, whose
+// jobs use talk.mp4.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, "jobs/"+prefix, "", "\xff")
 	if err != nil {
@@ -245,10 +246,10 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns the names in a folder that have a status, in the order of their
-// keys. It begins after a given name, and returns at most a given number of names.
+// NamesBelow returns the names in the folder name that have a status, in the order of the
+// keys. It begins after the name after, and returns at most the given number of names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
-	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // the key take-2.json comes before take.json, but the name take-2 after take
+	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // the key take-2.json comes before take.json, but the name take-2 comes after take
 	var names []string
 	for more := true; more && len(names) < most; {
 		var files []bucket.File
@@ -265,7 +266,7 @@ func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([
 	return names[:min(len(names), most)], nil
 }
 
-// TakeID names a take, and says when its record was last written.
+// TakeID identifies a take, and says when its record was last written.
 type TakeID struct {
 	Name, Take string
 	Written    time.Time
@@ -285,9 +286,9 @@ func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]
 	return takes, err
 }
 
-// list returns the keys of the files and of the folders directly below a prefix that come
-// after the key after. It sends requests until one has reached the key until, so it may
-// return keys beyond that one.
+// list returns the keys of the files and of the folders directly below prefix, if they come
+// after the key after. It sends requests until a request has reached the key until. It may
+// also return keys beyond until, because a request returns a whole page.
 func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, folders []string, err error) {
 	for more := true; more && after < until; {
 		var files []bucket.File
@@ -311,7 +312,7 @@ func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, fo
 func (s *Store) put(ctx context.Context, key string, value any, etag *string, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {
-		return fmt.Errorf("write %s: it would have %d bytes; at most %d can be read again", key, len(body), MaxObject)
+		return fmt.Errorf("write %s: the object would have %d bytes, but only %d are read", key, len(body), MaxObject)
 	}
 	now, err := s.Bucket.PutJSON(ctx, key, *etag, body, metadata)
 	if err == nil {
