@@ -25,8 +25,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// rights says what the person may do. A member is empty if the person may do it, else it
-// is the missing permission.
+// rights has, for each action, the permission that the person lacks. A member is empty if
+// the person may do the action.
 type rights struct {
 	Drop    string `json:"drop"`
 	Review  string `json:"review"`
@@ -44,8 +44,9 @@ type knownRights struct {
 
 // rights finds out what the person may do with a name. It tries each action in a way
 // that changes nothing: S3 and Step Functions check the permission first, and then
-// refuse the action because the object or the execution does not exist. After any other
-// error the person may try: the action itself then says what is wrong.
+// refuse the action because the object or the execution does not exist. Only the error of
+// a missing permission takes the right away. After any other error, the page offers the
+// action, which then reports what is wrong.
 func (s *Server) rights(ctx context.Context, name string) rights {
 	folder := name[:strings.LastIndexByte(name, '/')+1]
 	s.rightsMu.Lock()
@@ -87,8 +88,9 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 	return r
 }
 
-// tryWrite tries to write an object on a condition that is never true: that it has a
-// made-up ETag. Even if it were written, its key would not be the key of a drop.
+// tryWrite tries to replace an object that has a made-up ETag. No object has that ETag, so
+// nothing is written. Even a written object would not be a drop, because its file name
+// begins with a dot.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
 	_, err := s.Client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
 	return s.Client.Explain("write below "+prefix, prefix+"*", err)
@@ -103,7 +105,7 @@ type action struct {
 	ETag     string          `json:"etag"` // of the review that the person has seen
 }
 
-// act returns a handler that does something with a job.
+// act returns a handler that does the action of a request.
 func (s *Server) act(do func(ctx context.Context, a action) (string, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var a action
@@ -113,8 +115,8 @@ func (s *Server) act(do func(ctx context.Context, a action) (string, error)) fun
 		if err := validName(a.Name); err != nil {
 			return nil, err
 		}
-		// The action continues if the person closes the page, because a cancellation that
-		// comes too late must redrive the execution that it stopped.
+		// The action continues even if the person closes the page. Otherwise a cancel that
+		// came too late would not redrive the execution, which it has stopped.
 		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.poke()
 		return map[string]string{"message": message}, err
@@ -143,7 +145,8 @@ func (s *Server) redrive(ctx context.Context, a action) (string, error) {
 	return fmt.Sprintf("%s continues where it failed", rec.Name), err
 }
 
-// again drops a file of a take again, by copying it onto itself, which starts a new take.
+// again starts a new take of a name. It copies a file of the given take onto itself, which
+// has the effect of uploading that file again.
 func (s *Server) again(ctx context.Context, a action) (string, error) {
 	if err := validName(a.Take); err != nil {
 		return "", err
@@ -166,8 +169,8 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 	return path.Base(key) + " was dropped again", nil
 }
 
-// copyAgain copies an object onto itself, as an upload of one part. A copy in one request
-// does not suffice: the local S3 server would keep the object's time.
+// copyAgain copies an object onto itself, with a multipart upload of one part. CopyObject
+// does not suffice: the local S3 server would then keep the object's LastModified.
 func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	name := &s.Client.Bucket.Name
 	in := &s3.CreateMultipartUploadInput{Bucket: name, Key: &f.Key, Metadata: f.Metadata}
@@ -194,9 +197,9 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	return err
 }
 
-// fileToDropAgain returns the key of the file that starts the take's name again and no
-// other name: the match of a wildcard, the job.json of another bundle, or the audio file of
-// a pair.
+// fileToDropAgain returns the key of a file of the take. If this file is dropped again, it
+// starts a new take of the same name, and no take of any other name. It is the match of a
+// wildcard, the job.json of a bundle without a wildcard, or the audio file of a pair.
 func fileToDropAgain(rec ledger.Record) string {
 	key := cmp.Or(rec.Match, rec.Manifest)
 	for _, in := range rec.Inputs {

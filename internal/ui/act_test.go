@@ -20,13 +20,13 @@ func TestFileToDropAgain(t *testing.T) {
 		"inbox/ads/cafe.job/de.wav":   {Inputs: inputs, Manifest: "inbox/ads/cafe.job/job.json", Match: "inbox/ads/cafe.job/de.wav"},
 	} {
 		if got := fileToDropAgain(rec); got != want {
-			t.Errorf("%q, want %q", got, want)
+			t.Errorf("the record %+v: %q, want %q", rec, got, want)
 		}
 	}
 }
 
-// The commands do what the buttons do: they are about the take that is shown, and name it
-// if they would otherwise choose a newer one.
+// The commands do what the buttons do with the take that is shown. A command has --take if
+// it would otherwise choose a newer take.
 func TestCommandsOfATake(t *testing.T) {
 	takes := []takeSummary{{Take: "t5", State: ledger.InQueue}, {Take: "t4", State: ledger.Failed}, {Take: "t3", State: ledger.Succeeded}, {Take: "t2", State: ledger.Failed}, {Take: "t1", State: ledger.Succeeded}}
 	for take, want := range map[string]map[string]string{
@@ -46,11 +46,12 @@ func TestCommandsOfATake(t *testing.T) {
 	}
 	view := &jobView{Name: "-t*", Commands: map[string]string{}} // neither a flag nor a prefix
 	if new(Server).addCommands(view, ""); view.Commands["show"] != `lipdrop show 'inbox/-t\*'` {
-		t.Errorf("the command of a name that looks like a flag and a prefix: %s", view.Commands["show"])
+		t.Errorf(`the command of a name that looks like a flag and a prefix: %s, want lipdrop show 'inbox/-t\*'`, view.Commands["show"])
 	}
 }
 
-// The AWS console does not show executions of the local stack, so the page has no link to it.
+// The AWS console does not show executions of the local stack, so the page has no link to
+// the console.
 func TestLinksOfALocalJob(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, MachineARN: s.Client.MachineARN, Now: time.Now}
@@ -76,7 +77,7 @@ func TestLinksOfALocalJob(t *testing.T) {
 }
 
 // In a bucket without versions, the page does not show a file that has replaced the input
-// of a take, even if it is as long.
+// of a take, even if both files have the same length.
 func TestReplacedMedium(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	const key = "inbox/talk.wav"
@@ -92,12 +93,12 @@ func TestReplacedMedium(t *testing.T) {
 		storage.Set(key, []byte(text))
 		m := s.presignAll(t.Context(), []medium{input})[0]
 		if m.Gone != want || (m.Show == "") != (want != "") {
-			t.Errorf("the bucket has %q: %q, URL %q; want %q", text, m.Gone, m.Show, want)
+			t.Errorf("the bucket has %q: the reason is %q and the URL %q; want the reason %q, and a URL only without a reason", text, m.Gone, m.Show, want)
 		}
 	}
 	input.ETag = "0123456789abcdef0123456789abcdef-1" // of an upload in parts
 	storage.Set(key, []byte("first"))
 	if m := s.presignAll(t.Context(), []medium{input})[0]; m.Gone != "" {
-		t.Errorf("an upload in parts: %q, want its URL", m.Gone)
+		t.Errorf("an upload in parts: the reason is %q, want no reason and a URL", m.Gone)
 	}
 }

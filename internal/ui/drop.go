@@ -21,15 +21,15 @@ type dropResult struct {
 	Jobs    []check.Job         `json:"jobs,omitempty"`
 	Files   int                 `json:"files"`
 	Bytes   int64               `json:"bytes"`
-	Present []string            `json:"present,omitempty"` // some of the files whose keys the bucket has already
+	Present []string            `json:"present,omitempty"` // files whose keys the bucket has already; a check finds only some of them
 	Left    []string            `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
 	Denied  string              `json:"denied,omitempty"`  // the permission that is missing
 	Names   []string            `json:"names,omitempty"`   // after the upload: the jobs that start
-	Idle    map[string][]string `json:"idle,omitempty"`    // after the upload: the jobs that do not start, by the reason
+	Idle    map[string][]string `json:"idle,omitempty"`    // after the upload: the jobs that do not start after all, by the reason
 }
 
-// check finds out which jobs the files start. If a model or options are chosen, each pair
-// becomes a bundle that has them.
+// check finds out which jobs the files start. If the person chose a model or options, each
+// pair becomes a bundle with this choice.
 func (d *dropSession) check(choice drop.Choice) error {
 	var result dropResult
 	if choice.Model != "" || len(choice.Options) > 0 {
@@ -66,8 +66,8 @@ func (d *dropSession) check(choice drop.Choice) error {
 	return nil
 }
 
-// leaveOut removes the files that only rejected jobs use, and returns their keys. Every file
-// of a rejected name counts as one that its job uses.
+// leaveOut removes from the uploads the files that only rejected jobs use, and returns the
+// keys of these files. A rejected job counts as using every file of its name.
 func (d *dropSession) leaveOut() (left []string) {
 	good, bad, rejected := map[string]bool{}, map[string]bool{}, map[string]bool{} // keys, keys and names
 	for _, job := range d.drop.Jobs {
@@ -95,15 +95,16 @@ func describe(dropped client.DroppedJob) check.Job {
 	job.EstimateUSD = dropped.Estimate.USD
 	if dropped.State == check.Ready && !dropped.Starts {
 		job.State, job.Problems = ledger.Waiting, []check.Problem{{
-			Reason: "only job.json starts a bundle again, and it was not dropped",
+			Reason: "only job.json starts a bundle again, and no job.json was dropped",
 			Remedy: "Drop the folder with its job.json.",
 		}}
 	}
 	return job
 }
 
-// denied returns the permission that is missing to upload the files, or "". If there are
-// many folders, it returns "": the upload itself then says what is missing.
+// denied returns the permission that the person lacks to upload the files, or "". For files
+// in many folders, it checks nothing and returns "": the upload itself then reports a missing
+// permission.
 func (d *dropSession) denied() string {
 	const most = 20
 	folders := map[string]bool{}
@@ -124,7 +125,7 @@ func (d *dropSession) denied() string {
 // start begins the upload of a drop that was checked.
 func (d *dropSession) start(r *http.Request) (any, error) {
 	var how struct {
-		Again bool `json:"again"` // upload what the bucket has already
+		Again bool `json:"again"` // also upload what the bucket has already
 	}
 	if err := decode(r, &how); err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 	return map[string]bool{"started": true}, nil
 }
 
-// upload uploads the files that Choose selects. If again is true, these are all files.
+// upload uploads the files that Choose selects. If again is true, Choose selects all files.
 func (d *dropSession) upload(again bool) error {
 	checked := slices.Clone(d.drop.Jobs)
 	if err := d.drop.Choose(d.ctx, again); err != nil {

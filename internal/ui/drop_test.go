@@ -51,19 +51,20 @@ func TestDropEndsWithThePage(t *testing.T) {
 		for range 10 {
 			time.Sleep(time.Minute)
 			if status := keep(); status != http.StatusOK {
-				t.Fatalf("while the page is open: HTTP status %d", status)
+				t.Fatalf("while the page is open: HTTP status %d, want 200", status)
 			}
 		}
 		time.Sleep(idleAfter + time.Second)
 		if status := keep(); status != http.StatusGone || session.ctx.Err() == nil {
-			t.Errorf("after the page was closed: HTTP status %d, %v", status, session.ctx.Err())
+			t.Errorf("after the page was closed: HTTP status %d, and the session's error is %v; want 410 and an error", status, session.ctx.Err())
 		}
 	})
 }
 
-// newDropServer returns a server over a bucket in memory, and a function that returns the
-// keys that were uploaded since its last call, in the order of the uploads. Neighbors of
-// one suffix are sorted, because they are uploaded at the same time.
+// newDropServer returns a server, its bucket in memory, and a function that returns the keys
+// that were uploaded since the last call of the function, in the order of the uploads.
+// Neighboring keys with the same suffix are sorted, because these files are uploaded at the
+// same time.
 func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	t.Helper()
 	storage := &s3test.Bucket{}
@@ -115,7 +116,8 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 		}
 }
 
-// checked checks a drop of files. It sets their contents, so that no page is asked for them.
+// checked checks a drop of files. It gives the drop the contents of the files, so that no
+// page is asked for them.
 func (s *Server) checked(t *testing.T, files map[string][]byte, model string, options map[string]string) *dropSession {
 	t.Helper()
 	var form dropForm
@@ -139,7 +141,7 @@ func (s *Server) checked(t *testing.T, files map[string][]byte, model string, op
 	return session
 }
 
-// jobsOf describes the jobs of a drop by their names and states.
+// jobsOf returns the name and the state of each job of a drop.
 func jobsOf(d *dropSession) []string {
 	var jobs []string
 	for _, job := range d.result.Jobs {
@@ -148,8 +150,8 @@ func jobsOf(d *dropSession) []string {
 	return jobs
 }
 
-// What is dropped again is compared with the bucket, and only new or changed files are
-// sent. A bundle's job.json is also sent if it is needed to start the job.
+// If files are dropped again, only new or changed files are sent. An unchanged job.json is
+// sent too if its job would not start otherwise.
 func TestDropAgain(t *testing.T) {
 	mp4, wav := sample.Files()
 	changed := slices.Clone(wav)
@@ -223,8 +225,8 @@ func TestDropAgain(t *testing.T) {
 	}
 }
 
-// A name that both a pair and a bundle would have is a problem. Nothing of it is uploaded,
-// even if other files are.
+// If a pair and a bundle would have the same name, the name has a problem. No file of that
+// name is uploaded, even if other files of the drop are.
 func TestDropClash(t *testing.T) {
 	mp4, wav := sample.Files()
 	pair := map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}
@@ -258,7 +260,7 @@ func TestDropClash(t *testing.T) {
 				if job.Name == "ads/talk" {
 					p := job.Problems[0]
 					if !strings.Contains(p.Reason, "the folder talk.job would each be the job ads/talk") || !strings.Contains(p.Reason, "talk.m") || !strings.Contains(p.Remedy, tt.remedy) {
-						t.Errorf("the problem is %+v", p)
+						t.Errorf("the problem is %+v, want a reason about talk.m… and the folder talk.job, and %q in the remedy", p, tt.remedy)
 					}
 				}
 			}
@@ -267,15 +269,16 @@ func TestDropClash(t *testing.T) {
 			}
 			for _, key := range uploaded() {
 				if strings.Contains(key, "talk") {
-					t.Errorf("%s was uploaded", key)
+					t.Errorf("%s was uploaded, want no file of ads/talk", key)
 				}
 			}
 		})
 	}
 }
 
-// MaxJobsPerDrop limits the jobs of one changed file. With a model, each pair has a job.json of
-// its own, so every pair gets the model, however many pairs one video has.
+// MaxJobsPerDrop limits the jobs of one changed file. If the person chose a model, each pair
+// becomes a bundle, whose job.json starts only one job. So every pair gets the model, however
+// many pairs one video has.
 func TestDropOfManyVoicesWithAModel(t *testing.T) {
 	mp4, wav := sample.Files()
 	s, _, _ := newDropServer(t)
@@ -286,7 +289,8 @@ func TestDropOfManyVoicesWithAModel(t *testing.T) {
 	}
 }
 
-// One file of a pair gets no options, even if the bucket has the other one.
+// If only one file of a pair is dropped, the file gets no options, even if the bucket has the
+// other file of the pair.
 func TestDropOfHalfAPairWithOptions(t *testing.T) {
 	mp4, wav := sample.Files()
 	s, storage, _ := newDropServer(t)
@@ -297,8 +301,8 @@ func TestDropOfHalfAPairWithOptions(t *testing.T) {
 	}
 }
 
-// A person who chooses a model or options that do not fit reads about this choice, not
-// about a preset.json, because there is none.
+// If the chosen model or the chosen options do not fit the files, the problem is about this
+// choice, and not about a preset.json.
 func TestDropWithUnfitOptions(t *testing.T) {
 	mp4, wav := sample.Files()
 	for _, tt := range []struct {
@@ -313,7 +317,7 @@ func TestDropWithUnfitOptions(t *testing.T) {
 		s, _, _ := newDropServer(t)
 		d := s.checked(t, map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}, tt.model, tt.options)
 		if p := d.result.Jobs[0].Problems; len(p) != 1 || p[0].Reason+". "+p[0].Remedy != tt.want {
-			t.Errorf("%s, %v: %+v", tt.model, tt.options, p)
+			t.Errorf("%s, %v: the problems are %+v, want only %q", tt.model, tt.options, p, tt.want)
 		}
 	}
 }

@@ -22,8 +22,8 @@ import (
 
 // row is what the list shows about a name, or about a file that cannot belong to a job.
 type row struct {
-	Key           string          `json:"key"`            // the name; for a file with an answer file, a slash and its path
-	File          bool            `json:"file,omitempty"` // an answer file
+	Key           string          `json:"key"`            // the name, or for a file a slash and the file's path below inbox/
+	File          bool            `json:"file,omitempty"` // the row is about a file, not about a name
 	Review        client.Decision `json:"review,omitempty"`
 	Started       time.Time       `json:"started,omitzero"`
 	ledger.Status                 // without its texts and lists
@@ -47,8 +47,8 @@ const (
 // feed follows the statuses, the answer files and the reviews of a bucket while a page
 // is open. It lists the keys, and reads only objects whose ETags have changed.
 //
-// Each change of a row gets the next version. A stream of events only knows which version
-// its page has, so a slow page needs no more memory than a fast one.
+// Each change of a row gets the next version. A stream of events stores only the version
+// that its page has, so a slow page needs no more memory than a fast page.
 type feed struct {
 	client *client.Client
 	wake   chan struct{} // makes run list the bucket at once
@@ -59,9 +59,9 @@ type feed struct {
 	rows    map[string]row
 	version int
 	streams int           // how many are open
-	reading bool          // the first listing has not been read completely
+	reading bool          // the objects of the first listing have not all been read
 	trouble error         // of the last listing
-	changed chan struct{} // closed, and replaced, when something below mu changes
+	changed chan struct{} // closed, and replaced, by announce
 }
 
 func newFeed(c *client.Client) *feed {
@@ -111,7 +111,7 @@ func (f *feed) isOpen() bool {
 	return f.streams > 0
 }
 
-// setTrouble sets the error of the last listing, or nil.
+// setTrouble sets the error of the last listing; nil means that the listing succeeded.
 func (f *feed) setTrouble(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -165,7 +165,8 @@ func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 }
 
 // compare returns the files of a listing that have changed, in the order in which to read
-// them, and the version that the feed had. Then it forgets the files that are not in the listing.
+// them. It also forgets the files that are not in the listing. Before is the feed's version
+// before that.
 func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -196,7 +197,7 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 }
 
 // read reads an object and sets its row, or the review of a row. If the object was deleted
-// since it was listed, the next refresh removes it.
+// since it was listed, the next refresh removes the row or the review.
 func (f *feed) read(ctx context.Context, file bucket.File) error {
 	if strings.HasPrefix(file.Key, client.ReviewPrefix) {
 		name, take := client.ReviewedTake(file.Key)
@@ -217,7 +218,7 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	r := row{Key: rowKey(file.Key), Status: posted.Status}
 	r.Reason, r.Remedy, r.Warnings, r.Links, r.Outputs, r.Jobs = "", "", nil, nil, nil, nil
 	name, isFile := strings.CutPrefix(r.Key, "/")
-	// An answer file's key may be cut, so its row keeps the name that its status has.
+	// The key of an answer file may be cut, so the row keeps the name that is in the file.
 	if r.File = isFile; !isFile || r.Name == "" {
 		r.Name = name
 	}
@@ -287,14 +288,14 @@ type change struct {
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
 	Trouble string   `json:"trouble,omitempty"` // the error of the last listing
-	Proof   string   `json:"proof"`             // of the shell: an EventSource receives no headers
+	Proof   string   `json:"proof"`             // see shell; it is here because an EventSource shows the page no headers
 
-	version int // of the page after this event
+	version int // that the page has after this event
 }
 
-// since returns at most maxRows of the rows that have changed since a version, in the order
-// of the changes. The channel is closed at the next change. It is nil if more rows have
-// changed already.
+// since returns the rows that have changed since a version, in the order of the changes. It
+// returns at most maxRows of them. If there are more, next is nil; otherwise next is closed
+// at the next change.
 func (f *feed) since(version int) (c change, next <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -324,7 +325,7 @@ func (f *feed) since(version int) (c change, next <-chan struct{}) {
 	return c, next
 }
 
-// open counts a stream, or returns false if there are too many.
+// open counts a new stream. It returns false if too many streams are open already.
 func (f *feed) open() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

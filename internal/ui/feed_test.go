@@ -35,7 +35,7 @@ func TestFeed(t *testing.T) {
 		t.Helper()
 		changed, err := f.refresh(t.Context())
 		if err != nil || changed != (len(rows) > 0) {
-			t.Errorf("%s: changed %t, %v", what, changed, err)
+			t.Errorf("%s: changed %t and error %v, want changed %t and no error", what, changed, err, len(rows) > 0)
 		}
 		c, next := f.since(version)
 		version = c.version
@@ -48,7 +48,7 @@ func TestFeed(t *testing.T) {
 		}
 		slices.Sort(got)
 		if diff := cmp.Diff(rows, got); diff != "" || c.Trouble != "" || next == nil {
-			t.Errorf("%s: trouble %q (-want +got):\n%s", what, c.Trouble, diff)
+			t.Errorf("%s: trouble %q and next %v, want no trouble and a channel; rows (-want +got):\n%s", what, c.Trouble, next, diff)
 		}
 	}
 
@@ -72,8 +72,8 @@ func TestFeed(t *testing.T) {
 	want("a review and a status at once", "ads/talk succeeded rejected")
 }
 
-// A status that S3 does not return hides no other status, and the page says why it is
-// missing until S3 returns it.
+// If S3 does not return one status, the page still shows the others. Until S3 returns that
+// status, the page says why it is missing.
 func TestFeedInTrouble(t *testing.T) {
 	storage := &s3test.Bucket{}
 	b := &bucket.Bucket{S3: storage, Name: "b"}
@@ -95,12 +95,12 @@ func TestFeedInTrouble(t *testing.T) {
 		}
 	}
 	if c, _ := f.since(0); len(c.Rows) != 2 || c.Reading || !strings.Contains(c.Trouble, "InvalidObjectState") {
-		t.Errorf("a page gets %+v, want two rows and the trouble", c)
+		t.Errorf("a page gets %+v, want two rows and InvalidObjectState in the trouble", c)
 	}
 	storage.Before = nil
 	_, err := f.refresh(t.Context())
 	f.setTrouble(err)
 	if c, _ := f.since(0); len(c.Rows) != 3 || c.Trouble != "" {
-		t.Errorf("after the trouble, a page gets %+v, want three rows", c)
+		t.Errorf("after the trouble, a page gets %+v, want three rows and no trouble", c)
 	}
 }

@@ -31,8 +31,8 @@ type jobView struct {
 	// Takes are the newest takes, the newest first.
 	Takes []takeSummary `json:"takes,omitempty"`
 
-	// Take is the take that is shown: the wanted one, or the one of the status. It is nil
-	// if the name has no such take.
+	// Take is the take that is shown: the take that the page asked for, or else the take
+	// of the status. It is nil if that take is not among Takes.
 	Take *takeView `json:"take,omitempty"`
 
 	// Newer reports that the status is about a drop that is newer than every take.
@@ -163,7 +163,7 @@ func mediaOf(rec ledger.Record) []medium {
 		m := medium{Role: "input", Name: path.Base(in.Key), Input: in}
 		m.setKind(kindOf(in.Key))
 		if in.URL != "" {
-			m.Name, m.Gone = in.URL, "lipdrop does not fetch an address that a job.json gives."
+			m.Name, m.Gone = in.URL, "lipdrop does not fetch a URL that job.json gives."
 			m.setKind("other")
 		}
 		all = append(all, m)
@@ -209,8 +209,8 @@ func droppedMedium(f bucket.File) medium {
 	return m
 }
 
-// droppedMedia returns media of a name without a take: files whose keys begin with the
-// name and a dot, so they may belong to its pair or bundle.
+// droppedMedia returns the media of a name that has no take to show. These are the files
+// whose keys begin with the name and a dot: the pair or the bundle of the name has them.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
 	files, _, err := s.Client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
@@ -226,7 +226,8 @@ func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error
 	return s.presignAll(ctx, all), nil
 }
 
-// presignAll gives each medium in the bucket its presigned URLs, or says why it has none.
+// presignAll sets the presigned URLs of each medium in the bucket, or Gone if the medium
+// cannot be shown.
 func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 	for i := range all {
 		m := &all[i]
@@ -258,8 +259,8 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 	return all
 }
 
-// differ reports whether two ETags show different content. An ETag of an upload in parts
-// also depends on the parts, so it shows nothing.
+// differ reports whether two ETags prove that the contents differ. The ETag of a multipart
+// upload also depends on the size of the parts, so it proves nothing.
 func differ(a, b string) bool {
 	return a != "" && b != "" && a != b && !strings.Contains(a+b, "-")
 }
@@ -273,7 +274,7 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
 	in := &s3.GetObjectInput{
 		Bucket: &s.Client.Bucket.Name, Key: &f.Key,
-		// The object may have another type, because not every program that uploads sets it.
+		// The object's own type may be wrong, because some programs that upload files set none.
 		ResponseContentType: aws.String(media.ContentType(f.Key)),
 	}
 	if f.VersionID != "" {
@@ -292,17 +293,17 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 	return shown.URL, downloaded.URL, nil
 }
 
-// mediaSource returns the beginning of every presigned URL, with which a
-// Content-Security-Policy names the bucket.
+// mediaSource returns the beginning that all presigned URLs share. The
+// Content-Security-Policy names the bucket by it.
 func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
 	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})
 	if err != nil {
-		return "", c.Explain("sign addresses of the bucket", "", err)
+		return "", c.Explain("sign URLs of the bucket", "", err)
 	}
 	u, err := url.Parse(address)
-	if err != nil { // it would contain the URL, which is a secret
-		return "", errors.New("the address of the bucket cannot be read")
+	if err != nil { // err contains the URL, which is a secret
+		return "", errors.New("the URL of the bucket does not parse")
 	}
 	return u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, key), nil
 }

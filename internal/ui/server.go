@@ -38,7 +38,7 @@ type Server struct {
 	rightsMu sync.Mutex
 	known    map[string]knownRights // by folder
 
-	ctx        context.Context // of the drops
+	ctx        context.Context // the parent of the contexts of the drops
 	sessionsMu sync.Mutex
 	sessions   map[string]*dropSession // by id
 }
@@ -69,7 +69,7 @@ func Listen(ctx context.Context, c *client.Client, flags ...string) (*Server, er
 	return s, nil
 }
 
-// URL returns the address to open in a browser. It holds a secret.
+// URL returns the URL to open in a browser. The URL holds a secret.
 func (s *Server) URL() string { return s.shell.url() }
 
 // Serve serves the page until ctx ends.
@@ -122,8 +122,8 @@ func (s *Server) about(r *http.Request) (any, error) {
 	return map[string]any{"stack": stack, "bucket": s.Client.Bucket.Name, "region": region, "who": s.who, "can": s.rights(r.Context(), "")}, nil
 }
 
-// handle returns a handler that responds with a value as JSON, or with an error as a text
-// for the person.
+// handle returns a handler that responds with the value of do as JSON, or with the error of
+// do as a text for the person.
 func handle(do func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		value, err := do(r)
@@ -132,7 +132,7 @@ func handle(do func(r *http.Request) (any, error)) http.HandlerFunc {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(value) // it fails if the browser has gone
+		_ = json.NewEncoder(w).Encode(value) // an error means that the browser has gone
 	}
 }
 

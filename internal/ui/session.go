@@ -18,9 +18,9 @@ import (
 )
 
 // A drop has two phases: the check and the upload. In both, the command reads parts of the
-// files through the page: the page gets the next part to send from /api/drop/next, and
-// sends it to /api/drop/part. So the bucket needs no CORS configuration, and the command
-// holds only small parts of the files in memory.
+// files through the page: /api/drop/next says which part the page must send next, and the
+// page sends that part to /api/drop/part. So the bucket needs no CORS configuration, and the
+// command holds only small parts of the files in memory.
 
 const (
 	// mostFiles is how many files a person may drop at once.
@@ -29,11 +29,12 @@ const (
 	// mostSessions is how many drops may be under way at once.
 	mostSessions = 4
 
-	// idleAfter is how long a drop waits for the page, which may have been closed.
+	// idleAfter is how long a drop stays open without a request from the page. The person
+	// may have closed the page.
 	idleAfter = 2 * time.Minute
 
-	// nextWithin is how long /api/drop/next waits for a part to ask for, or for the end of
-	// the phase.
+	// nextWithin is how long /api/drop/next waits until the command needs a part or the
+	// phase ends.
 	nextWithin = 15 * time.Second
 )
 
@@ -45,7 +46,7 @@ type dropSession struct {
 	ctx    context.Context
 	idle   *time.Timer
 	drop   *client.Drop
-	names  []string // of the page's files, in the page's order
+	names  []string // of the dropped files, in the order of dropForm.Files
 	asks   chan *ask
 
 	mu       sync.Mutex
@@ -89,7 +90,7 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 	folder := strings.Trim(form.Folder, "/")
 	if folder != "" {
 		if err := validName(folder); err != nil {
-			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder to drop into: name one such as ads/spring", form.Folder)}
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder to drop into: enter a folder such as ads/spring", form.Folder)}
 		}
 		folder += "/"
 	}
@@ -164,8 +165,8 @@ func (d *dropSession) begin(run func() error) {
 	}()
 }
 
-// nextStep is the response of /api/drop/next: what to send, or how the phase ended. If it
-// is neither, the page asks again.
+// nextStep is the response of /api/drop/next: which part to send, or how the phase ended. If
+// it says neither, the page sends the request again.
 type nextStep struct {
 	Ask   *ask   `json:"ask,omitempty"`
 	Sent  int64  `json:"sent"`
@@ -201,7 +202,7 @@ func (d *dropSession) next(r *http.Request) (any, error) {
 	finished := n.End && d.uploaded
 	d.mu.Unlock()
 	if finished {
-		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // the page's other requests need the end too
+		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // other requests of the page may still wait for the end
 	}
 	return n, nil
 }
@@ -209,19 +210,19 @@ func (d *dropSession) next(r *http.Request) (any, error) {
 // ask is a request to the page for a part of a file.
 type ask struct {
 	Number int   `json:"number"`
-	File   int   `json:"file"` // its index in the list that the page has sent
+	File   int   `json:"file"` // an index of dropForm.Files
 	Offset int64 `json:"offset"`
 	Length int   `json:"length"`
 
-	part []byte // where the bytes go
+	part []byte // receive writes the bytes here
 	done chan error
 }
 
-// browserFile is a file that a person drops onto the page. The page sends parts of it when
-// it is asked to.
+// browserFile is a file that a person drops onto the page. ReadAt asks the page for the parts
+// of the file.
 type browserFile struct {
 	session *dropSession
-	index   int // in the list that the page has sent
+	index   int // of dropForm.Files
 	size    int64
 }
 
@@ -292,8 +293,8 @@ func (d *dropSession) receive(r *http.Request) (any, error) {
 	return map[string]bool{"taken": err == nil}, nil
 }
 
-// keep does nothing: each request keeps a drop open, and the page needs one while the person
-// reads what the check has found.
+// keep does nothing. Every request about a drop keeps the drop open, and the page has no other
+// request to send while the person reads the result of the check.
 func (d *dropSession) keep(*http.Request) (any, error) { return map[string]bool{"kept": true}, nil }
 
 // close ends a drop whose window the person has closed, or whose files the page cannot read.

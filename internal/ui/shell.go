@@ -11,20 +11,21 @@ import (
 )
 
 // shell decides which requests reach the page. Every user of the machine, and every
-// page in a browser on it, can connect to the port.
+// page in a browser on the machine, can connect to the port.
 //
 // The token in the printed URL is exchanged for a cookie. A browser sends a cookie of
-// 127.0.0.1 to every port of 127.0.0.1, also to the servers of other users. So the
-// page is below a random path, and the cookie is for this path only.
+// 127.0.0.1 to every port of 127.0.0.1, so the servers of other users could get the cookie.
+// To prevent this, the page is below a random path, and the cookie is for this path only.
 type shell struct {
 	host  string // such as 127.0.0.1:40123
 	token string
 	path  string // such as /x7…/
 	// session is the value of the cookie.
 	session string
-	// proof is in each response to a request with the cookie. After the command has ended,
-	// another user's server may get the port, and the cookie from a page that is still open.
-	// It does not know the proof, so the page uses nothing of its responses.
+	// proof is in each response to a request that has the cookie. After the command has
+	// ended, another user's server may get the port. A page that is still open then sends
+	// the cookie to that server. The server does not know the proof, so the page ignores
+	// the server's responses.
 	proof string
 	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
@@ -44,7 +45,7 @@ func newShell(address net.Addr, media string, next http.Handler) *shell {
 	}
 }
 
-// url returns the address to open in a browser.
+// url returns the URL to open in a browser.
 func (s *shell) url() string { return "http://" + s.host + "/?token=" + s.token }
 
 // origin returns the origin of the page.
@@ -89,7 +90,7 @@ func (s *shell) setHeaders(h http.Header) {
 }
 
 // checkOrigin returns an error if a request is addressed to another host, or comes
-// from another page. After DNS rebinding, a page sends its own name as the host.
+// from another page. A page that attacks by DNS rebinding sends its own host name.
 func (s *shell) checkOrigin(r *http.Request) error {
 	if r.Host != s.host {
 		return errors.New("the request is for another server; open the address that `lipdrop ui` has printed")
@@ -101,22 +102,22 @@ func (s *shell) checkOrigin(r *http.Request) error {
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		// Browsers send most of these requests without Origin, but with Sec-Fetch-Site.
-		// The first request, with the token, may come from anywhere.
+		// The first request, which has the token, may come from a page of any origin.
 		if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "same-origin" && from != "none" && r.URL.Path != "/" {
 			return errors.New("a page of another origin may not use this server")
 		}
 		return nil
 	}
 	if r.Header.Get("Origin") == "" {
-		return errors.New("a change needs the header Origin")
+		return errors.New("a request that changes something needs the header Origin")
 	}
 	return nil
 }
 
 // exchange sets the cookie if the request has the token, and leads the browser to the
 // page, so that the token leaves the address bar. The response is a page, not an HTTP
-// redirect: after a link on another page, a browser would not send the cookie along
-// with the redirected request.
+// redirect: if the person followed a link on another page, a browser would not send the
+// cookie with the redirected request.
 func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet || !equal(r.URL.Query().Get("token"), s.token) {
 		http.Error(w, "the token is missing or wrong; open the address that `lipdrop ui` has printed", http.StatusForbidden)
@@ -130,8 +131,8 @@ func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
 }
 
 const (
-	// maxJSON is the largest JSON body of a request, in bytes: the list of files that
-	// a person drops.
+	// maxJSON is the largest JSON body that a request may have, in bytes. The largest body
+	// that the page sends is the list of the files that a person drops.
 	maxJSON = 4 << 20
 
 	// maxPart is the largest part of a file that a request carries, in bytes.
@@ -140,8 +141,8 @@ const (
 	partType = "application/octet-stream"
 )
 
-// checkBody limits the size of a body. It returns an error if the body of a change is
-// neither JSON nor a part of a file. A form of another page could send neither.
+// checkBody limits the size of a request's body. It returns an error if the body is neither
+// JSON nor a part of a file. A form on another page could send neither.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
@@ -153,7 +154,7 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 	case err == nil && kind == partType && strings.HasSuffix(r.URL.Path, "/part"):
 		r.Body = http.MaxBytesReader(w, r.Body, maxPart)
 	default:
-		return errors.New("a change must have the content type application/json")
+		return errors.New("the request must have the content type application/json")
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// testShell returns a shell in front of a handler that reads the body and responds
-// "reached", and its cookie.
+// testShell returns a shell and the shell's cookie. The handler behind the shell reads the
+// body and responds "reached".
 func testShell(t *testing.T) (*shell, *http.Cookie) {
 	t.Helper()
 	s := newShell(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40123}, "https://s3.us-east-1.amazonaws.com/bucket/",
@@ -80,7 +80,7 @@ func TestAttacksOnTheShell(t *testing.T) {
 		{name: "a form", method: "POST", body: "name=a", headers: map[string]string{"Origin": own, "Content-Type": form}, want: 415},
 		{name: "a form of the type text/plain", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": "text/plain"}, want: 415},
 		{name: "a change without a type", method: "POST", body: "{}", headers: map[string]string{"Origin": own}, want: 415},
-		{name: "a part of a file at the address of a change", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": partType}, want: 415},
+		{name: "a part of a file at the path of another change", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": partType}, want: 415},
 		{name: "no cookie", method: "GET", cookie: "none", want: 403},
 		{name: "a wrong cookie", method: "GET", cookie: "wrong", want: 403},
 		{name: "the token in place of the cookie", method: "GET", cookie: s.token, want: 403},
@@ -136,10 +136,10 @@ func TestAttacksOnTheShell(t *testing.T) {
 func TestExchangeOfTheToken(t *testing.T) {
 	s, cookie := testShell(t)
 	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode {
-		t.Errorf("the cookie is not HttpOnly and SameSite=Strict: %v", cookie)
+		t.Errorf("the cookie is %v, want HttpOnly and SameSite=Strict", cookie)
 	}
 	if cookie.Path != s.path {
-		t.Errorf("the cookie is for the path %q, so a browser sends it to the other ports of this machine too", cookie.Path)
+		t.Errorf("the cookie is for the path %q, want %q: otherwise a browser sends the cookie to other servers of this machine too", cookie.Path, s.path)
 	}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, request(t, s, "GET", s.url(), nil, map[string]string{"Sec-Fetch-Site": "cross-site"}))

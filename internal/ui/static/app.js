@@ -26,14 +26,14 @@ function route() {
 }
 window.addEventListener("hashchange", route);
 
-// showConnection writes the text only if it has changed, because screen readers would read it again.
+// showConnection writes the text only if it is new, because screen readers read every text that is written.
 function showConnection(text, bad) {
   const live = byId("live");
   if (live.textContent !== text) live.textContent = text;
   live.className = bad ? "bad" : "";
 }
 
-// While the page is hidden it receives no events, because a browser opens at most six connections to one server.
+// A hidden page receives no events, because a browser opens at most six connections to one server.
 let events;
 function listen() {
   events?.close();
@@ -59,13 +59,14 @@ listen();
 route();
 
 const denied = [...new Set(Object.values(page.can).filter(Boolean))];
-byId("rights").textContent = "You are " + page.who + ". " + (denied.length ? "You may look, but these permissions are missing: " + denied.join("; ") + "." : "You may do everything on this page.");
+byId("rights").textContent = "You are " + page.who + ". " + (denied.length ? "You may see the jobs, but you lack these permissions: " + denied.join("; ") + "." : "You may do everything on this page.");
 if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id: "readonly", title: byId("rights").textContent }, "some permissions are missing"));
 
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. The player gets new ones before they expire, or when the machine wakes up.
+// Presigned URLs are valid for an hour. The player gets new URLs after 50 minutes, or when the machine wakes up after that. It gets
+// none while it plays.
 setInterval(() => { if (job.isOpen && (document.hidden || events?.readyState === EventSource.OPEN) && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
 
 document.addEventListener("keydown", (e) => {

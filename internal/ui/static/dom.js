@@ -30,8 +30,8 @@ let proof; // of the first response: see shell.go
 // isOurs reports whether a response with this proof is from the command.
 export const isOurs = (given) => given === (proof ??= given);
 
-// request sends a request to the command: a POST with a body or a part of a file, otherwise a GET. An error's message is
-// for the person.
+// request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. The message of an
+// error is a text for the person.
 export async function request(path, { body, part, signal, keepalive } = {}) {
   const options = { signal, keepalive };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
@@ -60,14 +60,14 @@ export function notify(text, bad = false) {
   notice.textContent = text;
   notice.className = bad ? "bad" : "";
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => notice.replaceChildren(), Math.max(bad ? 20000 : 6000, text.length * 80)); // time to read it
+  noticeTimer = setTimeout(() => notice.replaceChildren(), Math.max(bad ? 20000 : 6000, text.length * 80)); // time to read the text
 }
 
 // confirmed asks a question and returns whether the person confirms it.
 export function confirmed(title, text, action) {
   const dialog = byId("confirm");
   return new Promise((resolve) => {
-    // The event "close" comes later, perhaps after the next question has been asked.
+    // The window's event "close" would come too late, perhaps after the next question has been asked.
     const end = (yes) => {
       dialog.close();
       resolve(yes);

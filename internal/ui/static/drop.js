@@ -9,7 +9,7 @@ export class Drop {
   constructor() {
     this.dialog = byId("drop");
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
-    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // a second Escape closes the window even if the cancel event of the window is prevented
+    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // a second Escape would close the window even though its event "cancel" is prevented
     this.dialog.addEventListener("close", () => this.end());
     addEventListener("beforeunload", (e) => { if (this.uploading) e.preventDefault(); });
     addEventListener("pagehide", () => this.end());
@@ -50,7 +50,7 @@ export class Drop {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  // add adds files, each as {path, file}, and checks all of the drop. It leaves out hidden files, and those that Windows makes.
+  // add adds files, each as {path, file}, and checks the whole drop. It leaves out hidden files, Thumbs.db and desktop.ini.
   async add(files) {
     files = files.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")) && !/(^|\/)(Thumbs\.db|desktop\.ini)$/i.test(path));
     if (!files.length) return notify("There are no files to upload: the folder is empty, or its files are hidden.", true);
@@ -72,7 +72,7 @@ export class Drop {
     this.start = h("button", { type: "button", class: "primary", id: "drop-start", disabled: true, onclick: () => this.upload() }, "Upload");
     this.dialog.replaceChildren(
       h("h2", { id: "drop-title" }, "Drop files"),
-      h("p", { class: "dim" }, "A video or an image and a voice of the same name are one job. A folder whose name ends in .job, with a job.json in it, is also one job. Nothing is uploaded before you press Upload."),
+      h("p", { class: "dim" }, "A voice and a video, or a voice and an image, are one job if they have the same name. A folder whose name ends in .job, with a job.json in it, is also one job. Nothing is uploaded before you press Upload."),
       h("div", { class: "buttons", id: "pickers" },
         h("button", { type: "button", onclick: () => this.picker.click() }, "Choose files"),
         h("button", { type: "button", onclick: () => this.folderPicker.click() }, "Choose a folder")),
@@ -147,8 +147,8 @@ export class Drop {
     }
   }
 
-  // serve sends the parts that the command asks for until the check or the upload has ended, and returns its result. If turn
-  // is no longer this.turn, serve stops.
+  // serve sends the parts that the command asks for until the check or the upload has ended. It returns the result of the
+  // check or the upload. If turn is no longer this.turn, serve stops.
   async serve(id, turn, progress = () => {}) {
     let end;
     const loop = async () => {
@@ -234,7 +234,7 @@ export class Drop {
       this.dialog.close();
       notify(describe(result));
     } catch (err) {
-      text.replaceWith(h("p", { class: "bad" }, err.message + " What was uploaded is not sent again when you drop the files again."));
+      text.replaceWith(h("p", { class: "bad" }, err.message + " If you drop the same files again, nothing that was uploaded is sent again."));
     } finally {
       this.uploading = false;
       close.textContent = "Close";
@@ -263,12 +263,12 @@ function describe({ names = [], idle = {}, jobs = [], sent }) {
   return texts.join(" ");
 }
 
-// checkLabel is stateLabel for the states of a check: those of a status, and ready.
+// checkLabel returns the label of a state in a check. This is a state of a status, or ready.
 function checkLabel(state) {
   return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
 
-// walk adds the files of a dropped folder to files, and the paths that the browser cannot read to unread.
+// walk adds the files of a dropped file or folder to files. It adds the paths that the browser cannot read to unread.
 async function walk(entry, folder, files, unread) {
   const path = folder + entry.name;
   const fail = () => { unread.push(path); };

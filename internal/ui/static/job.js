@@ -3,7 +3,7 @@ import { h, byId, request, notify, confirmed, count, seconds, dollars, bytes, li
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
-// The steps of a take, in order: the name of each, and the member of the take's times that says when it begins.
+// The steps of a take, in order. Each is the name of the step, and the member of the take's times that says when the step begins.
 const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
 
 export class Job {
@@ -13,7 +13,7 @@ export class Job {
 
   get isOpen() { return !this.section.hidden; }
 
-  // open shows a job, or one of its takes. If the page already shows the same, open only refreshes it.
+  // open shows a job, or one of its takes. If the page already shows that job or take, open only reads it again.
   async open(key, take = "") {
     const same = this.isOpen && this.key === key && this.wanted === take;
     this.key = key;
@@ -140,7 +140,7 @@ export class Job {
     const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
     const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
-    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job unless it is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
+    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job unless the job is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
     if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", "Redrive " + job.name + "?", "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
     if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
@@ -225,7 +225,7 @@ const sentence = (text) => text.replace(/\.$/, "") + ".";
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 
-// stampOf returns the time with which the id of a take begins, in the form of the browser's language.
+// stampOf returns the time at the beginning of a take's id, written in the way of the browser's language.
 function stampOf(take) {
   const m = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
   return m ? new Date(Date.UTC(+m[1], m[2] - 1, +m[3], +m[4], +m[5], +m[6])).toLocaleString() : take;

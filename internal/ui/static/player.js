@@ -50,7 +50,7 @@ export class Player {
     return figure;
   }
 
-  // reasonFor returns why a file cannot be shown, and a link to download the file, if it exists.
+  // reasonFor returns why a file cannot be shown and, if the file exists, a link to download it.
   reasonFor(medium) {
     const reason = medium.show ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
     return h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : "");
@@ -91,7 +91,8 @@ export class Player {
     this.stage.classList.toggle("single", pictures.length < 2);
   }
 
-  // measured is called when the length of a file is known, or a file is removed. The longest file is the master, which sets the position.
+  // measured is called when the length of a file becomes known or a file is removed. The longest file is the master: its position is
+  // the position of the player.
   measured() {
     const known = this.tracks.filter(({ el }) => Number.isFinite(el.duration) && el.duration > 0);
     this.master = known.reduce((best, track) => (!best || track.el.duration > best.el.duration ? track : best), undefined);
@@ -183,7 +184,7 @@ export class Player {
     this.scrubber.setAttribute("aria-valuetext", seconds(position) || "0 s");
   }
 
-  // wipe lays the output over the input, from the edge to the right.
+  // wipe lays the output over the input. The output covers only what is to the right of the edge.
   wipe() {
     const on = this.wiping.checked;
     this.edge.hidden = !on;
