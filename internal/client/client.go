@@ -1,7 +1,7 @@
-// Package client works on one lipdrop, deployed or local, from a person's machine: it
-// finds the stack, uploads, reads and follows statuses, fetches outputs, and cancels,
-// redrives and reviews. The command and its page use it. It uses the person's own
-// credentials: a person who may only read can use everything that reads.
+// Package client works on one lipdrop, deployed or local, from a person's machine. It finds
+// the stack, uploads files, reads and follows statuses, fetches outputs, cancels and
+// redrives jobs, and stores reviews. The command and its page use this package. It uses the
+// person's own credentials, so a person who may only read can do everything that only reads.
 package client
 
 import (
@@ -83,7 +83,8 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 }
 
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
-// does, it uses the running local stack in .lipdrop, else the only lipdrop stack of the region.
+// names one, Find uses the running local stack in .lipdrop, else the only lipdrop stack of the
+// region.
 // Its errors include *NoStackError, *UsageError, *CredentialsError and *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
@@ -115,8 +116,8 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
 }
 
-// findOnAWS returns a client of a stack on AWS: the named one or, without a name, the
-// only lipdrop stack. The SDK writes no log.
+// findOnAWS returns a client of the named stack on AWS or, if stack is empty, of the only
+// lipdrop stack. The SDK writes no log.
 func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}), awsconfig.WithSharedConfigProfile(t.Profile), awsconfig.WithRegion(t.Region))
 	if err != nil {
@@ -142,7 +143,7 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 		if err != nil {
 			err = Explain(purpose, "", err)
 			if api, ok := errors.AsType[*ServiceError](err); ok && api.Code == "ValidationError" {
-				return nil, &NoStackError{Reason: fmt.Sprintf("there is no stack %s in %s", name, cfg.Region), Remedy: "Check its name; name another region or account with --region or --profile."}
+				return nil, &NoStackError{Reason: fmt.Sprintf("there is no stack %s in %s", name, cfg.Region), Remedy: "Check the stack's name, or select another region or account with --region or --profile."}
 			}
 			return nil, err
 		}
@@ -170,7 +171,7 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 	return found[0], nil
 }
 
-// clientOf returns a client of a stack on AWS, or nil if it is not a lipdrop stack.
+// clientOf returns a client of a stack on AWS, or nil if the stack is not a lipdrop stack.
 func clientOf(cfg aws.Config, stack types.Stack) *Client {
 	outputs, parameters := map[string]string{}, map[string]string{}
 	for _, o := range stack.Outputs {
@@ -198,7 +199,7 @@ func startLocal(dir string) string {
 // findLocal returns a client of the local stack that runs in the target's folder.
 func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	dir := cmp.Or(t.Dir, defaultDir)
-	remedy := "Start it with: " + startLocal(dir) + ". For a stack on AWS, name it with --stack, after aws configure or aws sso login."
+	remedy := "Start it with: " + startLocal(dir) + ". To use a stack on AWS, run aws configure or aws sso login, then name the stack with --stack."
 	ports, err := local.ReadPorts(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}
@@ -245,7 +246,8 @@ func (c *Client) Caller(ctx context.Context) (string, error) {
 	return aws.ToString(out.Arn), nil
 }
 
-// Resolver returns a resolver with the settings of the stack's submit function, without files.
+// Resolver returns a resolver that has the settings of the stack's submit function, but no
+// files.
 func (c *Client) Resolver() (drop.Resolver, error) {
 	models, err := catalog.Default()
 	if err != nil {

@@ -77,12 +77,12 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	}
 	silent := &smithy.OperationError{Err: &smithyhttp.RequestSendError{Err: &net.OpError{Op: "dial", Err: context.DeadlineExceeded}}}
 	if err := Explain("read a.mp4", "", silent); !strings.Contains(err.Error(), "Check your network") {
-		t.Error(err)
+		t.Errorf("a timeout of the network: %v, want the remedy Check your network", err)
 	}
 }
 
-// The common beginning of two keys may end within a letter. Half a letter is not UTF-8, which
-// S3 requires.
+// The common beginning of two keys may end within a letter. A prefix that ends with half a
+// letter is not UTF-8, and S3 refuses it.
 func TestChooseAsksForWholeLetters(t *testing.T) {
 	storage := &s3test.Bucket{Now: time.Now}
 	var asked []string
@@ -98,7 +98,7 @@ func TestChooseAsksForWholeLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"ListObjectsV2 inbox/"}, asked); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestParsePattern(t *testing.T) {
 	} {
 		got, err := ParsePattern(tt.text)
 		if _, usage := errors.AsType[*UsageError](err); got != tt.want || usage == tt.ok {
-			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
+			t.Errorf("%s: %+v and error %v, want %+v and valid %t", tt.name, got, err, tt.want, tt.ok)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestStatusesSince(t *testing.T) {
 	c := newClient(storage)
 	got, err := c.Statuses(t.Context(), StatusPrefix, now.Add(-time.Hour), Pattern{Prefix: true})
 	if err != nil || len(got) != 10 || got[0].Name != "new/0" || got[0].State != ledger.Failed {
-		t.Fatalf("%d statuses, %v", len(got), err)
+		t.Fatalf("%d statuses and error %v, want the 10 new ones and no error: %+v", len(got), err, got)
 	}
 	if n := c.Bucket.Requests(); n > 30 {
 		t.Errorf("%d requests, want at most 30", n)
@@ -223,7 +223,7 @@ func TestFollow(t *testing.T) {
 			return calls == 2, nil
 		}, Pattern{Text: "ads/", Prefix: true})
 		if took := time.Since(began); err != nil || took > 10*time.Minute+longestPause {
-			t.Errorf("the change was noticed after %s, %v", took, err)
+			t.Errorf("the change was noticed after %s, with the error %v; want at most %s and no error", took, err, 10*time.Minute+longestPause)
 		}
 		if n := storage.Calls(); n["GetObject"] != 101 || n["ListObjectsV2"] > 60 {
 			t.Errorf("%d reads and %d listings in 10 minutes, want 101 and at most 60", n["GetObject"], n["ListObjectsV2"])
@@ -303,7 +303,8 @@ type failing struct{}
 
 func (*failing) Read([]byte) (int, error) { return 0, errors.New("the connection broke") }
 
-// archive stores an output and its result.json, and returns its bytes.
+// archive stores an output, its result.json, its record and its status. It returns the bytes of
+// the output.
 func archive(storage *s3test.Bucket, name, take string, size int) []byte {
 	body := bytes.Repeat([]byte(take+" "), size/len(take))
 	sum := sha256.Sum256(body)
@@ -335,13 +336,13 @@ func TestDownload(t *testing.T) {
 		{name: "all takes", job: "ads/talk", take: AllTakes, want: map[string]string{"ads/talk." + take1 + ".mp4": take1, "ads/talk." + take2 + ".mp4": take2}},
 		{name: "the input of the job is there", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "my input"},
 			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": take2}},
-		{name: "the output of an older take is there, which has the same size", job: "ads/talk", files: map[string]string{"ads/talk.mp4": take1},
+		{name: "the output of an older take is there, with the same size", job: "ads/talk", files: map[string]string{"ads/talk.mp4": take1},
 			want: map[string]string{"ads/talk.mp4": take1, "ads/talk." + take2 + ".mp4": take2}},
 		{name: "a folder has the name", job: "ads/talk", files: map[string]string{"ads/talk.mp4/x": "x"},
 			want: map[string]string{"ads/talk.mp4/x": "", "ads/talk." + take2 + ".mp4": take2}},
 		{name: "both names are taken", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "a", "ads/talk." + take2 + ".mp4": "b"},
 			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "exists, and is not this output; move it away"},
-		{name: "another content in the bucket", job: "ads/talk", spoil: true, want: map[string]string{}, err: "its SHA-256 is"},
+		{name: "another content in the bucket", job: "ads/talk", spoil: true, want: map[string]string{}, err: "the fetched file has the SHA-256"},
 		{name: "a shorter object in the bucket", job: "ads/talk", cut: true, want: map[string]string{}, err: "the object was changed: it has at most 1000 bytes"},
 		{name: "no such take", job: "ads/talk", take: "20200101T000000Z-0123456789ab", err: "has no take 20200101T000000Z-0123456789ab"},
 		{name: "no such job", job: "ads/none", err: "there is no job named ads/none"},
@@ -391,7 +392,7 @@ func TestDownload(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" && tt.want != nil {
-				t.Error(diff)
+				t.Errorf("files (-want +got):\n%s", diff)
 			}
 			if n := storage.Calls()["GetObject"]; tt.name == "the newest take" && n != 5 {
 				t.Errorf("%d reads for two runs, want 5: the output is fetched once", n)
@@ -439,7 +440,7 @@ func TestDownloadContinues(t *testing.T) {
 	}
 	_, err = c.Download(ctx, Downloads{Dir: dir, Progress: progress}, outputs)
 	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("the run that is interrupted: %v", err)
+		t.Fatalf("the run that is interrupted: %v, want context.Canceled", err)
 	}
 	for path := range filesIn(t, dir) {
 		if !strings.HasSuffix(path, ".partial") {
@@ -449,16 +450,16 @@ func TestDownloadContinues(t *testing.T) {
 	here = 0
 	done, err := c.Download(t.Context(), Downloads{Dir: dir, Progress: func(n int64) { here += n }}, outputs)
 	if err != nil || len(done) != 1 || !done[0].Fetched {
-		t.Fatalf("the second run: %+v, %v", done, err)
+		t.Fatalf("the second run: %+v and error %v, want one fetched file and no error", done, err)
 	}
 	if got := filesIn(t, dir); len(got) != 1 || !bytes.Equal(got["talk.mp4"], body) {
-		t.Errorf("%d files, and talk.mp4 is right: %v", len(got), bytes.Equal(got["talk.mp4"], body))
+		t.Errorf("%d files, and talk.mp4 is right: %t; want only talk.mp4, and true", len(got), bytes.Equal(got["talk.mp4"], body))
 	}
 	if here != int64(len(body)) {
 		t.Errorf("the second run reports %d bytes, want %d", here, len(body))
 	}
 	if extra := storage.sent - int64(len(body)); extra > 64<<10 {
-		t.Errorf("%d bytes were fetched twice, in the ranges %v", extra, storage.ranges)
+		t.Errorf("%d bytes were fetched twice, in the ranges %v; want at most 65536", extra, storage.ranges)
 	}
 }
 
@@ -486,7 +487,7 @@ func TestDownloadStaysInTheFolder(t *testing.T) {
 		t.Error("the download succeeded, want an error")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil {
-		t.Error("the output was stored outside the folder")
+		t.Error("the output was stored outside the folder, want no such file")
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
-// Content is a file to upload.
+// Content is an open file.
 type Content interface {
 	io.ReaderAt
 	io.Closer
@@ -32,19 +32,19 @@ type Content interface {
 
 // Upload is a file to upload.
 type Upload struct {
-	// File is the file as a check sees it. An upload needs only the Key, and the Size
-	// unless there is a Sum.
+	// File is the file as a check sees it. Drop.Choose needs its Key and, if Sum is not
+	// set, its Size. Client.Send needs only its Key.
 	drop.File
 
 	// Open opens the file.
 	Open func() (Content, error)
 
-	// Sum identifies the content. Drop.Choose sets it if it is not known.
+	// Sum identifies the content. If Sum is not set, Drop.Choose sets it.
 	Sum Sum
 
-	// Exists is true if the bucket has an object with this key, and Same if that object
-	// also has the same content. Drop.Check sets Exists of some uploads, and Drop.Choose
-	// sets both of all.
+	// Exists is true if the bucket has an object with this key. Same is true if that object
+	// also has the same content. Drop.Check sets Exists of some uploads. Drop.Choose sets
+	// Exists and Same of all uploads.
 	Exists, Same bool
 }
 
@@ -64,8 +64,8 @@ func (s Sum) known() bool { return s.SHA256 != [sha256.Size]byte{} }
 var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
 
 const (
-	// minPart is the size of a part of a large file, in bytes. maxParts is how many parts
-	// S3 accepts.
+	// minPart is the smallest size that partSize returns, in bytes. maxParts is how many
+	// parts of one file S3 accepts.
 	minPart  = 16 << 20
 	maxParts = 10_000
 )
@@ -103,11 +103,11 @@ func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, 
 	return sum, nil
 }
 
-// readAhead returns a reader that reads n bytes in large pieces. The page of `lipdrop ui`
-// needs a request for each piece of a file.
+// readAhead returns a reader of the n bytes of r. It reads r in large pieces, because the page
+// of `lipdrop ui` sends a request for each piece of a file.
 func readAhead(r io.Reader, n int64) *bufio.Reader { return bufio.NewReaderSize(r, int(min(n, 2<<20))) }
 
-// Bytes returns a function that opens a text.
+// Bytes returns an Upload.Open for a text.
 func Bytes(text []byte) func() (Content, error) {
 	return func() (Content, error) { return nopCloser{bytes.NewReader(text)}, nil }
 }
@@ -145,8 +145,8 @@ func sum(ctx context.Context, uploads []*Upload) error {
 	return group.Wait()
 }
 
-// compare finds out which uploads the bucket already holds, with the same content. It sets
-// the Sum, Exists and Same of each upload.
+// compare finds out which uploads the bucket already holds with the same content. It sets
+// Sum, Exists and Same of each upload.
 func (d *Drop) compare(ctx context.Context) error {
 	if err := sum(ctx, slices.Collect(maps.Values(d.Uploads))); err != nil {
 		return err

@@ -35,13 +35,13 @@ type Output struct {
 // AllTakes stands for every take of a name.
 const AllTakes = "*"
 
-// Archived returns the outputs of a take that has succeeded: of the given take or, if
-// take is empty, of the newest one. If take is AllTakes, it returns the outputs of every
-// take that has succeeded. It returns *NoJobError or *StateError if there is no such
-// take.
+// Archived returns the outputs of the given take. If take is empty, it returns the outputs
+// of the newest take that has succeeded. If take is AllTakes, it returns the outputs of
+// every take that has succeeded. If no such take has succeeded, it returns *NoJobError or
+// *StateError.
 func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
 	var takes []string
-	if take == "" { // the status is often enough, and costs one request
+	if take == "" { // often one request, for the status, is enough
 		st, err := c.Status(ctx, name)
 		if err != nil {
 			return nil, err
@@ -79,14 +79,14 @@ type Result struct {
 }
 
 // Downloads says where outputs are stored and under which names. A file gets its name
-// only when it is complete and has the SHA-256 that result.json says. Until then it has
-// a hidden name, and a later run continues it.
+// only when it is complete and has the SHA-256 that result.json says. Until then, the file
+// has a hidden name, and a later run fetches only the bytes that the file lacks.
 type Downloads struct {
 	// Dir is the folder.
 	Dir string
 
-	// Takes puts the take into every file name. Otherwise the take is in a file name only
-	// if another file already has the name without it, such as the video that was dropped.
+	// Takes puts the take into every file name. Otherwise a file name has the take only if
+	// another file, such as the video that was dropped, has the name without the take.
 	Takes bool
 
 	// Progress, if set, is called with the number of bytes that were added since the last
@@ -121,9 +121,9 @@ func OpenFolder(dir string) (*os.Root, error) {
 // downloadsAtOnce is how many files are fetched at the same time.
 const downloadsAtOnce = 6
 
-// Download fetches outputs, several at the same time. After an error it continues with
-// the other outputs, and it returns all files that are complete. It does not fetch a
-// file again that is here already.
+// Download fetches outputs, several at the same time. After an error, it continues with
+// the other outputs. It returns all files that are complete. It does not fetch an output
+// that is here already.
 func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([]Download, error) {
 	root, err := OpenFolder(d.Dir)
 	if err != nil {
@@ -157,7 +157,7 @@ type fetcher struct {
 	root *os.Root
 
 	mu    sync.Mutex
-	names map[string]bool // paths that an output has, in lower case
+	names map[string]bool // the paths of the outputs that were placed, in lower case
 }
 
 // fetch stores an output as a file in the folder.
@@ -179,7 +179,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 		return Download{}, fmt.Errorf("fetch %s: %w", o.Key, err)
 	}
 	if _, err := f.root.Lstat(at); err == nil {
-		return Download{}, fmt.Errorf("%s appeared while it was fetched; move it away, then run the command again", done.Path)
+		return Download{}, fmt.Errorf("another program made %s during the download; move that file away, then run the command again", done.Path)
 	}
 	if err := f.root.Rename(partial, at); err != nil {
 		return Download{}, err
@@ -188,8 +188,8 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 	return done, nil
 }
 
-// place returns the path of an output below the folder, and whether the right file is
-// there. If another file has the path, the output's file name gets the take.
+// place returns the path of an output below the folder, and whether the file with that path
+// is the output already. If the file is another one, the output's file name gets the take.
 func (f *fetcher) place(o Output) (at string, right bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)
@@ -241,7 +241,8 @@ func (f *fetcher) isRight(at string, o Output) (bool, error) {
 // triesWithoutProgress is how many requests in a row may fail without a single byte.
 const triesWithoutProgress = 5
 
-// complete fetches the bytes that a partial file lacks, and checks its SHA-256.
+// complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the
+// complete file.
 func (f *fetcher) complete(ctx context.Context, o Output, partial string) error {
 	file, err := f.root.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
@@ -249,7 +250,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	}
 	defer file.Close()
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return errors.New("another run of lipdrop is fetching it")
+		return errors.New("another run of lipdrop is fetching this output")
 	}
 	sum := sha256.New()
 	here, err := io.Copy(sum, file)
@@ -268,7 +269,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 			return ctx.Err()
 		}
 		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
-			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore it, then run the command again", here, o.Bytes), f.root.Remove(partial))
+			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore the object, then run the command again", here, o.Bytes), f.root.Remove(partial))
 		}
 		if n > 0 {
 			failures = 0
@@ -278,13 +279,14 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		}
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != o.SHA256 {
-		return errors.Join(fmt.Errorf("its SHA-256 is %s, but result.json says %s; the file was removed. Run the command again; if that does not help, the object in the bucket was changed", got, o.SHA256), f.root.Remove(partial))
+		return errors.Join(fmt.Errorf("the fetched file has the SHA-256 %s, but result.json says %s; the file was removed. Run the command again. If the error stays, the object in the bucket was changed", got, o.SHA256), f.root.Remove(partial))
 	}
 	return file.Close()
 }
 
-// appendFrom appends the bytes of an object from an offset on to a file. It returns how
-// many it appended, and the object's ETag. If etag is set, the object must still have it.
+// appendFrom fetches the bytes of an object that begin at an offset, and appends them to a
+// file. It returns how many bytes it appended, and the object's ETag. If etag is set, the
+// object must still have that ETag.
 func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum hash.Hash, from int64, etag string) (int64, string, error) {
 	in := &s3.GetObjectInput{Bucket: &f.Bucket.Name, Key: &o.Key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", from, o.Bytes-1))}
 	if etag != "" {
@@ -314,7 +316,7 @@ func (w progressWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fileName returns the path of a key. It writes backslashes, control and format
+// fileName returns a key as a path. It writes backslashes, control characters and format
 // characters as %XX, because file systems and terminals may interpret them.
 func fileName(key string) string {
 	var b strings.Builder

@@ -25,14 +25,15 @@ type Drop struct {
 	*Client
 	Resolver drop.Resolver // of the stack, without files
 
-	// Uploads are the files by key, and Sent those that Choose has chosen to send.
+	// Uploads has the files by key. Sent has the files that Choose has chosen to send, also
+	// by key.
 	Uploads, Sent map[string]*Upload
 
 	// Jobs has what Check has found about each name that the files concern.
 	Jobs []DroppedJob
 
-	// bundled has the names of the bundles that BundlePairs has made, each with the warnings
-	// about its pair.
+	// bundled has, for the name of each bundle that BundlePairs has made, the warnings about
+	// the pair in that bundle.
 	bundled map[string][]string
 }
 
@@ -83,7 +84,7 @@ func (d *Drop) Folder() string {
 }
 
 // Check finds out which jobs the uploads form with the files of the bucket, and sets Jobs.
-// It assumes that the bucket holds no file with the same content; Choose compares them.
+// Until Choose compares the files with the bucket, every upload counts as new or changed.
 func (d *Drop) Check(ctx context.Context) error {
 	stored, err := d.Snapshot(ctx)
 	if err != nil {
@@ -93,7 +94,7 @@ func (d *Drop) Check(ctx context.Context) error {
 	keys := slices.Sorted(maps.Keys(d.Uploads))
 	_, _ = readAll(ctx, keys[:min(len(keys), most)], func(ctx context.Context, key string) (*bucket.File, error) {
 		_, err := stored.Head(ctx, key)
-		d.Uploads[key].Exists = err == nil // Choose asks again, and returns other errors
+		d.Uploads[key].Exists = err == nil // an error other than "not found" is left to Choose, which asks again
 		return nil, nil
 	})
 	resolver := d.Resolver
@@ -117,7 +118,7 @@ func (d *Drop) Check(ctx context.Context) error {
 }
 
 // Choose compares the uploads with the bucket, sets Sent to those that toSend selects, and
-// finds out which jobs they start. If again is true, it selects all.
+// finds out which jobs the sent uploads start. If again is true, toSend selects all uploads.
 func (d *Drop) Choose(ctx context.Context, again bool) error {
 	if err := d.compare(ctx); err != nil {
 		return err
@@ -166,8 +167,8 @@ func changes(f drop.Finding, sent map[string]*Upload) bool {
 }
 
 // starts reports whether the sent uploads start the job of a finding. Any file of a pair
-// starts its job. In a bundle, these do: job.json, a file that was missing, and the file that
-// matches the wildcard.
+// starts the job of the pair. The job of a bundle is started by job.json, by a file that was
+// missing in the bundle, and by the file that matches the wildcard.
 func starts(f drop.Finding, sent map[string]*Upload) bool {
 	manifest, isBundle := f.Job.Manifest()
 	bundle := drop.ParseKey(manifest.Key).Name
@@ -185,7 +186,7 @@ func starts(f drop.Finding, sent map[string]*Upload) bool {
 // WhyNot returns a clause that says why the sent files do not start a job.
 func (d *Drop) WhyNot(job DroppedJob) string {
 	if changes(job.Finding, d.Sent) {
-		return "only its job.json starts it again, and that was not sent"
+		return "only job.json starts the job again, and job.json was not sent"
 	}
 	return "the bucket holds the same files already"
 }
@@ -208,10 +209,10 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 }
 
 // BundlePairs puts each pair of the uploads into a bundle of its own, whose job.json has the
-// chosen model and options. It does not read the bucket: a bundle there that an earlier drop
-// made of the same pair would make the name ambiguous. It removes videos, images and audio files
-// that are in no bundle of the uploads. It returns what is wrong with those that form no valid
-// pair, and the keys of those that it put into no bundle.
+// chosen model and options. It does not read the bucket: if an earlier drop made a bundle of
+// the same pair, that bundle would make the name ambiguous. BundlePairs removes all videos,
+// images and audio files outside of bundles from the uploads. It returns what is wrong with
+// the files that form no valid pair, and the keys of the files that it put into no bundle.
 //
 // If shared is true, the bundles of a folder share their media. For this, each file is read
 // to its end.
@@ -269,15 +270,15 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 	return unfit, left, nil
 }
 
-// mediaFolder holds the media that bundles share, beside the bundles that name them. Its
-// name begins with a dot, so that the media form no jobs by themselves. Each content has a
-// folder of its own below it: a changed medium gets another key, so job.json changes too.
+// mediaFolder is a folder beside the bundles. It holds the media that the bundles share. Its
+// name begins with a dot, so that the media form no jobs by themselves. Each content has its
+// own folder below mediaFolder, so a changed medium gets another key, and job.json changes too.
 const mediaFolder = ".media/"
 
 // AddBundle adds a bundle to the uploads, and returns the key of its job.json. The bundle's
-// folder is at + ".job/". The files are media by the property of the input that names them.
-// Those whose Sum is known are stored once for all bundles beside this one, and the others in
-// this bundle.
+// folder is at + ".job/". Files has the medium of each media property of the input. If the Sum
+// of a medium is known, the medium is stored once for all bundles of the same folder;
+// otherwise it is stored in this bundle.
 func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
 	input = maps.Clone(input)
 	for property, u := range files {

@@ -74,7 +74,7 @@ func (e *ServiceError) Error() string {
 // Unwrap returns the SDK's error.
 func (e *ServiceError) Unwrap() error { return e.Err }
 
-// NoJobError is returned for a name or a pattern without a status or a take.
+// NoJobError is returned if no job has the given name, or if a pattern selects no job.
 type NoJobError struct{ Name, Remedy string }
 
 func (e *NoJobError) Error() string {
@@ -93,8 +93,10 @@ var deniedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AccessDeniedFault": true, "UnauthorizedOperation": true, "Forbidden": true, "AllAccessDisabled": true,
 }
 
-// operationPermissions are the permissions whose names differ from their operations'. A copy
-// has the permission to write already, so it can lack only the permission to read.
+// operationPermissions has the permissions whose names differ from the names of the operations
+// that need them. UploadPartCopy needs the permissions to read and to write. If it is denied,
+// the permission to read is missing: CreateMultipartUpload needs the permission to write too,
+// and was not denied.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
@@ -107,11 +109,11 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of AWS in words for a person: *CredentialsError, *DeniedError or
-// *ServiceError if AWS responded, and *CredentialsError if there are no credentials. Purpose says what was tried, such as
-// "read the status of talk". Key is the key or the prefix that the error is about, or
-// "". Errors that are not from the SDK, and errors that are explained already, stay as
-// they are.
+// Explain returns an error of the SDK in words for a person. If AWS responded, this is a
+// *CredentialsError, a *DeniedError or a *ServiceError. If there are no credentials, it is a
+// *CredentialsError. Purpose says what was tried, such as "read the status of talk". Key is
+// the key or the prefix that the error is about, or "". Errors that are not from the SDK, and
+// errors that are explained already, stay as they are.
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
@@ -126,8 +128,8 @@ func (c *Client) Explain(purpose, key string, err error) error {
 
 const checkNetwork = "Check your network and the region"
 
-// Explain is Client.Explain for what is not in the bucket. Resource is the ARN that the
-// error is about, or "".
+// Explain is Client.Explain for an error that is not about the bucket. Resource is the ARN
+// that the error is about, or "".
 func Explain(purpose, resource string, err error) error {
 	return explain(purpose, resource, checkNetwork, err)
 }
@@ -169,7 +171,7 @@ func explain(purpose, resource, remedy string, err error) error {
 		return &ServiceError{Purpose: purpose, Code: api.ErrorCode(), Message: api.ErrorMessage(), Err: err}
 	}
 	// The SDK asks the machine's metadata service last, so an error of that service means
-	// that it found no credentials elsewhere.
+	// that the SDK found no credentials elsewhere.
 	if text := err.Error(); strings.Contains(text, "operation error ec2imds") || strings.Contains(text, "static credentials are empty") {
 		return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
 	}

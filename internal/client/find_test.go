@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// stacksXML is the response of CloudFormation about a stack of another program, and
-// stacks with the outputs of lipdrop.
+// stacksXML returns CloudFormation's response about a stack of another program and the named
+// lipdrop stacks.
 func stacksXML(names ...string) string {
 	text := `<member><StackName>other</StackName><Outputs><member><OutputKey>BucketName</OutputKey><OutputValue>x</OutputValue></member></Outputs></member>`
 	for _, name := range names {
@@ -49,13 +49,13 @@ func TestFind(t *testing.T) {
 		{name: "several stacks", response: stacksXML("one", "two"), err: "there are several lipdrop stacks in eu-west-1: one, two. Name one with --stack", kind: &usage},
 		{name: "no stack", response: stacksXML(), err: "there is no lipdrop stack in eu-west-1. Name another region or account with --region or --profile; or start a local stack with: lipdrop local.", kind: &none},
 		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other has no outputs", kind: &none},
-		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check its name", kind: &none},
+		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check the stack's name", kind: &none},
 		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
 		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
 			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for it"},
 		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: refused. Run aws configure", kind: &credentials},
 		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,
-			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start it with: lipdrop local. For a stack on AWS, name it with --stack"},
+			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start it with: lipdrop local. To use a stack on AWS, run aws configure"},
 		{name: "no region and no local stack", env: map[string]string{"AWS_REGION": ""}, kind: &none, err: "there is no local stack in .lipdrop, and no AWS region is set"},
 		{name: "no credentials for a stack that is named", target: Target{Stack: "one"}, env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &credentials, err: "there are no AWS credentials. Run aws configure"},
 		{name: "a profile that does not exist", target: Target{Stack: "one", Profile: "gone"}, kind: &credentials, err: "failed to get shared config profile, gone. Run aws configure"},
@@ -84,15 +84,15 @@ func TestFind(t *testing.T) {
 			c, err := tt.target.Find(t.Context())
 			switch {
 			case tt.err == "" && (err != nil || c.Bucket.Name != tt.bucket || c.Local()):
-				t.Errorf("got %+v, %v", c, err)
+				t.Errorf("got %+v and error %v, want the bucket %s on AWS", c, err, tt.bucket)
 			case tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err) || !errors.As(err, tt.kind)):
-				t.Errorf("got %T %v, want %q", err, err, tt.err)
+				t.Errorf("got %T %v, want %T with the beginning %q", err, err, tt.kind, tt.err)
 			}
 		})
 	}
 }
 
-// An interrupted search does not report that the local stack does not run.
+// If Find is interrupted, its error does not say that the local stack is not running.
 func TestFindInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "ports.json"), []byte("{}"), 0o600); err != nil {

@@ -23,9 +23,10 @@ const (
 // mostFailures is how many listings in a row may fail before Follow gives up.
 const mostFailures = 10
 
-// Follow calls changed with the statuses that the patterns select, and again with
-// those that have changed, until changed returns true or an error. The first call may
-// have no statuses. Follow lists the statuses and reads only those with another ETag.
+// Follow calls changed with the statuses that the patterns select. It calls changed again,
+// with the statuses that have changed since, until changed returns true or an error. The
+// first call may have no statuses. Follow lists the statuses, and reads only those whose ETag
+// has changed.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{}
 	first, longest := firstPause, longestPause
@@ -85,9 +86,9 @@ func mayPass(err error) bool {
 	return !denied && !refused
 }
 
-// Settled reports whether a status is final until somebody drops or deletes a file, or
-// redrives the job. A held job is retried, and a waiting one starts when its other file
-// arrives, so neither is settled.
+// Settled reports whether a status stays the same until somebody drops or deletes a file, or
+// redrives the job. A held job is not settled, because it is retried. A waiting job is not
+// settled, because it starts when a missing file arrives.
 func Settled(st ledger.Status) bool {
 	return st.State.Ended() || st.State == ledger.Rejected || st.State == ledger.Withdrawn || st.State == ledger.Used || st.State == ledger.Accepted
 }

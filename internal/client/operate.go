@@ -17,8 +17,9 @@ import (
 )
 
 // settleTime is how long Cancel waits for the cancel function to settle an execution
-// that was stopped. If the execution still seems to run, the function returns an error,
-// and Lambda calls it again after one minute, and once more after two further minutes.
+// that was stopped. If the execution still seems to run, the function returns an error.
+// Lambda then calls the function again after one minute, and once more after two further
+// minutes.
 const settleTime = 4 * time.Minute
 
 // readEvery is how often Cancel reads a record while it waits.
@@ -37,8 +38,8 @@ type StateError struct {
 func (e *StateError) Error() string { return e.Reason }
 
 // Submitted returns the records of a name's takes, oldest first. If there are none, the
-// error says why: *NoJobError or *StateError. It does not rely on the status, because
-// that may describe a newer drop that has no take.
+// error says why: *NoJobError or *StateError. Submitted does not rely on the status, because
+// the status may be about a newer drop that has no take.
 func (c *Client) Submitted(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Takes(ctx, name)
 	if err != nil || len(takes) > 0 {
@@ -62,7 +63,7 @@ func Describe(st ledger.Status) string {
 	return fmt.Sprintf("%s (%s): %s. %s", st.State, st.Code, st.Reason, st.Remedy)
 }
 
-// describeTake returns a take's state and its reason in one line.
+// describeTake is Describe for a take.
 func (c *Client) describeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
 
 func (c *Client) executionARN(rec ledger.Record) *string {
@@ -70,9 +71,9 @@ func (c *Client) executionARN(rec ledger.Record) *string {
 	return &arn
 }
 
-// Cancel cancels every take of a name that is under way, as a deletion of its files
-// does, and calls say with each step. The error is nil only if every one of them is
-// cancelled. If the name has no take under way, the error is a *StateError.
+// Cancel cancels every take of a name that is under way, as a deletion of the name's files
+// does. It calls say with each step. The error is nil only if all these takes are cancelled.
+// If the name has no take under way, the error is a *StateError.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {
@@ -91,8 +92,8 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 }
 
 // cancelTake stops a take's execution. The cancel function then cancels the job at
-// RunComfy. If it is too late for that, the job is paid for, so cancelTake redrives the
-// execution, which archives the output.
+// RunComfy. If it is too late to cancel the job, the job is paid for. In this case, cancelTake
+// redrives the execution, which archives the output.
 func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Record) error {
 	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if err != nil {
@@ -151,10 +152,10 @@ func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Rec
 	return rec, rec.Take == takes[len(takes)-1].Take, c.redriveTake(ctx, rec)
 }
 
-// takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest
-// take that failed. If no record says failed, it returns the newest take: its execution
-// may have failed although the record does not say so yet, because the event was lost.
-// If the wanted take does not exist, it returns the newest take and false.
+// takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest take
+// that failed. If no record says failed, it returns the newest take, because its execution
+// may have failed all the same: if the event of the failure is lost, the record does not say
+// so yet. If the wanted take does not exist, it returns the newest take and false.
 func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
 	newest := takes[len(takes)-1]
 	for _, rec := range slices.Backward(takes) {
@@ -181,7 +182,7 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 		}
 		st := c.Ledger.TakeStatus(rec)
 		if !rec.NotCharged {
-			st.Remedy = fmt.Sprintf("If RunComfy's page still shows its result, download that. Otherwise upload %s again, which submits the job again and may charge again.", rec.Restart().File())
+			st.Remedy = fmt.Sprintf("If RunComfy's page still shows the job's result, download it there. Otherwise upload %s again, which submits the job again and may charge again.", rec.Restart().File())
 		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
 	}

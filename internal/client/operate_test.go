@@ -31,7 +31,7 @@ func TestTakeToRedrive(t *testing.T) {
 		take   string
 		ok     bool
 	}{
-		{"the only one", takes(ledger.Failed), "", "take0", true},
+		{"the only take", takes(ledger.Failed), "", "take0", true},
 		{"an older one failed and a newer one succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
 		{"an older one failed and a newer one runs", takes(ledger.Failed, ledger.InProgress), "", "take0", true},
 		{"two failed", takes(ledger.Failed, ledger.Failed, ledger.Succeeded), "", "take1", true},
@@ -74,8 +74,8 @@ func TestRefusedNotes(t *testing.T) {
 	}
 }
 
-// AWS does not redrive an execution that ended more than 14 days ago. The error does not tell
-// the person to redrive it.
+// AWS does not redrive an execution that ended more than 14 days ago, so the error does not
+// tell the person to redrive the job.
 func TestTooLateToRedrive(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
@@ -86,7 +86,7 @@ func TestTooLateToRedrive(t *testing.T) {
 	c.States = sfn.New(sfn.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: aws.AnonymousCredentials{}})
 	rec := ledger.Record{Name: "talk", Take: take1, State: ledger.Failed, Code: problem.NoOutput, Reason: "no output"}
 	const want = "talk cannot be redriven: Execution redrivable period exceeded; it is failed (no_output): no output. " +
-		"If RunComfy's page still shows its result, download that. Otherwise upload a file of the job again, which submits the job again and may charge again."
+		"If RunComfy's page still shows the job's result, download it there. Otherwise upload a file of the job again, which submits the job again and may charge again."
 	if err := c.redriveTake(t.Context(), rec); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}

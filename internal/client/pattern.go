@@ -46,7 +46,7 @@ func (p *Pattern) UnmarshalText(text []byte) (err error) {
 func ParseName(text string) (string, error) {
 	p, err := ParsePattern(text)
 	if err == nil && p.Prefix {
-		err = &UsageError{fmt.Sprintf("%q stands for several jobs: write the name of one, such as ads/talk", text)}
+		err = &UsageError{fmt.Sprintf("%q stands for several jobs: write the name of one job, such as ads/talk", text)}
 	}
 	return p.Text, err
 }

@@ -83,13 +83,13 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 	review := Review{Name: name, Take: take, Decision: decision, By: by, At: time.Now().UTC().Truncate(time.Second), Note: note}
 	_, err = c.Bucket.PutJSON(ctx, ReviewKey(name, take), *seen, bucket.JSON(review, "  "), nil)
 	if errors.Is(err, bucket.ErrConflict) {
-		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", name)}
+		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; read that review, then decide again", name)}
 	}
 	return review, c.Explain("store a review of "+name, ReviewKey(name, take), err)
 }
 
-// ReadReview returns the review of a take and its ETag. Both are empty if there is no
-// review. The review is also empty if it cannot be parsed.
+// ReadReview returns the review of a take, and the ETag of the stored review. Both are empty
+// if there is no review. The returned review is also empty if the stored one does not parse.
 func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, string, error) {
 	key := ReviewKey(name, take)
 	body, file, err := c.Bucket.Get(ctx, key, ledger.MaxObject)
@@ -132,7 +132,7 @@ func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 }
 
 // succeeded returns the takes of a name that have succeeded, oldest first. If take is not
-// empty, it returns only that one. If there is none, it returns *NoJobError or
+// empty, it returns only that take. If no such take has succeeded, it returns *NoJobError or
 // *StateError.
 func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Record, error) {
 	takes, err := c.Submitted(ctx, name)

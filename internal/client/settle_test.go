@@ -11,8 +11,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// The cancel function settles a stopped execution. Lambda calls it again after one
-// and after two more minutes, so `lipdrop cancel` waits a little longer than that.
+// The cancel function settles a stopped execution. If the function fails, Lambda calls it again
+// after one minute, and once more after two further minutes. So `lipdrop cancel` waits a
+// little longer than three minutes.
 func TestCancelWaits(t *testing.T) {
 	tests := []struct {
 		name     string

@@ -139,7 +139,8 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	return Status{}, c.NoJob(ctx, name)
 }
 
-// NoJob returns an error for a name without a status. It says what the name could have been.
+// NoJob returns an error for a name without a status. If another name or a folder was
+// probably meant, the error says so.
 func (c *Client) NoJob(ctx context.Context, name string) *NoJobError {
 	e := &NoJobError{Name: name, Remedy: "The name is the path below inbox/, without the suffix. Run: lipdrop jobs"}
 	if stem := strings.TrimSuffix(name, path.Ext(name)); stem != name && stem != "" {
@@ -178,9 +179,9 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 	return slices.Compact(names), nil
 }
 
-// NamesLike returns names that begin with a text, of at most bucket.PageSize statuses. It
-// leaves out each name that a shell or the command takes for something else: bash and zsh
-// insert the name without quotes, and whoever can drop files chooses it.
+// NamesLike returns names that begin with a text. It lists at most bucket.PageSize statuses.
+// It leaves out each name that a shell or the command would take for something else: bash and
+// zsh insert a completed name without quotes, and anybody who may drop files can choose a name.
 func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
 	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, bucket.PageSize)
 	var names []string

@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	// uploadsAtOnce is how many files are uploaded in one piece at the same time, and
-	// largeAtOnce how many in several parts. The parts of a file are uploaded one after the
-	// other, so that an interruption loses at most one.
+	// uploadsAtOnce is how many files are uploaded in one piece at the same time. largeAtOnce
+	// is how many files are uploaded in several parts at the same time. The parts of one file
+	// are uploaded one after the other, so that an interruption loses at most one part of it.
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
@@ -69,10 +69,10 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 }
 
 // together groups the files that must appear in the bucket together. Each file of a pair
-// starts its job. A new video must not start a job with the old version of its voice,
-// which would be charged too. So a video or image and the audio files that pair with it
-// are one group, in this order, if one of them replaces another file. Every other file
-// is a group of its own.
+// starts the job of the pair. A new video must not start a job with the old version of its
+// voice, because that job would be charged too. So an audio file joins the group of the video
+// or image that it pairs with, if either of the two replaces an object. The video or image is
+// the first file of its group. Every other file is a group of its own.
 func together(uploads []*Upload) [][]*Upload {
 	var groups [][]*Upload
 	visuals := map[string]int{} // the groups of the videos and images, by name
@@ -105,14 +105,13 @@ func together(uploads []*Upload) [][]*Upload {
 // sender uploads files.
 type sender struct {
 	*Client
-	files, large *semaphore.Weighted // how many more files may be sent, in one piece and in several
+	files, large *semaphore.Weighted // for the files in one piece, and for the files in several parts
 	sent         func(n int64)
 }
 
-// upload uploads the files of a group. It sends each file in parts, except for a first file
-// that is not large: that one is sent in one request. When all parts are there, the files
-// appear in the bucket, the first one before the others. The others then need only one
-// short request each.
+// upload uploads the files of a group. A first file that is not large is sent in one request.
+// Every other file is sent in parts. When S3 has all parts, the first file appears in the
+// bucket, and then the others, which need only one short request each by then.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for _, u := range files[1:] {
 		if u.Sum.parts == nil && u.Sum.Size > 0 {
@@ -174,9 +173,10 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}, nil
 }
 
-// onlyNew returns the condition of a file that the bucket did not hold when it was compared:
-// that it still does not. Otherwise two drops of the same files at the same time would
-// start two takes, and both would be charged.
+// onlyNew returns the condition under which a file may appear. A file that the bucket did not
+// have when it was compared must still not be there. Otherwise two drops of the same files at
+// the same time would start two takes, and both would be charged. A file that replaces an
+// object has no condition.
 func onlyNew(u *Upload) *string {
 	if u.Exists {
 		return nil
@@ -189,9 +189,9 @@ func isTaken(err error) bool {
 	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || bucket.HTTPStatus(err) == http.StatusConflict
 }
 
-// unlessStored calls finish, which makes a file appear. It returns nil in place of an error
-// that isTaken or isGone reports if the bucket holds the file: another drop has stored it, or
-// an earlier request whose response was lost.
+// unlessStored calls finish, which makes a file appear. If finish returns an error that isTaken
+// or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
+// stored by another drop, or by an earlier request whose response was lost.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
 	err := finish(ctx)
 	if !isTaken(err) && !isGone(err) {
@@ -199,7 +199,7 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 	}
 	exists, same, headErr := s.isSame(ctx, u)
 	if headErr == nil && !exists && isTaken(err) {
-		u.Exists = true // versitygw 1.8.0 takes the marker of a deletion for an object
+		u.Exists = true // versitygw 1.8.0 treats a delete marker as an object, so the condition is left out
 		return finish(ctx)
 	}
 	if headErr == nil && same {
@@ -208,9 +208,9 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 	return err
 }
 
-// isGone reports whether an error says that the upload of parts no longer exists. It was
-// aborted or completed; the request that completed it may have been ours, if its response
-// was lost.
+// isGone reports whether an error says that a multipart upload no longer exists: it was
+// aborted or completed. This sender may have completed it with a request whose response was
+// lost.
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 
 // isStored reports whether the bucket holds the file.
@@ -248,8 +248,8 @@ func (s *sender) explain(u *Upload, err error) error {
 	return explained
 }
 
-// options returns the options of a request that sends bytes of a file. They report the
-// bytes that are sent. If a request fails, they subtract its bytes again.
+// options returns the options of a request that sends bytes of a file. With them, the bytes
+// that are sent are reported. If a request fails, its bytes are subtracted again.
 func (s *sender) options(u *Upload) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.RetryMaxAttempts = uploadAttempts
@@ -273,9 +273,9 @@ func (s *sender) options(u *Upload) func(*s3.Options) {
 	}
 }
 
-// countedBody reports how much of it was read. It stops when its request has ended,
-// because the HTTP client may still read a little after that. If it has fewer bytes than
-// size, Read returns *ChangedError with the key.
+// countedBody is the body of a request. It reports how many of its bytes were read, until the
+// request has ended: the HTTP client may still read some bytes after that. If the body has
+// fewer bytes than size, Read returns *ChangedError with the key.
 type countedBody struct {
 	io.Closer
 	ahead io.Reader
@@ -388,9 +388,9 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 	}, nil
 }
 
-// unfinished returns the newest unfinished upload of the same content to the same key,
-// and all parts of the file; those without an ETag are missing from the upload. It
-// returns no id if there is no such upload, or if the caller may not list uploads.
+// unfinished returns the id of the newest unfinished upload of the same content to the same
+// key, and an entry for each part of the file. The entry of a part that the upload lacks has
+// no ETag. It returns no id if there is no such upload, or if the caller may not list uploads.
 func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.CompletedPart, error) {
 	out, err := s.S3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &s.Bucket.Name, Prefix: &u.Key})
 	if bucket.HTTPStatus(err) == http.StatusForbidden {

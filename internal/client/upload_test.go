@@ -40,8 +40,8 @@ const (
 	testBucket = "drops"
 	partBytes  = 16 << 20
 
-	// uploadOf and uploadTo are environment variables: a file, and the address of a server.
-	// If uploadOf is set, the test binary only uploads the file to the server.
+	// uploadOf and uploadTo are environment variables: the path of a file, and the URL of a
+	// server. If uploadOf is set, the test binary only uploads the file to the server.
 	uploadOf, uploadTo = "CLIENT_TEST_UPLOAD", "CLIENT_TEST_SERVER"
 )
 
@@ -96,7 +96,7 @@ type s3Server struct {
 	direct *s3.Client
 
 	mu       sync.Mutex
-	requests []string       // METHOD key
+	requests []string       // method and key of each request
 	stored   map[string]int // how often each part was stored, by its number
 	begun    map[string]int // how often a request for each part began
 	handle   func(w http.ResponseWriter, r *http.Request) bool
@@ -216,9 +216,9 @@ func randomFile(t *testing.T, size int) string {
 	return path
 }
 
-// A process that uploads a large file is killed in the middle of a part. The same
-// command again sends the missing parts only: one part is sent a second time, and no
-// part is stored twice.
+// A process that uploads a large file is killed in the middle of a part. The same command,
+// run again, sends only the missing parts: one part is sent a second time, and no part is
+// stored twice.
 func TestUploadIsResumedAfterAKill(t *testing.T) {
 	size := 200 << 20
 	if testing.Short() {
@@ -269,7 +269,7 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := server.sum(t, "inbox/big.mp4"); got != sumOf(t, path) {
-		t.Error("the object is not the file")
+		t.Error("the object has other bytes than the file")
 	}
 	twice := 0
 	for i := range parts {
@@ -283,7 +283,7 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 		t.Errorf("%d parts were sent again, want the one that was interrupted", twice)
 	}
 	if n := server.openUploads(t); n != 0 {
-		t.Errorf("%d unfinished uploads are left", n)
+		t.Errorf("%d unfinished uploads are left, want none", n)
 	}
 }
 
@@ -296,8 +296,9 @@ func sumOf(t *testing.T, path string) [sha256.Size]byte {
 	return u.Sum.SHA256
 }
 
-// Send leaves other unfinished uploads as they are: of other content to the same key, with
-// parts of another size, without parts, and to a key that begins the same.
+// Send does not touch the unfinished uploads of other programs: an upload of other content to
+// the same key, one with parts of another size, one without parts, and one to a key that
+// begins with the same text.
 func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 	path := randomFile(t, partBytes+1)
 	text, err := os.ReadFile(path)
@@ -337,12 +338,12 @@ func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 		t.Errorf("%d unfinished uploads, want 4", n)
 	}
 	if server.sum(t, "inbox/big.mp4") != u.Sum.SHA256 {
-		t.Error("the object is not the file")
+		t.Error("the object has other bytes than the file")
 	}
 }
 
-// Send counts every byte once in the end, and never more bytes than the files have, even
-// if a request is tried again.
+// At the end of Send, every byte was counted once. The count is never larger than the files,
+// even if a request is tried again.
 func TestProgress(t *testing.T) {
 	path := randomFile(t, 2*partBytes+99)
 	server := startServer(t)
@@ -499,7 +500,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
-// A voice waits for its own new video, even if it pairs with an old one until then.
+// A voice waits for its own new video, even if the voice pairs with an older video until then.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
@@ -524,7 +525,7 @@ func TestVoiceOfANewVideo(t *testing.T) {
 	}
 }
 
-// If another program aborts the upload of a file, its parts are sent again.
+// If another program aborts the upload of a file, the parts of the file are sent again.
 func TestUploadEndsMeanwhile(t *testing.T) {
 	for _, request := range []string{"a part", "the completion"} {
 		t.Run(request, func(t *testing.T) {
@@ -553,7 +554,7 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 				t.Fatal(err)
 			}
 			if server.sum(t, u.Key) != sumOf(t, file) {
-				t.Error("the bucket holds another file")
+				t.Error("the object has other bytes than the file")
 			}
 			if sent.Load() != u.Sum.Size {
 				t.Errorf("%d bytes were reported, want %d", sent.Load(), u.Sum.Size)
@@ -595,11 +596,11 @@ func TestChoose(t *testing.T) {
 	}
 	for i, want := range []struct{ exists, same bool }{{true, true}, {true, true}, {true, false}, {true, false}, {false, false}, {false, false}} {
 		if got := uploads[i]; got.Exists != want.exists || got.Same != want.same {
-			t.Errorf("%s: exists %v, same %v", got.Key, got.Exists, got.Same)
+			t.Errorf("%s: exists %t and same %t, want %t and %t", got.Key, got.Exists, got.Same, want.exists, want.same)
 		}
 	}
 	if n := len(server.requests); n > 3 { // one listing, and the checksums of two files
-		t.Errorf("%d requests, want 3: %v", n, server.requests)
+		t.Errorf("%d requests, want at most 3: %v", n, server.requests)
 	}
 }
 
@@ -624,9 +625,9 @@ func TestChangedFile(t *testing.T) {
 		}
 		err = clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
 		if changed, ok := errors.AsType[*client.ChangedError](err); !ok {
-			t.Errorf("%d bytes: %v", size, err)
+			t.Errorf("%d bytes, some of them changed: %v, want a ChangedError", size, err)
 		} else if !strings.Contains(changed.Error(), "big.mp4 changed while it was read. Run") {
-			t.Error(changed)
+			t.Errorf("the error is %q, want the file name big.mp4 and what to do", changed)
 		}
 	}
 	for _, size := range []int{100, 2 * partBytes} {
@@ -645,12 +646,13 @@ func TestChangedFile(t *testing.T) {
 	}
 	_, err := client.SumOf(t.Context(), "inbox/big.mp4", strings.NewReader("short"), 100)
 	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
-		t.Errorf("a file that became shorter: %v", err)
+		t.Errorf("a file that became shorter: %v, want a ChangedError", err)
 	}
 }
 
-// Two drops of the same new files at the same time store each file once, so that it starts one
-// take. A file with other content, which the first one has stored, is not replaced.
+// If two drops send the same new file at the same time, the file is stored once, so that it
+// starts one take. If the second drop has other content, it does not replace the object that the
+// first drop has stored.
 func TestSendAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
@@ -679,7 +681,7 @@ func TestSendAtTheSameTime(t *testing.T) {
 	}
 }
 
-// If a response breaks off, the file is not said to have changed.
+// If a response breaks off, the error does not say that the file has changed.
 func TestCutResponse(t *testing.T) {
 	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		connection, _, err := w.(http.Hijacker).Hijack()
@@ -725,7 +727,7 @@ func TestLostCompletion(t *testing.T) {
 				again.URL.Scheme, again.URL.Host = direct.Scheme, direct.Host
 				response, err := http.DefaultClient.Do(again)
 				if err != nil || response.StatusCode != http.StatusOK {
-					t.Errorf("%v, %v", response, err)
+					t.Errorf("the completion: %v and error %v, want HTTP status 200", response, err)
 					return
 				}
 				_ = response.Body.Close()
@@ -785,7 +787,7 @@ func TestUploadWithoutPermission(t *testing.T) {
 		err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
 		denied, ok := errors.AsType[*client.DeniedError](err)
 		if !ok || denied.Permission != "s3:PutObject" || denied.Resource != "arn:aws:s3:::drops/"+u.Key {
-			t.Errorf("%s: %v", u.Key, err)
+			t.Errorf("%s: %v, want a DeniedError about s3:PutObject on the object", u.Key, err)
 		}
 	}
 }

@@ -218,7 +218,7 @@ func TestDropAgain(t *testing.T) {
 				sent = append(sent, strings.TrimPrefix(key, "inbox/"))
 			}
 			slices.Sort(second.result.Names)
-			if diff := cmp.Diff([][]string{tt.sent, tt.starts, tt.unchanged, tt.idle}, [][]string{sent, second.result.Names, second.result.Idle["the bucket holds the same files already"], second.result.Idle["only its job.json starts it again, and that was not sent"]}); diff != "" {
+			if diff := cmp.Diff([][]string{tt.sent, tt.starts, tt.unchanged, tt.idle}, [][]string{sent, second.result.Names, second.result.Idle["the bucket holds the same files already"], second.result.Idle["only job.json starts the job again, and job.json was not sent"]}); diff != "" {
 				t.Errorf("sent, started, unchanged and idle (-want +got), of the jobs %q:\n%s", jobsOf(second), diff)
 			}
 		})
