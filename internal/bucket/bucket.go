@@ -58,8 +58,8 @@ func newClient(cfg aws.Config, patience time.Duration) *s3.Client {
 				}
 			})
 		}
-		// Otherwise the SDK logs a line that is not JSON for each object without a
-		// checksum.
+		// Without this option, the SDK logs a line that is not JSON for each object without
+		// a checksum.
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
 }
@@ -140,7 +140,7 @@ func (e *RefusedError) Response() string {
 }
 
 // UnreadableError is returned for an object of lipdrop that is not JSON, is too large, or
-// does not belong to its key. Reading it again does not help.
+// does not belong to its key. Reading the object again does not help.
 type UnreadableError struct {
 	Key string
 	Err error

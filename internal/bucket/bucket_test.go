@@ -48,7 +48,7 @@ func TestList(t *testing.T) {
 				t.Fatalf("%d files, more: %v, error %v; want %d, more: %v", len(got), more, err, tt.n, tt.more)
 			}
 			if len(got) > 0 && got[0].Key != tt.first {
-				t.Errorf("the first is %q, want %q", got[0].Key, tt.first)
+				t.Errorf("the first file is %q, want %q", got[0].Key, tt.first)
 			}
 			if n := storage.Calls()["ListObjectsV2"] - before; n != tt.listings {
 				t.Errorf("%d listings, want %d", n, tt.listings)

@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// A put whose first connection hangs is sent again, whether S3 accepts none of its
-// bytes, or accepts all of them and does not respond.
+// A put whose first connection hangs is sent again, whether S3 accepts no byte of the
+// put, or accepts all bytes and does not respond.
 func TestPutOnAConnectionThatHangs(t *testing.T) {
 	for name, accept := range map[string]int64{"no bytes are accepted": 0, "no response": 16 << 20} {
 		t.Run(name, func(t *testing.T) {

@@ -33,7 +33,7 @@ func TestFilesOfTheModels(t *testing.T) {
 }
 
 // mistakesIn returns the mistakes of all model files of fsys, each with the file's name.
-// For a file that does not match model.schema.json, it returns only the mismatches.
+// For a file that does not match model.schema.json, mistakesIn returns only the mismatches.
 func mistakesIn(t *testing.T, fsys fs.FS) (mistakes []error) {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(form))

@@ -24,8 +24,8 @@ var valid = map[string]map[string]any{
 	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with returns a model's smallest valid input with the members of text, a JSON object,
-// added to it.
+// with returns a model's smallest valid input, to which it adds the members of text, a JSON
+// object.
 func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])

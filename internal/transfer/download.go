@@ -15,8 +15,8 @@ import (
 
 const (
 	// slowFactor is how many times longer than the average a range may take before
-	// it is requested once more. Otherwise one bad connection would delay the rest of the
-	// file.
+	// it is requested once more. Without this limit, one bad connection would delay the
+	// rest of the file.
 	slowFactor = 16
 
 	// averaged is about how many of the latest pieces the average time covers.

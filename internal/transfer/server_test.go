@@ -140,7 +140,7 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 func named([]byte) (string, string) { return testKey, "video/mp4" }
 
 // hang sends nothing until the client has closed the connection, which net/http
-// notices only after the request was read. Then it breaks the connection: otherwise
+// notices only after the request was read. Then hang breaks the connection: otherwise
 // net/http would send a response that the handler did not write.
 func hang(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)

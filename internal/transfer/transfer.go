@@ -106,7 +106,7 @@ const (
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
-// cause of the end of ctx. It contains no query of a URL. After an error the
+// cause of the end of ctx. The error contains no query of a URL. After an error the
 // key holds no part of the file, and no upload is left open unless the error says
 // that its abort failed as well. ctx should end some seconds before the process
 // does, so that an upload can be aborted.

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // A job that failed at RunComfy is recorded as failed with RunComfy's reason, in
 // whatever JSON form the reason comes. Archive writes the status itself, so a lost event
-// of the execution does not delay it. A redrive changes nothing.
+// of the execution does not delay the status. A redrive changes nothing.
 func TestFailedJob(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
 		if !strings.HasPrefix(fault.Name, "error as ") {
@@ -93,8 +93,8 @@ func TestInputCannotBeFetched(t *testing.T) {
 	}
 }
 
-// A job that was cancelled on RunComfy's own page is recorded as cancelled, in
-// whichever spelling RunComfy reports it.
+// A job that was cancelled on RunComfy's own page is recorded as cancelled, whichever
+// spelling of the state RunComfy returns.
 func TestJobCancelledElsewhere(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		for _, spelling := range []string{"canceled", "upper case"} {

@@ -157,7 +157,7 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 }
 
 // warn writes a job's status with a warning, at each turn, because other functions write the
-// status without it. warn clears job.Seen, so that the next known state is written without the
+// status without the warning. warn clears job.Seen, so that the next known state is written without the
 // warning.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
