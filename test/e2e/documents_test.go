@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"reflect"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -193,6 +195,19 @@ func TestWrongDropsMatchTheSchema(t *testing.T) {
 	if seen < 30 {
 		t.Errorf("%d files were checked, want at least 30", seen)
 	}
+}
+
+// The schema in docs/status.md accepts a status that names a thousand jobs.
+func TestSchemaAcceptsManyJobs(t *testing.T) {
+	text, err := os.ReadFile(statusDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := ledger.Status{Name: "ads/talk", State: ledger.Used, UpdatedAt: world.Begin}
+	for i := range 1000 {
+		st.Jobs = append(st.Jobs, fmt.Sprintf("ads/talk.%d", i))
+	}
+	checkStatus(t, schemaOf(t, string(text)), "a status of a thousand jobs", bucket.JSON(st, ""))
 }
 
 func schemaOf(t *testing.T, text string) *jsonschema.Schema {
