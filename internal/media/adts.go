@@ -18,7 +18,7 @@ func parseADTS(data []byte) (frame, bool) {
 }
 
 // isLATM reports whether head begins with the sync word of AAC in LATM (ISO 14496-3,
-// 1.7), as in television.
+// 1.7), which television uses.
 func isLATM(head []byte) bool { return len(head) > 1 && head[0] == 0x56 && head[1]&0xe0 == 0xe0 }
 
 // readAAC reads the duration of AAC in ADTS.

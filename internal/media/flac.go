@@ -4,20 +4,22 @@ import "slices"
 
 // flacInfo is the STREAMINFO block of a FLAC file (RFC 9639, 8.2).
 type flacInfo struct {
-	blockSize uint64 // samples of a frame, if all have the same number
+	blockSize uint64 // samples of a frame, if all frames have the same number of samples
 	rate      uint64 // samples per second
 	channels  int
 	samples   uint64 // of one channel; 0 if unknown
 }
 
-// flacFrame is what the header of a frame says. Data begins with the frame.
+// flacFrame is what the header of a frame says: the number of its first sample, which counts
+// from 0, and how many samples the frame has. Data begins with the frame.
 type flacFrame struct {
 	first, samples uint64
 	data           []byte
 }
 
-// readFLAC reads the length of a FLAC file from STREAMINFO and from its last frame,
-// which has a number.
+// readFLAC computes the length of a FLAC file from the first and the last frame, whose
+// headers say which samples they hold. If the last frame is not found, the number of samples
+// in STREAMINFO gives an estimate.
 func readFLAC(r *reader, info *Info) {
 	const blockHeader, streamInfo, most = 4, 34, 200
 	head := r.bytes(r.start, 4+blockHeader+streamInfo)[4+blockHeader:]
@@ -78,9 +80,9 @@ func (f flacInfo) find(data []byte) (flacFrame, bool) {
 	return flacFrame{}, false
 }
 
-// last returns the last frame in data. The sound may hold bytes that look like the
-// header of a frame, so two frames must follow one another. A single one is enough if it
-// ends where STREAMINFO says.
+// last returns the last frame in data. The sound may hold bytes that look like the header of
+// a frame. So a frame counts only if it begins with the first sample of the recording, if it
+// begins where another frame ends, or if it ends where STREAMINFO says that the sound ends.
 func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 	const most = 64
 	var ends []uint64
@@ -102,8 +104,8 @@ func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 }
 
 // whole reports whether the frame is complete. A frame ends with a CRC-16 of its other bytes,
-// so the CRC-16 of a whole frame is 0. The CRC-16 of a part may be 0 by chance: the
-// probability is 1 in 65,536 for each byte, about 1 in 7 for a cut frame of 10 KB.
+// so the CRC-16 of a complete frame is 0. At each byte before the end, the CRC-16 is 0 by
+// chance with a probability of 1 in 65,536. So about 1 in 7 cut frames of 10 KB passes.
 func (f flacFrame) whole() bool {
 	crc := uint16(0)
 	for _, b := range f.data {
@@ -118,8 +120,8 @@ func (f flacFrame) whole() bool {
 	return false
 }
 
-// parseFrame reads a frame header (RFC 9639, 9.1). It must have as many channels as
-// STREAMINFO says, and the right checksum.
+// parseFrame reads a frame header (RFC 9639, 9.1). It returns false unless the header has as
+// many channels as STREAMINFO says, and the right checksum.
 func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 	const longest = 16
 	whole := data
@@ -137,7 +139,7 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 		return flacFrame{}, false
 	}
 	at := 4 + n
-	own := [16]int{6: 1, 7: 2}[size] // bytes that hold the number of samples; 0 if size says it
+	own := [16]int{6: 1, 7: 2}[size] // bytes that hold the number of samples; 0 if size gives this number
 	end := at + own + [16]int{12: 1, 13: 2, 14: 2}[rate]
 	if len(data) <= end || crc8(data[:end]) != data[end] {
 		return flacFrame{}, false
@@ -156,7 +158,7 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 }
 
 // flacNumber reads a number that is coded like a character of UTF-8, in up to 7 bytes.
-// It returns its length, or 0 if the code is wrong.
+// It also returns the length of the code, which is 0 if the code is not valid.
 func flacNumber(data []byte) (number uint64, length int) {
 	lead := data[0]
 	if lead < 0x80 {

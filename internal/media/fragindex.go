@@ -6,7 +6,7 @@ import (
 )
 
 // bySegmentIndex sets the ends of the tracks from the segment indexes (sidx) at the
-// beginning of the file. It reports whether any index was usable.
+// beginning of the file. It reports whether any index was usable and none was damaged.
 func (f *fragments) bySegmentIndex() (found bool) {
 	err := try(func() {
 		for _, b := range f.indexes {
@@ -17,8 +17,8 @@ func (f *fragments) bySegmentIndex() (found bool) {
 }
 
 // readSegmentIndex sets the end of a track from a segment index, which says how many bytes
-// each segment has and how long it lasts. An index that does not cover the file to its end
-// is not usable.
+// each segment has and how long the segment lasts. It reports whether the index is usable. An
+// index whose last segment ends before the file does is not usable.
 func (f *fragments) readSegmentIndex(sidx box) bool {
 	const entry = 12
 	c, _ := f.r.versioned(sidx, 4+4+4+4+4, 2)
@@ -54,10 +54,10 @@ func (f *fragments) readSegmentIndex(sidx box) bool {
 const errNoIndex = damage("it has no index of its fragments")
 
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
-// end of the file. The mfra box holds one table per track (tfra). Its last box (mfro)
-// holds the length of mfra. A table may list only the fragments in which a player can
-// start. So more fragments of the track may follow the last one that its table lists.
-// byRandomAccess panics if there is no valid index.
+// end of the file. The mfra box holds one table per track (tfra). The last box in mfra
+// (mfro) holds the length of mfra. A table may list only the fragments to which a player can
+// jump, so byRandomAccess also reads the fragments after the last one in a table. It panics
+// if there is no valid index.
 func (f *fragments) byRandomAccess() {
 	const near, mfroSize = 4 << 10, 16
 	_, tail := f.r.tail(f.firstMoof, near)
@@ -72,7 +72,7 @@ func (f *fragments) byRandomAccess() {
 	mfra := f.r.box(off, f.r.src.Size)
 	times := map[uint32]uint64{}
 	f.named = map[uint32]bool{}
-	start := mfra.off // the first of the last fragments of the tracks
+	start := mfra.off // offset of the earliest fragment that readLastAccess returned
 	f.r.boxes(mfra.body, mfra.end, func(b box) {
 		if b.kind != "tfra" || len(f.named) == maxTracks {
 			return
@@ -89,12 +89,12 @@ func (f *fragments) byRandomAccess() {
 	f.follow(start, mfra.off, times)
 }
 
-// readLastAccess reads the last entries of a tfra box. It returns the time of a
-// sample, in units of the track's timescale, and the offset of the fragment that contains
-// it. The offset is 0 if the box has no entries. Samples are decoded in another order
-// than they are shown, so the sample that is shown last may not be in the last fragment.
-// Therefore readLastAccess returns the earliest of the last entries whose fragment is
-// near the index.
+// readLastAccess reads the last entries of a tfra box. It returns the id of the track, the
+// time of a sample in units of the track's timescale, and the offset of the fragment that
+// contains this sample. The offset is 0 if the box has no entries. Samples are not decoded in
+// the order in which they are shown, so the sample that is shown last may not be in the last
+// fragment. Therefore readLastAccess chooses the earliest of the last entries whose fragment
+// is near the mfra box. Index is the offset of mfra.
 func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moof int64) {
 	const head = 4 + 4 + 4 + 4
 	c, _ := r.versioned(tfra, head-4, 0)
@@ -109,7 +109,7 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 		panic(damage("its index of fragments is shorter than it says"))
 	}
 	const far = 128 << 10
-	const reordered = 16 // how many pictures H.264 and HEVC can store after a picture that is shown later
+	const reordered = 16 // in H.264 and HEVC, at most so many pictures follow a picture that is shown after them
 	length := min(count, reordered) * entry
 	data := r.bytes(end-length, length)
 	for i := int64(0); i < length; i += entry {
@@ -128,7 +128,8 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 
 // fromTail searches the end of the file for a fragment that is followed by valid boxes
 // up to the end. It searches the last 64 KiB first, then as much as the budget allows.
-// It panics with errBudget if a track has no samples there, because they may end anywhere.
+// It panics with errBudget if it finds no such fragment, or if a track has no samples from
+// this fragment on: the samples of this track may end anywhere.
 func (f *fragments) fromTail() {
 	const near, candidates = 64 << 10, 32
 	for _, most := range []int64{near, MaxBytes} {
@@ -145,7 +146,7 @@ func (f *fragments) fromTail() {
 			if try(func() { trial.follow(start+int64(seen)-8, f.r.src.Size, nil) }) != nil {
 				continue
 			}
-			ended := true // all tracks have samples in the tail
+			ended := true // all tracks have samples from this fragment on
 			for id, s := range f.spans {
 				ended = ended && trial.spans[id].end > s.end
 			}

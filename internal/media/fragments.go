@@ -8,41 +8,42 @@ import (
 	"time"
 )
 
-// fragments holds what is known about the movie fragments of a file. A recorder that cannot
-// go back to the beginning writes a fragment (moof) every few seconds, and then its samples.
-// In it, traf holds the part of one track: tfhd names the track, tfdt says when its samples
-// begin, trun how long each of them lasts.
+// fragments holds what is known about the fragments of a movie. A recorder that cannot go
+// back to the beginning of the file writes a fragment every few seconds: a moof box, and
+// then samples. In moof, each traf box describes the samples of one track: tfhd names the
+// track, tfdt says when the first sample is decoded, and trun says how long each sample lasts.
 type fragments struct {
 	r         *reader
 	m         *movie
-	firstMoof int64
+	firstMoof int64           // offset of the first fragment; 0 if there is none
 	next      int64           // offset of the box after the fragments that readFirst read
 	indexes   []box           // sidx boxes before the first fragment
-	spans     map[uint32]span // of the tracks whose first sample was found, by track id
+	spans     map[uint32]span // by track id; a track has none if no sample of the track was found
 	cut       bool            // the file ends inside a fragment
 	named     map[uint32]bool // the tracks that the index at the end of the file names
-	all       bool            // all fragments were read, or an index names each track whose samples were not found
+	all       bool            // a track without a span certainly has no samples
 	partial   bool            // samples of the last fragment are missing
 }
 
-// span is the part of a track whose samples were found. Its times are in units of the
-// track's media and count from its beginning.
+// span describes the samples of a track that were found. Times count from the beginning of
+// the track's media, in units of the media.
 type span struct {
-	start uint64 // presentation time of the first sample
-	end   uint64 // end of the last sample found so far
-	delay uint64 // the longest time by which a sample claims to be shown before it is decoded
-	frame uint64 // how long most samples last, by a majority vote
-	votes int    // samples of this length that no other sample has cancelled
+	start uint64 // when the first sample that was found is shown
+	end   uint64 // when the sample that is shown last ends
+	delay uint64 // the longest time by which a sample is to be shown before it is decoded
+	frame uint64 // how long most samples last; the method note finds it by a majority vote
+	votes int    // by how many votes frame leads
 }
 
-// maxTime bounds the times of fragments so that adding a few cannot overflow.
+// maxTime is the largest time that counts, so that the sum of a few times cannot overflow.
 const maxTime = math.MaxInt64 / 4
 
-// errTime reports a time above maxTime.
+// errTime reports a time above maxTime, or an index with an impossible offset.
 const errTime = damage("the times in its fragments are too large")
 
-// These parts of the budget are reserved for the search from the end of the file and
-// for the segment indexes at its beginning. They are enough for 5,000 fragments.
+// tailCalls and tailBytes are the part of the budget that is reserved for the search from
+// the end of the file. indexCalls and indexBytes are reserved for the segment indexes at the
+// beginning of the file. They are enough for an index of 5,000 segments.
 const (
 	tailCalls  = 3
 	tailBytes  = 256 << 10
@@ -50,10 +51,11 @@ const (
 	indexBytes = 64 << 10
 )
 
-// read finds where the samples of the tracks start and end. It looks for the last
-// fragment through the index at the end of the file (mfra), then by reading one fragment
-// after the other, then by a search from the end. If the budget does not suffice, it uses
-// the index at the beginning (sidx). It reports whether it found the end.
+// read finds when the samples of the tracks start and end. It tries three ways to find the
+// last fragments: by the index at the end of the file (mfra), by reading one fragment after
+// the other, and by a search from the end of the file. If the budget is too small for them,
+// read uses the segment indexes at the beginning of the file (sidx). It reports whether it
+// found when the samples end.
 func (f *fragments) read() (found bool) {
 	f.spans = map[uint32]span{}
 	f.r.fits(f.readFirst)
@@ -97,16 +99,16 @@ func (f *fragments) findLast() {
 	}
 }
 
-// lacks reports whether the fragments certainly hold no samples of a track.
+// lacks reports whether a track certainly has no samples.
 func (f *fragments) lacks(id uint32) bool {
 	_, begun := f.spans[id]
 	return f.all && !begun
 }
 
-// readFirst reads the first fragment of each track. Several tracks may share a
-// fragment.
+// readFirst reads fragments from the first one on, until it has found a sample of each
+// track or has read a few boxes.
 func (f *fragments) readFirst() {
-	const most = 8 // boxes: moof and mdat for each of four tracks
+	const most = 8 // boxes: moof and mdat for each of four tracks that share no fragment
 	f.next = f.firstMoof
 	for range most {
 		if len(f.spans) >= len(f.m.tracks) || f.next > f.r.src.Size-8 {
@@ -120,17 +122,19 @@ func (f *fragments) readFirst() {
 	}
 }
 
-// priming is the longest sound before the start of the presentation that counts as
-// part of the duration. Encoders write such sound while they warm up. ffprobe counts
-// it in fragmented files, and the limits of the models allow for it.
+// priming is the longest sound before the start of the presentation that counts as part of
+// the length. If there is more, none of it counts. Encoders write such sound while they warm
+// up. ffprobe counts it in fragmented files, and a length may exceed a model's limit by it.
 const priming = 50 * time.Millisecond
 
-// lengths sets the lengths of the tracks, from their starts, ends and edit lists.
-// Fragments that were cut from a longer stream begin late; the time before the first of
-// them does not count. If samples claim to be shown before they are decoded, lengths
-// delays the track until they no longer do, as ffprobe and players do. Found says
-// whether the last fragments were found. If not, the length in the movie's header (mehd)
-// is an estimate. So is the length if samples of the last fragment are missing.
+// lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
+// were cut from a longer stream begin late; the time before the first sample does not
+// count. Some files say that a sample is shown before it is decoded. Like ffprobe and
+// players, lengths then counts all samples of the track as shown later, by the span's delay.
+//
+// Found says whether read found when the samples end. If it did not, the length in the
+// movie's header (mehd) is an estimate. If samples of the last fragment are missing, the
+// length by the fragments is an estimate.
 func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
 	for _, t := range tracks {
@@ -163,7 +167,8 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 	}
 }
 
-// shift converts a time of a track's media to a time of the presentation.
+// shift converts a time of a track's media to a time of the presentation. It returns false
+// if a time is too large.
 func (t *track) shift(at uint64) (time.Duration, bool) {
 	media, ok1 := inTime(at, t.timescale)
 	cut, ok2 := inTime(min(t.start, maxTime), t.timescale)
@@ -180,11 +185,12 @@ func (m *movie) track(id uint32) *track {
 	return nil
 }
 
-// follow reads every fragment between off and end. It stops early at an mfra box. It
-// panics with errEnd if the boxes stop before end. Guess is passed to readMoof.
+// follow reads every fragment between off and end that readFirst has not read. It stops at
+// an mfra box. If an mdat box extends past end, follow sets cut and partial. If another box
+// does, or if a box is malformed, it panics with errEnd. Guess is passed to readMoof.
 func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	for off = max(off, f.next); off <= end-8; {
-		f.r.most(off, 16) // the samples of a fragment follow, so read more than its header
+		f.r.most(off, 16) // box may read only a header, but the body of a fragment is needed too
 		var b box
 		switch err := try(func() { b = f.r.box(off, end) }); {
 		case errors.Is(err, errBox):
@@ -206,8 +212,8 @@ func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	}
 }
 
-// readMoof records where the samples of a fragment start and end. Guess holds the
-// times of tracks, for fragments that do not say theirs (they have no tfdt box).
+// readMoof records when the samples of a fragment start and end. Guess says by track id when
+// the first sample is decoded, for a fragment that does not say so (without a tfdt box).
 func (f *fragments) readMoof(moof box, guess map[uint32]uint64) {
 	f.r.boxes(moof.body, min(moof.end, f.r.src.Size), func(b box) {
 		if b.kind != "traf" {
@@ -261,9 +267,9 @@ func (t *trackRun) readHeader(tfhd box) {
 // present returns how many of the optional fields a box has, by its flags.
 func present(flags, optional uint32) int64 { return int64(bits.OnesCount32(flags & optional)) }
 
-// readRun adds up the durations of the samples in a trun box. Each sample is shown
-// later than it is decoded, by its composition offset. The run therefore ends with
-// the sample that is shown last.
+// readRun adds the samples in a trun box to the span of the track. A sample may have a
+// composition offset: how much later than decoded the sample is shown, or how much earlier
+// if the offset is negative. So the sample that is shown last may not be the last in trun.
 func (t *trackRun) readRun(trun box) {
 	const dataOffset, firstFlags, duration, size, sampleFlags, composition = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
 	head := t.r.fields(trun, 8)
@@ -314,8 +320,10 @@ func within(at uint64) {
 	}
 }
 
-// note adds samples to the span of the track: when they are shown, how long each of them
-// lasts, and how long before its decoding time it claims to be shown.
+// note adds a sample, or several samples of one length, to the span of the track. They begin
+// at the time shown and end at the time end. Each lasts as long as each says. Early is how
+// long before its decoding time a sample is to be shown. Each call is one vote on how long
+// most samples last.
 func (t *trackRun) note(shown, end, each, early uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {

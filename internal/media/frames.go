@@ -15,13 +15,13 @@ type frame struct {
 }
 
 // timeUnit is how many units of time a second has. At every sampling rate of MPEG audio and
-// AAC, a sample lasts a whole number of them.
+// AAC, a sample lasts a whole number of these units.
 const timeUnit = 28224000
 
 // time returns how long the frame lasts, in units of 1/timeUnit seconds.
 func (f frame) time() uint64 { return f.samples * (timeUnit / f.rate) }
 
-// framing is how the frames of a format follow one another.
+// framing describes the frames of a format.
 type framing struct {
 	header  int                             // bytes of a header
 	largest int64                           // bytes of a frame
@@ -37,14 +37,14 @@ func (g framing) at(data []byte) (frame, bool) {
 }
 
 // byParts is the warning about a length that [stream.measure] could not find exactly.
-const byParts = "the length of %s, about %.1f s, is an estimate from parts of the file, because it does not say how long it is"
+const byParts = "the length of %s, about %.1f s, is an estimate from parts of the file, because the file does not say how long it is"
 
-// chainLength is how many frames must follow one another where no frame is expected.
+// chainLength is how many frames of one stream must follow one another before sync accepts
+// the first of them.
 const chainLength = 3
 
-// isChain reports whether data begins with three frames of one stream. Fewer are
-// enough if the sound ends after them, or a tag begins there. Last says that data
-// extends to the end of the sound.
+// isChain reports whether data begins with three frames of one stream. Last says that data
+// extends to the end of the sound: fewer frames are then enough, if nothing or a tag follows.
 func (g framing) isChain(data []byte, last bool) bool {
 	var first frame
 	for n := range chainLength {
@@ -60,9 +60,9 @@ func (g framing) isChain(data []byte, last bool) bool {
 	return true
 }
 
-// sync returns the first index of data, not below from, at which a chain of frames
-// begins. Short reports whether a chain that begins with the given frame may have fewer than
-// three frames at the end of data (see isChain). If there is no such index, sync returns len(data).
+// sync returns the first index of data, not below from, at which a chain of frames begins. If
+// there is no such index, it returns len(data). Short reports whether a chain that begins
+// with the given frame may have fewer than three frames at the end of data (see isChain).
 func (g framing) sync(data []byte, from int, short func(frame) bool) int {
 	for from < len(data) {
 		next := bytes.IndexByte(data[from:], 0xff)
@@ -118,7 +118,7 @@ type stream struct {
 	first        frame
 	start, limit int64
 	seen         tally
-	gap          bool // something else was found between frames
+	gap          bool // other bytes were found between frames
 }
 
 // newStream returns the stream of frames whose first frame is at start.
@@ -173,8 +173,8 @@ func (s *stream) count(off, n int64) part {
 	return p
 }
 
-// inStep reports whether a frame of a constant bit rate can begin at off if there are
-// only such frames before it. An encoder adds padding to some of them.
+// inStep reports whether a frame can begin at off if all frames before off have the bit rate
+// of the first. Encoders add padding to some frames, so off may differ by a few bytes.
 func (s *stream) inStep(off int64) bool {
 	const leeway = 4
 	size := float64(s.first.samples) / 8 * float64(s.first.bitrate) / float64(s.first.rate)
@@ -183,8 +183,8 @@ func (s *stream) inStep(off int64) bool {
 
 // measure returns how long the stream is. It counts all frames if the stream fits into
 // the budget. Otherwise it finds the end, and counts the frames in parts of the stream.
-// The length is then a fact if all these frames have the same bit rate and nothing else
-// is between them.
+// The length is then a fact if the end was found, all these frames have the same bit rate,
+// and nothing else is between frames.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {
@@ -224,8 +224,8 @@ func (s *stream) measure() Length {
 	return s.estimate(from, to)
 }
 
-// findEnd returns between which offsets the last frame ends, and whether all frames up to
-// there were counted. Something else, such as a picture or zeros, may follow it.
+// findEnd returns the two offsets between which the last frame ends, and whether all frames
+// were counted. Something else, such as a picture or zeros, may follow the last frame.
 func (s *stream) findEnd() (from, to int64, counted bool) {
 	head := s.count(s.start, s.r.share())
 	n := min(s.r.share(), s.limit-s.start)
@@ -256,8 +256,8 @@ func (s *stream) findEnd() (from, to int64, counted bool) {
 	return from, to, false
 }
 
-// estimate returns the length of a stream that ends between two offsets, from the
-// frames that were seen.
+// estimate returns the length of a stream that ends between two offsets, from the frames
+// that were counted.
 func (s *stream) estimate(from, to int64) Length {
 	var l Length
 	if time, ok := mulDiv(uint64(from+to)/2-uint64(s.start), s.seen.time, s.seen.bytes); ok {

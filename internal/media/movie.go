@@ -8,29 +8,29 @@ import (
 // maxTracks is the largest number of tracks that are read. Films have a few dozen.
 const maxTracks = 64
 
-// movie is what a moov box, the index of a movie, says. mvhd is its header; trak describes a
-// track, with headers of its own (tkhd for how it is shown, mdhd for its media) and the kind
-// of track (hdlr). mvex announces fragments.
+// movie is what a moov box says, which is the index of a movie. In moov, mvhd is the header
+// of the movie, each trak describes a track, and mvex announces fragments. In trak, tkhd says
+// how the track is shown, mdhd describes its media, and hdlr says what kind of track it is.
 type movie struct {
 	timescale  uint64 // units per second in mvhd, elst and mehd
 	length     uint64 // from mvhd, in units of timescale; 0 if unknown
 	tracks     []track
-	fragmented bool              // moof boxes hold more samples
+	fragmented bool              // mvex says that moof boxes may follow
 	mehd       uint64            // length with all fragments, in units of timescale; 0 if unknown
 	trex       map[uint32]uint64 // default sample durations by track
 }
 
-// track is what a trak box and its tables say. Times are in the media's units unless
-// their comment names another unit, and 0 if they are not known.
+// track is what a trak box and its tables say. A time is in units of the track's media
+// unless its comment names another unit. It is 0 if it is not known.
 type track struct {
 	Track
 	id, flags uint32
 	handler   string         // "vide", "soun" or another
-	chapters  []byte         // ids of the tracks that hold the chapters of this one
+	chapters  []byte         // ids of the tracks that hold the chapters of this track
 	tables    map[string]box // by kind
 
 	encrypted               bool
-	doubt                   string // why few programs decode the track; "" if many do
+	doubt                   string // the codec in words if few programs decode it, or ""
 	width, height           int    // of the picture by the track's header, before it is turned
 	codedWidth, codedHeight int    // of the picture as it is stored
 	turned                  bool   // by 90 degrees
@@ -87,9 +87,8 @@ func readMP4(r *reader, info *Info) {
 	m.describe(r, info, moov, &frag, cut)
 }
 
-// describe sets the fields of info that depend on the tracks. Frag are the fragments of
-// the movie, if it has any. Cut says that its media data claim to be longer than the
-// file.
+// describe sets the fields of info that depend on the tracks. Frag holds the fragments of
+// the movie, if there are any. Cut says that the media data claim to be longer than the file.
 func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut bool) {
 	for i := range m.tracks {
 		m.tracks[i].readTables(r, m)
@@ -135,8 +134,9 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 	return chosen
 }
 
-// chooseTracks returns the tracks that a player shows, and sets those of info. The file is
-// damaged if the track that it needs has no samples. Frag is nil if only the tables count.
+// chooseTracks returns the tracks that a player shows, and sets info.Video and info.Audio to
+// them. It panics if the track that a file of this kind needs has no samples. Frag is nil if
+// only the tables count.
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	empty := func(t *track) bool { return t.Samples == 0 && (frag == nil || frag.lacks(t.id)) }
 	var chosen []*track
@@ -175,10 +175,10 @@ func (m *movie) samples() (n int64) {
 	return n
 }
 
-// choose returns the track with the given handler that a player shows: the first one
-// that has samples and holds no chapters. It prefers a track that is switched on, then
-// sound that many programs decode. It reports in exists whether there is any track with
-// that handler.
+// choose returns the track with the given handler that a player shows. The track must have
+// samples and hold no chapters. Of several such tracks, choose prefers one that is switched
+// on, then one that is not spatial audio, then the first. Exists reports whether any track
+// has the handler.
 func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1
@@ -205,7 +205,7 @@ func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exist
 	return t, exists
 }
 
-// isChapter reports whether a track holds the chapters of another one.
+// isChapter reports whether a track holds the chapters of another track.
 func (m *movie) isChapter(id uint32) bool {
 	for _, t := range m.tracks {
 		for ids := t.chapters; len(ids) >= 4; ids = ids[4:] {
@@ -217,9 +217,9 @@ func (m *movie) isChapter(id uint32) bool {
 	return false
 }
 
-// lengthOf returns the length of a track without fragments. It is a fact if the sample
-// durations were read, or if the headers of the track and of its media agree. If the
-// track has no length, the length of the movie is an estimate of it.
+// lengthOf returns the length of a track without fragments. The length is a fact if the
+// durations of the samples were read, or if the headers of the track and of its media agree.
+// If the track does not say its length, lengthOf returns the movie's length as an estimate.
 func (m *movie) lengthOf(t *track) Length {
 	const agree = 100 * time.Millisecond
 	claimed, _ := inTime(t.claimed, m.timescale)
@@ -255,7 +255,7 @@ func readMoov(r *reader, moov box) *movie {
 	return m
 }
 
-// readExtends reads a box of mvex, which announces fragments.
+// readExtends reads a box that is inside mvex.
 func (m *movie) readExtends(r *reader, b box) {
 	switch b.kind {
 	case "mehd":
@@ -300,7 +300,7 @@ func (t *track) readHeader(r *reader, tkhd box) {
 	const afterTimes, matrixSize = 8 + 2 + 2 + 2 + 2, 9 * 4 // reserved, layer, group, volume, reserved
 	c, flags := r.versioned(tkhd, 5*4+afterTimes+matrixSize+2*4, 3)
 	t.flags = flags
-	_, _ = c.word(), c.word() // when it was made and changed
+	_, _ = c.word(), c.word() // the times of creation and of the last change
 	t.id, _ = c.u32(), c.u32()
 	t.claimed = c.word()
 	c.take(afterTimes)
@@ -326,7 +326,7 @@ func (t *track) dimensions() (width, height int) {
 // length. The length is 0 if it is not known.
 func readTimes(r *reader, b box) (timescale, length uint64) {
 	c, _ := r.versioned(b, 4*4, 3)
-	_, _ = c.word(), c.word() // when it was made and changed
+	_, _ = c.word(), c.word() // the times of creation and of the last change
 	timescale, length = uint64(c.u32()), c.word()
 	if length == math.MaxUint64 || length == math.MaxUint32 && !c.wide {
 		length = 0

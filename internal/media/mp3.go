@@ -13,14 +13,14 @@ type mpegFrame struct {
 	mono  bool
 }
 
-// mpegFraming describes the frames of MPEG audio. The largest is a padded frame of MPEG
-// 2.5, layer 2, at 160 kb/s and 8 kHz.
+// mpegFraming describes the frames of MPEG audio. The largest frame is a padded frame of
+// MPEG 2.5, layer 2, at 160 kb/s and 8 kHz.
 var mpegFraming = framing{header: 4, largest: 2881, parse: func(data []byte) (frame, bool) {
 	f, ok := parseMPEG(data)
 	return f.frame, ok
 }}
 
-// mpegCodecs are the names of the layers.
+// mpegCodecs are the words for the codecs, by layer.
 var mpegCodecs = [4]string{1: "mp1", 2: "mp2", 3: "mp3"}
 
 // These are the bit rates in kb/s, by layer and index. bitratesV1 is for MPEG 1,
@@ -73,13 +73,12 @@ func parseMPEG(data []byte) (mpegFrame, bool) {
 	return f, true
 }
 
-// frameSearch is the largest distance in bytes between the tags and the first frame. A
-// stream that was cut begins with a part of a frame, and programs that write tags leave
-// padding.
+// frameSearch is how many bytes are searched for the first frame. A stream that was cut
+// begins with a part of a frame, and programs that write tags leave padding.
 const frameSearch = 64 << 10
 
-// findSound returns the offset of the first frame in the n bytes at off. If it finds an ID3
-// tag there instead, it searches the n bytes after the tag.
+// findSound returns the offset of the first frame in the n bytes at off. If these bytes hold
+// an ID3 tag and no frame, it searches the n bytes after the tag.
 func (g framing) findSound(r *reader, off, n int64) (at int64, found bool) {
 	const most = 3 // searches
 	for range most {
@@ -106,11 +105,11 @@ func readMP3(r *reader, info *Info) {
 	measureMPEG(r, start, r.src.Size, info)
 }
 
-// measureMPEG sets the audio track of info from the MPEG audio between start, where a
-// frame begins, and limit. It uses the number of frames in a Xing, Info or VBRI header if
-// the end of the sound and the size of the frames agree with the header. Otherwise it
-// measures the frames. If that gives only an estimate, the number in a header without a
-// size is used if it is near.
+// measureMPEG sets the audio track of info from the MPEG audio between start and limit. A
+// frame begins at start. If a Xing, Info or VBRI header agrees with the end of the sound and
+// the size of the frames, the number of frames in the header gives the length. Otherwise
+// measureMPEG measures the frames. If that gives only an estimate, and a header without a
+// size gives a length near it, the length by the header counts.
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
@@ -130,7 +129,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	info.Audio.Length = s.measure()
 	l := &info.Audio.Length
 	byHeader := fact(header.frames*first.samples, first.rate)
-	// Some encoders include tags in the size that the header gives, so a sixteenth may be missing.
+	// Some encoders count tags in the header's size, so a file that is shorter by a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
 	if over := start + header.size - limit; over > limit/leeway || over > 0 && l.Exact && byHeader.D-l.D > inaudible {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
@@ -144,8 +143,8 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	}
 }
 
-// agreesWith reports whether the frames of the stream are those that the header at
-// offset start describes.
+// agreesWith reports whether the frames of the stream agree with the header c, whose frame
+// begins at start.
 func (s *stream) agreesWith(c frameCount, start int64) bool {
 	if c.frames == 0 || c.size == 0 || c.padding >= c.frames*s.first.samples {
 		return false
@@ -154,8 +153,8 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	s.count(s.start, s.r.share())
 	n := s.r.share()
 	p := s.count(max(min(claimed+n/2, s.limit)-n, s.start), n)
-	// Some encoders count an old tag after the sound, others do not count the frame with
-	// the header.
+	// Some encoders count an ID3v1 tag after the sound in the header's size. Others do not
+	// count the frame that holds the header.
 	const tag = 128
 	slack := max(tag, s.start-start, s.seen.dense.size)
 	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {
@@ -163,10 +162,10 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // bytes that the frame with the header adds to the mean, if it is counted
+		ahead := uint64(s.start-start) / c.frames // bytes that the frame with the header adds to the mean, if the encoder counted this frame
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
-	const spread = 4 // largest ratio of the mean frame in a part of a file and in the whole file
+	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file
 	return mean <= spread*seen && seen <= spread*mean
 }
 

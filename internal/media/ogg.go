@@ -67,17 +67,17 @@ type oggStream struct {
 	video       bool
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
 	most        uint64 // largest number of samples of a packet, except for Opus; 0 if unknown
-	start, last uint64 // positions of the first sample and after the last one
-	late        uint64 // position after the first page, if the stream does not begin at 0 and the samples of that page are not known
+	start, last uint64 // position of the first sample, and position after the last sample
+	late        uint64 // position after the first page, if the stream begins late and how many samples this page has is not known
 	pages       int    // with a position
 	packets     uint64 // samples of the packets, for Opus
 	page        uint64 // samples of the packets in the last page
-	begun       []byte // the first bytes of a packet that goes on in the next page
+	begun       []byte // the first bytes of a packet that continues in the next page
 	gap         bool   // pages were left out
 }
 
 // newOggStream reads the first packet of a stream. It returns false for a stream that is
-// neither sound nor pictures.
+// neither sound nor pictures of a known codec.
 func newOggStream(head []byte) (oggStream, bool) {
 	le := binary.LittleEndian
 	begins := func(s string, n int) bool { return len(head) >= n && bytes.HasPrefix(head, []byte(s)) }
@@ -98,8 +98,8 @@ func newOggStream(head []byte) (oggStream, bool) {
 	return oggStream{}, false
 }
 
-// add notes the position of a page, and how many samples the page has. Gap says that
-// pages before it were not read.
+// add notes the position of a page, and how many samples the page has. Gap says that pages
+// before this page were not read.
 func (s *oggStream) add(p oggPage, gap bool) {
 	samples := uint64(0)
 	s.gap = s.gap || gap
@@ -123,8 +123,9 @@ func (s *oggStream) add(p oggPage, gap bool) {
 	s.last = max(s.last, p.granule)
 }
 
-// length returns how long the stream is played. The packets of Opus are a second sign:
-// some programs write wrong positions, or none. The last page may hold padding.
+// length returns how long the stream is played. For Opus, it compares the positions with the
+// packets, because some programs write wrong positions, or none. The last page may hold
+// padding, which is in its packets but not in its position.
 func (s *oggStream) length() Length {
 	played := s.last - min(s.start+s.skip, s.last)
 	l := fact(played, s.rate)
@@ -158,7 +159,7 @@ func (s *oggStream) opusSamples(p oggPage) uint64 {
 		total += opusPacket(append(s.begun, body[:min(size, 8)]...))
 		body, size, s.begun = body[size:], 0, nil
 	}
-	if size > 0 && s.begun == nil { // the packet goes on
+	if size > 0 && s.begun == nil { // the packet continues in the next page
 		s.begun = slices.Clone(body[:min(size, 8)])
 	}
 	return total
@@ -192,14 +193,14 @@ func opusFrame(config byte) uint64 {
 
 // oggFile is what was found in an Ogg file. Several recordings may follow one another.
 type oggFile struct {
-	streams map[uint32]*oggStream // the newest of each serial number; nil if it is not read
-	sound   []*oggStream          // of each recording
+	streams map[uint32]*oggStream // the newest stream of each serial number; nil if the stream is not read
+	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
 	open    bool                  // another stream of the same recording may begin
 	strange bool                  // a page belongs to a stream whose beginning was not found
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
-	pages   int64                 // that were read
+	pages   int64                 // how many pages were read
 	last    int64                 // number of the last page of the sound
 }
 
@@ -293,9 +294,9 @@ func (o *oggFile) follows(r *reader, off, n int64) bool {
 	return true
 }
 
-// readOggPages reads the first pages of a file and its last one. It reads all pages if the
-// file may hold several recordings and fits into the budget. It reports whether the
-// length of what it read is the length of the file.
+// readOggPages reads the first pages of a file and the last page. If the file may hold
+// several recordings and fits into the budget, it reads all pages. Complete reports whether
+// the pages that were read are enough to know the length of the file.
 func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10
 	size := r.src.Size - r.start
@@ -345,7 +346,7 @@ func readOgg(r *reader, info *Info) {
 	case l.Exact && l.D == 0:
 		panic(noSound(r.src.Name))
 	case !l.Known():
-		panic(damage("its header or its positions are impossible"))
+		panic(damage("its header or the positions in its pages are impossible"))
 	case !l.Exact:
 		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, l.D.Seconds())
 	}

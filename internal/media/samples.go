@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// These tables of a track are read: stsd describes its codec and its picture; stts says how
-// long each sample (a picture, or a frame of sound) lasts; ctts how much later it is shown
-// than decoded; stsz or stz2 how many bytes it has. Samples are stored in chunks: stco or
-// co64 says where each chunk begins, stsc how many samples it has. elst, the edit list,
-// says which parts of the media are shown.
+// These tables of a track are read. stsd describes the codec and the picture. A sample is a
+// picture, or a frame of sound: stts says how long each sample lasts, ctts how much later
+// than decoded the sample is shown, and stsz or stz2 how many bytes the sample has. Samples
+// are stored in chunks: stco or co64 says where each chunk begins, and stsc how many samples
+// the chunk has. The edit list (elst) says which parts of the media are shown.
 
-// maxTable bounds the tables of samples that are read whole. It is enough for four
-// minutes of video.
+// maxTable is the largest size in bytes of a table that is read whole. It is enough for the
+// sizes of the pictures of four minutes of video.
 const maxTable = 32 << 10
 
 // readTables reads what the tables of a track say. It leaves out what does not fit into
@@ -59,11 +59,11 @@ func (t *track) readDurations(r *reader) {
 			most, t.frame = n, each
 		}
 	}
-	t.total = min(t.total+uint64(product(left, int64(t.frame))), maxTime) // the table is shorter than the track
+	t.total = min(t.total+uint64(product(left, int64(t.frame))), maxTime) // the samples that the table leaves out
 }
 
-// readOrder finds when the last sample ends. Samples are stored in the order in which
-// they are decoded; each is shown later by an offset of its own.
+// readOrder finds when the sample that is shown last ends. Samples are stored in the order
+// in which they are decoded. ctts says how much later than decoded each sample is shown.
 func (t *track) readOrder(r *reader) {
 	t.end = int64(t.total)
 	ctts, found := t.tables["ctts"]
@@ -76,7 +76,7 @@ func (t *track) readOrder(r *reader) {
 	t.end += int64(int32(u32(head[12:])))
 	durations := r.table(t.tables["stts"], 8)
 	offsets := r.table(ctts, 8)
-	var at, each, left int64 // the time, the duration and the number of the samples that follow
+	var at, each, left int64 // when the next sample is decoded, how long it lasts, and how many samples from it on last as long
 	t.end = 0
 	for ; len(offsets) > 0; offsets = offsets[8:] {
 		for n := int64(u32(offsets)); n > 0; {
@@ -94,13 +94,13 @@ func (t *track) readOrder(r *reader) {
 	}
 }
 
-// readSizes adds up the sizes of the samples, unless all are the same.
+// readSizes adds up the sizes of the samples and hashes them, unless all sizes are the same.
 func (t *track) readSizes(r *reader) {
 	stsz, found := t.tables["stsz"]
 	if t.size > 0 || !found {
 		return
 	}
-	stsz.body += 4 // the count follows the size of each sample
+	stsz.body += 4 // in stsz, the count is 4 bytes later than in other tables
 	table := r.table(stsz, 4)
 	if len(table) == 0 {
 		return
@@ -122,8 +122,8 @@ func product(a, b int64) int64 {
 }
 
 // head returns the first n bytes of a box's body. It reads them with step. It panics
-// with errBudget if the box is shorter, so that a malformed table counts as one that was not
-// read.
+// with errBudget if the box is shorter, so that a malformed table counts as a table that
+// does not fit into the budget.
 func (r *reader) head(b box, n int64) []byte {
 	if n > b.end-b.body {
 		panic(errBudget)
@@ -132,8 +132,8 @@ func (r *reader) head(b box, n int64) []byte {
 }
 
 // entries returns how many entries of the given size a table has. The table begins with
-// a version, flags and this number. It panics with errBudget if the table is empty, or if its
-// entries do not fit into the box.
+// a version, flags and this number. The method entries panics with errBudget if the table is
+// empty, or if its entries do not fit into the box.
 func (r *reader) entries(table box, size int64) int64 {
 	head := r.head(table, 8)
 	count := int64(u32(head[4:]))
@@ -144,8 +144,8 @@ func (r *reader) entries(table box, size int64) int64 {
 }
 
 // table returns the entries of a table, or nil if the track has no such table. It panics
-// with errBudget if they take more than maxTable bytes, and in the cases in which the
-// method entries does.
+// with errBudget if there are no entries, if they do not fit into the box, or if they take
+// more than maxTable bytes.
 func (r *reader) table(b box, size int64) []byte {
 	if b.kind == "" {
 		return nil
@@ -157,15 +157,15 @@ func (r *reader) table(b box, size int64) []byte {
 	return r.bytes(b.body+8, count*size)
 }
 
-// errNotThere reports a file without samples, errCutMedia a file that ends before its
-// samples do.
+// errNotThere reports a file without the samples that its index lists. errCutMedia reports
+// a file that ends before its samples do.
 const (
 	errNotThere = damage("its index is there, but not its pictures and sound, so the export or the upload broke off")
 	errCutMedia = damage("it ends in the middle of its media data, so the export or the upload broke off")
 )
 
-// checkData checks that the samples of the track are in the file, by its first and its
-// last chunk. It panics with errBudget if it cannot tell.
+// checkData checks that the first and the last chunk of the track are in the file. It panics
+// with errBudget if it cannot read the tables that it needs.
 func (t *track) checkData(r *reader, moov box) {
 	offsets, wide := t.tables["co64"]
 	if !wide {
@@ -193,9 +193,10 @@ func (t *track) checkData(r *reader, moov box) {
 	t.checkLastChunk(r, count, r.src.Size-last)
 }
 
-// checkLastChunk checks that the last of count chunks has no more bytes than there are in
-// the file. It does not check it if the tables do not say how many it has, as for some
-// sound in QuickTime files, whose sample size is always 1.
+// checkLastChunk checks that the last of count chunks has at most available bytes, which is
+// how many the file has from the beginning of this chunk on. It checks nothing if the tables
+// do not say how many bytes the chunk has. This is so for some sound in QuickTime files,
+// whose tables always say that a sample has one byte.
 func (t *track) checkLastChunk(r *reader, count, available int64) {
 	stsz, sized := t.tables["stsz"]
 	stsc, found := t.tables["stsc"]
@@ -232,9 +233,10 @@ func (t *track) checkLastChunk(r *reader, count, available int64) {
 	}
 }
 
-// readEdits reads the edit list. An edit shows no more of the media than there is.
-// The lengths of edits are in units of 1/movie seconds: movie is the timescale of the
-// movie, not of the track. If a time is impossible, readEdits ignores the rest of the list.
+// readEdits sets start, empty and shown from the edit list. An edit shows no more of the
+// media than there is. The length of an edit is in units of 1/movie seconds: movie is the
+// timescale of the movie, not of the track. If a time in the list is impossible, shown stays
+// the length of the media.
 func (t *track) readEdits(r *reader, movie uint64) {
 	media, _ := inTime(t.length, t.timescale)
 	t.shown = media
@@ -266,7 +268,7 @@ func (t *track) readEdits(r *reader, movie uint64) {
 		if edits++; edits == 1 {
 			t.start = uint64(start)
 		}
-		if media > 0 && rate != 0 { // at a rate of 0 it shows a single picture
+		if media > 0 && rate != 0 { // at a rate of 0 the edit shows a single picture
 			rest := t.rest(start, rate)
 			if length == 0 {
 				open = min(rest, maxTime-total-gap)
@@ -275,7 +277,7 @@ func (t *track) readEdits(r *reader, movie uint64) {
 		}
 		total, gap = total+gap+d, 0
 	}
-	if edits == 1 { // only a single edit without a length extends to the end
+	if edits == 1 { // an edit without a length extends to the end of the media only if no other edit shows media
 		total += open
 	}
 	if total > t.empty {
@@ -283,7 +285,7 @@ func (t *track) readEdits(r *reader, movie uint64) {
 	}
 }
 
-// rest returns how long the media are from start on if they are shown at a rate.
+// rest returns how long it takes to show the media from start on at the given rate.
 func (t *track) rest(start int64, rate float64) time.Duration {
 	end := max(t.end, int64(min(t.length, maxTime)))
 	d, _ := inTime(uint64(max(0, end-min(start, maxTime))), t.timescale)

@@ -22,7 +22,7 @@ func beginsWith(data []byte, prefixes ...string) bool {
 }
 
 // skipTags returns the offset of the first byte after the tags at off, or the size of
-// the file if a tag claims to be longer. Tags may hold pictures of many megabytes. Some
+// the file if a tag claims to end after it. Tags may hold pictures of many megabytes. Some
 // files have several, because each program added its own.
 func skipTags(r *reader, off int64) int64 {
 	const most = 6
@@ -48,9 +48,9 @@ func isID3(head []byte) bool {
 	return len(head) >= id3HeaderSize && string(head[:3]) == "ID3" && head[3] < 0x10 && head[4] < 0xff
 }
 
-// id3End returns where the ID3v2 tag at off ends. Each byte of its size holds seven
-// bits. Some programs write eight, so id3End uses the size after which sound or another
-// tag begins.
+// id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size holds
+// seven bits. Some programs write eight, so id3End uses the size after which sound or
+// another tag begins.
 func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)

@@ -31,15 +31,15 @@ var wavCodecs = map[uint16]string{
 // wav is what the chunks before the data chunk say about the sound.
 type wav struct {
 	order       binary.ByteOrder
-	longData    uint64 // bytes of sound, from ds64
+	longData    uint64 // bytes of sound, from the ds64 chunk; 0 if unknown
 	tag         uint16
 	channels    uint64
 	rate        uint64 // samples per second
 	byteRate    uint64
 	blockAlign  uint64 // bytes of one sample of all channels, or of a block of a codec
 	bits        uint64 // of a sample
-	inBlock     uint64 // samples of a block, for a codec
-	samples     uint64 // from fact; 0 if unknown
+	inBlock     uint64 // samples of a block of a codec; 0 if unknown
+	samples     uint64 // from the fact chunk; 0 if unknown
 	formatKnown bool
 }
 
@@ -87,8 +87,8 @@ func (w *wav) readFormat(r *reader, c chunk) {
 	w.formatKnown = true
 }
 
-// sampleSize returns the bytes of one sample of all channels. Programs fill in the
-// fields of the format carelessly, so two that agree win over a third.
+// sampleSize returns how many bytes one sample of all channels has, or 0 if it is not known.
+// Some programs write wrong values into the format, so two fields that agree win over a third.
 func (w *wav) sampleSize() uint64 {
 	bySample, byAlign, byRate := w.channels*((w.bits+7)/8), w.blockAlign, uint64(0)
 	if w.byteRate%w.rate == 0 {
@@ -112,7 +112,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 		panic(damage("its format has no sampling rate"))
 	}
 	if w.channels == 0 || w.bits == 0 && w.tag == tagPCM {
-		info.warn("the header of %s does not say how many channels or bits its sound has, and some programs cannot read it", info.Name)
+		info.warn("the header of %s does not say how many channels or bits its sound has, and some programs cannot read such a file", info.Name)
 	}
 	info.Audio = &Track{Codec: wavCodecs[w.tag]}
 	length := w.dataLength(r, c, info)
@@ -138,7 +138,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 		fallthrough
 	default:
 		w.measureCodec(length, info)
-		if info.Audio.Length == Fact(0) { // less than a block
+		if info.Audio.Length == Fact(0) { // the data are shorter than a block
 			panic(noSound(r.src.Name))
 		}
 	}
@@ -147,10 +147,11 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 	}
 }
 
-// measureCodec sets the length of sound in blocks, or of a codec that is not known here.
+// measureCodec sets the length of sound that is coded in blocks, or by a codec that is not
+// known here.
 func (w *wav) measureCodec(length uint64, info *Info) {
 	byFact, byBlocks, byRate := fact(w.samples, w.rate), w.byBlocks(length), fact(length, w.byteRate)
-	const near = 20 // two lengths agree within a twentieth
+	const near = 20 // two lengths agree if they differ by at most a twentieth
 	agree := func(a, b Length) bool { return a.D > 0 && (a.D-b.D).Abs() <= a.D/near }
 	l := &info.Audio.Length
 	switch {
@@ -172,12 +173,13 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 		}
 	}
 	if l.Known() {
-		info.warn("the length of %s, about %.1f s, is an estimate: only its header says it", info.Name, l.D.Seconds())
+		info.warn("the length of %s, about %.1f s, is an estimate: only the header gives this length", info.Name, l.D.Seconds())
 	}
 }
 
-// byBlocks returns the length of sound in blocks. It is a fact if the header does not say how
-// many samples a block has, or says as many as fit into one.
+// byBlocks returns the length of sound that is coded in blocks. The length is a fact if the
+// header does not say how many samples a block has, or says as many as fit into a block. The
+// length is unknown for a codec whose blocks are not known here.
 func (w *wav) byBlocks(length uint64) Length {
 	fit := uint64(0)
 	switch {
@@ -203,7 +205,7 @@ func (w *wav) byBlocks(length uint64) Length {
 // very large value. The chunk then extends to the end of the file. Available is how many
 // bytes follow the header of the chunk.
 func notCounted(claimed, available uint64) bool {
-	const implausible = 1_000_000_000 // if most of so large a length is missing, no program counted it
+	const implausible = 1_000_000_000 // if more than half of so large a length is missing, the length is a placeholder
 	return claimed == 0 || claimed >= implausible && claimed/2 > available
 }
 
