@@ -40,8 +40,8 @@ type avi struct {
 	whole  int64  // where the media data end if the file is not cut
 }
 
-// readAVI reads the stream headers of an AVI file. They say how many frames a stream has.
-// A file of more than a gigabyte has several RIFF chunks. The first one has the headers.
+// readAVI reads the stream headers of an AVI file. A header says how many frames its stream
+// has. A file of more than a gigabyte has several RIFF chunks. The first holds the headers.
 func readAVI(r *reader, info *Info) {
 	a := avi{info: info}
 	for c := range r.chunks(0, r.src.Size, binary.LittleEndian) {

@@ -55,10 +55,10 @@ func (r *reader) boxes(off, end int64, visit func(box)) {
 }
 
 // children calls visit for each box between off and end, the body of a parent box. Like
-// players, it accepts two mistakes: a last box that claims to be longer than its parent
-// ends where the parent ends, and if a length is impossible, the rest of the parent is
-// ignored. It panics with errCutIndex if a box that a player needs extends past the end
-// of the file.
+// players, it accepts two mistakes. If a box claims to end after its parent, children takes
+// the end of the parent. If the length of a box is impossible, children ignores the rest of
+// the parent. It panics with errCutIndex if a box that a player needs extends past the end of
+// the file.
 func (r *reader) children(off, end int64, visit func(box)) {
 	for off <= end-8 {
 		var b box
@@ -94,8 +94,8 @@ func (r *reader) fields(b box, n int64) []byte {
 	return r.bytes(b.body, n)
 }
 
-// versioned returns the fields of a box after its version and flags. In version 0 they
-// take n bytes. In later versions, a number of them, given by wide, have 64 bits instead
+// versioned returns the fields of a box after its version and flags. In version 0 these
+// fields take n bytes. In later versions, as many of them as wide says have 64 bits instead
 // of 32.
 func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
 	data := r.fields(b, 1)
@@ -107,7 +107,7 @@ func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
 	return c, u32(data) & 0xffffff
 }
 
-// cursor takes one field after the other off data.
+// cursor takes one field after the other from the beginning of data.
 type cursor struct {
 	data []byte
 	wide bool // times, lengths and offsets have 64 bits

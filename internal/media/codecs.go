@@ -9,7 +9,7 @@ import (
 // doubtSpatial is what a warning calls sound that only Apple's programs decode.
 const doubtSpatial = "spatial audio (apac)"
 
-// entryCodecs are the words for the sample entries of video and audio.
+// entryCodecs are the words for codecs, by the type of the sample entry.
 var entryCodecs = map[string]string{
 	"avc1": "h264", "avc2": "h264", "avc3": "h264", "avc4": "h264", "dva1": "h264", "dvav": "h264",
 	"hvc1": "hevc", "hev1": "hevc", "dvh1": "hevc", "dvhe": "hevc", "vvc1": "vvc", "vvi1": "vvc",
@@ -23,14 +23,14 @@ var entryCodecs = map[string]string{
 	"NONE": "pcm", "ulaw": "pcm_mulaw", "alaw": "pcm_alaw", "ima4": "adpcm_ima_qt",
 }
 
-// objectTypes are the words for the codecs of mp4v and mp4a, by object type (mp4ra.org).
+// objectTypes are the words for codecs in mp4v and mp4a entries, by object type (mp4ra.org).
 var objectTypes = map[byte]string{
 	0x20: "mpeg4", 0x60: "mpeg2video", 0x61: "mpeg2video", 0x62: "mpeg2video", 0x63: "mpeg2video", 0x64: "mpeg2video", 0x65: "mpeg2video",
 	0x6a: "mpeg1video", 0x6c: "mjpeg", 0x40: "aac", 0x66: "aac", 0x67: "aac", 0x68: "aac", 0x69: "mp3", 0x6b: "mp3", 0xa5: "ac3", 0xa6: "eac3",
 	0xa9: "dts", 0xdd: "vorbis",
 }
 
-// rare are the codecs that few programs decode, as a person knows them.
+// rare names the codecs that few programs decode, as a person knows them.
 var rare = map[string]string{
 	"prores": "ProRes", "prores_raw": "ProRes RAW", "braw": "Blackmagic RAW", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "vvc": "H.266 (VVC)",
 	"alac": "Apple Lossless (ALAC)", "apac": doubtSpatial, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
@@ -51,7 +51,7 @@ func (i *Info) warnRare(t *Track, what string) {
 	if i.Kind == Audio {
 		better = "WAV or MP3"
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export it as %s", part, what, better)
+	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, what, i.Name, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).
@@ -132,8 +132,8 @@ func hevcDoubt(config []byte, transfer byte) string {
 	return text
 }
 
-// pictureCodecs are the words for the codecs of a Windows bitmap header. The keys are the
-// codes of the header in capitals, without trailing spaces.
+// pictureCodecs are the words for codecs, by the code in a Windows bitmap header. The codes
+// are in capitals, without trailing spaces.
 var pictureCodecs = map[string]string{
 	"H264": "h264", "X264": "h264", "AVC1": "h264", "HEVC": "hevc", "H265": "hevc", "HVC1": "hevc", "AV01": "av1", "VP80": "vp8", "VP90": "vp9",
 	"XVID": "mpeg4", "DIVX": "mpeg4", "DX50": "mpeg4", "FMP4": "mpeg4", "MP4V": "mpeg4", "DIV3": "msmpeg4v3", "MP43": "msmpeg4v3",
@@ -141,12 +141,12 @@ var pictureCodecs = map[string]string{
 	"\x00\x00\x00\x00": "rawvideo", "DIB": "rawvideo", "I420": "rawvideo", "YUY2": "rawvideo", "UYVY": "rawvideo",
 }
 
-// pictureCodec returns the word for the codec of a Windows bitmap header, or "".
+// pictureCodec returns the word for the codec with a code of a Windows bitmap header, or "".
 func pictureCodec(fourCC []byte) string {
 	return pictureCodecs[string(bytes.ToUpper(bytes.TrimRight(fourCC, " ")))]
 }
 
-// behind returns what follows the name of a box in data, or nil.
+// behind returns what follows the type of a box in data, or nil.
 func behind(data []byte, kind string) []byte {
 	if i := bytes.Index(data, []byte(kind)); i >= 0 {
 		return data[i+len(kind):]
@@ -155,7 +155,8 @@ func behind(data []byte, kind string) []byte {
 }
 
 // objectType returns the number of the codec from the body of an esds box (ISO 14496-1,
-// 7.2.6), and the configuration of its decoder. It returns 0 and nil for what is not there.
+// 7.2.6), and the configuration of the decoder. The number is 0 and the configuration nil if
+// data do not hold them.
 func objectType(esds []byte) (object byte, config []byte) {
 	const elementary, decoder, specific = 3, 4, 5
 	fields := map[byte]int{elementary: 3, decoder: 13} // bytes before the next tag

@@ -5,12 +5,12 @@ import (
 	"math/bits"
 )
 
-// element is an element of a Matroska file. It ends no later than the element that contains it.
+// element is an element of a Matroska file. Its end is not past the end of its parent.
 type element struct {
 	id        uint32
 	body, end int64
 	open      bool // it does not say how long it is
-	cut       bool // by its size, it would end after its parent
+	cut       bool // by its size, it would end after its parent does
 }
 
 // errElement reports bytes that are not an element.
@@ -58,9 +58,8 @@ func (r *reader) element(off, limit int64) (element, error) {
 	return e, nil
 }
 
-// vint reads a number of variable length. It returns whether the number is known (if all
-// its bits are ones, it is not) and how many bytes it takes: 0 if data holds no complete
-// number.
+// vint reads a number of variable length. The number is not known if all its bits are ones.
+// Length is how many bytes the number takes. It is 0 if data holds no complete number.
 func vint(data []byte) (n int64, known bool, length int) {
 	if len(data) == 0 {
 		return 0, false, 0

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// errNoPicture and errCutPicture report an image with a header and no whole picture.
+// errNoPicture and errCutPicture report an image that has a header but no whole picture.
 const (
 	errNoPicture  = damage("it has no picture data")
 	errCutPicture = damage("it ends in the middle of its picture, so the export or the upload broke off")
 )
 
-// imageTail is how much of the end of an image is searched for the end of its picture.
+// imageTail is how many bytes at the end of an image are searched for the end of its picture.
 const imageTail = 16 << 10
 
 // readPNG reads the size of a PNG image from its IHDR chunk, which comes first.
@@ -32,9 +32,9 @@ func readPNG(r *reader, info *Info) {
 	checkPNG(r, signature+headerChunk)
 }
 
-// checkPNG checks that the chunks from off on reach the end of the picture (IEND). A
-// picture may have thousands of chunks, so checkPNG looks at the end of the file before
-// it follows them. Other data may follow the picture.
+// checkPNG checks that the chunks from off on reach the end of the picture (IEND). A picture
+// may have thousands of chunks, so checkPNG first searches the end of the file for IEND. If
+// IEND is not there, other data may follow the picture, so checkPNG follows the chunks.
 func checkPNG(r *reader, off int64) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
@@ -43,7 +43,7 @@ func checkPNG(r *reader, off int64) {
 			panic(errCutPicture)
 		}
 		var head []byte
-		if !r.fits(func() { head = r.step(off, 8) }) { // check the last chunk of picture data that begins in the tail
+		if !r.fits(func() { head = r.step(off, 8) }) { // check only the last chunk of picture data that begins in the tail
 			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 && int64(u32(tail[i-4:])) > int64(len(tail[i+4:])) {
 				panic(errCutPicture)
 			}
@@ -218,7 +218,7 @@ func readFrameHeader(r *reader, body int64, aside bool, info *Info) {
 
 // turnedAside reports whether the APP1 segment at body holds an EXIF orientation that
 // turns the picture by 90 degrees (EXIF 2.32, tag 0x0112, values 5 to 8). It returns
-// errEnd for malformed metadata.
+// false for malformed metadata.
 func turnedAside(r *reader, body, length int64) bool {
 	const preamble = "Exif\x00\x00"
 	const orientation = 0x0112

@@ -31,15 +31,15 @@ const (
 	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
 )
 
-// matroska is what the head of a Matroska or WEBM file says. The file has one segment. Its
-// head lists the tracks. Clusters of a few seconds follow, which hold the pictures and the
-// sound in blocks.
+// matroska is what was found in a Matroska or WEBM file. The file has one segment. The head
+// of the segment lists the tracks. Then come clusters of a few seconds, which hold the
+// pictures and the sound in blocks.
 type matroska struct {
 	scale       uint64  // nanoseconds in a unit of time
 	duration    float64 // in units; 0 if the file does not say
 	tracks      []mkvTrack
-	first, last element // clusters; last is the last one that was found
-	walked      bool    // last is the last one of the file
+	first, last element // the first cluster, and the last one that was found
+	walked      bool    // last is the last cluster of the file
 	cut         bool    // the file ends in the middle of an element
 	all         bool    // all blocks were read
 	joined      bool    // another recording follows
@@ -67,8 +67,8 @@ const (
 	mkvAudio = 2
 )
 
-// readMatroska reads MKV and WEBM files. The length is the one that the head of the file
-// says, if the last blocks agree. Otherwise it is the end of the last blocks.
+// readMatroska reads MKV and WEBM files. The length in the head of the file counts if the
+// last blocks agree with it. Otherwise the end of the last blocks counts.
 func readMatroska(r *reader, info *Info) {
 	m := matroska{scale: uint64(time.Millisecond)}
 	segment, err := r.element(0, r.src.Size)
@@ -108,7 +108,8 @@ func startsAt(r *reader, off int64) bool {
 	return err == nil && e.id == idSegment
 }
 
-// pick sets the tracks of info to the ones that count, and returns them.
+// pick sets info.Video and info.Audio to the tracks that a player chooses, and returns these
+// tracks.
 func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack) {
 	info.Video, info.Audio = nil, nil
 	for i, track := range []**Track{&info.Video, &info.Audio} {
@@ -125,8 +126,8 @@ func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack) {
 	return chosen
 }
 
-// walk reads the elements of a segment. It stops at the first cluster if nothing after
-// it is needed.
+// walk reads the elements of a segment. It stops at a cluster if it has found a length and
+// the tracks, or if the cluster does not say how long it is.
 func (m *matroska) walk(r *reader, segment element) {
 	m.cut = segment.cut
 	for off := segment.body; off < segment.end; {
@@ -167,7 +168,7 @@ func (m *matroska) readInfo(r *reader, e element) {
 	}
 }
 
-// addCluster notes the newest cluster that was found.
+// addCluster records the last cluster that was found so far.
 func (m *matroska) addCluster(r *reader, e element) {
 	if m.last = e; m.first.id == 0 {
 		m.first = e
@@ -220,7 +221,8 @@ func (m *matroska) readTrack(r *reader, e element) {
 	m.tracks = append(m.tracks, t)
 }
 
-// mkvCodecs are the words for codec identifiers, by their beginnings.
+// mkvCodecs are the words for codecs, by the beginnings of their identifiers. The first row
+// that fits counts.
 var mkvCodecs = []struct{ id, codec string }{
 	{"V_MPEG4/ISO/AVC", "h264"}, {"V_MPEGH/ISO/HEVC", "hevc"}, {"V_MPEGI/ISO/VVC", "vvc"}, {"V_AV1", "av1"}, {"V_VP8", "vp8"}, {"V_VP9", "vp9"}, {"V_PRORES", "prores"},
 	{"V_MPEG4", "mpeg4"}, {"V_MPEG2", "mpeg2video"}, {"V_MPEG1", "mpeg1video"}, {"V_MJPEG", "mjpeg"}, {"V_THEORA", "theora"}, {"V_FFV1", "ffv1"},
@@ -228,7 +230,8 @@ var mkvCodecs = []struct{ id, codec string }{
 	{"A_PCM", "pcm"}, {"A_AC3", "ac3"}, {"A_EAC3", "eac3"}, {"A_DTS", "dts"}, {"A_TRUEHD", "truehd"}, {"A_ALAC", "alac"},
 }
 
-// mkvCodec returns the word for a codec. Old files describe it as AVI files do.
+// mkvCodec returns the word for a codec, or "". Some files describe the codec as AVI or
+// QuickTime files do.
 func mkvCodec(id string, private []byte) string {
 	switch {
 	case id == "V_MS/VFW/FOURCC" && len(private) >= 20:
@@ -258,7 +261,7 @@ func (m *matroska) choose(kind uint64) (chosen *mkvTrack) {
 }
 
 // clusterTime returns the timestamp of a cluster, and the offset after it. The timestamp
-// is one of the first elements. If there is none, clusterTime returns -1 and the
+// is one of the first elements. If it is not there, clusterTime returns -1 and the
 // beginning of the cluster's body.
 func clusterTime(r *reader, cluster element) (at, next int64) {
 	off := cluster.body
@@ -301,7 +304,7 @@ func begin(r *reader, cluster element) int64 {
 	return max(0, start)
 }
 
-// readTags notes when tracks end, as their tags say. ffmpeg and mkvmerge write such tags.
+// readTags records when tracks end, from the tags that ffmpeg and mkvmerge write.
 func (m *matroska) readTags(r *reader, tags element) {
 	const most = 16 << 10
 	if tags.end-tags.body > most {
@@ -364,8 +367,8 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	m.readLast(r, at, tail, &left)
 }
 
-// readLast reads the blocks of the last cluster, of which only the end may be in tail. Tail
-// begins at the offset at.
+// readLast reads the blocks of the last cluster, of which only the end may be in tail. At is
+// the offset of tail in the file.
 func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	base, next := clusterTime(r, m.last)
 	if base < 0 || m.readBlocks(r, base, next, m.last.end, false, left) {
@@ -382,12 +385,12 @@ func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	}
 }
 
-// readTail reads the clusters that begin in tail, from the last to the first. Tail begins at
-// the offset at. One cluster is not enough: the picture that is shown last may be in an
-// earlier one.
+// readTail reads the clusters that begin in tail, from the last to the first. At is the
+// offset of tail in the file. One cluster is not enough: the picture that is shown last may
+// be in an earlier cluster.
 func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = true
-	reached := false // the first cluster
+	reached := false // the first cluster of the file was read
 	for end, tries := len(tail), 0; tries < 16; tries++ {
 		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
 		if i < 0 {
@@ -406,9 +409,10 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = m.all && reached
 }
 
-// readBlocks reads the blocks of a cluster between the offsets off and end, and records when
-// they start and end. It reports whether it recorded them. If off is a guess, it
-// records only blocks of known tracks that follow one another up to the end.
+// readBlocks reads the blocks of a cluster between the offsets off and end. Base is the
+// timestamp of the cluster. readBlocks records when the blocks start and end, and reports
+// whether it did. If guess is set, a block may not begin at off: readBlocks then records the
+// blocks only if all are of known tracks and follow one another up to end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)
@@ -428,7 +432,7 @@ blocks:
 			cut = true
 			break
 		}
-		known := true // the track of the block
+		known := true // the element is not a block, or is a block of a known track
 		switch e.id {
 		case idSimpleBlock:
 			known = trial.noteBlock(r, base, e, 0)
@@ -437,7 +441,7 @@ blocks:
 		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, void, checksum
 		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // of the segment
 			break blocks
-		default: // the blocks end, whatever follows
+		default: // the element does not belong to a cluster, so the blocks end here
 			if guess {
 				return false
 			}
@@ -461,7 +465,7 @@ blocks:
 	return true
 }
 
-// noteGroup is noteBlock for the block of a group. A group may say how long its block lasts.
+// noteGroup is noteBlock for the block in a group. The group may say how long the block lasts.
 func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bool {
 	var block element
 	var lasts uint64
@@ -480,9 +484,9 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 	return err == nil && block.id != 0 && m.noteBlock(r, base, block, int64(min(lasts, maxTime)))
 }
 
-// noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long
-// as its frames, or else as long as the block before it.
-// It returns false if the block is of no known track.
+// noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
+// its frames. If the file does not say how long a frame lasts, the block lasts as long as the
+// time since the block before it. noteBlock returns false if the block is of no known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)

@@ -172,7 +172,7 @@ func TestMatroskaTracks(t *testing.T) {
 	config := make([]byte, 23)
 	config[17] = 0xfa
 	hdr := mkvTrack(1, 1, "V_MPEGH/ISO/HEVC", ebml(0x63A2, config), ebml(0xE0, ebml(0x55B0, ebml(0x55BA, be(16)))))
-	const rest = ", which not every program decodes; if the job fails, export it as H.264 with AAC sound"
+	const rest = ", which not every program decodes; if the job fails, export a.mkv as H.264 with AAC sound"
 	data := cluster(0, blocks(1, 9, 0, 40, 80), blocks(2, 9, 0, 40, 80))
 	for _, row := range []struct {
 		name    string

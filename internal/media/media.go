@@ -20,8 +20,8 @@ import (
 
 // Source is a file that is read by ranges.
 type Source struct {
-	// Name is the file name. Its suffix says what the file claims to be.
-	// Inspect ignores folders in it.
+	// Name is the file name. Its suffix says what the file claims to be. Inspect
+	// ignores folders in Name.
 	Name string
 
 	// Size is the file's length in bytes.
@@ -84,7 +84,7 @@ var suffixes = []struct {
 }
 
 // KindOf returns the kind of file that a file name's suffix stands for. It ignores
-// upper and lower case. It returns false if the suffix is not accepted.
+// case. It returns false if the suffix is not accepted.
 func KindOf(name string) (Kind, bool) {
 	for _, s := range suffixes {
 		if s.suffix == suffixOf(name) {
@@ -168,11 +168,11 @@ type Track struct {
 	Length Length
 
 	// Frame is how long most pictures of a video track are shown. It is 0 for an audio
-	// track and if it is not known.
+	// track, and if the time is not known.
 	Frame time.Duration
 
 	// Samples is how many pictures, or coded frames of sound, the track has. Bytes is
-	// how many bytes they take. Both are 0 if they are not known.
+	// how many bytes the samples take. Each is 0 if it is not known.
 	Samples, Bytes int64
 
 	// Hash is a hash of the sizes of all samples: a copy of the track has the same hash.

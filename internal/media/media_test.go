@@ -193,7 +193,7 @@ func TestProblems(t *testing.T) {
 		{"MP3 that ends with its tag", "talk.mp3", slices.Concat(id3(5000), make([]byte, 5000)), problem.FileDamaged,
 			"talk.mp3 is damaged: it has no frame of sound after its tags", "Export talk.mp3 again if it does not open on your computer."},
 		{"MP4 behind a tag", "talk.mp4", slices.Concat(id3(5000), make([]byte, 5000), movie), problem.FileDamaged,
-			"talk.mp4 is damaged: a tag before its header has moved its pictures and its sound from where its index says",
+			"talk.mp4 is damaged: a tag was added before its header, so its pictures and its sound are not where its index says",
 			"Export talk.mp4 again if it does not open on your computer."},
 		{"MP3 cut in its tag", "talk.mp3", id3(5000), problem.FileDamaged,
 			"talk.mp3 is damaged: it has no frame of sound after its tags", "Export talk.mp3 again if it does not open on your computer."},
@@ -272,7 +272,7 @@ func TestUnread(t *testing.T) {
 			Warnings: []string{"output.bin was not checked: its content is not known (text/plain)"}}},
 		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
 			Format: "mp4", Kind: media.Video,
-			Warnings: []string{"compressed.mov was not checked: its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export it as MP4"}}},
+			Warnings: []string{"compressed.mov was not checked: its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export the movie as MP4"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.want.Name, row.want.Bytes, row.want.Unread = row.name, int64(len(row.data)), true

@@ -249,7 +249,7 @@ func readMoov(r *reader, moov box) *movie {
 			m.fragmented = true
 			r.children(b.body, b.end, func(b box) { m.readExtends(r, b) })
 		case "cmov":
-			panic(unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export it as MP4"))
+			panic(unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export the movie as MP4"))
 		}
 	})
 	return m

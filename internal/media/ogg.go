@@ -76,8 +76,8 @@ type oggStream struct {
 	gap         bool   // pages were left out
 }
 
-// newOggStream reads the first packet of a stream. It returns false for a stream that is
-// neither sound nor pictures of a known codec.
+// newOggStream reads the first packet of a stream. It returns false unless the stream is
+// sound or pictures of a codec that is listed here.
 func newOggStream(head []byte) (oggStream, bool) {
 	le := binary.LittleEndian
 	begins := func(s string, n int) bool { return len(head) >= n && bytes.HasPrefix(head, []byte(s)) }

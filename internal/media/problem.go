@@ -41,7 +41,7 @@ func encryptedFile(file string) error {
 // wrongContent returns the problem of a file whose content does not match its suffix.
 func wrongContent(file string, f form) error {
 	to, suffix := f.kind, f.suffix
-	if kind, _ := KindOf(file); kind == Audio && f.kind == Video { // the voice is the sound of the video
+	if kind, _ := KindOf(file); kind == Audio && f.kind == Video { // the suffix asks for sound, so the remedy keeps the sound of the video
 		to, suffix = Audio, ""
 		if f.accepts(".m4a") {
 			suffix = ".m4a"
@@ -64,7 +64,7 @@ func convert(file string, to Kind) string {
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
 
 // unknownContent returns the problem of a file whose content lipdrop does not accept. The
-// parameter content is its MIME type, or words such as "something else".
+// parameter content is the MIME type of the content, or words such as "something else".
 func unknownContent(file string, kind Kind, content string) error {
 	is := fmt.Sprintf("not %s, but %s", kind.Noun(), content)
 	remedy := fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))

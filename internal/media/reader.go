@@ -46,7 +46,7 @@ func try(parse func()) (err error) {
 	return nil
 }
 
-// fits calls parse and reports whether what it reads fits into the budget.
+// fits calls parse and reports whether what parse reads fits into the budget.
 func (r *reader) fits(parse func()) bool {
 	switch err := try(parse); {
 	case errors.Is(err, errBudget):
@@ -77,7 +77,7 @@ const errBudget = unread("its header is larger than the part of a file that lipd
 type reader struct {
 	ctx       context.Context
 	src       Source
-	start     int64 // of the content, after tags
+	start     int64 // offset of the content, after tags
 	bytesLeft int64
 	callsLeft int64
 	stepsLeft int64
@@ -135,7 +135,7 @@ func (r *reader) kept(off, n int64) (data []byte, found bool) {
 	return nil, false
 }
 
-// step does what bytes does, for a parser that needs a few bytes in many places of a file.
+// step does what bytes does, for a parser that needs a few bytes at many places of a file.
 // Once half of the calls are used, step makes short reads of up to StepBytes, which have
 // a budget of their own.
 func (r *reader) step(off, n int64) []byte {
@@ -209,8 +209,8 @@ func (r *reader) read(off, n int64) []byte {
 	return data
 }
 
-// withReserve tries read with a budget that is smaller by calls and bytes. Afterwards
-// it returns them to the budget.
+// withReserve takes calls and bytes out of the budget, calls read, and puts them back. It
+// returns the error with which read panicked, or nil.
 func (r *reader) withReserve(calls, bytes int64, read func()) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls

@@ -13,7 +13,7 @@ type form struct {
 	called string               // the format in a sentence, with its article
 	mime   string               // the MIME type
 	kind   Kind                 // Info.Kind if the suffix of the file is not accepted
-	format string               // Info.Format; if lipdrop does not accept this format, it and the fields below are empty
+	format string               // Info.Format; this field and those below are empty if lipdrop does not accept the format
 	suffix string               // the usual suffix
 	family []string             // other suffixes that the file may have
 	read   func(*reader, *Info) // reads the file
@@ -47,9 +47,10 @@ func (f form) accepts(suffix string) bool {
 	return suffix == f.suffix || slices.Contains(f.family, suffix)
 }
 
-// signatures lists what files begin with. ? stands for any byte. The first row that
-// matches decides. Old QuickTime movies have no ftyp box. Some types of their first box are
-// also words that a text file may contain; those count only if the box is short.
+// signatures lists what files begin with. ? stands for any byte. The first row that matches
+// decides. An old QuickTime movie begins with another box than ftyp. Some types of this box
+// are also words that a text may contain. Such a type counts only if the file begins with a
+// zero byte, as the size of a box below 16 MB does.
 var signatures = []struct {
 	form   form
 	begins []string
@@ -104,8 +105,9 @@ func Sniff(head []byte) (mimeType, suffix string) {
 	return f.mime, ""
 }
 
-// identify returns the form of the file and sets the start of its content. Tags and, in
-// files whose suffix says so, other bytes may come before a stream of sound.
+// identify returns the form of the file and sets r.start to the offset of the content. Tags
+// may come before a stream of sound. Other bytes may come before it if the suffix of the file
+// stands for such a stream.
 func identify(r *reader, suffix string) (f form, known bool) {
 	head := r.most(0, longestSignature)
 	if f, known = signature(head); known {
@@ -117,7 +119,7 @@ func identify(r *reader, suffix string) (f form, known bool) {
 		head = r.most(r.start, longestSignature)
 		switch f, known = signature(head); {
 		case known && f.accepts(".mp4"):
-			panic(damage("a tag before its header has moved its pictures and its sound from where its index says"))
+			panic(damage("a tag was added before its header, so its pictures and its sound are not where its index says"))
 		case known && f.kind == Audio:
 			return f, true
 		}
@@ -146,7 +148,7 @@ func identify(r *reader, suffix string) (f form, known bool) {
 }
 
 // longestSignature is how many bytes of a file the function signature reads. A transport
-// stream needs the most: its second packet begins within them.
+// stream needs the most: its second packet must begin within these bytes.
 const longestSignature = 200
 
 // signature returns the form of a file that begins with head. It returns false if the
@@ -194,8 +196,8 @@ func isTransport(head []byte, extra int) bool {
 }
 
 // describe returns words for the content of a file that identify does not recognize:
-// a MIME type, or "something else". It ignores the type audio/mpeg, because identify
-// would have found an MP3 and mimetype needs only two bytes to report one.
+// a MIME type, or "something else". It ignores the type audio/mpeg: identify has found no
+// MP3, and mimetype reports an MP3 after only two bytes.
 func describe(r *reader) string {
 	const enough = 3072 // the bytes that mimetype reads by default
 	const other = "something else"

@@ -55,7 +55,7 @@ func TestCodecs(t *testing.T) {
 	}
 	aac := soundEntry("mp4a", esds(0x40))
 	avc := pictureEntry("avc1", 24)
-	const rest = ", which not every program decodes; if the job fails, export it as H.264 with AAC sound"
+	const rest = ", which not every program decodes; if the job fails, export a.mov as H.264 with AAC sound"
 	for _, row := range []struct {
 		name         string
 		video, audio []byte
