@@ -11,7 +11,7 @@ import (
 )
 
 // TestWhatIsRead compares a table of docs/media.md with what Inspect reads of files of usual
-// sizes. More requests cost time in each job, so review each change of the table.
+// sizes. More requests make each job slower, so review each change of the table.
 func TestWhatIsRead(t *testing.T) {
 	const mb = 1 << 20
 	picture := slices.Concat(pngHeader(640, 480), pngChunk("IDAT", make([]byte, 5*mb)), pngChunk("IEND", nil))
@@ -47,7 +47,7 @@ func TestWhatIsRead(t *testing.T) {
 		info, err := media.Inspect(t.Context(), src.Source)
 		src.checkBudget(t)
 		if err != nil || info.Unread || info.Kind != media.Image && !info.Length().Exact {
-			t.Errorf("%s: %+v %+v, %v", row.what, info, info.Length(), err)
+			t.Errorf("%s: got %+v, length %+v, error %v; want tracks that were read and, except for an image, an exact length", row.what, info, info.Length(), err)
 		}
 		table += fmt.Sprintf("| %s | %d | %d |\n", row.what, src.calls, (src.bytes+1023)/1024)
 	}

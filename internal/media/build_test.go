@@ -47,8 +47,8 @@ func atom(kind string, body ...[]byte) []byte {
 // longAtom returns the header of a box with a 64-bit size.
 func longAtom(kind string, size uint64) []byte { return be(1, kind, size) }
 
-// trackBox returns a trak box of 64×48 pixels. Its media counts in milliseconds and has
-// one sample, or none if the length is 0.
+// trackBox returns a trak box of 64×48 pixels. The media counts in milliseconds and has one
+// sample, or none if the length is 0.
 func trackBox(id int, handler string, length int, more ...[]byte) []byte {
 	return headedTrack(id, handler, 3, append(more, mediaBox(handler, length, sampleTable(handler, length)))...)
 }
@@ -59,7 +59,8 @@ func headedTrack(id int, handler string, flags int, more ...[]byte) []byte {
 	return atom("trak", tkhd, slices.Concat(more...))
 }
 
-// table returns a box that begins with a number, often the number of its entries.
+// table returns a box that begins with a number. In most tables, this is how many entries the
+// table has.
 func table(kind string, number int, rest []byte) []byte { return atom(kind, be(0, number, rest)) }
 
 // mediaBox returns the mdia box of a track.
@@ -71,8 +72,8 @@ func mediaBox(handler string, length int, table ...[]byte) []byte {
 	)
 }
 
-// sampleTable returns the boxes of a track of one sample of one byte, which is the third
-// byte of the file.
+// sampleTable returns the tables of a track with one sample of one byte, which is the third
+// byte of the file. If the length is 0, the track has no sample.
 func sampleTable(handler string, length int) []byte {
 	count := 0
 	if length != 0 {
@@ -98,8 +99,8 @@ func movieBox(length int, more ...[]byte) []byte {
 
 var typeBox = atom("ftyp", []byte("isom\x00\x00\x02\x00isommp41"))
 
-// editList returns an edts box. An edit is a length in the movie's units and a start
-// in the media's units.
+// editList returns an edts box. An edit is a length in units of the movie, and a start in
+// units of the media.
 func editList(edits ...[2]int) []byte {
 	list := be(0, len(edits))
 	for _, e := range edits {
@@ -108,8 +109,8 @@ func editList(edits ...[2]int) []byte {
 	return atom("edts", atom("elst", list))
 }
 
-// fragment returns a moof and an mdat box with count samples of track 1 and size
-// bytes of media. Each sample is 100 units long.
+// fragment returns a moof box with count samples of track 1, and an mdat box of size bytes.
+// The samples begin at the time at. Each lasts 100 units.
 func fragment(at, count, size int) []byte {
 	traf := atom("traf",
 		atom("tfhd", be(0x8, 1, 100)),
@@ -126,8 +127,8 @@ func fragmentedMovie(more ...[]byte) []byte {
 	return slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), mvex))
 }
 
-// accessIndex returns an mfra box with one entry: the time and the offset of a
-// fragment.
+// accessIndex returns an mfra box with one entry, for the fragment at offset. The fragment
+// begins at the time at.
 func accessIndex(at int, offset uint64) []byte {
 	tfra := atom("tfra", be(1<<24, 1, 0, 1, uint64(at), offset, "\x01\x01\x01"))
 	return atom("mfra", tfra, atom("mfro", be(0, 8+len(tfra)+16)))
@@ -183,8 +184,8 @@ func jpegFrame(marker byte) []byte {
 // has 144 bytes and lasts 36 ms.
 func mp3Frames(count int) []byte { return bytes.Repeat(mp3Frame(0x18), count) }
 
-// mp3Frame returns a frame. Its third byte holds the bit rate, the sampling rate and
-// the padding.
+// mp3Frame returns a frame. Rates is its third byte, which holds the bit rate, the sampling
+// rate and the padding.
 func mp3Frame(rates byte) []byte {
 	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rates>>4]
 	frame := make([]byte, 144*kbps/32)
@@ -225,8 +226,8 @@ func mkvHead(length float32, tracks ...[]byte) []byte {
 		ebml(0x1549A966, ebml(0x2AD7B1, be(1000000)), duration), ebml(0x1654AE6B, tracks...))
 }
 
-// blocks returns a SimpleBlock of the given size for each time, which counts from the
-// cluster.
+// blocks returns a SimpleBlock of the given size for each time. A time counts from the
+// timestamp of the cluster.
 func blocks(track byte, size int, times ...int) []byte {
 	var out []byte
 	for _, at := range times {

@@ -97,19 +97,19 @@ func compare(t *testing.T, path string, info media.Info, want figures) {
 	duration := time.Duration(math.Round(want.Duration * float64(time.Second)))
 	longest := info.Longest() // what ffprobe reports as the duration of a file
 	if off := (longest.D - duration).Abs(); !longest.Exact || off > tolerance(path) {
-		t.Errorf("got %+v, want a duration of %v", longest, duration)
+		t.Errorf("got a length of %+v, want exactly %v, give or take %v", longest, duration, tolerance(path))
 	}
 	got := figures{want.Duration, info.Video != nil, info.Audio != nil, info.Width, info.Height}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if len(info.Warnings) > 0 {
-		t.Errorf("got warnings %q", info.Warnings)
+		t.Errorf("got warnings %q, want none", info.Warnings)
 	}
 }
 
 // TestSamples compares what Inspect finds in the samples with what ffprobe reports. If
-// ffprobe is not installed, it uses what ffprobe reported when the samples were made.
+// ffprobe is not installed, the test uses what ffprobe reported about the samples before.
 func TestSamples(t *testing.T) {
 	const known = "testdata/figures.json"
 	all := map[string]figures{}
@@ -165,8 +165,8 @@ func writeFigures(t *testing.T, to string) {
 	golden.Compare(t, to, string(data)+"\n")
 }
 
-// TestAgainstFFprobe makes files with ffmpeg, in more formats than the samples have,
-// and compares what Inspect finds with what ffprobe reports.
+// TestAgainstFFprobe makes files with ffmpeg, in more forms than the samples have, and
+// compares what Inspect finds in them with what ffprobe reports.
 func TestAgainstFFprobe(t *testing.T) {
 	if !hasTool("ffmpeg") || !hasTool("ffprobe") {
 		t.Skip("ffmpeg and ffprobe are not installed")

@@ -104,8 +104,9 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
-// Each of many groups seems to hold all that follow it. Inspect reads a limited number of
-// elements, which takes about 10 ms. Without the limit it would take seconds.
+// BenchmarkGroupsInEachOther inspects a file of many groups, each of which seems to hold all
+// groups after it. Inspect reads a limited number of elements, which takes about 10 ms.
+// Without the limit, Inspect would take seconds.
 func BenchmarkGroupsInEachOther(b *testing.B) {
 	groups := bytes.Repeat([]byte{0x20, 0xA0, 0x04, 0x80}, 16<<10)
 	f := whole(mkvHead(5000, mkvTrack(1, 1, "V_VP8")), cluster(0, ebml(0xEC, make([]byte, 200<<10)), ebml(0xEC, make([]byte, 200<<10)), groups))
@@ -129,11 +130,11 @@ func checkSane(t *testing.T, src *counted, info media.Info, err error) {
 	}
 	for _, track := range []*media.Track{info.Video, info.Audio} {
 		if track != nil && (track.Length.D < 0 || track.Length.AtLeast() < 0 || track.Length.AtLeast() > track.Length.D || track.Frame < 0) {
-			t.Errorf("got %+v, want a length and a bound below it", track)
+			t.Errorf("got %+v, want no negative time, and a shortest length that does not exceed the length", track)
 		}
 	}
 	if info.Width < 0 || info.Height < 0 {
-		t.Errorf("got %+v, want no negative size", info)
+		t.Errorf("got a picture of %d×%d pixels, want no negative size", info.Width, info.Height)
 	}
 }
 

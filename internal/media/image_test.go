@@ -78,7 +78,7 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// TestBrokenImages inspects images whose header is whole and whose picture is not.
+// TestBrokenImages inspects images that have a whole header but no whole picture.
 func TestBrokenImages(t *testing.T) {
 	const noPicture, cut = "it has no picture data", "it ends in the middle of its picture, so the export or the upload broke off"
 	picture := slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(90000))

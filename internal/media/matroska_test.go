@@ -55,7 +55,7 @@ func TestMatroska(t *testing.T) {
 		{name: "sound that starts before the timestamp of the first cluster",
 			file:  whole(mkvHead(1120, picture, sound), cluster(125, blocks(1, 9, 0, 40), blocks(2, 9, -125, -105)), part(1000, 9)),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
-		{name: "no length, clusters that do not say theirs, the clock begins late",
+		{name: "no length, clusters that do not say how long they are, the clock begins late",
 			file:  whole(mkvHead(0, picture, sound), open(5000, 9), open(6000, 9)),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
 		{name: "no length, a last cluster that is larger than the part that is read",
@@ -144,7 +144,7 @@ func TestMatroska(t *testing.T) {
 				audio = got.Audio.Length
 			}
 			if got.Video.Length != row.video || audio != row.audio || got.Width != 64 || got.Height != 48 {
-				t.Errorf("got %+v, video %+v, audio %+v; want %+v and %+v", got, got.Video, audio, row.video, row.audio)
+				t.Errorf("got %+v, video %+v, audio %+v; want lengths %+v and %+v, and 64×48 pixels", got, got.Video, audio, row.video, row.audio)
 			}
 			warning := strings.Join(got.Warnings, "\n")
 			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
@@ -215,7 +215,7 @@ func TestMatroskaTracks(t *testing.T) {
 	head := mkvHead(120, mkvTrack(1, 1, "V_VP8"))
 	_, err := media.Inspect(t.Context(), count("a.mkv", int64(len(head)-9), bytes.NewReader(head)).Source)
 	if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
-		t.Errorf("cut in its tracks: got %v", err)
+		t.Errorf("cut in its tracks: got %v, want code %q", err, problem.FileDamaged)
 	}
 }
 
@@ -280,10 +280,10 @@ func TestAVI(t *testing.T) {
 				}
 			}
 			if codecs := strings.Join(got.Codecs(), " "); codecs != row.codecs || got.Video.Frame != 40*time.Millisecond {
-				t.Errorf("got codecs %q and frames of %v", codecs, got.Video.Frame)
+				t.Errorf("got codecs %q and frames of %v, want %q and 40ms", codecs, got.Video.Frame, row.codecs)
 			}
 			if got.Video.Codec == "mpeg4" && (got.Width != 64 || got.Height != 48) {
-				t.Errorf("got %d×%d pixels", got.Width, got.Height)
+				t.Errorf("got %d×%d pixels, want 64×48", got.Width, got.Height)
 			}
 			warning := strings.Join(got.Warnings, "\n")
 			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
@@ -298,7 +298,7 @@ func TestAVI(t *testing.T) {
 	} {
 		_, err := media.Inspect(t.Context(), count("a.avi", int64(len(data)), bytes.NewReader(data)).Source)
 		if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
-			t.Errorf("%s: got %v", name, err)
+			t.Errorf("%s: got %v, want code %q", name, err, problem.FileDamaged)
 		}
 	}
 }

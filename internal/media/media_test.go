@@ -27,7 +27,7 @@ func TestKindOf(t *testing.T) {
 		for _, name := range names {
 			got, ok := media.KindOf(name)
 			if got != want || ok != (want != "") {
-				t.Errorf("KindOf(%q) = %q, %v, want %q", name, got, ok, want)
+				t.Errorf("KindOf(%q) = %q, %v, want %q, %v", name, got, ok, want, want != "")
 			}
 		}
 	}
@@ -59,7 +59,7 @@ func TestSniff(t *testing.T) {
 		}
 	}
 	if _, suffix := media.Sniff(nil); suffix != "" {
-		t.Errorf("Sniff of nothing gives the suffix %q", suffix)
+		t.Errorf("Sniff of nothing gives the suffix %q, want none", suffix)
 	}
 }
 
@@ -254,7 +254,7 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 				wrong, rejected := errors.AsType[*problem.Problem](err)
 				rejected = rejected && wrong.Code == problem.FileMismatch
 				if rejected == slices.Contains(family, own) {
-					t.Errorf("%s as %s: got error %v; the forms in sniff.go say which suffixes a format may have", name, suffix, err)
+					t.Errorf("%s as %s: got error %v, want code %s: %v; the forms in sniff.go say which suffixes a format may have", name, suffix, err, problem.FileMismatch, !slices.Contains(family, own))
 				}
 			}
 		}
@@ -289,7 +289,8 @@ func TestUnread(t *testing.T) {
 	}
 }
 
-// TestUnknownSuffix checks that the content decides the kind of a file with an unknown suffix.
+// TestUnknownSuffix checks that the content decides the kind of a file whose suffix is not
+// accepted.
 func TestUnknownSuffix(t *testing.T) {
 	for name, want := range map[string]media.Kind{
 		"moov-first.mp4": media.Video, "no-picture.mp4": media.Audio, "pcm.wav": media.Audio,
@@ -298,7 +299,7 @@ func TestUnknownSuffix(t *testing.T) {
 		data := sample(t, name)
 		got, err := media.Inspect(t.Context(), count("output.bin", int64(len(data)), bytes.NewReader(data)).Source)
 		if err != nil || got.Kind != want || got.Unread || len(got.Warnings) > 0 {
-			t.Errorf("%s as output.bin: got %+v, %v, want %s", name, got, err, want)
+			t.Errorf("%s as output.bin: got %+v, error %v; want kind %q without a warning", name, got, err, want)
 		}
 	}
 }
@@ -307,7 +308,7 @@ func TestUnknownSuffix(t *testing.T) {
 // read, not a problem of the file.
 func TestReadErrors(t *testing.T) {
 	broken := errors.New("connection reset")
-	files := map[string][]byte{ // readWAV continues if it finds no MP3 frames, but must not after a read error
+	files := map[string][]byte{ // readWAV continues if it finds no MP3 frames, but must stop after a read error
 		"mp3.wav": riff("WAVE", chunk("fmt ", le(uint16(0x55), uint16(1), 32000, 4000, uint16(1), uint16(0))), chunk("LIST", make([]byte, 200<<10)), chunk("data", mp3Frames(9000))),
 	}
 	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "small.mkv", "small.avi", "small.flac", "small.opus", "small.aac", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {

@@ -14,8 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// file is the content of a test file. If size is set, the file is longer than what is
-// kept in memory.
+// file is the content of a test file. The file may be longer than what is kept in memory.
 type file struct {
 	io.ReaderAt
 	size int64
@@ -50,9 +49,9 @@ func TestMP4(t *testing.T) {
 	for _, row := range []struct {
 		name     string
 		file     file
-		duration time.Duration
+		duration time.Duration // of the video track
 		estimate bool          // the duration is an estimate
-		least    time.Duration // the shortest duration that the file allows, if it is not a fact
+		least    time.Duration // the shortest duration that the file allows, if the duration is not a fact
 		sound    time.Duration // of the audio track, if it is not 0
 		warning  string        // the beginning of the only warning
 	}{
@@ -149,7 +148,7 @@ func TestMP4(t *testing.T) {
 		{name: "media data that claim to be longer than the file",
 			file:     whole(typeBox, movieBox(9000, track(9000)), be(9000, "mdat", make([]byte, 50))),
 			duration: seconds(9)},
-		{name: "more boxes than the file is read for",
+		{name: "more boxes before the movie's header than half of the calls reach",
 			file: func() file {
 				f := far(slices.Concat(typeBox, be(1<<20, "free")), 1<<20+int64(len(typeBox)))
 				for range 60 {
@@ -259,10 +258,10 @@ func TestMP4(t *testing.T) {
 			}
 			want := media.Length{D: row.duration, Exact: row.duration > 0 && !row.estimate, Least: row.least}
 			if diff := cmp.Diff(want, got.Video.Length); diff != "" || got.Width != 64 || got.Height != 48 {
-				t.Errorf("got %+v; length (-want +got):\n%s", got, diff)
+				t.Errorf("got %+v, want 64×48 pixels; length (-want +got):\n%s", got, diff)
 			}
 			if row.sound > 0 && got.Audio.Length != media.Fact(row.sound) {
-				t.Errorf("got sound of %v, want %v", got.Audio.Length, row.sound)
+				t.Errorf("got sound of %+v, want exactly %v", got.Audio.Length, row.sound)
 			}
 			warning := strings.Join(got.Warnings, "\n")
 			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
@@ -275,8 +274,8 @@ func TestMP4(t *testing.T) {
 // gigabyte is larger than what Inspect may read.
 const gigabyte = int64(1 << 30)
 
-// gigabytes returns a movie of count fragments. Each lasts a second and claims a
-// gigabyte.
+// gigabytes returns a movie of count fragments. Each fragment lasts a second and claims to
+// have a gigabyte.
 func gigabytes(count int, head ...[]byte) file {
 	start := slices.Concat(head...)
 	p := pieces{0: start}

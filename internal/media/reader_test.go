@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestReaderStopsAtTheBudget reads backwards from the end, where each call reads less
-// than its share of the bytes, and forwards, where each call reads its whole share.
+// TestReaderStopsAtTheBudget reads a file until the budget is used. Backwards from the end,
+// each call reads less than its share of the bytes. Forwards, each call reads its whole share.
 func TestReaderStopsAtTheBudget(t *testing.T) {
 	const size = 10 * MaxBytes
 	for name, at := range map[string]func(i int64) int64{
@@ -31,7 +31,7 @@ func TestReaderStopsAtTheBudget(t *testing.T) {
 				t.Errorf("got error %v, want %v", err, errBudget)
 			}
 			if calls > MaxCalls || bytes > MaxBytes || calls < MaxCalls && bytes < MaxBytes {
-				t.Errorf("stopped after %d calls and %d bytes", calls, bytes)
+				t.Errorf("stopped after %d calls and %d bytes, want to reach %d calls or %d bytes and exceed neither", calls, bytes, MaxCalls, MaxBytes)
 			}
 		})
 	}
@@ -52,15 +52,15 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	for _, part := range []struct{ off, n int64 }{{0, 10}, {5, 3}, {0, 30000}, {1 << 20, 9}, {1<<20 + 4, 5}, {42000, 9000}, {0, 51000}, {1 << 20, 1}} {
 		data := r.bytes(part.off, part.n)
 		if int64(len(data)) != part.n {
-			t.Fatalf("%d bytes at %d: got %d", part.n, part.off, len(data))
+			t.Fatalf("%d bytes at %d: got %d bytes", part.n, part.off, len(data))
 		}
 		for i, b := range data {
 			if b != content(part.off+int64(i)) {
-				t.Fatalf("%d bytes at %d: byte %d is wrong", part.n, part.off, i)
+				t.Fatalf("%d bytes at %d: byte %d is %d, want %d", part.n, part.off, i, b, content(part.off+int64(i)))
 			}
 		}
 	}
-	const want = 3 // one for each of two places, and one for more of the first
+	const want = 3 // one for each of two places, and one for more bytes at the first place
 	if calls != want {
 		t.Errorf("made %d calls, want %d", calls, want)
 	}
@@ -71,11 +71,12 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	}
 }
 
-// A mistake in this package must not look like a damaged file.
+// TestTryPassesOtherPanicsOn checks that a mistake in this package does not look like a
+// damaged file.
 func TestTryPassesOtherPanicsOn(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("the panic of an index out of range was caught")
+			t.Error("try caught the panic of an index out of range, want it to pass the panic on")
 		}
 	}()
 	var none []byte

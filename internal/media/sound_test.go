@@ -21,7 +21,7 @@ type soundRow struct {
 	name     string
 	file     file
 	duration time.Duration
-	least    time.Duration // if the duration is an estimate, which may be wrong by a twentieth
+	least    time.Duration // the shortest length, if the duration is an estimate; the estimate may be wrong by a twentieth
 	codec    string        // if it differs from the codec of the test
 	warning  string        // the beginning of the only warning
 }
@@ -69,7 +69,7 @@ func TestWAV(t *testing.T) {
 			file: far(riff("WAVE", pcm8k, le("id3 ", 5<<20)), 5<<20+12+24+8, chunk("data", second))},
 		{name: "chunks after the sound", duration: time.Second,
 			file: whole(riff("WAVE", pcm8k, chunk("data", second), chunk("LIST", make([]byte, 5000))))},
-		{name: "lengths that a program left open because it wrote to a pipe", duration: time.Second,
+		{name: "lengths that a program did not fill in because it wrote to a pipe", duration: time.Second,
 			file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(-1, second))},
 		{name: "lengths that a recorder left at 0", duration: time.Second,
 			file: whole(le("RIFF", 0, "WAVE"), pcm8k, claims(0, second))},
@@ -84,7 +84,7 @@ func TestWAV(t *testing.T) {
 		{name: "a big-endian file", duration: time.Second,
 			file: whole(be("RIFX", 36+16000, "WAVE", "fmt ", 16, uint16(1), uint16(1), 8000, 16000, uint16(2), uint16(16), "data", 16000), second)},
 		{name: "a tag before the header", duration: time.Second, file: whole(id3(3000), make([]byte, 3000), riff("WAVE", pcm8k, chunk("data", second)))},
-		{name: "2,000,000,000 bytes, which a program wrote before it knew", duration: time.Second,
+		{name: "2,000,000,000 bytes, which a program wrote before it knew the length", duration: time.Second,
 			file: whole(le("RIFF", 2000000036, "WAVE"), pcm8k, claims(2000000000, second))},
 		{name: "the largest round length", duration: time.Second, file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(0x7ffff000, second))},
 		{name: "a length of 0 and the size of the header", duration: time.Second, file: whole(le("RIFF", 36, "WAVE"), pcm8k, claims(0, second))},
@@ -121,22 +121,22 @@ func TestWAV(t *testing.T) {
 		{name: "a codec with only a byte rate", duration: 16 * time.Second, least: 16 * time.Second, codec: "aac",
 			file:    whole(riff("WAVE", format(0xff, 1, 8000, 1000, 1, 0), chunk("data", second))),
 			warning: "the length of a.wav, about 16.0 s, is an estimate: only the header gives this length"},
-		{name: "a codec with neither", warning: "a.wav does not say how long it is", codec: "aac",
+		{name: "a codec with neither a byte rate nor a number of samples", warning: "a.wav does not say how long it is", codec: "aac",
 			file: whole(riff("WAVE", format(0xff, 1, 8000, 0, 1, 0), chunk("fact", le(-1)), chunk("data", second)))},
 		{name: "many chunks before the sound", duration: time.Second,
 			file: whole(riff("WAVE", bytes.Repeat(chunk("cue ", make([]byte, 50000)), 40), pcm8k, chunk("data", second)))},
 	})
 }
 
-// xing returns a frame of 32 kb/s with a Xing header, for use before mp3Frames.
+// xing returns a frame of 32 kb/s with a Xing header, which can precede mp3Frames.
 func xing(frames, size int) []byte {
 	frame := mp3Frame(0x18)
 	copy(frame[4+17:], be("Xing", 3, frames, size))
 	return frame
 }
 
-// withXing returns a frame with a Xing header, and a hundred frames of 16 kb/s and 16 kHz
-// after it. Each frame has 72 bytes and lasts 36 ms.
+// withXing returns a frame with a Xing header, and then a hundred frames of 16 kb/s and
+// 16 kHz. Each frame has 72 bytes and lasts 36 ms.
 func withXing(channels byte, at int) []byte {
 	frame := make([]byte, 72)
 	copy(frame, []byte{0xff, 0xf3, 0x28, channels})
@@ -179,15 +179,15 @@ func TestMP3(t *testing.T) {
 		{name: "a Xing header of MPEG 2 in stereo", file: whole(withXing(0x00, 17)), duration: 99 * frame},
 		{name: "a Xing header of MPEG 2", file: whole(withXing(0xc0, 9)), duration: 99 * frame},
 		{name: "a header that says what the encoder added", file: whole(lame(100, 576, 1728), mp3Frames(100)), duration: 98 * frame},
-		{name: "a header that says so, before a few frames that are smaller", file: whole(lame(10, 576, 576), mp3Frames(10)), duration: 9 * frame},
-		{name: "a header that says so, and a picture at the end", duration: 98 * frame,
+		{name: "a header that says what the encoder added, before a few smaller frames", file: whole(lame(10, 576, 576), mp3Frames(10)), duration: 9 * frame},
+		{name: "a header that says what the encoder added, and a picture at the end", duration: 98 * frame,
 			file: whole(lame(100, 576, 1728), mp3Frames(100), id3(2<<20), noise(2<<20))},
 		{name: "a VBRI header", file: whole(vbri, mp3Frames(100)), duration: 100 * frame},
 		{name: "a Xing header after a picture of several megabytes", duration: 100 * frame,
 			file: far(id3(10<<20), 10<<20+10, xing(100, 144*101), mp3Frames(100))},
 		{name: "two tags, one after the other", duration: 100 * frame,
 			file: far(id3(1<<20), 1<<20+10, id3(0), xing(100, 144*101), mp3Frames(100))},
-		{name: "joined files with the header of the first", duration: 300 * frame,
+		{name: "joined files, only the first with a header", duration: 300 * frame,
 			file: whole(xing(100, 144*101), mp3Frames(100), mp3Frames(200))},
 		{name: "joined files of different sampling rates", file: whole(mp3Frames(100), withXing(0xc0, 9)[72:]), duration: 200 * frame},
 		{name: "a header that claims more frames than fit", duration: 100 * frame,
@@ -217,7 +217,7 @@ func TestMP3(t *testing.T) {
 		{name: "an APE tag of twelve megabytes at the end of an hour", duration: 100000 * frame,
 			file: far(mp3Frames(100000), 14400000+12<<20, []byte("APETAGEX"), le(2000, 12<<20+32, 1, 0, 0, 0))},
 		{name: "one frame and an APE tag", file: whole(mp3Frames(1), []byte("APETAGEX"), make([]byte, 500)), duration: frame},
-		{name: "a header with far too many frames in as many bytes as there are", file: whole(xing(9000, 144+len(changing)), changing), duration: 1000 * frame},
+		{name: "a header with the right size and far too many frames", file: whole(xing(9000, 144+len(changing)), changing), duration: 1000 * frame},
 		{name: "a changing bit rate with a header of frames only", file: whole(framesOnly, bytes.Repeat(changing, 20)), duration: 20000 * frame},
 		{name: "a tag whose length uses eight bits a byte", file: whole([]byte("ID3\x03\x00\x00\x00\x01\xff\xf5"), noise(0x1fff5), mp3Frames(100)), duration: 100 * frame},
 		{name: "a tag whose length happens to fit seven bits", file: whole([]byte("ID3\x03\x00\x00\x00\x01\x70\x10"), noise(0x17010), mp3Frames(100)), duration: 100 * frame},
@@ -236,7 +236,8 @@ func TestMP3(t *testing.T) {
 	})
 }
 
-// TestMP3Estimate inspects a file whose bit rate changes and that is too long to count.
+// TestMP3Estimate inspects a file whose bit rate changes, and which has too many frames to
+// count.
 func TestMP3Estimate(t *testing.T) {
 	var parts [][]byte
 	for i := range 100 {

@@ -24,7 +24,7 @@ func count(name string, size int64, r io.ReaderAt) *counted {
 	c := &counted{}
 	c.Source = media.Source{Name: name, Size: size, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
 		if off < 0 || n <= 0 || off+n > size {
-			return nil, fmt.Errorf("range %d+%d is outside of %d bytes", off, n, size)
+			return nil, fmt.Errorf("%d bytes at %d are not inside a file of %d bytes", n, off, size)
 		}
 		if c.calls++; n <= media.StepBytes {
 			c.steps++
@@ -42,7 +42,7 @@ func (c *counted) checkBudget(t *testing.T) {
 	t.Helper()
 	const calls, bytes = media.MaxCalls + media.MaxSteps, media.MaxBytes + media.MaxSteps*media.StepBytes
 	if c.calls-c.steps > media.MaxCalls || c.calls > calls || c.bytes > bytes {
-		t.Errorf("read %d bytes in %d calls, %d of them short", c.bytes, c.calls, c.steps)
+		t.Errorf("read %d bytes in %d calls, %d of them short; want at most %d bytes in %d calls, %d of them not short", c.bytes, c.calls, c.steps, bytes, calls, media.MaxCalls)
 	}
 }
 

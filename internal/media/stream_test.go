@@ -21,8 +21,8 @@ func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 	return slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body)
 }
 
-// opus returns an Ogg file of one-second pages, in one stream. The encoder's delay is
-// 312 samples. The first page that holds sound ends at the given second.
+// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second. The first
+// ends at the second from, the last at the second to. The encoder's delay is 312 samples.
 func opus(serial, from, to int) []byte {
 	out := slices.Concat(
 		page(2, 0, serial, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
@@ -110,7 +110,7 @@ func TestOgg(t *testing.T) {
 	f := whole(theora, vorbis(16000), page(0, 9, 78, 1, make([]byte, 9)), sound(56000, 1), page(4, 99, 78, 2))
 	got, err := media.Inspect(t.Context(), count("a.ogg", f.size, f).Source)
 	if err != nil || got.Video == nil || got.Video.Codec != "theora" || got.Length() != media.Fact(3500*time.Millisecond) {
-		t.Errorf("a film: got %+v, %v", got, err)
+		t.Errorf("a film: got %+v, error %v; want a video track of theora, and sound of exactly 3.5 s", got, err)
 	}
 }
 
@@ -120,8 +120,9 @@ func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file of frames of 4,096 samples. A frame whose number is below 128
-// has 2,008 bytes, others have more.
+// flac returns a FLAC file of frames of 4,096 samples, whose STREAMINFO gives the number of
+// samples. First is the number of the first frame. A frame with a number below 128 has 2,008
+// bytes. Other frames have more.
 func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
 	for i := first; i < first+frames; i++ {

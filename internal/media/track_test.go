@@ -29,7 +29,7 @@ func described(id int, handler string, entry []byte) []byte {
 	return headedTrack(id, handler, 3, mediaBox(handler, 1000, sampleTable(handler, 1000), table("stsd", 1, entry)))
 }
 
-// pictureEntry and soundEntry return sample entries that end with the given boxes.
+// pictureEntry and soundEntry return a sample entry that ends with the given boxes.
 func pictureEntry(kind string, depth byte, more ...[]byte) []byte {
 	fields := make([]byte, 78)
 	copy(fields[24:], be(uint16(320), uint16(180)))
@@ -98,11 +98,11 @@ func TestCodecs(t *testing.T) {
 	}
 	info, err := inspectTracks(t, "a.mov", described(1, "vide", avc), described(2, "soun", soundEntry("apac")), described(3, "soun", aac))
 	if err != nil || info.Audio.Codec != "aac" || len(info.Warnings) > 0 {
-		t.Errorf("spatial sound beside AAC: got %+v, %v", info, err)
+		t.Errorf("spatial sound beside AAC: got %+v, error %v; want AAC without a warning", info, err)
 	}
 	info, err = inspectTracks(t, "a.m4a", described(1, "vide", pictureEntry("apch", 24)), described(2, "soun", aac))
 	if err != nil || len(info.Warnings) > 0 {
-		t.Errorf("ProRes in an audio file: got %q, %v", info.Warnings, err)
+		t.Errorf("ProRes in an audio file: got warnings %q, error %v; want neither", info.Warnings, err)
 	}
 }
 
@@ -126,7 +126,7 @@ func TestTurnedPicture(t *testing.T) {
 	}
 }
 
-// TestSamplesOfATrack checks what is known about the samples of a track.
+// TestSamplesOfATrack checks what Inspect finds about the samples of a track.
 func TestSamplesOfATrack(t *testing.T) {
 	track := func(sizes ...int) []byte {
 		n := len(sizes)
@@ -153,7 +153,7 @@ func TestSamplesOfATrack(t *testing.T) {
 		t.Errorf("track (-want +got):\n%s", diff)
 	}
 	if got.Hash == "" || got.Hash != inspect(700, 20, 30).Hash || got.Hash == inspect(700, 30, 20).Hash {
-		t.Errorf("got the hash %q, want one that depends on the sizes only", got.Hash)
+		t.Errorf("got the hash %q, want the same for the same sizes, and another for other sizes", got.Hash)
 	}
 }
 
@@ -163,7 +163,7 @@ func TestFrameOfFragments(t *testing.T) {
 	data := slices.Concat(fragmentedMovie(), atom("moof", traf), atom("mdat", make([]byte, 9)))
 	info, err := media.Inspect(t.Context(), count("a.mp4", int64(len(data)), bytes.NewReader(data)).Source)
 	if err != nil || info.Video.Frame != 40*time.Millisecond || info.Video.Length != media.Fact(1110*time.Millisecond) {
-		t.Errorf("got %+v, %v, want pictures of 40 ms in 1.11 s", info.Video, err)
+		t.Errorf("got %+v, error %v; want pictures of 40 ms in exactly 1.11 s", info.Video, err)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestBrokenMovies(t *testing.T) {
 	}
 	whole := movie(track("vide", sizes, runs, chunks("stco", 900, 1100)))
 	uneven := movie(track("vide", table("stsz", 0, be(3, 100, 100, 100)), runs, chunks("stco", 900, 1100)))
-	oneChunk := func(n int) []byte { // n samples of a byte, of which the file has a part
+	oneChunk := func(n int) []byte { // n samples of a byte; the file does not have all of them
 		list := table("stsz", 0, be(n, bytes.Repeat(be(1), n)))
 		return movie(track("soun", list, table("stsc", 1, be(1, n, 1)), chunks("stco", 4*n+700)))[:4*n+900]
 	}
@@ -226,9 +226,9 @@ func TestBrokenMovies(t *testing.T) {
 		})
 	}
 	if _, err := media.Inspect(t.Context(), count("a.mp4", 1300, bytes.NewReader(whole)).Source); err != nil {
-		t.Errorf("all samples are there: got %v", err)
+		t.Errorf("all samples are there: got error %v, want none", err)
 	}
 	if _, err := media.Inspect(t.Context(), count("a.mp4", 1200, bytes.NewReader(uneven)).Source); err != nil {
-		t.Errorf("a last chunk of fewer samples: got %v", err)
+		t.Errorf("a last chunk of fewer samples: got error %v, want none", err)
 	}
 }
