@@ -37,7 +37,7 @@ func (s *Server) Submitted() []Job {
 	return jobs
 }
 
-// Job returns the job of a request id. It starts the job if that is due.
+// Job returns the job of a request id. Job first starts the job if it is due.
 func (s *Server) Job(requestID string) (Job, bool) {
 	s.mu.Lock()
 	j := s.jobs[requestID]

@@ -17,14 +17,14 @@ const (
 	// NoBreak: the response arrives.
 	NoBreak Break = iota
 	// NotSent: the client cannot connect, so no byte of the request is written.
-	// Only Transport can do that; over a socket it is a Reset.
+	// Only Transport can do that. Over a socket, the client sees a Reset.
 	NotSent
 	// Reset: the connection ends before the first byte of the response.
 	Reset
 	// Truncate: the connection ends in the middle of the response's body.
 	Truncate
-	// Silence: no response comes until the client gives up. Transport, which may
-	// run on a virtual clock, gives up at once.
+	// Silence: no response comes until the client gives up. Transport does not wait:
+	// it returns context.DeadlineExceeded at once.
 	Silence
 )
 
@@ -33,7 +33,7 @@ type Fault struct {
 	Name string
 
 	// Accept lets the request take effect before the fault: a job is charged, a
-	// cancel cancels. Otherwise it has no effect.
+	// cancel cancels. Without Accept, the request has no effect.
 	Accept bool
 
 	// Break ends the request without a complete response.
@@ -48,11 +48,11 @@ type Fault struct {
 	// Body is the body of the response, if it is not nil.
 	Body []byte
 
-	// Edit, if set, changes the members of the response if that is a JSON object.
+	// Edit, if set, changes the members of the response if its body is a JSON object.
 	Edit func(members map[string]any)
 }
 
-// faulty returns the response under a fault, before its Break.
+// faulty returns the response under a fault. The caller applies the Break of the fault.
 func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *httptest.ResponseRecorder {
 	rec, edited := httptest.NewRecorder(), httptest.NewRecorder()
 	if fault.Accept {

@@ -7,7 +7,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// Tests know a fault by its name.
+// FaultNamed finds each fault by its name.
 func TestFaultsHaveNames(t *testing.T) {
 	for _, call := range []runcomfytest.Call{
 		runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult,

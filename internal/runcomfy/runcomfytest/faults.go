@@ -32,7 +32,8 @@ func Faults(call Call) []Fault {
 	return nil
 }
 
-// FaultNamed returns a fault of a call by its name, which must exist.
+// FaultNamed returns the fault of a call that has the given name. It panics if there is no such
+// fault.
 func FaultNamed(call Call, name string) Fault {
 	all := Faults(call)
 	return all[slices.IndexFunc(all, func(fault Fault) bool { return fault.Name == name })]
@@ -50,7 +51,7 @@ func errorBody(code int, text string) []byte {
 	return fmt.Appendf(nil, `{"error_code":%d,"error_message":%q}`, code, text)
 }
 
-// unanswered are requests without effect and without a response.
+// unanswered returns faults of requests without effect and without a response.
 func unanswered() []Fault {
 	return []Fault{
 		{Name: "not sent", Break: NotSent},
@@ -59,7 +60,7 @@ func unanswered() []Fault {
 	}
 }
 
-// refusals are error responses to requests without effect.
+// refusals returns faults of requests without effect that get an error as the response.
 func refusals() []Fault {
 	return []Fault{
 		{Name: "429", Status: 429, Body: []byte(`{"message":"too many requests"}`)},
@@ -81,8 +82,8 @@ func refusals() []Fault {
 	}
 }
 
-// unreadable are responses to requests without effect from which the caller learns
-// nothing about its job.
+// unreadable returns faults of requests without effect that get a response from which a caller
+// learns nothing about the job.
 func unreadable() []Fault {
 	return []Fault{
 		{Name: "200 empty", Status: 200, Body: []byte{}},
@@ -128,7 +129,7 @@ func submitRefusals() []Fault {
 	}
 }
 
-// priceForms are descriptions of a model from which no price follows.
+// priceForms returns faults with a description of a model from which no price follows.
 func priceForms() []Fault {
 	return []Fault{
 		{Name: "no price", Accept: true, Edit: without("base_price_usd", "price_unit", "pricing_note")},
@@ -237,7 +238,7 @@ func without(names ...string) func(map[string]any) {
 	}
 }
 
-// change edits a member if it is there and a text.
+// change edits a member if it exists and is a string.
 func change(name string, edit func(string) string) func(map[string]any) {
 	return func(members map[string]any) {
 		if text, ok := members[name].(string); ok {
@@ -246,7 +247,7 @@ func change(name string, edit func(string) string) func(map[string]any) {
 	}
 }
 
-// replace sets a member to another value, unless it is null.
+// replace sets a member to another value, unless the member is null or missing.
 func replace(name string, value any) func(map[string]any) {
 	return func(members map[string]any) {
 		if members[name] != nil {

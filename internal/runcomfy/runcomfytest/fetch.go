@@ -30,8 +30,8 @@ type input struct {
 	kind              media.Kind
 }
 
-// start downloads a job's inputs and stores its output, if that is due and was not done
-// yet. The caller holds j.mu.
+// start downloads a job's inputs and stores its output, if that is due and has not been done
+// before. The caller holds j.mu.
 func (s *Server) start(j *job, now time.Time) {
 	due := !s.FetchAtStart || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
@@ -47,7 +47,7 @@ func (s *Server) start(j *job, now time.Time) {
 		info, err := s.fetch(ctx, j, in, i == chosen)
 		known = append(known, info)
 		if err != nil {
-			// A service may quote the whole URL. lipdrop must not pass it on.
+			// The real API may quote the whole URL. lipdrop must not pass the query on.
 			j.FetchError = fmt.Sprintf("could not download %s from %s: %v", in.name, in.url, err)
 			break
 		}
@@ -63,8 +63,8 @@ func (s *Server) start(j *job, now time.Time) {
 	}
 }
 
-// fetch downloads one input, and stores it if it is the job's output. If the output is
-// made up, fetch returns what is known about the input.
+// fetch downloads one input. If keep is set, the input is the job's output, and fetch stores
+// it. If the output is made up instead, fetch returns what is known about the input.
 func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.Info, error) {
 	body, err := s.open(ctx, in.url)
 	if err != nil {
@@ -154,7 +154,7 @@ func (s *Server) open(ctx context.Context, address string) (io.ReadCloser, error
 	return res.Body, nil
 }
 
-// inputsOf returns the properties that are URLs, sorted by their names.
+// inputsOf returns the properties that are URLs, sorted by name.
 func inputsOf(properties map[string]any) []input {
 	var inputs []input
 	for _, name := range slices.Sorted(maps.Keys(properties)) {

@@ -15,22 +15,22 @@ import (
 // Form is what the output of a job is.
 type Form string
 
-// The forms. All but OwnInput are made up: WrongType is a PNG image, and the others have
-// the structure of a video, but nothing in them can be decoded.
+// The forms. All but OwnInput are made up. WrongType is a PNG image. The other made-up forms
+// have the structure of a video, but no picture and no sound in them can be decoded.
 const (
 	OwnInput  Form = "own-input"  // the job's own video or image
-	Right     Form = "right"      // of the length that the model and its options say
-	Short     Form = "short"      // cut by Script.Off
-	Long      Form = "long"       // padded by Script.Off
+	Right     Form = "right"      // as long as the model and the options of the job say
+	Short     Form = "short"      // shorter than Right by Script.Off
+	Long      Form = "long"       // longer than Right by Script.Off
 	NoSound   Form = "no-sound"   // without a sound track
 	Silent    Form = "silent"     // with a sound track of silence
-	Smaller   Form = "smaller"    // of half the width and height of the video
-	Broken    Form = "broken"     // without its last part
+	Smaller   Form = "smaller"    // half as wide and half as high as the video
+	Broken    Form = "broken"     // without the last tenth of its bytes
 	WrongType Form = "wrong-type" // an image
 )
 
-// defaultOff is the default of Script.Off. RunComfy's infinite-talk model adds as much at
-// the end.
+// defaultOff is the default of Script.Off. RunComfy's infinite-talk model adds as much to the
+// end of its outputs.
 const defaultOff = time.Second
 
 // made reports whether the output is made up.
@@ -87,7 +87,7 @@ func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
 }
 
 // outputLength returns how long the output of a job is. It does not use the catalogue, so
-// that tests can compare the catalogue with it.
+// that tests can compare the catalogue with the outputs.
 func outputLength(j *job, inputs []media.Info) time.Duration {
 	var video, audio time.Duration
 	for _, in := range inputs {

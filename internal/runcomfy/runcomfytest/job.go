@@ -11,8 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// The states in the words of /result. On /status succeeded and failed are
-// "completed".
+// The states in the words of /result. On /status, "completed" stands for both succeeded and
+// failed.
 const (
 	inQueue    = "in_queue"
 	inProgress = "in_progress"
@@ -22,7 +22,7 @@ const (
 )
 
 // job is an accepted job. Its mutex is held while its inputs are downloaded, so
-// requests about the job wait for them.
+// requests about the job wait for the downloads.
 type job struct {
 	mu sync.Mutex
 	record
@@ -110,8 +110,8 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, 
 	})
 }
 
-// charge gives a job its id and charges it. If it refuses the job, it responds and
-// returns false.
+// charge gives a job its id and charges the job. If charge refuses the job, it responds to the
+// request and returns false.
 func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 	return true
 }
 
-// keep adds a job to the known ones. The caller holds s.mu.
+// keep adds a job to the known jobs. The caller holds s.mu.
 func (s *Server) keep(j *job) {
 	if s.jobs == nil {
 		s.jobs = map[string]*job{}
@@ -174,7 +174,7 @@ func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Cal
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
-			outcome, state = "cancelled", succeeded // the response says completed
+			outcome, state = "cancelled", succeeded // RunComfy's response says completed
 		}
 		reply(w, http.StatusAccepted, map[string]any{
 			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,

@@ -50,7 +50,7 @@ func TestFetchTime(t *testing.T) {
 			c.advance(time.Hour)
 			ask()
 			if diff := cmp.Diff([]string{audioURL, videoURL}, files.fetched); diff != "" {
-				t.Errorf("each once (-want +got):\n%s", diff)
+				t.Errorf("after the end, each once (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 			id := submit(t, client, tt.input)
 			result, err := client.Result(t.Context(), id)
 			if err != nil || result.State != runcomfy.ResultSucceeded {
-				t.Fatalf("result %+v, error %v", result, err)
+				t.Fatalf("result %+v, error %v; want a succeeded job", result, err)
 			}
 			var want []string
 			for _, name := range tt.want {
@@ -295,6 +295,6 @@ func TestMovieLength(t *testing.T) {
 		return data[off : off+n], nil
 	}})
 	if off := info.Length().D - movie.Length; err != nil || off.Abs() > movie.Frame {
-		t.Errorf("it is %v longer than %v, want at most one frame; error %v", off, movie.Length, err)
+		t.Errorf("the movie is %v longer than %v, want a difference of at most one frame; error %v", off, movie.Length, err)
 	}
 }

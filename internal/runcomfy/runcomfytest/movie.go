@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Movie describes a made-up MP4 file: it has the structure of a video, and its coded
+// Movie describes a made-up MP4 file. The file has the structure of a video, but its coded
 // pictures and frames of sound are noise.
 type Movie struct {
 	Length        time.Duration // of the video track, rounded to whole frames
@@ -15,14 +15,14 @@ type Movie struct {
 	Sound         time.Duration // of the audio track; no track if it is 0
 	Silent        bool          // the audio track is silence
 	Width, Height int
-	Seed          uint64 // of the pictures: the same seed makes the same ones
+	Seed          uint64 // of the noise: the same seed makes the same noise
 }
 
 const (
-	timescale   = 90_000 // of video tracks, per second
+	timescale   = 90_000 // units of time per second in video tracks
 	soundRate   = 48_000
 	soundFrame  = 1024 // samples of sound in a coded frame
-	chunk       = 20   // samples in a chunk
+	chunk       = 20   // coded frames in a chunk
 	silentBytes = 6    // bytes of a coded frame of silence
 )
 
@@ -51,7 +51,8 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns count samples of noise. Their sizes in bytes are from least to least+more-1.
+// coded returns count coded frames of noise. Each has at least least bytes and fewer than
+// least+more.
 func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
@@ -62,9 +63,9 @@ func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	return samples
 }
 
-// track returns a trak box. The parameter at is the offset of its first sample in the
-// file. Times are in units of 1/scale seconds. The parameter each is the length of one sample
-// in these units.
+// track returns a trak box. The samples are the coded frames. The parameter at is the offset of
+// the first sample in the file. Times are in units of 1/scale seconds. The parameter each is the
+// length of one sample in these units.
 func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 	length := each * uint32(len(samples))

@@ -20,8 +20,8 @@ const outputPrefix = "/media/"
 // "%3D" that a client must not change.
 var outputPaths = regexp.MustCompile(`^` + outputPrefix + `([A-Za-z0-9-]+)%3D/output/[1-9][0-9]*\.[a-z0-9]+$`)
 
-// outputJob returns the request id in the URL of an output, or "" if it is not the
-// URL of one.
+// outputJob returns the request id in the URL of an output, or "" if u is not the URL of an
+// output.
 func outputJob(u *url.URL) string {
 	if found := outputPaths.FindStringSubmatch(u.EscapedPath()); found != nil {
 		return found[1]
@@ -29,7 +29,7 @@ func outputJob(u *url.URL) string {
 	return ""
 }
 
-// output returns the output member of a job that succeeded.
+// output returns the output member of the result of a job that succeeded.
 func (s *Server) output(r *http.Request, j *job) any {
 	base := s.OutputURL
 	if !strings.Contains(base, "://") {
@@ -54,8 +54,8 @@ func (s *Server) output(r *http.Request, j *job) any {
 	return members
 }
 
-// suffix returns the suffix of the output's name: the suffix of the input's URL if it fits
-// the kind of the output.
+// suffix returns the suffix of the output's URL. It is the suffix of the input's URL if that
+// suffix fits the kind of the output.
 func (j *job) suffix() string {
 	kind, _ := media.KindOf(j.Suffix)
 	switch {
@@ -95,7 +95,7 @@ func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) 
 	http.ServeContent(w, r, "", j.endsAt(), output)
 }
 
-// contentType returns the MIME type of an output by its first bytes, and rewinds it.
+// contentType returns the MIME type of an output by its first bytes, and rewinds the output.
 func contentType(output io.ReadSeeker) string {
 	head := make([]byte, 512)
 	n, _ := io.ReadFull(output, head)
@@ -108,7 +108,7 @@ type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
-// openOutput returns the output of a job, or nil if it has no output yet.
+// openOutput returns the output of a job, or nil if the job has no output yet.
 func (s *Server) openOutput(j *job) (io.ReadSeekCloser, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

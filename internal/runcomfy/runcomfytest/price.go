@@ -7,8 +7,8 @@ type Price struct {
 	Note string
 }
 
-// InventedPrice returns a price of a model. It is not RunComfy's price, and its note says
-// that it is invented.
+// InventedPrice returns an invented price of a model, which is not RunComfy's price. The note
+// of the price says so.
 func InventedPrice(id string) Price {
 	const note = "invented by the fake of RunComfy"
 	switch id {
@@ -25,7 +25,7 @@ func InventedPrice(id string) Price {
 	}
 }
 
-// price returns the price of a model, if it has one.
+// price returns the price of a model, if the model has one.
 func (s *Server) price(id string) (Price, bool) {
 	if s.Prices == nil {
 		return InventedPrice(id), true
@@ -34,7 +34,7 @@ func (s *Server) price(id string) (Price, bool) {
 	return price, ok
 }
 
-// SetBalanceEmpty sets whether the account's balance is used up, so that no job is
+// SetBalanceEmpty sets whether the account's balance is used up. If it is, no job is
 // accepted.
 func (s *Server) SetBalanceEmpty(empty bool) {
 	s.mu.Lock()

@@ -4,7 +4,7 @@
 // A [Server] is an http.Handler. The zero Server is ready to use. It charges each
 // POST that it accepts, downloads the job's inputs through their URLs, lets the job
 // queue and run for the configured times, and serves an output. The output is the
-// job's own video or image, or another [Form]: nothing is generated.
+// job's own video or image, or has another [Form]. No model runs.
 //
 // Now is the only clock. Nothing here sleeps or starts a timer: the state of a job
 // is computed when a request asks for it.
@@ -26,7 +26,7 @@ const maxRequest = 64 << 20
 // Server is the fake API. Its fields are set before its first use; its methods
 // may be called at any time. It must not be copied.
 type Server struct {
-	// Token is the bearer token that is accepted. If it is empty, every token is.
+	// Token is the bearer token that is accepted. If it is empty, every token is accepted.
 	Token string
 
 	// Models holds the input schema of each known model by its id. If it is nil,
@@ -62,19 +62,19 @@ type Server struct {
 	// not document when it downloads them.
 	FetchAtStart bool
 
-	// Dir is a folder for jobs and outputs. Load makes it, and continues the jobs of an
-	// earlier Server on the same folder. If Dir is empty, they are in memory.
+	// Dir is a folder for jobs and outputs. Load makes the folder, and continues the jobs of
+	// an earlier Server with the same folder. If Dir is empty, jobs and outputs are in memory.
 	Dir string
 
-	// OutputURL is how the URL of each output begins. If it is only a path, it follows the
-	// scheme and host of the request for the result. Requests to outputs must reach this Server
-	// without the path.
+	// OutputURL is the beginning of the URL of each output. If OutputURL is only a path, the
+	// path follows the scheme and host of the request for the result. Requests for outputs must
+	// reach this Server without the path in OutputURL.
 	OutputURL string
 
 	// CostUSD is the cost of each job. If it is 0, results have no cost.
 	CostUSD float64
 
-	// Fault, if set, is called for each request and returns how it fails, or nil.
+	// Fault, if set, is called for each request and returns how the request fails, or nil.
 	// Several goroutines may call it at once.
 	Fault func(r *http.Request, body []byte) *Fault
 
@@ -95,8 +95,8 @@ type Script struct {
 	// as the error.
 	Fail any
 
-	// Form is what the output is. Defaults to the Server's. Off is how much a Short
-	// output is cut, or a Long one padded; 0 is one second.
+	// Form is what the output is. Defaults to the Server's Form. Off is how much shorter a
+	// Short output is, or how much longer a Long output is; 0 is one second.
 	Form Form
 	Off  time.Duration
 
@@ -105,8 +105,8 @@ type Script struct {
 	Outputs int
 
 	// Output, if set, returns the output member of the result for the URLs of the
-	// outputs. A job without a video or an image has no outputs. Defaults to video
-	// and videos, or image and images.
+	// outputs. A job with neither a video nor an image has no outputs. By default, the
+	// output member has the members video and videos, or image and images.
 	Output func(urls []string) any
 }
 
@@ -124,8 +124,8 @@ const (
 	CallBalance Call = "balance"
 )
 
-// CallOf returns what a request asks for, or "" if the API has no such path, and
-// the id in the path: a model for CallSubmit and CallModel, else a request.
+// CallOf returns what a request asks for, or "" if the API has no such call. It also returns
+// the id in the path: of a model for CallSubmit and CallModel, and otherwise of a request.
 func CallOf(r *http.Request) (Call, string) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/v1/models/"); ok && id != "" {
 		switch r.Method {
@@ -180,7 +180,7 @@ func (s *Server) faultOf(r *http.Request, body []byte) *Fault {
 	return s.Fault(r, body)
 }
 
-// count records a request that has reached the server.
+// count counts a request that has reached the server.
 func (s *Server) count(r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +191,7 @@ func (s *Server) count(r *http.Request) {
 	}
 }
 
-// handle responds to a request that has no fault.
+// handle responds to a request without a fault.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 	w.Header().Set("Date", s.now().Format(http.TimeFormat))
 	call, id := CallOf(r)
@@ -263,7 +263,7 @@ func reply(w http.ResponseWriter, status int, members map[string]any) {
 	_, _ = w.Write(body)
 }
 
-// refuse responds with an error, without a code if it is 0.
+// refuse responds with an error. If the code is 0, the response has no code.
 func refuse(w http.ResponseWriter, status, code int, text string) {
 	members := map[string]any{"error_message": text}
 	if code != 0 {

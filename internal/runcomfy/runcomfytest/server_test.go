@@ -118,7 +118,7 @@ func TestAJobQueuesRunsAndSucceeds(t *testing.T) {
 		}
 		result, err := client.Result(t.Context(), id)
 		if err != nil || result.State != step.result {
-			t.Errorf("after %v: result %q, error %v", c.now.Sub(noon), result.State, err)
+			t.Errorf("after %v: result %q, error %v; want %q", c.now.Sub(noon), result.State, err, step.result)
 		}
 		if step.result == runcomfy.ResultSucceeded {
 			cost := 0.4
@@ -178,16 +178,16 @@ func TestModel(t *testing.T) {
 	fake := &runcomfytest.Server{Models: models()}
 	got, err := clientOf(fake, "t").Model(t.Context(), model)
 	if price := runcomfytest.InventedPrice(model); err != nil || got.BasePriceUSD == nil || *got.BasePriceUSD != price.USD || got.PriceUnit != price.Unit || got.PricingNote != price.Note {
-		t.Errorf("price of %+v, error %v", got, err)
+		t.Errorf("model %+v, error %v; want the price %+v", got, err, price)
 	}
 	if err != nil || got.ID != model || string(got.InputSchema) != string(models()[model]) {
-		t.Errorf("model %+v, error %v", got, err)
+		t.Errorf("model %+v, error %v; want %s with its schema", got, err, model)
 	}
 	if _, err := clientOf(fake, "t").Model(t.Context(), "a/b"); kindOf(err) != runcomfy.KindBadModel {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one of the kind %s", err, runcomfy.KindBadModel)
 	}
 	if got, err := clientOf(&runcomfytest.Server{}, "t").Model(t.Context(), "a/b"); err != nil || got.BasePriceUSD == nil {
-		t.Errorf("without a list every model is known, and without prices every model has one: %+v, %v", got, err)
+		t.Errorf("model %+v, error %v; want any model to be known and to have a price", got, err)
 	}
 }
 
@@ -199,7 +199,7 @@ func TestRequestsThatAreNotKnown(t *testing.T) {
 	for _, err := range []error{statusErr, resultErr, cancelErr} {
 		var e *runcomfy.Error
 		if !errors.As(err, &e) || e.Code != 404001 || e.Kind() != runcomfy.KindUnknownRequest {
-			t.Errorf("error %v", err)
+			t.Errorf("error %v, want one with the code 404001 and the kind %s", err, runcomfy.KindUnknownRequest)
 		}
 	}
 }
@@ -276,13 +276,13 @@ func TestCancel(t *testing.T) {
 			}
 			result, err := client.Result(t.Context(), id)
 			if err != nil || result.State != tt.result {
-				t.Errorf("result %q, error %v", result.State, err)
+				t.Errorf("result %q, error %v; want %q", result.State, err, tt.result)
 			}
 			var cancelled []string
 			if tt.want == runcomfy.OutcomeCancelled {
 				cancelled = []string{id}
 				if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.Cancelled {
-					t.Errorf("status %q, error %v", status.State, err)
+					t.Errorf("status %q, error %v; want %q", status.State, err, runcomfy.Cancelled)
 				}
 			}
 			if diff := cmp.Diff(cancelled, fake.Cancelled(), cmpopts.EquateEmpty()); diff != "" {
@@ -310,17 +310,17 @@ func TestCancel(t *testing.T) {
 func TestScriptedFailure(t *testing.T) {
 	fake := &runcomfytest.Server{Fetch: pairFiles().fetch, Script: func(modelID string, input map[string]any) runcomfytest.Script {
 		if modelID != model || input["sync_mode"] != "loop" {
-			t.Errorf("script of %s %v", modelID, input)
+			t.Errorf("Script received %s %v, want %s with the sync_mode loop", modelID, input, model)
 		}
 		return runcomfytest.Script{Fail: map[string]any{"message": "no face"}}
 	}}
 	client := clientOf(fake, "t")
 	id := submit(t, client, pair())
 	if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.Completed {
-		t.Errorf("status %q, error %v: a failure shows only on the result", status.State, err)
+		t.Errorf("status %q, error %v; want %q, because only the result shows a failure", status.State, err, runcomfy.Completed)
 	}
 	result, err := client.Result(t.Context(), id)
 	if err != nil || result.State != runcomfy.ResultFailed || result.Failure != "no face" || result.Outputs != nil {
-		t.Errorf("result %+v, error %v", result, err)
+		t.Errorf("result %+v, error %v; want the failure no face, and no outputs", result, err)
 	}
 }

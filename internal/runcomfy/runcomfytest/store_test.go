@@ -35,7 +35,7 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 
 	fake, client := start()
 	if fake.Charges() != 3 || !cmp.Equal(fake.Cancelled(), []string{gone}) {
-		t.Errorf("%d charges, cancelled %v; want 3, and %s", fake.Charges(), fake.Cancelled(), gone)
+		t.Errorf("%d charges, cancelled %v; want 3, and only %s", fake.Charges(), fake.Cancelled(), gone)
 	}
 	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InQueue {
 		t.Errorf("status %q, error %v; want in_queue", status.State, err)
@@ -49,7 +49,7 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	fake, client = start()
 	c.advance(time.Minute)
 	if fourth := submit(t, client, map[string]any{}); fourth == good || fourth == bad || fourth == gone {
-		t.Errorf("the id %s is used twice", fourth)
+		t.Errorf("the new job has the id %s of an earlier job", fourth)
 	}
 	states := []string{}
 	for _, job := range fake.Submitted()[:3] {
@@ -60,9 +60,9 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	}
 	result, err := client.Result(t.Context(), good)
 	if err != nil || len(result.Outputs) != 1 {
-		t.Fatalf("result %+v, error %v", result, err)
+		t.Fatalf("result %+v, error %v; want one output", result, err)
 	}
 	if status, _, body := get(t, fake, "GET", result.Outputs[0], nil); status != 200 || body != "the video" {
-		t.Errorf("HTTP %d %q", status, body)
+		t.Errorf("HTTP %d %q, want 200 and the video", status, body)
 	}
 }

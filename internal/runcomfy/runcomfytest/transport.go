@@ -16,8 +16,8 @@ import (
 
 // Transport returns a transport that passes requests for any host to the Server. It uses
 // no socket and never waits, even under faults, so that thousands of jobs can run on a
-// virtual clock. It calls the hooks of net/http/httptrace by which a client knows whether
-// it was connected.
+// virtual clock. It calls the hooks of net/http/httptrace by which a client learns
+// whether a connection was made.
 func (s *Server) Transport() http.RoundTripper { return transport{s} }
 
 type transport struct{ server *Server }
@@ -76,7 +76,7 @@ func readBody(req *http.Request) ([]byte, error) {
 	return body, errors.Join(err, req.Body.Close())
 }
 
-// asReceived returns a client's request as a server sees it, without its body.
+// asReceived returns a client's request as a server receives it, but without the body.
 func asReceived(req *http.Request) *http.Request {
 	received := req.Clone(req.Context())
 	received.RequestURI = req.URL.RequestURI()
