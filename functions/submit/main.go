@@ -1,5 +1,5 @@
 // Command submit is the Lambda function that handles each drop: it finds the jobs
-// that a changed file completes, and submits each once. template.yaml describes the
+// that a changed file completes, and submits each job once. template.yaml describes the
 // environment of the function.
 package main
 

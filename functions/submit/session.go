@@ -19,13 +19,13 @@ const (
 )
 
 // signUntil returns the time until which a session token may sign URLs that are
-// valid for presignFor. It returns zero for credentials without a session token,
-// which do not expire.
+// valid for presignFor. Credentials without a session token do not expire, so it
+// returns zero for them.
 //
 // Credentials do not say when they were issued, so the first process that sees
 // them writes the time to a file in dir. When a process exits, Lambda starts the
-// next one in the same environment and keeps /tmp: if that process has the same
-// credentials, they are as old as the file says.
+// next one in the same environment and keeps /tmp. If the next process has the same
+// credentials, the credentials are as old as the file says.
 func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration) time.Time {
 	if sessionToken == "" {
 		return time.Time{}
@@ -33,8 +33,8 @@ func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration
 	return firstSeen(sessionToken, dir, now).Add(sessionLength - sessionMargin - presignFor)
 }
 
-// firstSeen returns when a process first saw a session token. If it cannot read or
-// write the file, it treats the token as new.
+// firstSeen returns when a process first saw a session token. If the file cannot be
+// used, firstSeen returns now.
 func firstSeen(sessionToken, dir string, now time.Time) time.Time {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -47,10 +47,10 @@ func TestSessionNoteHoldsNoSecret(t *testing.T) {
 	signUntil("canary-session-token", dir, time.Now(), time.Hour)
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 1 {
-		t.Fatalf("%d files, %v", len(files), err)
+		t.Fatalf("%d files, error %v; want 1 file", len(files), err)
 	}
 	text, err := os.ReadFile(dir + "/" + files[0].Name())
 	if err != nil || strings.Contains(files[0].Name()+string(text), "canary") {
-		t.Errorf("%s holds %q (%v)", files[0].Name(), text, err)
+		t.Errorf("%s holds %q (error %v), want no part of the token", files[0].Name(), text, err)
 	}
 }

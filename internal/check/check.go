@@ -16,7 +16,7 @@ import (
 // Ready is the state of a finding whose job would be submitted.
 const Ready ledger.State = "ready"
 
-// Each calls report once with each finding about the files at keys.
+// Each calls report once for each finding about the files at keys.
 func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, f drop.Finding) error) error {
 	seen := map[string]bool{}
 	for _, key := range keys {
@@ -47,7 +47,7 @@ func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report fu
 // Outcome is what submit would do about a finding.
 type Outcome struct {
 	Finding  drop.Finding
-	State    ledger.State // Ready, or the state of the status
+	State    ledger.State // Ready, or the state that the status would have
 	Problems []problem.Problem
 	Warnings []string
 	Job      drop.Ready // what is known about the job, if there is one
@@ -58,7 +58,7 @@ func (o Outcome) Good() bool {
 	return o.State == Ready || o.State == ledger.Used || o.State == ledger.Accepted
 }
 
-// AssessEach calls report once with each outcome about the files at keys.
+// AssessEach calls report once for each outcome about the files at keys.
 func AssessEach(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, o Outcome) error) error {
 	return Each(ctx, resolver, keys, func(key string, f drop.Finding) error {
 		o, err := assess(ctx, resolver, f)
@@ -89,8 +89,8 @@ type Job struct {
 	Input    map[string]any `json:"input,omitempty"`
 	Media    []Medium       `json:"media,omitempty"`
 	Expected float64        `json:"expectedSeconds,omitempty"`
-	// EstimateUSD is what the job costs by RunComfy's base price. It is nil unless it was
-	// asked for.
+	// EstimateUSD is what the job costs at RunComfy's base price. It is nil if no estimate
+	// was asked for, or the price is not known.
 	EstimateUSD *float64  `json:"estimateUsd,omitempty"`
 	Jobs        []string  `json:"jobs,omitempty"`
 	Problems    []Problem `json:"problems,omitempty"`
@@ -152,5 +152,5 @@ func UploadRank(key string) int {
 	return 1
 }
 
-// File returns a key without inbox/.
+// File returns a cleaned key without inbox/.
 func File(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }

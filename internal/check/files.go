@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
-// Dropped returns the files of a drop, whose contents readAt reads as io.ReaderAt does. A
-// check of them runs the same code as submit.
+// Dropped returns a Snapshot of the files of a drop. readAt reads the content of the file at
+// key, as an io.ReaderAt does.
 func Dropped(files []drop.File, readAt func(key string, p []byte, off int64) (int, error)) *Snapshot {
 	return &Snapshot{Files: contents{readAt: readAt}, known: slices.SortedFunc(slices.Values(files), byKey), whole: true}
 }
@@ -34,8 +34,8 @@ func (c contents) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byt
 	return part[:read], err
 }
 
-// Overlay is the bucket as it will be after the files of New are dropped. They replace
-// files of Bucket with the same keys. It implements drop.Files.
+// Overlay is the bucket as it will be after the files of New are dropped. A file of New
+// replaces the file of Bucket that has the same key. Overlay implements drop.Files.
 type Overlay struct{ New, Bucket drop.Files }
 
 // List implements drop.Files.
@@ -48,7 +48,7 @@ func (o Overlay) ListFolder(ctx context.Context, prefix, after string, limit int
 	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.ListFolder(ctx, prefix, after, limit) }, limit)
 }
 
-// merge merges two listings. If one of them is cut off, the result ends there too.
+// merge merges two listings. If one of them is cut off, the result ends at the same key.
 func (o Overlay) merge(list func(drop.Files) ([]drop.File, bool, error), limit int) ([]drop.File, bool, error) {
 	var merged []drop.File
 	more, end := false, ""
@@ -116,8 +116,8 @@ type page struct {
 	more  bool
 }
 
-// NewSnapshot lists the files below a prefix, up to most files. If there are more, the
-// snapshot asks the bucket for each listing, once.
+// NewSnapshot lists the files below a prefix, but no more than most files. If there are more
+// files, the snapshot asks the bucket for each listing, once.
 func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err

@@ -35,7 +35,7 @@ func TestListings(t *testing.T) {
 		}
 		overlay := check.Overlay{New: bucketOf(fresh...), Bucket: snapshot}
 		prefix, after, limit := rapid.SampledFrom([]string{"inbox/", "inbox/a", "inbox/b.", "x"}).Draw(t, "prefix"), rapid.SampledFrom([]string{"", "inbox/a.", "inbox/b"}).Draw(t, "after"), rapid.IntRange(1, 20).Draw(t, "limit")
-		for range 2 { // the second time, the snapshot remembers
+		for range 2 { // the second time, the snapshot remembers the listings
 			for _, list := range []func(drop.Files) ([]drop.File, bool, error){
 				func(f drop.Files) ([]drop.File, bool, error) { return f.List(t.Context(), prefix, limit) },
 				func(f drop.Files) ([]drop.File, bool, error) { return f.ListFolder(t.Context(), prefix, after, limit) },
@@ -48,7 +48,7 @@ func TestListings(t *testing.T) {
 		for _, k := range append(slices.Concat(fresh, stored), "inbox/none") {
 			_, want := all.Head(t.Context(), k)
 			if _, got := overlay.Head(t.Context(), k); (want == nil) != (got == nil) {
-				t.Fatalf("%s: %v, want %v", k, got, want)
+				t.Fatalf("Head of %s: error %v, want %v", k, got, want)
 			}
 		}
 	})
@@ -63,7 +63,7 @@ func listed(files []drop.File, more bool, err error) []string {
 	return text
 }
 
-// An overlay reads a new file before the one in the bucket.
+// An overlay reads a new file instead of the file in the bucket that has the same key.
 func TestOverlayReadsNewFiles(t *testing.T) {
 	fresh, stored := &s3test.Bucket{}, &s3test.Bucket{}
 	fresh.Set("inbox/a", []byte("new"))
@@ -76,7 +76,7 @@ func TestOverlayReadsNewFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := o.ReadRange(t.Context(), f, 0, 10); err != nil || string(got) != want {
-			t.Errorf("%s is %q, %v", key, got, err)
+			t.Errorf("%s is %q, error %v; want %q", key, got, err, want)
 		}
 	}
 }
@@ -100,6 +100,6 @@ func TestSnapshotMakesFewRequests(t *testing.T) {
 		}
 	}
 	if n := b.Requests(); n != 2 {
-		t.Errorf("%d requests, want one for the prefix and one for the other listing", n)
+		t.Errorf("%d requests, want 2, one for the prefix and one for the other listing", n)
 	}
 }

@@ -28,8 +28,8 @@ func takesOf(t *testing.T, w *world.World, day string) []budget.Take {
 	return book.Takes
 }
 
-// The sweep frees the reservations that submit and cancel left behind, and leaves the
-// others.
+// The sweep frees the reservations that submit and cancel should have freed, and keeps the
+// other reservations.
 func TestSweepFreesReservations(t *testing.T) {
 	day := budget.Day(world.Begin)
 	tests := []struct {
@@ -112,7 +112,7 @@ func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
 	}
 }
 
-// A take is claimed again while the sweep frees its earlier reservation. Its new
+// A take is claimed again while the sweep frees the take's earlier reservation. The new
 // reservation stays.
 func TestSweepBesideAClaim(t *testing.T) {
 	w := worldtest.New(t)
@@ -125,7 +125,7 @@ func TestSweepBesideAClaim(t *testing.T) {
 			return nil
 		}
 		if c.Function == "submit" {
-			if puts++; puts > 1 { // it cannot give the reservation back
+			if puts++; puts > 1 { // submit cannot give the reservation back
 				return world.Throttled
 			}
 		} else if !claimed {
@@ -142,7 +142,7 @@ func TestSweepBesideAClaim(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Pass(2 * time.Hour)
 	if n := len(takesOf(t, w, day)); n != 1 || !claimed {
-		t.Errorf("%d takes are left, want 1; claimed again: %t", n, claimed)
+		t.Errorf("%d takes are left, want 1; claimed again: %t, want true", n, claimed)
 	}
 }
 

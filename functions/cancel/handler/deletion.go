@@ -19,8 +19,8 @@ import (
 var errSubmitting = errors.New("the take is being submitted")
 
 // handleDeletion handles the deletion of an uploaded file. Unless the file is in the bucket
-// again, it cancels the jobs of the takes that use it: of takes that have not ended, and of
-// failed takes whose execution was redriven.
+// again, it cancels the job of each take that uses the file, if the take has not ended, or has
+// failed and its execution was redriven.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
 	name, further := drop.ParseKey(key).Owns()
 	if name == "" {
@@ -47,7 +47,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 			case !rec.State.Ended(), rec.State == ledger.Failed && rec.Code != problem.JobFailed:
 				errs = append(errs, h.cancelTake(ctx, rec, key, c))
 			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
-				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may have failed to do so
+				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may not have stopped the execution
 			}
 		}
 	}
@@ -57,8 +57,8 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 // cancelTake cancels the job of a take because one of its files was deleted. A failed take whose
 // execution was redriven stays failed. If RunComfy can no longer cancel the job, the take goes
 // on, so that a paid output is archived. If RunComfy does not know the job, cancelTake returns
-// an error, so that the queue delivers the deletion again. If RunComfy never knows it, poll ends
-// the take.
+// an error, so that the queue delivers the deletion again. If RunComfy never knows the job, poll
+// ends the take.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {

@@ -50,8 +50,8 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 }
 
 // S3 refuses the requests of submit and cancel for a deleted file. If the file was uploaded
-// again in a way that the functions cannot read, the deletion cancels nothing and is not
-// tried again. If it is gone, the deletion is tried until S3 responds.
+// again, and the functions may not read it, the deletion cancels nothing and is not tried
+// again. If the file is gone, the deletion is tried until S3 responds.
 func TestDeletedFileIsRefused(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
 	for _, again := range []bool{false, true} {
@@ -81,16 +81,16 @@ func TestDeletedFileIsRefused(t *testing.T) {
 			w.Run(time.Hour)
 			cancelled := len(w.RunComfy.Cancelled())
 			if again && (cancelled != 0 || requests != 1) || !again && (cancelled != 1 || requests < 2) {
-				t.Errorf("%d jobs are cancelled after %d requests of cancel, want 0 after 1 if uploaded again, else 1 after more", cancelled, requests)
+				t.Errorf("%d jobs are cancelled after %d requests of cancel, want 0 after 1 request if the file was uploaded again, else 1 after 2 or more", cancelled, requests)
 			}
 			worldtest.WantCharges(t, w, 1)
 		})
 	}
 }
 
-// failOnce makes the nth request of cancel to another service fail, from now on. The
-// result reports whether it has failed. Poll cannot reach RunComfy, so that only cancel sees
-// how the job ends.
+// failOnce makes one request fail: the nth that cancel sends from now on. The result reports
+// whether cancel has sent that request. Poll cannot reach RunComfy, so only cancel sees how the job
+// ends.
 func failOnce(w *world.World, nth int) *bool {
 	requests, failed := 0, false
 	w.Before = func(c world.Call) error {
@@ -109,9 +109,9 @@ func failOnce(w *world.World, nth int) *bool {
 	return &failed
 }
 
-// Any one request of cancel fails while it handles the deletion of a video that two jobs
-// use. Within minutes the queued jobs are cancelled and their executions stop. If the jobs
-// run, their statuses say that it is too late.
+// In each round, another request of cancel fails while cancel handles the deletion of a video
+// that two jobs use. Within minutes, queued jobs are cancelled and their executions stop. The
+// statuses of running jobs say that it is too late to cancel.
 func TestRequestFailsDuringADeletion(t *testing.T) {
 	for _, tt := range []struct {
 		queue time.Duration
@@ -139,15 +139,16 @@ func TestRequestFailsDuringADeletion(t *testing.T) {
 				}
 			}
 			if failed = *hit; !failed && nth < 10 {
-				t.Errorf("only %d requests failed", nth-1)
+				t.Errorf("cancel sent only %d requests, want 9 or more", nth-1)
 			}
 		}
 	}
 }
 
-// The same for the deletion of a file whose job was redriven. The take stays failed, but it
-// is not charged and leaves its place in the cap of the day. Poll may see that the job is
-// cancelled before the queue delivers the deletion again.
+// In each round, another request of cancel fails while cancel handles the deletion of a file
+// of a redriven take. The take stays failed, but it is not charged and leaves its place in the
+// cap of the day. Poll may see that the job is cancelled before the queue delivers the
+// deletion again.
 func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 	for _, pollSees := range []bool{false, true} {
 		for nth, failed := 1, true; failed; nth++ {
@@ -176,7 +177,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			x, _ := w.Execution("ads/talk", take)
 			ended := x.Status == states.Aborted || pollSees && x.Status == states.Failed
 			if len(w.RunComfy.Cancelled()) != 1 || !ended || !rec.NotCharged || !strings.HasSuffix(rec.Reason, "RunComfy cancelled the job before it started") {
-				t.Errorf("request %d fails, poll sees the cancellation: %t: %d jobs are cancelled, the record is %s %s (%s), not charged: %t, the execution is %s",
+				t.Errorf("request %d fails, poll sees the cancellation: %t: %d jobs are cancelled, the record is %s %s (%s), not charged: %t, the execution is %s; want 1 job, a record that says that RunComfy cancelled it and that it is not charged, and an execution that has ended",
 					nth, pollSees, len(w.RunComfy.Cancelled()), rec.State, rec.Code, rec.Reason, rec.NotCharged, x.Status)
 			}
 			w.Pass(time.Hour) // the sweep frees what cancel could not
@@ -184,24 +185,24 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 				t.Errorf("request %d fails, poll sees the cancellation: %t: %d takes have a place in the cap, want none", nth, pollSees, n)
 			}
 			if failed = *hit; !failed && nth < 5 {
-				t.Errorf("only %d requests failed", nth-1)
+				t.Errorf("cancel sent only %d requests, want 4 or more", nth-1)
 			}
 		}
 	}
 }
 
-// Any one request of cancel fails while it settles an execution that was stopped. The status
-// does not wait for the sweep.
+// In each round, another request of cancel fails while cancel settles an execution that was
+// stopped. The status does not wait for the sweep.
 func TestRequestFailsDuringAStop(t *testing.T) {
 	for nth, failed := 1, true; failed; nth++ {
 		var hit *bool
 		w := stopped(t, 2*time.Hour, time.Minute, func(w *world.World) { hit = failOnce(w, nth) })
 		w.Run(15 * time.Minute)
 		if st := w.Status("ads/talk"); st.Code != problem.CancelledByStop || len(w.RunComfy.Cancelled()) != 1 {
-			t.Errorf("request %d fails: %s %s, and %d jobs are cancelled", nth, st.State, st.Code, len(w.RunComfy.Cancelled()))
+			t.Errorf("request %d fails: %s %s, and %d jobs are cancelled; want %s and 1", nth, st.State, st.Code, len(w.RunComfy.Cancelled()), problem.CancelledByStop)
 		}
 		if failed = *hit; !failed && nth < 5 {
-			t.Errorf("only %d requests failed", nth-1)
+			t.Errorf("cancel sent only %d requests, want 4 or more", nth-1)
 		}
 	}
 }
@@ -268,8 +269,9 @@ func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// The file of a failed take is deleted. Its execution has ended, or Step Functions has
-// forgotten it. The deletion asks RunComfy nothing and does not become a dead letter.
+// A file of a failed take is deleted. The execution has ended, or Step Functions has forgotten
+// it. Cancel sends RunComfy no request, and the message about the deletion does not become a
+// dead letter.
 func TestDeletionAfterAFailure(t *testing.T) {
 	for _, forgotten := range []bool{false, true} {
 		w := stopped(t, 0, time.Minute, nil)
@@ -277,7 +279,7 @@ func TestDeletionAfterAFailure(t *testing.T) {
 		worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 		w.Before = func(c world.Call) error {
 			if c.Service == "runcomfy" {
-				t.Errorf("%v after the failure", c)
+				t.Errorf("request %v after the failure, want none to RunComfy", c)
 			}
 			if forgotten && c.Op == "DescribeExecution" {
 				return &types.ExecutionDoesNotExist{}
@@ -294,7 +296,7 @@ func TestDeletionAfterAFailure(t *testing.T) {
 }
 
 // A file is deleted before Step Functions has started the execution of its job. The job is
-// cancelled, and the deletion does not become a dead letter.
+// cancelled, and the message about the deletion does not become a dead letter.
 func TestDeletionBeforeTheExecution(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -310,7 +312,7 @@ func TestDeletionBeforeTheExecution(t *testing.T) {
 	}
 }
 
-// RunComfy cannot cancel one of two jobs of a deleted video. The other one is cancelled.
+// RunComfy cannot cancel one of two jobs of a deleted video. The other job is cancelled.
 func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -331,7 +333,8 @@ func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	worldtest.WantStatus(t, w, "talk.fr", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
-// queueBatch drops pairs, whose jobs wait in RunComfy's queue. Deletions come in one batch.
+// queueBatch drops pairs, whose jobs then wait in RunComfy's queue. Cancel will receive the
+// deletions of the pairs in one batch.
 func queueBatch(t *testing.T, w *world.World, jobs int) {
 	t.Helper()
 	w.Batch, w.RunComfy.Queue = jobs, 3*time.Hour
@@ -347,7 +350,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
 	queueBatch(t, w, jobs)
 	w.TimedOut = func(c world.Call) {
 		if c.Function == "cancel" {
-			t.Errorf("timed out: %v", c)
+			t.Errorf("Lambda ended cancel before %v", c)
 		}
 	}
 	w.After = func(c world.Call) error {
@@ -371,7 +374,7 @@ func TestJobSucceedsDuringADeletion(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(t, w)
-	w.Run(2 * time.Minute) // the job ends ten seconds after that
+	w.Run(2 * time.Minute) // the job ends ten seconds later
 	wrote := false
 	w.Before = func(c world.Call) error {
 		if c.Function == "cancel" && c.Op == "PutObject" && !wrote {
@@ -385,12 +388,12 @@ func TestJobSucceedsDuringADeletion(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if rec := w.Takes("ads/talk")[0]; !wrote || rec.Code != "" {
-		t.Errorf("cancel wrote: %t; the record is %s %s", wrote, rec.State, rec.Code)
+		t.Errorf("cancel wrote: %t, want true; the record is %s %s, want no code", wrote, rec.State, rec.Code)
 	}
 }
 
-// RunComfy does not respond while cancel handles a batch of deletions. Cancel makes
-// one call and returns the rest of the batch. All jobs are cancelled later.
+// RunComfy does not respond while cancel handles a batch of deletions. Cancel sends one
+// request, and returns the whole batch. All jobs are cancelled later.
 func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
@@ -403,7 +406,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	}
 	w.Run(20 * time.Minute)
 	if timedOut || *count > 2 {
-		t.Errorf("timed out: %v, with %d calls without a response; want false and at most 2", timedOut, *count)
+		t.Errorf("timed out: %v, with %d requests that got no response; want false and at most 2", timedOut, *count)
 	}
 	if n := len(w.RunComfy.Cancelled()); n != jobs {
 		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
@@ -445,7 +448,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	}
 }
 
-// Many executions are stopped while RunComfy does not respond to /cancel. Each is
+// Many executions are stopped while RunComfy does not respond to /cancel. Each execution is
 // settled before it is too old for the sweep.
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
@@ -595,7 +598,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 				}
 				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != problem.ExecutionStopped.RemedyFor(problem.Restart{NotCharged: true}) {
-					t.Errorf("reason %q, want %q; remedy %q", st.Reason, a.why, st.Remedy)
+					t.Errorf("reason %q, want %q; remedy %q, want that nothing was charged", st.Reason, a.why, st.Remedy)
 				}
 				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {
 					t.Errorf("the execution is %s, want ABORTED", x.Status)
@@ -606,8 +609,8 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 }
 
 // An execution fails because its job is queued for too long, and RunComfy does not accept
-// the cancellation. After a redrive, the execution fails for the same reason. RunComfy
-// accepts the cancellation then.
+// the cancellation. After a redrive, the execution fails for the same reason, and this time
+// RunComfy accepts the cancellation.
 func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 200 * time.Hour
@@ -629,7 +632,7 @@ func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 }
 
 // Poll and archive find a cancelled job before cancel has recorded the cancellation. In
-// the end the status names the deletion.
+// the end, the status says that a deletion cancelled the job.
 func TestCancelledJobIsFoundFirst(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -653,7 +656,7 @@ func TestCancelledJobIsFoundFirst(t *testing.T) {
 }
 
 // A released take is claimed again while the sweep runs, after the sweep has listed its
-// old record. The sweep leaves it to the invocation that claimed it.
+// old record. The sweep leaves the take to the invocation that claimed it.
 func TestSweepLeavesALiveClaim(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
@@ -666,7 +669,7 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 	w.Before = func(c world.Call) error {
 		switch {
 		case c.Service == "runcomfy" && c.Op == "submit":
-			panic(world.Crash{}) // the record looks as during the POST
+			panic(world.Crash{}) // so the record stays as it is during the POST
 		case c.Function == "cancel" && c.Op == "GetObject" && c.Key == ledger.RecordKey("ads/talk", take) && !claimed:
 			claimed = true
 			if _, err := w.Submit(world.Message("inbox/ads/talk.wav")); err == nil {
@@ -683,6 +686,6 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !claimed || rec.State != ledger.Submitting {
-		t.Errorf("claimed again: %v; the record is %s %s, want submitting", claimed, rec.State, rec.Code)
+		t.Errorf("claimed again: %v, want true; the record is %s %s, want submitting", claimed, rec.State, rec.Code)
 	}
 }

@@ -1,6 +1,6 @@
 // Package handler is the cancel function. It cancels jobs whose files were deleted,
 // and settles executions that failed, timed out or were stopped. Only the outcome
-// that RunComfy returns decides whether a job is cancelled. A success is never
+// that RunComfy returns decides whether a job counts as cancelled. A success is never
 // overwritten.
 package handler
 
@@ -69,16 +69,16 @@ const lifecycleReason = "Lifecycle Expiration"
 // call is the state of one call of Handle, which may concern many jobs.
 type call struct {
 	// silent is set after a request to RunComfy could not be made or got no response.
-	// The next one might wait as long, so no more requests are sent.
+	// The next request might take as long, so cancelJob sends no more requests in this call.
 	silent bool
 }
 
 var errSilent = errors.New("an earlier request to RunComfy could not be made or got no response")
 
 // Handle handles one event of EventBridge, or a batch of deletions from their
-// queue. After an error Lambda calls it again with the same event; the hourly
-// sweep repeats the work too. Handle returns the messages of a batch that it did
-// not finish: the queue delivers them again for hours.
+// queue. If Handle returns an error, Lambda calls it again with the same event. The
+// hourly sweep also settles executions. Handle returns the unfinished messages of a
+// batch, so that the queue delivers these messages again for hours.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {
@@ -138,9 +138,9 @@ var errUnknownRequest = errors.New("RunComfy does not know the request")
 
 // cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job.
 // It sends no request and returns "" if the record has no request id, or says that the
-// job has ended at RunComfy. If RunComfy reports that the job failed, cancelJob records it,
-// because RunComfy may forget the job. If RunComfy does not know the job, cancelJob returns
-// errUnknownRequest. RunComfy may know it again later.
+// job has ended at RunComfy. If RunComfy reports that the job failed, cancelJob records the
+// failure, because RunComfy may forget the job. If RunComfy does not know the job, cancelJob
+// returns errUnknownRequest. RunComfy may know the job again later.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (runcomfy.ResultStatus, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return "", nil
@@ -163,11 +163,10 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 	return result.State, err
 }
 
-// cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
-// reports a request that an earlier call cancelled as not cancellable, so
-// cancelRequest then asks for the result. It also asks after an error response, because
-// a request that has ended cannot be cancelled. It returns that error unless the result
-// says that the request has ended.
+// cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
+// RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
+// so cancelRequest asks for the result. It does the same after an error response, because the
+// request may have ended. Unless the result says so, cancelRequest returns the error.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -190,11 +189,11 @@ func isSilent(err error) bool {
 	return err != nil && !responded
 }
 
-// recordEnd records the end of a take and posts its status, unless the take has
-// ended since rec was read. If rec is already failed, the new reason replaces the
-// old one. If archive has found meanwhile that the job is cancelled, recordEnd records
-// who cancelled it. The parameter cancelled is true if RunComfy cancelled the job before
-// it started. If the take is certainly not charged, recordEnd frees its reservation.
+// recordEnd records the end of a take, unless the take has ended since rec was read, and
+// posts the take's status. If rec is already failed, the new reason replaces the old one. If
+// archive has found meanwhile that the job is cancelled, recordEnd records who cancelled the
+// job. The parameter cancelled is true if RunComfy cancelled the job before the job started.
+// If the take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
@@ -212,15 +211,16 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 	if rec.CostsNothing() {
 		_, err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take })
 		if err != nil {
-			// The sweep frees it.
+			// The sweep frees the reservation.
 			slog.WarnContext(ctx, "reservation not freed", "name", rec.Name, "take", rec.Take, "err", err)
 		}
 	}
 	return h.Ledger.PostTake(ctx, rec)
 }
 
-// warn posts a status that says why a job is to be cancelled, and that err has prevented it
-// so far. It returns err, so that the event is delivered again or the next sweep continues.
+// warn posts a status that says why a job is to be cancelled, and that err has prevented the
+// cancellation so far. It returns err, so that the event is delivered again or the next sweep
+// continues.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, why string, err error) error {
 	return errors.Join(err, h.Ledger.PostTake(ctx, rec, fmt.Sprintf("%s, but the job is not cancelled yet: %v; lipdrop tries again", why, err)))
 }

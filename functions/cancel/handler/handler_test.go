@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // stopped returns a world in which the execution of ads/talk was stopped after the
-// given time.
+// given time. It calls prepare right before the stop.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
@@ -51,7 +51,7 @@ func TestStoppedExecution(t *testing.T) {
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	if !strings.Contains(st.Reason, "paid for") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
-		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+		t.Errorf("reason %q, remedy %q; want that the job is paid for, and a redrive", st.Reason, st.Remedy)
 	}
 	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
@@ -73,9 +73,8 @@ func failedUnseen(t *testing.T) *world.World {
 	return w
 }
 
-// A job fails at RunComfy, and before poll sees it, its execution is stopped or its
-// file is deleted. The record says why the job failed, even after RunComfy has
-// forgotten it.
+// A job fails at RunComfy. Before poll sees the failure, the execution is stopped or a file
+// is deleted. The record says why the job failed, even after RunComfy has forgotten the job.
 func TestFailedJobIsNotCancelled(t *testing.T) {
 	for _, by := range []string{"stop", "deletion"} {
 		t.Run(by, func(t *testing.T) {
@@ -101,15 +100,15 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			}
 			worldtest.Rest(t, w)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
-			if st.Reason != "RunComfy reports: no face found" {
-				t.Errorf("reason %q", st.Reason)
+			if want := "RunComfy reports: no face found"; st.Reason != want {
+				t.Errorf("reason %q, want %q", st.Reason, want)
 			}
 		})
 	}
 }
 
-// A job has failed at RunComfy, and S3 refuses to write that into its record until cancel no
-// longer waits for RunComfy. The reason is still the one that RunComfy reported.
+// A job has failed at RunComfy. S3 refuses to write the failure into the record until cancel
+// no longer waits for RunComfy. The reason is still the one that RunComfy reported.
 func TestFailedJobIsRecordedLate(t *testing.T) {
 	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -138,13 +137,13 @@ func TestCancelOfAnEndedJobIsAnError(t *testing.T) {
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	w.Pass(2 * time.Hour)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); !strings.Contains(st.Reason, "paid for") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want that the job is paid for", st.Reason)
 	}
 }
 
 // Whatever RunComfy's first response to a cancellation is, the record agrees with
-// RunComfy's job in the end: both are cancelled, or the output is archived, after a redrive
-// if the execution was stopped.
+// RunComfy's job in the end: both are cancelled, or the output is archived. If the execution
+// was stopped, the output is archived after a redrive.
 func TestCancelResponses(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallCancel) {
 		for _, by := range []string{"stop", "deletion"} {
@@ -162,7 +161,7 @@ func TestCancelResponses(t *testing.T) {
 				w.Run(10 * time.Minute)
 				worldtest.Rest(t, w)
 				if *count != 1 {
-					t.Fatal("the fault did not happen once")
+					t.Fatalf("the fault happened %d times, want once", *count)
 				}
 				switch cancelled := len(w.RunComfy.Cancelled()); {
 				case cancelled == 1 && by == "stop":
@@ -171,7 +170,7 @@ func TestCancelResponses(t *testing.T) {
 					// If the response was lost, poll may be the first to see that
 					// the job is cancelled.
 					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
-						t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
+						t.Errorf("status %s %s (%s), want cancelled", st.State, st.Code, st.Reason)
 					}
 				case fault.Name != "unknown outcome":
 					t.Errorf("%d jobs cancelled at RunComfy, want 1", cancelled)
@@ -198,7 +197,7 @@ func TestStopOfAnUnknownJob(t *testing.T) {
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &unknown, &unknown) })
 	w.Pass(10 * time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != "the execution was stopped" {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want \"the execution was stopped\"", st.Reason)
 	}
 }
 
@@ -221,8 +220,8 @@ func setFaults(w *world.World, cancel, result *runcomfytest.Fault) {
 	}
 }
 
-// RunComfy accepts no cancellation and returns no result for a day. The take is recorded as failed
-// before the sweep stops looking at it, and a redrive archives the paid result.
+// RunComfy accepts no cancellation and returns no result for a day. The take is recorded as
+// failed before its execution is too old for the sweep. A redrive archives the paid result.
 func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
@@ -232,12 +231,12 @@ func TestCancelImpossibleForADay(t *testing.T) {
 			})
 			w.Pass(19 * time.Hour)
 			if st := w.Status("ads/talk"); st.State.Ended() {
-				t.Errorf("given up after 19 h: %s (%s)", st.State, st.Reason)
+				t.Errorf("after 19 h the take is %s (%s), want one that has not ended", st.State, st.Reason)
 			}
 			w.Pass(3 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 			if !strings.Contains(st.Reason, "could not be asked") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
-				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+				t.Errorf("reason %q, remedy %q; want that RunComfy could not be asked, and a remedy that begins with RunComfy's page", st.Reason, st.Remedy)
 			}
 			w.RunComfy.Fault = nil
 			worldtest.Redrive(t, w)
@@ -272,8 +271,8 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	}
 }
 
-// The sweep cannot read the record of an execution that was stopped, and Step Functions does
-// not list those that failed. The sweep settles the others.
+// The sweep cannot read the record of a stopped execution, and Step Functions does not list
+// the failed executions. The sweep settles the other stopped execution.
 func TestSweepContinuesAfterAnError(t *testing.T) {
 	w := worldtest.New(t)
 	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
@@ -308,7 +307,7 @@ func TestLateStatusEvent(t *testing.T) {
 
 // An execution is stopped and redriven before cancel receives the event of the
 // stop. The late event and the sweep find the execution running and do not cancel
-// its queued job.
+// the queued job.
 func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, func(w *world.World) { w.LoseStatusEvents = true })
 	take := w.Status("ads/talk").Take
@@ -339,15 +338,15 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	worldtest.WantArchived(t, w)
 	st := w.Status("ads/talk")
 	if execution, _ := w.Execution("ads/talk", st.Take); execution.Status != states.Aborted {
-		t.Errorf("the execution is %s", execution.Status)
+		t.Errorf("the execution is %s, want ABORTED", execution.Status)
 	}
 
-	// The same between two requests of one call of cancel: it reads the record before the
-	// success and writes after it.
+	// Now the job succeeds between two requests of one call of cancel. Cancel reads the record
+	// before the success, and writes after it.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(t, w)
-	w.Run(2 * time.Minute) // the job ends ten seconds after that
+	w.Run(2 * time.Minute) // the job ends ten seconds later
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	settled := false
 	w.Before = func(c world.Call) error {
@@ -388,7 +387,7 @@ func TestMessagesOfOthers(t *testing.T) {
 		}
 		response, err := h.Handle(t.Context(), raw)
 		if err != nil || (len(response.BatchItemFailures) == 1) != returned {
-			t.Errorf("%s: %+v, %v; want it to be returned: %t", body, response, err, returned)
+			t.Errorf("%s: response %+v, error %v; want the message returned: %t, and no error", body, response, err, returned)
 		}
 	}
 }
@@ -401,7 +400,7 @@ func TestDeletionWhileTheOutputIsCopied(t *testing.T) {
 	w.Before = func(c world.Call) error {
 		switch {
 		case c.Function == "cancel" && c.Service == "runcomfy":
-			t.Errorf("%v while the output is copied", c)
+			t.Errorf("cancel sent %v while the output is copied, want no request to RunComfy", c)
 		case c.Service == "output" && !deleted:
 			deleted = true
 			w.Delete("inbox/ads/talk.wav")
@@ -424,7 +423,7 @@ func TestDeletion(t *testing.T) {
 		after  time.Duration // when the file is deleted
 		key    string
 		reason string
-		back   bool // it is dropped again before the events are handled
+		back   bool // the file is dropped again before the events are handled
 		state  ledger.State
 		code   problem.Code
 	}{
@@ -463,7 +462,7 @@ func TestDeletion(t *testing.T) {
 			}
 			w.Run(30 * time.Second)
 			if st := w.Status("ads/talk"); tt.state == ledger.Succeeded && !tt.back && tt.queue == 0 && tt.after < time.Hour && st.Code != problem.TooLateToCancel {
-				t.Errorf("while the job runs the status says %s %s", st.State, st.Code)
+				t.Errorf("while the job runs the status says %s %s, want %s", st.State, st.Code, problem.TooLateToCancel)
 			}
 			worldtest.Rest(t, w)
 			st := worldtest.WantStatus(t, w, "ads/talk", tt.state, tt.code)
@@ -474,10 +473,10 @@ func TestDeletion(t *testing.T) {
 				}
 			}
 			if cancelled := len(w.RunComfy.Cancelled()); (cancelled == 1) != (tt.state == ledger.Cancelled) {
-				t.Errorf("%d jobs cancelled at RunComfy", cancelled)
+				t.Errorf("%d jobs cancelled at RunComfy, want 1 only if the take is cancelled", cancelled)
 			}
 			if execution, ok := w.Execution("ads/talk", st.Take); tt.state == ledger.Cancelled && (!ok || execution.Status != states.Aborted) {
-				t.Errorf("the execution is %v", execution.Status)
+				t.Errorf("the execution is %v, want ABORTED", execution.Status)
 			}
 		})
 	}
@@ -526,7 +525,7 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 			w.Pass(time.Hour)
 			st := w.Status("ads/talk")
 			if len(st.Warnings) != 1 || !strings.HasPrefix(st.Warnings[0], "the execution was stopped, but the job is not cancelled yet: ") {
-				t.Errorf("stopped after %v: at %v the status is %s with the warnings %q, want one that the job is not cancelled yet", after, w.Now(), st.State, st.Warnings)
+				t.Errorf("stopped after %v: at %v the status is %s with the warnings %q, want one that says that the job is not cancelled yet", after, w.Now(), st.State, st.Warnings)
 			}
 		}
 		w.Pass(4 * time.Hour)
@@ -588,7 +587,7 @@ func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 		worldtest.Rest(t, w)
 		st := worldtest.WantStatus(t, w, "ads/talk", state, code)
 		if len(st.Warnings) == 0 || !strings.HasPrefix(st.Warnings[0], "the record of this job was deleted") || (len(st.Outputs) == 1) == stop {
-			t.Errorf("stopped: %t; warnings %q, outputs %q", stop, st.Warnings, st.Outputs)
+			t.Errorf("stopped: %t; warnings %q, outputs %q; want a warning that the record was deleted, and an output unless stopped", stop, st.Warnings, st.Outputs)
 		}
 	}
 }

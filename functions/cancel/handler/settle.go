@@ -19,8 +19,8 @@ import (
 
 // giveUpAfter is how long the cancel function tries to cancel the job of an
 // execution that has ended. After that, the execution is settled even if RunComfy
-// could not be asked. It is shorter than sweepBack, so the sweep still finds the
-// execution.
+// could not be asked. giveUpAfter is shorter than sweepBack, so the sweep still finds
+// the execution.
 const giveUpAfter = 20 * time.Hour
 
 // believeUnknownAfter is the time after the end of an execution in which settle ignores the
@@ -29,10 +29,10 @@ const giveUpAfter = 20 * time.Hour
 // time after about three minutes, so believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
-// settle records the end of an execution that failed, timed out or was stopped. The event
-// that says so also says how often the execution was redriven. It may be late, so settle
-// reads the execution again: if it has succeeded, or was redriven since and runs again,
-// settle does nothing.
+// settle records the end of an execution that failed, timed out or was stopped. redrives
+// is how often the execution was redriven before the event of its end. The event may be late,
+// so settle reads the execution again. If the execution has succeeded, or was redriven since
+// and runs again, settle does nothing.
 func (h *Handler) settle(ctx context.Context, executionARN string, redrives int32, c *call) error {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {
@@ -82,16 +82,16 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	return h.recordEnd(ctx, rec, ledger.Failed, code, reason, cancelled)
 }
 
-// mayHaveFailedAgain reports whether an execution that stopped at the given time may have
-// another reason than its failed take: it was redriven since. Nothing replaces a failure that
-// RunComfy reported, because RunComfy may no longer know the job. If the record says that the job
-// was cancelled, its reason stays too.
+// mayHaveFailedAgain reports whether an execution that stopped at the given time may have been
+// redriven and have failed again, after its take was recorded as failed. It returns false if the
+// reason in the record must stay: if RunComfy reported the failure, because RunComfy may no longer
+// know the job, or if RunComfy cancelled the job.
 func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 	return rec.State == ledger.Failed && rec.Code != problem.JobFailed && !rec.NotCharged && aws.ToTime(stopped).After(rec.Times.Ended)
 }
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a failed
-// take: it has another code, was caused by a person, or leaves a job in RunComfy's queue.
+// take: the end has another code, a person stopped the execution, or the job is still queued (QueuedTooLong).
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
 	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)

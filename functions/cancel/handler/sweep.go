@@ -26,7 +26,7 @@ const (
 	sweepBack = 24 * time.Hour
 
 	// listBack is how far back the sweep lists executions, measured from their
-	// start, because the list is ordered by start. An execution lasts a few days and
+	// start, because the list is ordered by start time. An execution lasts a few days and
 	// can be redriven for 14 days after its end.
 	listBack = 21 * 24 * time.Hour
 
@@ -37,7 +37,7 @@ const (
 	recoverUntil = 48 * time.Hour
 
 	// bookDays is for how many days, today included, the sweep frees reservations. Only
-	// today's book limits jobs. The older ones are swept so that they are right.
+	// today's book limits jobs. The older books are swept so that their sums are right.
 	bookDays = 3
 
 	// recoverTime is how much of the function's time one more record needs.
@@ -56,8 +56,8 @@ func (h *Handler) sweep(ctx context.Context, c *call) error {
 }
 
 // settleAll settles the unsuccessful executions of the last day, oldest end first,
-// because those reach giveUpAfter first. If the function's time ends, the next
-// sweep continues.
+// because the executions that ended first reach giveUpAfter first. If the function's time
+// ends, the next sweep continues.
 func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call) error {
 	takeOf := map[string]ledger.TakeID{} // by the ARN of the execution
 	for _, id := range takes {
@@ -113,10 +113,10 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone and that no message will
 // repeat. It starts the execution of a paid take, and ends a claim whose invocation
-// died. It also sends notices that were not sent. Days maps the key of each record that it
-// has read to the reservationDay of the take.
+// died. It also sends notices that were not sent. Days maps the key of each record that
+// recoverTakes has read to the reservationDay of the take.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
-	// The newest come first. If the time ends, the rest was read by earlier sweeps.
+	// The newest records come first. If the time ends, earlier sweeps have read the others.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
 	days = map[string]string{}
 	var errs []error
@@ -169,7 +169,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 	if !rec.NoticeDue {
 		return nil
 	}
-	return h.Ledger.PostTake(ctx, rec) // the function that ended the take could not post the status, or not send the notice
+	return h.Ledger.PostTake(ctx, rec) // the function that ended the take could not post the status or could not send the notice
 }
 
 // reservationDay returns the day whose book holds the reservation of a take. It returns ""
@@ -181,9 +181,10 @@ func reservationDay(rec ledger.Record) string {
 	return budget.Day(rec.Times.Claimed)
 }
 
-// sweepBudget frees the reservations of takes that RunComfy does not charge, and those in
-// the book of a day other than the day of the take's claim. Submit or cancel may have died
-// before freeing them, and archive frees none. Days is what recoverTakes returns.
+// sweepBudget frees the reservations of takes that RunComfy does not charge. It also frees a
+// take's reservation in the book of one day if the take was claimed on another day. Submit or
+// cancel may have died before freeing a reservation, and archive frees none. Days is what
+// recoverTakes returns.
 func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error
 	for back := range bookDays {
@@ -192,7 +193,7 @@ func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error
 			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day || !h.hasTime(ctx, recoverTime) {
 				return false
 			}
-			rec, err := h.Ledger.Get(ctx, t.Name, t.Take) // it may be claimed again by now
+			rec, err := h.Ledger.Get(ctx, t.Name, t.Take) // the take may be claimed again by now
 			return (err == nil || errors.Is(err, bucket.ErrNotFound)) && reservationDay(rec) != day
 		})
 		if err == nil && freed > 0 {
