@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// element is an element of a Matroska file. Its end is not past the end of its parent.
+// element is an element of a Matroska file. The field end is never past the end of the parent.
 type element struct {
 	id        uint32
 	body, end int64

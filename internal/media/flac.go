@@ -10,16 +10,16 @@ type flacInfo struct {
 	samples   uint64 // of one channel; 0 if unknown
 }
 
-// flacFrame is what the header of a frame says: the number of its first sample, which counts
-// from 0, and how many samples the frame has. Data begins with the frame.
+// flacFrame is what the header of a frame says. First is how many samples come before the
+// frame, and samples is how many samples the frame has. Data begins with the frame.
 type flacFrame struct {
 	first, samples uint64
 	data           []byte
 }
 
-// readFLAC computes the length of a FLAC file from the first and the last frame, whose
-// headers say which samples they hold. If the last frame is not found, the number of samples
-// in STREAMINFO gives an estimate.
+// readFLAC computes the length of a FLAC file from the first and the last frame: the header
+// of a frame says how many samples come before the frame. If the last frame is not found, the
+// number of samples in STREAMINFO gives an estimate.
 func readFLAC(r *reader, info *Info) {
 	const blockHeader, streamInfo, most = 4, 34, 200
 	head := r.bytes(r.start, 4+blockHeader+streamInfo)[4+blockHeader:]
@@ -105,7 +105,8 @@ func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 
 // whole reports whether the frame is complete. A frame ends with a CRC-16 of its other bytes,
 // so the CRC-16 of a complete frame is 0. At each byte before the end, the CRC-16 is 0 by
-// chance with a probability of 1 in 65,536. So about 1 in 7 cut frames of 10 KB passes.
+// chance with a probability of 1 in 65,536. So about 1 in 7 frames that
+// are cut after 10 KB passes as complete.
 func (f flacFrame) whole() bool {
 	crc := uint16(0)
 	for _, b := range f.data {

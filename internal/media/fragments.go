@@ -35,7 +35,7 @@ type span struct {
 	votes int    // by how many votes frame leads
 }
 
-// maxTime is the largest time that counts, so that the sum of a few times cannot overflow.
+// maxTime limits times, so that the sum of a few times cannot overflow.
 const maxTime = math.MaxInt64 / 4
 
 // errTime reports a time above maxTime, or an index with an impossible offset.
@@ -53,9 +53,9 @@ const (
 
 // read finds when the samples of the tracks start and end. It tries three ways to find the
 // last fragments: by the index at the end of the file (mfra), by reading one fragment after
-// the other, and by a search from the end of the file. If the budget is too small for them,
-// read uses the segment indexes at the beginning of the file (sidx). It reports whether it
-// found when the samples end.
+// the other, and by a search from the end of the file. If the budget is too small for all of
+// them, read uses the segment indexes at the beginning of the file (sidx). It reports whether
+// it found when the samples end.
 func (f *fragments) read() (found bool) {
 	f.spans = map[uint32]span{}
 	f.r.fits(f.readFirst)
@@ -124,13 +124,14 @@ func (f *fragments) readFirst() {
 
 // priming is the longest sound before the start of the presentation that counts as part of
 // the length. If there is more, none of it counts. Encoders write such sound while they warm
-// up. ffprobe counts it in fragmented files, and a length may exceed a model's limit by it.
+// up. ffprobe counts this sound in fragmented files, and lipdrop lets a length exceed a
+// model's limit by as much.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
 // were cut from a longer stream begin late; the time before the first sample does not
-// count. Some files say that a sample is shown before it is decoded. Like ffprobe and
-// players, lengths then counts all samples of the track as shown later, by the span's delay.
+// count. Some files say that a sample is shown before it is decoded. lengths then adds the
+// span's delay to the times of all samples of the track, as ffprobe and players do.
 //
 // Found says whether read found when the samples end. If it did not, the length in the
 // movie's header (mehd) is an estimate. If samples of the last fragment are missing, the

@@ -44,8 +44,8 @@ const byParts = "the length of %s, about %.1f s, is an estimate from parts of th
 const chainLength = 3
 
 // isChain reports whether data begins with three frames of one stream. Last says that data
-// extends to the end of the sound: fewer frames are then enough, if nothing follows, or a tag or
-// zeros.
+// extends to the end of the sound. Fewer frames are then enough if only a tag, zeros or
+// nothing follows them.
 func (g framing) isChain(data []byte, last bool) bool {
 	var first frame
 	for n := range chainLength {

@@ -546,7 +546,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	case claimed == 0 && played > 0:
 		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, m.inTime(played-m.start).Seconds())
 	case claimed == 0:
-		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", file)
+		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", file)
 	}
 }
 

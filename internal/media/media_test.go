@@ -254,7 +254,7 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 				wrong, rejected := errors.AsType[*problem.Problem](err)
 				rejected = rejected && wrong.Code == problem.FileMismatch
 				if rejected == slices.Contains(family, own) {
-					t.Errorf("%s as %s: got error %v, want code %s: %v; the forms in sniff.go say which suffixes a format may have", name, suffix, err, problem.FileMismatch, !slices.Contains(family, own))
+					t.Errorf("%s as %s: rejected is %v, want %v (error %v); the forms in sniff.go say which suffixes a format may have", name, suffix, rejected, !rejected, err)
 				}
 			}
 		}

@@ -8,9 +8,9 @@ import (
 // maxTracks is the largest number of tracks that are read. Films have a few dozen.
 const maxTracks = 64
 
-// movie is what a moov box says, which is the index of a movie. In moov, mvhd is the header
-// of the movie, each trak describes a track, and mvex announces fragments. In trak, tkhd says
-// how the track is shown, mdhd describes its media, and hdlr says what kind of track it is.
+// movie is what a moov box says. This box is the index of a movie: mvhd is the header of the
+// movie, each trak describes a track, and mvex announces fragments. In trak, tkhd says how
+// the track is shown, mdhd describes the media, and hdlr gives the kind of the track.
 type movie struct {
 	timescale  uint64 // units per second in mvhd, elst and mehd
 	length     uint64 // from mvhd, in units of timescale; 0 if unknown
@@ -21,7 +21,7 @@ type movie struct {
 }
 
 // track is what a trak box and its tables say. A time is in units of the track's media
-// unless its comment names another unit. It is 0 if it is not known.
+// unless its comment names another unit. A time that is not known is 0.
 type track struct {
 	Track
 	id, flags uint32
@@ -110,7 +110,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		known = known && t.Length.Known()
 	}
 	if !known {
-		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", r.src.Name)
+		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", r.src.Name)
 	}
 }
 

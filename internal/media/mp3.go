@@ -109,7 +109,7 @@ func readMP3(r *reader, info *Info) {
 // frame begins at start. If a Xing, Info or VBRI header agrees with the end of the sound and
 // the size of the frames, the number of frames in the header gives the length. Otherwise
 // measureMPEG measures the frames. If that gives only an estimate, and a header without a
-// size gives a length near it, the length by the header counts.
+// size gives a length near the estimate, the length by the header counts.
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}

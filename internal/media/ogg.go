@@ -68,7 +68,7 @@ type oggStream struct {
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
 	most        uint64 // largest number of samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // position of the first sample, and position after the last sample
-	late        uint64 // position after the first page, if the stream begins late and how many samples this page has is not known
+	late        uint64 // position after the first page; 0 unless the stream begins late and that page has an unknown number of samples
 	pages       int    // with a position
 	packets     uint64 // samples of the packets, for Opus
 	page        uint64 // samples of the packets in the last page

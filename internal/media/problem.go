@@ -34,7 +34,7 @@ func damagedFile(file string, d damage) error {
 
 func encryptedFile(file string) error {
 	return newProblem(problem.FileEncrypted,
-		file+" is encrypted, so that only programs with its key can decode it",
+		file+" is encrypted, so only programs that have its key can decode it",
 		"Export "+file+" without copy protection.")
 }
 

@@ -209,8 +209,8 @@ func (r *reader) read(off, n int64) []byte {
 	return data
 }
 
-// withReserve takes calls and bytes out of the budget, calls read, and puts them back. It
-// returns the error with which read panicked, or nil.
+// withReserve runs read with a budget that is smaller by the given calls and bytes. Then it
+// adds them to the budget again. It returns the error with which read panicked, or nil.
 func (r *reader) withReserve(calls, bytes int64, read func()) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls

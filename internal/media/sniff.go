@@ -48,7 +48,7 @@ func (f form) accepts(suffix string) bool {
 }
 
 // signatures lists what files begin with. ? stands for any byte. The first row that matches
-// decides. An old QuickTime movie begins with another box than ftyp. Some types of this box
+// decides. An old QuickTime movie begins with a box other than ftyp. Some types of this box
 // are also words that a text may contain. Such a type counts only if the file begins with a
 // zero byte, as the size of a box below 16 MB does.
 var signatures = []struct {
