@@ -117,8 +117,8 @@ func TestAccountTrouble(t *testing.T) {
 }
 
 // A held match is withdrawn when job.json is deleted, and stays held if a changed job.json
-// still names it. If job.json no longer names a match and a pair has its name, the status is
-// about the pair.
+// still names it. If job.json no longer names a match, and a pair has the match's name, the
+// status is about the pair.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	for _, pattern := range []string{"", "a*.wav"} {
@@ -291,8 +291,8 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 	}
 }
 
-// A match is deleted, and uploaded again after job.json was changed or stayed the same. The
-// status of the match no longer says that the file was deleted.
+// A match is deleted, job.json is changed or stays as it is, and the match is uploaded again.
+// The status of the match no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	_, voice := worldtest.Media(t)
@@ -416,8 +416,8 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
-// A preset or a job.json is changed or deleted while a job is held. Whether the job then runs,
-// and with which model, depends only on the files that are in the bucket now.
+// A preset or a job.json is changed or deleted while a job is held. At the next try, only the
+// present files decide whether the job runs, and with which model.
 func TestChangesWhileHeld(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	pair := func(w *world.World) {

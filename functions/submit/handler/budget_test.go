@@ -111,7 +111,7 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 					held++
 					worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Held, problem.OverBudget)
 					if !strings.Contains(st.Reason, " of "+budget.Day(day)+" (UTC) are used") || !strings.Contains(st.Reason, "continues after midnight UTC, or when Max") || st.EstimateUSD == nil {
-						t.Errorf("status %+v, want a reason with the day and with when the job continues, and an estimate", st)
+						t.Errorf("status %+v, want a reason that names the day and says when the job continues, and an estimate", st)
 					}
 				}
 				if held != jobs-accepted {

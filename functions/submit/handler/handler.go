@@ -81,7 +81,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	if h.sessionEnds() {
 		// Nothing has been done yet. Lambda reports this batch as failed, the queue
 		// delivers it again, and a new process gets new credentials.
-		slog.WarnContext(ctx, "the process exits, because its credentials end too soon to sign URLs", "sign_until", h.SignUntil)
+		slog.WarnContext(ctx, "the process exits, because URLs that it signs now would expire too soon", "sign_until", h.SignUntil)
 		h.Exit()
 		return response, errOldSession
 	}

@@ -70,7 +70,7 @@ const (
 var (
 	errBusy       = errors.New("another invocation is submitting this take")
 	errNoTime     = errors.New("not enough time left in this invocation")
-	errOldSession = errors.New("the credentials of this process end too soon to sign URLs; another process submits the job")
+	errOldSession = errors.New("URLs that this process signs now would expire too soon; another process submits the job")
 	errChanging   = errors.New("the files keep changing")
 	errRetried    = errors.New("the job is held, and is no longer retried")
 )

@@ -48,7 +48,7 @@ func TestRequests(t *testing.T) {
 		{name: "a pair 100 folders deep", drops: []string{strings.Repeat("a/", 100) + "x.mp4", strings.Repeat("a/", 100) + "x.wav"}},
 		{name: "a pair in deep folders of mixed spelling", drops: []string{mixed("/", 200) + "x.mp4", mixed("/", 200) + "x.wav"}},
 		{name: "an audio among thousands of tags", drops: []string{"t.mp4", "t.a.wav"}, others: "inbox/t.%05d.wav"},
-		{name: "a tagged audio, and a video beside thousands of files that begin the same", drops: []string{"t.mp4", "t.de.wav"}, others: "inbox/t.%05d.txt"},
+		{name: "a tagged audio and its video beside thousands of files that begin the same", drops: []string{"t.mp4", "t.de.wav"}, others: "inbox/t.%05d.txt"},
 		{name: "a video beside thousands of files that begin the same", drops: []string{"t.mp4"}, others: "inbox/t.%05d.txt"},
 		{name: "files between the suffixes", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.MP4%05d inbox/t.mP4%05d inbox/t.MOv%05d inbox/t.Mov%05d inbox/t.WAv%05d inbox/t.mov%05d inbox/t.webm%05d"},
 		{name: "folders that begin as the name does", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.a%05d/x inbox/t.m%05d/x"},
@@ -282,8 +282,8 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	}
 }
 
-// MaxJobsPerDrop is raised when the message that waits for this is more than a day old. The
-// held job is then retried like a new job, and not tried only once.
+// MaxJobsPerDrop is raised when the message that waits for the higher limit is more than a
+// day old. The held job is then retried like a new job, and not tried only once.
 func TestLimitIsRaisedAfterADay(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	w := worldtest.New(t)

@@ -422,7 +422,7 @@ func TestSlowClaimIsReleased(t *testing.T) {
 		}
 		if c.Op == "HeadObject" && !assessed {
 			assessed = true
-			w.Pass(c.Deadline.Sub(w.Now()) - 90*time.Second) // as if earlier messages of the batch had used it
+			w.Pass(c.Deadline.Sub(w.Now()) - 90*time.Second) // as if earlier messages of the batch had used the time
 		}
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !slow {
 			slow = true
