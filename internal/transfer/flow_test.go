@@ -132,7 +132,7 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if b.called("UploadPart") == 0 {
-		t.Error("the file was not uploaded in parts")
+		t.Error("the file was not uploaded in parts, so Copy took the early response for a success")
 	}
 }
 

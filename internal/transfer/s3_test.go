@@ -34,7 +34,7 @@ import (
 // without the checksums and conditions that a Copier must send.
 type fakeS3 struct {
 	// fault is called before each call is served, with the call's name and how many
-	// of that name there have been. It returns true if it has responded.
+	// of that name there have been. fault returns true if it has responded.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
 
 	// patience is how long the client waits for a response; 0: without limit.

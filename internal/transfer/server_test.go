@@ -42,7 +42,7 @@ func random(n int, seed byte) []byte {
 // An origin is a server that a file is copied from.
 type origin struct {
 	// fault is called before each request is served, with the number of the
-	// request. It returns true if it has responded.
+	// request. fault returns true if it has responded.
 	fault func(n int, w http.ResponseWriter, r *http.Request) bool
 
 	// header is added to each response. It may replace the ETag that each response has.
@@ -148,7 +148,7 @@ func hang(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// cut sends the header of the right response and half of its body. Then it closes or
+// cut sends the header of the right response and half of its body. Then cut closes or
 // resets the connection.
 func (o *origin) cut(w http.ResponseWriter, r *http.Request, reset bool) {
 	rec := httptest.NewRecorder()

@@ -93,18 +93,18 @@ func TestStorageFaults(t *testing.T) {
 			}
 			return call == "UploadPart" && n == 2
 		}, patience: 300 * time.Millisecond},
-		"the response to the completion is lost": {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
-		"every response to a completion is lost": {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
-		"the response to the put is lost":        {size: small, fault: lost("PutObject", 1), existed: true},
-		"somebody else completed the same":       {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
-		"somebody else put the same":             {size: small, fault: before("PutObject", random(small, 1)), existed: true},
-		"somebody else completed another": {size: large, fault: before("CompleteMultipartUpload", other),
+		"the response to the completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
+		"every response to a completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
+		"the response to the put is lost":         {size: small, fault: lost("PutObject", 1), existed: true},
+		"somebody else completed the same object": {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
+		"somebody else put the same object":       {size: small, fault: before("PutObject", random(small, 1)), existed: true},
+		"somebody else completed another object": {size: large, fault: before("CompleteMultipartUpload", other),
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"somebody else put another": {size: small, fault: before("PutObject", other),
+		"somebody else put another object": {size: small, fault: before("PutObject", other),
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"somebody else put another of that length": {size: small, fault: before("PutObject", random(small, 2)),
+		"somebody else put another object of that length": {size: small, fault: before("PutObject", random(small, 2)),
 			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
-		"somebody else put another of that length and beginning": {size: small,
+		"somebody else put another object of that length and beginning": {size: small,
 			fault: before("PutObject", append(random(small-1, 1), 0)),
 			want:  &workflow.OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
 		"another object exists": {size: large, there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
@@ -160,7 +160,7 @@ func TestStorageFaults(t *testing.T) {
 				t.Errorf("existed: %t, want %t", got.Existed, tt.existed)
 			}
 			if tt.there != nil && b.called("CreateMultipartUpload") > 0 {
-				t.Error("an upload was opened, but the key already has an object")
+				t.Error("an upload was opened, want none: the key already has an object")
 			}
 		})
 	}
