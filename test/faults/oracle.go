@@ -57,8 +57,9 @@ const (
 	// claimed, or the book of that day is wrong. A book is wrong if a take that is charged is
 	// missing, if it has a take that is not charged although the outcome is known, or if the
 	// numbers in the book differ from the records. A job that RunComfy cancelled before the
-	// job started does not count as charged. Half of the worlds of jobs have caps. Stories
-	// have a cap that no story reaches, so only their books are checked.
+	// job started does not count as charged. Half of the worlds of the jobs under
+	// faults have caps. Stories have a cap that no story reaches, so only their books are
+	// checked.
 	overCap promise = "over the cap"
 )
 

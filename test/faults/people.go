@@ -206,7 +206,7 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, rec := range s.takesOf(d) {
-			// A record may not say yet that its execution has ended, so its state need not be failed.
+			// A record may not say yet that its execution has ended, so every state but cancelled is tried.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
 				s.faults["people: redriven"]++
 			}
@@ -238,7 +238,7 @@ func (s *simulation) soon() time.Duration {
 	return s.between(10*time.Minute, 5*time.Hour)
 }
 
-// wrongEmotion begins a value of the option emotion that no model accepts.
+// wrongEmotion is the beginning of a value that no model accepts for its option emotion.
 const wrongEmotion = "joyful"
 
 // bodyOf returns the bytes of a file. The bytes are unique, except for a voice. If the file is

@@ -52,8 +52,8 @@ type story struct {
 	fails   bool // RunComfy's jobs fail
 
 	// The trouble lasts from begins to ends, measured from the start of the world. A trouble of
-	// submit ignores begins. Other troubles last until the world is calm, except forgotten,
-	// which never ends.
+	// submit ignores begins. A trouble that uses neither of the two lasts until the world is
+	// calm, except forgotten, which never ends.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts in the middle of a function

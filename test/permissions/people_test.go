@@ -75,7 +75,7 @@ func TestPeople(t *testing.T) {
 		t.Run(tt.verb, func(t *testing.T) {
 			err := tt.run(l.clientOf(t, tt.needs), t.TempDir())
 			if tt.refused == "" && err != nil {
-				t.Fatalf("with all permissions: %v", err)
+				t.Fatalf("with all permissions: error %v, want none", err)
 			}
 			if denied, ok := errors.AsType[*client.DeniedError](err); tt.refused != "" && (!ok || denied.Permission != tt.refused) {
 				t.Fatalf("error %v, want one that names %s as missing", err, tt.refused)

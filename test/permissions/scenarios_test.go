@@ -103,7 +103,7 @@ func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
 	}
 	*job = next
 	if job.Troubles > 0 {
-		return fmt.Errorf("poll counted %d failures", job.Troubles)
+		return fmt.Errorf("poll counted %d failures, want none", job.Troubles)
 	}
 	return d.wantRecord(state)
 }

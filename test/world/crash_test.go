@@ -178,7 +178,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 
 // With caps, submit also dies between its calls for the book of the day, and cancel dies before
 // it frees the take's reservation. At the end, the book has the take if the job is charged. If
-// the job is not charged, the book may have the take only if its state is unknown.
+// the job is not charged, the book may have the take only if the take's state is unknown.
 func TestCrashAtEveryPointWithCaps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob is not skipped")

@@ -235,7 +235,7 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 					each.Pass(30 * time.Hour)
 				}
 				if diff := cmp.Diff(contents(t, undisturbed), contents(t, w)); diff != "" {
-					t.Errorf("(-undisturbed +without EventBridge):\n%s", diff)
+					t.Errorf("the outage changed more than notices (-without outage +with outage):\n%s", diff)
 				}
 				if a, b := undisturbed.RunComfy.Charges(), w.RunComfy.Charges(); a != b {
 					t.Errorf("charged %d times, want %d as without the outage", b, a)

@@ -36,8 +36,8 @@ var submitCodes = map[string]problem.Code{
 	"foreign request": problem.AccountRefused,
 }
 
-// AfterSubmit returns the state and the code of the status after a POST of a job with the
-// given fault. The state is submitted, held, rejected or unknown.
+// AfterSubmit returns the state and the code of the status after submit's POST met the given
+// fault. The state is submitted, held, rejected or unknown.
 func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
 	code, listed := submitCodes[fault.Name]
 	if !listed {

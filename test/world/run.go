@@ -187,7 +187,8 @@ func invokeBatch[H, In, Out any](w *World, p *pool[H], function string, handle f
 	return failed, nil
 }
 
-// Message returns the first delivery of a message with the event that an object was created.
+// Message returns the first delivery of a message with the event that an object was created
+// at the key.
 func Message(key string) events.SQSMessage {
 	return events.SQSMessage{
 		MessageId: key, EventSource: "aws:sqs", Body: objectEvent("Object Created", key, "", Begin),
@@ -241,7 +242,7 @@ type sleeper struct {
 	next func() (time.Time, bool) // runs the execution until a function sleeps again
 }
 
-// parkKey is the key of a context's value that parks an execution until a time.
+// parkKey is the context key of the function that parks an execution until a time.
 type parkKey struct{}
 
 func (w *World) resume(s *sleeper) {

@@ -59,7 +59,7 @@ func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 		}
 	}
 	if n := w.RunComfy.LeakedTokens(); n > 0 {
-		t.Errorf("the token was sent to the host of an output %d times", n)
+		t.Errorf("the token was sent to the host of an output %d times, want never", n)
 	}
 	return len(texts)
 }

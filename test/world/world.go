@@ -302,8 +302,8 @@ func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
 }
 
-// NotifyExpiry puts the event that a lifecycle rule removed an object, or an old version of
-// one, into submit's queue.
+// NotifyExpiry puts an event into submit's queue. The event says that a lifecycle rule removed
+// an object or an old version.
 func (w *World) NotifyExpiry(key string) {
 	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
 }
@@ -315,8 +315,8 @@ func (w *World) send(q *queue, body string, delay time.Duration) {
 	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
 }
 
-// NotifyCancel puts the event that an object was deleted into cancel's queue, with a delay.
-// The parameter reason is the reason in S3's event.
+// NotifyCancel puts an event into cancel's queue, with a delay. The event says that an object
+// was deleted, and gives the reason as S3 does.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.send(&w.deletions, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }

@@ -51,7 +51,7 @@ func errorBody(code int, text string) []byte {
 	return fmt.Appendf(nil, `{"error_code":%d,"error_message":%q}`, code, text)
 }
 
-// unanswered returns faults of requests without effect and without a response.
+// unanswered returns faults with which a request has no effect and gets no response.
 func unanswered() []Fault {
 	return []Fault{
 		{Name: "not sent", Break: NotSent},
@@ -60,7 +60,8 @@ func unanswered() []Fault {
 	}
 }
 
-// refusals returns faults of requests without effect that get an error as the response.
+// refusals returns faults with which a request has no effect and gets an error as the
+// response.
 func refusals() []Fault {
 	return []Fault{
 		{Name: "429", Status: 429, Body: []byte(`{"message":"too many requests"}`)},
@@ -82,8 +83,8 @@ func refusals() []Fault {
 	}
 }
 
-// unreadable returns faults of requests without effect that get a response from which a caller
-// learns nothing about the job.
+// unreadable returns faults with which a request has no effect and gets a response from which
+// the caller learns nothing about the job.
 func unreadable() []Fault {
 	return []Fault{
 		{Name: "200 empty", Status: 200, Body: []byte{}},

@@ -174,7 +174,7 @@ func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Cal
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
-			outcome, state = "cancelled", succeeded // RunComfy's response says completed
+			outcome, state = "cancelled", succeeded // the response of the real API says completed
 		}
 		reply(w, http.StatusAccepted, map[string]any{
 			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,

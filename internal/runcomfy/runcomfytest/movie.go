@@ -51,8 +51,8 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns count coded frames of noise. Each has at least least bytes and fewer than
-// least+more.
+// coded returns count coded frames of noise. Their sizes in bytes are from least to
+// least+more-1.
 func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
