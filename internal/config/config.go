@@ -53,7 +53,7 @@ type Clients struct {
 	Account *runcomfy.Client
 }
 
-// Clients reads the variables that every function has, and makes its clients.
+// Clients reads the variables that every function has, and makes the clients from them.
 func (e *Env) Clients(ctx context.Context) Clients {
 	name := e.Text("BUCKET")
 	machineARN := e.Text("STATE_MACHINE_ARN")
@@ -110,7 +110,7 @@ func (e *Env) GiB(name string) int64 { return int64(e.number(name, "above 0") * 
 // Count returns a variable that is a whole number above 0.
 func (e *Env) Count(name string) int { return e.whole(name, e.number(name, "above 0")) }
 
-// Limit returns a variable that is a number and not below 0. 0 means no limit.
+// Limit returns a variable that is a number of at least 0. 0 means no limit.
 func (e *Env) Limit(name string) float64 { return e.number(name, "of at least 0") }
 
 // CountLimit returns a Limit that is a whole number.
@@ -133,7 +133,7 @@ func (e *Env) number(name, kind string) float64 {
 	return n
 }
 
-// List returns the entries of a variable that is separated by commas.
+// List returns the entries of a variable, which are separated by commas.
 func (e *Env) List(name string) []string {
 	var entries []string
 	for entry := range strings.SplitSeq(e.Text(name), ",") {
@@ -153,8 +153,8 @@ func (e *Env) Choice(name string, values ...string) string {
 	return value
 }
 
-// Folders returns the entries of a List. Each must be inbox/ or below it, and
-// end in a slash.
+// Folders returns the entries of a List. Each entry must be inbox/ or a folder below
+// inbox/, and must end in a slash.
 func (e *Env) Folders(name string) []string {
 	folders := e.List(name)
 	for _, folder := range folders {
@@ -165,9 +165,9 @@ func (e *Env) Folders(name string) []string {
 	return folders
 }
 
-// BaseURL returns a variable that is the address of an API. The token is sent
-// there, so the address must be https, or plain http to this machine: to a
-// loopback address, or from a container to host.docker.internal.
+// BaseURL returns a variable that is the URL of an API, without a slash at the end. The
+// token is sent to this URL, so it must be https. Plain http is allowed only to this
+// machine: to a loopback address or, from a container, to host.docker.internal.
 func (e *Env) BaseURL(name string) string {
 	value := e.Text(name)
 	u, err := url.Parse(value)

@@ -70,6 +70,6 @@ func TestValues(t *testing.T) {
 		got, want = append(got, env.BaseURL("URL")), append(want, strings.TrimSuffix(ok, "/"))
 	}
 	if diff := cmp.Diff(want, got); diff != "" || env.Err() != nil {
-		t.Errorf("%v; values (-want +got):\n%s", env.Err(), diff)
+		t.Errorf("mistakes %v, want none; values (-want +got):\n%s", env.Err(), diff)
 	}
 }

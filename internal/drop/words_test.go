@@ -100,8 +100,8 @@ func TestWords(t *testing.T) {
 // The reason for invalid JSON says where the mistake is, and what it is.
 func TestMistakesInJSON(t *testing.T) {
 	tests := []struct{ text, says string }{
-		{`{"model": "sync/react-1",}`, "line 1, column 26: remove the comma before it"},
-		{`{"model": "sync/react-1", "input": {"a": [1, ]}}`, "line 1, column 46: remove the comma before it"},
+		{`{"model": "sync/react-1",}`, "line 1, column 26: remove the comma before this place"},
+		{`{"model": "sync/react-1", "input": {"a": [1, ]}}`, "line 1, column 46: remove the comma before this place"},
 		{"{\n  // mine\n}", "line 2, column 3: JSON has no comments"},
 		{"{\n  # mine\n}", "line 2, column 3: JSON has no comments"},
 		{"{\n  /* mine */\n}", "line 2, column 3: JSON has no comments"},
@@ -113,8 +113,8 @@ func TestMistakesInJSON(t *testing.T) {
 		{`{"model": sync/react-1}`, "line 1, column 11: write names and texts in double quotes"},
 		{`{"input": {"watermark": True}}`, "line 1, column 25: write true, false and null in small letters"},
 		{`{"input": {"seed": None}}`, "line 1, column 20: write true, false and null in small letters"},
-		{"{\"model\": \"sync/react-1\"\n\"input\": {}}", "line 2, column 1: a comma or a colon is missing before it"},
-		{`{"model" "sync/react-1"}`, "line 1, column 10: a comma or a colon is missing before it"},
+		{"{\"model\": \"sync/react-1\"\n\"input\": {}}", "line 2, column 1: a comma or a colon is missing before this place"},
+		{`{"model" "sync/react-1"}`, "line 1, column 10: a comma or a colon is missing before this place"},
 		{`{"model": "sync/react-1", "input": {"a": "b"}`, "line 1, column 45: it ends too early: a closing bracket or quote is missing"},
 		{`{"model": "sync/react-1`, "line 1, column 23: it ends too early: a closing bracket or quote is missing"},
 		{"{\"prompt\": \"She\nsmiles\"}", "line 1, column 16: a text must end on the line where it starts"},

@@ -186,7 +186,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "JSON that is not an object, is broken, or continues on the next line", file: "l.jsonl", text: "[1]\n{\"name\": \"a\",}\n{\n", want: []string{
 			`row 1: the line is not a JSON object. Write one object per line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`,
-			"row 2: the line is not JSON at character 14: remove the comma before it. Fix the line. Each object must be on one line.",
+			"row 2: the line is not JSON at character 14: remove the comma before this place. Fix the line. Each object must be on one line.",
 			"row 3: the line is not JSON at character 2: it ends too early: a closing bracket or quote is missing. Fix the line. Each object must be on one line.",
 		}},
 		{name: "JSON with an unknown member, a member twice and a number for a name", file: "l.jsonl", text: `{"name": 1, "vidoe": "a.mp4", "video": "a.mp4", "audio": "a.wav", "audio": "b.wav"}`, want: []string{

@@ -35,8 +35,8 @@ type List struct {
 //
 //   - https://*.example.com: every name below example.com, at any depth, on the
 //     default port. It does not include example.com itself.
-//   - One exact origin, which may have another port, be a literal address or be
-//     plain http. It may also be on a private network.
+//   - One exact origin. It may have another port, a literal IP address or plain
+//     http, and it may be on a private network.
 //
 // The error names every invalid entry.
 func Parse(entries []string) (List, error) {
@@ -68,8 +68,8 @@ func Parse(entries []string) (List, error) {
 // below a space: a URL with such a character is an error.
 var unsafe = regexp.MustCompile("%[0-9A-Fa-f]{2}|[% \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
-// ParseURL parses the address of an output. It escapes what a URL may not contain
-// and keeps existing escapes as they are. Its error is a *workflow.OutputRefused.
+// ParseURL parses the URL of an output. It escapes the characters that a URL may not
+// contain, and keeps existing escapes as they are. Its error is a *workflow.OutputRefused.
 func ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(unsafe.ReplaceAllStringFunc(raw, func(s string) string {
 		if s[0] == '%' && len(s) > 1 {
@@ -84,7 +84,7 @@ func ParseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// maxHost is the length of the longest host and port.
+// maxHost is how many bytes a host with its port may have.
 const maxHost = 260
 
 // Check returns a *workflow.OutputRefused unless u may be fetched.
@@ -107,13 +107,13 @@ func (l List) Check(u *url.URL) error {
 	return Refuse(address, reason)
 }
 
-// Refuse returns a *workflow.OutputRefused. The address is a host and port; it is
-// empty if there is none.
+// Refuse returns a *workflow.OutputRefused. The address is a host and port, or "" if
+// they are not known.
 func Refuse(address, reason string) error {
 	return &workflow.OutputRefused{Failure: workflow.Failuref("%s: %s", cmp.Or(address, "the output"), reason)}
 }
 
-// isListed reports whether a host and port is listed exactly.
+// isListed reports whether the list has an exact origin with this host and port.
 func (l List) isListed(address string) bool {
 	address = strings.ToLower(address)
 	return l.exact["https://"+address] || l.exact["http://"+address]
@@ -166,7 +166,7 @@ type Dialer struct {
 // Transport returns a transport that keeps at most the given number of idle connections to
 // one host. A connection to an IP address that is not public is refused unless the
 // requested host is listed exactly. The transport checks the address that it dials. It uses
-// no proxy, because it would then dial and check the proxy's address. All requests use
+// no proxy: with a proxy, it would dial and check only the proxy's address. All requests use
 // HTTP/1.1: with HTTP/2, the parallel requests for parts of a file would share one
 // connection and its limits.
 func (l List) Transport(d Dialer, idle int) *http.Transport {

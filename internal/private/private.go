@@ -1,5 +1,6 @@
 // Package private protects the files and programs of the local stack from other users of
-// the machine, who might replace its folder with their own or with a symbolic link.
+// the machine. Such a user might replace the stack's folder with another folder or with a
+// symbolic link.
 package private
 
 import (
@@ -16,8 +17,8 @@ import (
 const ownerOnly = 0o700
 
 // Dir makes a folder that only this user can enter, or changes the mode of an existing
-// one. A folder of another user is an error, and so is a symbolic link: another user
-// might decide where files are stored.
+// folder to that. A folder of another user is an error, and so is a symbolic link: with
+// either, another user might decide where files are stored.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, ownerOnly); err != nil {
 		return fmt.Errorf("%w: choose another folder", err)
@@ -48,7 +49,7 @@ func Replace(path string, text []byte, mode fs.FileMode) error {
 	return os.Rename(partial, path)
 }
 
-// ReplaceJSON is like Replace, for the JSON text of a value. Only its owner can read the
+// ReplaceJSON is Replace with the JSON text of a value. Only the file's owner can read the
 // file.
 func ReplaceJSON(path string, value any) error {
 	text, err := json.Marshal(value)
@@ -68,8 +69,8 @@ func ReadJSON(path string, value any) error {
 	return err
 }
 
-// ReadAllJSON reads the values in the files *.json of a folder, in the order of their names,
-// and makes the folder.
+// ReadAllJSON reads the values in the files *.json of a folder, in the order of the file
+// names. If the folder does not exist, ReadAllJSON makes it.
 func ReadAllJSON[Value any](dir string) ([]Value, error) {
 	if err := os.MkdirAll(dir, ownerOnly); err != nil {
 		return nil, err
@@ -94,7 +95,8 @@ func ReadAllJSON[Value any](dir string) ([]Value, error) {
 }
 
 // CheckNoLinks returns an error if there is a symbolic link below dir. It skips the folders
-// of dir that except names. After Dir, no other user can create a link there.
+// directly in dir whose names are in except. If Dir has secured dir, no other user can make
+// a link there after the check.
 func CheckNoLinks(dir string, except ...string) error {
 	skip := map[string]bool{}
 	for _, name := range except {
@@ -103,7 +105,7 @@ func CheckNoLinks(dir string, except ...string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // a stack that uses the folder has deleted it
+			return nil // a running stack has deleted the file since the listing
 		case err != nil:
 			return err
 		case skip[path] && entry.IsDir():

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Code says why a name, file or take is in its state. The list is closed, so that
-// a program can act on it. docs/codes.md shows it.
+// Code says why a name, file or take is in its state. The list of codes is closed, so that
+// a program can act on a code. docs/codes.md shows the list.
 type Code string
 
 // The codes. Codes says what each means.
@@ -160,7 +160,7 @@ func Codes() []Info {
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},
 		{Unreachable, "held", "RunComfy could not be reached; nothing was sent and nothing was charged.", retried},
 		{TokenMissing, "held", "No RunComfy token is set.", "Set the token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
-		{TokenUnreadable, "held", "The secret of the RunComfy token could not be read, or what it holds is not a token.", "Check that the secret holds the token, as plain text or as JSON with the member token, and that the function may read the secret." + then},
+		{TokenUnreadable, "held", "The secret of the RunComfy token could not be read, or the secret does not hold a token.", "Check that the secret holds the token, as plain text or as JSON with the member token, and that the function may read the secret." + then},
 		{TokenRefused, "held", "RunComfy refused the token.", "Set a valid token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
 		{NoBalance, "held", "The RunComfy account has no balance.", "Top up the account on RunComfy's page." + then},
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
@@ -185,7 +185,7 @@ func Codes() []Info {
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},
 		{OutputTooLarge, "failed", "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
 		{OutputTooMany, "failed", "The job has more outputs than MaxOutputs.", "Raise MaxOutputs, then run " + again + "."},
-		{OutputTooSlow, "failed", "The output could not be copied within 15 minutes, in two tries.", "Raise MemorySize of ArchiveFunction in template.yaml, which also gives it a faster processor, or lower MaxOutputGiB to refuse such outputs at once. Then run " + again + "."},
+		{OutputTooSlow, "failed", "The output could not be copied within 15 minutes, in two tries.", "Raise MemorySize of ArchiveFunction in template.yaml, which also gives the function a faster processor, or lower MaxOutputGiB to refuse such outputs at once. Then run " + again + "."},
 		{OutputChanged, "failed", "The output kept changing while it was copied.", redrive},
 		{OutputOccupied, "failed", "Another object has the key of the output. Nothing is overwritten.", redrive},
 		{ResultUnavailable, "failed", "RunComfy did not return the result for hours.", redrive},
@@ -219,14 +219,14 @@ func (c Code) State() string {
 // Restart says how a job is started again.
 type Restart struct {
 	Name   string // of the job
-	Bundle bool   // it has a job.json
+	Bundle bool   // the job has a job.json
 	Match  string // of a bundle with a wildcard: the key of the file that the wildcard matched
 
 	NotCharged bool // RunComfy cancelled the failed job before it started
 }
 
-// File returns the file to upload to start the job again. For a match it is not
-// job.json, because job.json also starts all other matches again.
+// File returns the file that starts the job again if it is uploaded. For a match of a
+// wildcard, this file is not job.json, because job.json also starts all other matches again.
 func (r Restart) File() string {
 	switch {
 	case r.Match != "":
@@ -238,14 +238,14 @@ func (r Restart) File() string {
 	}
 }
 
-// NotCharged is the remedy of a failed job that RunComfy cancelled before it started,
-// whatever its code. A redrive would only find the cancelled job.
+// NotCharged is the remedy of every failed job that RunComfy cancelled before the job started,
+// whatever the job's code is. A redrive would only find the cancelled job.
 const NotCharged = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
 
-// AllMatches warns a person who starts one match again.
+// AllMatches is a warning for a person who wants to start only one match again.
 const AllMatches = "If you upload job.json, all its matches are submitted again, including this match, and RunComfy charges each of them."
 
-// Remedy returns the remedy of the code for the job of a pair, by the job's name.
+// Remedy returns the remedy of the code for a pair with the given name.
 func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name}) }
 
 // RemedyFor returns the remedy of the code for a job.

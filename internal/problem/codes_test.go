@@ -17,8 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Every constant of the type Code has one row in the table, with a meaning and a remedy,
-// and another package uses it.
+// Every constant of the type Code has one row in the table, with a meaning and a remedy.
+// Every constant is used by another package.
 func TestEveryCodeHasARow(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
 	if err != nil {

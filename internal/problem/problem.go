@@ -12,15 +12,15 @@ type Problem struct {
 	Reason string // a clause with the file name and the numbers
 
 	// Remedy says in sentences what to do before the files of Again are uploaded again.
-	// "" stands for the code's own remedy, which also says what to upload: Again is then
-	// empty.
+	// "" stands for the code's own remedy. That remedy also says what to upload, so Again
+	// is then empty.
 	Remedy string
 
 	// Member is the property of the model's input that is wrong, or "" if the
 	// problem is about something else.
 	Member string
 
-	// Again names the files to upload again afterwards. It is empty if Remedy says what
+	// Again has the files to upload again after that. It is empty if the remedy says what
 	// to upload.
 	Again []string
 	// After is a sentence that follows the files to upload again, or "".
@@ -36,7 +36,8 @@ const (
 	FileOfPair = "a file of the pair"
 )
 
-// RemedyFor returns the remedy of the problem, or of its code, for a name.
+// RemedyFor returns the remedy of the problem or, if the problem has none, the remedy of its
+// code for a name.
 func (p *Problem) RemedyFor(name string) string {
 	if p.Remedy != "" {
 		return p.Remedy
@@ -61,8 +62,8 @@ func Reason(problems []Problem) string {
 	return strings.Join(reasons, "; ")
 }
 
-// Remedy joins the remedies of a name's problems. The files to upload again follow; the
-// last of these files is the one that starts the job. The After sentences are at the end.
+// Remedy joins the remedies of a name's problems. The files to upload again follow. If a file
+// starts the job, it is the last of these files. The After sentences are at the end.
 func Remedy(name string, problems []Problem) string {
 	var steps, again, start, after []string
 	add := func(list *[]string, text string) {

@@ -43,8 +43,8 @@ func cut(text string) string {
 	return text
 }
 
-// ShortValue is Short for a value, a member's name or a model id. If the text is a URL, it
-// leaves out the query, which may hold a secret.
+// ShortValue is Short for a value, a member's name or a model id. It leaves out the query of
+// a URL, which may hold a secret.
 func ShortValue(value string) string { return Short(withoutQuery(value)) }
 
 // Quote is ShortValue in double quotes.
@@ -66,9 +66,10 @@ func ShellWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// NameWord returns the argument by which the lipdrop command finds the job with a name,
-// quoted for a POSIX shell. The command does not take the argument for a flag or for the
-// prefix of several names, and removes no inbox/ that belongs to the name.
+// NameWord returns an argument with which the lipdrop command finds the job of a name. The
+// argument is quoted for a POSIX shell. Whatever the name is, the command does not take the
+// argument for a flag or for the prefix of several names, and does not remove an inbox/ that
+// belongs to the name.
 func NameWord(name string) string {
 	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "inbox/") {
 		name = "inbox/" + name
@@ -117,7 +118,7 @@ func JSONMistake(text []byte, parser *json.SyntaxError) string {
 	case here >= utf8.RuneSelf:
 		return fmt.Sprintf("%q has no meaning there", string(here))
 	case (here == '}' || here == ']') && last == ',':
-		return "remove the comma before it"
+		return "remove the comma before this place"
 	case json.Valid(before) && bytes.HasPrefix(before, []byte("{")):
 		return "there is text after the end of the object"
 	case json.Valid(before):
@@ -127,7 +128,7 @@ func JSONMistake(text []byte, parser *json.SyntaxError) string {
 	case isValueNext && (unicode.IsLetter(here) || here == '/'): // such as /inbox/shared/v.mp4
 		return "write names and texts in double quotes"
 	case !isValueNext && strings.ContainsRune(`"{[`, here):
-		return "a comma or a colon is missing before it"
+		return "a comma or a colon is missing before this place"
 	default:
 		return parser.Error()
 	}

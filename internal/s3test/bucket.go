@@ -1,6 +1,6 @@
 // Package s3test is an S3 bucket in memory that has the methods and errors of the
-// SDK's client. Conditional writes, ranges and listings behave as in S3; the tests of
-// package gateway compare them with a real server.
+// SDK's client. Conditional writes, ranges and listings behave as in S3. The tests of
+// package gateway compare their behaviour with a real server.
 package s3test
 
 import (
@@ -35,8 +35,8 @@ type Bucket struct {
 
 	// Before is called before each operation. If it returns an error, the
 	// operation returns that error and has no effect. After is called after the
-	// operation has taken effect. Its error replaces the response, as if the
-	// response were lost.
+	// operation has taken effect. If After returns an error, the operation returns
+	// that error instead of its response, as if the response were lost.
 	Before, After func(op, key string) error
 
 	mu      sync.Mutex
@@ -63,7 +63,7 @@ func Error(status int, code string) error {
 	}}
 }
 
-// ErrLost is the error of a lost response, for After.
+// ErrLost is an error that After may return: the response was lost.
 var ErrLost = errors.New("the connection broke before the response arrived")
 
 // Calls returns how often each operation was called, without the calls that Before
@@ -91,7 +91,7 @@ func (b *Bucket) Object(key string) ([]byte, bool) {
 	return nil, false
 }
 
-// Set writes an object, without conditions and hooks.
+// Set writes an object, without conditions, and without calling Before and After.
 func (b *Bucket) Set(key string, body []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,7 +113,7 @@ func (b *Bucket) now() time.Time {
 	return time.Now()
 }
 
-// Remove deletes an object, without hooks.
+// Remove deletes an object, without calling Before and After.
 func (b *Bucket) Remove(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -233,7 +233,7 @@ func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...fu
 	})
 }
 
-// maxKeys is the largest page of a listing.
+// maxKeys is how many keys a page of a listing has at most.
 const maxKeys = 1000
 
 // ListObjectsV2 implements the client's method.

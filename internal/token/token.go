@@ -20,17 +20,17 @@ type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is the shortest time between two successful reads of the secret. Until it has
-// passed, a Source returns the same token, even if RunComfy refused it.
+// rereadAfter is the shortest time between two successful reads of the secret. Until this
+// time has passed, a Source returns the same token, even if RunComfy refused that token.
 const rereadAfter = time.Minute
 
 // ErrNone is returned if the secret holds no token yet, or does not exist.
 var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist")
 
 // Source is a runcomfy.TokenSource that reads the API token from a secret. The
-// secret is plain text, or JSON with the member "token". It is read when the
-// token is first needed, and again after RunComfy refused the token. A Source is
-// safe for concurrent use.
+// secret is plain text, or JSON with the member "token". A Source reads the secret
+// when the token is first needed, and again after RunComfy refused the token. It
+// is safe for concurrent use.
 type Source struct {
 	Client SecretsManager
 	ARN    string
@@ -79,7 +79,7 @@ func tokenIn(secret string) (string, error) {
 			Token string `json:"token"`
 		}
 		if json.Unmarshal([]byte(secret), &doc) != nil {
-			return "", errors.New("the token's secret looks like JSON but does not parse") // leaves out the text, which is secret
+			return "", errors.New("the token's secret looks like JSON but does not parse") // without the parser's error, which could repeat a part of the secret
 		}
 		secret = strings.TrimSpace(doc.Token)
 	}

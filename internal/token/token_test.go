@@ -67,14 +67,14 @@ func TestRefusedTokenIsReadAgainOnceAMinute(t *testing.T) {
 		t.Helper()
 		got, err := source.Token(t.Context())
 		if got != want || err != nil || s.reads != reads {
-			t.Errorf("%q after %d reads, %v; want %q after %d", got, s.reads, err, want, reads)
+			t.Errorf("%q after %d reads and error %v; want %q after %d reads and no error", got, s.reads, err, want, reads)
 		}
 	}
 	get("old", 1)
 	get("old", 1)
 	s.value = aws.String("new")
 	source.Refused()
-	get("old", 1) // it was read just now
+	get("old", 1) // the secret was read less than a minute ago
 	now = now.Add(time.Minute)
 	get("new", 2)
 	get("new", 2)
