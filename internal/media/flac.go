@@ -105,8 +105,8 @@ func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 
 // whole reports whether the frame is complete. A frame ends with a CRC-16 of its other bytes,
 // so the CRC-16 of a complete frame is 0. At each byte before the end, the CRC-16 is 0 by
-// chance with a probability of 1 in 65,536. So about 1 in 7 frames that
-// are cut after 10 KB passes as complete.
+// chance with a probability of 1 in 65,536. So about 1 in 7 frames that are cut after 10 KB
+// passes as complete.
 func (f flacFrame) whole() bool {
 	crc := uint16(0)
 	for _, b := range f.data {
