@@ -9,9 +9,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
-// TestBody compares what is sent to RunComfy, with an address in place of each
-// presigned URL. Options that the user did not set are absent, even if RunComfy's
-// schemas give samples as their defaults.
+// TestBody compares what is sent to RunComfy with golden files, which have a fixed URL in
+// place of each presigned URL. Options that the user did not set are absent, even if
+// RunComfy's schemas give samples as the defaults of these options.
 func TestBody(t *testing.T) {
 	bundle := func(model, input string) string {
 		return `x.job/job.json = {"model": "` + model + `", "input": ` + input + `}`
@@ -57,7 +57,7 @@ func TestBody(t *testing.T) {
 			}
 			ready, problems := b.prepared(t, key)
 			if problems != nil {
-				t.Fatalf("problems: %v", problems)
+				t.Fatalf("problems %v, want none", problems)
 			}
 			body := maps.Clone(ready.Input)
 			for _, used := range ready.Media {
@@ -77,7 +77,7 @@ func TestBody(t *testing.T) {
 	}
 	for _, id := range newInbox(t).Catalog.IDs() {
 		if !whole[id] {
-			t.Errorf("there is no body of %s with every option set", id)
+			t.Errorf("no golden body of %s has every option set, want one", id)
 		}
 	}
 }

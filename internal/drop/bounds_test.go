@@ -75,9 +75,9 @@ func TestManyCandidates(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"x": 0, "x/a": 1, "x/n": 51}, got); diff != "" {
 		t.Errorf("problems by name (-want +got):\n%s", diff)
 	}
-	reason := found[1].Problems[0].Reason
-	if !strings.HasSuffix(reason, `and 990 more could each be the audio of x/a`) {
-		t.Errorf("reason %q, want the number of further candidates at its end", reason)
+	reason, want := found[1].Problems[0].Reason, `and 990 more could each be the audio of x/a`
+	if !strings.HasSuffix(reason, want) {
+		t.Errorf("the reason is %q, want …%q", reason, want)
 	}
 }
 

@@ -13,7 +13,7 @@ const (
 	cafeWait = "ads/cafe: waiting, waiting_for_files"
 )
 
-// reactJob is a job.json at a key.
+// reactJob returns the step that drops a job.json at a key.
 func reactJob(key, video, audio string) string {
 	return key + ` = {"model": "sync/react-1", "input": {"video_url": "` + video + `", "audio_url": "` + audio + `"}}`
 }
@@ -286,7 +286,7 @@ func TestSharedFolders(t *testing.T) {
 				want += ", audio_url=one/x.job/a.wav"
 			}
 			if diff := cmp.Diff([]string{want}, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
+				t.Errorf("findings (-want +got):\n%s", diff)
 			}
 		})
 	}

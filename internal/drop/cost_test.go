@@ -12,8 +12,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// TestCost counts the requests from an event to a job that is ready. Their number does
-// not depend on how many other files there are, even if their names begin the same.
+// TestCost counts the requests from an event to a job that is ready. The number of requests
+// does not depend on how many other files there are, even if the names of these files begin
+// the same.
 func TestCost(t *testing.T) {
 	drops := []string{
 		"ads/pair.mp4", "ads/pair.wav", "ads/lone.wav", "ads/solo.mp4", "ads/tag.mp4", "ads/tag.de.wav",
@@ -29,8 +30,8 @@ func TestCost(t *testing.T) {
 		name, key          string
 		lists, heads, gets int
 	}{
-		// A preset costs two listings a folder. Each search for a stem, or for other
-		// sources of its name, costs one.
+		// The search for a preset costs two listings for each folder. Each search for a
+		// stem, or for other sources of the stem's name, costs one listing.
 		{"a pair, by its audio", "ads/pair.wav", 3 + 2, 2, 3},
 		{"a lone audio", "ads/lone.wav", 3, 0, 0},
 		{"a lone video", "ads/solo.mp4", 1 + 3, 0, 0},
@@ -78,8 +79,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// TestGapsBetweenEndings checks that a search also skips files whose keys are between
-// the suffixes that it searches for.
+// TestGapsBetweenEndings checks that a search also skips files whose keys sort between the
+// endings that it searches for.
 func TestGapsBetweenEndings(t *testing.T) {
 	b := newInbox(t)
 	for i := range 2500 {
@@ -92,9 +93,10 @@ func TestGapsBetweenEndings(t *testing.T) {
 	}
 	want := []string{"talk: job of react, video_url=talk.MOV, audio_url=talk.wav"}
 	if diff := cmp.Diff(want, b.look(t, []string{"inbox/talk.wav"})); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+		t.Errorf("findings (-want +got):\n%s", diff)
 	}
-	// Two searches of talk with three gaps and three pages of folders each; a preset.
+	// Two searches for talk, each with three gaps and three pages of folders, and one search
+	// for a preset.
 	if lists := b.Calls()["ListObjectsV2"]; lists > 2*(1+3+3)+3 {
 		t.Errorf("%d listings, want at most %d", lists, 2*(1+3+3)+3)
 	}
@@ -138,10 +140,10 @@ func TestUsedByManyJobs(t *testing.T) {
 			if key == "inbox/talk.mp4" {
 				return
 			}
-			b.step(t, "x.png") // the name of the bundle has two sources then
+			b.step(t, "x.png") // now the name of the bundle has two sources
 			a, err := b.Find(t.Context(), drop.SubjectOf("x"))
 			if err != nil || a.Own.State != ledger.Rejected || !slices.Equal(a.Own.Jobs, f.Jobs) || !slices.Equal(a.Own.Warnings, f.Warnings) {
-				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with the same jobs and %q", a.Own.State, len(a.Own.Jobs), a.Own.Warnings, err, f.Warnings)
+				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with the same jobs and the warnings %q", a.Own.State, len(a.Own.Jobs), a.Own.Warnings, err, f.Warnings)
 			}
 		})
 	}

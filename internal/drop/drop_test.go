@@ -78,9 +78,9 @@ func (b strict) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...
 	return b.Bucket.HeadObject(ctx, in, opts...)
 }
 
-// step drops a file, "ads/talk.mp4" or "ads/preset.json = {}", or deletes one,
-// "- ads/talk.mp4". A file without a content gets one that matches its suffix. It
-// returns the key.
+// step drops a file ("ads/talk.mp4" or "ads/preset.json = {}") or deletes a file
+// ("- ads/talk.mp4"). If the step has no content, the file gets a content that matches the
+// file's suffix. step returns the key of the file.
 func (b *inbox) step(t testing.TB, step string) string {
 	t.Helper()
 	b.now = b.now.Add(time.Minute)
@@ -148,7 +148,7 @@ func picture(t testing.TB, width, height int) []byte {
 	return buf.Bytes()
 }
 
-// voice returns a WAV file of 8 kHz and 8 bits.
+// voice returns a silent WAV file of 8 kHz and 8 bits.
 func voice(length time.Duration) []byte {
 	n := uint32(length.Seconds() * 8000)
 	head := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, 36+n)...)
@@ -189,7 +189,7 @@ func (b *inbox) look(t testing.TB, keys []string) []string {
 	for _, f := range b.findings(t, keys...) {
 		line, why := b.line(t, f), compact(t, f.Problems)
 		if other, ok := lines[f.Key]; ok && (other != line || problems[f.Key] != why) {
-			t.Errorf("%s has two findings: %s %s and %s %s", f.Key, other, problems[f.Key], line, why)
+			t.Errorf("%s has two findings, want one: %s %s and %s %s", f.Key, other, problems[f.Key], line, why)
 		}
 		lines[f.Key], problems[f.Key] = line, why
 	}
@@ -237,7 +237,7 @@ func throughQueue(t testing.TB, subjects []drop.Subject) []drop.Subject {
 		t.Fatal(err)
 	}
 	if !slices.Equal(read, subjects) {
-		t.Errorf("the queue makes %+v of %+v", read, subjects)
+		t.Errorf("after the queue, the subjects are %+v, want %+v", read, subjects)
 	}
 	return read
 }
@@ -279,7 +279,7 @@ func shortModel(id string) string {
 	return map[string]string{pro: "pro", react: "react", avatar: "avatar", horse: "horse"}[id]
 }
 
-// only returns the one finding that the keys lead to.
+// only returns the one finding that a key leads to.
 func (b *inbox) only(t testing.TB, key string) drop.Finding {
 	t.Helper()
 	found := b.findings(t, key)
@@ -289,7 +289,7 @@ func (b *inbox) only(t testing.TB, key string) drop.Finding {
 	return found[0]
 }
 
-// prepared returns what the job of a key would send, or what is wrong with it.
+// prepared returns what the job of a key would send, or the problems of the job.
 func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []problem.Problem) {
 	t.Helper()
 	found := b.findings(t, key)

@@ -26,7 +26,7 @@ func FuzzParseDoc(f *testing.F) {
 		d, problems := parseDoc("job.json", text)
 		for _, p := range problems {
 			if p.Code == "" || p.Reason == "" || len(p.Reason) > 2000 {
-				t.Errorf("problem %q with the reason %q", p.Code, p.Reason)
+				t.Errorf("problem %q with the reason %q, want a code and a reason of at most 2000 bytes", p.Code, p.Reason)
 			}
 		}
 		if problems != nil {
@@ -38,20 +38,20 @@ func FuzzParseDoc(f *testing.F) {
 		}
 		whole, err := json.Marshal(again)
 		if err != nil {
-			t.Fatalf("%q is understood, but cannot be written as JSON: %v", text, err)
+			t.Fatalf("%q is read, but the result cannot be written as JSON: %v", text, err)
 		}
 		var want, got any
 		if json.Unmarshal(bytes.TrimPrefix(text, []byte("\ufeff")), &want) != nil || json.Unmarshal(whole, &got) != nil {
-			return // a number that a float64 does not hold
+			return // there is a number that a float64 cannot hold
 		}
 		if m := want.(map[string]any); m["input"] == nil {
 			m["input"] = map[string]any{}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%q is understood as (-want +got):\n%s", text, diff)
+			t.Errorf("what is read from %q (-want +got):\n%s", text, diff)
 		}
 		if other, problems := parseDoc("job.json", whole); problems != nil || !cmp.Equal(d.Input, other.Input) {
-			t.Errorf("%q is understood, its own form %q is not: %v", text, whole, problems)
+			t.Errorf("%q is read, but %q, which was written from the result, is read differently: problems %v", text, whole, problems)
 		}
 	})
 }

@@ -39,19 +39,19 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 		l := &lister{&Resolver{Files: &bucket.Bucket{S3: storage, Name: "b"}}, left}
 		files, err := l.below(t.Context(), "inbox/cafe.job/", maxMatches)
 		if !errors.Is(err, want) || err == nil && len(files) != bucket.PageSize+1 {
-			t.Errorf("with %d listings: %d files, %v", left, len(files), err)
+			t.Errorf("with %d listings left: %d files, error %v; want the error %v or, without an error, %d files", left, len(files), err, want, bucket.PageSize+1)
 		}
 	}
 }
 
-// The work for a hostile input grows at most linearly with its length. If it grew with the
-// square, the first two tests would not end in time.
+// The work for a hostile input grows at most linearly with the length of the input. If the
+// work grew with the square of the length, the first two tests would not end in time.
 func TestExpensiveKeys(t *testing.T) {
 	t.Run("a pattern that nearly matches everywhere", func(t *testing.T) {
 		const n = 2 << 20
 		w := &wildcard{pattern: "*" + strings.Repeat("a", n) + "b*"}
 		if w.matches(strings.Repeat("a", 2*n)) {
-			t.Error("it matches")
+			t.Error("the pattern matches, want no match")
 		}
 	})
 	t.Run("matches of one name", func(t *testing.T) {

@@ -24,8 +24,8 @@ var printable = func() string {
 	return b.String()
 }()
 
-// keyOf900 returns a key of about 900 bytes below inbox/. It ends in the text and the
-// suffix; the folders before repeat the text.
+// keyOf900 returns a key of about 900 bytes below inbox/. The key ends in the text and the
+// suffix. The folders before them repeat the text.
 func keyOf900(text, suffix string) string {
 	key := text + suffix
 	for len("inbox/"+text+"/"+key) <= 900 {
@@ -68,7 +68,7 @@ func TestLongKeysOfAnyScript(t *testing.T) {
 				}
 				f := b.only(t, audio)
 				if owner, _ := drop.ParseKey(video).Owns(); owner != job || f.Name != job {
-					t.Errorf("the name is %q and the owner %q, want %q", f.Name, owner, job)
+					t.Errorf("the name is %q and the owner %q, want %q for both", f.Name, owner, job)
 				}
 				for _, key := range []string{f.Key, ledger.RecordKey(job, f.Job.Take), ledger.OutputPrefix(job, f.Job.Take) + job[strings.LastIndex(job, "/")+1:] + "-2.mp4"} {
 					if len(key) > 1024 || !strings.Contains(key, job) {
@@ -94,10 +94,10 @@ func TestOtherLongKeys(t *testing.T) {
 			f := b.only(t, key)
 			name := norm.NFC.String(strings.TrimSuffix(strings.TrimPrefix(key, "inbox/"), ".job/a.wav"))
 			if got := b.line(t, f); got != name+": "+tt.want {
-				t.Errorf("%s: %s", tt.name, got)
+				t.Errorf("%s: the finding is %s, want %s: %s", tt.name, got, name, tt.want)
 			}
 			if !strings.HasSuffix(f.Key, "/"+name+".json") {
-				t.Errorf("%s: the answer file is stored under %q", tt.name, f.Key)
+				t.Errorf("%s: the finding has the key %q, want one that ends in the name %q", tt.name, f.Key, name)
 			}
 		}
 	}
@@ -108,7 +108,7 @@ func TestBundlesAtTheLimit(t *testing.T) {
 		b := newInbox(t)
 		f := b.only(t, b.step(t, strings.Repeat("b", n)+".job/a"))
 		if f.State != ledger.Waiting && codes(f.Problems)[0] != "name_too_long" {
-			t.Errorf("a bundle whose name has %d bytes is %s, %v", n, f.State, codes(f.Problems))
+			t.Errorf("a bundle whose name has %d bytes is %s, %v; want waiting or name_too_long", n, f.State, codes(f.Problems))
 		}
 	}
 }
@@ -133,13 +133,13 @@ func TestUnprintableKeys(t *testing.T) {
 			b := newInbox(t)
 			f := b.only(t, b.step(t, tt.below+" = {}"))
 			if f.State != ledger.Rejected || len(f.Problems) != 1 || f.Problems[0].Code != problem.UnprintableName {
-				t.Fatalf("%s, %v", f.State, f.Problems)
+				t.Fatalf("state %s, problems %v; want rejected, only unprintable_name", f.State, f.Problems)
 			}
 			if f.Problems[0].Reason != tt.reason {
 				t.Errorf("the reason is\n%s, want\n%s", f.Problems[0].Reason, tt.reason)
 			}
 			if strings.IndexFunc(f.Key, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 || !strings.HasPrefix(f.Key, "answers/") || !strings.Contains(f.Key, "~") {
-				t.Errorf("the answer file is stored under %q", f.Key)
+				t.Errorf("the answer file has the key %q, want a printable one below answers/ with a hash after ~", f.Key)
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func TestUnprintableMediaValues(t *testing.T) {
 	for _, audio := range []string{`a\u0001.wav`, `*\u202e.wav`} {
 		key := b.step(t, "x.job/job.json = "+`{"model": "sync/react-1", "input": {"video_url": "https://example.com/v.mp4", "audio_url": "`+audio+`"}}`)
 		if _, problems := b.prepared(t, key); len(problems) == 0 || codes(problems)[0] != "bad_value" {
-			t.Errorf("%s: %v", audio, problems)
+			t.Errorf("audio_url %s: problems %v, want bad_value first", audio, problems)
 		}
 	}
 }

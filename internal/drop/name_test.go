@@ -145,7 +145,7 @@ func TestKeysThatConcernNothing(t *testing.T) {
 	b := newInbox(t)
 	for _, key := range []string{"", "inbox", "inbox/", "outbox/talk.mp4", "status/talk.json", "Inbox/talk.mp4", "jobs/x.job/job.json"} {
 		if found := b.findings(t, key); found != nil {
-			t.Errorf("a change of %q leads to %+v", key, found)
+			t.Errorf("a change of %q leads to %+v, want no finding", key, found)
 		}
 	}
 	if calls := b.Calls(); len(calls) > 0 {
@@ -155,7 +155,7 @@ func TestKeysThatConcernNothing(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	file := func(name, at string) string {
-		// The MD5 of "v".
+		// The ETag is the MD5 of "v".
 		return `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/` + name + `","lastModified":"2026-11-21T12:0` + at + `:00Z"}`
 	}
 	tests := []struct {
@@ -225,10 +225,10 @@ func TestIdentity(t *testing.T) {
 			after := takesOf(b)
 			for _, name := range []string{"ads/cafe", "ads/talk", "w/de", "w/fr"} {
 				if before[name] == "" || after[name] == "" {
-					t.Fatalf("no take of %s: %v, %v", name, before, after)
+					t.Fatalf("takes before the step %v, after it %v; want a take of %s in both", before, after, name)
 				}
 				if after[name] < before[name] {
-					t.Errorf("take %s of %s orders before %s", after[name], name, before[name])
+					t.Errorf("the new take %s of %s sorts before the old take %s, want it after", after[name], name, before[name])
 				}
 				if after[name] != before[name] {
 					changed = append(changed, name)
@@ -250,7 +250,7 @@ func TestOrder(t *testing.T) {
 		b.step(t, s)
 		f := b.only(t, "inbox/talk.mp4")
 		if f.Order != want[i] || f.Job != nil && !strings.HasPrefix(f.Job.Take, string(want[i])) {
-			t.Errorf("after %q the order is %s, want %s", s, f.Order, want[i])
+			t.Errorf("after %q the order is %s and the job %+v; want the order %s, with which the take begins too", s, f.Order, f.Job, want[i])
 		}
 	}
 }
@@ -292,7 +292,7 @@ func TestLongKeys(t *testing.T) {
 	}{
 		{"a name that fits", 480, "waiting_for_audio", "status/"},
 		{"a name is rejected if a key made from it would be longer than 1,024 bytes", 900, "name_too_long", "status/"},
-		{"if even the key of its status is too long, the answer file is below answers/", 1018, "name_too_long", "answers/"},
+		{"if even the key of the status is too long, the answer file is below answers/", 1018, "name_too_long", "answers/"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
@@ -302,7 +302,7 @@ func TestLongKeys(t *testing.T) {
 				t.Errorf("codes %v, want %s", got, tt.code)
 			}
 			if !strings.HasPrefix(f.Key, tt.key) || len(f.Key) > 1024 {
-				t.Errorf("the key is %s (%d bytes), want one below %s", f.Key, len(f.Key), tt.key)
+				t.Errorf("the key is %s (%d bytes), want one below %s of at most 1024 bytes", f.Key, len(f.Key), tt.key)
 			}
 		})
 	}
@@ -344,7 +344,7 @@ func TestEverySuffixStartsAJob(t *testing.T) {
 		b.step(t, "talk"+partner[kind])
 		key := b.step(t, "talk"+strings.ToUpper(suffix))
 		if _, problems := b.prepared(t, key); problems != nil {
-			t.Errorf("%s: %+v", suffix, problems)
+			t.Errorf("%s: problems %+v, want none", suffix, problems)
 		}
 		if f := b.only(t, key); f.Job == nil {
 			t.Errorf("%s is %s, want a job", suffix, f.State)

@@ -187,12 +187,12 @@ func TestDropping(t *testing.T) {
 	b.step(t, "talk.fr.wav")
 	after := b.takes(t, "inbox/talk.mp4")
 	if after["talk.de"] != before["talk.de"] || after["talk.fr"] == before["talk.fr"] {
-		t.Errorf("dropping talk.fr.wav again, unchanged: takes %v became %v, want a new one only of talk.fr", before, after)
+		t.Errorf("dropping talk.fr.wav again, unchanged: takes %v became %v, want a new take of talk.fr only", before, after)
 	}
 	b.step(t, "talk.mp4")
 	again := b.takes(t, "inbox/talk.mp4")
 	if again["talk.de"] == after["talk.de"] || again["talk.fr"] == after["talk.fr"] {
-		t.Errorf("dropping talk.mp4 again: takes %v became %v, want both again", after, again)
+		t.Errorf("dropping talk.mp4 again: takes %v became %v, want new takes of both", after, again)
 	}
 }
 

@@ -100,8 +100,8 @@ func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
 	}
 }
 
-// Each job of a job.json has its own copy of the options: a change of one changes
-// neither the others nor a second assessment of the same job.
+// Each job of a job.json has its own copy of the options: a change of one copy changes
+// neither the other copies nor a second assessment of the same job.
 func TestMatchesShareNoOptions(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{"x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav"} {
@@ -115,7 +115,7 @@ func TestMatchesShareNoOptions(t *testing.T) {
 			t.Fatal(problems, err)
 		}
 		if got := compact(t, ready.Input); got != `{"emotion":"happy"}` {
-			t.Errorf("the options of %s are %s", jobs[i].Name, got)
+			t.Errorf("the options of %s are %s, want only emotion happy", jobs[i].Name, got)
 		}
 		ready.Input["emotion"], ready.Input["temperature"] = "sad", 1
 	}
@@ -153,8 +153,8 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}
 }
 
-// The built-in clip is 3.0 s long. A part of a longer voice is dropped, so the job has
-// a warning, or is rejected if the operator wants that.
+// The built-in clip is 3.0 s long, and the voice 7.0 s. If a part of the voice would be
+// dropped, the job has a warning or, if RejectMismatch is set, is rejected.
 func TestLengthsThatDiffer(t *testing.T) {
 	const reason = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped"
 	voiceOf7s := voice(7 * time.Second)
@@ -336,8 +336,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 	}
 }
 
-// roundsUp is a bucket whose HEAD rounds times up where a listing rounds them
-// down.
+// roundsUp is a bucket whose HEAD rounds a time up if a listing rounds the same time down.
 type roundsUp struct{ strict }
 
 func (b roundsUp) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
@@ -354,7 +353,7 @@ func TestTimesThatDifferByASecond(t *testing.T) {
 	b.step(t, "talk.mp4")
 	key := b.step(t, "talk.wav")
 	if _, problems := b.prepared(t, key); problems != nil {
-		t.Error(problems)
+		t.Errorf("problems %v, want none", problems)
 	}
 	f := b.only(t, key)
 	b.step(t, "talk.wav") // the same bytes, a minute later
@@ -399,8 +398,8 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 	}
 }
 
-// S3 refuses to return a file that every match of a wildcard uses. The matches wait for
-// it, and are not withdrawn.
+// S3 refuses to return a file that every match of a wildcard uses. The matches are held, not
+// withdrawn.
 func TestRefusedFileOfAWildcard(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav"} {
@@ -420,8 +419,8 @@ func TestRefusedFileOfAWildcard(t *testing.T) {
 	}
 }
 
-// A pair has the name of a bundle with a wildcard: no match starts a job, whatever leads
-// to it.
+// A video has the same name as a bundle with a wildcard. Then a match starts no job, even if
+// the match is assessed by itself.
 func TestMatchOfAContestedBundle(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav", "x.mp4"} {
@@ -433,7 +432,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 	}
 }
 
-// A name is held only if every problem resolves without the person.
+// A name is held only if every problem resolves without the person who dropped the files.
 func TestStateOf(t *testing.T) {
 	held, rejected := problem.Problem{Code: problem.MediaForbidden}, problem.Problem{Code: problem.TooLong}
 	for _, tt := range []struct {
@@ -445,12 +444,13 @@ func TestStateOf(t *testing.T) {
 		{[]problem.Problem{rejected, held}, ledger.Rejected},
 	} {
 		if got := drop.StateOf(tt.problems); got != tt.want {
-			t.Errorf("%v: %s, want %s", tt.problems, got, tt.want)
+			t.Errorf("the state with the problems %v is %s, want %s", tt.problems, got, tt.want)
 		}
 	}
 }
 
-// MaxJobsPerDrop is 2. Jobs beyond it wait for a higher limit, unless they wait for files.
+// MaxJobsPerDrop is 2. Jobs beyond this limit wait for a higher limit, unless files of these
+// jobs are missing.
 func TestJobsBeyondTheLimit(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -459,11 +459,11 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 	}{
 		{"as many tagged audios as the limit", []string{"talk.a.wav", "talk.b.wav", "talk.mp4"}, 0, 0},
 		{"the audio of the video, and as many tagged ones as the limit", []string{"talk.wav", "talk.a.wav", "talk.b.wav", "talk.mp4"}, 1, 1},
-		{"a tagged audio more", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4"}, 1, 1},
+		{"one tagged audio more than the limit", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4"}, 1, 1},
 		{"tagged audios without a video", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4", "- talk.mp4"}, 0, 0},
 		{"tagged audios that now use the video of a shorter name", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},
 		{"as many matches of a wildcard as the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
-		{"a match more", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 1, 1},
+		{"one match more than the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 1, 1},
 		{"matches that wait for the video", []string{"x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
 	}
 	for _, tt := range tests {
@@ -518,6 +518,6 @@ func TestVersions(t *testing.T) {
 	b.step(t, "a.mp4")
 	ready, problems := b.prepared(t, b.step(t, "a.wav"))
 	if problems != nil || ready.Media[0].File.VersionID != "v of inbox/a.mp4" || ready.Media[1].Input().VersionID != "v of inbox/a.wav" {
-		t.Errorf("media %+v; problems %v", ready.Media, problems)
+		t.Errorf("media %+v, problems %v; want the version of each file, and no problems", ready.Media, problems)
 	}
 }

@@ -143,7 +143,7 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 	tests := []struct {
 		name     string
 		folder   string
-		preset   string // the folder of a preset, or "-"
+		preset   string // the folder of a preset, or "-" for no preset
 		model    string
 		warnings int
 	}{

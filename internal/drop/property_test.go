@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
-// universe is every file that a story may drop: names that begin alike, tags of
+// universe is every file that a test may drop: names that begin alike, tags of
 // tags, two forms of one letter, presets, bundles and a wildcard.
 var universe = append(products([]string{"talk", "talk.de", "talk.de.v2", "talks", "caf\u00e9", "cafe\u0301.de"}, []string{".mp4", ".png", ".wav", ".MP3"}),
 	"preset.json", "notes.txt", "job.json", "talk.de/voice.wav", "talk.x.job/voice.wav",
@@ -44,7 +44,7 @@ func products(heads, tails []string) []string {
 	return all
 }
 
-// put drops a file of the universe at its own time.
+// put drops a file of the universe at a time that no other file has.
 func (b *inbox) put(name string) {
 	b.now = noon.Add(time.Duration(slices.Index(universe, name)) * time.Second)
 	body, ok := contents[name]
@@ -54,7 +54,7 @@ func (b *inbox) put(name string) {
 	b.Set("inbox/"+name, []byte(body))
 }
 
-// post stores the findings of the events of keys in statuses.
+// post stores in statuses the findings that events of keys lead to.
 func (b *inbox) post(t testing.TB, statuses map[string]string, keys ...string) {
 	for _, f := range b.findings(t, keys...) {
 		take := ""
@@ -72,8 +72,8 @@ func withoutWithdrawn(statuses map[string]string) map[string]string {
 }
 
 // Files are dropped and deleted in any order, and their events come late, out
-// of order and more than once. In the end the statuses are those of one assessment
-// of what is left.
+// of order and more than once. In the end, the statuses are the same as after one
+// assessment of the files that are left.
 func TestEventsInAnyOrder(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
@@ -107,8 +107,8 @@ func TestEventsInAnyOrder(t *testing.T) {
 	})
 }
 
-// The same files at the same times end in the same findings and takes, in
-// whatever order they arrive.
+// The same files with the same times lead to the same findings and takes, in whatever
+// order the files arrive.
 func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 10, rapid.ID[string]).Draw(rt, "files")
@@ -142,8 +142,8 @@ func anyPath() *rapid.Generator[string] {
 	})
 }
 
-// For every key, an assessment does not panic, each finding has a key that S3
-// accepts, and a name leads to its key and back.
+// For every key, an assessment does not panic, and each finding has a key that S3 accepts.
+// A name leads to the key of its status, and this key leads back to the name.
 func TestNamesAndKeys(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
@@ -157,11 +157,11 @@ func TestNamesAndKeys(t *testing.T) {
 		}
 		own := func(key, name string) {
 			if owner, ok := keys[key]; ok && owner != name {
-				rt.Errorf("%q and %q share %q", owner, name, key)
+				rt.Errorf("%q and %q share the key %q, want one each", owner, name, key)
 			}
 			keys[key] = name
 			if len(key) > 1024 {
-				rt.Errorf("%q of %q has %d bytes", key, name, len(key))
+				rt.Errorf("the key %q of %q has %d bytes, want at most 1024", key, name, len(key))
 			}
 		}
 		for _, f := range found {
@@ -178,10 +178,10 @@ func TestNamesAndKeys(t *testing.T) {
 			}
 			if relative := slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return part == "." || part == ".." }); relative {
 				if f.Problems[0].Code != problem.RelativePath || isName || slices.Contains(strings.Split(f.Key, "/"), "..") {
-					rt.Errorf("%q is %s, at %q", f.Name, codes(f.Problems), f.Key)
+					rt.Errorf("the problems of %q are %s, with the key %q; want relative_path first, and a key below answers/ without a part ..", f.Name, codes(f.Problems), f.Key)
 				}
 			} else if name != f.Name {
-				rt.Errorf("the status of %q is stored under %q", f.Name, f.Key)
+				rt.Errorf("the finding of %q has the key %q, want a key that ends in the name", f.Name, f.Key)
 			}
 			if !isName {
 				continue
@@ -194,7 +194,7 @@ func TestNamesAndKeys(t *testing.T) {
 				own(ledger.OutputPrefix(name, take), name+" "+take)
 			}
 			if owner, _ := drop.ParseKey("inbox/" + name + ".mp4").Owns(); owner != name {
-				rt.Errorf("the name of %q.mp4 is %q", name, owner)
+				rt.Errorf("the file %q owns the name %q, want %q", "inbox/"+name+".mp4", owner, name)
 			}
 		}
 	})

@@ -7,7 +7,7 @@ import (
 )
 
 // If two places in the inbox give the same name, the name is rejected, whichever place
-// changed. If one is deleted, the other is assessed.
+// changed. If one place is deleted, the other place is assessed.
 func TestNamesWithTwoSources(t *testing.T) {
 	const (
 		contested = ": rejected, ambiguous"
@@ -59,17 +59,17 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/talk" + pairJob},
 		},
 		{
-			says: "the match of a wildcard and a pair in the folder of its name",
+			says: "a match of a wildcard and a pair with the name of the match",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "ads/cafe/de.mp4"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the match of a wildcard and a bundle in the folder of its name",
+			says: "a match of a wildcard and a bundle with the name of the match",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "half a pair in that folder, whose name is not the name of a match",
+			says: "half a pair in ads/cafe/ whose name is not the name of a match",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/it.wav"}),
 			want: []string{
 				"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav",
@@ -77,7 +77,7 @@ func TestNamesWithTwoSources(t *testing.T) {
 			},
 		},
 		{
-			says: "a wildcard for videos, which starts no job, and a pair in the folder of its name",
+			says: "a wildcard for videos, which starts no job, and a pair with the name that a match would have",
 			do:   []string{"ads/cafe/de.mp4", "ads/cafe/de.wav", "ads/cafe.job/de.mp4", reactJob("ads/cafe.job/job.json", "*.mp4", "a.wav")},
 			want: []string{"ads/cafe/de: job of pro, video_url=ads/cafe/de.mp4, audio_url=ads/cafe/de.wav", "ads/cafe: rejected, bad_value"},
 		},
@@ -97,7 +97,7 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "a bundle in the folder of a match, and half a pair beside the bundle of the match",
+			says: "a bundle with the name of a match, and half a pair beside the bundle of the match",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt", "ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},

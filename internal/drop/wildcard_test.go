@@ -73,7 +73,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: withdrawn, files_gone", "x/fr: " + job + "fr.wav", "x: used, by x/fr"},
 		},
 		{
-			says: "no match: hidden files, and those that Windows makes",
+			says: "no match: hidden files, and files that Windows creates",
 			do:   []string{voices("*"), all, "x.job/.de.wav", "x.job/._fr.wav", "x.job/Thumbs.db", "x.job/desktop.ini"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
@@ -96,7 +96,7 @@ func TestWildcards(t *testing.T) {
 			},
 		},
 		{
-			says: "a match that is not an audio has the same name as one that is",
+			says: "a match that is not an audio has the same name as a match that is an audio",
 			do:   []string{voices("de.*"), all, "x.job/de.wav", "x.job/de.txt"},
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},
@@ -131,7 +131,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, wrong_kind"},
 		},
 		{
-			says: "a wildcard of a suffix that is not a suffix of media",
+			says: "a wildcard whose suffix is not a suffix of media",
 			do:   []string{voices("*.txt"), all},
 			want: []string{"x: rejected, unknown_suffix"},
 		},
