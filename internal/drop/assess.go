@@ -34,7 +34,7 @@ type Resolver struct {
 	Choice *Choice // nil, unless a person has chosen a model or options before a drop
 }
 
-// Choice is a model and options for every pair. If there is a Choice, no preset is read.
+// Choice is a model and options for every pair. If there is a Choice, no pair uses a preset.
 type Choice struct {
 	Model   string            // "" stands for the default model
 	Options map[string]string // see catalog.Model.Value
@@ -298,7 +298,7 @@ func refusal(err error, what string) (problem.Problem, bool) {
 }
 
 // StateOf returns the state of a name with the given problems. The state is held if time
-// or an operator resolves all of these problems. Otherwise it is rejected.
+// or an operator resolves all of these problems. Otherwise the state is rejected.
 func StateOf(problems []problem.Problem) ledger.State {
 	for _, p := range problems {
 		if p.Code.State() != string(ledger.Held) {

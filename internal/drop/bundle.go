@@ -92,7 +92,7 @@ type bundle struct {
 	missing []string // files beside job.json that do not exist yet, as job.json names them
 }
 
-// ref is a media value of a job.json without a wildcard, and what the value names.
+// ref is a media value without a wildcard in a job.json, and what the value names.
 type ref struct {
 	property catalog.MediaProperty
 	value    string
@@ -198,8 +198,8 @@ func badSpelling(file File, name string) problem.Problem {
 	}
 }
 
-// refsOf returns the media values of a job.json, with the wildcard apart. It ignores a
-// value that is blank or not a text: the model's validation reports it.
+// refsOf returns the media values of a job.json, and separately the wildcard. It ignores a
+// value that is blank or not a text: the model's validation reports such a value.
 func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []ref, w *wildcard) {
 	for _, property := range model.MediaProperties() {
 		value, ok := d.Input[property.Name].(string)

@@ -36,8 +36,8 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 	return l.Files.ListFolder(ctx, prefix, after, bucket.PageSize)
 }
 
-// at returns the files whose keys are stem and one of the sorted endings, in any
-// Unicode form. It makes one request for each form of the stem. If there is a page of other
+// at returns the files whose keys consist of stem, in any Unicode form, and one of the
+// sorted endings. It makes one request for each form of the stem. If there is a page of other
 // files or more between two endings, it makes another request, which begins right before
 // the second ending. With errCrowded, it also returns the files that it found.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {

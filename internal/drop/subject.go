@@ -80,8 +80,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MatchKey returns the key of the status that the subject's file has if it is a match of a
-// wildcard. It returns "" if the file is not in a bundle.
+// MatchKey returns the key of the status that the subject's file has if the file is a match
+// of a wildcard. It returns "" if the file is not in a bundle.
 func (s Subject) MatchKey() string {
 	if s.match == "" {
 		return ""

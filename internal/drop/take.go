@@ -21,7 +21,7 @@ const maxKey = 1024
 // shortened key.
 const hashLength = 12
 
-// orderOf returns the Order of a drop that consists of files.
+// orderOf returns the Order of a drop that consists of the given files.
 func orderOf(files []File) ledger.Order {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
 	return ledger.OrderAt(newest.LastModified)

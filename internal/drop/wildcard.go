@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// wildcard is an audio value of a job.json with a *. It starts one job for each match.
+// wildcard is an audio value that has a *. It starts one job for each match.
 type wildcard struct {
 	property string
 	value    string // as job.json gives it

@@ -26,8 +26,9 @@ type Notice struct {
 // function dies before that, the mark stays. The next call of Post or PostTake for the drop
 // or take then sends the notice. The hourly sweep also sends the due notices of takes. So
 // the notice of a take is sent at least once, and usually only once. The notice of a drop
-// without a record is lost if the drop is not assessed again in the same state. The mark of a take is NoticeDue in its record. The mark of a drop without
-// a record is dueMetadata of its status.
+// without a record is lost if the drop is not assessed again in the same state. The mark of
+// a take is NoticeDue in the record. The mark of a drop without a record is dueMetadata of
+// the status.
 
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"

@@ -18,7 +18,7 @@ type State string
 
 // The states of takes and of drops.
 const (
-	// A take has these in its record. All but Submitting are also in its status.
+	// A record may have these states. A status may have all of them except Submitting.
 
 	Submitting State = "submitting"
 	Submitted  State = "submitted"
@@ -30,7 +30,7 @@ const (
 	Cancelled  State = "cancelled"
 	Unknown    State = "unknown"
 
-	// A drop that was not submitted has these in its status.
+	// The status of a drop that was not submitted has one of these states.
 
 	Waiting   State = "waiting"
 	Rejected  State = "rejected"
@@ -98,8 +98,8 @@ func (s State) rank() int {
 }
 
 // rank returns the rank of the take's state. RunComfy may put a running job back
-// into its queue. Such a job ranks as a running one, so its status may change
-// back to InQueue.
+// into its queue. Such a job ranks as a running job, so the status of the take
+// may change back to InQueue.
 func (r Record) rank() int {
 	if r.State == InQueue && !r.Times.Running.IsZero() {
 		return InProgress.rank()

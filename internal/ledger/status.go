@@ -31,8 +31,8 @@ type Status struct {
 	Links     *Links       `json:"links,omitempty"`
 	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
-	// Jobs are the names of the jobs that use the file, in state Used. A bundle with a
-	// wildcard lists the jobs of its matches in states Held and Rejected too.
+	// Jobs are the names of the jobs that use the file, in state Used. The status of a bundle
+	// with a wildcard lists the jobs of the matches in states Held and Rejected too.
 	Jobs []string `json:"jobs,omitempty"`
 	// QueuePosition is how many jobs are ahead in RunComfy's queue. Only a status in state
 	// InQueue has it, if the number is known.
@@ -134,7 +134,8 @@ var ErrStale = errors.New("the status was changed after it was read")
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status stays the
-// same. If the notice about a rejected or held drop is due, Post sends it in both cases.
+// same. Whether it writes or not, Post sends the notice about a rejected or held drop if
+// the notice is due.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
 	due := s.dueAfter(prev, st, order)
@@ -194,8 +195,8 @@ func (st Status) Fit(most int) Status {
 }
 
 // PostTake writes the status of a take from its record, unless the stored status is about
-// a newer drop or a later state of this take. In both cases, it sends the notice about the
-// end of the take if the notice is due.
+// a newer drop or a later state of this take. Whether it writes or not, PostTake then sends
+// the notice about the end of the take if the notice is due.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
 	err := s.postTake(ctx, rec, warnings...)
 	if err == nil {

@@ -87,7 +87,7 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	file, err := s.Bucket.GetJSON(ctx, key, MaxObject, &rec)
 	rec.etag = file.ETag
 	if err == nil && (rec.Name != name || rec.Take != take) {
-		// An update of this record would be written to the key of the take that it names.
+		// An update of this record would be written to the key of the take that the record names.
 		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
 	}
 	return rec, err
@@ -246,8 +246,9 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns the names in the folder name that have a status, in the order of the
-// keys. It begins after the name after, and returns at most the given number of names.
+// NamesBelow returns the names directly below the given name that have a status, in the
+// order of the keys. It begins after the name after, and returns at most the given number of
+// names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // the key take-2.json comes before take.json, but the name take-2 comes after take
 	var names []string
