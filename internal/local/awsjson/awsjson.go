@@ -13,8 +13,8 @@ import (
 	"net/http"
 )
 
-// maxRequest bounds the body of a request. The longest is the body of SendMessage: a
-// message of 256 KiB, in which each byte may be escaped.
+// maxRequest bounds the body of a request. SendMessage has the longest body: a message of
+// 256 KiB, in which each byte may be escaped.
 const maxRequest = 2 << 20
 
 // Operations are the operations that are served, by their X-Amz-Target.
@@ -39,8 +39,8 @@ func Errorf(code, format string, args ...any) *Error {
 	return &Error{code, fmt.Sprintf(format, args...)}
 }
 
-// Operation returns an operation that decodes its request. It refuses unknown members.
-// A member may be spelled in another case than the field.
+// Operation returns an operation that decodes its request and calls do. The operation
+// refuses unknown members. The name of a member may differ from the name of its field in case.
 func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, error) {
 	return func(text []byte) (any, error) {
 		var request Request

@@ -41,7 +41,7 @@ func TestOperations(t *testing.T) {
 			w := httptest.NewRecorder()
 			operations.Handler().ServeHTTP(w, r)
 			if w.Code != row.status || !strings.Contains(w.Body.String(), row.want) {
-				t.Errorf("%d %s, want %d %s", w.Code, w.Body, row.status, row.want)
+				t.Errorf("HTTP status %d: %s, want %d: %s", w.Code, w.Body, row.status, row.want)
 			}
 		})
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 )
 
-// maxEvent is EventBridge's limit of one request, in bytes.
+// maxEvent is EventBridge's limit for the size of one request, in bytes. A request must be
+// smaller.
 const maxEvent = 256 << 10
 
-// Notice is an event of a function, as EventBridge delivers it.
+// Notice is an event that a function sent, as EventBridge delivers the event.
 type Notice = events.EventBridgeEvent
 
 // Bus is the default event bus.
@@ -29,7 +30,7 @@ type Bus struct {
 type entry struct{ Source, DetailType, Detail string }
 
 // Operations returns PutEvents, the only operation of EventBridge that the functions
-// call. It accepts one event in a request, as they send it.
+// call. A request must have one event, because the functions send one at a time.
 // https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 func (b *Bus) Operations() awsjson.Operations {
 	return awsjson.Operations{"AWSEvents.PutEvents": awsjson.Operation(b.putEvents)}
@@ -45,7 +46,7 @@ func (b *Bus) putEvents(request struct{ Entries []entry }) (any, error) {
 	case size >= maxEvent:
 		return nil, awsjson.Errorf("ValidationException", "an event of %d bytes; EventBridge accepts less than %d", size, maxEvent)
 	case e.Source == "" || e.DetailType == "" || strings.HasPrefix(e.Source, "aws."):
-		return nil, awsjson.Errorf("InvalidArgument", "the source or the detail type is missing, or is reserved")
+		return nil, awsjson.Errorf("InvalidArgument", "the source or the detail type is missing, or the source begins with aws., which is reserved")
 	case json.Unmarshal([]byte(e.Detail), &object) != nil:
 		return nil, awsjson.Errorf("MalformedDetail", "Detail is malformed.")
 	}

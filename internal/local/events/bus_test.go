@@ -28,7 +28,7 @@ func TestBusRefuses(t *testing.T) {
 			w := httptest.NewRecorder()
 			(&events.Bus{Now: time.Now, Receive: func(events.Notice) { t.Error("the bus delivered the event") }}).Operations().Handler().ServeHTTP(w, r)
 			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), row.want) {
-				t.Errorf("%d %s, want %s", w.Code, w.Body, row.want)
+				t.Errorf("HTTP status %d: %s, want 400: %s", w.Code, w.Body, row.want)
 			}
 		})
 	}

@@ -66,20 +66,21 @@ func StatusChange(at time.Time, machineARN, executionARN, status string, redrive
 	})
 }
 
-// maxBody bounds a webhook call: one record, whose key has at most 1,024 bytes.
+// maxBody bounds the body of a webhook call. A body has one record, whose key has at most
+// 1,024 bytes.
 const maxBody = 64 << 10
 
-// Webhook is called by versitygw after every change in its buckets. It forwards
-// the events of one bucket below one prefix.
+// Webhook handles the calls that versitygw makes after every change in its buckets. It
+// forwards the events of one bucket below one prefix.
 type Webhook struct {
 	Bucket, Prefix string
 
-	// Forward keeps an event, or returns why it cannot.
+	// Forward keeps an event, or returns why it cannot keep the event.
 	Forward func(Event) error
 }
 
-// The reasons in the events. Of the operations that write an object, the local stack does not
-// distinguish a PutObject from a copy or a multipart upload.
+// The reasons in the events. The reason of a creation is always PutObject, even if the object
+// was copied or uploaded in parts.
 const (
 	creation = "PutObject"
 	deletion = "DeleteObject"
@@ -89,8 +90,8 @@ const (
 // the HTTP status and does not repeat a call.
 func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The body is like an S3 notification, but the key is not encoded. The member with the
-	// bucket's name may be wrong, because versitygw reuses its memory. So the name is read
-	// from the ARN, which is arn:aws:s3:::/NAME/KEY.
+	// bucket's name may be wrong, because versitygw reuses the memory of the name. So
+	// ServeHTTP reads the name from the ARN, which is arn:aws:s3:::/NAME/KEY.
 	var call struct {
 		Records []struct {
 			EventTime time.Time
@@ -131,8 +132,8 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// CatchUp forwards an event for every object below the prefix that was written or
-// deleted at or after a time: the events that the webhook may have missed.
+// CatchUp forwards the events that ServeHTTP may have missed. These are one event for every
+// object below the prefix whose last creation or deletion was at or after since.
 func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Time) error {
 	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{Bucket: &h.Bucket, Prefix: &h.Prefix})
 	since = since.Truncate(time.Second) // LastModified has no fractions

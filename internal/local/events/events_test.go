@@ -30,7 +30,7 @@ func call(event, path, key string) string {
 		event, path, key)
 }
 
-// object returns the event about an object as it is sent.
+// object returns the JSON text of an event about an object.
 func object(detailType, key, reason string) string {
 	return fmt.Sprintf(`{"detail-type":%q,"source":"aws.s3","time":"2026-03-01T12:06:14Z",
 		"detail":{"bucket":{"name":"drops"},"object":{"key":%q},"reason":%q}}`, detailType, key, reason)
@@ -59,7 +59,7 @@ func TestWebhook(t *testing.T) {
 			body: call("s3:ObjectRemoved:Delete", "drops/inbox/talk.mp4", "inbox/talk.mp4"),
 			want: object("Object Deleted", "inbox/talk.mp4", "DeleteObject"),
 		},
-		"one of many deletions of a request": {
+		"one object of a request that deletes several": {
 			body: call("s3:ObjectRemoved:DeleteObjects", "drops", "inbox/talk.mp4"),
 			want: object("Object Deleted", "inbox/talk.mp4", "DeleteObject"),
 		},
@@ -80,7 +80,7 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// expectEvents compares events as they are sent.
+// expectEvents compares events with JSON texts.
 func expectEvents(t *testing.T, got []events.Event, want ...string) {
 	t.Helper()
 	decode := func(text string) (value any) {
@@ -113,15 +113,15 @@ func TestWebhookThatCannotForward(t *testing.T) {
 		body string
 		want int
 	}{
-		"nowhere to keep it": {call("s3:ObjectCreated:Put", "drops/inbox/a.mp4", "inbox/a.mp4"), http.StatusInternalServerError},
-		"not JSON":           {"<xml>", http.StatusBadRequest},
-		"endless":            {`{"Records":[` + strings.Repeat(" ", 100<<10) + `]}`, http.StatusBadRequest},
+		"an event that cannot be kept": {call("s3:ObjectCreated:Put", "drops/inbox/a.mp4", "inbox/a.mp4"), http.StatusInternalServerError},
+		"not JSON":                     {"<xml>", http.StatusBadRequest},
+		"a body that is too long":      {`{"Records":[` + strings.Repeat(" ", 100<<10) + `]}`, http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			response := httptest.NewRecorder()
 			hook.ServeHTTP(response, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body)))
 			if response.Code != row.want {
-				t.Errorf("response %d, want %d", response.Code, row.want)
+				t.Errorf("HTTP status %d, want %d", response.Code, row.want)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
 // Package process starts child processes that end when this process ends, also
-// after a crash or a signal that it cannot catch.
+// after a crash of this process or a signal that it cannot catch.
 //
 // Each child is in a process group with a guard: a shell that waits for the end of
 // a pipe, which only this process holds open. When this process has ended, the
@@ -78,19 +78,19 @@ func (c *Child) wait() {
 // group stays reserved until guard.Wait has returned.
 func (c *Child) endGroup() {
 	c.killGroup()
-	_ = c.guard.Wait() // an error, because it was killed
+	_ = c.guard.Wait() // an error, because the guard was killed
 	_ = c.pipe.Close() // Wait has closed it already
 }
 
 func (c *Child) killGroup() {
-	_ = syscall.Kill(-c.guard.Process.Pid, syscall.SIGKILL) // it may have ended already
+	_ = syscall.Kill(-c.guard.Process.Pid, syscall.SIGKILL) // the group may have ended already
 }
 
 // Done is closed once the child has ended and its output has been read.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
 // Err returns how the child ended: nil for exit status 0, an *exec.ExitError, or an
-// error of reading its output. It may be called only after Done is closed.
+// error of reading the child's output. Call Err only after Done is closed.
 func (c *Child) Err() error { return c.err }
 
 // Kill kills the child and all processes that it started, and waits for its end.
@@ -105,7 +105,7 @@ func (c *Child) Kill() {
 
 // Stop sends SIGTERM to the child, and kills it if it has not ended after grace.
 func (c *Child) Stop(grace time.Duration) {
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // the child may have ended already
 	select {
 	case <-c.done:
 	case <-time.After(grace):

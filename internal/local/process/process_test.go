@@ -17,7 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
 
-// role is the variable that makes the test binary another process of a test.
+// role is an environment variable. If it is set, the test binary runs as a process of that
+// role, not as a test.
 const role = "PROCESS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -80,8 +81,8 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 	}
 }
 
-// expectEnd waits for the end of the children's output. Only the children hold the pipe
-// open, so they have ended then.
+// expectEnd waits for the end of the children's output. Only the children hold its pipe
+// open, so the children have ended when the output ends.
 func expectEnd(t *testing.T, out io.Reader, pids string) {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -95,7 +96,7 @@ func expectEnd(t *testing.T, out io.Reader, pids string) {
 			t.Fatal(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Errorf("one of the processes %s still runs", strings.TrimSpace(pids))
+		t.Errorf("after 10 s, at least one of the processes %s still runs; want both ended", strings.TrimSpace(pids))
 		for pid := range strings.FieldsSeq(pids) {
 			if n, err := strconv.Atoi(pid); err == nil {
 				_ = syscall.Kill(n, syscall.SIGKILL)
@@ -123,7 +124,7 @@ func TestErrSaysHowTheChildEnded(t *testing.T) {
 			if got := strings.TrimSuffix(fmt.Sprint(child.Err()), " (core dumped)"); got != row.want {
 				t.Errorf("Err() = %s, want %s", got, row.want)
 			}
-			child.Kill() // after its end: nothing happens
+			child.Kill() // after the end of the child: nothing happens
 		})
 	}
 }
@@ -154,17 +155,17 @@ func TestKillTakesTheWholeGroup(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	t.Run("a child that obeys", func(t *testing.T) {
+	t.Run("a child that ends after SIGTERM", func(t *testing.T) {
 		child, err := process.Start(exec.Command("/bin/sleep", "1000"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		child.Stop(time.Minute)
 		if err := child.Err(); err == nil || err.Error() != "signal: terminated" {
-			t.Errorf("it ended with %v, want signal: terminated", err)
+			t.Errorf("the child ended with %v, want signal: terminated", err)
 		}
 	})
-	t.Run("a child that does not", func(t *testing.T) {
+	t.Run("a child that ignores SIGTERM", func(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), role+"=stubborn")
 		out := &lineWriter{line: make(chan string, 1)}
@@ -176,7 +177,7 @@ func TestStop(t *testing.T) {
 		<-out.line
 		child.Stop(time.Millisecond)
 		if err := child.Err(); err == nil || err.Error() != "signal: killed" {
-			t.Errorf("it ended with %v, want signal: killed", err)
+			t.Errorf("the child ended with %v, want signal: killed", err)
 		}
 	})
 }

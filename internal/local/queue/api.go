@@ -11,7 +11,7 @@ import (
 
 const (
 	// maxMessage is the size of the longest message, in bytes. AWS has accepted 1 MiB since
-	// August 2025; other emulators may still keep its older limit, as this one does.
+	// August 2025. This is the older limit, which other emulators may still have.
 	maxMessage = 256 << 10
 
 	// maxDelay is the longest delay of a message, and maxVisibility the longest time
@@ -20,8 +20,8 @@ const (
 	maxVisibility = 12 * time.Hour
 )
 
-// Operations returns the operations of the SQS API that a function calls, for the queue
-// whose URL has the given path.
+// Operations returns the operations of the SQS API that a function calls. The URL of the
+// queue ends in path.
 func (q *Queue) Operations(path string) awsjson.Operations {
 	a := api{q, path}
 	return awsjson.Operations{

@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
 
-// serve serves a queue named drops. It returns a client and the address of the server.
+// serve serves a queue named drops. It returns a client and the URL of the server.
 func serve(t *testing.T, q *queue.Queue) (client *sqs.Client, url string) {
 	t.Helper()
 	server := httptest.NewServer(q.Operations("/000000000000/drops").Handler())
@@ -55,7 +55,7 @@ func TestSendMessage(t *testing.T) {
 			err := sendTo(tt.path, tt.body, tt.delay)
 			refused, _ := errors.AsType[smithy.APIError](err)
 			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || !strings.Contains(refused.ErrorCode(), tt.code)) {
-				t.Errorf("SendMessage() = %v, want %q", err, tt.code)
+				t.Errorf("SendMessage() = %v, want the code %q", err, tt.code)
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func TestChangeMessageVisibility(t *testing.T) {
 	})
 	batch := q.Receive(1)
 	if len(batch) != 1 {
-		t.Fatal(batch)
+		t.Fatalf("received %v, want one message", batch)
 	}
 	if _, err := deliver(t.Context(), batch); err != nil {
 		t.Fatal(err)
@@ -107,14 +107,14 @@ func TestChangeMessageVisibility(t *testing.T) {
 			})
 			refused, _ := errors.AsType[smithy.APIError](err)
 			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || refused.ErrorCode() != tt.code) {
-				t.Errorf("ChangeMessageVisibility() = %v, want %q", err, tt.code)
+				t.Errorf("ChangeMessageVisibility() = %v, want the code %q", err, tt.code)
 			}
 		})
 	}
 	q.Release(batch[0].ID)
 	c.advance(29 * time.Second)
 	if got, _ := receive(t, q, 10); len(got) > 0 {
-		t.Errorf("delivered again after 29 s: %q", got)
+		t.Errorf("after 29 s: %q, want no message", got)
 	}
 	c.advance(time.Second)
 	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"m"}) {

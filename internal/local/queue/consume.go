@@ -20,12 +20,12 @@ type Consumer struct {
 	Concurrency int // the largest number of calls at the same time
 
 	// Deliver delivers a batch and returns the ids of the messages that failed. An
-	// error means that all of them failed.
+	// error means that the whole batch failed.
 	Deliver func(ctx context.Context, batch []Message) (failed []string, err error)
 }
 
 // Consume delivers the messages that are due until ctx is done, and returns after
-// the calls under way have returned. It does not cancel them.
+// the calls under way have returned. Consume does not cancel these calls.
 func (q *Queue) Consume(ctx context.Context, c Consumer) {
 	var calls sync.WaitGroup
 	defer calls.Wait()
@@ -83,9 +83,9 @@ func (q *Queue) finish(batch []Message, failed []string, err error) {
 // function is an error too.
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
-// SQS returns a function for Consumer.Deliver that sends each batch to a Lambda function,
-// as messages of the queue with the given ARN. They have only the members that lipdrop's
-// functions read. The Lambda function responds with the messages that failed.
+// SQS returns a Consumer.Deliver for a Lambda function that reads the queue with the given
+// ARN. It invokes the function with the batch as an SQS event, which has only the members
+// that lipdrop's functions read. The response of the function names the messages that failed.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
@@ -110,8 +110,8 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 	}
 }
 
-// Each returns the Deliver of a function that receives the body of one message, as
-// in an asynchronous call of Lambda. The batch size must be 1.
+// Each returns a Consumer.Deliver for a Lambda function that receives the body of one
+// message, as in an asynchronous call of Lambda. The batch size must be 1.
 func Each(invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
 		_, err := invoke(ctx, []byte(batch[0].Body))
@@ -119,8 +119,8 @@ func Each(invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	}
 }
 
-// failures returns the ids of the messages of a batch that failed. An error means
-// that all of them failed.
+// failures returns the ids of the messages that failed, as the response of a function names
+// them. An error means that the whole batch failed.
 func failures(response []byte, batch []Message) (failed []string, err error) {
 	if len(response) == 0 {
 		return nil, nil
@@ -131,7 +131,7 @@ func failures(response []byte, batch []Message) (failed []string, err error) {
 	}
 	for _, item := range read.BatchItemFailures {
 		if !slices.ContainsFunc(batch, func(m Message) bool { return m.ID == item.ItemIdentifier }) {
-			return nil, errors.New("the response of the function names a message that is not in its batch")
+			return nil, errors.New("the response of the function names a message that is not in the batch")
 		}
 		failed = append(failed, item.ItemIdentifier)
 	}

@@ -56,7 +56,7 @@ func TestConsumeRedelivers(t *testing.T) {
 		began = time.Now()
 		send(t, q, "bad")
 		time.Sleep(time.Second)
-		send(t, q, "good") // in the next batch, since it is due later
+		send(t, q, "good") // in the next batch, because this message is due later
 	})
 	want := []string{"10s [bad]", "11s [good]", "40s [bad]", "1m10s [bad]", "1m40s [bad]"}
 	if diff := cmp.Diff(want, log); diff != "" {
@@ -82,7 +82,7 @@ func TestConsumeTakesWhatIsDueTogether(t *testing.T) {
 	}
 	slices.Sort(sizes)
 	if diff := cmp.Diff([]int{1, 2}, sizes); diff != "" {
-		t.Errorf("batches of (-want +got):\n%s", diff)
+		t.Errorf("sizes of the batches (-want +got):\n%s", diff)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestConsumeAtMostSoManyAtOnce(t *testing.T) {
 		}
 	})
 	if most != 3 || total != 10 {
-		t.Errorf("%d at once and %d in all, want 3 and 10", most, total)
+		t.Errorf("%d calls at once and %d in all, want 3 and 10", most, total)
 	}
 }
 
@@ -124,10 +124,10 @@ func TestConsumeLetsCallsEnd(t *testing.T) {
 	select {
 	case <-done:
 	default:
-		t.Error("Consume returned before its call")
+		t.Error("Consume returned before the call under way had returned")
 	}
 	if ended != nil {
-		t.Errorf("the call's context was done: %v", ended)
+		t.Errorf("the context of the call ended with %v, want a context that is not done", ended)
 	}
 }
 
@@ -173,9 +173,9 @@ func TestSQSResponses(t *testing.T) {
 		"no list":                  {response: "{}"},
 		"an empty list":            {response: `{"batchItemFailures":[]}`},
 		"one failed":               {response: `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, failed: []string{"b"}},
-		"an empty identifier":      {response: `{"batchItemFailures":[{"itemIdentifier":""}]}`, wrong: "not in its batch"},
-		"another batch's":          {response: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in its batch"},
-		"a misspelt member":        {response: `{"batchItemFailures":[{"itemIdentifer":"b"}]}`, wrong: "not in its batch"},
+		"an empty identifier":      {response: `{"batchItemFailures":[{"itemIdentifier":""}]}`, wrong: "not in the batch"},
+		"another batch's":          {response: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in the batch"},
+		"a misspelt member":        {response: `{"batchItemFailures":[{"itemIdentifer":"b"}]}`, wrong: "not in the batch"},
 		"not JSON":                 {response: `oops`, wrong: "response of the function"},
 		"an error of the function": {err: errors.New("it crashed"), wrong: "it crashed"},
 		"a list of texts":          {response: `{"batchItemFailures":["b"]}`, wrong: "response of the function"},

@@ -1,7 +1,7 @@
-// Package queue is a queue like those of SQS. A message is delivered after a delay,
-// is hidden during its delivery, is delivered again after a failure, and finally
-// becomes a dead letter. Each message is a file, so that a restart at any moment
-// loses no message.
+// Package queue is a queue like a queue of SQS. A message is delivered after a delay, and is
+// hidden during its delivery. If a delivery fails, the message is delivered again. After the
+// last failed delivery, it becomes a dead letter. Each message is a file, so that a restart
+// at any moment loses no message.
 package queue
 
 import (
@@ -27,13 +27,13 @@ type Message struct {
 	Body      string    `json:"body"`
 	SentAt    time.Time `json:"sentAt"`
 	Receives  int       `json:"receives"`  // deliveries so far
-	VisibleAt time.Time `json:"visibleAt"` // when it is due
+	VisibleAt time.Time `json:"visibleAt"` // when the message is due
 }
 
 // receipt returns the receipt handle of the last delivery of the message.
 func (m Message) receipt() string { return fmt.Sprintf("%s:%d", m.ID, m.Receives) }
 
-// Config describes a queue. Every field is required.
+// Config describes a queue. Delay can be 0. Every other field is required.
 type Config struct {
 	Dir         string        // holds the messages
 	Delay       time.Duration // from sending to the first delivery
@@ -52,8 +52,8 @@ type Queue struct {
 	wake     chan struct{}      // holds an element after a change
 }
 
-// Open returns the queue in a folder, which it makes. A message that was delivered before
-// is visible at once, because its last delivery may have been cut short.
+// Open makes the folder of a queue if necessary, and returns the queue. A message that was
+// delivered before is visible at once, because its last delivery may have been cut short.
 func Open(cfg Config) (*Queue, error) {
 	messages, err := private.ReadAllJSON[Message](cfg.Dir)
 	if err != nil {
@@ -89,7 +89,7 @@ func (q *Queue) send(body string, delay time.Duration) (id string, err error) {
 }
 
 // Receive returns up to limit messages that are due, in the order in which they became
-// due. It hides each until Delete or Release.
+// due. It hides each of these messages until Delete or Release.
 func (q *Queue) Receive(limit int) []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -123,7 +123,7 @@ func (q *Queue) Delete(id string) {
 	delete(q.messages, id)
 	delete(q.inFlight, id)
 	if err := os.Remove(q.file(id)); err != nil {
-		slog.Error("message not deleted", "message_id", id, "err", err) // a restart delivers it again
+		slog.Error("message not deleted", "message_id", id, "err", err) // a restart delivers the message again
 	}
 }
 
@@ -180,8 +180,8 @@ func (q *Queue) deadLetters() []Message {
 // waits reports whether a message waits for a delivery. The caller holds q.mu.
 func (q *Queue) waits(m Message) bool { return m.Receives < q.cfg.MaxReceives && !q.inFlight[m.ID] }
 
-// keep adds or changes a message and replaces its file. If that fails, the change is only in
-// memory. The caller holds q.mu.
+// keep adds or changes a message and replaces its file. If the file cannot be replaced, the
+// message is changed only in memory. The caller holds q.mu.
 func (q *Queue) keep(m Message) error {
 	q.messages[m.ID] = m
 	q.signal()

@@ -85,11 +85,11 @@ func TestLifeOfAMessage(t *testing.T) {
 
 	c.advance(2 * time.Minute)
 	got, _ = receive(t, q, 10)
-	expect(t, "while it is worked on", got)
+	expect(t, "during the delivery", got)
 
 	q.Release(want.ID)
 	got, _ = receive(t, q, 10)
-	expect(t, "after its work failed late", got, "a")
+	expect(t, "after a delivery that failed late", got, "a")
 	q.Release(want.ID)
 	got, _ = receive(t, q, 10)
 	expect(t, "within the visibility timeout", got)
@@ -103,7 +103,7 @@ func TestLifeOfAMessage(t *testing.T) {
 	q.Delete(want.ID)
 	c.advance(time.Hour)
 	got, _ = receive(t, q, 10)
-	expect(t, "after its work was done", got)
+	expect(t, "after a successful delivery", got)
 	expect(t, "dead letters", bodies(q.DeadLetters()))
 }
 
@@ -127,8 +127,8 @@ func TestRestart(t *testing.T) {
 	expect(t, "after its delay", got, "waiting")
 }
 
-// TestNothingIsLost uses and restarts a queue in random order, and compares its messages
-// with a model.
+// TestNothingIsLost uses and restarts a queue in random order, and compares the messages of
+// the queue with a model.
 func TestNothingIsLost(t *testing.T) {
 	dir := t.TempDir()
 	rapidtest.Check(t, func(t *rapid.T) {
@@ -147,7 +147,7 @@ func TestNothingIsLost(t *testing.T) {
 		var sent int
 		pick := func(t *rapid.T) queue.Message {
 			if len(working) == 0 {
-				t.Skip("no message is being worked on")
+				t.Skip("no delivery is under way")
 			}
 			return working[rapid.SampledFrom(slices.Sorted(maps.Keys(working))).Draw(t, "message")]
 		}
@@ -163,7 +163,7 @@ func TestNothingIsLost(t *testing.T) {
 			"receive": func(t *rapid.T) {
 				for _, m := range q.Receive(rapid.IntRange(1, 3).Draw(t, "limit")) {
 					if _, twice := working[m.Body]; twice {
-						t.Fatalf("%q delivered while it is worked on", m.Body)
+						t.Fatalf("%q delivered during another delivery, want one delivery at a time", m.Body)
 					}
 					alive[m.Body]++
 					if m.Receives != alive[m.Body] || m.Receives > cfg.MaxReceives {
