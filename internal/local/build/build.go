@@ -34,14 +34,14 @@ const SourceVariable = "LIPDROP_SOURCE"
 // returns the checkout that the variable names.
 //
 // The local stack builds and runs the programs of the checkout. Another user may have
-// put a checkout into a folder that several users can write to. So the checkout must
-// belong to this user, as git's safe.directory demands. Root does not check the owner of
-// a checkout that SourceVariable names.
+// put a checkout into a folder that several users can write to. So Root returns an error if
+// the checkout does not belong to this user, like git without safe.directory. Root does not
+// check the owner of a checkout that SourceVariable names.
 func Root(dir string) (string, error) {
 	if named := os.Getenv(SourceVariable); named != "" {
 		root, err := filepath.Abs(named)
 		if err == nil && !isRoot(root) {
-			err = fmt.Errorf("%s is not a checkout of lipdrop: set %s to one, or unset it", root, SourceVariable)
+			err = fmt.Errorf("%s is not a checkout of lipdrop: set %s to a checkout, or unset %[2]s", root, SourceVariable)
 		}
 		return root, err
 	}
@@ -54,7 +54,7 @@ func Root(dir string) (string, error) {
 			return at, checkOwner(at)
 		}
 		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("%s is not in a checkout of lipdrop, from which the local stack builds its programs: change into one, or set %s to one", dir, SourceVariable)
+			return "", fmt.Errorf("%s is not in a checkout of lipdrop, from which the local stack builds its programs: change into a checkout, or set %s to a checkout", dir, SourceVariable)
 		}
 	}
 }
@@ -76,7 +76,7 @@ func checkOwner(root string) error {
 			return err
 		}
 		if !private.Owned(info) {
-			return fmt.Errorf("%s belongs to another user of this machine, and the local stack would build and run the programs in %s: change into a checkout of your own, or set %s=%s if you trust this one",
+			return fmt.Errorf("%s belongs to another user of this machine, and the local stack would build and run the programs in %s: change into a checkout of your own, or set %s=%s if you trust this checkout",
 				path, root, SourceVariable, root)
 		}
 	}
@@ -86,11 +86,12 @@ func checkOwner(root string) error {
 // Source is a checkout and the cache of its programs.
 type Source struct {
 	Root  string       // the checkout: see Root
-	Cache string       // in the user's cache; other users can neither read nor change what is in it
+	Cache string       // a folder in the user's cache; other users can neither read nor change its files
 	Say   func(string) // is called with a sentence before something that takes long
 }
 
-// Find returns the checkout that Root finds, with its cache, which it makes.
+// Find returns the checkout that Root finds, with a cache for its programs. Find makes the
+// cache folder.
 func Find(dir string, say func(string)) (Source, error) {
 	root, err := Root(dir)
 	if err != nil {
@@ -136,15 +137,17 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 const (
 	// lockEvery is how often build tries to take a lock that another process holds.
 	lockEvery = 50 * time.Millisecond
-	// quick is the longest build that needs no message: one after a small change.
+	// quick is how long a build may take before Say is called. A build after a small change
+	// takes less.
 	quick = 2 * time.Second
 	// interruptGrace is how long the Go command may take to end after an interrupt.
 	interruptGrace = 10 * time.Second
 )
 
-// build builds main packages in a folder of the checkout. It returns the folder of the
-// programs: the cache has one for each checkout, so that the Go command does not link
-// unchanged programs again. Processes that call build at the same time build once.
+// build builds main packages in a folder of the checkout and returns the folder of the
+// programs. The cache has such a folder for each checkout, so that the Go command does not link
+// unchanged programs again. If several processes call build at the same time, they build one
+// after the other, and the later ones find unchanged programs.
 //
 // The programs have no symbols for debuggers, and are for this machine, even if the
 // environment names another system. They do not contain the commit, because git refuses to
@@ -159,7 +162,7 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 	if err := os.MkdirAll(programs, 0o700); err != nil {
 		return "", err
 	}
-	lock := flock.New(programs+".lock", flock.SetPermissions(0o600)) // the kernel releases it when the process ends
+	lock := flock.New(programs+".lock", flock.SetPermissions(0o600)) // the kernel releases the lock when the process ends
 	held, err := lock.TryLock()
 	if err == nil && !held {
 		s.Say("another process is building " + what + ": waiting for it")
@@ -176,8 +179,8 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", programs + string(filepath.Separator)}
 	cmd := exec.CommandContext(ctx, tool, append(args, packages...)...)
 	cmd.Dir = filepath.Join(s.Root, folder)
-	// The Go command renames each program when it is complete, if GOTMPDIR is in the same file system.
-	// An interrupt makes it remove what it has begun.
+	// The Go command renames each complete program into place if GOTMPDIR is in the same file
+	// system. After an interrupt, the Go command removes its unfinished files.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off", "PWD="+cmd.Dir, "GOTMPDIR="+s.Cache)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = interruptGrace

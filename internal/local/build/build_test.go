@@ -74,8 +74,8 @@ func TestRoot(t *testing.T) {
 	})
 }
 
-// Another user has put a checkout into a folder that several users can write to. The user
-// of the command works in a folder of their own below it.
+// Another user has put a checkout into a folder that several users can write to. The person
+// who runs the command works in their own folder below that checkout.
 func TestRootOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give a file to another user")
@@ -89,7 +89,7 @@ func TestRootOfAnotherUser(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := build.Root(victim); err == nil || !strings.Contains(err.Error(), "belongs to another user") || !strings.Contains(err.Error(), "LIPDROP_SOURCE="+src.Root) {
-				t.Errorf("Root() = %v, want a refusal with its remedy", err)
+				t.Errorf("Root() = %v, want an error that names the other user and LIPDROP_SOURCE", err)
 			}
 			t.Setenv("LIPDROP_SOURCE", src.Root)
 			if got, err := build.Root(victim); err != nil || got != src.Root {
@@ -107,8 +107,8 @@ func TestRootThatIsNamed(t *testing.T) {
 		t.Errorf("Root() = %s, %v, want the checkout that was named", got, err)
 	}
 	t.Setenv("LIPDROP_SOURCE", filepath.Join(other.Root, "functions"))
-	if got, err := build.Root(src.Root); err == nil || !strings.Contains(err.Error(), "set LIPDROP_SOURCE to one") {
-		t.Errorf("Root() = %s, %v, want an error", got, err)
+	if got, err := build.Root(src.Root); err == nil || !strings.Contains(err.Error(), "set LIPDROP_SOURCE to a checkout, or unset LIPDROP_SOURCE") {
+		t.Errorf("Root() = %s, %v, want an error that says to set or unset LIPDROP_SOURCE", got, err)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	src.Say = func(line string) { said.add(line); interrupt() }
 	if _, err := src.Gateway(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Gateway() = %v, want the interruption", err)
+		t.Errorf("Gateway() = %v, want context.Canceled", err)
 	}
 	if last := said.lines[len(said.lines)-1]; !strings.Contains(last, "waiting for it") {
 		t.Errorf("said %q, want that it waits", last)
@@ -139,7 +139,7 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 func TestFunctions(t *testing.T) {
 	src, _ := checkout(t)
 	write(t, src.Root, ".git/config", "no valid configuration, so git refuses the repository")
-	t.Setenv("GOENV", "off") // Go's own file of settings may have -buildvcs=false, so that go does not call git
+	t.Setenv("GOENV", "off") // with the user's Go settings, go might have -buildvcs=false and not call git
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOOS", "plan9") // must be ignored, because the functions run on this machine
 	dir := t.TempDir()
@@ -158,7 +158,7 @@ func TestFunctions(t *testing.T) {
 		t.Errorf("two says %q after its change, want 22", got)
 	}
 	if got := run(t, filepath.Join(dir, "two", "bootstrap")); got != "2\n" {
-		t.Errorf("a program in use changed: two says %q", got)
+		t.Errorf("a program in use changed: two says %q, want 2", got)
 	}
 }
 
@@ -176,13 +176,13 @@ func TestFunctionsThatDoNotCompile(t *testing.T) {
 	write(t, src.Root, "functions/one/main.go", "package main\n\nfunc main() { nonsense }\n")
 	err := src.Functions(t.Context(), t.TempDir(), "one")
 	if err == nil || !strings.Contains(err.Error(), "undefined: nonsense") {
-		t.Errorf("Functions() = %v, want the compiler's words", err)
+		t.Errorf("Functions() = %v, want the error of the compiler", err)
 	}
 }
 
 func TestGatewayIsBuiltOnceForAll(t *testing.T) {
 	src, _ := checkout(t)
-	// A stand-in of the same path, so that nothing is downloaded.
+	// A stand-in with the same module path, so that nothing is downloaded.
 	write(t, src.Root, "tools/go.mod", `module github.com/lipdrop/lipdrop/tools
 
 go 1.26
@@ -209,7 +209,7 @@ replace github.com/versity/versitygw => ./versitygw
 		t.Fatalf("programs %q, want one in %s", programs, src.Cache)
 	}
 	if got := run(t, programs[0]); got != "gateway\n" {
-		t.Errorf("the program says %q", got)
+		t.Errorf("the program says %q, want gateway", got)
 	}
 	before, err := os.Stat(programs[0])
 	if err != nil {
@@ -219,7 +219,7 @@ replace github.com/versity/versitygw => ./versitygw
 		t.Fatal(err)
 	}
 	if after, err := os.Stat(programs[0]); err != nil || !os.SameFile(before, after) {
-		t.Errorf("the program was built again (%v)", err)
+		t.Errorf("the program was built again (%v), want the same file", err)
 	}
 	if left, err := os.ReadDir(src.Cache); err != nil || len(left) != 2 { // the programs and the lock
 		t.Errorf("the cache has %v, %v; want two entries", left, err)

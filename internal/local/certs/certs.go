@@ -33,8 +33,8 @@ type Files struct {
 	Key string // its private key
 }
 
-// Ensure returns the certificate in a folder. It creates one if it is missing,
-// damaged, or about to expire at now.
+// Ensure returns the certificate in a folder. If the certificate is missing, damaged, or
+// about to expire at the time now, Ensure creates a new one.
 func Ensure(dir string, now time.Time) (Files, error) {
 	files := Files{CA: filepath.Join(dir, "ca.pem"), Key: filepath.Join(dir, "key.pem")}
 	if files.usable(now) {
@@ -46,7 +46,7 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// load reads the certificate, and returns it also in a pool.
+// load reads the certificate, and returns it alone and in a pool.
 func (f Files) load() (tls.Certificate, *x509.CertPool, error) {
 	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
@@ -63,7 +63,7 @@ func (f Files) Pool() (*x509.CertPool, error) {
 	return pool, err
 }
 
-// Listener returns a listener that speaks TLS on the connections of a plain one.
+// Listener returns a listener that speaks TLS on the connections of a plain listener.
 func (f Files) Listener(plain net.Listener) (net.Listener, error) {
 	pair, _, err := f.load()
 	if err != nil {
@@ -72,7 +72,7 @@ func (f Files) Listener(plain net.Listener) (net.Listener, error) {
 	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
 }
 
-// usable reports whether the files belong together and stay valid for a while.
+// usable reports whether the two files belong together and stay valid for the time remaining.
 func (f Files) usable(now time.Time) bool {
 	pair, roots, err := f.load()
 	if err == nil {
@@ -87,7 +87,7 @@ func (f Files) make(now time.Time) error {
 	}
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "lipdrop local stack"},
-		NotBefore:   now.Add(-time.Hour), // also valid after a clock is set back
+		NotBefore:   now.Add(-time.Hour), // so that the certificate is valid even if the clock is set back
 		NotAfter:    now.Add(lifetime),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

@@ -47,7 +47,7 @@ func TestServesLoopback(t *testing.T) {
 		resp, err := http.Get(server.URL)
 		if err == nil {
 			_ = resp.Body.Close()
-			t.Error("a client that does not trust the certificate was served")
+			t.Error("a client that does not trust the certificate was served, want a TLS error")
 		}
 	})
 }
@@ -60,11 +60,11 @@ func TestEnsureKeepsAUsableCertificate(t *testing.T) {
 		after  time.Duration
 		same   bool
 	}{
-		"used again":            {after: 300 * 24 * time.Hour, same: true},
-		"about to expire":       {after: 340 * 24 * time.Hour},
-		"key lost":              {meddle: func(t *testing.T, f certs.Files) { remove(t, f.Key) }},
-		"certificate lost":      {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
-		"another's certificate": {meddle: replaceCert},
+		"used again":                 {after: 300 * 24 * time.Hour, same: true},
+		"about to expire":            {after: 340 * 24 * time.Hour},
+		"key lost":                   {meddle: func(t *testing.T, f certs.Files) { remove(t, f.Key) }},
+		"certificate lost":           {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
+		"certificate of another key": {meddle: replaceCert},
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {

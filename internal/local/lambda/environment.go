@@ -37,10 +37,10 @@ const maxLine = 256 << 10
 type environment struct {
 	function *function
 	child    *process.Child
-	work     chan *invocation // next receives the work for the process
-	used     bool             // it has had an invocation
+	work     chan *invocation // next receives an invocation here and passes it to the process
+	used     bool             // the process has received an invocation
 
-	current atomic.Pointer[invocation] // the last one that the process received
+	current atomic.Pointer[invocation] // the last invocation that the process received
 }
 
 // start starts an environment.
@@ -75,8 +75,8 @@ func (f *function) start() (*environment, error) {
 			env.child.Kill()
 		}
 		_ = lines.Close()
-		// A request for work stays open until here. If it ended before the process, the process
-		// would get an empty response and treat it as an invocation.
+		// A request for work stays open until here. If the request ended before the process,
+		// the process would treat the empty response as an invocation.
 		_ = api.Close()
 	})
 	return env, nil
@@ -95,7 +95,7 @@ func (f *function) copyLines(output io.Reader) {
 }
 
 // invoke runs an invocation and returns its outcome. It returns false if the process ended
-// after an earlier invocation, so that another environment must run this one.
+// before it received inv, but after an earlier invocation. Then another environment must run inv.
 func (e *environment) invoke(inv *invocation) (out outcome, ran bool) {
 	f := e.function
 	select {
@@ -162,7 +162,7 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 		head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 		head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
 		head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.ARN)
-		_, _ = w.Write(inv.payload) // if it fails, the process has ended, and invoke notices that
+		_, _ = w.Write(inv.payload) // if Write fails, the process has ended, and invoke notices the end
 	case <-r.Context().Done():
 	}
 }
@@ -175,8 +175,8 @@ func (e *environment) failed(w http.ResponseWriter, r *http.Request) {
 	e.accept(w, r, func(body []byte) outcome { return outcome{err: reported(body)} })
 }
 
-// accept passes the outcome of the current invocation on. The runtime ends if its
-// response is refused, for example because it is too large.
+// accept passes the outcome of the current invocation to invoke. If accept refuses a response,
+// for example because the response is too large, the runtime ends the process.
 func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(body []byte) outcome) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResponse))
 	if err != nil {
@@ -188,7 +188,7 @@ func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(b
 		case inv.response <- read(body):
 			w.WriteHeader(http.StatusAccepted)
 			return
-		default: // it has responded
+		default: // the process has already responded
 		}
 	}
 	http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)

@@ -2,9 +2,10 @@
 // Runtime API on loopback. Each execution environment is a process, which handles
 // one invocation at a time and has no environment variable of this process.
 //
-// Unlike Lambda, it ends an invocation with the response of the process. It does not freeze an
-// environment between invocations, does not limit its memory, and gives it no session token,
-// which the local S3 server would refuse.
+// Unlike Lambda, the package ends an invocation as soon as the process responds. The package
+// does not freeze an environment between invocations, and does not limit the memory of an
+// environment. An environment has no session token, because the local S3 server would refuse
+// the token.
 package lambda
 
 import (
@@ -37,7 +38,7 @@ type Function struct {
 	// invocations wait.
 	Concurrency int
 
-	// Log receives the output: one line with each Write.
+	// Log receives the output of the function, one line with each Write.
 	Log io.Writer
 }
 
@@ -55,7 +56,7 @@ type Host struct {
 // ErrClosed means that the host was closed before a function responded.
 var ErrClosed = errors.New("the Lambda host is closed")
 
-// New returns a host of functions, which start at their first invocation.
+// New returns a host of functions. Each function starts at its first invocation.
 func New(region string, functions ...Function) *Host {
 	h := &Host{region: region, functions: map[string]*function{}}
 	h.life, h.end = context.WithCancel(context.Background())
@@ -66,9 +67,9 @@ func New(region string, functions ...Function) *Host {
 }
 
 // Invoke calls a function, by name or ARN, and returns its response. A failure of the
-// function or its environment is an *Error. If ctx ends first, Invoke returns the error of
-// ctx and the function continues, as on AWS. If the host is closed first, the error is
-// ErrClosed. Any other error is why the function could not be started.
+// function or its environment is an *Error. If ctx is done first, Invoke returns the error of
+// ctx. Then an invocation that has begun continues, as on AWS. If the host is closed first, the
+// error is ErrClosed. Any other error is why the function could not be started.
 func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	f := h.functions[name[strings.LastIndexByte(name, ':')+1:]]
 	if f == nil {
@@ -184,7 +185,7 @@ func (e *Error) Payload() []byte {
 	return text
 }
 
-// reported returns the error in a report of a runtime.
+// reported returns the error that a runtime has reported in body.
 func reported(body []byte) *Error {
 	var e Error
 	if err := json.Unmarshal(body, &e); err != nil || e.Type == "" {

@@ -22,7 +22,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 )
 
-// TestMain runs the test binary as a function if it has the address of a Runtime API.
+// TestMain runs the test binary as a function if the environment has the address of a Runtime
+// API.
 func TestMain(m *testing.M) {
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") == "" {
 		os.Exit(m.Run())
@@ -42,7 +43,7 @@ type act struct {
 	Then  string `json:"then,omitempty"`
 }
 
-// mishap is an error with a type of its own.
+// mishap is an error with its own type.
 type mishap struct{ what string }
 
 func (m *mishap) Error() string { return m.what }
@@ -86,8 +87,8 @@ func perform(ctx context.Context, a act) (any, error) {
 	return a.Do, nil
 }
 
-// host runs the test binary as one function until the test ends. change may change the
-// function.
+// host runs the test binary as one function until the test ends. change, if not nil, can
+// modify the function first.
 func host(t *testing.T, change func(*lambda.Function)) *lambda.Host {
 	t.Helper()
 	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, ARN: "arn:aws:lambda:us-east-1:000000000000:function:act", MemoryMB: 128, Concurrency: 2, Log: io.Discard}
@@ -145,7 +146,7 @@ func TestOutcomes(t *testing.T) {
 			if failure != nil {
 				failure.Message = requestID.ReplaceAllString(failure.Message, "RequestId: ID ")
 				if panicked := failure.Type == "string"; panicked != (len(failure.StackTrace) > 0) {
-					t.Errorf("stack trace %s", failure.StackTrace)
+					t.Errorf("%s has the stack trace %q, want one only for a panic", failure.Type, failure.StackTrace)
 				}
 				failure.StackTrace = nil
 			}
@@ -211,13 +212,13 @@ func TestContextAndReuse(t *testing.T) {
 		}
 	}
 	if first.ARN != "arn:aws:lambda:us-east-1:000000000000:function:act" || !first.Left {
-		t.Errorf("context %+v", first)
+		t.Errorf("context %+v, want the ARN of the function and time left", first)
 	}
 	if first.ID == second.ID {
-		t.Error("two invocations have one request id")
+		t.Errorf("two invocations have the same request id %s, want different ids", first.ID)
 	}
 	if first.PID != second.PID {
-		t.Error("the environment was not used again")
+		t.Errorf("the invocations ran in the processes %d and %d, want one process", first.PID, second.PID)
 	}
 }
 
@@ -226,7 +227,7 @@ func TestFunctionThatCannotStart(t *testing.T) {
 	for range 2 { // each invocation tries again
 		_, failure, err := invoke(t, h, act{Do: "hello"})
 		if err != nil || failure == nil {
-			t.Fatalf("failure %v, error %v", failure, err)
+			t.Fatalf("failure %v, error %v; want a failure and no error", failure, err)
 		}
 		failure.Message = requestID.ReplaceAllString(failure.Message, "RequestId: ID ")
 		want := &lambda.Error{Type: "Runtime.ExitError", Message: "RequestId: ID Error: Runtime exited with error: exit status 3"}
@@ -239,15 +240,15 @@ func TestFunctionThatCannotStart(t *testing.T) {
 func TestWhatCannotBeStarted(t *testing.T) {
 	h := host(t, func(f *lambda.Function) { f.Program = "/no/such/bootstrap" })
 	if _, failure, err := invoke(t, h, act{}); !errors.Is(err, os.ErrNotExist) || failure != nil {
-		t.Errorf("failure %v, error %v, want one of a missing file", failure, err)
+		t.Errorf("failure %v, error %v; want no failure and os.ErrNotExist", failure, err)
 	}
 	if _, err := h.Invoke(t.Context(), "other", nil); err == nil {
-		t.Error("a function that does not exist was invoked")
+		t.Error("a function that does not exist was invoked, want an error")
 	}
 }
 
 // Two invocations wait for each other, so they need two environments. A third invocation
-// waits until one of them is free.
+// waits until one of the environments is free.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
@@ -255,7 +256,7 @@ func TestConcurrency(t *testing.T) {
 	for _, each := range []act{{Do: "a", Touch: a, Await: b}, {Do: "b", Touch: b, Await: a}, {Do: "c", Touch: c}} {
 		all.Go(func() {
 			if result, failure, err := invoke(t, h, each); err != nil || failure != nil || string(result) != `"`+each.Do+`"` {
-				t.Errorf("%s: %s, %v, %v", each.Do, result, failure, err)
+				t.Errorf("%s: result %s, failure %v, error %v; want only the result \"%[1]s\"", each.Do, result, failure, err)
 			}
 		})
 	}
@@ -274,14 +275,14 @@ func TestInvocationWaitsForAFreeEnvironment(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := h.Invoke(ctx, "act", []byte(`{"do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the second invocation ended with %v, want to wait for the first", err)
+		t.Errorf("the second invocation ended with %v during the first, want context.DeadlineExceeded", err)
 	}
 	touch(t, goOn)
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
 	if _, failure, err := invoke(t, h, act{Do: "third"}); err != nil || failure != nil {
-		t.Errorf("third: %v, %v", failure, err)
+		t.Errorf("third invocation: failure %v, error %v; want neither", failure, err)
 	}
 }
 
@@ -297,7 +298,7 @@ func TestFunctionGoesOnWithoutItsCaller(t *testing.T) {
 	await(t, began)
 	cancel()
 	if err := <-caller; !errors.Is(err, context.Canceled) {
-		t.Errorf("the caller got %v, want %v", err, context.Canceled)
+		t.Errorf("Invoke() = %v, want %v", err, context.Canceled)
 	}
 	touch(t, goOn)
 	await(t, ended)
@@ -337,5 +338,5 @@ func await(t *testing.T, path string) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatalf("%s was not made", filepath.Base(path))
+	t.Fatalf("the function did not create the file %s", filepath.Base(path))
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Remote calls functions by the Invoke API of Lambda, such as that of
+// Remote calls functions by the Invoke API of Lambda. One server of this API is
 // `sam local start-lambda`.
 type Remote struct {
 	endpoint string
@@ -19,12 +19,12 @@ type Remote struct {
 	end      context.CancelFunc
 }
 
-// NewRemote returns a Remote for an endpoint, such as http://127.0.0.1:3001. ids
-// are the names of the functions at the endpoint, by their names here.
+// NewRemote returns a Remote for an endpoint, such as http://127.0.0.1:3001. ids has the
+// name of each function at the endpoint, by the name that Invoke accepts.
 func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%q is not the address of a Lambda endpoint, such as http://127.0.0.1:3001", endpoint)
+		return nil, fmt.Errorf("%q is not the URL of a Lambda endpoint, such as http://127.0.0.1:3001", endpoint)
 	}
 	r := &Remote{endpoint: strings.TrimSuffix(endpoint, "/"), ids: ids}
 	r.life, r.end = context.WithCancel(context.Background())
@@ -32,7 +32,7 @@ func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 }
 
 // Invoke calls a function, by name or ARN, and returns its response or, as an *Error, its
-// failure. After any other error, the function may have been called all the same.
+// failure. After any other error, the endpoint may have called the function.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]

@@ -36,14 +36,15 @@ func TestRemote(t *testing.T) {
 			response: `{"errorType":"QueuedTooLong"}`, result: `{"errorType":"QueuedTooLong"}`,
 		},
 		{name: "an endpoint without the function", function: "poll", status: 404, response: `{"Message":"Function not found"}`, err: "Function not found"},
-		{name: "an endpoint in trouble", function: "poll", status: 503, err: "503 Service Unavailable"},
+		{name: "an endpoint that is unavailable", function: "poll", status: 503, err: "503 Service Unavailable"},
 		{name: "an unknown function", function: "dance", status: 200, err: "no function dance"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, err := io.ReadAll(r.Body)
-				if got := r.Method + " " + r.URL.Path + " " + string(body); err != nil || got != `POST /2015-03-31/functions/PollFunction/invocations {"name":"talk"}` {
-					t.Errorf("the endpoint was asked %s (%v)", got, err)
+				const want = `POST /2015-03-31/functions/PollFunction/invocations {"name":"talk"}`
+				if got := r.Method + " " + r.URL.Path + " " + string(body); err != nil || got != want {
+					t.Errorf("the endpoint received %s (%v), want %s", got, err, want)
 				}
 				if tt.errorHeader != "" {
 					w.Header().Set("X-Amz-Function-Error", tt.errorHeader)
@@ -63,7 +64,7 @@ func TestRemote(t *testing.T) {
 				t.Errorf("result %s, want %s; failure (-want +got):\n%s", result, tt.result, diff)
 			}
 			if tt.err == "" && err != nil && !failed || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-				t.Errorf("the error is %v, want %q", err, tt.err)
+				t.Errorf("error %v, want %q", err, tt.err)
 			}
 		})
 	}

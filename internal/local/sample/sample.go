@@ -16,8 +16,8 @@ var clip []byte
 //go:embed voice.wav
 var voice []byte
 
-// Write writes sample.mp4 and sample.wav into a folder, which it makes and returns.
-// It replaces files of these names and does not follow symbolic links.
+// Write makes a folder, writes sample.mp4 and sample.wav into it, and returns the folder.
+// Write replaces files of these names and does not follow symbolic links.
 func Write(dir string) (string, error) {
 	if err := private.Dir(dir); err != nil {
 		return "", err

@@ -25,13 +25,13 @@ func TestWriteFollowsNoLink(t *testing.T) {
 	clip, voice := sample.Files()
 	for range 2 {
 		if got, err := sample.Write(dir); err != nil || got != dir {
-			t.Fatalf("Write() = %s, %v", got, err)
+			t.Fatalf("Write() = %s, %v, want %s", got, err, dir)
 		}
 		for path, want := range map[string][]byte{
 			victim: []byte("precious"), filepath.Join(dir, "sample.mp4"): clip, filepath.Join(dir, "sample.wav"): voice,
 		} {
 			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%s has %d bytes, %v; want %d", path, len(got), err, len(want))
+				t.Errorf("%s has %d bytes, error %v; want the %d original bytes", path, len(got), err, len(want))
 			}
 		}
 	}

@@ -4,8 +4,8 @@ package secrets
 
 import "github.com/lipdrop/lipdrop/internal/local/awsjson"
 
-// Operations returns the operation for the only secret. A function's role says which secret
-// the function may read.
+// Operations returns GetSecretValue, which returns value for every secret id. A function's role
+// limits which secret the function may read.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 func Operations(value string) awsjson.Operations {
 	return awsjson.Operations{"secretsmanager.GetSecretValue": awsjson.Operation(func(struct{ SecretID string }) (any, error) {
