@@ -35,11 +35,11 @@ func TestNeighbour(t *testing.T) {
 	await(t, s, "outbox/talk/", "talk.mp4")
 	ports := listening(t, "/proc/self")
 	if len(ports) < 4 { // the two of Ports, the webhook's, and a Runtime API's
-		t.Fatalf("this process listens at %v, want at least 4 ports", ports)
+		t.Fatalf("this process listens at the ports %v, want at least 4 ports", ports)
 	}
 	for _, child := range children(t) {
 		if open := listening(t, child); len(open) > 0 {
-			t.Errorf("the program of %s listens at %v, want no port", child, open)
+			t.Errorf("the program of %s listens at the ports %v, want no port", child, open)
 		}
 	}
 	client := &http.Client{
@@ -77,7 +77,7 @@ func TestNeighbour(t *testing.T) {
 			}
 		}
 		if responded < len(ports) {
-			t.Errorf("%d of %d ports responded", responded, len(ports))
+			t.Errorf("%d of %d ports responded, want all", responded, len(ports))
 		}
 	}
 
@@ -104,7 +104,7 @@ func TestNeighbour(t *testing.T) {
 		{"takes the work of a function", "GET", "/2018-06-01/runtime/invocation/next", "", nil},
 		{"submits a job", "POST", "/v1/models/sync/react-1", "{}", nil},
 		{"reads a job", "GET", "/v1/requests/" + job + "/result", "", nil},
-		{"reads an output at the address that it would have on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
+		{"reads an output at the path that the output would have on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
 	}
 	foreign := map[string]http.Header{
 		"by a name that is made to point here":                        {"Host": {"evil.example"}},
@@ -153,7 +153,7 @@ func TestNeighbour(t *testing.T) {
 	}
 	select {
 	case <-s.Failed():
-		t.Errorf("a neighbour has failed the stack: %v", s.Err())
+		t.Errorf("a neighbour has failed the stack: %v; want a running stack", s.Err())
 	default:
 	}
 }
@@ -177,7 +177,7 @@ func children(t *testing.T) []string {
 	for _, process := range all {
 		text, err := os.ReadFile(process + "/stat")
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		const state, parent = 0, 1 // after the name, which may have spaces in it
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
@@ -192,7 +192,7 @@ func children(t *testing.T) []string {
 }
 
 // listening returns the ports at which the process in a folder of /proc listens.
-// It fails the test if one of them is not on loopback only.
+// It fails the test if one of the ports is open at another address than 127.0.0.1.
 func listening(t *testing.T, process string) []int {
 	t.Helper()
 	files, err := os.ReadDir(process + "/fd")
@@ -200,7 +200,7 @@ func listening(t *testing.T, process string) []int {
 	case errors.Is(err, fs.ErrNotExist) && process == "/proc/self":
 		t.Skip("the test reads /proc")
 	case errors.Is(err, fs.ErrNotExist):
-		return nil // it has ended
+		return nil // the process has ended
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func listening(t *testing.T, process string) []int {
 			}
 			address, port, _ := strings.Cut(fields[local], ":")
 			if address != "0100007F" {
-				t.Errorf("port %s is open at the address %s", port, address)
+				t.Errorf("port %s is open at the address %s, want 0100007F, which is 127.0.0.1", port, address)
 			}
 			number, err := hex.DecodeString(port)
 			if err != nil {
@@ -237,8 +237,8 @@ func listening(t *testing.T, process string) []int {
 	return ports
 }
 
-// Each folder has its own keys, which survive a restart. No other user can read them,
-// neither in the folder nor in the command lines of the programs.
+// Each folder has its own keys, which survive a restart. No other user can read the keys,
+// either in the folder or in the command lines of the programs.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -252,7 +252,7 @@ func TestKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if info.Mode().Perm() != mode {
-			t.Errorf("%q: %v, want %v", path, info.Mode(), mode)
+			t.Errorf("the mode of %q is %v, want %v", path, info.Mode(), mode)
 		}
 	}
 	secrets := []string{keys.SecretKey, keys.Token, keys.Outputs, "://"}
@@ -272,25 +272,26 @@ func TestKeys(t *testing.T) {
 		ours++
 		for _, secret := range secrets {
 			if bytes.Contains(line, []byte(secret)) {
-				t.Errorf("a command line has a secret in it: %q", line)
+				t.Errorf("the command line %q has a secret in it, want none", line)
 			}
 		}
 	}
 	if ours == 0 && len(lines) > 0 {
-		t.Error("no program of the stack was found")
+		t.Error("no program of the stack was found, want at least one")
 	}
 	s.Close()
 
 	if again := start(t, options(dir)); again.Keys().SecretKey != keys.SecretKey || again.Keys().Token != keys.Token {
-		t.Error("the keys changed with a restart")
+		t.Error("the keys changed with a restart, want the same keys")
 	}
 	other := start(t, options(t.TempDir())).Keys()
 	if other.SecretKey == keys.SecretKey || other.Token == keys.Token || other.Outputs == keys.Outputs || other.Functions["submit"] == keys.Functions["submit"] {
-		t.Error("two folders have the same keys")
+		t.Error("two folders share a key, want different keys")
 	}
 }
 
-// Somebody has put symbolic links into the state folder. Nothing is written through them.
+// Somebody has put a symbolic link into the state folder. Start refuses the folder, and writes
+// nothing through the link.
 func TestPlantedStateFolder(t *testing.T) {
 	for _, name := range []string{"keys.json", "ports.json.partial", "logs/submit.log", "queue", "lock", "s3/objects/lipdrop/inbox/talk.mp4"} {
 		t.Run(name, func(t *testing.T) {
@@ -312,7 +313,7 @@ func TestPlantedStateFolder(t *testing.T) {
 				t.Errorf("Start() = %v, want an error that names the symbolic link", err)
 			}
 			if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
-				t.Errorf("the victim's file holds %q (%v)", text, err)
+				t.Errorf("the victim's file holds %q (%v), want precious", text, err)
 			}
 		})
 	}

@@ -17,8 +17,8 @@ const (
 	ContainerHost = "host.docker.internal"
 
 	// bridgeName is the interface of Docker's default network, which a Docker daemon
-	// on this machine creates. Docker Desktop works without it: it forwards to loopback
-	// what is sent to ContainerHost.
+	// on this machine creates. Docker Desktop needs no such interface, because it forwards
+	// to loopback what is sent to ContainerHost.
 	bridgeName = "docker0"
 )
 
@@ -41,8 +41,8 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// containersOnly accepts connections only from a network. Other networks can reach
-// the address of a bridge too.
+// containersOnly accepts connections only from the given network. Other networks can also
+// reach the address of a bridge.
 type containersOnly struct {
 	net.Listener
 	network *net.IPNet
@@ -58,8 +58,8 @@ func (l containersOnly) Accept() (net.Conn, error) {
 	}
 }
 
-// dialContainerHost makes a transport connect to this machine for ContainerHost,
-// which is in the URLs that a function in a container presigns.
+// dialContainerHost makes a transport connect to this machine if the host is ContainerHost.
+// A function in a container presigns URLs with this host.
 func dialContainerHost(transport *http.Transport) {
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -73,9 +73,9 @@ func dialContainerHost(transport *http.Transport) {
 // WriteEnv writes the file that `sam local` reads with --env-vars: the
 // variables with which each function of template.yaml reaches this stack from a
 // container (see Options.Containers). SAM passes on only the variables that the
-// template declares for a function, so not the credentials. It gives all functions the
-// credentials of its own environment. If these are the owner's, the function's role is
-// not enforced.
+// template declares for a function. These do not include the credentials. SAM gives all
+// functions the credentials of its own environment. If these are the owner's credentials,
+// no role of a function is enforced.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}
 	for name, id := range permissions.LogicalIDs {
@@ -88,8 +88,8 @@ func (s *Stack) WriteEnv(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// Credentials returns shell commands that give a shell the owner's credentials for this
-// stack, in place of any others.
+// Credentials returns shell commands that replace the credentials of a shell by the owner's
+// credentials for this stack.
 func (s *Stack) Credentials() string {
 	return fmt.Sprintf("unset AWS_PROFILE AWS_SESSION_TOKEN AWS_REGION\nexport AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n",
 		AccessKey, s.Keys().SecretKey, Region)

@@ -48,7 +48,7 @@ func TestContainersOnly(t *testing.T) {
 				t.Error(err)
 			}
 			if err := <-served; !errors.Is(err, net.ErrClosed) {
-				t.Errorf("after Close, Accept returned %v", err)
+				t.Errorf("after Close, Accept returned %v, want net.ErrClosed", err)
 			}
 		})
 	}

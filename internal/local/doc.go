@@ -2,9 +2,9 @@
 // fake RunComfy, on loopback and in one folder. It runs the same functions that are
 // deployed, behind the protocols of AWS. The functions do not know this package.
 //
-// Each function may do only what its role in template.yaml allows. It has its own
-// S3 user, and the bucket's policy gives that user the permissions of the role.
-// Package permissions checks the function's requests to Step Functions, Secrets Manager,
+// Each function may do only what its role in template.yaml allows. Each function has its
+// own S3 user, and the bucket's policy gives that user the permissions of the role.
+// Package permissions checks a function's requests to Step Functions, Secrets Manager,
 // SQS and EventBridge against the same role. If a request is denied, the stack fails.
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
@@ -16,7 +16,7 @@
 // on loopback. So package access refuses requests that are not addressed to this
 // machine, or not signed with the keys of the folder.
 //
-// All state is in one folder, which only its owner can enter (private). It survives
+// All state is in one folder, which only its owner can enter (private). The state survives
 // a restart, even after a kill:
 //
 //	lock             held while a stack uses the folder

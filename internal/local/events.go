@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// sweepEvery is the template's schedule for cancel.
+	// sweepEvery is the time between two sweeps, as in the template's schedule for cancel.
 	sweepEvery = time.Hour
 	// onTheWay is how long an event may take from the bucket to the queue.
 	onTheWay = time.Minute
@@ -50,14 +50,14 @@ func (s *Stack) keep(event events.Event) error {
 	return s.saveLastEvent()
 }
 
-// lastEvent returns the time since which events may have been missed, and whether
+// lastEvent returns since, the time from which on events may have been missed, and whether
 // the folder was used before.
 func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 	text, err := os.ReadFile(s.path("last-event"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Time{}, false, nil
 	}
-	_ = since.UnmarshalText(text) // a damaged text is the zero time: search for all events
+	_ = since.UnmarshalText(text) // a damaged text leaves the zero time, which means all events
 	return since.Add(-onTheWay), true, err
 }
 
@@ -70,9 +70,9 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 	return s.saveLastEvent()
 }
 
-// saveLastEvent saves the present time: all events of the bucket until now are kept,
-// except those on the way. It does nothing while events may be missing, or after the stack has
-// failed.
+// saveLastEvent saves the present time. All events of the bucket until then are in the queues,
+// except the events on the way. It does nothing before catchUp has succeeded, or after the
+// stack has failed.
 func (s *Stack) saveLastEvent() error {
 	if !s.caughtUp.Load() || s.failed.Err() != nil {
 		return nil
@@ -86,8 +86,8 @@ func (s *Stack) saveLastEvent() error {
 	return private.Replace(s.path("last-event"), text, 0o600)
 }
 
-// onEnd sends the event of an execution that did not succeed to the cancel function, as
-// the template's rule does.
+// onEnd sends an event to the cancel function if an execution did not succeed, as the
+// template's rule does.
 func (s *Stack) onEnd(end states.End) {
 	if end.Status == states.Succeeded {
 		return
@@ -102,7 +102,7 @@ func (s *Stack) onEnd(end states.End) {
 	}
 }
 
-// Sweep makes cancel sweep, as the schedule does every hour.
+// Sweep makes the cancel function sweep, as the schedule does every hour.
 func (s *Stack) Sweep() error {
 	body, err := json.Marshal(events.Schedule(time.Now()))
 	if err != nil {
@@ -111,8 +111,8 @@ func (s *Stack) Sweep() error {
 	return s.cancels.Send(string(body))
 }
 
-// schedule sweeps every hour. It also sweeps now if a kill may have lost the event of an
-// execution.
+// schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
+// the event of an execution may have been lost in a kill.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

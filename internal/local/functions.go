@@ -15,7 +15,7 @@ const (
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
-	// AccessKey is the access key of a person, who may do everything. Keys has its
+	// AccessKey is the access key of a person, who may do everything. Keys.SecretKey is its
 	// secret key. Each function has its own access key: see Stack.Variables.
 	AccessKey = "lipdrop"
 
@@ -40,15 +40,15 @@ const (
 )
 
 const (
-	// These bound the concurrent calls of cancel for events, of poll and of archive.
-	// AWS has no such limits. Calls of poll mostly wait.
+	// These are the limits for concurrent calls of cancel for events, of poll and of archive.
+	// AWS has no such limits. The limit of poll is high, because its calls mostly wait.
 	eventConcurrency   = 5
 	pollConcurrency    = 40
 	archiveConcurrency = 8
 )
 
 // lambdaFunctions returns the four functions with the timeouts, memory and variables of
-// template.yaml. Their concurrency is enough for the queues and the limits above.
+// template.yaml. The concurrency of a function is its limit above plus that of its queues.
 func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
 		read := s.functions[permissions.LogicalIDs[name]]
@@ -67,10 +67,10 @@ func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 	return all, nil
 }
 
-// Variables returns the environment variables of a function: those of
-// template.yaml, the address of this stack, the credentials of the function, and
-// Options.Variables. The address is https on loopback, except RunComfy's on macOS. For
-// a container, which does not have the certificate, it is http at ContainerHost.
+// Variables returns the environment variables of a function: the variables of
+// template.yaml, the URL of this stack, the credentials of the function, and
+// Options.Variables. The URL is https on loopback; on macOS, RunComfy's URL is http. For a
+// container, which does not have the certificate, both URLs are http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at, runComfy := s.TLS, s.TLS
 	switch {

@@ -14,7 +14,7 @@ import (
 // Keys are the credentials of a local stack. They are random for each state folder,
 // and only the owner of the folder can read them.
 type Keys struct {
-	// SecretKey belongs to AccessKey, the access key of a person, who may do
+	// SecretKey is the secret key of AccessKey. With these two keys, a person may do
 	// everything.
 	SecretKey string `json:"secretKey"`
 
@@ -26,10 +26,10 @@ type Keys struct {
 	Token string `json:"token"`
 
 	// Outputs is the secret first part of the path of each output of the fake
-	// RunComfy. As at RunComfy, whoever knows an address can read the output.
+	// RunComfy. As at RunComfy, whoever knows the URL of an output can read the output.
 	Outputs string `json:"outputs"`
 
-	// Webhook is the key that the webhook receives with each notice.
+	// Webhook is the secret that the webhook receives with each notice.
 	Webhook string `json:"webhook"`
 }
 

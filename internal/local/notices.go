@@ -22,17 +22,18 @@ const (
 
 	// webhookTimeout is how long the webhook may take to respond, as on AWS.
 	webhookTimeout = 5 * time.Second
-	// webhookPause is the pause before a notice is sent again. It doubles with each try.
-	// After webhookTries tries the notice is lost. EventBridge retries for a day.
+	// webhookPause is the pause before the second try to send a notice. The pause doubles
+	// with each further try. After webhookTries tries, the notice is lost. EventBridge would
+	// retry for a day.
 	webhookPause = time.Second
 	webhookTries = 8
 )
 
-// CheckWebhook returns an error unless an address is on loopback.
+// CheckWebhook returns an error if a URL is not an http or https URL on loopback.
 func CheckWebhook(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("%q is not an address such as http://127.0.0.1:8000/", address)
+		return fmt.Errorf("%q is not a URL such as http://127.0.0.1:8000/", address)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return fmt.Errorf("%s is not an address of this machine: the local stack forwards notices only to loopback", u.Host)
@@ -56,7 +57,7 @@ func (s *Stack) bus() *events.Bus {
 	}}
 }
 
-// deliver sends a notice until the webhook accepts it, or the tries are used up.
+// deliver sends a notice until the webhook accepts the notice, or until all tries have failed.
 func (s *Stack) deliver(ctx context.Context, n events.Notice) error {
 	body, err := json.Marshal(n)
 	if err != nil {

@@ -25,13 +25,13 @@ func TestCheckWebhook(t *testing.T) {
 		"http://example.com/":        "only to loopback",
 		"http://10.0.0.1/":           "only to loopback",
 		"http://127.0.0.1.nip.io/":   "only to loopback",
-		"127.0.0.1:8000":             "is not an address",
-		"file:///etc/passwd":         "is not an address",
+		"127.0.0.1:8000":             "is not a URL",
+		"file:///etc/passwd":         "is not a URL",
 		"http://localhost@evil.org/": "only to loopback",
 	} {
 		err := CheckWebhook(address)
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
-			t.Errorf("%s: %v, want %q", address, err, says)
+			t.Errorf("CheckWebhook(%s) = %v, want %q", address, err, says)
 		}
 	}
 }
@@ -65,19 +65,19 @@ func TestWebhookReceivesNotices(t *testing.T) {
 		{Source: aws.String("lipdrop"), DetailType: aws.String("Job failed"), Detail: aws.String(`{"name": "talk <b>"}`)},
 	}})
 	if err != nil || out.FailedEntryCount != 0 || len(out.Entries) != 1 || out.Entries[0].EventId == nil {
-		t.Fatalf("PutEvents: %+v, %v", out, err)
+		t.Fatalf("PutEvents: %+v, %v; want one entry with an id", out, err)
 	}
 	if len(printed) != 1 || printed[0] != "Job failed" {
-		t.Errorf("printed %v", printed)
+		t.Errorf("printed %q, want one Job failed", printed)
 	}
 	for range responses {
 		got := <-calls
 		var event events.Notice
 		if err := json.Unmarshal([]byte(got.body), &event); err != nil || event.DetailType != "Job failed" || event.Source != "lipdrop" || string(event.Detail) != `{"name":"talk \u003cb\u003e"}` {
-			t.Errorf("the webhook received %s (%v)", got.body, err)
+			t.Errorf("the webhook received %s (%v), want the notice that was sent", got.body, err)
 		}
 		if got.key != "key" || got.kind != "application/json" {
-			t.Errorf("key %q, type %q", got.key, got.kind)
+			t.Errorf("key %q, content type %q; want key and application/json", got.key, got.kind)
 		}
 	}
 }

@@ -16,15 +16,16 @@ type Options struct {
 	// Settle is the time from a drop to its assessment.
 	Settle time.Duration
 
-	// Visibility is the time from a failed delivery of a message to the next one.
-	// Defaults to 30 seconds, which a person can wait for; on AWS it is minutes.
+	// Visibility is the time from the start of a failed delivery of a message to the next
+	// delivery. Defaults to 30 seconds, so that a person need not wait long. On AWS it is
+	// minutes.
 	Visibility time.Duration
 
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
 	// Stack.Fake has more settings.
 	QueueTime, RunTime time.Duration
 
-	// Output is what the fake RunComfy returns. Defaults to the job's own input.
+	// Output is what the fake RunComfy returns. By default, it returns the input of the job.
 	Output runcomfytest.Form
 
 	// Ports are the ports to serve on.
@@ -38,19 +39,19 @@ type Options struct {
 	// which reach it at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 
-	// LambdaEndpoint is the address of a Lambda Invoke API, for example of
-	// `sam local start-lambda`. It runs the functions under their logical ids in
+	// LambdaEndpoint is the URL of a Lambda Invoke API, for example of
+	// `sam local start-lambda`. The endpoint runs the functions under their logical ids in
 	// template.yaml, with the variables of WriteEnv. Defaults to the stack's own Lambda.
 	LambdaEndpoint string
 
 	// Notice, if set, is called with each notice of the functions.
 	Notice func(events.Notice)
 
-	// Webhook is an address that receives each notice as a POST, with Keys.Webhook in a
-	// header. CheckWebhook must have accepted it.
+	// Webhook is a URL that receives each notice as a POST, with Keys.Webhook in a header.
+	// CheckWebhook must have accepted the URL.
 	Webhook string
 
-	// Say, if set, is called with a sentence before something that takes long.
+	// Say, if set, is called with a sentence, mostly before something that takes long.
 	Say func(string)
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// Ports are the ports on 127.0.0.1 of the stack, over TLS and over plain http. A port of 0
-// means the port that the same folder had last time, or else any free one.
+// Ports are the ports of the stack on 127.0.0.1, for TLS and for plain http. A port of 0
+// means the port that the same folder had last time or, if that port is in use, any free port.
 type Ports struct {
 	TLS   int `json:"tls"`
 	Plain int `json:"plain"`
@@ -36,15 +36,15 @@ func ReadPorts(dir string) (Ports, error) {
 	return p, err
 }
 
-// openPorts opens ports and writes their numbers into a file of the state folder. For a
-// port of 0 it tries the port in the file first.
+// openPorts opens ports and writes their numbers into a file of the state folder. If a wanted
+// port is 0, it tries the port in the file first.
 func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	last, err := ReadPorts(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
 	if last.Plain == wanted.TLS {
-		last.Plain = 0 // it is requested for TLS now
+		last.Plain = 0 // that port is requested for TLS now
 	}
 	if plain, err = openPort(wanted.Plain, last.Plain); err != nil {
 		return nil, nil, err
@@ -55,7 +55,8 @@ func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	return tls, plain, private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)})
 }
 
-// openPort opens the wanted port. If that is 0, it opens the last one, or else any free one.
+// openPort opens the port wanted. If wanted is 0, it opens the port last or, if that fails, any
+// free port.
 func openPort(wanted, last int) (net.Listener, error) {
 	l, err := listen(loopback, cmp.Or(wanted, last))
 	if err != nil && wanted == 0 {

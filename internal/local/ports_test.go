@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// A port that a person requests may be the one that the folder had for another purpose.
+// A person may request for TLS the plain port of the last start, or the reverse.
 func TestRequestedPortsComeFirst(t *testing.T) {
 	dir := t.TempDir()
 	open := func(wanted Ports) Ports {
@@ -34,7 +34,7 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 	}
 }
 
-// The error about a damaged file of the state names it, and says what to do.
+// The error about a damaged file of the state names the file, and says what to do.
 func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"0.json", "keys.json", "ports.json"} {
@@ -50,7 +50,7 @@ func TestDamagedState(t *testing.T) {
 			_, err = private.ReadAllJSON[Ports](dir)
 		}
 		if want := path + " is damaged: delete it, and start the local stack again"; err == nil || err.Error() != want {
-			t.Errorf("%v, want %q", err, want)
+			t.Errorf("error %v, want %q", err, want)
 		}
 	}
 }

@@ -25,8 +25,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// serve serves S3, Step Functions, Secrets Manager, SQS, EventBridge and RunComfy, all of them on
-// each listener.
+// serve serves S3, Step Functions, Secrets Manager, SQS, EventBridge and RunComfy on each
+// listener.
 func (s *Stack) serve(listeners []net.Listener) error {
 	s.fake = &runcomfytest.Server{
 		Token: s.keys.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
@@ -48,7 +48,7 @@ func (s *Stack) serve(listeners []net.Listener) error {
 
 const (
 	// headTime is how long a client may take to send the head of its request. maxHead is
-	// how many bytes the head may have. versitygw accepts fewer.
+	// how many bytes the head may have. The limit of versitygw is lower.
 	headTime = time.Minute
 	maxHead  = 64 << 10
 )
@@ -72,9 +72,9 @@ func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 	})
 }
 
-// handler serves the operations of AWS, RunComfy's API below /v1/ and /prod/, its outputs, and
-// everything else as S3. The outputs need no token, so they are served only below a secret
-// path.
+// handler serves the operations of AWS, RunComfy's API below /v1/ and /prod/, and RunComfy's
+// outputs. It passes every other request to S3. The outputs need no token, so they are served
+// only below a secret path.
 func (s *Stack) handler() http.Handler {
 	operations, outputs := s.serveAWS(), http.StripPrefix("/"+s.keys.Outputs, s.fake)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -92,8 +92,8 @@ func (s *Stack) handler() http.Handler {
 	})
 }
 
-// serveAWS serves the operations of AWS. It checks each request's signature, and the
-// role of the function that sent it.
+// serveAWS serves the operations of AWS. It checks the signature of each request, and whether
+// the role of the function that sent the request allows it.
 func (s *Stack) serveAWS() http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
@@ -144,8 +144,8 @@ func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
 // CAFile returns the path of the PEM file of the certificate, which clients must trust.
 func (s *Stack) CAFile() string { return s.certs.CA }
 
-// DeadLetters returns the events that submit and the deletions that cancel could
-// not finish.
+// DeadLetters returns the events that submit could not finish, and the deletions that cancel
+// could not finish.
 func (s *Stack) DeadLetters() []queue.Message {
 	return append(s.drops.DeadLetters(), s.deletions.DeadLetters()...)
 }

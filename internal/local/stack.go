@@ -37,13 +37,13 @@ const callsGrace = 10 * time.Second
 
 // Stack is a running local stack. Its methods are safe for concurrent use.
 type Stack struct {
-	// TLS and Plain are the https and the http address of all services. Plain is for
-	// clients that cannot be made to trust the certificate.
+	// TLS and Plain are the https and the http URL of all services. Plain is for clients
+	// that cannot be made to trust the certificate.
 	TLS, Plain string
 
 	options Options
 	keys    Keys
-	hosts   access.Hosts // names that requests may be addressed to
+	hosts   access.Hosts // hosts that requests may be addressed to
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
@@ -68,7 +68,7 @@ type Stack struct {
 	failed context.Context // done when the stack has failed, with the reason as its cause
 	fail   context.CancelCauseFunc
 
-	caughtUp      atomic.Bool // every event from before the start is kept
+	caughtUp      atomic.Bool // every event from before the start is in the queues
 	lastEventLock sync.Mutex
 }
 
@@ -79,8 +79,8 @@ type invoker interface {
 	Close()
 }
 
-// Start starts a stack and returns when it accepts drops. The first time it builds
-// its programs, which takes minutes. It returns a *PortError if a port is in use.
+// Start starts a stack and returns when the stack accepts drops. The first Start builds the
+// programs, which takes minutes. Start returns a *PortError if a port is in use.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{options: o.withDefaults()}
 	s.failed, s.fail = context.WithCancelCause(context.Background())
@@ -97,7 +97,7 @@ func (s *Stack) path(parts ...string) string {
 	return filepath.Join(append([]string{s.options.Dir}, parts...)...)
 }
 
-// onClose adds something for Close to do. Close begins with what was added last.
+// onClose adds a function for Close to call. Close calls the last added function first.
 func (s *Stack) onClose(do func()) { s.closers = append(s.closers, do) }
 
 func (s *Stack) start(ctx context.Context) error {
@@ -192,7 +192,7 @@ func (s *Stack) listen() ([]net.Listener, error) {
 }
 
 // dropFolder is the folder in the state folder where a person puts files to drop.
-// They may be symbolic links.
+// The files may be symbolic links.
 const dropFolder = "drop"
 
 // takeFolder makes the state folder, takes its lock and reads its keys.
@@ -214,7 +214,7 @@ func (s *Stack) takeFolder() error {
 		return err
 	}
 	if !held {
-		return fmt.Errorf("another local stack uses the folder %s: end it, or choose another folder", dir)
+		return fmt.Errorf("another local stack uses the folder %s: end that stack, or choose another folder", dir)
 	}
 	s.onClose(func() { _ = lock.Unlock() })
 	s.keys, err = ensureKeys(dir)
@@ -235,8 +235,8 @@ func (s *Stack) readCheckout(root string) error {
 	return s.readTemplate(root)
 }
 
-// build builds the S3 server from a checkout and, unless they run elsewhere, the functions.
-// It returns the path of the S3 server.
+// build builds the S3 server and the functions from a checkout. It does not build the
+// functions if they run at a LambdaEndpoint. It returns the path of the S3 server.
 func (s *Stack) build(ctx context.Context, source build.Source) (program string, err error) {
 	// The two builds run one after the other because they share packages.
 	if s.options.LambdaEndpoint == "" {
@@ -341,8 +341,8 @@ func (s *Stack) consume(restarted bool) {
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 
-// invokeFunction returns a queue.Invoke that calls a function. It logs an error only if the
-// call itself failed, because a function logs its own failures.
+// invokeFunction returns a queue.Invoke that calls a function. The queue.Invoke logs an error
+// only if the call itself failed, because a function logs its own failures.
 func (s *Stack) invokeFunction(name string) queue.Invoke {
 	return func(ctx context.Context, payload []byte) ([]byte, error) {
 		result, err := s.lambda.Invoke(ctx, name, payload)
@@ -353,7 +353,7 @@ func (s *Stack) invokeFunction(name string) queue.Invoke {
 	}
 }
 
-// invokeTask is the state machine's call of a function.
+// invokeTask calls a function for the state machine.
 func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]byte, error) {
 	result, err := s.lambda.Invoke(ctx, arn, payload)
 	if failure, ok := errors.AsType[*lambda.Error](err); ok {
@@ -363,15 +363,15 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 }
 
 // Failed returns a channel that is closed when the S3 server has ended, when an event of
-// the bucket cannot be kept, or when a function was refused a request that its role in
-// template.yaml does not allow. Err returns the reason. Close the stack then.
+// the bucket cannot be kept, or when a function has sent a request that its role in
+// template.yaml does not allow. Then Err returns the reason, and the caller should call Close.
 func (s *Stack) Failed() <-chan struct{} { return s.failed.Done() }
 
-// Err returns, after the channel of Failed is closed, why the stack failed. It is a
-// *permissions.Denial if a function was refused something.
+// Err returns why the stack failed, after the channel of Failed is closed. The error is a
+// *permissions.Denial if a request of a function was denied.
 func (s *Stack) Err() error { return context.Cause(s.failed) }
 
-// Close ends every part and every child process. Jobs under way continue when a
+// Close ends every part and every child process. Jobs under way continue when another
 // stack is started on the same folder.
 func (s *Stack) Close() {
 	s.closing.Do(func() {

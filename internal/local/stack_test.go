@@ -24,8 +24,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// stackDir is an environment variable. If it is set, the test binary runs a stack in the
-// folder that it names, drops a pair and waits to be killed.
+// stackDir is an environment variable. If stackDir names a folder, the test binary runs a
+// stack in this folder, drops a pair and waits for a kill.
 const stackDir = "STACK_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -139,24 +139,24 @@ func TestDropBecomesOutput(t *testing.T) {
 	drop(t, s, "inbox/ü 1/talk+1.mp4", clip)
 	drop(t, s, "inbox/ü 1/talk+1.wav", voice)
 	if output := await(t, s, "outbox/ü 1/talk+1/", "talk+1.mp4"); !bytes.Equal(output, read(t, clip)) {
-		t.Errorf("the output of %d bytes is not the video that was dropped", len(output))
+		t.Errorf("the output of %d bytes is not the dropped video, want the same bytes", len(output))
 	}
 	jobs := s.Fake().Submitted()
 	if len(jobs) != 1 || jobs[0].Model != "sync/react-1" {
-		t.Errorf("jobs %v, want one of the default model", jobs)
+		t.Errorf("jobs %v, want one job of sync/react-1", jobs)
 	}
 	if leaks := s.Fake().LeakedTokens(); leaks != 0 {
-		t.Errorf("%d tokens leaked", leaks)
+		t.Errorf("%d tokens leaked, want 0", leaks)
 	}
 	if dead := s.DeadLetters(); len(dead) > 0 {
-		t.Errorf("dead letters: %v", dead)
+		t.Errorf("dead letters: %v, want none", dead)
 	}
 }
 
 // A stack is killed while a job is under way, and is started again.
 func TestKilled(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
-		t.Skip("processes are found in /proc, which is not here")
+		t.Skip("the test finds processes in /proc, which this system does not have")
 	}
 	dir := t.TempDir()
 	parent := exec.Command(os.Args[0])
@@ -171,10 +171,10 @@ func TestKilled(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = parent.Process.Kill() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "dropped: <nil>\n" {
-		t.Fatalf("the stack said %q (%v)", line, err)
+		t.Fatalf("the stack printed %q (%v), want dropped: <nil>", line, err)
 	}
 	if _, err := local.Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), "another local stack uses the folder") {
-		t.Errorf("a second stack on the folder: %v, want an error that says so", err)
+		t.Errorf("a second stack on the folder: %v, want an error about the first stack", err)
 	}
 	awaitFile(t, filepath.Join(dir, "executions", "*.json"))
 	if err := parent.Process.Kill(); err != nil {
@@ -244,7 +244,7 @@ func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 	return out.Executions
 }
 
-// A stack finds the events of drops that the last stack on the folder missed.
+// The last stack on a folder missed events of drops. The next stack finds these events.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)
@@ -271,7 +271,7 @@ func TestEventsMissed(t *testing.T) {
 		}
 	})
 	t.Run("shortly before the last event", func(t *testing.T) {
-		lastEvent(t, dir, time.Now().Add(30*time.Second)) // events may be on their way for a minute
+		lastEvent(t, dir, time.Now().Add(30*time.Second)) // an event may take a minute to reach the queue
 		s := start(t, patient)
 		if n := s.Pending(); n != 3 { // two files and a deletion
 			t.Errorf("%d events, want 3", n)
@@ -279,8 +279,8 @@ func TestEventsMissed(t *testing.T) {
 	})
 }
 
-// If the disk is full when an event comes, the stack fails. The next stack finds the
-// event.
+// If an event cannot be kept, for example on a full disk, the stack fails. The next stack
+// finds the event.
 func TestEventThatCannotBeKept(t *testing.T) {
 	o := options(t.TempDir())
 	o.Settle = time.Hour
@@ -304,13 +304,13 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	}
 	s.Close()
 	if got := string(read(t, filepath.Join(o.Dir, "last-event"))); got != longAgo.UTC().Format(time.RFC3339) {
-		t.Errorf("the last event was kept at %s, want %v", got, longAgo)
+		t.Errorf("last-event is %s, want %v", got, longAgo)
 	}
 	if err := os.Rename(folder+"-away", folder); err != nil {
 		t.Fatal(err)
 	}
 	s = start(t, o)
-	// The kept event of talk.mp4, and the events of both files, which the stack finds.
+	// The queue has the first event of talk.mp4, and the stack finds an event of each file.
 	until(t, "three events", func() bool { return s.Pending() >= 3 })
 }
 
@@ -370,5 +370,5 @@ func until(t *testing.T, what string, done func() bool) {
 			return
 		}
 	}
-	t.Fatalf("%s did not come", what)
+	t.Fatalf("waited 30 s for %s, which did not come", what)
 }

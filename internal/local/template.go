@@ -38,9 +38,9 @@ func (s *Stack) readTemplate(root string) (err error) {
 }
 
 // Values returns the values of resources, attributes and parameters of template.yaml in a
-// local stack. Its services are at the address aws, and RunComfy is at the address runComfy.
-// Other parameters have their defaults. If a variable of a function refers to a resource or an
-// attribute, it must be in Values.
+// local stack. aws is the URL of the AWS services, and runComfy is the URL of RunComfy. Other
+// parameters have their defaults. Values must have every resource and every attribute that a
+// variable of a function refers to.
 func Values(aws, runComfy string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
@@ -50,21 +50,21 @@ func Values(aws, runComfy string) map[string]string {
 	}
 }
 
-// setPolicy sets a policy of the bucket that allows what the roles of the functions
-// allow.
+// setPolicy sets the policy of the bucket. The policy allows each function what its role
+// allows.
 func (s *Stack) setPolicy(ctx context.Context) error {
 	policy, err := permissions.BucketPolicy(s.roles)
 	if err == nil {
 		_, err = s.S3().PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: aws.String(Bucket), Policy: aws.String(string(policy))})
 	}
 	if err != nil {
-		return fmt.Errorf("policy of the bucket: %w", err)
+		return fmt.Errorf("set the policy of the bucket: %w", err)
 	}
 	return nil
 }
 
-// deny fails the stack because a function was refused something that AWS would
-// refuse too. It does so even if the function continues.
+// deny fails the stack because a function sent a request that AWS would refuse too. The
+// stack fails even if the function continues.
 func (s *Stack) deny(denial *permissions.Denial) { s.fail(denial) }
 
 // readMachine reads statemachine.asl.json in a checkout.

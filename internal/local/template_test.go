@@ -22,8 +22,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// The stack fails if a function is refused something, even if the function
-// continues, as poll does if it cannot read the ledger.
+// The stack fails if a request of a function is denied, even if the function continues.
+// Poll, for example, continues if it cannot read the ledger.
 func TestDenialFailsTheStack(t *testing.T) {
 	t.Run("by S3", func(t *testing.T) {
 		s := start(t, options(t.TempDir()))
@@ -89,7 +89,7 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 		return st["Sid"] == sid && st["Principal"].(map[string]any)["AWS"] == function
 	})
 	if len(policy.Statement) != before-1 {
-		t.Fatalf("%s has %d statements %s, want one: %s", function, before-len(policy.Statement), sid, *out.Policy)
+		t.Fatalf("the policy has %d statements %s of %s, want one: %s", before-len(policy.Statement), sid, function, *out.Policy)
 	}
 	text, err := json.Marshal(policy)
 	if err != nil {
@@ -101,7 +101,7 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 }
 
 // With --containers, a function in a container reaches the stack with the function's keys,
-// under the name that containers use for this machine.
+// at the host name that containers use for this machine.
 func TestContainersReachTheStack(t *testing.T) {
 	o := options(t.TempDir())
 	o.Containers = true
@@ -111,7 +111,7 @@ func TestContainersReachTheStack(t *testing.T) {
 		config := func(service string) aws.Config {
 			address := v["AWS_ENDPOINT_URL_"+service]
 			if !strings.HasPrefix(address, "http://"+local.ContainerHost+":") {
-				t.Fatalf("%s reaches %s at %s", function, service, address)
+				t.Fatalf("%s reaches %s at %s, want http at %s", function, service, address, local.ContainerHost)
 			}
 			return aws.Config{
 				Region: local.Region, BaseEndpoint: &address, RetryMaxAttempts: 1,
@@ -121,16 +121,16 @@ func TestContainersReachTheStack(t *testing.T) {
 		}
 		if _, err := s3.NewFromConfig(config("S3"), func(o *s3.Options) { o.UsePathStyle = true }).
 			ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: aws.String("inbox/")}); err != nil {
-			t.Errorf("%s lists the inbox: %v", function, err)
+			t.Errorf("%s lists the inbox: %v, want no error", function, err)
 		}
 		if _, err := secretsmanager.NewFromConfig(config("SECRETS_MANAGER")).
 			GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(v["RUNCOMFY_TOKEN_SECRET"])}); err != nil {
-			t.Errorf("%s reads the token: %v", function, err)
+			t.Errorf("%s reads the token: %v, want no error", function, err)
 		}
 	}
 }
 
-// dialHere dials the port of an address on this machine.
+// dialHere connects to this machine, at the port of the given address.
 func dialHere(ctx context.Context, network, address string) (net.Conn, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
