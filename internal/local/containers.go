@@ -75,7 +75,7 @@ func dialContainerHost(transport *http.Transport) {
 // container (see Options.Containers). SAM passes on only the variables that the
 // template declares for a function. These do not include the credentials. SAM gives all
 // functions the credentials of its own environment. If these are the owner's credentials,
-// no role of a function is enforced.
+// the roles of the functions are not enforced.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}
 	for name, id := range permissions.LogicalIDs {

@@ -50,8 +50,8 @@ func (s *Stack) keep(event events.Event) error {
 	return s.saveLastEvent()
 }
 
-// lastEvent returns since, the time from which on events may have been missed, and whether
-// the folder was used before.
+// lastEvent returns the time after which events may have been missed, and whether the folder
+// was used before.
 func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 	text, err := os.ReadFile(s.path("last-event"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -48,7 +48,8 @@ const (
 )
 
 // lambdaFunctions returns the four functions with the timeouts, memory and variables of
-// template.yaml. The concurrency of a function is its limit above plus that of its queues.
+// template.yaml. The concurrency of a function is its limit above plus the concurrency of
+// its queues.
 func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
 		read := s.functions[permissions.LogicalIDs[name]]
@@ -68,9 +69,10 @@ func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 }
 
 // Variables returns the environment variables of a function: the variables of
-// template.yaml, the URL of this stack, the credentials of the function, and
-// Options.Variables. The URL is https on loopback; on macOS, RunComfy's URL is http. For a
-// container, which does not have the certificate, both URLs are http at ContainerHost.
+// template.yaml, the URLs of AWS and RunComfy in this stack, the credentials of the function,
+// and Options.Variables. The URLs are https on loopback, but on macOS the URL of RunComfy is
+// http. For a container, which does not have the certificate, both URLs are http at
+// ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at, runComfy := s.TLS, s.TLS
 	switch {

@@ -14,7 +14,7 @@ import (
 )
 
 // Ports are the ports of the stack on 127.0.0.1, for TLS and for plain http. A port of 0
-// means the port that the same folder had last time or, if that port is in use, any free port.
+// means the last port of the same folder. If that port is in use, it means any free port.
 type Ports struct {
 	TLS   int `json:"tls"`
 	Plain int `json:"plain"`
@@ -55,8 +55,7 @@ func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	return tls, plain, private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)})
 }
 
-// openPort opens the port wanted. If wanted is 0, it opens the port last or, if that fails, any
-// free port.
+// openPort opens the wanted port. If wanted is 0, it tries the last port, then any free port.
 func openPort(wanted, last int) (net.Listener, error) {
 	l, err := listen(loopback, cmp.Or(wanted, last))
 	if err != nil && wanted == 0 {

@@ -139,7 +139,7 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 func TestFunctions(t *testing.T) {
 	src, _ := checkout(t)
 	write(t, src.Root, ".git/config", "no valid configuration, so git refuses the repository")
-	t.Setenv("GOENV", "off") // with the user's Go settings, go might have -buildvcs=false and not call git
+	t.Setenv("GOENV", "off") // the user's Go settings might contain -buildvcs=false, and then go would not call git
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOOS", "plan9") // must be ignored, because the functions run on this machine
 	dir := t.TempDir()

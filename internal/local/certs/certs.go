@@ -72,7 +72,7 @@ func (f Files) Listener(plain net.Listener) (net.Listener, error) {
 	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
 }
 
-// usable reports whether the two files belong together and stay valid for the time remaining.
+// usable reports whether the two files belong together and stay valid for at least remaining.
 func (f Files) usable(now time.Time) bool {
 	pair, roots, err := f.load()
 	if err == nil {

@@ -5,9 +5,10 @@
 // passes the requests to a Gateway.
 //
 // The root user may do everything. Every other user may do what the policy of the bucket
-// allows, which versitygw checks. A Gateway changes two kinds of responses to these users. If
-// a key is missing and the user may not list the key, the response is 403 instead of 404, as
-// from S3. If the policy does not allow a request, the response names the missing permission.
+// allows. versitygw enforces the policy. A Gateway changes two kinds of responses to these
+// users. If a key is missing and the user may not list the key, the response is 403, as from
+// S3, instead of 404. If the policy does not allow a request, the response names the missing
+// permission.
 package gateway
 
 import (
@@ -156,7 +157,8 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// ready waits until versitygw listens. It returns an error if versitygw ends first.
+// ready waits until versitygw listens. It returns an error if versitygw ends first or does not
+// listen in time.
 func (g *Gateway) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

@@ -20,7 +20,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// The simulation uses a bucket in memory. It responds as the real server does.
+// The simulation uses a bucket in memory. This bucket responds as the real server does.
 func TestStandInRespondsLikeTheServer(t *testing.T) {
 	server := start(t, program(t), t.TempDir())
 	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
@@ -133,7 +133,7 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 }
 
 // decode returns a key of a listing without its encoding. Some servers do not encode the
-// keys, although the request asks for it.
+// keys, although the request asks for encoded keys.
 func decode(page *s3.ListObjectsV2Output, key string) string {
 	if page.EncodingType != types.EncodingTypeUrl {
 		return key

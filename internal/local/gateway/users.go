@@ -159,7 +159,7 @@ const listTime = 10 * time.Second
 // mayList asks versitygw whether the user of a request may list the requested object. AWS does
 // not document which prefix S3 compares with a condition on s3:prefix if the object is missing.
 // Some reports say the key of the object, others say no prefix. So mayList returns false if
-// versitygw refuses a listing with that prefix, or a listing without a prefix.
+// versitygw refuses a listing with the key as prefix, or a listing without a prefix.
 func (u *users) mayList(r *request) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), listTime)
 	defer cancel()

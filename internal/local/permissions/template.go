@@ -12,7 +12,7 @@ import (
 
 const functionType = "AWS::Serverless::Function"
 
-// LogicalIDs are the logical ids in template.yaml of the functions, by function name.
+// LogicalIDs are the logical ids of the functions in template.yaml, by function name.
 var LogicalIDs = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
@@ -41,9 +41,9 @@ func each[T any](text []byte, values map[string]string, kind string, read func(t
 	return all, nil
 }
 
-// Read returns the role of each function, by the function's logical id. template is the text
-// of template.yaml, and values is described at each. The SAM transform does not change roles,
-// so Read does not need the transform.
+// Read returns the roles of the functions in the text of template.yaml, by logical id of the
+// function. For values, see the function each. The SAM transform does not change roles, so Read
+// does not need the transform.
 //
 // Read knows only the forms of statements that template.yaml uses. Another form is an error,
 // because the local stack might otherwise allow less, or more, than the deployed stack.
@@ -94,9 +94,9 @@ type properties struct {
 	}
 }
 
-// Functions returns the functions in the text of template.yaml, by logical id. values is
-// described at each. If a variable of a function refers to a name without a value, Functions
-// returns an error.
+// Functions returns the functions in the text of template.yaml, by logical id. For
+// values, see the function each. If a variable of a function refers to a name without a value,
+// Functions returns an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
 	return each(template, values, functionType, func(t *Template, own any) (Function, error) {
 		var read properties
@@ -129,8 +129,8 @@ type Queue struct {
 	MaxReceives int           // how often the queue delivers a message; 0 without a dead-letter queue
 }
 
-// Queues returns the queues in the text of template.yaml, by logical id. values is described
-// at each.
+// Queues returns the queues in the text of template.yaml, by logical id. For values,
+// see the function each.
 func Queues(template []byte, values map[string]string) (map[string]Queue, error) {
 	return each(template, values, "AWS::SQS::Queue", func(t *Template, properties any) (Queue, error) {
 		var read struct {
@@ -161,11 +161,11 @@ func Defaults(template []byte) (map[string]string, error) {
 // such an action.
 var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
-// open matches the action * and the patterns of SQS actions. They may include an action that
-// kept matches.
+// open matches the action * and patterns of SQS actions. Such a pattern may include an action
+// that kept matches.
 var open = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
-// role returns the statements of a role that have an action that kept matches.
+// role returns the statements of a role with an action that kept matches.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string

@@ -17,8 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
 
-// role is an environment variable. If it is set, the test binary runs as a process of that
-// role, not as a test.
+// role is an environment variable. If role is set, the test binary is the process in a test
+// that role names.
 const role = "PROCESS_TEST_ROLE"
 
 func TestMain(m *testing.M) {

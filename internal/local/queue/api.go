@@ -11,7 +11,7 @@ import (
 
 const (
 	// maxMessage is the size of the longest message, in bytes. AWS has accepted 1 MiB since
-	// August 2025. This is the older limit, which other emulators may still have.
+	// August 2025. maxMessage is the older limit, which other emulators may still have.
 	maxMessage = 256 << 10
 
 	// maxDelay is the longest delay of a message, and maxVisibility the longest time

@@ -84,7 +84,7 @@ func (q *Queue) finish(batch []Message, failed []string, err error) {
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
 // SQS returns a Consumer.Deliver for a Lambda function that reads the queue with the given
-// ARN. It invokes the function with the batch as an SQS event, which has only the members
+// ARN. Deliver invokes the function with the batch as an SQS event, which has only the members
 // that lipdrop's functions read. The response of the function names the messages that failed.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {

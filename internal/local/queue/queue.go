@@ -1,7 +1,7 @@
 // Package queue is a queue like a queue of SQS. A message is delivered after a delay, and is
-// hidden during its delivery. If a delivery fails, the message is delivered again. After the
-// last failed delivery, it becomes a dead letter. Each message is a file, so that a restart
-// at any moment loses no message.
+// hidden during its delivery. If a delivery fails, the message is delivered again. After
+// MaxReceives failed deliveries, it becomes a dead letter. Each message is a file, so that a
+// restart at any moment loses no message.
 package queue
 
 import (

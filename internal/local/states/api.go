@@ -176,8 +176,8 @@ func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string
 	return struct{}{}, nil
 }
 
-// redriveExecution ignores the ClientToken. AWS recognizes by it a request that is sent again
-// because its response was lost. No response is lost on loopback.
+// redriveExecution ignores the ClientToken. With it, AWS recognizes a request that a client
+// sends again because the response was lost. No response is lost on loopback.
 func (s *Server) redriveExecution(request struct{ ExecutionARN, ClientToken string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {

@@ -70,7 +70,7 @@ type Event struct {
 }
 
 // Path returns the names of the states that the execution entered, in order. A redrive
-// does not enter a state a second time.
+// itself adds no name.
 func (x *Execution) Path() []string {
 	var path []string
 	for _, event := range x.Events {

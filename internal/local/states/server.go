@@ -84,8 +84,8 @@ func (s *Server) Resume(ctx context.Context) error {
 }
 
 // Close stops driving the executions, cancels the calls of functions under way and
-// returns after these calls have returned. The executions keep the status RUNNING, so
-// another Server with the same Dir continues them.
+// returns after these calls have returned. An execution that has not ended keeps the status
+// RUNNING, so another Server with the same Dir continues it.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if s.end != nil {
