@@ -15,7 +15,7 @@ import (
 )
 
 // flagsFirst returns the arguments with the flags of the verb before its other arguments,
-// because kong rejects an argument if a flag stands between it and the argument before it.
+// because kong rejects arguments that have a flag between them.
 func flagsFirst(verbs []*kong.Node, args []string) []string {
 	verb := slices.IndexFunc(verbs, func(v *kong.Node) bool { return len(args) > 0 && v.Name == args[0] })
 	if verb < 0 {
@@ -65,7 +65,7 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	}
 	*f = inboxFolder(ledger.InboxPrefix + below + "/")
 	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual || strings.Contains(below, "//") {
-		return fmt.Errorf("%q is not a folder to drop into: name one such as ads/spring. None of its parts may be empty, begin with a dot or end in .job", text)
+		return fmt.Errorf("%q is not a folder to drop into: give a folder such as ads/spring. No part of the path may be empty, begin with a dot or end in .job", text)
 	}
 	return nil
 }

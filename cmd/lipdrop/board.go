@@ -77,8 +77,8 @@ func (b *board) change(job followed) error {
 	return nil
 }
 
-// close stops redrawing and leaves the last lines. Below them, it prints the problems
-// that were cut; if some jobs have no line, it prints all problems.
+// close stops redrawing and leaves the last lines. Below them, it prints each problem whose
+// line was cut. If some jobs have no line, it prints all problems.
 func (b *board) close() {
 	b.stop()
 	b.ended.Wait()
@@ -126,8 +126,8 @@ func (b *board) describe(job followed, elapsed bool) string {
 }
 
 // lines returns what to draw on a terminal: a line for each job. If the terminal has too
-// few lines, it returns a summary and only jobs that have not succeeded: first those that
-// failed, then those that need a person.
+// few lines, lines returns a summary and only jobs that have not succeeded: first the jobs
+// that failed, then those that need a person.
 func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string

@@ -81,7 +81,7 @@ func TestBoardOnATerminal(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(tt.want, b.lines(tt.columns, tt.rows)); diff != "" {
-				t.Error(diff)
+				t.Errorf("lines (-want +got):\n%s", diff)
 			}
 			out.Reset()
 			b.draw()
@@ -90,12 +90,12 @@ func TestBoardOnATerminal(t *testing.T) {
 				want += "\r\x1b[2K" + line + "\n"
 			}
 			if diff := cmp.Diff(want+"\x1b[J", out.String()); diff != "" {
-				t.Errorf("drawn again:\n%s", diff)
+				t.Errorf("drawn again (-want +got):\n%s", diff)
 			}
 			out.Reset()
 			b.close()
 			if diff := cmp.Diff(want+"\x1b[J"+tt.below, out.String()); diff != "" {
-				t.Errorf("drawn at the end:\n%s", diff)
+				t.Errorf("drawn at the end (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -127,7 +127,7 @@ func TestFollowOfNames(t *testing.T) {
 			}
 		}},
 		{name: "a name that nobody dropped", pattern: "tolk", play: func(*s3test.Bucket) {},
-			err: "there is no job named tolk. It got no status within 5m00s. Run: lipdrop doctor", exit: exitFailed},
+			err: "there is no job named tolk. No status came within 5m00s. Run: lipdrop doctor", exit: exitFailed},
 		{name: "a folder with jobs that end in different ways", pattern: "ads/", play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Unknown)
 			status(b, "ads/b", ledger.InProgress)
@@ -164,10 +164,11 @@ func TestFollowOfNames(t *testing.T) {
 				}
 				code, err := f.untilEnd(t.Context())
 				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
-					t.Errorf("code %d, error %v; want code %d, error %q", code, err, tt.code, tt.err)
+					t.Errorf("code %d, error %v with exit code %d; want code %d, error %q with exit code %d", code, err, exitCode(t.Context(), err), tt.code, tt.err, tt.exit)
 				}
-				if tt.name == "a status that comes after a minute" && !strings.HasPrefix(out.String(), "talk has no status yet; a drop gets one within about 20 seconds\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded") {
-					t.Errorf("prints %q", out.String())
+				const late = "talk has no status yet; a drop gets one within about 20 seconds\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded"
+				if tt.name == "a status that comes after a minute" && !strings.HasPrefix(out.String(), late) {
+					t.Errorf("printed %q, want it to begin with %q", out.String(), late)
 				}
 			})
 		})

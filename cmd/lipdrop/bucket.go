@@ -26,7 +26,7 @@ func keysBelow(ctx context.Context, b *bucket.Bucket, prefix string) ([]string, 
 // remove deletes an object. Package bucket has no method for this, because the Lambda
 // functions delete nothing.
 func remove(ctx context.Context, b *bucket.Bucket, key string) error {
-	client := b.S3.(*s3.Client) // the command has no other
+	client := b.S3.(*s3.Client) // the command uses no other client
 	if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &key}); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
@@ -41,14 +41,14 @@ const longestName = 215
 func tooLong(key string) error {
 	for part := range strings.SplitSeq(key, "/") {
 		if len(part) > longestName {
-			return fmt.Errorf("the name %s has %d bytes; the local S3 server accepts at most %d. Rename it", part, len(part), longestName)
+			return fmt.Errorf("the name %s has %d bytes; the local S3 server accepts at most %d. Shorten the name", part, len(part), longestName)
 		}
 	}
 	return nil
 }
 
-// plainly shortens an error of package bucket to what was done with which key, and the
-// server's code and message. It leaves out the SDK's description of the request.
+// plainly shortens an error of package bucket to the action, the key, and the server's code
+// and message. It leaves out the SDK's description of the request.
 func plainly(err error) error {
 	sdk, ok := errors.AsType[*smithy.OperationError](err)
 	if !ok {

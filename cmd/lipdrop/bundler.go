@@ -31,7 +31,7 @@ type bundler struct {
 	media    map[string]*medium // by path
 }
 
-// medium is a file of this machine that bundles use. Its key is the name of the file.
+// medium is a file of this machine that bundles use. The key of its Upload is the file name.
 type medium struct {
 	*client.Upload
 	info    media.Info
@@ -48,7 +48,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	name := norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
 	folder += name + "/"
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
-		return fmt.Errorf("the jobs of %s are dropped into a folder with its name; rename the list so that its name does not begin with a dot, end in .job or have characters that cannot be typed", file)
+		return fmt.Errorf("the jobs of %s are dropped into a folder with the name of the list. Rename the list. Its name must not begin with a dot, end in .job, or have characters that cannot be typed", file)
 	}
 	for key, row := range b.rows {
 		if strings.HasPrefix(key, folder) {
@@ -71,14 +71,14 @@ func readList(file string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info.Size() > maxList {
-		return nil, fmt.Errorf("%s has %s; a list has at most %s. Divide it", file, bytesOf(info.Size()), bytesOf(maxList))
+		return nil, fmt.Errorf("%s has %s; a list has at most %s. Divide the list", file, bytesOf(info.Size()), bytesOf(maxList))
 	}
 	return io.ReadAll(f)
 }
 
 // addRows adds each row as a bundle in a folder. The rows name their media by absolute
-// paths, or by paths from the list's folder. addRows reports the given problems and those of
-// the media, and leaves out the rows that have any.
+// paths, or by paths from the list's folder. addRows reports the given problems and the
+// problems of the media, and leaves out each row that has a problem.
 func (b *bundler) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
 	report := func(p list.Problem) {
@@ -141,7 +141,7 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 func (b *bundler) addBundle(file, folder string, row list.Row) {
 	input, warnings := maps.Clone(row.Options), []string(nil)
 	if _, audio, ok := row.Pair(); ok {
-		info := media.Info{Name: "the audio"} // if the audio is an address
+		info := media.Info{Name: "the audio"} // if the audio is not a file of this machine
 		if m := b.media[row.Files[audio]]; m != nil {
 			info = m.info
 		}
@@ -158,7 +158,8 @@ func (b *bundler) addBundle(file, folder string, row list.Row) {
 	b.rows[manifest] = plannedRow{row, file, warnings}
 }
 
-// read reads the file of a medium, and sets the medium's upload and info, or its problem.
+// read reads the file of a medium, and sets the upload and the info of the medium, or the
+// problem.
 func (m *medium) read(ctx context.Context, at string) error {
 	file, info, err := openFollowing(at)
 	if err != nil {

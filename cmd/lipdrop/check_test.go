@@ -64,7 +64,7 @@ func TestCheckAsJSON(t *testing.T) {
 					err = schema.Validate(doc)
 				}
 				if err != nil {
-					t.Errorf("%v\n%s", err, line)
+					t.Errorf("line %d does not fit the schema: %v\n%s", n, err, line)
 				}
 				if !strings.Contains(line, tt.want[n]) || strings.Contains(line, "s3cret") {
 					t.Errorf("line %d is %s\nwant %s in it, and no s3cret", n, line, tt.want[n])

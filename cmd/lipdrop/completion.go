@@ -17,7 +17,7 @@ type completionCmd struct{ kongcompletion.Completion }
 
 // Help says what the command prints.
 func (*completionCmd) Help() string {
-	return "Prints the line that switches completion on, or with --code the code itself. Completion knows the names of the jobs."
+	return "Prints the line that switches completion on, or with --code the code itself. Completion also completes the names of jobs."
 }
 
 // completionTime is how long the completion of a name may take. A person waits for it.
@@ -48,7 +48,7 @@ func registerCompletion(ctx context.Context, parser *kong.Kong) {
 		})))
 }
 
-// targetOf returns the target that the arguments of an unfinished command line name.
+// targetOf returns the target that the flags of an unfinished command line select.
 func targetOf(args []string) client.Target {
 	var t client.Target
 	fields := map[string]*string{"--stack": &t.Stack, "--dir": &t.Dir, "--profile": &t.Profile, "--region": &t.Region}

@@ -32,7 +32,7 @@ import (
 type doctorCmd struct {
 	client.Target
 	Drop  bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
-	Wait  time.Duration `default:"10m" help:"How long to wait for that answer file."`
+	Wait  time.Duration `default:"10m" help:"With --drop: how long to wait for the answer file."`
 	Every time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
 }
 
@@ -95,7 +95,7 @@ func (d *doctor) failed(purpose string, err error) {
 		d.wrong(e.Reason, e.Remedy)
 	} else if e, ok := errors.AsType[*client.DeniedError](err); ok {
 		d.wrong(fmt.Sprintf("cannot %s: your credentials lack the permission %s", purpose, e.Permission),
-			"Ask the owner of the account for it, or name other credentials with --profile.")
+			"Ask the owner of the account for this permission, or name other credentials with --profile.")
 	} else if e, ok := errors.AsType[*client.ServiceError](err); ok {
 		d.wrong(e.Error(), "Check the stack's name, the account and the region. Name others with --stack, --profile and --region.")
 	} else {
@@ -115,8 +115,8 @@ func (d *doctor) command(line string) string {
 }
 
 // checkBucket checks the region of the bucket, and whether the bucket sends its events to
-// EventBridge. It checks the region first: a bucket of another region sends its events
-// there, and S3 refuses other requests about it.
+// EventBridge. It checks the region first: a bucket in another region sends its events to
+// that region, and S3 refuses all other requests about the bucket.
 func (d *doctor) checkBucket(ctx context.Context) {
 	name := d.Bucket.Name
 	region, err := d.bucketRegion(ctx)
@@ -136,7 +136,7 @@ func (d *doctor) checkBucket(ctx context.Context) {
 		d.failed("read whether the bucket "+name+" sends its events", err)
 	case out.EventBridgeConfiguration == nil:
 		d.wrong("the bucket "+name+" does not send its events to EventBridge, so the stack sees no drop",
-			"Run this, which replaces the bucket's other notifications, then drop the files again that got no status: "+
+			"Run this, which replaces the bucket's other notifications, then drop again the files that got no status: "+
 				d.command("aws s3api put-bucket-notification-configuration --bucket "+name+` --notification-configuration '{"EventBridgeConfiguration": {}}'`))
 	default:
 		d.fine("the bucket " + name + " sends its events to EventBridge")
@@ -144,7 +144,7 @@ func (d *doctor) checkBucket(ctx context.Context) {
 }
 
 // bucketRegion returns the region of the bucket. S3 names the region even if it refuses
-// the request because the client uses another one.
+// the request because the client uses another region.
 func (d *doctor) bucketRegion(ctx context.Context) (string, error) {
 	out, err := d.S3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &d.Bucket.Name})
 	if err == nil {
@@ -188,14 +188,14 @@ func (d *doctor) checkRule(ctx context.Context, rule, id string) {
 		d.failed("ask whether "+rule+" is enabled", err)
 	case out.State == ebtypes.RuleStateDisabled:
 		d.wrong(rule+" is disabled, so its events are lost",
-			"Run this, then repeat the drops and deletions that were made while it was disabled: "+d.command("aws events enable-rule --name "+id))
+			"Run this, then repeat the drops and deletions that were made while the rule was disabled: "+d.command("aws events enable-rule --name "+id))
 	default:
 		d.fine(rule + " is enabled")
 	}
 }
 
-// checkMapping checks an event source mapping, through which Lambda reads a queue and
-// calls a function, and the result of its last call.
+// checkMapping checks an event source mapping and the result of its last call. Through the
+// mapping, Lambda reads a queue and calls a function.
 func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 	out, err := lambda.NewFromConfig(d.Config).GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
 	if err != nil {
@@ -211,7 +211,7 @@ func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 			"Run: "+d.command("aws lambda update-event-source-mapping --enabled --uuid "+id))
 	case strings.HasPrefix(result, "PROBLEM"):
 		d.wrong(mapping+" reports: "+result,
-			"Fix what it names, then check again. If it names the function, read the log and the errors of that function.")
+			"Fix what this message names, then check again. If it names the function, read the log and the errors of that function.")
 	default:
 		d.fine(mapping + " is enabled")
 	}
@@ -222,8 +222,8 @@ const testFile = "lipdrop-doctor.check"
 
 // checkDrop drops the test file and waits for its answer file, which shows that events
 // arrive and that submit runs. Events are lost in the first minutes after EventBridge is
-// switched on for a bucket, so checkDrop drops the file again after each pause. At the
-// end, it deletes the file.
+// switched on for a bucket, so checkDrop drops the test file again after each pause. At the
+// end, it deletes the test file.
 func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 	settle, _ := strconv.Atoi(d.Parameters["SettleSeconds"]) // CloudFormation accepts only numbers
 	wait += time.Duration(settle) * time.Second
@@ -305,7 +305,7 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 		live, err := api.Model(ctx, id)
 		switch {
 		case isKind(err, runcomfy.KindBadModel):
-			d.wrong("RunComfy no longer has the model "+id, "Use another model. RunComfy refuses jobs of this one; they are not charged.")
+			d.wrong("RunComfy no longer has the model "+id, "Use another model. RunComfy refuses jobs of this model; they are not charged.")
 		case err != nil:
 			d.runComfyFailed("ask RunComfy for the model "+id, err)
 		case live.InputSchema == nil:
@@ -319,7 +319,7 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 	set := "Run this, paste the token, then press Enter and Ctrl-D: " + d.command(d.Outputs["SetToken"])
 	balance, err := api.Balance(ctx)
-	var unreadable *smithy.OperationError // of Secrets Manager: RunComfy has no SDK
+	var unreadable *smithy.OperationError // an error of Secrets Manager: the RunComfy client uses no SDK
 	var unsent *runcomfy.TokenError
 	switch {
 	case errors.Is(err, token.ErrNone):
@@ -357,7 +357,7 @@ func (d *doctor) runComfyFailed(purpose string, err error) {
 func (d *doctor) compare(id string, known, live json.RawMessage) {
 	if differ := differences(known, live); differ != nil {
 		d.wrong("RunComfy has changed the input of "+id+": "+strings.Join(differ, ", "),
-			"Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged.")
+			"Install a newer lipdrop. Until then lipdrop rejects jobs with a new option, and RunComfy refuses jobs with a removed option. These jobs are not charged.")
 		return
 	}
 	d.fine("the input of " + id + " is the same at RunComfy and in the catalogue")

@@ -20,8 +20,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// stack is an AWS that serves one stack, lipdrop, to doctor. The zero stack is
-// healthy, except that its token was never set.
+// stack acts as AWS with one stack, lipdrop, for doctor. The zero stack is healthy, except
+// that its token was never set.
 type stack struct {
 	token        string // the secret's text; empty: it was never set
 	runComfy     string // the parameter RunComfyBaseUrl
@@ -31,11 +31,11 @@ type stack struct {
 	disabledRule string
 	deadLetters  int
 	mapping      string // state of the event source mapping; Enabled if empty
-	processed    string // its last result
+	processed    string // last result of the event source mapping
 	denied       string // operation that the caller may not use
 
 	drops    int      // test files that were put
-	dropped  func()   // if set, called for each of them
+	dropped  func()   // if set, called for each test file
 	answered bool     // answers/lipdrop-doctor.check.json exists
 	deleted  []string // keys, in order
 }
@@ -154,7 +154,7 @@ ok     RunComfy accepts the token; the balance is 12.50 US dollars
 
 var fine = regexp.MustCompile(`(?m)^ok     .*\n`)
 
-// What doctor says about a stack, and its exit code.
+// doctor says what is wrong with a stack. Its exit code is 1 if something is wrong, or else 0.
 func TestDoctor(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -162,8 +162,8 @@ func TestDoctor(t *testing.T) {
 	}
 	set := "\n       Run this, paste the token, then press Enter and Ctrl-D: aws set-token --region eu-west-1"
 	unasked := "\n-      the models at RunComfy were not checked: fix the above first"
-	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged."
-	lacking := "\n       Ask the owner of the account for it, or name other credentials with --profile."
+	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects jobs with a new option, and RunComfy refuses jobs with a removed option. These jobs are not charged."
+	lacking := "\n       Ask the owner of the account for this permission, or name other credentials with --profile."
 	tests := []struct {
 		name        string
 		aws         stack
@@ -189,17 +189,17 @@ func TestDoctor(t *testing.T) {
 				"\n       Check your profile, region and network. Name others with --profile and --region." + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
 			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
-				"       Run this, which replaces the bucket's other notifications, then drop the files again that got no status: aws s3api put-bucket-notification-configuration" +
+				"       Run this, which replaces the bucket's other notifications, then drop again the files that got no status: aws s3api put-bucket-notification-configuration" +
 				` --bucket drops --notification-configuration '{"EventBridgeConfiguration": {}}' --region eu-west-1`},
 		{name: "a disabled rule", aws: stack{token: "right", disabledRule: "lipdrop-DropRule"},
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
-				"       Run this, then repeat the drops and deletions that were made while it was disabled: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+				"       Run this, then repeat the drops and deletions that were made while the rule was disabled: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
 		{name: "a disabled event source mapping", aws: stack{token: "right", mapping: "Disabled"},
 			want: "WRONG  the event source mapping SubmitFunctionDrops is in the state Disabled, so Lambda does not read its queue\n" +
 				"       Run: aws lambda update-event-source-mapping --enabled --uuid lipdrop-SubmitFunctionDrops --region eu-west-1"},
 		{name: "an event source mapping whose calls fail", aws: stack{token: "right", processed: "PROBLEM: Function call failed"},
 			want: "WRONG  the event source mapping SubmitFunctionDrops reports: PROBLEM: Function call failed\n" +
-				"       Fix what it names, then check again. If it names the function, read the log and the errors of that function."},
+				"       Fix what this message names, then check again. If it names the function, read the log and the errors of that function."},
 		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
 			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
@@ -229,7 +229,7 @@ func TestDoctor(t *testing.T) {
 			schema["required"] = []string{"audio_url", "video_url"}
 		}},
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
-			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this one; they are not charged."},
+			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this model; they are not charged."},
 		{name: "a model that RunComfy does not describe", aws: stack{token: "right"}, undescribed: "sync/react-1",
 			want: "-      the input of sync/react-1 was not compared: RunComfy's response does not describe it"},
 		{name: "another stack", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check the stack's name, or select another region or account with --region or --profile."},
@@ -285,7 +285,7 @@ func TestDoctor(t *testing.T) {
 				wantCode, wantErrs = 1, "lipdrop: 1 thing to fix\n"
 			}
 			if code != wantCode || errs.String() != wantErrs {
-				t.Errorf("status %d, errors %q; want %d, %q", code, errs.String(), wantCode, wantErrs)
+				t.Errorf("exit code %d, errors %q; want %d, %q", code, errs.String(), wantCode, wantErrs)
 			}
 			got := out.String()
 			if tt.want == "" {
@@ -300,9 +300,10 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// With --drop, doctor drops a test file until it gets an answer file, because the first
-// events of a bucket may not arrive. Then doctor deletes both files. If a person interrupts
-// it, it reports nothing as wrong.
+// With --drop, doctor deletes the answer file of an earlier check. Then it drops the test file
+// again and again until the file gets an answer file, because the first events of a bucket may
+// not arrive. At the end, it deletes the test file. If a person interrupts doctor, it reports
+// nothing as wrong.
 func TestDoctorDropsATestFile(t *testing.T) {
 	const unanswered = "WRONG  the test file lipdrop-doctor.check got no answer file within 0s\n" +
 		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
@@ -316,7 +317,7 @@ func TestDoctorDropsATestFile(t *testing.T) {
 		drops     int
 		deleted   []string
 	}{
-		{name: "it is answered", want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
+		{name: "the first event arrives", want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
 			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
 		{name: "the first two events do not arrive", aws: stack{lost: 2}, want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
 			drops: 3, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},

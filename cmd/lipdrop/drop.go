@@ -84,8 +84,8 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
 
 const (
-	// detailed is how many starting jobs are printed with their media and options. If there
-	// are more, each is one line.
+	// detailed is how many starting jobs are printed with their media and options. If more
+	// jobs start, each is printed in one line.
 	detailed = 10
 
 	// mostShown is how many jobs are printed at all.
@@ -170,7 +170,8 @@ type droppedJob struct {
 	Starts bool `json:"starts"`
 }
 
-// printJSON prints the jobs. If follow is true, it leaves out those that are followed.
+// printJSON prints the jobs. If follow is true, it leaves out the jobs that the command
+// follows after the upload.
 func (p *plan) printJSON(out *terminal, follow bool) error {
 	for _, job := range p.Jobs {
 		if follow && job.State == check.Ready {
@@ -193,7 +194,7 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 		return nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return &client.UsageError{Reason: fmt.Sprintf("%s would start and be paid for; nothing was sent. Add --yes to start them without a question", count(starting, "job"))}
+		return &client.UsageError{Reason: fmt.Sprintf("%s would start and be paid for; nothing was sent. Add --yes to start without a question", count(starting, "job"))}
 	}
 	fmt.Fprintf(say, "Start %s? [y/N] ", count(starting, "job"))
 	answer, in := make(chan string, 1), bufio.NewReader(os.Stdin)
@@ -206,7 +207,7 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 	}()
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(say) // after Ctrl-C too
+		fmt.Fprintln(say) // after Ctrl-C, the terminal is on that line too
 		return errors.New("interrupted; nothing was sent")
 	case line := <-answer:
 		if line == "y" || line == "yes" {
@@ -225,7 +226,7 @@ func (p *plan) send(ctx context.Context, say messages) error {
 	err := p.Send(ctx, slices.Collect(maps.Values(p.Sent)), bar.add)
 	bar.close()
 	if ctx.Err() != nil {
-		return errors.New("interrupted; run the same command again to send the rest. A job starts when all its files are there")
+		return errors.New("interrupted; run the same command again to send the rest. A job starts when all its files are in the bucket")
 	}
 	if err != nil {
 		return err
@@ -267,7 +268,7 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *term
 	return jobs, err
 }
 
-// isAbout reports whether a status is about the drop of a finding, or about a newer one.
+// isAbout reports whether a status is about the drop of a finding, or about a newer drop.
 func isAbout(st client.Status, f drop.Finding) bool {
 	switch {
 	case f.Order == "":
@@ -311,8 +312,8 @@ func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]
 	return s.Snapshot.ReadRange(ctx, f, off, n)
 }
 
-// manyNames is the largest number of jobs in a folder that are listed one by one. If there
-// are more, one listing of the folder is cheaper.
+// manyNames is the largest number of jobs in a folder that are listed one by one. For more
+// jobs, one listing of the folder is cheaper.
 const manyNames = 20
 
 // patternsOf returns patterns that select the names, and may select other names of the

@@ -47,7 +47,7 @@ func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) 
 	target := &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(ports.Plain)}
 	proxy := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(target)
-		p.Out.Host = p.In.Host // the signature covers it
+		p.Out.Host = p.In.Host // the signature covers the host
 	}}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !handle(w, req) {
@@ -105,7 +105,7 @@ func TestPrintManyJobs(t *testing.T) {
 	}
 }
 
-// A file that waits for another one starts no job, so --force would not start one either.
+// If a file waits for another one, --force would start no job, so printTotal does not advise it.
 func TestPrintSameFiles(t *testing.T) {
 	for state, want := range map[ledger.State]bool{check.Ready: true, ledger.Waiting: false} {
 		p := &plan{Drop: &client.Drop{Jobs: []client.DroppedJob{{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: state}}}}}
@@ -185,7 +185,7 @@ func TestDrop(t *testing.T) {
 		command(t, 0, "20 jobs to start, 50.6 s of output; 20 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows+20)
 		command(t, 0, "0 jobs to start; 0 files to send; the bucket holds 502 files already", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir)
-		// A voice that changes is another medium, so every row that uses it changes.
+		// A changed voice is another medium, so every row that uses the voice changes.
 		voice, err := os.ReadFile("voice.wav")
 		if err != nil {
 			t.Fatal(err)
@@ -316,7 +316,7 @@ func TestDrop(t *testing.T) {
 		command(t, 0, "sent 2 files", args...)
 	})
 
-	// Nothing is sent if the estimate is above --max-usd, or if it is not known.
+	// Nothing is sent if the estimate is above --max-usd or is not known.
 	t.Run("limits", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 		limited := func(code int, limit, want string) {

@@ -86,7 +86,7 @@ func nothingIn(args []string) error {
 	return fmt.Errorf("%s: there is no file to drop; files and folders whose names begin with a dot are left out", strings.Join(args, ", "))
 }
 
-// readable returns the path of a file without links, or an error if it cannot be read.
+// readable returns the path of a file without links, or an error if the file cannot be read.
 func readable(path string) (string, error) {
 	file, _, err := openFollowing(path)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 		}
 	})
 	if len(folder.byKey) != len(names) {
-		t.Errorf("keys %q, want %d", sortedKeys(folder.byKey), len(names))
+		t.Errorf("%d keys, want %d: %q", len(folder.byKey), len(names), sortedKeys(folder.byKey))
 	}
 }
 
@@ -185,7 +185,7 @@ func TestCheckReportsWhatCannotBeRead(t *testing.T) {
 	if err := errors.Join(syscall.Mkfifo("ads/pipe.mp4", 0o600), os.Chmod("ads/closed.mp4", 0)); err != nil {
 		t.Fatal(err)
 	}
-	if os.Geteuid() != 0 { // root reads it
+	if os.Geteuid() != 0 { // root can read the file
 		want = append(want, "ads/closed.mp4 cannot be read: you have no permission\n")
 	}
 	var out bytes.Buffer

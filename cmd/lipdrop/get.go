@@ -17,9 +17,9 @@ import (
 type getCmd struct {
 	client.Target
 	Take     string   `xor:"take" help:"Take to fetch. By default the newest one that has succeeded."`
-	AllTakes bool     `xor:"take" help:"Fetch every take. The file names have the takes in them."`
+	AllTakes bool     `xor:"take" help:"Fetch every take. Each file name then has its take in it."`
 	JSON     bool     `name:"json" help:"Print one JSON object for each file."`
-	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. The last argument may be the folder for the outputs: one that exists, or a path that begins with . or /. By default it is the current folder."`
+	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. The last argument may be the folder for the outputs: one that exists, or a path that begins with . or /. By default the outputs are stored in the current folder."`
 }
 
 // Run fetches outputs.
@@ -37,7 +37,7 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	}
 	names, err = stack.Names(ctx, patterns...)
 	if missing, ok := errors.AsType[*client.NoJobError](err); ok && len(c.Names) > 1 && missing.Name == c.Names[len(c.Names)-1] {
-		missing.Remedy = fmt.Sprintf("If it is the folder for the outputs, write ./%s", missing.Name)
+		missing.Remedy = fmt.Sprintf("If %[1]s is the folder for the outputs, write ./%[1]s", missing.Name)
 	}
 	if err != nil {
 		return err
@@ -45,9 +45,9 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	return c.fetch(ctx, stack, out, say, names, dir)
 }
 
-// splitFolder splits arguments into names and the folder for the outputs. The folder is
-// the last of several arguments, if that begins with . or / or is a folder of this
-// machine; otherwise it is the current folder.
+// splitFolder splits arguments into names and the folder for the outputs. If there are
+// several arguments, and the last one begins with . or / or is a folder of this machine, dir
+// is the last argument. Otherwise dir is the current folder.
 func splitFolder(args []string) (names []string, dir string) {
 	last := len(args) - 1
 	info, err := os.Stat(args[last])

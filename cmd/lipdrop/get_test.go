@@ -21,13 +21,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// archivedStack is an AWS with a stack, lipdrop, whose bucket has one archived output.
+// archivedStack acts as AWS with one stack, lipdrop, whose bucket has one archived output.
 type archivedStack struct {
 	output  *os.File
 	size    int64
 	objects map[string][]byte
-	pauseAt int64         // how many bytes of the output are sent before paused is closed
-	paused  chan struct{} // the response then waits until its client is gone
+	pauseAt int64         // after how many bytes of the output the response stops
+	paused  chan struct{} // closed when the response stops
 
 	mu   sync.Mutex
 	sent int64
@@ -128,10 +128,10 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	}
 	first := get()
 	<-s.paused
-	for here := int64(0); here < s.pauseAt-tolerance/2; time.Sleep(time.Millisecond) { // what is on its way arrives
+	for here := int64(0); here < s.pauseAt-tolerance/2; time.Sleep(time.Millisecond) { // wait until the bytes on their way have arrived
 		partial, err := filepath.Glob(filepath.Join(dir, ".*.partial"))
 		if err != nil || len(partial) > 1 {
-			t.Fatal(partial, err)
+			t.Fatalf("partial files %v, %v; want at most one", partial, err)
 		}
 		if len(partial) == 1 {
 			if info, err := os.Stat(partial[0]); err == nil {
@@ -154,9 +154,9 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	if sum, result := sha256.Sum256(got), string(s.objects["outbox/talk/20261121T120000Z-0123456789ab/result.json"]); !strings.Contains(result, hex.EncodeToString(sum[:])) {
-		t.Error("the output is not the one in the bucket")
+		t.Errorf("the SHA-256 of talk.mp4 is %x, want the one in %s", sum, result)
 	}
-	server.Close() // waits for its last response
+	server.Close() // waits for the last response
 	if s.sent > size+tolerance {
 		t.Errorf("%d bytes were sent, want at most %d", s.sent, size+tolerance)
 	}

@@ -57,7 +57,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 // unreadable is shown for a status that is not JSON. The State of such a status is empty.
 const unreadable = "the status cannot be read: it is not JSON"
 
-// detail returns the most important fact of a status beside its state, in a line.
+// detail returns the most important fact of a status, apart from its state, in a line.
 func detail(st ledger.Status) string {
 	switch {
 	case st.State == "":
@@ -169,8 +169,8 @@ func join(separator string, texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), separator)
 }
 
-// timesOf returns when a take was submitted, and how long after that each later step
-// began, in a line.
+// timesOf returns, in a line, when a take was submitted, and how long after that each later
+// step began. If the take was not submitted, timesOf returns when it was claimed.
 func timesOf(t ledger.Times) string {
 	if t.Submitted.IsZero() {
 		return "claimed " + t.Claimed.Format(time.RFC3339)

@@ -29,7 +29,7 @@ type localCmd struct {
 	Port       int           `help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int           `name:"tls-port" help:"Port of the stack over https on 127.0.0.1."`
 	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
-	Webhook    string        `placeholder:"URL" help:"Send each notice to this address on this machine, as NotifyWebhookUrl does on AWS."`
+	Webhook    string        `placeholder:"URL" help:"Send each notice to this address on this machine, as the stack parameter NotifyWebhookUrl does on AWS."`
 	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
@@ -63,7 +63,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
-		return fmt.Errorf("port %d is in use: end the program that listens there, choose another port with --port or --tls-port, or leave these out", inUse.Port)
+		return fmt.Errorf("port %d is in use: end the program that listens there, choose another port with --port or --tls-port, or leave out these options", inUse.Port)
 	}
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ See all jobs on a page:
   lipdrop ui --dir {dir}
 {containers}{webhook}The keys are in {keys}. Anybody who has them can use everything in this stack.
 Logs of the functions: {logs}
-Press Ctrl-C to end it. Jobs under way continue at the next start.
+Press Ctrl-C to end the stack. Jobs under way continue at the next start.
 
 `)
 }
@@ -126,7 +126,7 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 // describeNotice returns the line that is printed for a notice.
 func describeNotice(n events.Notice) string {
 	var detail notice.Detail
-	_ = json.Unmarshal(n.Detail, &detail) // the stack has checked that it is an object
+	_ = json.Unmarshal(n.Detail, &detail) // the stack has checked that the detail is an object
 	return escapef("notice: %s, about %s", n.DetailType, detail.Name)
 }
 
@@ -142,7 +142,7 @@ func (c *localCmd) webhookText(stack *local.Stack) string {
 // commands to print.
 func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 	if !c.Containers {
-		return "Start it with --containers to run the functions in Docker with sam local.\n", nil
+		return "Start the stack with --containers to run the functions in Docker with sam local.\n", nil
 	}
 	env, credentials := filepath.Join(c.Dir, "env.json"), filepath.Join(c.Dir, "credentials.sh")
 	if err := errors.Join(stack.WriteEnv(env), os.WriteFile(credentials, []byte(stack.Credentials()), 0o600)); err != nil {
@@ -152,7 +152,7 @@ func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
   sam build%[1]s
   . %[2]s
   sam local invoke SubmitFunction -e events/submit/object-created.json%[3]s
-Or all of them, for a stack that was started with --lambda-endpoint http://127.0.0.1:3001:
+Or run all functions, for a stack that was started with --lambda-endpoint http://127.0.0.1:3001:
   sam local start-lambda%[3]s
 `
 	options := " --env-vars " + problem.ShellWord(env) + " --add-host " + local.ContainerHost + ":host-gateway" + architecture()

@@ -22,15 +22,16 @@ import (
 )
 
 const (
-	// lookEvery is how often the watcher looks at the folder. It drops a file only if
-	// it has not changed between two looks, because a program may still be writing it.
+	// lookEvery is how often the watcher looks at the folder. The watcher drops a file only
+	// if the file has not changed between two looks, because a program may still be
+	// writing it.
 	lookEvery = time.Second
 
 	// retryEvery is how often the watcher tries again what failed.
 	retryEvery = 5 * time.Second
 
-	// droppedFrom is the metadata key of objects that a watcher uploaded. When a watcher
-	// starts, it deletes an object that has no file only if the object has this key.
+	// droppedFrom is the metadata key of objects that a watcher uploaded. A new watcher
+	// deletes an object without a file only if the object has this metadata.
 	droppedFrom = "lipdrop-dropped-from"
 	fromFolder  = "folder"
 )
@@ -67,8 +68,8 @@ func (f *watchedFile) equals(next *watchedFile) bool {
 }
 
 // newWatcher returns a watcher of a folder. The watcher begins with each object of the
-// bucket as a file that is gone. Its first looks find the files that exist, and delete the
-// other objects that a watcher uploaded.
+// bucket as a file that is gone. Its first looks find the files that exist, and delete
+// each object that has no file and that a watcher uploaded.
 func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -92,7 +93,8 @@ func (w *watcher) run(ctx context.Context) {
 }
 
 // look makes the bucket match the files that have not changed since the last look. After
-// an error it tries again later. It prints an error of a file once.
+// an error, a later look tries again. look does not print the same error of a file
+// twice in a row.
 func (w *watcher) look(ctx context.Context) {
 	if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
 		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
@@ -140,7 +142,7 @@ func (w *watcher) look(ctx context.Context) {
 	}
 }
 
-// find returns the files of the folder, and those of the last look that are gone now.
+// find returns the files of the folder, and the files of the last look that are gone now.
 func (w *watcher) find() map[string]*watchedFile {
 	found := map[string]*watchedFile{}
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
@@ -159,7 +161,7 @@ func (w *watcher) find() map[string]*watchedFile {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 			found[key] = &watchedFile{path: f.path, gone: true, seen: f.seen}
-		case f.gone: // its folder cannot be read now, so it may be there
+		case f.gone: // its folder cannot be read now, so the file may exist
 			found[key] = &watchedFile{path: f.path, err: fs.ErrPermission, seen: f.seen, done: true}
 		default:
 			found[key] = f
@@ -173,8 +175,9 @@ func (w *watcher) key(path string) string {
 	return ledger.InboxPrefix + filepath.ToSlash(strings.TrimPrefix(path, w.folder+string(filepath.Separator)))
 }
 
-// remove deletes an object if there is one. If no look has found its file, the object
-// may never have had one, so remove deletes only what a watcher uploaded.
+// remove deletes the object at a key, if there is one. If no look has found a file for this
+// key, another program may have uploaded the object. In that case, remove deletes it only
+// if its metadata says that a watcher uploaded it.
 func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
 	object, err := w.bucket.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && !seen && object.Metadata[droppedFrom] != fromFolder {
@@ -217,15 +220,15 @@ func (w *watcher) drop(ctx context.Context, key, path string) error {
 }
 
 // isSame reports whether an object exists, has the content of a file, and is not older
-// than the file. The times do not suffice: a file that was moved over another one may be
-// older than the object.
+// than the file. Comparing the times is not enough: a file that was moved over another one
+// may be older than the object.
 func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
 	if object.Key == "" || object.Size != info.Size() || object.LastModified.Before(info.ModTime().Truncate(time.Second)) {
 		return false, nil
 	}
 	etag, err := hex.DecodeString(object.ETag)
 	if err != nil || len(etag) != md5.Size {
-		return true, nil // not the MD5 of its content: another program uploaded it in parts
+		return true, nil // the ETag is no MD5: another program uploaded the object in parts
 	}
 	sum := md5.New()
 	if _, err := io.Copy(sum, file); err != nil {

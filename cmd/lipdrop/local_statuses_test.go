@@ -35,8 +35,8 @@ func (l *lines) count(part string) int {
 	return strings.Count(strings.Join(l.said, "\n"), part)
 }
 
-// A line says that a status cannot be read, and an object whose key the S3 server lists
-// wrongly is skipped. The other statuses are printed.
+// printStatuses prints a line for a status that cannot be read, and skips an object whose key
+// the S3 server lists wrongly. It prints the other statuses.
 func TestPrintStatuses(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
 	put := func(key, body string) {
@@ -59,7 +59,7 @@ func TestPrintStatuses(t *testing.T) {
 	defer stop()
 	put("status/old.json", status("old", "there before"))
 	go printStatuses(ctx, &client.Client{Bucket: s.bucket, Ledger: &ledger.Store{Bucket: s.bucket}}, said.say)
-	for i := 0; said.count("first") == 0; i++ { // not printed if printStatuses has not begun
+	for i := 0; said.count("first") == 0; i++ { // until printStatuses has begun and prints a changed status
 		put("status/first.json", status("first", fmt.Sprint(i)))
 		time.Sleep(printEvery)
 	}

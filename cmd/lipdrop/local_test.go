@@ -36,15 +36,15 @@ func TestMain(m *testing.M) {
 		}
 		ctx, stop := context.WithCancel(context.Background())
 		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
+			_, _ = io.Copy(io.Discard, os.Stdin) // until startCommand's pipe is closed
 			stop()
 		}()
 		os.Exit(run(ctx, args, os.Stdout, os.Stderr))
 	}
-	testscript.Main(m, map[string]func(){"lipdrop": main}) // the scripts of TestScripts run it
+	testscript.Main(m, map[string]func(){"lipdrop": main}) // for the scripts of TestScripts
 }
 
-// startCommand starts the lipdrop command as a process, with further variables.
+// startCommand starts the lipdrop command as a process, with further environment variables.
 func startCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(args)
@@ -54,7 +54,7 @@ func startCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = slices.Concat(os.Environ(), env, []string{asCommand + "=" + string(text)})
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if _, err := cmd.StdinPipe(); err != nil { // the command ends with its standard input
+	if _, err := cmd.StdinPipe(); err != nil { // the command ends when this pipe is closed
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
@@ -69,7 +69,7 @@ func localCommand(t *testing.T, dir string) (kill func()) {
 	t.Helper()
 	cmd := startCommand(t, nil, "local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms")
 	kill = func() {
-		_ = cmd.Process.Kill() // an error if it has ended, whose reason is in its output
+		_ = cmd.Process.Kill() // fails if the command has ended already; its output says why
 		_ = cmd.Wait()
 	}
 	t.Cleanup(kill)
@@ -79,11 +79,11 @@ func localCommand(t *testing.T, dir string) (kill func()) {
 // The welcome says what the fake returns, which the flag --output decides.
 func TestWelcomeSaysWhatIsReturned(t *testing.T) {
 	for output, want := range map[string]string{
-		"own-input": "RunComfy is a fake: each output is the job's own input video or image, so its picture and its length are those of the input. Nothing is charged.",
+		"own-input": "RunComfy is a fake: each output is the job's own input video or image, so the output has the picture and the length of the input. Nothing is charged.",
 		"short":     "RunComfy is a fake: each output is made up (short), and nothing in it can be decoded. Nothing is charged.",
 	} {
 		if text := (&localCmd{Output: output}).welcome(&local.Stack{}, "drop", ""); !strings.Contains(text, want) {
-			t.Errorf("with --output %s:\n%s", output, text)
+			t.Errorf("with --output %s, the welcome is:\n%s\nwant in it:\n%s", output, text, want)
 		}
 	}
 }
@@ -102,14 +102,14 @@ func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
 			return
 		}
 	}
-	t.Fatalf("%s: not within %s", what, limit)
+	t.Fatalf("%s: still missing after %s", what, limit)
 }
 
 // lipdrop local is killed three times: when the files of its folder are in the bucket,
 // while their job is under way, and when the job has ended. The files are still one take,
-// charged once and archived, and no restart drops again a file that the bucket holds.
-// The test does not kill it during an upload: versitygw 1.8.0 may store the beginning of
-// the file, which the next start drops again, as another take.
+// charged once and archived. If the bucket holds a file, no restart drops it again. The test
+// does not kill the command during an upload: versitygw 1.8.0 may then store only the
+// beginning of the file, and the next start would drop the file again, as another take.
 func TestLocalCommandKilled(t *testing.T) {
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "drop", "ads")
@@ -130,7 +130,7 @@ func TestLocalCommandKilled(t *testing.T) {
 	}
 
 	kill := localCommand(t, dir)
-	within(t, 10*patience, "the event of the last file in the queue, or its execution", func() bool { // the first start may build for minutes
+	within(t, 10*patience, "the event of the last file in the queue, or an execution", func() bool { // the first start may build for minutes
 		return holds("queue/*.json", "talk.wav") || len(files("executions/*.json")) > 0
 	})
 	kill()
@@ -164,7 +164,8 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill()
 
 	localCommand(t, dir)
-	// The watcher drops last.txt in a later look than first.txt, after it has checked talk.*.
+	// The watcher drops last.txt in a later look than first.txt. By then, it has compared
+	// talk.* with the bucket.
 	for _, name := range []string{"first.txt", "last.txt"} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte("no media"), 0o600); err != nil {
 			t.Fatal(err)
@@ -175,7 +176,7 @@ func TestLocalCommandKilled(t *testing.T) {
 		})
 	}
 	if now := versions(); len(now.Versions) != dropped || len(now.DeleteMarkers) != 0 {
-		t.Errorf("the two files had %d versions, and now have %d and %d delete markers", dropped, len(now.Versions), len(now.DeleteMarkers))
+		t.Errorf("the two files have %d versions and %d delete markers, want %d versions and none", len(now.Versions), len(now.DeleteMarkers), dropped)
 	}
 	if jobs := files("runcomfy/*.json"); len(jobs) != 1 {
 		t.Errorf("RunComfy has the jobs %v, want one", jobs)

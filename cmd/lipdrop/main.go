@@ -92,8 +92,8 @@ func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Contex
 	return ctx, func() { cancel(); stop() }
 }
 
-// isFromGoRun reports whether `go run` built a program: it is in a temporary folder of the
-// go command, or in the build cache, whose folder GOCACHE names.
+// isFromGoRun reports whether `go run` built a program. Such a program is in a temporary
+// folder of the go command, or in the build cache, whose folder GOCACHE names.
 func isFromGoRun(program string) bool {
 	return regexp.MustCompile(`go-build|[/\\][0-9a-f]{64}-d[/\\]`).MatchString(program)
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// lay writes files into a folder and changes into it. The content @NAME stands for the
-// sample file NAME.
+// lay writes files into a new folder and makes it the working directory. The content @NAME
+// stands for the sample file NAME.
 func lay(t *testing.T, files map[string]string) {
 	t.Helper()
 	samples, err := filepath.Abs("../../internal/local/sample")

@@ -13,7 +13,7 @@ func TestWebhookOfAnotherMachine(t *testing.T) {
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"local", "--dir", t.TempDir(), "--webhook", "https://example.com/hook"}, &out, &errs)
 	if code == 0 || !strings.Contains(errs.String(), "example.com is not an address of this machine") || out.Len() > 0 {
-		t.Errorf("exit code %d, want another than 0 and an error about the address; printed:\n%s%s", code, &out, &errs)
+		t.Errorf("exit code %d, want one other than 0, and only an error about the address; printed:\n%s%s", code, &out, &errs)
 	}
 }
 

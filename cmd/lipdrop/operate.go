@@ -15,11 +15,11 @@ import (
 
 type cancelCmd struct {
 	client.Target
-	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs in a folder that are under way."`
+	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs under way in a folder."`
 }
 
-// Run cancels every take of the jobs that is under way, as a deletion of their files
-// does. The error is nil only if every one of them is cancelled.
+// Run cancels each job's takes under way, as the deletion of a job's files
+// does. The error is nil only if all these takes are cancelled.
 func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	jobs, err := chosen(ctx, stack, c.Names, nil)
 	if err != nil {
@@ -32,9 +32,9 @@ func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal
 
 type redriveCmd struct {
 	client.Target
-	Take  string           `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
+	Take  string           `help:"Take to redrive, as lipdrop show prints it. By default the newest failed one. For one job only."`
 	State []ledger.State   `default:"failed" enum:"${states}" help:"For a prefix: only jobs whose status has one of these states. By default failed."`
-	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
+	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for the jobs in a folder that --state selects."`
 }
 
 // Run continues the executions of failed takes where they failed. It submits nothing
@@ -63,7 +63,7 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 
 // chosen returns the jobs that the patterns select. The value of a job is true if a
 // pattern is its name, and false if only a prefix selects it. A prefix selects only jobs
-// whose status has one of the states; if states is nil, it selects all.
+// whose status has one of the states, or all jobs if states is nil.
 func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []ledger.State) (named map[string]bool, err error) {
 	named = map[string]bool{}
 	for _, p := range patterns {
@@ -94,8 +94,8 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 const jobsAtOnce = 8
 
 // forEach calls do with each job, several at the same time, and continues after an error.
-// It ignores jobs that only a prefix selects and for which there is nothing to do, unless
-// it would ignore all jobs.
+// It ignores the error that there is nothing to do for a job if only a prefix selects the
+// job. If all jobs have such an error, forEach returns all these errors.
 func forEach(named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs := make([]error, len(names))

@@ -86,20 +86,20 @@ func (r *running) lipdrop(code int, command, name string, want ...string) {
 	}
 }
 
-// charged checks that the fake accepted this number of jobs, charged each of them once, and
-// cancelled the given number.
+// charged checks how many jobs the fake accepted and cancelled, and that it charged each
+// accepted job once.
 func (r *running) charged(jobs, cancelled int) {
 	r.t.Helper()
 	if got, took := r.Fake().Charges(), len(r.Fake().Submitted()); got != jobs || took != jobs {
-		r.t.Errorf("%d charges for %d jobs, want %d", got, took, jobs)
+		r.t.Errorf("%d charges for %d jobs, want %d of each", got, took, jobs)
 	}
 	if got := len(r.Fake().Cancelled()); got != cancelled {
 		r.t.Errorf("%d jobs cancelled at RunComfy, want %d", got, cancelled)
 	}
 }
 
-// The status is about the newest drop, which is rejected here. The take before it is the
-// one that costs money, so cancel must find it.
+// The status is about the newest drop, which is rejected here. The take of the earlier drop
+// is the one that costs money, so cancel must find that take.
 func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
 	s.dropPair("talk")

@@ -43,8 +43,8 @@ type wrong struct {
 // cost is an estimate of what jobs cost.
 type cost struct {
 	usd     float64
-	unknown int    // how many of the jobs have no estimate
-	why     string // the reason for the first of them
+	unknown int    // how many jobs have no estimate
+	why     string // why the first of these jobs has none
 }
 
 // plan reads the files, checks which jobs they form together with the files in the bucket,
@@ -123,14 +123,14 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 	}
 	p.Uploads = files.byKey
 	for _, key := range sortedKeys(files.byKey) {
-		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // an argument names a folder around the file
+		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // an argument is a folder that has the file in it
 		switch role := drop.ParseKey(key).Role; {
 		case role == drop.NoDrop:
 			delete(p.Uploads, key)
 		case role == drop.UnknownFile && inFolder:
 			why := "no job uses such a file"
 			if list.IsList(key) {
-				why = "the lists in a folder are not read; to start its jobs, name the list itself"
+				why = "the lists in a folder are not read; to start the jobs of this list, name the list itself"
 			}
 			printf(say, "%s is left out: %s\n", check.File(key), why)
 			delete(p.Uploads, key)
@@ -217,7 +217,7 @@ func (p *plan) check(ctx context.Context) error {
 }
 
 // reject adds the problems of an outcome. If the job is a row of a list, manifest is the key
-// of its job.json.
+// of the row's job.json.
 func (p *plan) reject(manifest string, o check.Outcome) {
 	name := o.Finding.Name
 	for _, bad := range o.Problems {
@@ -235,7 +235,7 @@ func (p *plan) rejectRow(file string, bad list.Problem) {
 }
 
 // ready returns the names of the jobs that the files form, sorted: the jobs that start, and
-// those that an earlier drop of the same files has started.
+// the jobs that an earlier drop of the same files has started.
 func (p *plan) ready() []string {
 	var names []string
 	for _, job := range p.Jobs {

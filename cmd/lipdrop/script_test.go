@@ -43,9 +43,10 @@ const (
 // The scripts have these commands besides those of testscript:
 //
 //	exits CODE lipdrop ARG…        runs the command and compares its exit code
-//	interrupts TEXT lipdrop ARG…   the same, for a command that is interrupted once it printed TEXT
+//	interrupts TEXT lipdrop ARG…   runs the command, interrupts it after it has printed TEXT, and
+//	                               checks that it says that one job continues
 //	put SAMPLE KEY                 uploads clip.mp4, voice.wav, or a file of the script
-//	await NAME STATE…              waits until the status of a name has a state
+//	await NAME STATE…              waits until the status of NAME has one of the states
 //	matches SCHEMA                 compares each line of the last stdout with a schema of docs/
 func TestScripts(t *testing.T) {
 	if testing.Short() {
@@ -80,7 +81,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Condition: func(condition string) (bool, error) {
-			if condition != "local" { // no emulator of AWS
+			if condition != "local" { // local: the stack is not in an emulator of AWS
 				return false, fmt.Errorf("there is no condition %s", condition)
 			}
 			return os.Getenv("LIPDROP_TEST_STACK") == "", nil
@@ -105,7 +106,7 @@ func TestScripts(t *testing.T) {
 			},
 			"interrupts": interrupt,
 			"put": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(upload(t.Context(), storage, resolved(ts, args[0]), "inbox/"+args[1]))
+				ts.Check(upload(t.Context(), storage, ts.MkAbs(args[0]), "inbox/"+args[1]))
 			},
 			"await": func(ts *testscript.TestScript, _ bool, args []string) {
 				_, err := awaitState(storage, args[0], args[1:]...)
@@ -114,7 +115,7 @@ func TestScripts(t *testing.T) {
 			"matches": func(ts *testscript.TestScript, _ bool, args []string) {
 				out := strings.TrimSuffix(ts.ReadFile("stdout"), "\n")
 				if schemas[args[0]] == nil || out == "" {
-					ts.Fatalf("no schema or no output")
+					ts.Fatalf("there is no schema %s, or the command printed nothing", args[0])
 				}
 				for line := range strings.SplitSeq(out, "\n") {
 					doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
@@ -131,9 +132,9 @@ func TestScripts(t *testing.T) {
 }
 
 // scriptStack returns the fake RunComfy and the bucket of the stack that the scripts use, and
-// a function that sets up a script so that the command finds this stack. It is a local stack,
-// or the stack that LIPDROP_TEST_STACK names and AWS_ENDPOINT_URL serves. The deployed stack
-// calls RunComfy at the loopback address LIPDROP_TEST_RUNCOMFY, where the fake listens.
+// a function that sets up a script so that the command finds this stack. The stack is a local
+// one, or the one that LIPDROP_TEST_STACK names and AWS_ENDPOINT_URL serves. The latter calls
+// RunComfy at the loopback address LIPDROP_TEST_RUNCOMFY, where the fake listens.
 func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*testscript.Env) error) {
 	name := os.Getenv("LIPDROP_TEST_STACK")
 	if name == "" {
@@ -170,15 +171,8 @@ func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*test
 	}
 }
 
-// resolved returns the path of a file of a script. Uploads do not follow links.
-func resolved(ts *testscript.TestScript, name string) string {
-	path, err := filepath.EvalSymlinks(ts.MkAbs(name))
-	ts.Check(err)
-	return path
-}
-
-// interrupt runs a command, interrupts it once it has printed a text, and compares the
-// exit code.
+// interrupt runs a command, interrupts it after it has printed a text, and checks its exit
+// code and its error.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)
@@ -197,12 +191,12 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	exit, _ := errors.AsType[*exec.ExitError](cmd.Wait())
 	if exit == nil || exit.ExitCode() != exitInterrupted || !strings.Contains(errs.String(), "1 job continues") {
-		ts.Fatalf("%v: %s", exit, errs.String())
+		ts.Fatalf("%v, stderr %q; want exit code %d and %q", exit, errs.String(), exitInterrupted, "1 job continues")
 	}
 }
 
-// awaitState waits until the status of a name, or the answer file of a file, has one of
-// the states.
+// awaitState waits until a status has one of the states. The name is the name of a job, or
+// the path of a file that has an answer file.
 func awaitState[S ~string](b *bucket.Bucket, name string, states ...S) (ledger.Status, error) {
 	c := &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}
 	var last client.Status

@@ -28,9 +28,9 @@ func colorOf(state ledger.State) text.Color {
 }
 
 // printTable prints rows under a header, or nothing if there are no rows. On a terminal, it
-// cuts each row to a line, cuts the first column to two thirds of the line, and
-// colours the states. The parameter states is the number of their column, counted from
-// 1, or 0 if there is no such column.
+// cuts the first column to two thirds of the terminal's width, and each row to the whole
+// width. It colours the states. The parameter states is the number of the column with the states,
+// counted from 1, or 0 if there is no such column.
 func printTable(out *terminal, header []string, states int, rows [][]string) {
 	if len(rows) == 0 {
 		return

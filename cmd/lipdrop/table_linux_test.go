@@ -15,8 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// openTerminal opens a pseudo-terminal of the given size. printed closes it and returns what
-// was printed on it.
+// openTerminal opens a pseudo-terminal of the given size. The function printed closes the
+// terminal and returns what was printed on it.
 func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed func() string) {
 	t.Helper()
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -59,7 +59,7 @@ func TestBoardColors(t *testing.T) {
 		}
 		b.close()
 		if out := printed(); !strings.Contains(out, want) {
-			t.Errorf("drawn: %q, want %q", out, want)
+			t.Errorf("drawn: %q, want %q in it", out, want)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func TestTableOnATerminal(t *testing.T) {
 	rows := [][]string{
 		{"ads/talk", "failed", "3m00s", strings.Repeat("no face was found, ", 10)},
 		{"ads/" + strings.Repeat("a-long-name-", 10), "succeeded", "2h00m", "1 output, ok"},
-		{"ads/a\x1b[2J", "held", strings.Repeat("1s ", 10), "x"}, // wide like the columns of cost
+		{"ads/a\x1b[2J", "held", strings.Repeat("1s ", 10), "x"}, // a wide column that is not the first, as in the table of cost
 	}
 	for _, noColor := range []string{"", "1"} {
 		for _, columns := range []uint16{40, 80, 200} {

@@ -35,7 +35,8 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// raw writes text whose parts were escaped before.
+// raw writes a text as it is. The caller must have escaped
+// file names and texts of servers.
 func (t *terminal) raw(text string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,8 +67,8 @@ func (t *terminal) size() (columns, lines int) {
 	return columns, lines
 }
 
-// canvas is size, but it returns zeros for a terminal without control sequences, which
-// cannot redraw a line.
+// canvas does the same as size, but it also returns zeros for a terminal that does not
+// interpret control sequences. Such a terminal cannot redraw a line.
 func (t *terminal) canvas() (columns, lines int) {
 	if os.Getenv("TERM") == "dumb" {
 		return 0, 0

@@ -111,11 +111,11 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 	return d.follow(ctx, p, p.ready(), out, say)
 }
 
-// removeEarlier deletes earlier drops that would form jobs together with the given keys,
-// and returns how many objects it deleted. These are presets, and files and bundles of the
-// same names, whatever their tags and suffixes. The keys are directly below inbox/ or in
-// bundles there. It deletes job.json first and then audio files, so that no deletion starts
-// a job.
+// removeEarlier deletes the objects of earlier drops that could form jobs together with the
+// files at the given keys, and returns how many it deleted. They are the preset of inbox/,
+// and files and bundles with the same names, whatever their tags and suffixes. Each given key
+// is directly below inbox/ or in a bundle there. removeEarlier deletes each job.json first
+// and then the audio files, so that no deletion starts a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
 	// stem returns the first part of the path below inbox/ without tag and suffix, or "" for a
 	// file in a plain folder.
@@ -173,8 +173,8 @@ func (c *tryCmd) gather() (*dropped, error) {
 	return files, err
 }
 
-// checkFiles returns an error that says what is wrong with each file or job that cannot
-// start, or that there is no job.
+// checkFiles returns an error that names every problem of the files and of their jobs. It
+// also returns an error if the files form no job.
 func checkFiles(ctx context.Context, files *dropped) error {
 	models, err := catalog.Default()
 	if err != nil {
@@ -226,10 +226,10 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 	printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced or charged.\n", fakeOutputs(c.Output))
 }
 
-// fakeOutputs says what the fake RunComfy returns, by the flag --output.
+// fakeOutputs says what the fake RunComfy returns for a value of the flag --output.
 func fakeOutputs(output string) string {
 	if runcomfytest.Form(output) == runcomfytest.OwnInput {
-		return "each output is the job's own input video or image, so its picture and its length are those of the input"
+		return "each output is the job's own input video or image, so the output has the picture and the length of the input"
 	}
 	return fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", output)
 }

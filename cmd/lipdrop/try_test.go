@@ -17,7 +17,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// try runs lipdrop try on a state folder and expects the exit code. It returns the output.
+// try runs lipdrop try on a state folder, expects the exit code, and returns what was printed.
 func try(t *testing.T, code int, dir, out string, files ...string) string {
 	t.Helper()
 	var said bytes.Buffer
@@ -121,7 +121,7 @@ func TestTryAgain(t *testing.T) {
 		}
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "out", "*", ".*")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("left behind: %v, %v; want nothing", left, err)
 	}
 }
 
@@ -144,8 +144,8 @@ func TestTryAfterARejection(t *testing.T) {
 	}
 }
 
-// If try is interrupted, it names the command that continues its jobs, which a shell can
-// run whatever the name of the folder is.
+// If try is interrupted, it names the command that continues its jobs. A shell can run this
+// command even if the name of the folder has a space.
 func TestTryInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my state")
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -184,7 +184,7 @@ func TestTryRefuses(t *testing.T) {
 		{name: "no checkout", apart: true, said: []string{"is not in a checkout of lipdrop", "LIPDROP_SOURCE"}},
 		{name: "an output folder that is a file", files: map[string]string{"out": "mine"}, said: []string{"outputs cannot be stored in", "--out"}},
 		{name: "a name that is too long", files: map[string]string{long + ".mp4": "@clip.mp4", long + ".wav": "@voice.wav"}, args: []string{long + ".mp4", long + ".wav"},
-			said: []string{"216 bytes", "at most 215", "Rename it"}},
+			said: []string{"216 bytes", "at most 215", "Shorten the name"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestTryRefuses(t *testing.T) {
 				args[i] = filepath.Join(dir, arg)
 			}
 			if tt.apart {
-				t.Setenv("LIPDROP_SOURCE", "") // what the user has set
+				t.Setenv("LIPDROP_SOURCE", "") // ignore the variable of the person who runs the test
 				t.Chdir(dir)
 			}
 			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)

@@ -45,10 +45,10 @@ func (c *uiCmd) flags(stack *client.Client) []string {
 	return slices.Concat(slices.DeleteFunc(named, func(flag []string) bool { return flag[1] == "" })...)
 }
 
-// openBrowser opens an address in the person's browser. Other users of the machine can see
-// the arguments of every program, so it gives the browser a file that leads to the address
-// and that only this user can read. The returned function removes that file. If there is
-// no browser, nothing happens.
+// openBrowser opens an address in the user's browser. Other users of the machine can see
+// the arguments of every program, so openBrowser gives the browser a file that leads to the
+// address and that other users cannot read. The returned function removes this file. If
+// there is no browser, nothing happens.
 func openBrowser(address string) (remove func()) {
 	dir, err := os.MkdirTemp("", "lipdrop-ui-")
 	if err != nil {
@@ -59,7 +59,7 @@ func openBrowser(address string) (remove func()) {
 	page := fmt.Sprintf(`<!doctype html><meta name="referrer" content="no-referrer"><meta http-equiv="refresh" content="0;url=%s"><title>lipdrop</title>`, template.HTMLEscapeString(address))
 	if os.WriteFile(path, []byte(page), 0o600) == nil {
 		browser.Stdout, browser.Stderr = io.Discard, io.Discard
-		go func() { _ = browser.OpenFile(path) }() // may return only when the browser ends
+		go func() { _ = browser.OpenFile(path) }() // OpenFile may return only when the browser ends
 	}
 	return remove
 }

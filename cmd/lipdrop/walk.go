@@ -10,16 +10,16 @@ import (
 	"syscall"
 )
 
-// walk calls visit with a path and, if it is a folder, with each path below it.
+// walk calls visit with a path and, if the path is a folder, with each path below it.
 // It follows symbolic links; info describes a link's target. For a path that
-// cannot be read it calls visit with an error.
+// cannot be read, it calls visit with an error.
 func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
 	walkBelow(path, nil, visit)
 }
 
-// walkBelow is walk inside the folders with the given real paths. It does not follow
-// a link to one of them or to a folder that contains them, because that would never
-// end.
+// walkBelow does the same as walk for a path inside the folders whose real paths are in
+// within. It does not follow a link to one of these folders, or to a folder that contains
+// one, because that would never end.
 func walkBelow(path string, within []string, visit func(path string, info fs.FileInfo, err error)) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -52,8 +52,8 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 	}
 }
 
-// inPlainWords returns an error that says why a path cannot be read. It wraps
-// fs.ErrNotExist if its folder has no such file or link.
+// inPlainWords returns an error that says why a path cannot be read. If nothing is at the
+// path, not even a link, the error wraps fs.ErrNotExist.
 func inPlainWords(path string, err error) error {
 	link, linkErr := os.Lstat(path)
 	isLink := linkErr == nil && link.Mode()&fs.ModeSymlink != 0
@@ -89,7 +89,7 @@ func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		if _, statErr := os.Stat(path); statErr != nil {
-			err = statErr // it is clearer about a link that leads to itself
+			err = statErr // os.Stat reports a link that leads to itself more clearly
 		}
 		return nil, nil, inPlainWords(path, err)
 	}

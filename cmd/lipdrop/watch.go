@@ -16,7 +16,7 @@ import (
 type watchCmd struct {
 	client.Target
 	Timeout    time.Duration    `placeholder:"2h" help:"End after this time with exit code 4, or 5 if all jobs that have not ended are held. The jobs continue."`
-	ExitStatus bool             `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
+	ExitStatus bool             `help:"When all jobs have ended, exit with 1 if one has failed, or else with 5 if one needs a person. Without this flag, exit with 0."`
 	JSON       bool             `name:"json" help:"Print one JSON object for each change: the status."`
 	Names      []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
 }
@@ -47,8 +47,8 @@ type follow struct {
 	about func(client.Status) bool
 }
 
-// missingTime is how long to wait for names that have no status. It starts anew each time
-// that a name gets its first status. A drop is assessed within seconds, but a long list
+// missingTime is how long to wait for names that have no status. The wait starts anew each
+// time that a name gets its first status. A drop is assessed within seconds, but a long list
 // takes longer, and events of a new stack may come late.
 const missingTime = 5 * time.Minute
 
@@ -71,7 +71,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	giveUp := time.AfterFunc(missingTime, func() { cancel(errMissing) })
 	defer giveUp.Stop()
 	seen := map[string]client.Status{}
-	hinted := f.about != nil // the drop command has just sent the files
+	hinted := f.about != nil // the drop command needs no hint: it has just sent the files
 	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
 		for _, st := range changed {
 			if f.about != nil && !f.about(st) {
@@ -111,7 +111,7 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 		return worst(codes...), nil
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
-	case errors.Is(cause, context.DeadlineExceeded): // err may be a timeout of the network
+	case errors.Is(cause, context.DeadlineExceeded): // cause, because err may be a timeout of the network
 		code := exitPerson // if each job that has not ended is held
 		if len(missing) > 0 || slices.Contains(openCodes(seen), exitTimeout) {
 			code = exitTimeout
@@ -122,7 +122,7 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 		if f.stack.Local() {
 			remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
 		}
-		return 0, &client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. %s", short(missingTime), remedy)}
+		return 0, &client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("No status came within %s. %s", short(missingTime), remedy)}
 	}
 	return 0, err
 }
@@ -139,7 +139,8 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 	return missing
 }
 
-// continuing says how many jobs have not ended, and which name has no status.
+// continuing says how many jobs have not ended, and which name, or how many names, have no
+// status.
 func (f *follow) continuing(seen map[string]client.Status) string {
 	var parts []string
 	missing := f.missing(seen)

@@ -41,7 +41,7 @@ func TestFunctionsInDocker(t *testing.T) {
 // The README's commands do what the README says about them.
 func testReadme(t *testing.T, tools *tools) {
 	output := tools.background(t, tools.local)
-	awaitText(t, output, "Press Ctrl-C to end it")
+	awaitText(t, output, "Press Ctrl-C to end the stack")
 	tools.succeed(t, "SubmitFunction", nil)
 	awaitText(t, output, "talk: withdrawn (files_gone)")
 	var polled workflow.Job
