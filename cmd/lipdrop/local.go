@@ -21,7 +21,7 @@ import (
 )
 
 type localCmd struct {
-	Dir        string        `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. It survives a restart."`
+	Dir        string        `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
 	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
 	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`

@@ -48,7 +48,7 @@ type cost struct {
 }
 
 // plan reads the files, checks which jobs they form together with the files in the bucket,
-// and compares them with the bucket. The error names all files that cannot be read, or else
+// and chooses which files to send. The error names all files that cannot be read, or else
 // all problems of jobs and rows.
 func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	resolver, err := stack.Resolver()

@@ -35,8 +35,7 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// raw writes a text as it is. The caller must have escaped
-// file names and texts of servers.
+// raw writes a text as it is. The caller must have escaped file names and texts of servers.
 func (t *terminal) raw(text string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

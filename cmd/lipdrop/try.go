@@ -112,7 +112,7 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 }
 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the
-// files at the given keys, and returns how many it deleted. They are the preset of inbox/,
+// files at the given keys, and returns how many it deleted. It deletes the preset of inbox/,
 // and files and bundles with the same names, whatever their tags and suffixes. Each given key
 // is directly below inbox/ or in a bundle there. removeEarlier deletes each job.json first
 // and then the audio files, so that no deletion starts a job.
