@@ -106,7 +106,7 @@ func testInvoke(t *testing.T, tools *tools) {
 
 	polled := s.turn(tools, rec)
 	if !polled.Ended {
-		t.Fatalf("poll returned %+v for a job that has ended", polled)
+		t.Fatalf("poll returned %+v for a job that has ended, want ended", polled)
 	}
 	stillQueued := s.turn(tools, waits)
 	if stillQueued.Ended || stillQueued.WaitSeconds < 1 || s.record("Grüße 1+1").State != ledger.InQueue {
