@@ -33,14 +33,21 @@ type Notice struct {
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"
 
-// dueAfter reports whether the notice about a status without a record is due. There is one
-// notice when a drop becomes rejected or held. There is no second notice if only the reason
-// changes.
-func (s *Store) dueAfter(prev Posted, st Status, order Order) bool {
+// sending is the time within which the function that wrote a status has sent its notice.
+// Another function that reads the mark earlier leaves the notice to that function.
+const sending = 10 * time.Second
+
+// dueAfter reports whether the notice about a status without a record is due, and whether the
+// caller must send it. There is one notice when a drop becomes rejected or held, and no second
+// one if only the reason changes.
+func (s *Store) dueAfter(prev Posted, st Status, order Order) (due, send bool) {
 	if s.Notify == nil || st.State != Rejected && st.State != Held {
-		return false
+		return false, false
 	}
-	return prev.due || prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order)
+	if prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order) {
+		return true, true
+	}
+	return prev.due, prev.due && !s.Now().Before(prev.UpdatedAt.Add(sending))
 }
 
 // sendDue sends the notice about a status that was just read or written, and removes

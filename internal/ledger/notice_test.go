@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
@@ -20,12 +21,14 @@ import (
 type notified struct {
 	*ledger.Store
 	sent []string
-	fail bool // nothing can be sent
-	dies bool // the function dies before the notice
+	fail bool          // nothing can be sent
+	dies bool          // the function dies before the notice
+	past time.Duration // since noon
 }
 
 func newNotified(storage *s3test.Bucket) *notified {
 	n := &notified{Store: newStore(storage)}
+	n.Now = func() time.Time { return noon.Add(n.past) }
 	n.Notify = func(_ context.Context, notice ledger.Notice) bool {
 		if n.dies {
 			panic("the function dies")
@@ -106,13 +109,22 @@ func TestNoticesOfDrops(t *testing.T) {
 		{"a waiting drop", func(t *testing.T, n *notified) { n.assess(t, waiting, first) }, nil},
 		{"the function dies before the notice", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
+			n.past += 10 * time.Second
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
+		{"another function is still sending the notice", func(t *testing.T, n *notified) {
+			n.dying(func() { n.assess(t, throttled, first) })
+			n.past += 9 * time.Second
+			n.assess(t, throttled, first)
+			n.assess(t, noBalance, first)
+		}, nil},
 		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
 			n.fail = true
 			n.assess(t, throttled, first)
 			n.fail = false
+			n.assess(t, noBalance, first)
+			n.past += 10 * time.Second
 			n.assess(t, noBalance, first)
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},

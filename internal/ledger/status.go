@@ -138,7 +138,7 @@ var ErrStale = errors.New("the status was changed after it was read")
 // the notice is due.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
-	due := s.dueAfter(prev, st, order)
+	due, send := s.dueAfter(prev, st, order)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
 	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && prev.Order.SameDrop(order) {
@@ -153,7 +153,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 			return err
 		}
 	}
-	if due {
+	if send {
 		s.sendDue(ctx, key, st, order, prev.etag)
 	}
 	return nil
