@@ -189,7 +189,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 }
 
 // place returns the path of an output below the folder, and whether the file with that path
-// is the output already. If the file is another one, the output's file name gets the take.
+// is the output already. If another file has that path, the output's file name gets the take.
 func (f *fetcher) place(o Output) (at string, right bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)

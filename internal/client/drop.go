@@ -69,7 +69,7 @@ func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
 	return snapshot, d.Explain("see what is in the bucket", "inbox/", err)
 }
 
-// Folder returns the longest folder that contains all uploads, or inbox/.
+// Folder returns the deepest folder that contains all uploads, or inbox/ if there are none.
 func (d *Drop) Folder() string {
 	keys := slices.Sorted(maps.Keys(d.Uploads))
 	if len(keys) == 0 {
@@ -210,8 +210,8 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 
 // BundlePairs puts each pair of the uploads into a bundle of its own, whose job.json has the
 // chosen model and options. It does not read the bucket: if an earlier drop made a bundle of
-// the same pair, that bundle would make the name ambiguous. BundlePairs removes all videos,
-// images and audio files outside of bundles from the uploads. It returns what is wrong with
+// the same pair, that bundle would make the name ambiguous. BundlePairs removes from the
+// uploads all videos, images and audio files outside of bundles. It returns what is wrong with
 // the files that form no valid pair, and the keys of the files that it put into no bundle.
 //
 // If shared is true, the bundles of a folder share their media. For this, each file is read

@@ -89,7 +89,7 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 }
 
 // ReadReview returns the review of a take, and the ETag of the stored review. Both are empty
-// if there is no review. The returned review is also empty if the stored one does not parse.
+// if there is no review. The returned review is also empty if the stored review does not parse.
 func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, string, error) {
 	key := ReviewKey(name, take)
 	body, file, err := c.Bucket.Get(ctx, key, ledger.MaxObject)

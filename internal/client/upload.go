@@ -173,10 +173,10 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}, nil
 }
 
-// onlyNew returns the condition under which a file may appear. A file that the bucket did not
-// have when it was compared must still not be there. Otherwise two drops of the same files at
-// the same time would start two takes, and both would be charged. A file that replaces an
-// object has no condition.
+// onlyNew returns the condition under which a file may appear. If Choose found no object with
+// the file's key, there must still be none. Otherwise two drops of the same files at the same
+// time would start two takes, and both would be charged. A file that replaces an object has no
+// condition.
 func onlyNew(u *Upload) *string {
 	if u.Exists {
 		return nil
@@ -248,8 +248,8 @@ func (s *sender) explain(u *Upload, err error) error {
 	return explained
 }
 
-// options returns the options of a request that sends bytes of a file. With them, the bytes
-// that are sent are reported. If a request fails, its bytes are subtracted again.
+// options returns the options of a request that sends bytes of a file. The options
+// report the bytes that are sent. If a request fails, they subtract its bytes again.
 func (s *sender) options(u *Upload) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.RetryMaxAttempts = uploadAttempts
@@ -273,9 +273,9 @@ func (s *sender) options(u *Upload) func(*s3.Options) {
 	}
 }
 
-// countedBody is the body of a request. It reports how many of its bytes were read, until the
-// request has ended: the HTTP client may still read some bytes after that. If the body has
-// fewer bytes than size, Read returns *ChangedError with the key.
+// countedBody is the body of a request. It reports how many of its bytes were read. It
+// reports nothing after the request has ended, because the HTTP client may still read some
+// bytes then. If the body has fewer bytes than size, Read returns *ChangedError with the key.
 type countedBody struct {
 	io.Closer
 	ahead io.Reader

@@ -177,9 +177,9 @@ func Codes() []Info {
 
 		{NoLongerNamed, "withdrawn", "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do. To start the job, upload a job.json that names the file."},
 
-		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
-		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
-		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
+		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": the redrive submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
+		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
+		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
 		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits the job again."},
 		{NoOutput, "failed", "RunComfy reports success, but no output.", redrive},
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},

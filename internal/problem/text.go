@@ -43,8 +43,8 @@ func cut(text string) string {
 	return text
 }
 
-// ShortValue is Short for a value, a member's name or a model id. It leaves out the query of
-// a URL, which may hold a secret.
+// ShortValue is Short for a value, a member's name or a model id. It leaves out a
+// URL's query, which may hold a secret.
 func ShortValue(value string) string { return Short(withoutQuery(value)) }
 
 // Quote is ShortValue in double quotes.

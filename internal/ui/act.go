@@ -116,7 +116,7 @@ func (s *Server) act(do func(ctx context.Context, a action) (string, error)) fun
 			return nil, err
 		}
 		// The action continues even if the person closes the page. Otherwise a cancel that
-		// came too late would not redrive the execution, which it has stopped.
+		// came too late would not redrive the execution that it has stopped.
 		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.poke()
 		return map[string]string{"message": message}, err

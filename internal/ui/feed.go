@@ -166,7 +166,7 @@ func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 
 // compare returns the files of a listing that have changed, in the order in which to read
 // them. It also forgets the files that are not in the listing. Before is the feed's version
-// before that.
+// when compare was called.
 func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -210,7 +210,7 @@ func droppedMedium(f bucket.File) medium {
 }
 
 // droppedMedia returns the media of a name that has no take to show. These are the files
-// whose keys begin with the name and a dot: the pair or the bundle of the name has them.
+// whose keys begin with the name and a dot, as the keys of a pair and of a bundle do.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
 	files, _, err := s.Client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
@@ -294,7 +294,7 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 }
 
 // mediaSource returns the beginning that all presigned URLs share. The
-// Content-Security-Policy names the bucket by it.
+// Content-Security-Policy allows media from there.
 func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
 	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})
