@@ -72,7 +72,7 @@ func TestCost(t *testing.T) {
 					}
 				}
 				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+					t.Errorf("requests for %s (-want +got):\n%s", tt.name, diff)
 				}
 			}
 		})

@@ -52,7 +52,7 @@ func newInbox(t testing.TB) *inbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &inbox{now: noon.Add(123 * time.Millisecond)} // some of S3's responses have only the seconds
+	b := &inbox{now: noon.Add(123 * time.Millisecond)} // some of S3's responses give a time to the second only
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
 		Files: &bucket.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
@@ -126,7 +126,7 @@ func sample(t testing.TB, name string) []byte {
 			return body
 		}
 	}
-	t.Fatalf("no file of media/testdata is right for %s", name)
+	t.Fatalf("no file of media/testdata has the format of %s, want one", name)
 	return nil
 }
 
@@ -174,7 +174,7 @@ func testRows(t *testing.T, rows []row) {
 				keys = append(keys, b.step(t, s))
 			}
 			if diff := cmp.Diff(r.want, b.look(t, keys)); diff != "" {
-				t.Errorf("after %q (-want +got):\n%s", r.do, diff)
+				t.Errorf("findings after %q (-want +got):\n%s", r.do, diff)
 			}
 		})
 	}
@@ -219,7 +219,7 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 			}
 			if found.Match != nil {
 				if found.Match.Key != s.MatchKey() {
-					t.Errorf("the match of %q has the key %q, want %q", s.Name, found.Match.Key, s.MatchKey())
+					t.Errorf("the match of %q has a finding with the key %q, want %q", s.Name, found.Match.Key, s.MatchKey())
 				}
 				all = append(all, *found.Match)
 			}

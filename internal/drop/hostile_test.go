@@ -24,7 +24,7 @@ func TestWildcardMatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := (&wildcard{pattern: pattern}).matches(key); got != want {
-			t.Errorf("%q matches %q: %t, want %t", pattern, key, got, want)
+			t.Errorf("the pattern %q matches the key %q: %t, want %t", pattern, key, got, want)
 		}
 	})
 }

@@ -358,7 +358,7 @@ func TestREADMEListsTheSuffixes(t *testing.T) {
 	for _, kind := range []media.Kind{media.Video, media.Audio, media.Image} {
 		want := fmt.Sprintf("%s `%s`", kind, strings.Join(media.Suffixes(kind), "` `"))
 		if !strings.Contains(text, want+";") && !strings.Contains(text, want+".") {
-			t.Errorf("README.md does not list exactly: %s", want)
+			t.Errorf("README.md does not list exactly these suffixes, want: %s", want)
 		}
 	}
 }

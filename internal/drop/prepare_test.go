@@ -232,7 +232,7 @@ func TestFormatsThatAModelDoesNotAccept(t *testing.T) {
 			got += p.Reason
 		}
 		if got != want {
-			t.Errorf("%s: problems %q, want %q", audio, got, want)
+			t.Errorf("%s: reasons %q, want %q", audio, got, want)
 		}
 	}
 }
@@ -280,7 +280,7 @@ func TestWhatTheLedgerKeeps(t *testing.T) {
 	b.step(t, "a.mp4")
 	b.step(t, "a.wav")
 	if m, ok := b.only(t, "inbox/a.wav").Job.Manifest(); ok {
-		t.Errorf("a pair has the manifest %q", m.Key)
+		t.Errorf("a pair has the manifest %q, want none", m.Key)
 	}
 }
 
@@ -330,7 +330,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 			}
 			err := errors.Join(prepare("inbox/talk.mp4"), prepare("inbox/x.job/job.json"))
 			if !errors.Is(err, bucket.ErrChanged) || !changed {
-				t.Errorf("changed: %v; the error is %v, want ErrChanged", changed, err)
+				t.Errorf("the file was changed: %v, and the error is %v; want true and ErrChanged", changed, err)
 			}
 		})
 	}

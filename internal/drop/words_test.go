@@ -89,7 +89,7 @@ func TestWords(t *testing.T) {
 				}
 				seen[line] = true
 				if strings.Contains(line, "s3cret") {
-					t.Errorf("the query of a URL is shown: %s", line)
+					t.Errorf("the query of a URL is shown, want it left out: %s", line)
 				}
 			}
 		}
@@ -133,7 +133,7 @@ func TestMistakesInJSON(t *testing.T) {
 		f := b.only(t, b.step(t, "x.job/job.json = "+tt.text))
 		want := []problem.Problem{{Code: problem.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Fix job.json.", Again: []string{"job.json"}}}
 		if diff := cmp.Diff(want, f.Problems); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
+			t.Errorf("problems of %s (-want +got):\n%s", tt.text, diff)
 		}
 	}
 }

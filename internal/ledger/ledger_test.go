@@ -35,7 +35,7 @@ func claim(t *testing.T, s *ledger.Store, name, take string) ledger.Record {
 	t.Helper()
 	rec, ok, err := s.Claim(t.Context(), ledger.Record{Name: name, Take: take, State: ledger.Submitting, Model: "m/m"})
 	if err != nil || !ok {
-		t.Fatalf("claim: %v, %v", ok, err)
+		t.Fatalf("claim: %v, error %v; want true and no error", ok, err)
 	}
 	return rec
 }
@@ -83,7 +83,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 	}
 	rec, ok, err := retrying.Claim(t.Context(), ledger.Record{Name: "n", Take: "t", State: ledger.Submitting})
 	if err != nil || !ok {
-		t.Fatalf("claim whose first response was lost: %v, %v", ok, err)
+		t.Fatalf("claim whose first response was lost: %v, error %v; want true and no error", ok, err)
 	}
 	b.After = func(op, _ string) error {
 		if op == "PutObject" {
@@ -99,7 +99,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 		r.State, r.RequestID = ledger.Submitted, "r1"
 	})
 	if err != nil || rec.RequestID != "r1" {
-		t.Fatalf("update whose first response was lost: %+v, %v", rec, err)
+		t.Fatalf("update whose first response was lost: %+v, error %v; want the request id r1 and no error", rec, err)
 	}
 	if _, err := retrying.UpdateFrom(t.Context(), rec, to(ledger.InQueue)); err != nil {
 		t.Errorf("the next update: %v, want no error", err)
@@ -322,14 +322,14 @@ func TestTransitionsByRapid(t *testing.T) {
 			next := rapid.SampledFrom(states).Draw(t, "next")
 			if at.CanBecome(next) {
 				if at == ledger.Succeeded && next != ledger.Succeeded || at == ledger.Cancelled && next != ledger.Cancelled {
-					t.Fatalf("%s became %s", at, next)
+					t.Fatalf("%s became %s, want it to stay %s", at, next, at)
 				}
 				at = next
 				path = append(path, at)
 			}
 		}
 		if slices.Contains(path, ledger.Submitted) && at == ledger.Unknown {
-			t.Fatalf("a submitted take became unknown: %v", path)
+			t.Fatalf("a submitted take became unknown, want it never: %v", path)
 		}
 	})
 }
@@ -610,7 +610,7 @@ func TestStatusHasEveryWarningOfTheRecord(t *testing.T) {
 	}
 	got, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 	if diff := cmp.Diff([]string{"w1", "w2"}, got.Warnings); err != nil || diff != "" {
-		t.Errorf("%v; warnings (-want +got):\n%s", err, diff)
+		t.Errorf("error %v; warnings (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -652,7 +652,7 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 			}
 			got, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 			if err != nil || got.State != ledger.Rejected {
-				t.Fatalf("read again: %s, %v", got.State, err)
+				t.Fatalf("the status that was read again: state %q, error %v; want rejected and no error", got.State, err)
 			}
 			if st.Jobs != nil && (len(got.Jobs) == 0 || len(got.Jobs) == len(many)) {
 				t.Errorf("%d jobs are named, want fewer than %d and not none", len(got.Jobs), len(many))
@@ -693,7 +693,7 @@ func TestUnreadableObjects(t *testing.T) {
 				t.Fatalf("an unreadable status: %+v, %v; want an empty one", prev, err)
 			}
 			if err := s.Post(t.Context(), ledger.StatusKey("n"), ledger.Status{Name: "n", State: ledger.Waiting}, "1", prev); err != nil {
-				t.Errorf("replace the status: %v", err)
+				t.Errorf("replace the status: %v, want no error", err)
 			}
 
 			claim(t, s, "n", "t1")
@@ -710,8 +710,8 @@ func TestUnreadableObjects(t *testing.T) {
 	}
 }
 
-// RecentTakes returns the newest takes, although many others are listed before them. It does
-// not list all names below the name.
+// RecentTakes returns the newest takes, although S3 lists many older takes before these. It
+// does not list all names below the name.
 func TestRecentTakes(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)

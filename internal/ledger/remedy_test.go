@@ -17,7 +17,7 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code}
 		if got := s.TakeStatus(rec).Remedy; strings.Contains(got, "job.json") {
-			t.Errorf("%s of a pair: remedy %q names job.json", code, got)
+			t.Errorf("%s of a pair: remedy %q names job.json, want no job.json", code, got)
 		}
 		rec.Manifest = "inbox/ads/talk.job/job.json"
 		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "job.json again") || strings.Contains(got, "a file") {
@@ -39,7 +39,7 @@ func TestRemedyOfACancelledJob(t *testing.T) {
 		}
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: info.Code}
 		if got := s.TakeStatus(rec).Remedy; info.Code != problem.JobFailed && !strings.Contains(got, "lipdrop redrive ads/talk") {
-			t.Errorf("%s of a job that was not cancelled: remedy %q does not say to redrive", info.Code, got)
+			t.Errorf("%s of a job that was not cancelled: remedy %q, want it to name lipdrop redrive", info.Code, got)
 		}
 		rec.NotCharged = true
 		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "Nothing was charged") || !strings.Contains(got, "upload a file of the job again") || strings.Contains(got, "redrive") {
