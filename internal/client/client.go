@@ -84,8 +84,8 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
 // names one, Find uses the running local stack in .lipdrop, else the only lipdrop stack of the
-// region.
-// Its errors include *NoStackError, *UsageError, *CredentialsError and *DeniedError.
+// region. The errors of Find include *NoStackError, *UsageError, *CredentialsError and
+// *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
 	if stack != "" && t.Dir != "" {

@@ -61,7 +61,8 @@ func (e *DeniedError) Error() string {
 // Unwrap returns AWS's error.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// ServiceError is returned if AWS responded with any other error.
+// ServiceError is returned if AWS responded with an error that is about neither credentials nor
+// permissions.
 type ServiceError struct {
 	Purpose, Code, Message string
 	Err                    error

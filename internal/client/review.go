@@ -52,7 +52,7 @@ func ReviewedTake(key string) (name, take string) {
 const maxNote = 4000
 
 // Review stores a decision about a take that has succeeded: the given take or, if take is
-// empty, the newest one. It replaces an earlier decision. If seen is not nil, it is the
+// empty, the newest such take. It replaces an earlier decision. If seen is not nil, it is the
 // ETag of the review that the person has seen, or empty if the person has seen none.
 // Review returns *NoJobError if there is no such job. It returns *StateError if the note is
 // too long or is not UTF-8, if there is no such take with an output, if the stored review
@@ -115,7 +115,7 @@ func ForSheet(text string) string {
 	return text
 }
 
-// Reviews returns all reviews, ordered by key. It leaves out broken ones.
+// Reviews returns all reviews, ordered by key. It leaves out broken reviews.
 func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	files, _, err := c.Bucket.List(ctx, ReviewPrefix, math.MaxInt)
 	if err != nil {

@@ -109,9 +109,10 @@ type sender struct {
 	sent         func(n int64)
 }
 
-// upload uploads the files of a group. A first file that is not large is sent in one request.
-// Every other file is sent in parts. When S3 has all parts, the first file appears in the
-// bucket, and then the others, which need only one short request each by then.
+// upload uploads the files of a group. A first file that is not large is sent in one request,
+// and so is an empty file. Every other file is sent in parts. When S3 has all parts, the first
+// file appears in the bucket, and then the others, which need only one short request each by
+// then.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for _, u := range files[1:] {
 		if u.Sum.parts == nil && u.Sum.Size > 0 {

@@ -44,7 +44,7 @@ func TestCommandsOfATake(t *testing.T) {
 			t.Errorf("take %q: commands (-want +got):\n%s", take, diff)
 		}
 	}
-	view := &jobView{Name: "-t*", Commands: map[string]string{}} // neither a flag nor a prefix
+	view := &jobView{Name: "-t*", Commands: map[string]string{}} // must be read as neither a flag nor a prefix
 	if new(Server).addCommands(view, ""); view.Commands["show"] != `lipdrop show 'inbox/-t\*'` {
 		t.Errorf(`the command of a name that looks like a flag and a prefix: %s, want lipdrop show 'inbox/-t\*'`, view.Commands["show"])
 	}

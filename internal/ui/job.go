@@ -72,7 +72,7 @@ type medium struct {
 	Show     string          `json:"show,omitempty"`     // presigned URL
 	Download string          `json:"download,omitempty"` // presigned URL
 	Gone     string          `json:"gone,omitempty"`     // why there is no URL
-	Sound    bool            `json:"sound"`              // it may have sound
+	Sound    bool            `json:"sound"`              // the file may have sound
 	Verdict  *ledger.Verdict `json:"verdict,omitempty"`
 	ledger.Input
 }
