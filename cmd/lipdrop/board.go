@@ -173,7 +173,7 @@ func urgency(j *followed) int {
 
 // summary returns how many jobs are in each state, how long the outputs are, and what the
 // jobs cost. A job that has succeeded or is under way counts with its expected length and,
-// if its cost is not known, with its estimate.
+// if RunComfy has not reported its cost, with its estimate.
 func summary(jobs []*followed) string {
 	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {

@@ -64,7 +64,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 func readList(file string) ([]byte, error) {
 	f, info, err := openFollowing(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: there is no such file; check its name and folder", file)
+		return nil, fmt.Errorf("%s: there is no such file; check the name and the folder", file)
 	}
 	if err != nil {
 		return nil, err

@@ -116,8 +116,8 @@ func (w *watcher) look(ctx context.Context) {
 		}
 	}
 	w.files = found
-	// Deletions come first: a file that was renamed is no longer in the bucket when its
-	// new name is dropped.
+	// Deletions come first: a renamed file is gone from the bucket before it is dropped
+	// under its new name.
 	for _, key := range slices.Concat(gone, changed) {
 		f := found[key]
 		err := f.err
@@ -147,7 +147,7 @@ func (w *watcher) find() map[string]*watchedFile {
 	found := map[string]*watchedFile{}
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
 		switch {
-		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // deleted since its folder was read
+		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // ErrNotExist: deleted since its folder was read
 		case err != nil && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file, which is a dangling link
 		default:
 			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
@@ -176,8 +176,8 @@ func (w *watcher) key(path string) string {
 }
 
 // remove deletes the object at a key, if there is one. If no look has found a file for this
-// key, another program may have uploaded the object. In that case, remove deletes it only
-// if its metadata says that a watcher uploaded it.
+// key, another program may have uploaded the object. In that case, remove deletes the
+// object only if its metadata says that a watcher uploaded it.
 func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
 	object, err := w.bucket.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && !seen && object.Metadata[droppedFrom] != fromFolder {

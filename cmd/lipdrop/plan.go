@@ -189,7 +189,7 @@ func (c cost) String() string {
 	case c.usd == 0:
 		return "the cost is not known: " + c.why
 	}
-	return fmt.Sprintf("about %s, %s. It leaves out %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
+	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
 }
 
 // check finds out which jobs the files form. The error names every problem of a job or of a

@@ -54,8 +54,7 @@ func contentOf(t *testing.T, path string) string {
 	return string(body)
 }
 
-// wave returns a silent WAV of a number of seconds, with 8,000 samples of one byte a
-// second.
+// wave returns a silent WAV of a number of seconds, with 8,000 one-byte samples per second.
 func wave(seconds int) string {
 	const rate = 8000
 	head := []any{[]byte("RIFF"), uint32(36 + seconds*rate), []byte("WAVEfmt "), uint32(16), uint16(1), uint16(1), uint32(rate), uint32(rate), uint16(1), uint16(8), []byte("data"), uint32(seconds * rate)}

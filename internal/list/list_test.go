@@ -95,7 +95,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Each problem says in which row and column it is, if it is in one, and what to do.
+// Each problem says what to do. If it is about a row or a column, it names this row or column.
 func TestProblems(t *testing.T) {
 	const header, good = "name,video,audio\n", "a,a.mp4,a.wav\n"
 	react := func(cells string) string { return "name,model,video,audio," + cells }

@@ -162,7 +162,7 @@ var (
 )
 
 // addOptions adds the options in given to the row, and those in defaults that the row does
-// not set. Then it validates all of them.
+// not set. Then addOptions validates the options.
 func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong reporter) {
 	reported := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
