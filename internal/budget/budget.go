@@ -120,7 +120,7 @@ func Key(day string) string { return Prefix + day + ".json" }
 type OverError struct {
 	Parameter string  // of the cap that the take exceeds
 	Reason    string  // what is used and needed, and when the job continues
-	CapUsed   float64 // how much of the cap the day would use with the take: more than 1
+	CapUsed   float64 // what the day would use with the take, divided by the cap; more than 1
 }
 
 func (e *OverError) Error() string { return e.Reason }
@@ -179,9 +179,10 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 // Free removes the takes of a day for which free returns true, and returns their number.
 // Free must return true only for a take that is certainly not charged.
 //
-// A take that is claimed again meanwhile gets a new reservation, which must stay. The book
-// has then changed, so Free calls free again for each take. For a take that may be claimed
-// again, free must therefore read the take's record in each call.
+// A take that is claimed again meanwhile gets a new reservation, which must stay. Free's write
+// then fails, because the book has changed, and Free begins again: it calls the function free
+// for each take once more. For a take that may be claimed again, this function must therefore
+// read the take's record in each call.
 func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (freed int, err error) {
 	err = b.change(ctx, day, func(day *book) (bool, error) {
 		freed = day.remove(free)

@@ -203,7 +203,7 @@ func TestNotCounted(t *testing.T) {
 	for _, tt := range tests {
 		got := tt.caps.NotCounted(tt.take)
 		if (got == "") != (tt.want == "") || !strings.HasPrefix(got, tt.want) {
-			t.Errorf("%+v with %+v: %q, want one that begins with %q", tt.take, tt.caps, got, tt.want)
+			t.Errorf("%+v with %+v: warning %q, want %q at its beginning, or no warning if that is empty", tt.take, tt.caps, got, tt.want)
 		}
 	}
 }

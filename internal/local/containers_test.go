@@ -54,7 +54,7 @@ func TestContainersOnly(t *testing.T) {
 	}
 }
 
-// The fake RunComfy can fetch URLs that name this machine as containers do.
+// The fake RunComfy can fetch URLs with the host name by which containers reach this machine.
 func TestContainerHostIsThisMachine(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Host)

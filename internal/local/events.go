@@ -112,7 +112,7 @@ func (s *Stack) Sweep() error {
 }
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
-// the event of an execution may have been lost in a kill.
+// an earlier stack was killed, because the event of an execution's end may be lost then.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

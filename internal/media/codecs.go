@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// doubtSpatial is what a warning calls sound that only Apple's programs decode.
+// doubtSpatial is the name, in a warning, of the sound that only Apple's programs decode.
 const doubtSpatial = "spatial audio (apac)"
 
 // entryCodecs are the words for codecs, by the type of the sample entry.
@@ -30,17 +30,17 @@ var objectTypes = map[byte]string{
 	0xa9: "dts", 0xdd: "vorbis",
 }
 
-// rare names the codecs that few programs decode, as a person knows them.
+// rare are the codecs that few programs decode, each with the name that people know.
 var rare = map[string]string{
 	"prores": "ProRes", "prores_raw": "ProRes RAW", "braw": "Blackmagic RAW", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "vvc": "H.266 (VVC)",
 	"alac": "Apple Lossless (ALAC)", "apac": doubtSpatial, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
 }
 
-// warnRare warns that few programs decode a track. The parameter what names the codec as
-// a person knows it, and is empty if many programs decode the track. warnRare ignores
-// the pictures of an audio file, because no model uses them.
-func (i *Info) warnRare(t *Track, what string) {
-	if what == "" || t == i.Video && i.Kind == Audio {
+// warnRare warns that few programs decode a track with the given codec, which is a value of
+// rare. It does nothing if codec is empty. It ignores the pictures of an audio file, because
+// no model uses them.
+func (i *Info) warnRare(t *Track, codec string) {
+	if codec == "" || t == i.Video && i.Kind == Audio {
 		return
 	}
 	part := i.Name
@@ -51,7 +51,7 @@ func (i *Info) warnRare(t *Track, what string) {
 	if i.Kind == Audio {
 		better = "WAV or MP3"
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, what, i.Name, better)
+	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, codec, i.Name, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).

@@ -59,14 +59,14 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 				}
 			}
 			if submitErr == nil || runcomfy.NotSent(submitErr) {
-				t.Errorf("the error of Submit is %v, want one that does not count as not sent", submitErr)
+				t.Errorf("the error of Submit is %v, want one after which the job may have been accepted", submitErr)
 			}
 		})
 	}
 }
 
-// A response may open a connection in both directions, which has no end. Submit returns
-// before the server closes that connection.
+// The response 101 turns the connection into one that the server keeps open. Submit returns
+// without waiting for the server to close it.
 func TestASwitchOfProtocols(t *testing.T) {
 	open := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// scripts has a word in each of five scripts, and emoji, most of which have several code
+// scripts has text in five scripts and an emoji text. Most of its emoji have several code
 // points.
 var scripts = map[string]string{
 	"Latin":      "Grüße_à_l’été_",
@@ -97,7 +97,7 @@ func TestKeysRoundTrip(t *testing.T) {
 	}
 	rest(t, w)
 	if long := slices.MaxFunc(names, func(a, b string) int { return len(a) - len(b) }); len("inbox/"+long+".mp4") != 900 {
-		t.Errorf("the longest key has %d bytes, want 900", len("inbox/"+long+".mp4"))
+		t.Errorf("the longest key of a dropped video has %d bytes, want 900", len("inbox/"+long+".mp4"))
 	}
 	var want []string
 	for _, name := range names {
@@ -162,7 +162,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !strings.HasPrefix(key, tt.prefix) || len(key) > 1024 || st.Code != problem.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
-					t.Errorf("at %s (%d bytes) is %+v, want name_too_long at a key that begins with %s", key, len(key), st, tt.prefix)
+					t.Errorf("the key %s has %d bytes and the status %+v; want a key that begins with %s, and the code name_too_long", key, len(key), st, tt.prefix)
 				}
 			}
 			if w.RunComfy.Calls() != 0 {

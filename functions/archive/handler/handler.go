@@ -49,7 +49,7 @@ const reserve = 15 * time.Second
 // timeOverError is the context's cause once the time for copies is over.
 type timeOverError struct{ after time.Duration }
 
-func (e *timeOverError) Error() string { return "the function's time is over" }
+func (e *timeOverError) Error() string { return "the time for copies is over" }
 
 // Handle archives the outputs of a job that has ended. It returns errors of package
 // workflow and does not wrap them, because Step Functions recognizes them by their types.
@@ -158,8 +158,8 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 	return result, nil
 }
 
-// recordEnd records a job that ended without success. It returns ended, or the error of the
-// write.
+// recordEnd records a job that ended without success. If that succeeds, it returns the error
+// ended.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, result runcomfy.Result, ended error) error {
 	if err := h.Ledger.RecordEnd(ctx, rec, result); err != nil {
 		return storage(err)
@@ -195,8 +195,8 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	return outputs, warnings, nil
 }
 
-// copiedEarlier returns the keys of the outputs that earlier runs copied, by the keys
-// without their suffixes (see outputStem).
+// copiedEarlier lists the outputs that earlier runs copied. It returns a map from the key
+// without its suffix (see outputStem) to the key.
 func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
 	files, _, err := h.Ledger.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// outputs returns a script for jobs that end with n outputs.
+// outputs returns a Script of the fake for jobs that end with n outputs.
 func outputs(n int) func(string, map[string]any) runcomfytest.Script {
 	return func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
@@ -56,8 +56,8 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 }
 
-// Archive does not record a cost or a time that a record does not accept. The status then
-// has a warning, and the job is archived.
+// Archive leaves an impossible cost or time out of the record. It archives the job, and the
+// status has a warning.
 func TestImpossibleCostsAndTimes(t *testing.T) {
 	for member, values := range map[string][]string{
 		"cost":        {`1e308`, `-5`, `1e400`, `"NaN"`, `10000`},
@@ -201,7 +201,7 @@ func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if st := w.Status("ads/talk"); !slices.Contains(st.Warnings, "the output talk.mp4 has no sound") {
-		t.Errorf("warnings %q, want one that the output has no sound", st.Warnings)
+		t.Errorf("warnings %q, want one that says that the output has no sound", st.Warnings)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestCopyOfTheInput(t *testing.T) {
 	}
 }
 
-// An output whose tracks lipdrop cannot read is archived without a verdict.
+// An output whose tracks lipdrop cannot read is archived, and its verdict is unchecked.
 func TestVerdictOfAnUnreadOutput(t *testing.T) {
 	w := worldtest.New(t)
 	windowsMedia := append([]byte("\x30\x26\xb2\x75\x8e\x66\xcf\x11"), make([]byte, 1000)...)
@@ -242,7 +242,7 @@ func TestVerdictOfAnUnreadOutput(t *testing.T) {
 
 // If archive dies after the copy, and RunComfy then no longer serves the output, the next
 // run uses the copy in the bucket. If archive dies after it has recorded the outputs, the
-// next run does not ask for the result either, because RunComfy may have forgotten it.
+// next run does not need RunComfy at all, which may have forgotten the job.
 func TestSourceGoneAfterTheCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -55,7 +55,7 @@ func DropPairs(t *testing.T, w *world.World, names ...string) {
 	}
 }
 
-// DropMany drops n pairs. Their names are form, formatted with the numbers from 0.
+// DropMany drops n pairs. It makes their names from the format string form and the numbers from 0.
 func DropMany(t *testing.T, w *world.World, form string, n int) {
 	t.Helper()
 	for i := range n {
@@ -107,7 +107,7 @@ func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, la
 	return &count
 }
 
-// Fault returns the fault of a call that has the given name.
+// Fault returns the fault with the given name, for a call.
 func Fault(_ *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault {
 	return runcomfytest.FaultNamed(call, name)
 }
