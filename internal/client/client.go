@@ -1,7 +1,7 @@
 // Package client works on one lipdrop, deployed or local, from a person's machine. It finds
 // the stack, uploads files, reads and follows statuses, fetches outputs, cancels and
-// redrives jobs, and stores reviews. The command and its page use this package. It uses the
-// person's own credentials, so a person who may only read can do everything that only reads.
+// redrives jobs, and stores reviews. The command and its page use this package. The package uses
+// the person's own credentials, so a person who may only read can do everything that only reads.
 package client
 
 import (

@@ -53,7 +53,7 @@ func TestExplainOfARefusedRead(t *testing.T) {
 	}
 }
 
-// A missing permission has the name that a policy needs, not the name of the operation.
+// Explain names a missing permission as a policy does, not as the SDK names the operation.
 func TestExplainNamesThePermission(t *testing.T) {
 	for operation, want := range map[string]string{"GetObject": "s3:GetObject", "UploadPartCopy": "s3:GetObject", "CompleteMultipartUpload": "s3:PutObject"} {
 		err := Explain("drop a.wav again", "", &smithy.OperationError{ServiceID: "S3", OperationName: operation, Err: &smithy.GenericAPIError{Code: "AccessDenied"}})
@@ -129,8 +129,8 @@ func TestParsePattern(t *testing.T) {
 	}
 }
 
-// Whatever name a dropper chooses, a command that is shown to another person is about that
-// job only, and completion offers no name that runs a command.
+// Whatever name a dropper chooses, a command that is shown to another person is about the job
+// of that name only, and completion offers no name that runs a command.
 func TestHostileNames(t *testing.T) {
 	storage := new(s3test.Bucket)
 	for _, name := range []string{
@@ -218,7 +218,7 @@ func TestFollow(t *testing.T) {
 		calls, began := 0, time.Now()
 		err := newClient(storage).Follow(t.Context(), func(changed []Status) (bool, error) {
 			if calls++; calls == 1 && len(changed) != 100 || calls == 2 && (len(changed) != 1 || changed[0].State != ledger.Succeeded) {
-				t.Errorf("call %d has %d statuses, want 100 in the first and the one that changed in the second", calls, len(changed))
+				t.Errorf("call %d has %d statuses, want 100 in the first call, and in the second only the one that changed", calls, len(changed))
 			}
 			return calls == 2, nil
 		}, Pattern{Text: "ads/", Prefix: true})
@@ -341,7 +341,7 @@ func TestDownload(t *testing.T) {
 		{name: "a folder has the name", job: "ads/talk", files: map[string]string{"ads/talk.mp4/x": "x"},
 			want: map[string]string{"ads/talk.mp4/x": "", "ads/talk." + take2 + ".mp4": take2}},
 		{name: "both names are taken", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "a", "ads/talk." + take2 + ".mp4": "b"},
-			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "exists, and is not this output; move it away"},
+			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "exists, and is not this output; move that file away"},
 		{name: "another content in the bucket", job: "ads/talk", spoil: true, want: map[string]string{}, err: "the fetched file has the SHA-256"},
 		{name: "a shorter object in the bucket", job: "ads/talk", cut: true, want: map[string]string{}, err: "the object was changed: it has at most 1000 bytes"},
 		{name: "no such take", job: "ads/talk", take: "20200101T000000Z-0123456789ab", err: "has no take 20200101T000000Z-0123456789ab"},

@@ -64,8 +64,8 @@ func (s Sum) known() bool { return s.SHA256 != [sha256.Size]byte{} }
 var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
 
 const (
-	// minPart is the smallest size that partSize returns, in bytes. maxParts is how many
-	// parts of one file S3 accepts.
+	// minPart is the smallest size that partSize returns, in bytes. maxParts is the largest
+	// number of parts that S3 accepts for one file.
 	minPart  = 16 << 20
 	maxParts = 10_000
 )
@@ -103,8 +103,8 @@ func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, 
 	return sum, nil
 }
 
-// readAhead returns a reader of the n bytes of r. It reads r in large pieces, because the page
-// of `lipdrop ui` sends a request for each piece of a file.
+// readAhead returns a reader of the n bytes of r. The reader reads r in large pieces, because
+// the page of `lipdrop ui` sends a request for each piece of a file.
 func readAhead(r io.Reader, n int64) *bufio.Reader { return bufio.NewReaderSize(r, int(min(n, 2<<20))) }
 
 // Bytes returns an Upload.Open for a text.

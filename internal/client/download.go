@@ -41,7 +41,7 @@ const AllTakes = "*"
 // *StateError.
 func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
 	var takes []string
-	if take == "" { // often one request, for the status, is enough
+	if take == "" { // the status often names the take, and needs only one request
 		st, err := c.Status(ctx, name)
 		if err != nil {
 			return nil, err
@@ -224,7 +224,7 @@ func (f *fetcher) place(o Output) (at string, right bool, err error) {
 		f.names[strings.ToLower(at)] = true
 		return at, right, nil
 	}
-	return "", false, fmt.Errorf("%s exists, and is not this output; move it away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
+	return "", false, fmt.Errorf("%s exists, and is not this output; move that file away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
 }
 
 func (f *fetcher) isRight(at string, o Output) (bool, error) {
@@ -238,7 +238,8 @@ func (f *fetcher) isRight(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// triesWithoutProgress is how many requests in a row may fail without a single byte.
+// triesWithoutProgress is the number of failed requests in a row after which a download gives
+// up. A failed request that has fetched some bytes starts the count again, at one.
 const triesWithoutProgress = 5
 
 // complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the

@@ -42,7 +42,7 @@ type DroppedJob struct {
 	check.Outcome
 	Key      string          // of the file for which Check has found the name
 	Starts   bool            // the drop starts the job
-	Estimate budget.Estimate // of a job that starts, once Estimate has run
+	Estimate budget.Estimate // of the cost of a job that starts; set by Drop.Estimate
 }
 
 // Files returns the files of the uploads as a check reads them.
@@ -63,7 +63,8 @@ func Files(uploads map[string]*Upload) *check.Snapshot {
 
 // Snapshot lists the files of the bucket in the common folder of the uploads.
 func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
-	// If the folder has more files than this, a check lists the files of each job instead.
+	// If the folder has more files than this, a check does not list the folder. It lists the
+	// files of each job.
 	most := bucket.PageSize * (3 + len(d.Uploads)/10)
 	snapshot, err := check.NewSnapshot(ctx, d.Bucket, d.Folder(), most)
 	return snapshot, d.Explain("see what is in the bucket", "inbox/", err)
@@ -275,9 +276,9 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 // own folder below mediaFolder, so a changed medium gets another key, and job.json changes too.
 const mediaFolder = ".media/"
 
-// AddBundle adds a bundle to the uploads, and returns the key of its job.json. The bundle's
-// folder is at + ".job/". Files has the medium of each media property of the input. If the Sum
-// of a medium is known, the medium is stored once for all bundles of the same folder;
+// AddBundle adds a bundle to the uploads, and returns the key of its job.json. At is the path
+// of the bundle's folder without .job at the end. Files has the medium of each media property
+// of the input. If the Sum of a medium is known, the medium is stored once for all bundles of the same folder;
 // otherwise it is stored in this bundle.
 func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
 	input = maps.Clone(input)

@@ -55,7 +55,7 @@ func (e *DeniedError) Error() string {
 	if e.Resource != "" {
 		on = " on " + e.Resource
 	}
-	return fmt.Sprintf("you may not %s: your credentials lack the permission %s%s. Ask the owner of the account for it, or name other credentials with --profile.", e.Purpose, e.Permission, on)
+	return fmt.Sprintf("you may not %s: your credentials lack the permission %s%s. Ask the owner of the account for this permission, or name other credentials with --profile.", e.Purpose, e.Permission, on)
 }
 
 // Unwrap returns AWS's error.
@@ -111,8 +111,8 @@ var services = map[string]string{
 }
 
 // Explain returns an error of the SDK in words for a person. If AWS responded, this is a
-// *CredentialsError, a *DeniedError or a *ServiceError. If there are no credentials, it is a
-// *CredentialsError. Purpose says what was tried, such as "read the status of talk". Key is
+// *CredentialsError, a *DeniedError or a *ServiceError. If there are no credentials, Explain
+// also returns a *CredentialsError. Purpose says what was tried, such as "read the status of talk". Key is
 // the key or the prefix that the error is about, or "". Errors that are not from the SDK, and
 // errors that are explained already, stay as they are.
 func (c *Client) Explain(purpose, key string, err error) error {
@@ -129,8 +129,8 @@ func (c *Client) Explain(purpose, key string, err error) error {
 
 const checkNetwork = "Check your network and the region"
 
-// Explain is Client.Explain for an error that is not about the bucket. Resource is the ARN
-// that the error is about, or "".
+// Explain is Client.Explain for an error that is not about the bucket. Resource is the
+// ARN of what the error is about, or "".
 func Explain(purpose, resource string, err error) error {
 	return explain(purpose, resource, checkNetwork, err)
 }

@@ -52,7 +52,7 @@ func TestFind(t *testing.T) {
 		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check the stack's name", kind: &none},
 		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
 		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
-			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for it"},
+			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
 		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: refused. Run aws configure", kind: &credentials},
 		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,
 			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start it with: lipdrop local. To use a stack on AWS, run aws configure"},

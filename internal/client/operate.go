@@ -153,9 +153,9 @@ func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Rec
 }
 
 // takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest take
-// that failed. If no record says failed, it returns the newest take, because its execution
-// may have failed all the same: if the event of the failure is lost, the record does not say
-// so yet. If the wanted take does not exist, it returns the newest take and false.
+// that failed. If no record says failed, it returns the newest take. The execution of that
+// take may have failed although the record does not say so yet: the event of the failure may
+// be lost. If the wanted take does not exist, it returns the newest take and false.
 func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
 	newest := takes[len(takes)-1]
 	for _, rec := range slices.Backward(takes) {

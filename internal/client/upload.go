@@ -109,8 +109,8 @@ type sender struct {
 	sent         func(n int64)
 }
 
-// upload uploads the files of a group. A first file that is not large is sent in one request,
-// and so is an empty file. Every other file is sent in parts. When S3 has all parts, the first
+// upload uploads the files of a group. A file is sent in one request if it is empty, or if it
+// is the first file and is not large. Every other file is sent in parts. When S3 has all parts, the first
 // file appears in the bucket, and then the others, which need only one short request each by
 // then.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
@@ -227,7 +227,7 @@ type ChangedError struct{ Key string }
 func (e *ChangedError) RetryableError() bool { return false }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("%s changed while it was read. Run the command again when it is complete", path.Base(e.Key))
+	return fmt.Sprintf("%s changed while it was read. Run the command again when the file is complete", path.Base(e.Key))
 }
 
 // wrongDigest are S3's error codes for a body that does not match its checksum.
@@ -240,7 +240,7 @@ func (s *sender) explain(u *Upload, err error) error {
 		return changed
 	}
 	if isTaken(err) {
-		return fmt.Errorf("another program uploaded %s at the same time. Run the command again, which compares the files", u.Key)
+		return fmt.Errorf("another program uploaded %s at the same time. Run the command again, to compare your file with the file in the bucket", u.Key)
 	}
 	explained := s.Explain("upload "+u.Key, u.Key, err)
 	if service, ok := errors.AsType[*ServiceError](explained); ok && slices.Contains(wrongDigest, service.Code) {
@@ -304,7 +304,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end corrects what was reported to the number of bytes that S3 has stored.
+// end corrects the reported number of bytes to the number that S3 has stored.
 func (b *countedBody) end(stored int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
