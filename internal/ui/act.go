@@ -44,9 +44,9 @@ type knownRights struct {
 
 // rights finds out what the person may do with a name. It tries each action in a way
 // that changes nothing: S3 and Step Functions check the permission first, and then
-// refuse the action because the object or the execution does not exist. Only the error of
-// a missing permission takes the right away. After any other error, the page offers the
-// action, which then reports what is wrong.
+// refuse the action because the object or the execution does not exist. Only an error
+// about a missing permission disables the action on the page. After any other error, the page
+// offers the action, which then reports what is wrong.
 func (s *Server) rights(ctx context.Context, name string) rights {
 	folder := name[:strings.LastIndexByte(name, '/')+1]
 	s.rightsMu.Lock()
@@ -198,7 +198,7 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 }
 
 // fileToDropAgain returns the key of a file of the take. If this file is dropped again, it
-// starts a new take of the same name, and no take of any other name. It is the match of a
+// starts a new take of the same name, and no take of any other name. The file is the match of a
 // wildcard, the job.json of a bundle without a wildcard, or the audio file of a pair.
 func fileToDropAgain(rec ledger.Record) string {
 	key := cmp.Or(rec.Match, rec.Manifest)

@@ -102,8 +102,8 @@ func describe(dropped client.DroppedJob) check.Job {
 	return job
 }
 
-// denied returns the permission that the person lacks to upload the files, or "". For files
-// in many folders, it checks nothing and returns "": the upload itself then reports a missing
+// denied returns the permission that an upload of the files needs and that the person lacks,
+// or "". For files in many folders, it checks nothing and returns "": the upload itself then reports a missing
 // permission.
 func (d *dropSession) denied() string {
 	const most = 20

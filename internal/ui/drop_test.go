@@ -336,7 +336,7 @@ func TestDropLeavesOut(t *testing.T) {
 		s, _, _ := newDropServer(t)
 		d := s.checked(t, tt.files, "", nil)
 		if diff := cmp.Diff(tt.want, d.result.Left); diff != "" || d.result.Files != len(tt.files)-len(tt.want) {
-			t.Errorf("%s: %d files to upload; left out (-want +got):\n%s", tt.name, d.result.Files, diff)
+			t.Errorf("%s: %d files to upload, want %d; left out (-want +got):\n%s", tt.name, d.result.Files, len(tt.files)-len(tt.want), diff)
 		}
 	}
 }

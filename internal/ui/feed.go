@@ -126,7 +126,7 @@ func (f *feed) announce() {
 }
 
 // refresh lists the bucket once, reads what has changed, and reports whether a row has
-// changed. If S3 refuses some objects, it reads the others, and returns the error of one
+// changed. If S3 refuses some objects, refresh reads the others, and returns the error of one
 // refused object.
 func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 	var listed []bucket.File
@@ -245,8 +245,8 @@ func (f *feed) forget(key string) {
 	}
 }
 
-// setReview sets the decision of a review, or removes it if decision is empty. The caller
-// holds the lock.
+// setReview sets the decision of a review, or removes the review if decision is empty. The
+// caller holds the lock.
 func (f *feed) setReview(key string, decision client.Decision) {
 	if f.reviews[key] = decision; decision == "" {
 		delete(f.reviews, key)
@@ -288,7 +288,7 @@ type change struct {
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
 	Trouble string   `json:"trouble,omitempty"` // the error of the last listing
-	Proof   string   `json:"proof"`             // see shell; it is here because an EventSource shows the page no headers
+	Proof   string   `json:"proof"`             // see shell; an event has the proof because an EventSource shows the page no headers
 
 	version int // that the page has after this event
 }

@@ -139,7 +139,7 @@ func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) 
 	view.Take = &takeView{
 		Status: s.Client.Reachable(s.Client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}
-	if rec.Take == view.Status.Take { // the status also has the warnings that are not recorded
+	if rec.Take == view.Status.Take { // the status also has the warnings that the record lacks
 		view.Take.Status = view.Status
 	}
 	review, etag, err := s.Client.ReadReview(ctx, rec.Name, rec.Take)
@@ -269,7 +269,7 @@ func differ(a, b string) bool {
 const validFor = time.Hour
 
 // presign returns the presigned URLs that show and that download a version of a file.
-// They are secrets: nothing logs them.
+// The URLs are secrets: nothing logs them.
 func (s *Server) presign(ctx context.Context, f bucket.File) (show, download string, err error) {
 	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
 	in := &s3.GetObjectInput{
@@ -294,7 +294,7 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 }
 
 // mediaSource returns the beginning that all presigned URLs share. The
-// Content-Security-Policy allows media from there.
+// Content-Security-Policy allows media only from URLs with this beginning.
 func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
 	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})

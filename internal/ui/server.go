@@ -1,5 +1,5 @@
 // Package ui serves the page of `lipdrop ui`: the jobs of a stack, one job with its input
-// and its output, decisions about outputs, and drops. It listens on loopback and uses
+// and its output, decisions about outputs, and drops. The server listens on loopback and uses
 // the person's own credentials, so the page can do what the person may do.
 package ui
 

@@ -90,7 +90,7 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 	folder := strings.Trim(form.Folder, "/")
 	if folder != "" {
 		if err := validName(folder); err != nil {
-			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder to drop into: enter a folder such as ads/spring", form.Folder)}
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder to drop into: give a folder such as ads/spring", form.Folder)}
 		}
 		folder += "/"
 	}
@@ -309,7 +309,7 @@ func (d *dropSession) close(r *http.Request) (any, error) {
 	return map[string]bool{"closed": true}, nil
 }
 
-// cause returns why the drop was ended, or err if it was not.
+// cause returns why the drop was ended, or err if the drop has not ended.
 func (d *dropSession) cause(err error) error {
 	if cause := context.Cause(d.ctx); cause != nil {
 		return cause

@@ -125,7 +125,7 @@ func TestAttacksOnTheShell(t *testing.T) {
 			}
 			for name := range w.Header() {
 				if strings.HasPrefix(name, "Access-Control-") {
-					t.Errorf("the response has the header %s", name)
+					t.Errorf("the response has the header %s, want no CORS header", name)
 				}
 			}
 		})
@@ -153,6 +153,6 @@ func TestExchangeOfTheToken(t *testing.T) {
 	}
 	other, _ := testShell(t)
 	if other.token == s.token || other.session == s.session || other.path == s.path {
-		t.Error("two starts have the same secrets")
+		t.Error("two shells have the same secret, want different secrets")
 	}
 }

@@ -3,7 +3,7 @@ import { h, byId, request, notify, confirmed, count, seconds, dollars, bytes, li
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
-// The steps of a take, in order. Each is the name of the step, and the member of the take's times that says when the step begins.
+// The steps of a take, in order. Each has its name, and the member of the take's times that says when the step begins.
 const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
 
 export class Job {
@@ -225,7 +225,7 @@ const sentence = (text) => text.replace(/\.$/, "") + ".";
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 
-// stampOf returns the time at the beginning of a take's id, written in the way of the browser's language.
+// stampOf returns the time at the beginning of a take's id, in the format of the browser's language.
 function stampOf(take) {
   const m = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
   return m ? new Date(Date.UTC(+m[1], m[2] - 1, +m[3], +m[4], +m[5], +m[6])).toLocaleString() : take;

@@ -56,7 +56,7 @@ export class Player {
     return h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : "");
   }
 
-  // unplayable shows, instead of a file, the reason why the browser cannot show it.
+  // unplayable replaces a file with the reason why the browser cannot show the file.
   unplayable(medium, figure, el) {
     if (!el.isConnected && figure.querySelector(".unplayable")) return;
     this.tracks = this.tracks.filter((track) => track.el !== el);
