@@ -166,7 +166,7 @@ func (e *Env) Folders(name string) []string {
 }
 
 // BaseURL returns a variable that is the URL of an API, without a slash at the end. The
-// token is sent to this URL, so it must be https. Plain http is allowed only to this
+// token is sent to this URL, so the URL must be https. Plain http is allowed only to this
 // machine: to a loopback address or, from a container, to host.docker.internal.
 func (e *Env) BaseURL(name string) string {
 	value := e.Text(name)

@@ -57,13 +57,13 @@ func TestDirOfAnotherUser(t *testing.T) {
 
 func TestCheckNoLinks(t *testing.T) {
 	for _, tt := range []struct{ name, link, says string }{
-		{"none", "", ""},
-		{"a log that leads to a file of the user's", "logs/submit.log", "submit.log"},
-		{"a folder that leads elsewhere", "queue", "queue"},
+		{"no link", "", ""},
+		{"a log file", "logs/submit.log", "submit.log"},
+		{"a folder", "queue", "queue"},
 		{"deep in the bucket", "s3/objects/lipdrop/inbox/talk.mp4", "talk.mp4"},
 		{"in the folder where a person drops files", "drop/ads/talk.mp4", ""},
-		{"in another folder of that name", "executions/drop/talk.mp4", "talk.mp4"},
-		{"in place of that folder", "drop", "drop"},
+		{"below another folder with the name drop", "executions/drop/talk.mp4", "talk.mp4"},
+		{"in place of the folder drop", "drop", "drop"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
