@@ -135,7 +135,7 @@ type Reservation struct {
 	CapUsed float64
 }
 
-// Reserve reserves what a take needs in the book of a day. If the take does not fit into
+// Reserve writes what a take needs into the book of a day. If the take does not fit into
 // the caps, Reserve returns *OverError and changes nothing. The new reservation replaces
 // an earlier reservation of the take.
 func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {

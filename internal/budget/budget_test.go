@@ -56,7 +56,7 @@ func TestCaps(t *testing.T) {
 		{"a millionth too much", budget.Caps{USD: 0.3}, 2, budget.Take{USD: 0.100001},
 			"$0.20 of $0.30 of 2050-01-03 (UTC) are used, and this job needs $0.100001; it continues after midnight UTC, or when MaxUsdPerDay is raised"},
 		{"more than a day allows", budget.Caps{Seconds: 30}, 0, budget.Take{Seconds: 31},
-			"this job needs 31 seconds, and MaxSecondsPerDay allows 30 a day; it continues when MaxSecondsPerDay is raised"},
+			"this job needs 31 seconds, and MaxSecondsPerDay allows 30 a day; the job continues when MaxSecondsPerDay is raised"},
 		{"unknown cost and length, with full caps of these", budget.Caps{Seconds: 30, USD: 0.3}, 3, budget.Take{}, ""},
 		{"unknown cost and length, with a full cap of jobs", all, 3, budget.Take{},
 			"3 of 3 jobs of 2050-01-03 (UTC) are used; this job continues after midnight UTC, or when MaxJobsPerDay is raised"},
@@ -73,7 +73,7 @@ func TestCaps(t *testing.T) {
 			_, err := b.Reserve(t.Context(), day, tt.need, tt.caps)
 			over, _ := errors.AsType[*budget.OverError](err)
 			if tt.over == "" && err != nil || tt.over != "" && (over == nil || over.Reason != tt.over || over.CapUsed <= 1) {
-				t.Errorf("%v, want %q", err, tt.over)
+				t.Errorf("error %v, want %q", err, tt.over)
 			}
 			if _, err := b.Reserve(t.Context(), "2050-01-04", tt.need, tt.caps); err != nil && !strings.Contains(tt.over, "this job needs 31") {
 				t.Errorf("the next day: error %v, want none", err)
@@ -137,7 +137,7 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	wantUsed(t, b, budget.Amount{})
 	all := func(budget.Take) bool { return true }
 	if freed, err := b.Free(t.Context(), "2050-01-04", all); freed != 0 || err != nil {
-		t.Errorf("free the takes of a day without a book: %d, %v, want 0", freed, err)
+		t.Errorf("a day without a book: %d freed, error %v; want 0 and none", freed, err)
 	}
 	if _, written := s3.Object(budget.Key("2050-01-04")); written {
 		t.Error("a book was written although nothing was freed")
@@ -159,7 +159,7 @@ func TestLostRaces(t *testing.T) {
 		}
 		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1})
 		if used, _ := b.Used(t.Context(), day); used.Jobs != reserved || (err == nil) != (reserved == 1) {
-			t.Errorf("after %d lost races: %d jobs are reserved, %v; want %d", losses, used.Jobs, err, reserved)
+			t.Errorf("after %d lost races: %d jobs are reserved, error %v; want %d", losses, used.Jobs, err, reserved)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func TestFullBook(t *testing.T) {
 	b, s3 := newBook()
 	s3.Set(budget.Key(day), []byte(`{"day": "`+day+`", "takes": [{}`+strings.Repeat(", {}", 19_999)+`]}`))
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err == nil {
-		t.Error("a book of 20,000 takes accepted another one")
+		t.Error("a book of 20,000 takes accepted another take, want an error")
 	}
 }
 
@@ -252,8 +252,8 @@ func TestLostResponseOfAReservation(t *testing.T) {
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }
 
-// If a take is claimed again after Free has decided to remove its reservation, the new
-// reservation stays.
+// If a take is claimed again after Free has decided to remove the take's reservation, the
+// new reservation stays.
 func TestFreeBesideAClaim(t *testing.T) {
 	b, _ := newBook()
 	reserve := func() {
@@ -272,7 +272,7 @@ func TestFreeBesideAClaim(t *testing.T) {
 		return false
 	})
 	if err != nil || freed != 0 || asked != 2 {
-		t.Errorf("%d freed, asked %d times, %v; want 0 and 2", freed, asked, err)
+		t.Errorf("%d freed, asked %d times, error %v; want 0, 2 and none", freed, asked, err)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }

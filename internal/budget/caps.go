@@ -60,7 +60,7 @@ func (c Caps) exceeded(day string, used Amount, take Take) *OverError {
 		}
 		switch {
 		case l.need > l.cap+tolerance:
-			over.Reason = fmt.Sprintf("this job needs %s, and %s allows %s a day; it continues when %s is raised",
+			over.Reason = fmt.Sprintf("this job needs %s, and %s allows %s a day; the job continues when %s is raised",
 				amount(l.need), l.parameter, l.text(l.cap), l.parameter)
 		case l.parameter == MaxJobsPerDay:
 			over.Reason = fmt.Sprintf("%s of %s jobs of %s (UTC) are used; this job continues after midnight UTC, or when %s is raised",

@@ -26,7 +26,7 @@ const (
 	maxPrice = 1000
 )
 
-// Prices returns what jobs will cost by RunComfy's base prices. It keeps each price
+// Prices estimates what jobs will cost, by RunComfy's base prices. It keeps each price
 // for a day. It is safe for concurrent use.
 type Prices struct {
 	API *runcomfy.Client

@@ -23,7 +23,7 @@ const (
 	fifth      = "acme/talker-2.1/portrait"
 )
 
-// model returns one of the models that lipdrop comes with, or the one of
+// model returns one of the models that lipdrop comes with, or the model in
 // testdata/fifth.
 func model(t testing.TB, id string) *catalog.Model {
 	t.Helper()
@@ -161,7 +161,7 @@ func TestCallerCannotChangeAModel(t *testing.T) {
 	m.Schema()[0] = 'x'
 	m.MediaProperties()[1].Formats[0] = "ogg"
 	if got := m.MediaProperties()[1].Formats; !slices.Equal(got, []string{"wav", "mp3"}) {
-		t.Errorf("a caller changed the formats to %q", got)
+		t.Errorf("a caller changed the formats to %q, want wav and mp3", got)
 	}
 	var schema struct {
 		Properties map[string]map[string]any

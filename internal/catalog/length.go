@@ -43,12 +43,12 @@ type Expected struct {
 	// else 0.
 	Within time.Duration
 
-	// Warning says what the model does to an input whose length does not fit. It is a
+	// Warning says what the model does to a media file whose length does not fit. It is a
 	// clause without a full stop, or "".
 	Warning string
 
-	// Dropped is the problem that Warning describes if a part of an input would be
-	// missing in the output, else nil. Dropped.Again holds the name of that input.
+	// Dropped is the problem that Warning describes if a part of a media file would be
+	// missing in the output, else nil. Dropped.Again holds the name of that file.
 	Dropped *problem.Problem
 }
 

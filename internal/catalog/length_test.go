@@ -108,7 +108,7 @@ func TestEveryModelHasALength(t *testing.T) {
 	}
 	for _, id := range c.IDs() {
 		if got := model(t, id).ExpectLength(nil, lengths(6, 6)); got.Length == 0 {
-			t.Errorf("the length of an output of %s is not known", id)
+			t.Errorf("the length of an output of %s is not known, want a length", id)
 		}
 	}
 }

@@ -97,8 +97,8 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 // then among the estimates. It returns the length of the track and words for the track:
 // "the picture of" or "the sound of" and the file name. The words are only the file name
 // for an audio file, for a video without sound, and if picture and sound are both too
-// long; in the last case, the length is that of the picture. If no track is too long, the
-// returned length is not known.
+// long; in the last case, the length is the picture's. If no track is too long, the returned
+// length is not known.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }

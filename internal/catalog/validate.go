@@ -195,8 +195,8 @@ func (m *Model) missingMember(name string) problem.Problem {
 	}
 }
 
-// badInput returns the problem of an input that breaks a keyword of the schema as a
-// whole.
+// badInput returns the problem of an input that, as a whole, breaks a keyword of the
+// schema.
 func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	return problem.Problem{
 		Code:   problem.BadValue,

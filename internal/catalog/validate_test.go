@@ -171,7 +171,7 @@ func TestValidateMisspeltIsNotMissing(t *testing.T) {
 	}
 }
 
-// member returns the member of an input that a problem is about.
+// member returns the name of the member that a problem is about.
 func member(p problem.Problem) string {
 	name, _, _ := strings.Cut(p.Reason, " ")
 	return name
@@ -396,7 +396,7 @@ func TestValidateTypos(t *testing.T) {
 		}
 		problems := m.ValidateOptions(map[string]any{typo: 1})
 		if len(problems) != 1 || problems[0].Remedy != "Rename "+typo+" to "+name+"." {
-			t.Errorf("%s: problems %+v, want one whose remedy is to rename it to %s", typo, problems, name)
+			t.Errorf("%s: problems %+v, want one whose remedy is to rename %s to %s", typo, problems, typo, name)
 		}
 	})
 }

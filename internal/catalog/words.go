@@ -75,7 +75,8 @@ var typeWords = map[string]string{
 	"null":    "null",
 }
 
-// limits describes the range of a property with a leading space, or returns "".
+// limits returns the range of a property as the end of a phrase, such as " of at least 1".
+// Without a range it returns "".
 func limits(s *jsonschema.Schema) string {
 	switch {
 	case s.Minimum != nil && s.Maximum != nil:
@@ -146,7 +147,8 @@ func show(v any) string {
 	return "not a JSON value"
 }
 
-// showName returns a member's name, or what show returns if the name is not a plain word.
+// showName returns a member's name, or what show returns if the name is not a short, plain
+// word.
 func showName(name string) string {
 	strange := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r)
@@ -168,7 +170,7 @@ func shorten(s string) string {
 	return s
 }
 
-// ranges shortens names whose last digits count up: image_url_1 to image_url_9.
+// ranges joins names whose last digits count up into one text: image_url_1 to image_url_9.
 func ranges(names []string) []string {
 	follows := func(a, b string) bool {
 		last := len(a) - 1

@@ -195,8 +195,8 @@ func summary(st ledger.Status) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// link returns the page of the AWS console with the outputs of a name, or with its
-// status.
+// link returns the page of the AWS console that shows the outputs of a name, or else the
+// name's status.
 func (s *Sender) link(n ledger.Notice) string {
 	host, region := ledger.Console(s.MachineARN)
 	if host == "" {

@@ -45,8 +45,8 @@ type (
 	OutputTooLarge struct{ Failure }
 	// OutputTooMany says that a job has more outputs than MaxOutputs.
 	OutputTooMany struct{ Failure }
-	// OutputTooSlow says that the function's time ended before one output was
-	// copied.
+	// OutputTooSlow says that the time of one call of archive was not enough to copy one
+	// output.
 	OutputTooSlow struct{ Failure }
 	// OutputOccupied says that another object has the output's key. That object is
 	// not changed.

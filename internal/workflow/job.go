@@ -81,7 +81,7 @@ const (
 	patience = 3
 )
 
-// Answered updates the job after RunComfy has reported its status. It returns a
+// Answered updates the job after RunComfy has reported the job's status. It returns a
 // *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A job
 // that has ended is archived even if a limit has passed. If nearEnd is true, the job may
 // end soon, and the same call of poll should ask again.
@@ -109,10 +109,10 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 	return status.State == runcomfy.InProgress && p.NearEnd(), nil
 }
 
-// Unanswered updates the job after a turn that did not learn the job's state, for the
-// reason cause. It returns a *RequestLost if RunComfy has not known the request for long
-// enough. After several such turns in a row (see patience), it returns a *QueuedTooLong
-// or a *RanTooLong if a limit has passed.
+// Unanswered updates the job after a turn that did not learn the job's state. The parameter
+// cause is the reason. Unanswered returns a *RequestLost if RunComfy has not known the
+// request for long enough. After several such turns in a row (see patience), it returns a
+// *QueuedTooLong or a *RanTooLong if a limit has passed.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now
@@ -221,8 +221,8 @@ func (t Turn) Begin() Job {
 	return job
 }
 
-// UnmarshalJSON also accepts a Job without the object around it, which is the input of an
-// execution. A person may pass it to poll by hand.
+// UnmarshalJSON also accepts a Job without the object around it. That is the input of an
+// execution, which a person may pass to poll by hand.
 func (t *Turn) UnmarshalJSON(text []byte) error {
 	type turn Turn
 	if err := json.Unmarshal(text, (*turn)(t)); err != nil {

@@ -51,7 +51,8 @@ func (s starter) StartExecution(_ context.Context, in *sfn.StartExecutionInput, 
 	return nil, s(in)
 }
 
-// Start succeeds if the execution of the take exists already. It returns any other error.
+// Start succeeds if the execution of the take already exists. After any other error of Step
+// Functions, it returns that error.
 func TestStart(t *testing.T) {
 	broken := errors.New("broken pipe")
 	for _, tt := range []struct{ err, want error }{
