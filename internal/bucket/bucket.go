@@ -321,7 +321,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 
 // ListFolder returns the files directly below prefix whose keys come after the given
 // key. A folder below prefix is one File that has only a Key, which ends in a slash.
-// ListFolder makes one request: the limit is at most PageSize.
+// ListFolder lists one page, so it returns at most PageSize files.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
 	if after != "" {

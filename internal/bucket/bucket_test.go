@@ -34,7 +34,7 @@ func TestList(t *testing.T) {
 		{name: "as many as there are", prefix: "inbox/a 1/", limit: 1, n: 1, first: "inbox/a 1/b.wav", listings: 1},
 		{name: "none", prefix: "inbox/b", limit: 10, listings: 1},
 		{name: "only a folder", folder: true, prefix: "inbox/a 1", limit: 5000, n: 1000, first: "inbox/a 1/", more: true, listings: 1},
-		{name: "a folder, from a key on", folder: true, prefix: "inbox/", after: "inbox/a 2097+%.wav", limit: 1000, n: 2, first: "inbox/a 2098+%.wav", listings: 1},
+		{name: "a folder, after a key", folder: true, prefix: "inbox/", after: "inbox/a 2097+%.wav", limit: 1000, n: 2, first: "inbox/a 2098+%.wav", listings: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestReadRange(t *testing.T) {
 	}{{0, 4, "0123"}, {8, 4, "89"}, {9, 1, "9"}, {10, 4, ""}, {12, 4, ""}, {0, 0, ""}} {
 		got, err := b.ReadRange(t.Context(), f, tt.off, tt.n)
 		if err != nil || string(got) != tt.want {
-			t.Errorf("%d bytes from %d are %q, %v, want %q", tt.n, tt.off, got, err, tt.want)
+			t.Errorf("%d bytes from offset %d are %q, error %v; want %q", tt.n, tt.off, got, err, tt.want)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func TestPutJSON(t *testing.T) {
 	put("an object that was changed", first, "[2]", bucket.ErrConflict)
 	body, file, err := b.Get(t.Context(), "a.json", 2)
 	if string(body) != "[1" || file.ETag != second || file.Metadata["m"] != "[1]" || err != nil {
-		t.Errorf("the first two bytes are %q of %+v, error %v; want %q with the ETag %s and m %q", body, file, err, "[1", second, "[1]")
+		t.Errorf("the first two bytes of %+v are %q, error %v; want %q with the ETag %s and m %q", file, body, err, "[1", second, "[1]")
 	}
 	storage.Remove("a.json")
 	put("an object that was deleted", second, "{}", bucket.ErrConflict)

@@ -65,7 +65,7 @@ func Parse(entries []string) (List, error) {
 
 // unsafe matches a character that ParseURL escapes because a URL may not contain it, or a
 // whole escape such as %20, which ParseURL keeps. It does not match control characters
-// below a space: a URL with such a character is an error.
+// below a space: url.Parse refuses a URL with such a character.
 var unsafe = regexp.MustCompile("%[0-9A-Fa-f]{2}|[% \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // ParseURL parses the URL of an output. It escapes the characters that a URL may not

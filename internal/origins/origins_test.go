@@ -69,7 +69,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	if err := (List{}).Check(&url.URL{Scheme: "https", Host: "a.runcomfy.net"}); err == nil {
-		t.Error("the zero value allows an origin")
+		t.Error("the zero value allows an origin, want an error")
 	}
 }
 
@@ -96,7 +96,7 @@ func TestParseNamesEveryMistake(t *testing.T) {
 		}
 	}
 	if _, err := Parse(nil); err == nil {
-		t.Error("an empty list is allowed")
+		t.Error("no error for an empty list, want one")
 	}
 }
 

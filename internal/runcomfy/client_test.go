@@ -53,7 +53,7 @@ func respondingJSON(t *testing.T, status int, body string) *runcomfy.Client {
 	return client
 }
 
-// RunComfy has its two APIs at two addresses. Another address serves both.
+// RunComfy's two APIs are at two addresses. If BaseURL is another address, both APIs are there.
 func TestAccount(t *testing.T) {
 	for base, want := range map[string]string{
 		"": runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL: runcomfy.AccountBaseURL, "http://127.0.0.1:1": "http://127.0.0.1:1",

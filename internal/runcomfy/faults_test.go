@@ -130,7 +130,7 @@ func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) 
 	}, ctx
 }
 
-// If the error of a submit allows the caller to repeat it, the job was not charged.
+// If the error of Submit allows the caller to submit again, the job was not charged.
 func TestSubmitFaults(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		for way, reach := range ways {
@@ -252,10 +252,10 @@ func TestFormsOfAResult(t *testing.T) {
 					t.Fatalf("state %q, error %v; want %q", got.State, err, state)
 				}
 				if wantOutput := state == runcomfy.ResultSucceeded; wantOutput != (len(got.Outputs) == 1) || slices.Contains(got.Outputs, input) {
-					t.Errorf("outputs %v, want one, not the input, if the job succeeded", got.Outputs)
+					t.Errorf("outputs %v; want one if the job succeeded, else none, and never the input", got.Outputs)
 				}
 				if wantFailure := state == runcomfy.ResultFailed && fault.Name != "error as null"; wantFailure != strings.Contains(got.Failure, "face not found") {
-					t.Errorf("failure %q; it holds RunComfy's reason: want %t", got.Failure, wantFailure)
+					t.Errorf("failure %q, want RunComfy's reason in it: %t", got.Failure, wantFailure)
 				}
 			})
 		}

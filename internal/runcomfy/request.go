@@ -31,7 +31,7 @@ var (
 
 // defaultHTTPClient opens a connection for each request and uses HTTP/1.1. A Lambda
 // function is frozen between two invocations. If the server closed a kept connection in that
-// time, the outcome of a paid POST on it would be unknown. On a new HTTP/1.1 connection,
+// time, the outcome of a paid POST on that connection would be unknown. On a new HTTP/1.1 connection,
 // net/http never repeats a request automatically.
 var defaultHTTPClient = newDefaultHTTPClient()
 
@@ -78,8 +78,8 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	return c.send(ctx, call, next)
 }
 
-// wantsOtherToken reports whether another token may help: the API refused this one,
-// its account has no balance, or the request id belongs to another account. A person
+// wantsOtherToken reports whether another token may help: the API refused this token, the
+// token's account has no balance, or the request id belongs to another account. A person
 // may have set the token of another account meanwhile.
 func wantsOtherToken(err error) bool {
 	refused, ok := errors.AsType[*Error](err)

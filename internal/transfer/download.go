@@ -185,7 +185,7 @@ func (d *download) fetch(p *piece, open *response) *response {
 }
 
 // tryFetch fetches one piece. The first try requests a range at the address at which the
-// redirects of the first response ended. Later tries use the given address, because the
+// redirects of the first request ended. Later tries use the given address, because the
 // target of a redirect may expire.
 func (d *download) tryFetch(p *piece, r *response, try int) error {
 	began, own := time.Now(), r == nil

@@ -409,7 +409,7 @@ func TestFind(t *testing.T) {
 			o, b := newOrigin(t, random(size, 1)), newBucket(t)
 			c := o.copier(t, b)
 			if _, found, err := c.Find(t.Context(), o.url(), testKey); err != nil || found {
-				t.Fatalf("before the copy: found %v, %v; want none", found, err)
+				t.Fatalf("before the copy: found %t, error %v; want false and none", found, err)
 			}
 			made, err := c.Copy(t.Context(), o.url()+"?signature=1", named)
 			if err != nil {
@@ -422,7 +422,7 @@ func TestFind(t *testing.T) {
 				t.Errorf("%d bytes: found %v %+v, want %+v (%v)", size, found, got, made, err)
 			}
 			if _, found, err := c.Find(t.Context(), o.server.URL+"/another.mp4", testKey); err != nil || found {
-				t.Errorf("of another source: found %v, %v; want none", found, err)
+				t.Errorf("another source: found %t, error %v; want false and none", found, err)
 			}
 			b.fault = func(_ string, _ int, w http.ResponseWriter, _ *http.Request) bool {
 				fail(w, http.StatusServiceUnavailable, "SlowDown")

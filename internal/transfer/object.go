@@ -27,7 +27,7 @@ import (
 
 const (
 	// createTime limits the creation of a multipart upload, and abortTime its abort. Both
-	// continue if the copy's context ends: without the id that the creation returns, the
+	// requests continue if the copy's context ends: without the id that the creation returns, the
 	// upload could not be aborted.
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second

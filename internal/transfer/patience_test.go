@@ -86,14 +86,14 @@ func TestDownloadEndsBeforeItsLastPiece(t *testing.T) {
 		d.queue <- &piece{last: true, ready: make(chan struct{}, 1)}
 		go func() {
 			if n, err := d.Read(make([]byte, 1)); err == nil || err == io.EOF { //nolint:errorlint // as readers compare it
-				t.Errorf("read %d bytes: error %v, want another than io.EOF", n, err)
+				t.Errorf("read %d bytes: error %v, want an error other than io.EOF", n, err)
 			}
 		}()
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
 		if _, _, complete := d.result(); complete {
-			t.Error("the download counts as complete")
+			t.Error("the download counts as complete, want an incomplete one")
 		}
 	})
 }

@@ -34,7 +34,7 @@ import (
 // without the checksums and conditions that a Copier must send.
 type fakeS3 struct {
 	// fault is called before each call is served, with the call's name and how many
-	// of that name there have been. fault returns true if it has responded.
+	// calls of that name there have been. fault returns true if it has responded.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
 
 	// patience is how long the client waits for a response; 0: without limit.
@@ -107,7 +107,7 @@ func (b *fakeS3) client() *s3.Client {
 	}
 	b.server.Client().Transport.(*http.Transport).ResponseHeaderTimeout = b.patience
 	if b.server.TLS == nil {
-		// Over TLS, the SDK does not sign a payload.
+		// Without TLS, the SDK would sign each payload.
 		options.APIOptions = []func(*middleware.Stack) error{unsigned}
 	}
 	return s3.New(options)
@@ -324,7 +324,7 @@ func (b *fakeS3) check(t interface {
 	case want != nil && !there:
 		t.Errorf("no object exists, want one of %d bytes", len(want))
 	case !bytes.Equal(got.data, want):
-		t.Errorf("the object's %d bytes are not the source's %d", len(got.data), len(want))
+		t.Errorf("the object's %d bytes are not the %d wanted bytes", len(got.data), len(want))
 	}
 	if len(b.uploads) > 0 {
 		t.Errorf("%d uploads are open, want none", len(b.uploads))

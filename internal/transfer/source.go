@@ -176,7 +176,7 @@ func (s *source) compare(r *response, from, size int64) error {
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		changed = "a range that it had is no longer there"
 	case r.StatusCode != http.StatusOK && r.StatusCode != http.StatusPartialContent:
-		// The target of a redirect may have expired, so the given address may still work.
+		// The target of a redirect may have expired while the given address still works.
 		return s.status(r, r.Request.URL != s.given)
 	case total >= 0 && total != s.total:
 		changed = "its length"
@@ -233,7 +233,8 @@ func isStrong(etag string) bool {
 }
 
 // contentRange returns which bytes a response holds, and the length of the file. A number
-// that the response does not give is -1. If the response contradicts itself, all are -1.
+// that is not known is -1. All three numbers are -1 if the HTTP status is not 200, and the
+// response contradicts itself or has no complete Content-Range.
 func contentRange(r *response) (from, size, total int64) {
 	if r.StatusCode == http.StatusOK {
 		return 0, r.ContentLength, r.ContentLength

@@ -48,7 +48,7 @@ type Object struct {
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
-	Existed     bool // the object was there: an earlier call made it, or this call did and lost the response
+	Existed     bool // the object was there: an earlier call made it, or this call made it and lost the response
 }
 
 // A pace sets the speed, the memory and the patience of a copy.
@@ -68,8 +68,8 @@ type pace struct {
 
 // defaultPace keeps up to 42 MiB in memory: 17 pieces, and 5 parts of the smallest
 // size that S3 accepts. One PUT needs fewer requests than a multipart upload, but if
-// its connection breaks, the whole upload is lost. Several connections are faster for
-// more than 64 MiB.
+// its connection breaks, the whole upload is lost. For a file of more than 64 MiB, several
+// connections are faster.
 var defaultPace = pace{
 	pieceSize: 1 << 20,
 	window:    16,
@@ -101,8 +101,9 @@ const (
 // Copy reads the file again from its first byte, it calls name again.
 //
 // If the key already holds a copy of the file, Copy returns a description of that object.
-// An object counts as a copy if it begins with the first bytes of the file. Its length must
-// match too if the file's length is known, and its SHA-256 if the file was read to its end.
+// An object counts as a copy if it begins with the first bytes of the file. The object's
+// length must match too if the file's length is known, and the object's SHA-256 if the file
+// was read to its end.
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
@@ -243,8 +244,8 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 		return Object{}, &temporaryError{error: err}
 	}
 	switch bucket.HTTPStatus(err) {
-	// 409: another write of the key was under way. 412, 404: somebody removed the
-	// object, or the upload.
+	// 409: another write of the key was under way. 412: an object had the key, but somebody
+	// has removed that object. 404: somebody removed the upload.
 	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusNotFound:
 		return Object{}, &temporaryError{error: err}
 	}
