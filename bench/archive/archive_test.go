@@ -5,8 +5,8 @@
 //	go -C bench test ./archive -bench //64MiB -benchtime 1x -count 3 >new.txt
 //	go run golang.org/x/perf/cmd/benchstat@latest -col /tool new.txt
 //
-// The server and versitygw are processes of their own, so the measured CPU time and peak of
-// memory are those of the copy. The benchmark needs Linux, where /proc has the peak.
+// The server and versitygw are processes of their own, so the CPU time and the peak of memory
+// are measured for the copy only. The benchmark needs Linux, where /proc has the peak.
 package archive_test
 
 import (
@@ -120,8 +120,8 @@ func BenchmarkCopy(b *testing.B) {
 	}
 }
 
-// startSources starts this program again, as the server of the sources, and returns their
-// addresses by name.
+// startSources starts this program again, as the server of the sources, and returns the
+// address of each source by the source's name.
 func startSources(b *testing.B, files certs.Files) (addresses map[string]string) {
 	self, err := os.Executable()
 	if err != nil {
@@ -225,7 +225,8 @@ func peak(b *testing.B) int64 {
 	return kib << 10
 }
 
-// resetPeak returns unused memory to the system, and makes the present memory the highest.
+// resetPeak returns unused memory to the system, and resets the peak to the memory that is
+// left.
 func resetPeak(b *testing.B) {
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {

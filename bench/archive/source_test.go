@@ -34,8 +34,8 @@ var sources = []source{
 	{name: "streamed"},
 }
 
-// serveSources serves every source over TLS at a port of its own, and writes their
-// addresses to standard output. It ends when it is killed.
+// serveSources serves every source over TLS at a port of its own, and writes the addresses
+// to standard output. It returns only if it fails.
 func serveSources(files certs.Files) error {
 	cert, err := tls.LoadX509KeyPair(files.CA, files.Key)
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 	return c.at, nil
 }
 
-// A paced listener limits what each of its connections writes.
+// A paced listener limits how many bytes per second each of its connections writes.
 type paced struct {
 	net.Listener
 	rate int64 // bytes per second; 0: no limit

@@ -154,7 +154,7 @@ func Codes() []Info {
 		{TooLong, "rejected", "A file is longer than the model accepts.", "Shorten the file, then upload it again."},
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},
 		{TooSmall, "rejected", "An image has fewer pixels than the model accepts.", "Upload a larger image."},
-		{LengthsDiffer, "rejected", "A part of a file would be missing in the output, because the files have different lengths. The parameter LengthMismatch is reject.", "Set the option that the reason names to another value, or make the files equally long. Then upload FILE again."},
+		{LengthsDiffer, "rejected", "A part of a file would be missing in the output, because the files have different lengths. The parameter LengthMismatch is set to reject.", "Set the option that the reason names to another value, or make the files equally long. Then upload FILE again."},
 		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", "Fix what the reason names, then upload FILE again."},
 
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},

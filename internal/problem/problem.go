@@ -20,8 +20,8 @@ type Problem struct {
 	// problem is about something else.
 	Member string
 
-	// Again has the files to upload again after that. It is empty if the remedy says what
-	// to upload.
+	// Again has the files to upload again after the steps of Remedy. It is empty if the
+	// remedy says what to upload.
 	Again []string
 	// After is a sentence that follows the files to upload again, or "".
 	After string

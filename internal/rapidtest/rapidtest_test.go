@@ -36,16 +36,16 @@ func TestCheck(t *testing.T) {
 	}
 	first := draws("")
 	if again := draws(""); again != first {
-		t.Errorf("two runs without a seed differ:\n%s\n%s", first, again)
+		t.Errorf("two runs without a seed draw different numbers, want the same:\n%s\n%s", first, again)
 	}
 	for _, other := range []string{
 		draws("RAPID_SEED=7"), draws("", "-rapid.seed=8"), draws("RAPID_SEED=0"), draws("", "-rapid.seed=0"),
 	} {
 		if other == first {
-			t.Errorf("a run with a given seed draws the same as one without: %s", other)
+			t.Errorf("a run with a given seed draws the numbers of a run without one, want others: %s", other)
 		}
 	}
 	if draws("RAPID_SEED=7") != draws("", "-rapid.seed=7") {
-		t.Error("RAPID_SEED=7 and -rapid.seed=7 draw different numbers")
+		t.Error("RAPID_SEED=7 and -rapid.seed=7 draw different numbers, want the same")
 	}
 }

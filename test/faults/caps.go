@@ -53,7 +53,7 @@ func (s *simulation) noteCharge() {
 }
 
 // checkDay compares the jobs of a day with the first caps. It skips the days on which the
-// raised caps hold, because no day reaches these.
+// raised caps hold, because no day reaches the raised caps.
 func (s *simulation) checkDay(day string) {
 	if s.caps.raised != "" && day >= s.caps.raised {
 		return

@@ -112,8 +112,8 @@ func (s *simulation) after(c world.Call) error {
 	return nil
 }
 
-// another may run another function between two calls of this one. Before the other function
-// starts, at most half of the time that this function has left passes.
+// another may run another function between two calls of this function. The other function
+// starts before half of this function's remaining time is over.
 func (s *simulation) another(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return

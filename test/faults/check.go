@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// checkCharges compares the jobs that RunComfy charged with the records. It returns the
+// checkCharges compares the records with the jobs that RunComfy charged. It returns the
 // jobs by their request ids.
 func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfytest.Job {
 	recorded := map[string]bool{} // request ids
@@ -115,14 +115,14 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 		}
 	case "failed":
 		if rec.State != ledger.Failed || rec.Code != problem.JobFailed {
-			wrong("RunComfy's job failed")
+			wrong("want failed %s, because RunComfy's job failed", problem.JobFailed)
 		}
 	case "cancelled":
 		if !rec.CostsNothing() {
-			wrong("RunComfy cancelled the job, so it costs nothing")
+			wrong("RunComfy cancelled the job, so the record must say that the job costs nothing")
 		}
 	default:
-		wrong("RunComfy's job is %s", job.State)
+		wrong("RunComfy's job is %s, so it has not ended", job.State)
 	}
 }
 
@@ -130,7 +130,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 // "".
 func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	if rec.State != ledger.Succeeded || len(rec.Outputs) == 0 {
-		return "the record is not succeeded or has no outputs"
+		return "the record is not in the state succeeded, or has no outputs"
 	}
 	clip := s.versionOf(rec)
 	for _, out := range rec.Outputs {
@@ -150,7 +150,7 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	}
 	execution, ok := s.w.Execution(rec.Name, rec.Take)
 	if !ok || execution.Status != "SUCCEEDED" {
-		return "its execution has not succeeded"
+		return "the execution of the take has not succeeded"
 	}
 	return ""
 }
@@ -172,8 +172,8 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 		outputs = append(outputs, out.Key)
 	}
 	if st.Take != rec.Take || st.State != rec.State || st.Code != rec.Code || st.Reason != rec.Reason || st.RequestID != rec.RequestID || !slices.Equal(st.Outputs, outputs) {
-		s.wrong("the status of %s says take %s, %s %s (%s); the record says take %s, %s %s (%s)",
-			rec.Name, st.Take, st.State, st.Code, st.Reason, rec.Take, rec.State, rec.Code, rec.Reason)
+		s.wrong("the status of %s says take %s, request %s, %s %s (%s), outputs %q; the record says take %s, request %s, %s %s (%s), outputs %q",
+			rec.Name, st.Take, st.RequestID, st.State, st.Code, st.Reason, st.Outputs, rec.Take, rec.RequestID, rec.State, rec.Code, rec.Reason, outputs)
 	}
 }
 
@@ -186,7 +186,7 @@ func (s *simulation) there(files []string) bool {
 	return true
 }
 
-// claimed returns what a record claims as one string: the versions of the media, and the
+// claimed returns, as one string, what a record claims: the versions of the media, and the
 // options.
 func claimed(rec ledger.Record) string {
 	options, err := json.Marshal(rec.Options)

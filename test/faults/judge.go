@@ -49,9 +49,9 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	}
 	plain := st.State == "" || st.State == ledger.Used || st.State == ledger.Succeeded
 	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
-		s.wrong("%s; %s: the code, the reason or the remedy is missing", says, st.Remedy)
+		s.wrong("%s, remedy %q: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
-	if st.Code == problem.FilesGone { // the name is a match of a wildcard, and the file of that match must be gone
+	if st.Code == problem.FilesGone { // if the name is a match of a wildcard, the file of that match must be gone
 		for key := range after(acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				s.wrong("%s, but %s is there", says, key)

@@ -104,7 +104,7 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 		t.Error(finding)
 	}
 	if n := s.faults["redriven in the end"]; n != 2 {
-		t.Errorf("redriven %d times, want 2", n)
+		t.Errorf("executions were redriven %d times, want 2", n)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 		t.Error(finding)
 	}
 	if n := s.faults["redriven in the end"]; n != 1 {
-		t.Errorf("redriven %d times, want 1", n)
+		t.Errorf("executions were redriven %d times, want 1", n)
 	}
 }
 

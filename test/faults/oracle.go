@@ -166,7 +166,7 @@ type want struct {
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
 // loose reports whether a pair and a bundle share the name and at least one of the two is
-// not a job. Then the oracle does not decide whether the other one runs.
+// not a job. Then the oracle does not decide whether either of the two runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }

@@ -53,8 +53,8 @@ type action struct {
 }
 
 const (
-	dropTime  = 24 * time.Hour // in which people drop
-	chaosTime = 48 * time.Hour // in which faults happen
+	dropTime  = 24 * time.Hour // the time in which people drop files
+	chaosTime = 48 * time.Hour // the time in which faults happen
 )
 
 // plan plans what people do. It stops when the drops make the given number of jobs.
@@ -202,7 +202,7 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
-// redriveBad redrives the executions of a drop that ended badly.
+// redriveBad redrives those executions of a drop that have ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, rec := range s.takesOf(d) {

@@ -443,5 +443,5 @@ func (t *story) end() {
 
 // text returns the whole story as text.
 func (t *story) text() string {
-	return fmt.Sprintf("    story %d: a job queues %s and runs %s; trouble: %s\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.lines, "\n"))
+	return fmt.Sprintf("    story %d: each job is queued for %s and runs for %s; trouble: %s\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.lines, "\n"))
 }

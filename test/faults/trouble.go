@@ -16,8 +16,8 @@ type outage struct {
 	fault    *runcomfytest.Fault // for RunComfy, instead of err
 }
 
-// planTrouble plans the outages of a world, the trouble with the account at RunComfy, and the
-// events of executions that are lost or repeated.
+// planTrouble plans the outages of a world, the trouble with the account at RunComfy, and
+// which events of executions are lost or repeated.
 func (s *simulation) planTrouble() {
 	broken := map[string]error{
 		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,
@@ -103,8 +103,8 @@ func (s *simulation) repairAccount() {
 // token returns the token that RunComfy accepts now.
 func (s *simulation) token() string { return world.Token + string(rune('a'+s.tokens)) }
 
-// repeatStatusEvents sends the events of all executions that ended badly once more, even if an
-// execution was redriven since. The events arrive late and out of order.
+// repeatStatusEvents sends once more the events of all executions that ended badly, even if
+// an execution was redriven since. The events arrive late and out of order.
 func (s *simulation) repeatStatusEvents() {
 	for _, e := range s.w.Executions() {
 		if e.Error != "" || e.Status == "ABORTED" || e.RedriveCount > 0 {
