@@ -19,8 +19,8 @@ const (
 )
 
 // signUntil returns the time until which a session token may sign URLs that are
-// valid for presignFor. Credentials without a session token do not expire, so it
-// returns zero for them.
+// valid for presignFor. Credentials without a session token do not expire, so
+// signUntil returns zero for them.
 //
 // Credentials do not say when they were issued, so the first process that sees
 // them writes the time to a file in dir. When a process exits, Lambda starts the
@@ -33,8 +33,8 @@ func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration
 	return firstSeen(sessionToken, dir, now).Add(sessionLength - sessionMargin - presignFor)
 }
 
-// firstSeen returns when a process first saw a session token. If the file cannot be
-// used, firstSeen returns now.
+// firstSeen returns when a process first saw a session token. A file in dir holds that
+// time. If the file cannot be used, firstSeen returns now.
 func firstSeen(sessionToken, dir string, now time.Time) time.Time {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

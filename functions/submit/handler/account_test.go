@@ -48,7 +48,7 @@ func TestAccountTrouble(t *testing.T) {
 				w.Secret = `{"token": "canary\nof another line"}`
 				w.Before = func(c world.Call) error {
 					if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") {
-						t.Errorf("%s is claimed without a token", c.Key)
+						t.Errorf("%s is claimed without a token, want no claim", c.Key)
 					}
 					return nil
 				}
@@ -435,7 +435,7 @@ func TestChangesWhileHeld(t *testing.T) {
 		change func(w *world.World)
 		held   string               // the name that the change concerns
 		state  ledger.State         // of held, after the change
-		end    func(w *world.World) // after the balance is there
+		end    func(w *world.World) // called when the balance is no longer empty
 		runs   string
 		model  string
 	}{

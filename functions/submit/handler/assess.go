@@ -35,7 +35,7 @@ const (
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	change  change // the first change of the batch that needs this assessment; later changes may share it
+	change  change // the first change of the batch that needs this assessment; later changes may share the assessment
 	batch   *batch
 	// lastSince is set if a held job is not tried again after this assessment. If the
 	// job's status was written after lastSince, the last try was made by an earlier
@@ -91,7 +91,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 // key. Before find reads the dropped files, it recovers takes (see recoverOnce). At the end it
 // sends messages for the matches that job.json no longer names (see sendDropped).
 func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[string]ledger.Posted, error) {
-	// Statuses are read before the bucket, so that a new status is never based
+	// Statuses are read before the dropped files, so that a new status is never based
 	// on older files than the status that it replaces.
 	s := a.subject
 	prev, err := h.Ledger.Posted(ctx, s.Key())
@@ -126,7 +126,8 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[
 }
 
 // recoverOnce recovers the takes of a subject, unless an earlier try of the assessment has
-// done so. It returns the status of the subject, which it reads again if it found takes.
+// done so. recoverOnce returns the status of the subject. If there were takes to recover, it
+// reads the status again.
 func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
 	s := a.subject
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.batch.again || prev.State != "")
@@ -228,10 +229,10 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 	return some, out
 }
 
-// sendDropped sends messages for the matches of a bundle's wildcard that job.json no longer
-// names. A match that was not submitted becomes withdrawn. The bundle's status, which lists
-// the matches, is replaced only afterwards, so that the next delivery can finish the work if
-// this invocation dies.
+// sendDropped sends messages for the wildcard matches that a bundle's job.json no longer
+// names. Each of these matches that was not submitted becomes withdrawn. The bundle's status,
+// which lists the matches, is replaced only afterwards, so that the next delivery can finish
+// the work if this invocation dies.
 func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Assessment) error {
 	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil

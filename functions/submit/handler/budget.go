@@ -66,8 +66,8 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 	}
 	r, err := h.Book.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
 	if err != nil {
-		// There is nothing to give back. If the reservation was written although S3 returned an
-		// error, the next claim of the take replaces the reservation, or the sweep removes it.
+		// There is no reservation to give back, unless S3 wrote it and still returned an error.
+		// The next claim of the take then replaces that reservation, or the sweep frees it.
 		return budget.Reservation{}, logBookError(ctx, rec, err)
 	}
 	slog.InfoContext(ctx, "reserved", "name", rec.Name, "take", rec.Take, "cap_used", r.CapUsed,
@@ -76,7 +76,7 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 }
 
 // giveBack gives back the reservation of a take that RunComfy certainly did not accept. If
-// it cannot, the hourly sweep of the cancel function frees the reservation.
+// that fails, the hourly sweep of the cancel function frees the reservation.
 func (h *Handler) giveBack(ctx context.Context, r budget.Reservation) {
 	if r.Day == "" {
 		return

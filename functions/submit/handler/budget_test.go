@@ -86,8 +86,8 @@ func TestJobWithoutAnEstimate(t *testing.T) {
 	}
 }
 
-// Jobs over a cap are held. Each day starts as many of them as fit, and none becomes a
-// dead letter.
+// Jobs over a cap are held. Each day, as many of these jobs start as fit into the cap. No
+// message becomes a dead letter.
 func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 	for _, caps := range []budget.Caps{{Jobs: 2}, {Seconds: 7}, {USD: 0.41}, {Jobs: 2, Seconds: 100, USD: 100}} {
 		t.Run(fmt.Sprintf("%+v", caps), func(t *testing.T) {
@@ -244,11 +244,11 @@ func TestBookThatCannotBeUsed(t *testing.T) {
 		err      error
 		claim    bool
 	}{
-		{"it is not JSON", "", nil, false},
-		{"S3 refuses to read it", "GetObject", denied, false},
-		{"S3 refuses to write it", "PutObject", denied, true},
-		{"S3 throttles its reads", "GetObject", world.Throttled, false},
-		{"S3 throttles its writes", "PutObject", world.Throttled, true},
+		{"the book is not JSON", "", nil, false},
+		{"S3 refuses reads of the book", "GetObject", denied, false},
+		{"S3 refuses writes of the book", "PutObject", denied, true},
+		{"S3 throttles reads of the book", "GetObject", world.Throttled, false},
+		{"S3 throttles writes of the book", "PutObject", world.Throttled, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)

@@ -21,11 +21,11 @@ const (
 	// A message that waits for a higher MaxJobsPerDrop is retried until its last delivery,
 	// however old it is.
 	retryFor = 24 * time.Hour
-	// renewAfter is the age from which a new message replaces the message of a job that a
-	// cap of the day holds, because such a job may wait for days. When the job fits into the
-	// cap, its message can therefore still be retried for at least half a day, for example if
-	// RunComfy throttles. Each new message makes the chain longer (see part), so Lambda ends
-	// the chain after about a week.
+	// A job that a cap of the day holds may wait for days. So a new message replaces the job's
+	// message when the message is older than renewAfter. When the job fits into the cap, its
+	// message can then still be retried for at least half a day, for example if RunComfy
+	// throttles. Each new message makes the chain longer (see part), so Lambda ends the chain
+	// after about a week.
 	renewAfter = retryFor / 2
 	// fewRequests is the number of requests to S3 after which submit starts no further
 	// assessment for a message. Submit sends new messages for the subjects that are left.
@@ -42,16 +42,16 @@ type batch struct {
 	again      bool                 // an earlier delivery of one of the messages was not finished
 	newest     time.Time            // the time of the newest change
 	uploads    map[string]time.Time // the time of the newest upload of each key
-	ownUploads map[string]time.Time // like uploads, but only of files that can belong to a job, and only events of this batch
+	ownUploads map[string]time.Time // like uploads, but only of files that can belong to a job, and only from events of this batch
 	assessed   map[assessmentKey]*assessment
 	sent       map[assessmentKey]bool // whether a message was sent in place of the assessment
 }
 
-// assessmentKey identifies assessments that have the same result, because every
-// event of a batch happened before the batch's first assessment. A deletion is assessed
-// separately: it starts no job for a name whose newest take used the deleted
-// file. A match that a bundle no longer names is also assessed separately: if it becomes
-// withdrawn, it gets a reason of its own.
+// assessmentKey identifies an assessment. In a batch, assessments with equal keys have the
+// same result, because every event of the batch happened before the batch's first assessment.
+// A deletion is assessed separately: it starts no job for a name whose newest take used the
+// deleted file. A match that a bundle no longer names is also assessed separately: if it
+// becomes withdrawn, it gets a reason of its own.
 type assessmentKey struct {
 	subject drop.Subject
 	deleted string
@@ -104,7 +104,7 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 	if c.Deleted && c.Bundle == "" {
 		// If the file exists, there is nothing to do: either an old version was deleted, or the
 		// file was uploaded again, and that upload has an event of its own. A part with a Bundle
-		// is handled even if job.json exists: matches that job.json does not name become
+		// is handled even if the file exists: matches that job.json does not name become
 		// withdrawn.
 		if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
 			out.add(err)
@@ -178,11 +178,11 @@ type progress struct {
 }
 
 // assessSubjects assesses every subject that a change may concern, until it has made more than
-// fewRequests requests to S3. New messages continue with the other subjects. A message of submit
-// that has several subjects is only divided: assessSubjects assesses none of them. If a cap of
-// the day holds a job, and this message is old or is not delivered again, a new message
-// continues with the subject of that job. If the function's time ends, the queue delivers the
-// whole message again.
+// fewRequests requests to S3. New messages continue with the other subjects. A message of
+// submit that has several subjects is only divided: assessSubjects assesses none of these
+// subjects. If a cap of the day holds a job, and this message is old or is not delivered
+// again, a new message continues with the subject of that job. If the function's time ends,
+// the queue delivers the whole message again.
 func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastSince time.Time) (p progress) {
 	before := h.Ledger.Bucket.Requests() // Lambda runs one invocation of a process at a time
 	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)

@@ -14,8 +14,8 @@ import (
 )
 
 // mustNotRun reports whether a job without a record must not run, because the
-// status is about a newer take, or because its files form a job only since another
-// file was deleted.
+// status is about a newer take, or because the job's files form a job only since
+// another file was deleted.
 func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
 	if !prev.State.Claimed() {
 		return false, nil
@@ -69,7 +69,7 @@ func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, pre
 	return newest, a.change.deletedKey(), nil
 }
 
-// timeOf returns the time of a change. A change without a time happened now.
+// timeOf returns the time of a change, or the current time if the event did not say.
 func (h *Handler) timeOf(c change) time.Time {
 	if c.Time.IsZero() {
 		return h.timestamp()
@@ -77,13 +77,13 @@ func (h *Handler) timeOf(c change) time.Time {
 	return c.Time
 }
 
-// uploadedSince reports whether an upload in this batch lets the finding start a job,
-// although a file of the take was deleted. If the take uses the uploaded version of a file,
-// the upload does not count. Any other upload counts if the file has the finding's own name or
-// is in a bundle. A file of another name is the video or image of an audio such as talk.de.wav.
-// Its upload counts if the time of the upload is unknown, or is not before the claim of the
-// take and not before the last deletion that started no job. Times are compared in whole
-// seconds, as EventBridge gives them.
+// uploadedSince reports whether an upload in this batch lets the finding start a job, although
+// a file of the take was deleted. If the take uses the uploaded version of a file, the upload
+// does not count. Any other upload counts if the file has the finding's own name or is in a
+// bundle. A file with another name is a video or image that an audio with a tag, such as
+// talk.de.wav, is paired with. The upload of such a file counts if the time of the upload is
+// unknown, or is not before the claim of the take and not before the last deletion that
+// started no job. Times are compared in whole seconds, as EventBridge gives them.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {

@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// change is what an event says about an object. It is only a hint: the handler
+// change is what an event says about an object. A change is only a hint: the handler
 // reads what is in the bucket now. A message of submit holds a change as JSON (see ownMessage).
 type change struct {
 	bucket  string
@@ -32,17 +32,17 @@ func (c change) deletedKey() string {
 	return ""
 }
 
-// part is what a message of submit to its own queue adds to the change that caused it. The zero
-// value adds nothing: the change is as EventBridge reported it. Otherwise the message is about
-// some of the names that the change concerns (see isPart), or it waits (see isWaiting).
+// part is what submit adds to a change that submit sends to its own queue. The zero value adds
+// nothing: the change is as EventBridge reported it. Otherwise the message is about some of
+// the names that the change concerns (see isPart), or the message waits (see isWaiting).
 //
-// A change may concern thousands of names: a video with tagged audios, or the job.json of a
-// wildcard. Submit then sends messages to its own queue, each with a part of the names, and the
-// first message is finished. A message with several names is divided again, into about ten
-// messages, until each name has a message of its own. So a held job is retried separately, a crash
-// repeats at most the messages of one division, and a message that comes twice or late only
-// assesses its name again. Dividing makes a chain of at most six messages. Lambda treats a
-// chain of sixteen as a loop, and ends it.
+// A change may concern thousands of names: a video with tagged audios, or a job.json with a
+// wildcard. Submit then sends messages to its own queue, each with a part of the names, and
+// the original message is finished. A message with several names is divided again, into about
+// ten messages, until each name has a message of its own. So a held job is retried separately,
+// a crash repeats at most the messages of one division, and a message that comes twice or late
+// only assesses its name again. Dividing makes a chain of at most six messages. Lambda treats
+// a chain of sixteen as a loop, and ends it.
 type part struct {
 	// Subjects are the names that are left to assess. If Subjects is nil, every name that
 	// the change concerns is assessed.
@@ -168,8 +168,8 @@ type ownMessage struct {
 	Lipdrop *change `json:"lipdrop"`
 }
 
-// parsePart reads the body of a message that submit has sent. Only submit and
-// EventBridge may send messages to the queue, so anything else is an error.
+// parsePart reads the body of a message that submit has sent. Only submit and EventBridge
+// may send messages to the queue, so a body that submit would not send is an error.
 func parsePart(raw []byte, bucket string) ([]change, error) {
 	var message ownMessage
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -177,7 +177,7 @@ func parsePart(raw []byte, bucket string) ([]change, error) {
 	err := dec.Decode(&message)
 	if err == nil && (dec.More() || message.Lipdrop == nil || !strings.HasPrefix(message.Lipdrop.Key, ledger.InboxPrefix) ||
 		message.Lipdrop.isPart() == message.Lipdrop.isWaiting()) {
-		err = fmt.Errorf("it needs a key below %s, and either subjects or a limit", ledger.InboxPrefix)
+		err = fmt.Errorf("it needs a key below %s, and either subjects or mostJobs", ledger.InboxPrefix)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("event: not a message of submit: %w", err)

@@ -131,7 +131,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 	}
 }
 
-// An event of another bucket does nothing, even if this bucket has a file with that key.
+// An event of another bucket does nothing, even if lipdrop's bucket has a file with the same key.
 func TestEventOfAnotherBucket(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)

@@ -73,7 +73,7 @@ func TestClaimHeldUntil(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	if deadline.IsZero() {
-		t.Error("nothing was submitted")
+		t.Error("submit sent no POST, want one")
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.NoBalance)
 }

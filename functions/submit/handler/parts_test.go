@@ -96,7 +96,7 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 			many.drop(t, w, 12)
 			worldtest.Rest(t, w)
 			if refused == 0 {
-				t.Error("SQS refused no message")
+				t.Error("SQS refused no message, want one or more")
 			}
 			worldtest.WantCharges(t, w, 12)
 		})
@@ -107,7 +107,7 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 // repeated or out of order.
 func TestDividedChange(t *testing.T) {
 	faults := map[string]func(w *world.World, n int) func(world.Call, bool) error{
-		"submit dies": func(_ *world.World, n int) func(world.Call, bool) error {
+		"submit dies before a request": func(_ *world.World, n int) func(world.Call, bool) error {
 			return func(_ world.Call, after bool) error {
 				if n--; n == 0 && !after {
 					panic(world.Crash{})
@@ -115,7 +115,7 @@ func TestDividedChange(t *testing.T) {
 				return nil
 			}
 		},
-		"submit dies after its call": func(_ *world.World, n int) func(world.Call, bool) error {
+		"submit dies after a request": func(_ *world.World, n int) func(world.Call, bool) error {
 			return func(_ world.Call, after bool) error {
 				if after {
 					if n--; n == 0 {
@@ -169,7 +169,7 @@ func TestDividedChange(t *testing.T) {
 					for i := range 12 {
 						st := w.Status(fmt.Sprintf(change.job, i))
 						if st.State == ledger.Unknown {
-							unknown++ // submit died between its claim and the POST, or after it
+							unknown++ // submit died between its claim and the POST, or after the POST
 						} else if st.State != ledger.Succeeded {
 							t.Errorf("job %d is %s, %s: %s; want succeeded or unknown", i, st.State, st.Code, st.Reason)
 						}

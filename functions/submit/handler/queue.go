@@ -23,7 +23,7 @@ type Queue interface {
 	Postpone(ctx context.Context, receipt string, pause time.Duration) error
 }
 
-// SQS is a Queue of SQS.
+// SQS implements Queue with an SQS queue.
 type SQS struct {
 	Client *sqs.Client
 	URL    string
@@ -79,7 +79,7 @@ var (
 // again.
 type heldError struct {
 	code       problem.Code
-	retryAfter time.Duration // the pause that RunComfy asks for; 0 if it does not
+	retryAfter time.Duration // the pause that RunComfy asks for; 0 if RunComfy asks for none
 }
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }

@@ -137,8 +137,8 @@ func TestManifestDeletedAfterItsTake(t *testing.T) {
 		queue time.Duration
 		state ledger.State
 	}{
-		{"while it is queued", time.Hour, ledger.Cancelled},
-		{"after it succeeded", 0, ledger.Succeeded},
+		{"while the job is queued", time.Hour, ledger.Cancelled},
+		{"after the job has succeeded", 0, ledger.Succeeded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -257,7 +257,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			w.Drop("inbox/ads/talk.de.wav", voice)
 			w.Pass(30 * time.Minute)
 			w.Drop("inbox/ads/talk.mp4", clip)
-			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // delivered late, once more
+			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // each event is delivered once more, an hour late
 			w.Notify("Object Created", "inbox/ads/talk.de.wav", time.Hour)
 			w.Pass(30 * time.Minute)
 			w.Delete("inbox/ads/talk.de.mp4")
@@ -302,7 +302,7 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 	}
 }
 
-// A deletion resolves an ambiguity, even if it deletes the file that the newest take used.
+// A deletion resolves an ambiguity, even if the newest take used the deleted file.
 func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(t, w)
@@ -715,8 +715,8 @@ func TestUnreadableLedger(t *testing.T) {
 	})
 }
 
-// If an image has the same name as a bundle with a wildcard, no match is run and
-// the status of each says why. Each match is withdrawn when job.json is deleted.
+// If an image has the same name as a bundle with a wildcard, no match runs, and the
+// status of each match says why. Each match is withdrawn when job.json is deleted.
 func TestMatchesBesideHalfAPair(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -946,7 +946,7 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
-// A pair is dropped in the same batch as a job.json that no longer names a match of the
+// A pair is dropped in the same batch as a job.json that no longer names a match with the
 // pair's name. The match's message does not count as an assessment of the pair.
 func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	const folder = "inbox/cafe.job/"

@@ -79,8 +79,8 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 }
 
 // handleSubmitError handles a claimed take that has no request id, because the reservation
-// failed or the POST returned no id. Only if RunComfy certainly did not accept the job,
-// handleSubmitError releases the claim and gives back the reservation.
+// failed or the POST returned no id. handleSubmitError releases the claim and gives back the
+// reservation only if RunComfy certainly did not accept the job.
 func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
@@ -112,8 +112,8 @@ func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code pro
 	})
 }
 
-// postNotSubmitted posts the status of a take that RunComfy certainly did not
-// accept. If the take is held, it returns *heldError.
+// postNotSubmitted posts the status of a take for which this try certainly started no job.
+// If the take is held, postNotSubmitted returns *heldError.
 func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	st := ledger.Status{
@@ -155,7 +155,7 @@ func describe(err error) string {
 }
 
 // classify returns what an error of the record, the token, the caps or the POST means for a take:
-// held or rejected if RunComfy certainly did not accept the job, else unknown.
+// held or rejected if this try certainly started no job, else unknown.
 func classify(err error) (problem.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
 	var response *runcomfy.Error

@@ -61,7 +61,7 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 		return err
 	}
 	claim := h.newClaim(ctx, f.Job, ready)
-	// Read the token now, so that a slow secret takes no time between the claim and
+	// Read the token now, so that reading the secret takes no time between the claim and
 	// the POST.
 	if err := h.API.CheckToken(ctx); err != nil {
 		return h.postNotSubmitted(ctx, a, claim, prev, err)
@@ -273,7 +273,7 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 }
 
 // postTake posts the status of a take. If prev is about a claimed take, that take may be
-// newer, so ledger.PostTake decides which of the two the status is about.
+// newer, so ledger.PostTake decides which of the two takes the status is about.
 func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	if prev.Take == rec.Take {

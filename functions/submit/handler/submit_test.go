@@ -112,7 +112,7 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 				t.Errorf("after half a day the reason is %q, want one without \"no longer retried\"", before.Reason)
 			}
 			if !w.Run(26 * time.Hour) {
-				t.Error("the queue still tries after a day")
+				t.Error("after 38 hours the queue still has messages or an execution runs, want neither")
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
@@ -171,7 +171,7 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 }
 
 // Two invocations submit a take only once. In each round, the second invocation runs before
-// another request of the first invocation.
+// a different request of the first invocation.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)
@@ -255,7 +255,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 // file is deleted before the retry.
 func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 	w := worldtest.New(t)
-	w.RunComfy.Queue = 0 // it runs at once, and cannot be cancelled
+	w.RunComfy.Queue = 0 // the job runs at once, and cannot be cancelled
 	w.Before = startNoExecution
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
@@ -372,7 +372,7 @@ func TestRecordThatHasMovedOn(t *testing.T) {
 }
 
 // If the response to a release is lost, the S3 client repeats the release. The
-// repetition does not release a claim that another submit has made meanwhile.
+// repetition does not release a claim that another invocation has made meanwhile.
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
@@ -391,7 +391,7 @@ func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	if !released {
-		t.Fatal("no claim was released")
+		t.Fatal("no claim was released, want one")
 	}
 	worldtest.WantArchived(t, w)
 }
@@ -422,7 +422,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// With LengthMismatch reject, a job whose output would lack a part of its voice is not
+// With LengthMismatch reject, a job whose output would lack a part of the voice is not
 // submitted. An option that keeps the whole voice, or a shorter voice, starts the job.
 func TestLengthMismatch(t *testing.T) {
 	clip, voice := worldtest.Media(t)
