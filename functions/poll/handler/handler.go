@@ -32,8 +32,8 @@ const recordTime = 5 * time.Second
 
 // Handle asks RunComfy for the state of the job and returns the updated job. If the job may end
 // soon, Handle asks several times, because another turn of the loop would cost more.
-// Its errors are *workflow.RequestLost, *workflow.QueuedTooLong and
-// *workflow.RanTooLong, unwrapped. A failure of RunComfy or S3 is not an error,
+// Handle returns the errors *workflow.RequestLost, *workflow.QueuedTooLong and
+// *workflow.RanTooLong unwrapped. A failure of RunComfy or S3 is not an error,
 // because the next turn asks again.
 func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job, error) {
 	job := turn.Begin()
@@ -50,8 +50,8 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
-// hasEnded reports whether /result says that a job has ended. Poll asks /result, which is
-// more reliable, if /status returns an unknown word, and before it gives up a job.
+// hasEnded reports whether /result says that a job has ended. /result is more reliable than
+// /status, so poll asks /result before it gives up a job, and if /status returns an unknown word.
 func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 	if !h.hasTime(ctx, h.Now()) {
 		return false

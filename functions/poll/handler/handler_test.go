@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // Whatever /status or /result returns, once or for an hour, the job is archived in
 // the end. If RunComfy says for an hour that it does not know the request, the job
-// fails as lost, and a later redrive archives it.
+// fails as lost, and a later redrive archives the output.
 func TestStatusAndResultResponses(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		for _, fault := range runcomfytest.Faults(call) {
@@ -59,7 +59,7 @@ func TestStatusAndResultResponses(t *testing.T) {
 	}
 }
 
-// The status reports an outage of an hour, and the job is archived after it.
+// The status reports an outage of an hour, and the job is archived after the outage.
 func TestOutage(t *testing.T) {
 	for _, name := range []string{"not sent", "reset", "silence", "429", "503", "502 page", "500", "401", "403", "foreign request"} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestRequestLost(t *testing.T) {
 	tests := []struct {
 		name    string
 		call    runcomfytest.Call
-		unknown func(n int, since time.Duration) bool // whether the n-th response does not know the request
+		unknown func(n int, since time.Duration) bool // whether the n-th response says that RunComfy does not know the request
 		lost    bool
 	}{
 		{"twice", runcomfytest.CallStatus, func(n int, _ time.Duration) bool { return n <= 2 }, false},
@@ -189,9 +189,9 @@ func TestRanTooLong(t *testing.T) {
 		limit  time.Duration // MaxHours at the redrive
 		failed bool
 	}{
-		{"redriven while it runs", time.Hour, 24 * time.Hour, true},
-		{"redriven after its end", 6 * time.Hour, 24 * time.Hour, false},
-		{"redriven while it runs, with a larger MaxHours", time.Hour, 48 * time.Hour, false},
+		{"redriven while the job runs", time.Hour, 24 * time.Hour, true},
+		{"redriven after the end of the job", 6 * time.Hour, 24 * time.Hour, false},
+		{"redriven while the job runs, with a larger MaxHours", time.Hour, 48 * time.Hour, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -706,7 +706,7 @@ func TestSeveralQuestionsInOneCall(t *testing.T) {
 		most = max(most, len(times))
 		for i, at := range times[1:] {
 			if at < w.RunComfy.Queue {
-				t.Errorf("the call asked again after %v, while the job is queued; want one question", at)
+				t.Errorf("a call asked again %v after the drop, while the job was queued; want one question", at)
 			}
 			if pause := at - times[i]; pause < 2*time.Second || pause > 4*time.Second {
 				t.Errorf("asked again after a pause of %v, want 2 s to 4 s", pause)
