@@ -63,7 +63,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	archived, err := h.archive(limited, job)
 	if err != nil {
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
-		// Step Functions may call Handle again for hours, so the status says why.
+		// Step Functions may call Handle again for hours, so the status says why this call failed.
 		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.clock()), err))
 	}
 	return archived, err

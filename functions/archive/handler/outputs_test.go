@@ -133,7 +133,7 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 		}
 		worldtest.WantArchived(t, w)
 		if st := w.Status("ads/talk"); len(st.Warnings) > 0 || st.Verdict != want {
-			t.Errorf("verdict %q, want %q; warnings %q", st.Verdict, want, st.Warnings)
+			t.Errorf("verdict %q, want %q; warnings %q, want none", st.Verdict, want, st.Warnings)
 		}
 	}
 }
@@ -164,7 +164,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 				state = ledger.VerdictOK
 			}
 			if got := strings.Join(st.Warnings, "; "); got != want || st.Verdict != state || st.ExpectedSeconds < 2.5 {
-				t.Errorf("verdict %q, expected %g s, warnings\n%s\nwant\n%s", st.Verdict, st.ExpectedSeconds, got, want)
+				t.Errorf("verdict %q, expected length %g s, warnings\n%s\nwant verdict %q, at least 2.5 s, warnings\n%s", st.Verdict, st.ExpectedSeconds, got, state, want)
 			}
 			var result struct {
 				ExpectedSeconds float64
@@ -222,7 +222,7 @@ func TestCopyOfTheInput(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			if warnings := strings.Join(w.Status("ads/talk").Warnings, "; "); !strings.Contains(warnings, "has the same frames as the input talk"+path.Ext(name)) {
-				t.Errorf("warnings %q, want that the frames are the same", warnings)
+				t.Errorf("warnings %q, want one that says that the frames are the same", warnings)
 			}
 		})
 	}

@@ -33,11 +33,12 @@ const (
 	// frame of speech.
 	silentFrame = 10
 
-	// An output counts as smaller if a side has at least smallerBy pixels less. A codec
-	// may cut each side to a multiple of 16 pixels, which takes at most 15.
+	// An output counts as smaller if one of its sides is at least smallerBy pixels shorter
+	// than that side of the input. A codec may cut each side to a multiple of 16 pixels, and
+	// so remove at most 15.
 	smallerBy = 16
 
-	// verdictTries is how often an output is read while S3 fails, and verdictPause the
+	// verdictTries is how often an output is read while S3 fails. verdictPause is the
 	// pause before the second try.
 	verdictTries = 3
 	verdictPause = 2 * time.Second
@@ -92,7 +93,7 @@ func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info
 	return info, err, readErr
 }
 
-// doubtsAbout compares an output with what the job was to make. Err is the error that
+// doubtsAbout compares an output with what the job was expected to make. Err is the error that
 // media.Inspect returned for the output. Voice says whether the job has an audio input.
 func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag string) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
