@@ -108,7 +108,7 @@ func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
 	w.Bucket.Set(budget.Key(yesterday), bytes.ReplaceAll(book, []byte(today), []byte(yesterday)))
 	w.Pass(2 * time.Hour)
 	if n, left := len(takesOf(t, w, today)), len(takesOf(t, w, yesterday)); n != 1 || left != 0 {
-		t.Errorf("%d takes are left in the book of the claim and %d in the earlier one, want 1 and 0", n, left)
+		t.Errorf("%d takes are left in the book of the claim and %d in the earlier book, want 1 and 0", n, left)
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 
 var errSubmitting = errors.New("the take is being submitted")
 
-// handleDeletion handles the deletion of an uploaded file. Unless the file is in the bucket
-// again, it cancels the job of each take that uses the file, if the take has not ended, or has
-// failed and its execution was redriven.
+// handleDeletion handles the deletion of an uploaded file. If the file is in the bucket again,
+// handleDeletion does nothing. Otherwise it cancels the job of each take that uses the file and
+// has not ended. It also cancels the job of a failed take whose execution was redriven.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
 	name, further := drop.ParseKey(key).Owns()
 	if name == "" {
@@ -54,11 +54,11 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 	return errors.Join(errs...)
 }
 
-// cancelTake cancels the job of a take because one of its files was deleted. A failed take whose
-// execution was redriven stays failed. If RunComfy can no longer cancel the job, the take goes
-// on, so that a paid output is archived. If RunComfy does not know the job, cancelTake returns
-// an error, so that the queue delivers the deletion again. If RunComfy never knows the job, poll
-// ends the take.
+// cancelTake cancels the job of a take because one of its files was deleted. A failed take
+// whose execution was redriven stays failed. If RunComfy can no longer cancel the job, the
+// take goes on, so that a paid output is archived. If RunComfy does not know the job,
+// cancelTake returns an error, so that the queue delivers the deletion again. If RunComfy
+// never knows the job again, poll ends the take.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {

@@ -109,7 +109,7 @@ func failOnce(w *world.World, nth int) *bool {
 	return &failed
 }
 
-// In each round, another request of cancel fails while cancel handles the deletion of a video
+// In each round, a different request of cancel fails while cancel handles the deletion of a video
 // that two jobs use. Within minutes, queued jobs are cancelled and their executions stop. The
 // statuses of running jobs say that it is too late to cancel.
 func TestRequestFailsDuringADeletion(t *testing.T) {
@@ -145,7 +145,7 @@ func TestRequestFailsDuringADeletion(t *testing.T) {
 	}
 }
 
-// In each round, another request of cancel fails while cancel handles the deletion of a file
+// In each round, a different request of cancel fails while cancel handles the deletion of a file
 // of a redriven take. The take stays failed, but it is not charged and leaves its place in the
 // cap of the day. Poll may see that the job is cancelled before the queue delivers the
 // deletion again.
@@ -177,7 +177,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			x, _ := w.Execution("ads/talk", take)
 			ended := x.Status == states.Aborted || pollSees && x.Status == states.Failed
 			if len(w.RunComfy.Cancelled()) != 1 || !ended || !rec.NotCharged || !strings.HasSuffix(rec.Reason, "RunComfy cancelled the job before it started") {
-				t.Errorf("request %d fails, poll sees the cancellation: %t: %d jobs are cancelled, the record is %s %s (%s), not charged: %t, the execution is %s; want 1 job, a record that says that RunComfy cancelled it and that it is not charged, and an execution that has ended",
+				t.Errorf("request %d fails, poll sees the cancellation: %t: %d jobs are cancelled, the record is %s %s (%s), not charged: %t, the execution is %s; want 1 job, a record that says that RunComfy cancelled the job and that the take is not charged, and an execution that has ended",
 					nth, pollSees, len(w.RunComfy.Cancelled()), rec.State, rec.Code, rec.Reason, rec.NotCharged, x.Status)
 			}
 			w.Pass(time.Hour) // the sweep frees what cancel could not
@@ -191,7 +191,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 	}
 }
 
-// In each round, another request of cancel fails while cancel settles an execution that was
+// In each round, a different request of cancel fails while cancel settles an execution that was
 // stopped. The status does not wait for the sweep.
 func TestRequestFailsDuringAStop(t *testing.T) {
 	for nth, failed := 1, true; failed; nth++ {
@@ -256,8 +256,8 @@ func TestChangeBeforeTheClaim(t *testing.T) {
 	}
 }
 
-// A file of a redriven take is deleted while its job runs. RunComfy can no longer cancel the
-// job, so its output is archived, and the take keeps its reservation.
+// A file of a redriven take is deleted while the take's job runs. RunComfy can no longer cancel
+// the job, so the job's output is archived, and the take keeps its reservation.
 func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
 	w := stopped(t, 0, time.Minute, func(w *world.World) { w.Caps = budget.Caps{Jobs: 5} })
 	w.Run(time.Minute)
@@ -413,7 +413,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	}
 }
 
-// If a deletion cancelled a job, its execution is stopped as soon as Step Functions
+// If a deletion cancelled a job, the job's execution is stopped as soon as Step Functions
 // accepts the call.
 func TestStopIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
@@ -558,7 +558,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 			}
 			w.Run(20 * time.Minute)
 		}},
-		{"it was stopped, but RunComfy did not cancel", problem.ExecutionStopped, func(t *testing.T, w *world.World, take string) {
+		{"the execution was stopped, but RunComfy did not cancel the job", problem.ExecutionStopped, func(t *testing.T, w *world.World, take string) {
 			t.Helper()
 			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
 			w.Stop("ads/talk", take)
@@ -651,12 +651,12 @@ func TestCancelledJobIsFoundFirst(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if !found {
-		t.Error("cancel made no call")
+		t.Error("cancel sent RunComfy no request, want one")
 	}
 }
 
-// A released take is claimed again while the sweep runs, after the sweep has listed its
-// old record. The sweep leaves the take to the invocation that claimed it.
+// A released take is claimed again while the sweep runs, after the sweep has listed the
+// take's old record. The sweep leaves the take to the invocation that claimed it.
 func TestSweepLeavesALiveClaim(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{

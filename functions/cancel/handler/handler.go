@@ -69,16 +69,17 @@ const lifecycleReason = "Lifecycle Expiration"
 // call is the state of one call of Handle, which may concern many jobs.
 type call struct {
 	// silent is set after a request to RunComfy could not be made or got no response.
-	// The next request might take as long, so cancelJob sends no more requests in this call.
+	// The next request might take as long, so this call sends RunComfy no more requests.
 	silent bool
 }
 
 var errSilent = errors.New("an earlier request to RunComfy could not be made or got no response")
 
-// Handle handles one event of EventBridge, or a batch of deletions from their
-// queue. If Handle returns an error, Lambda calls it again with the same event. The
-// hourly sweep also settles executions. Handle returns the unfinished messages of a
-// batch, so that the queue delivers these messages again for hours.
+// Handle handles one event of EventBridge, or a batch of deletions from their queue.
+// For an unfinished event, Handle returns an error, and Lambda calls Handle again with the
+// same event. If these calls fail too, the hourly sweep settles the execution. Handle
+// returns the unfinished messages of a batch, so that the queue delivers these messages
+// again for hours.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {
@@ -102,8 +103,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	return response, nil
 }
 
-// jobTime is how long one job may take: two slow requests to RunComfy, and a few to S3
-// and Step Functions.
+// jobTime is how long the work for one job may take: two slow requests to RunComfy, and a few
+// to S3 and Step Functions.
 const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 var errNoTime = errors.New("no time is left in this call of the function")
@@ -166,7 +167,8 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
 // RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
 // so cancelRequest asks for the result. It does the same after an error response, because the
-// request may have ended. Unless the result says so, cancelRequest returns the error.
+// request may have ended. cancelRequest returns that error response if the result does not say
+// that the request has ended.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {

@@ -202,7 +202,7 @@ func TestStopOfAnUnknownJob(t *testing.T) {
 }
 
 // RunComfy cannot cancel the job for an hour, and does not know its result. The response to
-// /result is no proof that there is no job, so cancel continues until the job is cancelled.
+// /result does not prove that there is no job, so cancel continues until the job is cancelled.
 func TestCancelWhileTheResultIsUnknown(t *testing.T) {
 	broken, unknown := worldtest.Fault(t, runcomfytest.CallCancel, "503"), worldtest.Fault(t, runcomfytest.CallResult, "unknown request")
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &broken, &unknown) })
@@ -342,7 +342,7 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	}
 
 	// Now the job succeeds between two requests of one call of cancel. Cancel reads the record
-	// before the success, and writes after it.
+	// before the success, and writes the record after the success.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(t, w)
@@ -393,7 +393,7 @@ func TestMessagesOfOthers(t *testing.T) {
 }
 
 // A file is deleted while archive copies the output. RunComfy is not asked to cancel the
-// job, because it has ended.
+// job, because the job has ended.
 func TestDeletionWhileTheOutputIsCopied(t *testing.T) {
 	w := worldtest.New(t)
 	deleted := false
@@ -412,7 +412,7 @@ func TestDeletionWhileTheOutputIsCopied(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if !deleted {
-		t.Error("nothing was copied")
+		t.Error("nothing was copied, want an output")
 	}
 }
 
@@ -536,7 +536,7 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 }
 
 // If RunComfy cannot be asked to cancel the job of a deleted file, each try writes a status
-// that says so, also if the execution of the job was redriven.
+// that says so, even if the execution of the job was redriven.
 func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	for want, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Failed: problem.ExecutionStopped} {
 		w := worldtest.New(t)

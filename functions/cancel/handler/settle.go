@@ -23,10 +23,11 @@ import (
 // the execution.
 const giveUpAfter = 20 * time.Hour
 
-// believeUnknownAfter is the time after the end of an execution in which settle ignores the
-// response that RunComfy does not know the job, because RunComfy may know it again. In this
-// time settle returns an error, and Lambda tries again. Lambda tries an event for the last
-// time after about three minutes, so believeUnknownAfter must be shorter.
+// RunComfy may respond that it does not know a job, and know the job again later. For
+// believeUnknownAfter after the end of an execution, settle does not accept that response,
+// unless the execution failed with RequestLost: settle returns an error, and Lambda tries
+// again. Lambda tries an event for the last time after about three minutes, so
+// believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. redrives
@@ -83,15 +84,16 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 }
 
 // mayHaveFailedAgain reports whether an execution that stopped at the given time may have been
-// redriven and have failed again, after its take was recorded as failed. It returns false if the
-// reason in the record must stay: if RunComfy reported the failure, because RunComfy may no longer
-// know the job, or if RunComfy cancelled the job.
+// redriven and have failed again, after its take was recorded as failed. It returns false if
+// RunComfy cancelled the job. It also returns false if RunComfy reported the failure: RunComfy may
+// no longer know the job, so the reason in the record must stay.
 func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 	return rec.State == ledger.Failed && rec.Code != problem.JobFailed && !rec.NotCharged && aws.ToTime(stopped).After(rec.Times.Ended)
 }
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a failed
-// take: the end has another code, a person stopped the execution, or the job is still queued (QueuedTooLong).
+// take. The reason is replaced if the end has another code, if a person stopped the execution,
+// or if the job is still queued (QueuedTooLong).
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
 	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)
