@@ -55,9 +55,9 @@ type Settings struct {
 	// limit.
 	MaxJobsPerDrop int
 
-	// RejectMismatch says what happens to a job that would drop a part of an input,
-	// because the lengths of the inputs differ. If it is true, the job is rejected. If it
-	// is false, the job gets a warning.
+	// RejectMismatch says what happens to a job whose output would not use a part of an
+	// input, because the lengths of the inputs differ. If RejectMismatch is true, the job is
+	// rejected. Otherwise the job gets a warning.
 	RejectMismatch bool
 }
 
@@ -93,7 +93,8 @@ type Finding struct {
 	Name string
 	// Key is the key of the status or answer file.
 	Key string
-	// Order says how old the drop is. It is empty if no file is known.
+	// Order says how old the drop is. It may be empty, for example for a bundle without a
+	// job.json.
 	Order ledger.Order
 
 	// Job is a job whose files are all there. If Job is nil, the next four fields are what
@@ -104,7 +105,7 @@ type Finding struct {
 	Jobs     []string
 	Warnings []string
 
-	files []File // of a pair without a Job
+	files []File // of a pair
 }
 
 // Files returns the files of the finding's job, or the files of a pair that is not a job
@@ -128,7 +129,7 @@ type Job struct {
 	doc           *doc              // of a bundle
 	media         []Used            // of a bundle
 	match         string            // of a bundle with a wildcard: the key of the match
-	wrong         []problem.Problem // of a bundle: problems of job.json, except of the options
+	wrong         []problem.Problem // of a bundle: problems of job.json, except problems of its options
 	listings      int               // how many listings Prepare may make
 }
 
@@ -190,8 +191,7 @@ func (r *Resolver) Touched(ctx context.Context, k Key) ([]Subject, error) {
 	}
 }
 
-// Find assesses a subject. It makes at most maxListings listings, whatever the
-// key and the folder.
+// Find assesses a subject. It makes at most maxListings listings.
 func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 	l := &lister{r, maxListings}
 	a, err := l.find(ctx, s)
@@ -283,7 +283,8 @@ func (f Finding) refused(err error) (Finding, error) {
 }
 
 // refusal returns the problem if err says that S3 refuses to return a file, and false for
-// any other err. The reason begins with what, or with the file name if what is empty.
+// any other err. The reason begins with the text in what or, if this text is empty, with the
+// file name.
 func refusal(err error, what string) (problem.Problem, bool) {
 	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {

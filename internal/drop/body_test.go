@@ -10,8 +10,9 @@ import (
 )
 
 // TestBody compares what is sent to RunComfy with golden files, which have a fixed URL in
-// place of each presigned URL. Options that the user did not set are absent, even if
-// RunComfy's schemas give samples as the defaults of these options.
+// place of each presigned URL. An option is absent if the user did not set it, although
+// RunComfy's schemas name defaults. The exceptions are the options that lipdrop sets: prompt
+// and num_clips of an avatar pair.
 func TestBody(t *testing.T) {
 	bundle := func(model, input string) string {
 		return `x.job/job.json = {"model": "` + model + `", "input": ` + input + `}`

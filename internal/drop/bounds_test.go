@@ -48,7 +48,7 @@ func TestBounds(t *testing.T) {
 				t.Fatalf("%d problems, want %d: %.500v", len(problems), tt.problems, problems)
 			}
 			if last := problems[len(problems)-1].Reason; !strings.HasSuffix(last, tt.last) {
-				t.Errorf("the last reason is %q, want …%q", last, tt.last)
+				t.Errorf("the last reason is %q, want it to end with %q", last, tt.last)
 			}
 			if size := len(compact(t, problems)); size > 64<<10 {
 				t.Errorf("the problems have %d bytes, want at most %d", size, 64<<10)
@@ -77,7 +77,7 @@ func TestManyCandidates(t *testing.T) {
 	}
 	reason, want := found[1].Problems[0].Reason, `and 990 more could each be the audio of x/a`
 	if !strings.HasSuffix(reason, want) {
-		t.Errorf("the reason is %q, want …%q", reason, want)
+		t.Errorf("the reason is %q, want it to end with %q", reason, want)
 	}
 }
 

@@ -57,8 +57,8 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (Fi
 	}
 	job := &Job{Name: f.Name, Take: takeOf(f.Name, manifests), doc: b.doc, media: b.media, wrong: b.problems}
 	if b.missing != nil || b.wildcard != nil {
-		// Prepare may never run for this bundle, so validate here. If there is a wildcard
-		// and nothing else is wrong, findMatches and Prepare report empty files.
+		// Prepare may never run for this bundle, so validate here. If job.json has a wildcard
+		// and nothing in it is wrong, findMatches and Prepare report empty files.
 		problems, options := b.problems, uploadAgain(b.model.Validate(b.doc.Input), jobJSON)
 		if problems != nil || options != nil || b.wildcard == nil {
 			problems = append(problems, job.emptyFiles(filesOf(b.media))...)
@@ -82,17 +82,17 @@ type bundle struct {
 	folder   string         // in the Unicode form in which job.json was uploaded
 	doc      *doc           // job.json
 	model    *catalog.Model // nil if the model or the input of job.json is wrong; refs and wildcard are then empty
-	refs     []ref          // the values without a wildcard
+	refs     []ref          // the media values, except the wildcard
 	wildcard *wildcard
 
-	problems []problem.Problem // of job.json, except of the options
+	problems []problem.Problem // of job.json, except problems of its options
 
 	// resolve sets these, and adds to problems.
 	media   []Used
 	missing []string // files beside job.json that do not exist yet, as job.json names them
 }
 
-// ref is a media value without a wildcard in a job.json, and what the value names.
+// ref is a media value of a job.json that is not the wildcard, and what the value names.
 type ref struct {
 	property catalog.MediaProperty
 	value    string
@@ -153,7 +153,7 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 }
 
 // noManifest completes the finding of a bundle without a job.json. The finding has
-// no Order: only job.json makes a take, so a newer file of another kind must not
+// no Order: only job.json makes a take, so a newer file other than job.json must not
 // hide a take of the name.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.dropsIn(ctx, bundle)

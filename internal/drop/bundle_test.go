@@ -157,7 +157,7 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"cast/v: waiting, waiting_for_audio", "x: job of react, video_url=cast/v.mp4, audio_url=x.job/a.wav"},
 		},
 		{
-			says: "which must exist when job.json is assessed; otherwise it is rejected",
+			says: "which must exist when job.json is assessed; otherwise the job is rejected",
 			do:   []string{files, reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
 			want: []string{"x: rejected, file_missing"},
 		},

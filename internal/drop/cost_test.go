@@ -14,7 +14,7 @@ import (
 
 // TestCost counts the requests from an event to a job that is ready. The number of requests
 // does not depend on how many other files there are, even if the names of these files begin
-// the same.
+// the same. Only the tagged audios of a video cost a listing for each page.
 func TestCost(t *testing.T) {
 	drops := []string{
 		"ads/pair.mp4", "ads/pair.wav", "ads/lone.wav", "ads/solo.mp4", "ads/tag.mp4", "ads/tag.de.wav",
@@ -135,7 +135,7 @@ func TestUsedByManyJobs(t *testing.T) {
 			found := b.findings(t, key)
 			f := found[0]
 			if f.State != ledger.Used || len(f.Jobs) != tt.jobs || f.Jobs[0] != tt.first || len(found) != 1+tt.jobs || strings.Join(f.Warnings, "") != tt.warning {
-				t.Errorf("%s by %d jobs from %q on, %d findings, warnings %q; want used by %d jobs from %q on, and %q", f.State, len(f.Jobs), f.Jobs[0], len(found), f.Warnings, tt.jobs, tt.first, tt.warning)
+				t.Errorf("%s by %d jobs from %q on, %d findings, warnings %q; want used by %d jobs from %q on, and the warning %q", f.State, len(f.Jobs), f.Jobs[0], len(found), f.Warnings, tt.jobs, tt.first, tt.warning)
 			}
 			if key == "inbox/talk.mp4" {
 				return

@@ -25,7 +25,7 @@ type doc struct {
 	file     File
 	Model    string
 	hasModel bool           // the member model is there, perhaps misspelled or with a value of a wrong form
-	Input    map[string]any // nil if it is wrong, or if it is missing and the file has another problem
+	Input    map[string]any // nil if the member input is wrong, or is missing from a file with another problem
 }
 
 // readDoc reads a job.json or preset.json. It also returns the problems with the form of

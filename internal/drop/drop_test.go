@@ -96,7 +96,8 @@ func (b *inbox) step(t testing.TB, step string) string {
 	return "inbox/" + name
 }
 
-// samples are files of media/testdata, with at least one for each suffix.
+// samples are files of media/testdata: at least one for each kind and format, except .mp4, .wav
+// and .png (see sample).
 var samples = []string{
 	"pcm.mov", "video-only.m4v", "audio-only.m4a", "cbr.mp3", "small.aac", "small.opus", "small.ogg", "small.flac",
 	"small.webm", "small.mkv", "small.avi", "picture.jpg", "lossy.webp",

@@ -29,7 +29,8 @@ func TestWildcardMatches(t *testing.T) {
 	})
 }
 
-// If too few listings are left for the whole folder, below returns errCrowded, not a part of it.
+// If too few listings are left for the whole folder, below returns errCrowded, and not a part
+// of the folder.
 func TestBelowIsWholeOrCrowded(t *testing.T) {
 	storage := &s3test.Bucket{}
 	for i := range bucket.PageSize + 1 {

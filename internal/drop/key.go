@@ -48,7 +48,7 @@ const (
 	Manifest                 // the job.json of a bundle
 	Member                   // another file of a bundle
 	StrayJobJSON             // a job.json outside a bundle
-	RelativePath             // has a part . or .., which programs resolve to another path
+	RelativePath             // has a part . or .. in its path
 	Unprintable              // has characters that cannot be seen or typed
 	UnknownFile              // does not have the suffix of a medium
 )
@@ -59,7 +59,7 @@ const (
 	bundleSuffix = ".job"
 )
 
-// The endings of keys to search for, in every mixture of capitals and small letters,
+// The endings of the keys to search for, in every mixture of capitals and small letters,
 // sorted. nameEndings are the endings of all keys from which a job name is made.
 var (
 	mediaEndings = spellings(media.Suffixes()...)
@@ -107,9 +107,9 @@ func ParseKey(key string) Key {
 }
 
 // Owns returns the name whose takes are cancelled when the file is deleted, or "" if the
-// deletion cancels nothing. If takes of further names may be cancelled, prefix is how these
-// names begin: the names of the tagged audios that use a video or image, or of the matches
-// of a bundle's wildcard.
+// deletion cancels nothing. If the deletion may also cancel takes of further names, each of
+// these names begins with prefix. The further names are those of the tagged audios that use
+// the video or image, or of the matches of the bundle's wildcard.
 func (k Key) Owns() (name, prefix string) {
 	switch k.Role {
 	case Visual:
@@ -157,14 +157,14 @@ func hasDot(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") })
 }
 
-// isRelative reports whether a part of a path is . or .., which most programs
-// resolve to another path.
+// isRelative reports whether a part of a path is "." or "..". Most programs resolve such a path
+// to another path.
 func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
 // sameName reports whether a name is the given ASCII name in any case. A letter outside
-// ASCII that folds to an ASCII letter does not count: it makes the name longer.
+// ASCII that folds to an ASCII letter does not count: that letter has more than one byte.
 func sameName(name, ascii string) bool {
 	return len(name) == len(ascii) && strings.EqualFold(name, ascii)
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // touchedByVisual returns the subjects that a change of a video or image may concern:
-// the file's own name, and the names of the tagged audios that use the file. If the file
-// was deleted, these audios may now use a video or image with a shorter stem. If there is
-// such a video or image, its name is the last subject, even if the file was not deleted.
+// the file's own name, and the names of the tagged audios that use the file. If there are
+// videos or images with shorter stems, the name of the longest of these stems is the last
+// subject: after a deletion of the file, the tagged audios may use the files of that stem.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	tagged, _, err := l.tagged(ctx, stem)
@@ -118,8 +118,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	return f, nil
 }
 
-// visualsOf returns the videos and images at the first of stems that has any,
-// and that stem.
+// visualsOf returns the videos and images of the first stem that has any, and this stem.
 func (l *lister) visualsOf(ctx context.Context, stems []string) ([]File, string, error) {
 	for _, stem := range stems {
 		files, err := l.at(ctx, stem, mediaEndings)
@@ -133,7 +132,7 @@ func (l *lister) visualsOf(ctx context.Context, stems []string) ([]File, string,
 	return nil, "", nil
 }
 
-// byRole separates the audios of pairs from their videos and images.
+// byRole separates the audios of pairs from the videos and images.
 func byRole(files []File) (audios, visuals []File) {
 	for _, f := range files {
 		if isAudio(f) {

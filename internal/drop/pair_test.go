@@ -230,7 +230,7 @@ func TestDeleting(t *testing.T) {
 			want: []string{"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav", "talk: used, by talk.de"},
 		},
 		{
-			says: "a deleted job.json: its files wait for another",
+			says: "after job.json is deleted, the other files of the bundle wait for another job.json",
 			do:   []string{`cafe.job/job.json = {}`, "cafe.job/a.png", "- cafe.job/job.json"},
 			want: []string{"cafe: waiting, waiting_for_job_json"},
 		},

@@ -229,7 +229,7 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 		p.Again = []string{jobJSON}
 	case j.doc == nil || sameText(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
-	case j.match != "": // an upload outside the bundle starts none of its jobs
+	case j.match != "": // an upload outside the bundle starts no job of the bundle
 		p.Again, p.After = []string{key, path.Base(j.match)}, problem.AllMatches
 	default:
 		p.Again = []string{key, jobJSON}

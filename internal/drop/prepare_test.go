@@ -81,7 +81,7 @@ func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
 		{"a bundle", []string{reactJob("a.job/job.json", "v.mp4", "a.wav"), "a.job/v.mp4", "a.job/a.wav"}, `{}`},
 		{"a pair of an image: what live-avatar requires", []string{"a.png", "a.wav"}, `{"num_clips":1,"prompt":"A person speaking naturally."}`},
 		{
-			"a pair of an image with a preset that sets it", []string{`preset.json = {"input": {"prompt": "Hi", "num_clips": 7}}`, "a.png", "a.wav"},
+			"a pair of an image with a preset that sets these options", []string{`preset.json = {"input": {"prompt": "Hi", "num_clips": 7}}`, "a.png", "a.wav"},
 			`{"num_clips":7,"prompt":"Hi"}`,
 		},
 	}
@@ -336,7 +336,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 	}
 }
 
-// roundsUp is a bucket whose HEAD rounds a time up if a listing rounds the same time down.
+// roundsUp is a bucket whose HEAD rounds each time up to the next second. Its listings do not.
 type roundsUp struct{ strict }
 
 func (b roundsUp) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {

@@ -16,9 +16,9 @@ import (
 
 // setting is the model and the options of a pair.
 type setting struct {
-	model   *catalog.Model // nil if it is not known
+	model   *catalog.Model // nil if there is no such model
 	options map[string]any
-	from    string // the key of the preset that sets them, or ""
+	from    string // the key of the preset, or "" if there is no preset
 }
 
 // pairSetting returns the model and the options of a pair. The Choice sets them or, without
@@ -73,7 +73,7 @@ func (l *lister) mismatch(s setting, kind media.Kind) problem.Problem {
 	return p
 }
 
-// badPreset turns problems of a preset into problems of a pair that uses it.
+// badPreset turns problems of a preset into problems of a pair that uses the preset.
 func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	bad := slices.Clone(problems)
 	for i, p := range bad {

@@ -40,7 +40,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"a//b: job of react, video_url=a//b.mp4, audio_url=a//b.wav, emotion=happy", "a//preset.json: accepted", "a/preset.json: accepted"},
 		},
 		{
-			says: "it does not apply to bundles",
+			says: "a preset does not apply to bundles",
 			do: []string{
 				happy, "cafe.job/" + happy, "cafe.job/talk.mp4", "cafe.job/voice.wav",
 				`cafe.job/job.json = {"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav"}}`,

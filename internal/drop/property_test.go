@@ -123,7 +123,7 @@ func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 		}
 		first, second := statusesOf(names), statusesOf(rapid.Permutation(names).Draw(rt, "another order"))
 		if diff := cmp.Diff(first, second); diff != "" {
-			rt.Errorf("statuses of two orders, want the same:\n%s", diff)
+			rt.Errorf("statuses of two orders, want the same (-first order +second order):\n%s", diff)
 		}
 	})
 }
@@ -187,7 +187,7 @@ func TestNamesAndKeys(t *testing.T) {
 				continue
 			}
 			if !norm.NFC.IsNormalString(name) {
-				rt.Errorf("the name %+q is not in NFC", name)
+				rt.Errorf("the name %+q is not in NFC, want it in NFC", name)
 			}
 			for _, take := range []string{"20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"} {
 				own(ledger.RecordKey(name, take), name+" "+take)

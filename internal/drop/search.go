@@ -37,9 +37,9 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 }
 
 // at returns the files whose keys consist of stem, in any Unicode form, and one of the
-// sorted endings. It makes one request for each form of the stem. If there is a page of other
-// files or more between two endings, it makes another request, which begins right before
-// the second ending. With errCrowded, it also returns the files that it found.
+// sorted endings. It makes one request for each form of the stem. If the files between two
+// endings fill a page or more, it makes another request, which begins right before the
+// second ending. With errCrowded, it also returns the files that it found.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
@@ -52,7 +52,8 @@ func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File,
 	return sorted(found), nil
 }
 
-// searchForm does what at does, for one form of a stem. All endings must begin with first.
+// searchForm does what at does, for one form of a stem. All endings must begin with the text
+// first.
 func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
 	var found []File
 	after := ""

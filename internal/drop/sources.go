@@ -20,7 +20,7 @@ type sources struct {
 	pair    []File   // the files of a pair
 	bundles []string // the .job folders that have files; if one folder is the only source, it may be empty
 	inside  []File   // the files of these folders; not listed if one folder is the only source
-	parent  string   // a bundle whose wildcard has a match of this name, or ""
+	parent  string   // the folder of a bundle whose wildcard has a match of this name, or ""
 	matches []File   // the matches of this name in parent
 }
 
@@ -75,7 +75,7 @@ func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
 		return s, err
 	}
 	if s.pair == nil && len(folders) < 2 {
-		s.bundles = folders // a folder is the only source, whatever it contains
+		s.bundles = folders // one folder is the only source, whatever it contains
 		return s, nil
 	}
 	for _, folder := range folders {
@@ -100,7 +100,7 @@ func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	}), err
 }
 
-// matchesOf returns the matches of a bundle's wildcard that have this job name.
+// matchesOf returns the matches of a bundle's wildcard that have the given job name.
 func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
 	if bundleOf(bundle) != bundle {
 		return nil, nil // this folder is inside another bundle
@@ -111,7 +111,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	}
 	b, err := l.readBundle(ctx, manifests[0])
 	if _, refused := refusal(err, ""); refused || err == nil && b.wildcard == nil {
-		return nil, nil // the bundle's own status says if S3 refuses to return job.json
+		return nil, nil // if S3 refuses to return job.json, the bundle's own status says so
 	}
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ type Subject struct {
 // TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
 func (s Subject) TooMany() bool { return s.beyond > 0 && !s.waits }
 
-// Match returns the key of the file, if the subject is a file in a bundle, else "".
+// Match returns the key of the file if the subject is a file in a bundle, or "".
 func (s Subject) Match() string { return s.match }
 
 // SubjectOf returns the subject of a job name.

@@ -19,7 +19,8 @@ import (
 
 // ownPath matches the beginning of a path on a person's own computer: a drive of Windows;
 // a network share; a home folder; a folder of home folders, disks or temporary files; a file
-// URL. JSON may have made a control character of the backslash after a drive.
+// URL. After a drive, the JSON parser may have replaced the backslash and the next letter by a
+// control character.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
 // scheme matches the scheme of a URL.
@@ -47,7 +48,7 @@ func checkLink(property, value string) (link bool, bad *problem.Problem) {
 	case kind == "https" && err == nil && u.Host != "" && u.User == nil:
 		return true, nil
 	case kind == "https" && err == nil && u.User != nil:
-		return true, wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without a user name, "+orUpload)
+		return true, wrongValue(property+" is a URL with a user name; such a URL is not passed on", "Use a URL without a user name, "+orUpload)
 	case kind == "s3":
 		return true, wrongValue(property+" begins with s3:, but only https URLs are passed on",
 			"Name a file of this bucket by a path that begins with /inbox/, such as /inbox/shared/woman.png, "+orUpload)

@@ -68,7 +68,7 @@ func openEnded(value string) bool {
 
 // findMatches completes the bundle's own finding: used, waiting or rejected. If the
 // changed file, match, belongs to one job only, findMatches also returns the finding of
-// this job. If the change concerns all jobs, it returns their subjects.
+// this job. If the change concerns all jobs, findMatches returns the subjects of all matches.
 func (l *lister) findMatches(ctx context.Context, f Finding, match string, b bundle) (Assessment, error) {
 	byName, all, err := l.matches(ctx, match, b)
 	if err != nil {
@@ -90,7 +90,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, match string, b bun
 	} else {
 		f = f.decide(ledger.Waiting, orderOf(dropped), problem.Problem{
 			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(b.wildcard.value)),
-			Remedy: fmt.Sprintf("Upload an audio file that matches %s beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.Quote(b.wildcard.value)),
+			Remedy: fmt.Sprintf("Beside job.json, upload an audio file that matches %s: the job of this file then starts automatically. Or fix job.json, then upload it again.", problem.Quote(b.wildcard.value)),
 		})
 	}
 	if !all {
