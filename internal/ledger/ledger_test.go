@@ -94,7 +94,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 	}
 	rec, err = retrying.UpdateFrom(t.Context(), rec, func(r *ledger.Record) {
 		if r.RequestID != "" {
-			t.Error("change got its own result, want one call of change")
+			t.Error("the function change was called again with its own result, want one call")
 		}
 		r.State, r.RequestID = ledger.Submitted, "r1"
 	})
@@ -151,7 +151,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 	if _, err := s.Update(t.Context(), "n", "t", to(ledger.Submitted)); err != nil {
 		t.Fatal(err)
 	}
-	// rec was read before the other writes, so its ETag is old.
+	// rec is from before this update, so the ETag in rec is old.
 	var seen []ledger.State
 	_, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) {
 		seen = append(seen, r.State)
@@ -186,7 +186,7 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 	}
 	again := claim(t, s, "n", "t")
 	if takes, err := s.Takes(t.Context(), "n"); len(takes) != 1 || err != nil || takes[0].Revision != again.Revision {
-		t.Errorf("takes after the second claim: %+v, %v; want its record", takes, err)
+		t.Errorf("takes after the second claim: %+v, %v; want only the record of this claim", takes, err)
 	}
 }
 
@@ -390,7 +390,7 @@ func TestStatusOfATake(t *testing.T) {
 	rec := claim(t, s, "ads/it's", "20261121T120000Z-0123456789ab")
 	rec, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) {
 		r.State, r.RequestID, r.Warnings = ledger.Submitted, "r1", []string{"w1"}
-		r.QueuePosition = new(int) // only a status in state in_queue shows it
+		r.QueuePosition = new(int) // only a status in state in_queue shows a position
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -537,8 +537,8 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	}
 }
 
-// Of two takes with the same stamp, the take that was claimed later is newer: the stamp of a
-// large file is when its upload began.
+// Of two takes with the same stamp, the take that was claimed later is newer. Stamps order
+// takes only roughly, because S3's time of a large file is when the upload began.
 func TestStatusIsOfTheNewerTake(t *testing.T) {
 	const stamp = "20261121T120000Z"
 	at := func(take string, claimed time.Duration) ledger.Record {
@@ -550,7 +550,7 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 		want          string
 	}{
 		{"a later stamp wins", at(stamp+"-f", time.Minute), at("20261121T120001Z-a", 0), "20261121T120001Z-a"},
-		{"an earlier stamp loses, whenever it was claimed", at(stamp+"-a", 0), at("20261121T115959Z-f", time.Minute), stamp + "-a"},
+		{"a take with an earlier stamp loses, whenever the take was claimed", at(stamp+"-a", 0), at("20261121T115959Z-f", time.Minute), stamp + "-a"},
 		{"of one stamp the later claim wins", at(stamp+"-f", 0), at(stamp+"-a", time.Millisecond), stamp + "-a"},
 		{"of one stamp the earlier claim loses", at(stamp+"-a", time.Millisecond), at(stamp+"-f", 0), stamp + "-a"},
 	}
@@ -570,7 +570,7 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 }
 
 // A take replaces the status of a drop without a take if the status was written before the
-// second of the claim. It does not if the status was written in that second or later.
+// second of the claim. A status that was written in that second or later stays.
 func TestTakeOverTheStatusOfADrop(t *testing.T) {
 	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
 		s := newStore(&s3test.Bucket{})
@@ -655,7 +655,7 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 				t.Fatalf("the status that was read again: state %q, error %v; want rejected and no error", got.State, err)
 			}
 			if st.Jobs != nil && (len(got.Jobs) == 0 || len(got.Jobs) == len(many)) {
-				t.Errorf("%d jobs are named, want fewer than %d and not none", len(got.Jobs), len(many))
+				t.Errorf("%d jobs are named, want at least 1 and fewer than %d", len(got.Jobs), len(many))
 			}
 		})
 	}

@@ -23,23 +23,23 @@ type Notice struct {
 
 // The write that stores a new state also marks the notice about this state as due. After
 // the notice was sent, another write removes the mark. If the notice cannot be sent, or the
-// function dies before that, the mark stays. The next call of Post or PostTake for the drop
-// or take then sends the notice. The hourly sweep also sends the due notices of takes. So
-// the notice of a take is sent at least once, and usually only once. The notice of a drop
-// without a record is lost if the drop is not assessed again in the same state. The mark of
-// a take is NoticeDue in the record. The mark of a drop without a record is dueMetadata of
-// the status.
+// function dies before that, the mark stays. The next call of PostTake for the take then sends
+// the notice. A call of Post for the drop also sends the notice, but only when the time given
+// by sending is over. The hourly sweep sends the due notices of takes too. So the notice of a
+// take is sent at least once, and usually only once. The notice of a drop without a record is lost if the drop
+// is not assessed again in the same state. The mark of a take is NoticeDue in the record. The
+// mark of a drop without a record is dueMetadata of the status.
 
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"
 
-// sending is the time within which the function that wrote a status has sent its notice.
-// Another function that reads the mark earlier leaves the notice to that function.
+// sending is the time within which the function that wrote a status sends the notice about
+// the status. Until this time is over, other functions that read the mark send no notice.
 const sending = 10 * time.Second
 
 // dueAfter reports whether the notice about a status without a record is due, and whether the
 // caller must send it. There is one notice when a drop becomes rejected or held, and no second
-// one if only the reason changes.
+// notice if only the reason changes.
 func (s *Store) dueAfter(prev Posted, st Status, order Order) (due, send bool) {
 	if s.Notify == nil || st.State != Rejected && st.State != Held {
 		return false, false

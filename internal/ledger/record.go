@@ -75,8 +75,8 @@ func next(s State) []State {
 	}
 }
 
-// CanBecome reports whether a take in state s may change to state t. It is true if s and t
-// are the same state.
+// CanBecome reports whether s and t are the same state, or a take in state s may change to
+// state t.
 func (s State) CanBecome(t State) bool {
 	return s == t || slices.Contains(next(s), t)
 }
@@ -91,7 +91,7 @@ func (s State) Ended() bool {
 }
 
 // rank orders the states of a take, so that a late writer does not overwrite the status
-// with an earlier state. It returns 0 for a state without a take.
+// with an earlier state. It returns 0 for any other state.
 func (s State) rank() int {
 	order := []State{Submitting, Submitted, InQueue, InProgress, Archiving, Unknown, Cancelled, Failed, Succeeded}
 	return slices.Index(order, s) + 1

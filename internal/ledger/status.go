@@ -32,7 +32,8 @@ type Status struct {
 	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
 	// Jobs are the names of the jobs that use the file, in state Used. The status of a bundle
-	// with a wildcard lists the jobs of the matches in states Held and Rejected too.
+	// with a wildcard also lists the jobs of the matches if the bundle is Held, or is Rejected
+	// because another drop has the same name.
 	Jobs []string `json:"jobs,omitempty"`
 	// QueuePosition is how many jobs are ahead in RunComfy's queue. Only a status in state
 	// InQueue has it, if the number is known.
@@ -135,7 +136,7 @@ var ErrStale = errors.New("the status was changed after it was read")
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status stays the
 // same. Whether it writes or not, Post sends the notice about a rejected or held drop if
-// the notice is due.
+// the notice is due and no other function can still be sending the notice.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
 	due, send := s.dueAfter(prev, st, order)
@@ -206,7 +207,8 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 }
 
 // Warn posts the status of a job's take with a warning that is not in the record, unless the
-// take has ended. It only logs an error, because the job goes on without the warning.
+// take has ended. It logs an error and does not return it, because the job goes on without
+// the warning.
 func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if err == nil && !rec.State.Ended() {
@@ -219,8 +221,8 @@ func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
 
 // postTake does what PostTake does, without the notice. A status of a drop that was not
 // claimed counts as older if it was written before the claim, whatever its Order is: submit
-// read this status before it claimed the take. The Order of the status is greater than the
-// Order of the take if a file that was newer than the take was deleted before the claim.
+// read this status before it claimed the take. The Order of this status may be greater than
+// the Order of the take: a file newer than the take may have been deleted before the claim.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))

@@ -63,8 +63,8 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 		case stored.State == Released:
 			rec.etag = stored.etag
 		default:
-			// If the response to this write was lost, the SDK's retry conflicts
-			// with the write itself.
+			// If the response to the first request was lost, the SDK's second request
+			// conflicts with the record that the first request wrote.
 			return stored, stored.Revision == rec.Revision, nil
 		}
 	}
@@ -175,9 +175,8 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 	return s.PostTake(ctx, rec)
 }
 
-// Release releases the claim of a take that RunComfy certainly did not accept, so
-// that the take can be claimed again. It does not release a later claim of the
-// take.
+// Release releases the claim of a take whose job RunComfy certainly did not accept, so that
+// the take can be claimed again. It does not release a later claim of the take.
 //
 // The record is overwritten, not deleted. Submit has no permission to delete. The deletion
 // of one version also does not work in every bucket: Object Lock and MFA delete refuse it,
@@ -202,7 +201,7 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 }
 
 // RecentTakes is like Takes, but returns only the newest takes: at most the given number of
-// takes, and only takes whose newest file is not older than since.
+// takes, and only takes whose newest file is not older than the given time.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
 	// S3 lists in the order of keys. A take begins with the year, so with the digit 2. Most
@@ -247,8 +246,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns the names directly below the given name that have a status, in the
-// order of the keys. It begins after the name after, and returns at most the given number of
-// names.
+// order of the keys: only names that come after the name in the parameter after, and at most
+// the given number of names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // the key take-2.json comes before take.json, but the name take-2 comes after take
 	var names []string
@@ -287,9 +286,9 @@ func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]
 	return takes, err
 }
 
-// list returns the keys of the files and of the folders directly below prefix, if they come
-// after the key after. It sends requests until a request has reached the key until. It may
-// also return keys beyond until, because a request returns a whole page.
+// list returns the keys of the files and of the folders directly below prefix that come after
+// the key in the parameter after. It lists pages until it has the keys up to the key in the
+// parameter until. The last page may have keys beyond that key: list returns these too.
 func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, folders []string, err error) {
 	for more := true; more && after < until; {
 		var files []bucket.File
