@@ -89,7 +89,7 @@ type Job struct {
 	Input    map[string]any `json:"input,omitempty"`
 	Media    []Medium       `json:"media,omitempty"`
 	Expected float64        `json:"expectedSeconds,omitempty"`
-	// EstimateUSD is what the job costs at RunComfy's base price. It is nil if no estimate
+	// EstimateUSD is what the job costs by RunComfy's base price. It is nil if no estimate
 	// was asked for, or the price is not known.
 	EstimateUSD *float64  `json:"estimateUsd,omitempty"`
 	Jobs        []string  `json:"jobs,omitempty"`

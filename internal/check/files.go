@@ -48,7 +48,8 @@ func (o Overlay) ListFolder(ctx context.Context, prefix, after string, limit int
 	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.ListFolder(ctx, prefix, after, limit) }, limit)
 }
 
-// merge merges two listings. If one of them is cut off, the result ends at the same key.
+// merge merges two listings. If a listing is cut off, the result ends at the last key of this
+// listing. If both listings are cut off, the result ends at the earlier of the two last keys.
 func (o Overlay) merge(list func(drop.Files) ([]drop.File, bool, error), limit int) ([]drop.File, bool, error) {
 	var merged []drop.File
 	more, end := false, ""
@@ -116,8 +117,8 @@ type page struct {
 	more  bool
 }
 
-// NewSnapshot lists the files below a prefix, but no more than most files. If there are more
-// files, the snapshot asks the bucket for each listing, once.
+// NewSnapshot lists at most the given number of files below a prefix. If there are more files,
+// the snapshot asks the bucket for each listing, once.
 func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err

@@ -63,7 +63,7 @@ func listed(files []drop.File, more bool, err error) []string {
 	return text
 }
 
-// An overlay reads a new file instead of the file in the bucket that has the same key.
+// An overlay reads a new file instead of the bucket's file with the same key.
 func TestOverlayReadsNewFiles(t *testing.T) {
 	fresh, stored := &s3test.Bucket{}, &s3test.Bucket{}
 	fresh.Set("inbox/a", []byte("new"))
