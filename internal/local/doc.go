@@ -14,7 +14,9 @@
 //
 // Every user of the machine, and every page in a browser on it, can reach a port
 // on loopback. So package access refuses requests that are not addressed to this
-// machine, or not signed with the keys of the folder.
+// machine. A request to a service of AWS must be signed with the keys of the folder:
+// versitygw checks the signatures of requests to S3, and package access checks the others.
+// Every other request needs the token of the fake RunComfy, or a secret path.
 //
 // All state is in one folder, which only its owner can enter (private). The state survives
 // a restart, even after a kill:

@@ -1,7 +1,7 @@
-// Package access decides which requests the local stack serves: requests that are
-// addressed to this machine and signed with the keys of the stack. These checks are
-// necessary because every user of this machine, and every page in a browser on it, can
-// reach the ports of the stack.
+// Package access checks the requests to the local stack: whether a request is addressed to
+// this machine, and whether the request is signed with the keys of the stack or goes to a
+// secret path. These checks are necessary because every user of this machine, and every page
+// in a browser on it, can reach the ports of the stack.
 package access
 
 import (

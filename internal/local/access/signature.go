@@ -32,7 +32,7 @@ type Signatures struct {
 	Now    func() time.Time
 }
 
-// services has the name of each service in signatures, by the first part of X-Amz-Target.
+// services maps the first part of X-Amz-Target to the service that a signature must name.
 var services = map[string]string{
 	"AWSStepFunctions": "states",
 	"secretsmanager":   "secretsmanager",
