@@ -108,8 +108,8 @@ func Find(dir string, say func(string)) (Source, error) {
 // gatewayPackage is the main package of the S3 server.
 const gatewayPackage = "github.com/versity/versitygw/cmd/versitygw"
 
-// Gateway returns the path of the S3 server. It builds the program if it does not
-// exist, which takes about a minute.
+// Gateway returns the path of the S3 server. It first builds the program if necessary. The
+// first build takes about a minute.
 func (s Source) Gateway(ctx context.Context) (string, error) {
 	programs, err := s.build(ctx, "tools", "the local S3 server", gatewayPackage)
 	return filepath.Join(programs, "versitygw"), err
@@ -198,7 +198,7 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 	return "", fmt.Errorf("build %s: %w\n%s", what, err, text)
 }
 
-// unreachable matches the errors of the Go command if it cannot download a module.
+// unreachable matches what the Go command prints when it cannot download a module.
 var unreachable = regexp.MustCompile(`Get "https?://|GOPROXY=off|GOPROXY list is not the empty string|dial tcp`)
 
 // install copies a program to a path in one step.

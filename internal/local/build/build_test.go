@@ -89,7 +89,7 @@ func TestRootOfAnotherUser(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := build.Root(victim); err == nil || !strings.Contains(err.Error(), "belongs to another user") || !strings.Contains(err.Error(), "LIPDROP_SOURCE="+src.Root) {
-				t.Errorf("Root() = %v, want an error that names the other user and LIPDROP_SOURCE", err)
+				t.Errorf("Root() = %v, want an error that says that the checkout belongs to another user, and names LIPDROP_SOURCE", err)
 			}
 			t.Setenv("LIPDROP_SOURCE", src.Root)
 			if got, err := build.Root(victim); err != nil || got != src.Root {

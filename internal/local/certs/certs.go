@@ -1,5 +1,5 @@
-// Package certs creates the certificate of the local stack for TLS on loopback. It is
-// signed with its own key, and cannot sign other certificates.
+// Package certs creates the certificate of the local stack for TLS on loopback. The
+// certificate is signed with its own key, and cannot sign other certificates.
 package certs
 
 import (
@@ -87,7 +87,7 @@ func (f Files) make(now time.Time) error {
 	}
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "lipdrop local stack"},
-		NotBefore:   now.Add(-time.Hour), // so that the certificate is valid even if the clock is set back
+		NotBefore:   now.Add(-time.Hour), // so that the certificate stays valid if the clock is set back a little
 		NotAfter:    now.Add(lifetime),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
