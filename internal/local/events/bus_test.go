@@ -26,7 +26,7 @@ func TestBusRefuses(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))
 			r.Header.Set("X-Amz-Target", "AWSEvents.PutEvents")
 			w := httptest.NewRecorder()
-			(&events.Bus{Now: time.Now, Receive: func(events.Notice) { t.Error("the bus delivered the event") }}).Operations().Handler().ServeHTTP(w, r)
+			(&events.Bus{Now: time.Now, Receive: func(events.Notice) { t.Error("the bus delivered the event, want a refusal") }}).Operations().Handler().ServeHTTP(w, r)
 			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), row.want) {
 				t.Errorf("HTTP status %d: %s, want 400: %s", w.Code, w.Body, row.want)
 			}

@@ -105,8 +105,8 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 // lowest limit: 104 bytes with the zero at the end.
 const maxSocketPath = 103
 
-// socketPath makes a folder for the socket and returns the path of the socket. The folder
-// is below dir, or a temporary folder if dir is too long.
+// socketPath makes a folder for the socket and returns the path of the socket. The folder is
+// below dir. If the path of dir is too long, the folder is a temporary folder.
 func socketPath(dir string) (string, error) {
 	const name = "s3"
 	folder := filepath.Join(dir, "socket")
@@ -220,8 +220,8 @@ func (t *tail) String() string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
-// EnsureBucket makes a bucket if it does not exist. It enables versioning, as template.yaml
-// does.
+// EnsureBucket makes a bucket if the bucket does not exist, and enables versioning, as
+// template.yaml does.
 func EnsureBucket(ctx context.Context, client *s3.Client, name string) error {
 	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
 	var owned *types.BucketAlreadyOwnedByYou

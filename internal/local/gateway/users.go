@@ -64,7 +64,7 @@ func newUsers(cfg Config, dial func() (net.Conn, error)) *users {
 	return u
 }
 
-// request is a request that one of these users signed.
+// request is a request to S3 that one of the users signed.
 type request struct {
 	*http.Request
 	user, bucket, key string

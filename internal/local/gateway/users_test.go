@@ -105,12 +105,12 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		_, err := c.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("out/1"), UploadId: aws.String("any")})
 		return err
 	}
-	const large = 5 << 20 // for which the client waits for the server's 100 Continue
+	const large = 5 << 20 // so large that the client waits for the server's 100 Continue
 	tests := []struct {
 		name             string
 		call             call
 		code             string
-		action, resource string // that are denied
+		action, resource string // of the expected denial
 		prefix           string
 	}{
 		{name: "reads what the user may read", call: get("in/ü 1.txt", nil)},
@@ -241,7 +241,7 @@ func TestForgedUser(t *testing.T) {
 					t.Errorf("HTTP status %d, want a refusal", w.Code)
 				}
 				if got := denied.drain(); len(got) > 0 {
-					t.Errorf("the request counts as denied: %v", got)
+					t.Errorf("the request counts as denied: %v; want no denial", got)
 				}
 			})
 		}

@@ -67,7 +67,7 @@ func (f *function) start() (*environment, error) {
 		return nil, fmt.Errorf("start function %s: %w", f.Name, err)
 	}
 	f.host.running.Go(func() { f.copyLines(output) })
-	f.host.running.Go(func() { _ = api.Serve(listener) }) // until its Close
+	f.host.running.Go(func() { _ = api.Serve(listener) }) // until api.Close
 	f.host.running.Go(func() {
 		select {
 		case <-env.child.Done():
@@ -195,7 +195,7 @@ func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(b
 }
 
 // variables returns the environment of a process: the variables of Lambda that
-// the runtime and the SDK read, and those of the function.
+// the runtime and the SDK read, and the variables of the function.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 func (f *function) variables(api string) []string {
 	variables := []string{

@@ -166,8 +166,8 @@ func (f *function) environment() (*environment, error) {
 	return f.start()
 }
 
-// Error is how an invocation failed: the body of a response of Invoke with the
-// header X-Amz-Function-Error.
+// Error is how an invocation failed. Its JSON is the body that Lambda's Invoke API returns with
+// the header X-Amz-Function-Error.
 type Error struct {
 	Type       string          `json:"errorType"`
 	Message    string          `json:"errorMessage"`

@@ -318,7 +318,7 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 		t.Errorf("the invocation ended with %v, want ErrClosed", err)
 	}
 	if _, _, err := invoke(t, h, act{}); !errors.Is(err, lambda.ErrClosed) {
-		t.Errorf("an invocation afterwards ended with %v, want ErrClosed", err)
+		t.Errorf("an invocation after Close ended with %v, want ErrClosed", err)
 	}
 }
 

@@ -22,7 +22,7 @@ func TestLogs(t *testing.T) {
 	h.Close()
 	log := requestID.ReplaceAllString(out.String(), "RequestId: ID ")
 	lines := strings.Split(strings.TrimSpace(log), "\n")
-	slices.Sort(lines) // two goroutines write the output of the process and its failure
+	slices.Sort(lines) // one goroutine writes the output of the process, and another writes the failure
 	want := []string{"last words", `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 7"}`}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
