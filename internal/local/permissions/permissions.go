@@ -56,8 +56,8 @@ func (d *Denial) Error() string {
 	return fmt.Sprintf("%s may not %s on %s: no statement of its role in template.yaml allows it", d.User, d.Action, about)
 }
 
-// BucketPolicy returns the policy of a bucket. It has the S3 statements of each user's role,
-// with their conditions. users has the roles by access key, because versitygw identifies a
+// BucketPolicy returns the policy of a bucket. The policy has the S3 statements of each user's
+// role, with their conditions. users has the roles by access key, because versitygw identifies a
 // user by the access key.
 func BucketPolicy(users map[string]Role) ([]byte, error) {
 	type statement struct {

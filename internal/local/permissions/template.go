@@ -182,7 +182,7 @@ func (t *Template) role(properties any) (Role, error) {
 		return nil, err
 	}
 	if len(found.ManagedPolicyArns) > 0 {
-		return nil, fmt.Errorf("%v are not in the template", found.ManagedPolicyArns)
+		return nil, fmt.Errorf("the managed policies %v are not in the template", found.ManagedPolicyArns)
 	}
 	otherAccounts := map[string]map[string]OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {fmt.Sprint(t.named("AWS::AccountId"))}}}
 	var role Role

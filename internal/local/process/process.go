@@ -79,7 +79,7 @@ func (c *Child) wait() {
 func (c *Child) endGroup() {
 	c.killGroup()
 	_ = c.guard.Wait() // an error, because the guard was killed
-	_ = c.pipe.Close() // Wait has closed it already
+	_ = c.pipe.Close() // guard.Wait has closed the pipe already
 }
 
 func (c *Child) killGroup() {
@@ -93,7 +93,7 @@ func (c *Child) Done() <-chan struct{} { return c.done }
 // error of reading the child's output. Call Err only after Done is closed.
 func (c *Child) Err() error { return c.err }
 
-// Kill kills the child and all processes that it started, and waits for its end.
+// Kill kills the child and all processes that it started, and waits for the end of the child.
 func (c *Child) Kill() {
 	c.mu.Lock()
 	if !c.ended {

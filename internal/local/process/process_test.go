@@ -17,8 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
 
-// role is an environment variable. If role is set, the test binary is the process in a test
-// that role names.
+// role is an environment variable. If its value is parent or stubborn, the test binary plays
+// that process in a test.
 const role = "PROCESS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -81,8 +81,8 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 	}
 }
 
-// expectEnd waits for the end of the children's output. Only the children hold its pipe
-// open, so the children have ended when the output ends.
+// expectEnd waits for the end of the children's output. Only the children hold the pipe of this
+// output open, so the children have ended when the output ends.
 func expectEnd(t *testing.T, out io.Reader, pids string) {
 	t.Helper()
 	ended := make(chan error, 1)

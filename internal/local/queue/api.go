@@ -14,8 +14,8 @@ const (
 	// August 2025. maxMessage is the older limit, which other emulators may still have.
 	maxMessage = 256 << 10
 
-	// maxDelay is the longest delay of a message, and maxVisibility the longest time
-	// for which it can be hidden.
+	// maxDelay is the longest delay of a message. maxVisibility is the longest time for which
+	// a message can be hidden.
 	maxDelay      = 15 * time.Minute
 	maxVisibility = 12 * time.Hour
 )

@@ -68,7 +68,7 @@ func (q *Queue) await(ctx context.Context, limit int) []Message {
 	return nil
 }
 
-// finish deletes the messages that were delivered and releases the others.
+// finish releases the messages that failed and deletes the others.
 func (q *Queue) finish(batch []Message, failed []string, err error) {
 	for _, m := range batch {
 		if err == nil && !slices.Contains(failed, m.ID) {

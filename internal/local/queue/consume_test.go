@@ -174,7 +174,7 @@ func TestSQSResponses(t *testing.T) {
 		"an empty list":            {response: `{"batchItemFailures":[]}`},
 		"one failed":               {response: `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, failed: []string{"b"}},
 		"an empty identifier":      {response: `{"batchItemFailures":[{"itemIdentifier":""}]}`, wrong: "not in the batch"},
-		"another batch's":          {response: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in the batch"},
+		"another batch's message":  {response: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in the batch"},
 		"a misspelt member":        {response: `{"batchItemFailures":[{"itemIdentifer":"b"}]}`, wrong: "not in the batch"},
 		"not JSON":                 {response: `oops`, wrong: "response of the function"},
 		"an error of the function": {err: errors.New("it crashed"), wrong: "it crashed"},

@@ -1,7 +1,7 @@
 // Package queue is a queue like a queue of SQS. A message is delivered after a delay, and is
 // hidden during its delivery. If a delivery fails, the message is delivered again. After
-// MaxReceives failed deliveries, it becomes a dead letter. Each message is a file, so that a
-// restart at any moment loses no message.
+// MaxReceives failed deliveries, the message becomes a dead letter. Each message is a file, so
+// that a restart at any moment loses no message.
 package queue
 
 import (
@@ -143,7 +143,7 @@ func (q *Queue) postpone(receipt string, pause time.Duration) error {
 	id, _, _ := strings.Cut(receipt, ":")
 	m, ok := q.messages[id]
 	if !ok || !q.inFlight[id] || m.receipt() != receipt {
-		return awsjson.Errorf("ReceiptHandleIsInvalid", "the receipt handle is not of a delivery under way")
+		return awsjson.Errorf("ReceiptHandleIsInvalid", "the receipt handle does not belong to a delivery under way")
 	}
 	m.VisibleAt = q.cfg.Now().Add(pause)
 	return q.keep(m)

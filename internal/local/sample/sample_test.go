@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
-// Somebody has put a symbolic link at the path of the sample. Write replaces it, and a
-// second Write replaces what the first has written.
+// Somebody has put a symbolic link at the path of the sample. Write replaces the link, and a
+// second Write replaces the files of the first.
 func TestWriteFollowsNoLink(t *testing.T) {
 	home := t.TempDir()
 	dir, victim := filepath.Join(home, ".lipdrop", "sample"), filepath.Join(home, "precious")
