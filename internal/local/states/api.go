@@ -15,7 +15,7 @@ import (
 )
 
 // Operations returns the operations of the Step Functions API that the functions and
-// the command call. They fail before Resume and after Close.
+// the command call. Every operation fails before Resume and after Close.
 func (s *Server) Operations() awsjson.Operations {
 	return awsjson.Operations{
 		"AWSStepFunctions.StartExecution":    operation(s, s.startExecution),

@@ -52,7 +52,7 @@ func serve(t *testing.T, m *states.Machine, dir string, invoke states.Invoker) *
 		Region:       "eu-central-1",
 		Credentials:  credentials.NewStaticCredentialsProvider("id", "secret", ""),
 		// The client closes the body of a request as soon as the response begins. Over
-		// loopback, this can be so early that it breaks the connection:
+		// loopback, this can be so early that the connection breaks:
 		// https://github.com/aws/aws-sdk-go-v2/issues/1825
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.Retryables = []retry.IsErrorRetryable{retry.RetryableConnectionError{}}

@@ -201,7 +201,7 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 // deliver applies the outcome of a call to x. It does not enter the next state or begin the
 // next attempt.
 func (m *Machine) deliver(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
-	// x may have been stopped or redriven during the call. If its deadline has passed, Step
+	// x may have been stopped or redriven during the call. If the deadline of x has passed, Step
 	// ends x.
 	if x.Status != Running || x.Phase != calling || !now.Before(x.Deadline) {
 		return

@@ -182,7 +182,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
 	if first, last := x.Events[0].At, x.Events[15].At; !first.Equal(began) || !last.Equal(began.Add(time.Second)) {
-		t.Errorf("the history is from %v to %v, want one second from %v on", first, last, began)
+		t.Errorf("the history is from %v to %v, want one second from %v", first, last, began)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			events: "TaskStarted TaskFailed ExecutionFailed",
 		},
 		{
-			name:   "any other error is one of the Lambda client",
+			name:   "any other error counts as an error of the Lambda client",
 			invoke: fails(errors.New("no route")),
 			status: states.Failed, error: "Lambda.SdkClientException", cause: "no route",
 			events: "TaskFailed ExecutionFailed",

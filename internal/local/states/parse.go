@@ -19,7 +19,7 @@ import (
 // they are given.
 type Machine struct {
 	// Random returns a number from 0 up to 1, by which full jitter multiplies a delay.
-	// Parse sets it to rand.Float64.
+	// Parse sets Random to rand.Float64.
 	Random func() float64
 
 	startAt string
@@ -74,9 +74,9 @@ type retrier struct {
 // substitution matches ${Name} in a definition.
 var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
 
-// Parse reads a definition in the States Language, in which it replaces each
-// ${Name} by the substitution of that name. Its error has a line for each thing
-// that is wrong or that this package does not know.
+// Parse reads a definition in the States Language. It first replaces each ${Name} in the
+// definition by the substitution of that name. The error has a line for each mistake, and for
+// each thing that this package does not know.
 func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 	var problems []error
 	text = substitution.ReplaceAllFunc(text, func(match []byte) []byte {

@@ -117,7 +117,7 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 	<-g.begun
 	e.Close()
 	if len(g.ended) != 1 {
-		t.Error("Close did not wait for the invoker")
+		t.Error("Close returned before the call under way had returned, want Close to wait")
 	}
 	if len(e.ends) != 0 {
 		t.Errorf("%d executions ended, want none", len(e.ends))

@@ -70,7 +70,7 @@ func TestRetries(t *testing.T) {
 			fails: []error{a, timeout, errors.New("reset")}, wakes: []float64{1, 3, 7}, status: states.Succeeded,
 		},
 		{
-			name:  "all errors except those that end the job",
+			name:  "all errors except the error of an earlier retrier",
 			retry: `{"ErrorEquals":["A"],"MaxAttempts":0},` + retrier("States.ALL", 3),
 			fails: []error{b, named("States.TaskFailed"), a}, wakes: []float64{1, 3}, status: states.Failed,
 		},
@@ -150,7 +150,7 @@ func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	stopped, input := x.StoppedAt, x.StateInput
 
 	for redrive, want := range []states.Status{states.Failed, states.Succeeded} {
-		// The machine's TimeoutSeconds have passed since the start, so Redrive must reset them.
+		// The timeout of the machine has passed since the start, so Redrive must start it again.
 		c.time = x.StoppedAt.Add(6 * 24 * time.Hour)
 		if err := m.Redrive(x, c.time); err != nil {
 			t.Fatal(err)

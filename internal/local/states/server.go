@@ -24,7 +24,7 @@ type Server struct {
 	Invoke Invoker
 
 	// Dir is the folder for the files of the executions. Resume makes the folder. No two
-	// servers may use it at the same time.
+	// servers may use the folder at the same time.
 	Dir string
 
 	// OnEnd, if set, is called when an execution has ended. A kill of the process can
@@ -60,8 +60,8 @@ type record struct {
 	Execution Execution `json:"execution"`
 }
 
-// Resume reads the executions in Dir and continues those that were running. It
-// must be called once.
+// Resume reads the executions in Dir and continues those that were running. Resume must be
+// called once.
 func (s *Server) Resume(ctx context.Context) error {
 	records, err := private.ReadAllJSON[record](s.Dir)
 	if err != nil {
