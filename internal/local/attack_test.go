@@ -25,8 +25,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// A neighbour is another user of the machine, or a page in a browser on it. It can reach
-// every port of a stack, but does not have the keys.
+// A neighbour is another user of the machine, or a page in a browser on it. A neighbour can
+// reach every port of a stack, but does not have the keys.
 func TestNeighbour(t *testing.T) {
 	o := options(t.TempDir())
 	s := start(t, o)
@@ -149,11 +149,11 @@ func TestNeighbour(t *testing.T) {
 		})
 	}
 	if n := s.Fake().Charges(); n != 1 {
-		t.Errorf("%d charges, want the one of the drop", n)
+		t.Errorf("%d charges, want 1, for the dropped pair", n)
 	}
 	select {
 	case <-s.Failed():
-		t.Errorf("a neighbour has failed the stack: %v; want a running stack", s.Err())
+		t.Errorf("the stack failed: %v; want a running stack", s.Err())
 	default:
 	}
 }
@@ -179,7 +179,7 @@ func children(t *testing.T) []string {
 		if err != nil {
 			continue // the process has ended
 		}
-		const state, parent = 0, 1 // after the name, which may have spaces in it
+		const state, parent = 0, 1 // fields after the program's name, which may have spaces in it
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if fields[parent] == strconv.Itoa(os.Getpid()) && fields[state] != "Z" {
 			own = append(own, process)

@@ -71,8 +71,8 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 }
 
 // saveLastEvent saves the present time. All events of the bucket until then are in the queues,
-// except the events on the way. It does nothing before catchUp has succeeded, or after the
-// stack has failed.
+// except the events on the way. saveLastEvent does nothing before catchUp has succeeded, or
+// after the stack has failed.
 func (s *Stack) saveLastEvent() error {
 	if !s.caughtUp.Load() || s.failed.Err() != nil {
 		return nil

@@ -15,8 +15,8 @@ const (
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
-	// AccessKey is the access key of a person, who may do everything. Keys.SecretKey is its
-	// secret key. Each function has its own access key: see Stack.Variables.
+	// AccessKey is the access key of a person, who may do everything. Keys.SecretKey is the
+	// secret key for it. Each function has its own access key: see Stack.Variables.
 	AccessKey = "lipdrop"
 
 	// MachineARN is the ARN of the state machine.
@@ -48,8 +48,8 @@ const (
 )
 
 // lambdaFunctions returns the four functions with the timeouts, memory and variables of
-// template.yaml. The concurrency of a function is its limit above plus the concurrency of
-// its queues.
+// template.yaml. The concurrency of a function is its limit above, if it has one, plus the
+// concurrency of its queues.
 func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
 		read := s.functions[permissions.LogicalIDs[name]]
@@ -71,7 +71,7 @@ func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 // Variables returns the environment variables of a function: the variables of
 // template.yaml, the URLs of AWS and RunComfy in this stack, the credentials of the function,
 // and Options.Variables. The URLs are https on loopback, but on macOS the URL of RunComfy is
-// http. For a container, which does not have the certificate, both URLs are http at
+// http. For a container, which does not have the certificate, all these URLs are http at
 // ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at, runComfy := s.TLS, s.TLS

@@ -29,7 +29,8 @@ type Keys struct {
 	// RunComfy. As at RunComfy, whoever knows the URL of an output can read the output.
 	Outputs string `json:"outputs"`
 
-	// Webhook is the secret that the webhook receives with each notice.
+	// Webhook is the secret that Options.Webhook receives with each notice, in the header
+	// WebhookKeyHeader.
 	Webhook string `json:"webhook"`
 }
 
@@ -42,7 +43,7 @@ func ReadKeys(dir string) (Keys, error) {
 	return k, err
 }
 
-// ensureKeys returns the keys in a state folder, and adds those that are missing.
+// ensureKeys returns the keys in a state folder. It first adds the missing keys.
 func ensureKeys(dir string) (Keys, error) {
 	k, err := ReadKeys(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -17,8 +17,8 @@ type Options struct {
 	Settle time.Duration
 
 	// Visibility is the time from the start of a failed delivery of a message to the next
-	// delivery. Defaults to 30 seconds, so that a person need not wait long. On AWS it is
-	// minutes.
+	// delivery. Defaults to 30 seconds, so that a person need not wait long. On AWS, this time
+	// is minutes.
 	Visibility time.Duration
 
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
@@ -36,7 +36,7 @@ type Options struct {
 	Variables map[string]string
 
 	// Containers opens the plain port to the Docker containers of this machine,
-	// which reach it at ContainerHost. Otherwise only loopback is served.
+	// which reach the port at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 
 	// LambdaEndpoint is the URL of a Lambda Invoke API, for example of

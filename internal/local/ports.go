@@ -14,7 +14,8 @@ import (
 )
 
 // Ports are the ports of the stack on 127.0.0.1, for TLS and for plain http. A port of 0
-// means the last port of the same folder. If that port is in use, it means any free port.
+// means the port of the last stack on the same folder. If there was no such stack, or its port
+// is in use, 0 means any free port.
 type Ports struct {
 	TLS   int `json:"tls"`
 	Plain int `json:"plain"`
@@ -37,7 +38,7 @@ func ReadPorts(dir string) (Ports, error) {
 }
 
 // openPorts opens ports and writes their numbers into a file of the state folder. If a wanted
-// port is 0, it tries the port in the file first.
+// port is 0, openPorts first tries the port that was in the file.
 func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	last, err := ReadPorts(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -48,7 +48,7 @@ func (s *Stack) serve(listeners []net.Listener) error {
 
 const (
 	// headTime is how long a client may take to send the head of its request. maxHead is
-	// how many bytes the head may have. The limit of versitygw is lower.
+	// how many bytes the head may have. versitygw accepts fewer bytes.
 	headTime = time.Minute
 	maxHead  = 64 << 10
 )
@@ -92,8 +92,8 @@ func (s *Stack) handler() http.Handler {
 	})
 }
 
-// serveAWS serves the operations of AWS. It checks the signature of each request, and whether
-// the role of the function that sent the request allows it.
+// serveAWS serves the operations of AWS. It checks the signature of each request. If a function
+// sent the request, serveAWS also checks whether the role of the function allows the request.
 func (s *Stack) serveAWS() http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey

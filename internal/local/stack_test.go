@@ -92,8 +92,8 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-// await waits until there is an object below a prefix whose key ends in a suffix, and
-// returns it.
+// await waits for an object whose key begins with prefix and ends in suffix, and returns the
+// body of the object.
 func await(t *testing.T, s *local.Stack, prefix, suffix string) []byte {
 	t.Helper()
 	var body []byte
@@ -244,7 +244,8 @@ func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 	return out.Executions
 }
 
-// The last stack on a folder missed events of drops. The next stack finds these events.
+// A stack missed events of drops. The next stack on the folder finds these events. It does not
+// look for events from more than a minute before the last event.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)

@@ -63,7 +63,7 @@ func (s *Stack) setPolicy(ctx context.Context) error {
 	return nil
 }
 
-// deny fails the stack because a function sent a request that AWS would refuse too. The
+// deny makes the stack fail because a function sent a request that AWS would refuse too. The
 // stack fails even if the function continues.
 func (s *Stack) deny(denial *permissions.Denial) { s.fail(denial) }
 
