@@ -24,8 +24,8 @@ type Job struct {
 	OutputSHA256 string
 }
 
-// Submitted returns the accepted jobs in the order in which they were accepted. Each
-// was charged once. Submitted first starts the jobs that are due.
+// Submitted returns the accepted jobs in the order in which they were accepted. Each job was
+// charged once. Submitted first starts the jobs that are due.
 func (s *Server) Submitted() []Job {
 	s.mu.Lock()
 	order := slices.Clone(s.order)
@@ -76,7 +76,7 @@ func (s *Server) Calls() int {
 }
 
 // LeakedTokens returns how many requests for outputs carried an Authorization
-// header. Each of them was refused.
+// header. The Server refused each of these requests.
 func (s *Server) LeakedTokens() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ const (
 	// NoBreak: the response arrives.
 	NoBreak Break = iota
 	// NotSent: the client cannot connect, so no byte of the request is written.
-	// Only Transport can do that. Over a socket, the client sees a Reset.
+	// Only Transport can refuse a connection. Over a socket, the client sees a Reset.
 	NotSent
 	// Reset: the connection ends before the first byte of the response.
 	Reset

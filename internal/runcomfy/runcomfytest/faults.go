@@ -130,7 +130,7 @@ func submitRefusals() []Fault {
 	}
 }
 
-// priceForms returns faults with a description of a model from which no price follows.
+// priceForms returns faults whose response describes a model without a price that lipdrop can use.
 func priceForms() []Fault {
 	return []Fault{
 		{Name: "no price", Accept: true, Edit: without("base_price_usd", "price_unit", "pricing_note")},

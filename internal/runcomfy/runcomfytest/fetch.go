@@ -30,8 +30,8 @@ type input struct {
 	kind              media.Kind
 }
 
-// start downloads a job's inputs and stores its output, if that is due and has not been done
-// before. The caller holds j.mu.
+// start downloads the inputs of a job and stores its output when the download is due. It does so
+// only once, and never for a cancelled job. The caller holds j.mu.
 func (s *Server) start(j *job, now time.Time) {
 	due := !s.FetchAtStart || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
@@ -63,8 +63,9 @@ func (s *Server) start(j *job, now time.Time) {
 	}
 }
 
-// fetch downloads one input. If keep is set, the input is the job's output, and fetch stores
-// it. If the output is made up instead, fetch returns what is known about the input.
+// fetch downloads one input. If keep is set, the input is the job's output, and fetch stores the
+// input. If the output is made up instead, fetch ignores keep and returns what is known about the
+// input.
 func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.Info, error) {
 	body, err := s.open(ctx, in.url)
 	if err != nil {

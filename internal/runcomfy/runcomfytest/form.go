@@ -24,7 +24,7 @@ const (
 	Long      Form = "long"       // longer than Right by Script.Off
 	NoSound   Form = "no-sound"   // without a sound track
 	Silent    Form = "silent"     // with a sound track of silence
-	Smaller   Form = "smaller"    // half as wide and half as high as the video
+	Smaller   Form = "smaller"    // half as wide and half as high as the input video
 	Broken    Form = "broken"     // without the last tenth of its bytes
 	WrongType Form = "wrong-type" // an image
 )

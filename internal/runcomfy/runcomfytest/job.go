@@ -74,7 +74,7 @@ func (j *job) state(now time.Time) string {
 	return succeeded
 }
 
-// queuePosition returns how many jobs of the same length can run before this one starts.
+// queuePosition returns how many jobs of the same length can run before the job starts.
 func (j *job) queuePosition(now time.Time) int {
 	return int(j.startsAt().Sub(now) / max(j.Run, time.Second))
 }

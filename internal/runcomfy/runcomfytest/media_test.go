@@ -140,7 +140,7 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 		name    string
 		input   map[string]any
 		script  runcomfytest.Script
-		want    []string // paths below the request's; nil: no output
+		want    []string // file names of the outputs; nil if there is no output
 		content string
 	}{
 		{name: "the video", input: map[string]any{"video_url": address("v.mp4"), "audio_url": address("a.wav")}, want: []string{"1.mp4"}, content: "v.mp4"},

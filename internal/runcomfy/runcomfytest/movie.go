@@ -12,7 +12,7 @@ import (
 type Movie struct {
 	Length        time.Duration // of the video track, rounded to whole frames
 	Frame         time.Duration // the length of one frame
-	Sound         time.Duration // of the audio track; no track if it is 0
+	Sound         time.Duration // of the audio track; if 0, there is no audio track
 	Silent        bool          // the audio track is silence
 	Width, Height int
 	Seed          uint64 // of the noise: the same seed makes the same noise

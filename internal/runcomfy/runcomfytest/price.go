@@ -42,7 +42,7 @@ func (s *Server) SetBalanceEmpty(empty bool) {
 	s.noBalance = empty
 }
 
-// SetBalance sets the balance of the account in US dollars. It does not change
+// SetBalance sets the balance of the account in US dollars. SetBalance does not change
 // whether jobs are accepted: see SetBalanceEmpty.
 func (s *Server) SetBalance(usd float64) {
 	s.mu.Lock()

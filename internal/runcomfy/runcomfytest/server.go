@@ -6,8 +6,8 @@
 // queue and run for the configured times, and serves an output. The output is the
 // job's own video or image, or has another [Form]. No model runs.
 //
-// Now is the only clock. Nothing here sleeps or starts a timer: the state of a job
-// is computed when a request asks for it.
+// All times of a job are from the clock Now. No timer changes the state of a job: the
+// state is computed when a request asks for it.
 package runcomfytest
 
 import (
@@ -33,14 +33,14 @@ type Server struct {
 	// every model is known, and none has a schema.
 	Models map[string]json.RawMessage
 
-	// Prices holds the price of each model by its id. Other models have none. If Prices is
+	// Prices holds the price of each model by its id. Other models have no price. If Prices is
 	// nil, each model has its InventedPrice.
 	Prices map[string]Price
 
 	// Queue and Run are how long each job queues and runs.
 	Queue, Run time.Duration
 
-	// Script replaces Queue and Run, if set. It is called once per job, and again
+	// Script, if set, replaces Queue and Run. Script is called once for each job, and again
 	// after a restart (see Dir).
 	Script func(modelID string, input map[string]any) Script
 
@@ -57,9 +57,9 @@ type Server struct {
 	// http.DefaultClient.
 	HTTPClient *http.Client
 
-	// FetchAtStart downloads the inputs at the first request about the job after it has left
-	// the queue. By default they are downloaded before the response to the POST. RunComfy does
-	// not document when it downloads them.
+	// FetchAtStart downloads the inputs at the first request about the job after the job has
+	// left the queue. By default, the inputs are downloaded before the response to the POST.
+	// RunComfy does not document when it downloads the inputs.
 	FetchAtStart bool
 
 	// Dir is a folder for jobs and outputs. Load makes the folder, and continues the jobs of
@@ -75,7 +75,7 @@ type Server struct {
 	CostUSD float64
 
 	// Fault, if set, is called for each request and returns how the request fails, or nil.
-	// Several goroutines may call it at once.
+	// Several goroutines may call Fault at once.
 	Fault func(r *http.Request, body []byte) *Fault
 
 	mu        sync.Mutex
@@ -96,17 +96,18 @@ type Script struct {
 	Fail any
 
 	// Form is what the output is. Defaults to the Server's Form. Off is how much shorter a
-	// Short output is, or how much longer a Long output is; 0 is one second.
+	// Short output is, or how much longer a Long output is; 0 means one second.
 	Form Form
 	Off  time.Duration
 
-	// Outputs is how many outputs the job has; 0 is one. All have the same
+	// Outputs is how many outputs the job has; 0 means one. All outputs have the same
 	// content.
 	Outputs int
 
 	// Output, if set, returns the output member of the result for the URLs of the
-	// outputs. A job with neither a video nor an image has no outputs. By default, the
-	// output member has the members video and videos, or image and images.
+	// outputs. There are no URLs if the output is OwnInput and the job has neither a video nor
+	// an image. By default, the output member has the members video and videos, or image and
+	// images.
 	Output func(urls []string) any
 }
 

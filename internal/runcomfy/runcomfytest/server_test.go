@@ -151,7 +151,7 @@ func TestSubmitIsRefused(t *testing.T) {
 			tt.prepare(fake)
 			_, err := clientOf(fake, tt.token).Submit(t.Context(), tt.model, pair())
 			if got := kindOf(err); got != tt.want {
-				t.Errorf("%s, want %s: %v", got, tt.want, err)
+				t.Errorf("error of the kind %q, want %q: %v", got, tt.want, err)
 			}
 			if fake.Charges() != 0 || fake.Calls() != 1 || len(fake.Submitted()) != 0 || len(files.fetched) != 0 {
 				t.Errorf("%d charges, %d calls, jobs %v, fetched %v; want only one call", fake.Charges(), fake.Calls(), fake.Submitted(), files.fetched)

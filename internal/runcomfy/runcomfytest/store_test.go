@@ -49,7 +49,7 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	fake, client = start()
 	c.advance(time.Minute)
 	if fourth := submit(t, client, map[string]any{}); fourth == good || fourth == bad || fourth == gone {
-		t.Errorf("the new job has the id %s of an earlier job", fourth)
+		t.Errorf("the new job has the id %s of an earlier job, want a new id", fourth)
 	}
 	states := []string{}
 	for _, job := range fake.Submitted()[:3] {
