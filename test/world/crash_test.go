@@ -97,7 +97,7 @@ func TestCrashAtEveryPointOfAJob(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		dropPair(t, w)
 		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("something is left to do after a month")
+			t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
 		}
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
@@ -126,7 +126,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		w.Run(2 * time.Minute)
 		w.Delete("inbox/ads/talk.wav")
 		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("something is left to do after a month")
+			t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
 		}
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
@@ -141,7 +141,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		case !cancelled && st.State == ledger.Unknown:
 		case w.RunComfy.Charges() == 0 && st.State != ledger.Succeeded: // submit died, and the file was deleted before the next delivery
 		default:
-			t.Errorf("status %s %s (%s), want one that agrees with RunComfy; cancelled there: %v", st.State, st.Code, st.Reason, cancelled)
+			t.Errorf("status %s %s (%s), want a status that agrees with RunComfy, where the job is cancelled: %v", st.State, st.Code, st.Reason, cancelled)
 		}
 	})
 }
@@ -159,7 +159,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 		w.Run(3 * time.Hour)
 		w.Sweep()
 		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("something is left to do after a month")
+			t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
 		}
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
@@ -171,7 +171,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 			t.Errorf("status %s %s (%s), want the status of a take that has ended", st.State, st.Code, st.Reason)
 		}
 		if st.State == ledger.Succeeded && len(w.RunComfy.Cancelled()) > 0 {
-			t.Error("the status says succeeded, but RunComfy cancelled the job")
+			t.Error("the status says succeeded, want cancelled, because RunComfy cancelled the job")
 		}
 	})
 }

@@ -154,7 +154,7 @@ func (w *World) stop(arn, name, cause string) bool {
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {
-		return // it was stopped while one of its functions ran
+		return // the execution was stopped while one of its functions ran
 	}
 	w.running = slices.Delete(w.running, at, at+1)
 	if !w.LoseStatusEvents && e.x.Status != states.Succeeded {
@@ -162,8 +162,9 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel, with a delay, the event that an execution ended badly. If the
-// execution is running, the event is about the end before the last redrive.
+// NotifyStatus sends cancel the event that an execution ended badly. late is how much longer the
+// event takes than usual. If the execution is running, the event is about the end before the
+// last redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn].x
 	redrives := x.RedriveCount

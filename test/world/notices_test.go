@@ -131,7 +131,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 			ids := map[string]bool{}
 			for _, n := range w.Notices {
 				if ids[n.ID] || n.ID == "" || n.Bucket == "" || n.Stack != "lipdrop" || n.Link == "" || !strings.HasPrefix(n.Summary, n.Name+" ") {
-					t.Errorf("a notice is incomplete, or its ID is not new: %+v", n)
+					t.Errorf("a notice is incomplete, or its ID is not new: %+v; want every member, and a new ID", n)
 				}
 				ids[n.ID] = true
 			}
@@ -144,7 +144,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 func wantNotices(t *testing.T, w *world.World) {
 	t.Helper()
 	for _, wrong := range w.WrongNotices {
-		t.Error(wrong)
+		t.Errorf("wrong: %s; want a type that fits the state, and a content that was in a status or record", wrong)
 	}
 	for _, key := range w.Bucket.Keys() {
 		prefix, _, _ := strings.Cut(key, "/")
@@ -161,7 +161,7 @@ func wantNotices(t *testing.T, w *world.World) {
 		}
 		sent := slices.ContainsFunc(w.Notices, func(n notice.Detail) bool { return n.Name == st.Name && n.State == st.State && n.Take == st.Take })
 		if !sent && slices.Contains(notice.States(), st.State) {
-			t.Errorf("%s is %s, but has no notice", key, st.State)
+			t.Errorf("%s is %s and has no notice, want one", key, st.State)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 	for where, text := range texts {
 		for _, secret := range []string{world.Token, "X-Amz-", "canary"} {
 			if strings.Contains(text, secret) {
-				t.Errorf("%q is in %s: %s", secret, where, text)
+				t.Errorf("%s contains the secret %q, want no secret: %s", where, secret, text)
 			}
 		}
 	}

@@ -106,7 +106,7 @@ type World struct {
 	// SignFor is how long a process of submit may sign URLs. Zero sets no limit.
 	SignFor time.Duration
 
-	// LoseStatusEvents loses the events of executions that end badly.
+	// LoseStatusEvents means that the events of executions that end badly are lost.
 	LoseStatusEvents bool
 
 	Dead          []string // bodies of messages that were delivered too often

@@ -28,7 +28,7 @@ func TestPairIsArchived(t *testing.T) {
 	w := newWorld(t)
 	dropPair(t, w)
 	if !w.Run(time.Hour) {
-		t.Fatal("something is left to do after an hour")
+		t.Fatal("after an hour, more than the hourly sweep is left to do; want only the sweep")
 	}
 	st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	wantCharges(t, w, 1)

@@ -63,7 +63,7 @@ func DropMany(t *testing.T, w *world.World, form string, n int) {
 	}
 }
 
-// DropVoice drops the audio file of ads/talk, which is a new take if the video is there.
+// DropVoice drops the audio file of ads/talk. The result is a new take if the video is there.
 func DropVoice(t *testing.T, w *world.World) {
 	t.Helper()
 	_, voice := Media(t)
@@ -112,11 +112,11 @@ func Fault(_ *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault
 	return runcomfytest.FaultNamed(call, name)
 }
 
-// Rest runs the world until nothing is left to do, for at most a month.
+// Rest runs the world until only the hourly sweep is left to do, for at most a month.
 func Rest(t *testing.T, w *world.World) {
 	t.Helper()
 	if !w.Run(30 * 24 * time.Hour) {
-		t.Error("something is left to do after a month")
+		t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
 	}
 }
 
@@ -131,7 +131,7 @@ func WantArchived(t *testing.T, w *world.World) {
 	}
 	job, _ := w.RunComfy.Job(st.RequestID)
 	if got, _ := w.Bucket.Object(st.Outputs[0]); fmt.Sprintf("%x", sha256.Sum256(got)) != job.OutputSHA256 {
-		t.Errorf("the %d bytes of the output are not what RunComfy served", len(got))
+		t.Errorf("the %d bytes of the output are not what RunComfy served, want the same bytes", len(got))
 	}
 	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.Succeeded {
 		t.Errorf("the record is %s, want %s", rec.State, ledger.Succeeded)
