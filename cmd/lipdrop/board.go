@@ -107,7 +107,7 @@ func (b *board) sorted() []*followed {
 }
 
 // describe returns a line about a job. With elapsed, the line also says how long the job
-// has taken so far. This changes all the time, so only redrawn lines have it.
+// has taken so far. The elapsed time always changes, so only redrawn lines have it.
 func (b *board) describe(job followed, elapsed bool) string {
 	line := job.Name + ": " + string(job.State)
 	if job.QueuePosition != nil {
@@ -127,7 +127,7 @@ func (b *board) describe(job followed, elapsed bool) string {
 
 // lines returns what to draw on a terminal: a line for each job. If the terminal has too
 // few lines, lines returns a summary and only jobs that have not succeeded: first the jobs
-// that failed, then those that need a person.
+// that failed, then those that need a person, then the others.
 func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string
@@ -166,7 +166,8 @@ func (b *board) draw() {
 	_ = b.out.raw(s.String()) // the function run reports the error
 }
 
-// urgency orders jobs: first those that failed, then those that need a person.
+// urgency orders jobs that have not succeeded: first those that failed, then those that need
+// a person, then the others.
 func urgency(j *followed) int {
 	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
 }

@@ -31,7 +31,7 @@ type checkCmd struct {
 	Files []string `arg:"" predictor:"file" name:"file-or-folder" help:"What you would drop."`
 }
 
-// Run prints what job each file would start, or what is wrong with it. It runs the same
+// Run prints what job each file would start, or what is wrong with the file. It runs the same
 // code as submit. It uploads nothing, and asks RunComfy for prices only if c.Price is set.
 func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	files, err := gather(ledger.InboxPrefix, c.Files)
@@ -92,8 +92,8 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
-// prices returns RunComfy's prices. It uses the token in the environment. If that is not
-// set, it needs a stack and uses that stack's token.
+// prices returns RunComfy's prices. It uses the token in the environment. If the environment
+// has none, it needs a stack and uses the stack's token.
 func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 	if token := os.Getenv("RUNCOMFY_TOKEN"); token != "" {
 		api := &runcomfy.Client{Token: staticToken(token)}

@@ -106,7 +106,7 @@ func TestCheckWithPrices(t *testing.T) {
 			t.Setenv("RUNCOMFY_BASE_URL", server.URL)
 			var out, errs bytes.Buffer
 			if code := run(t.Context(), append([]string{"check", "--price", "talk.mp4", "talk.wav"}, tt.args...), &out, &errs); code != 0 {
-				t.Errorf("exit code %d: %s", code, &errs)
+				t.Errorf("exit code %d, want 0: %s", code, &errs)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(out.String(), want) {
@@ -114,7 +114,7 @@ func TestCheckWithPrices(t *testing.T) {
 				}
 			}
 			if strings.Contains(out.String()+errs.String(), "canary") {
-				t.Error("the token is printed")
+				t.Errorf("the token is printed, want no canary:\n%s%s", &out, &errs)
 			}
 		})
 	}

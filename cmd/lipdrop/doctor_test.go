@@ -20,8 +20,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// stack acts as AWS with one stack, lipdrop, for doctor. The zero stack is healthy, except
-// that its token was never set.
+// stack is a fake AWS for doctor. It has one stack, named lipdrop. The zero value is a healthy
+// stack, except that its token was never set.
 type stack struct {
 	token        string // the secret's text; empty: it was never set
 	runComfy     string // the parameter RunComfyBaseUrl

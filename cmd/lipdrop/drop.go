@@ -207,7 +207,7 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 	}()
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(say) // after Ctrl-C, the terminal is on that line too
+		fmt.Fprintln(say) // after Ctrl-C, the terminal is still on the line of the question
 		return errors.New("interrupted; nothing was sent")
 	case line := <-answer:
 		if line == "y" || line == "yes" {

@@ -346,12 +346,12 @@ func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
 		order ledger.Order
 		want  bool
 	}{
-		{"of their take", job.Job.Take, job.Order, true},
+		{"of the take of the uploaded files", job.Job.Take, job.Order, true},
 		{"of an earlier take", "20260102T030404Z-ffffffffffff", "20260102T030404Z-ffffffffffff", false},
 		{"of another take of the same second", "20260102T030405Z-bbbbbbbbbbbb", "20260102T030405Z-bbbbbbbbbbbb", false},
 		{"of a later take", "20260102T030406Z-bbbbbbbbbbbb", "20260102T030406Z-bbbbbbbbbbbb", true},
 		{"of no take and earlier files", "", "20260102T030404Z", false},
-		{"of no take and these files", "", "20260102T030405Z", true},
+		{"of no take and the uploaded files", "", "20260102T030405Z", true},
 		{"of no take and later files", "", "20260102T030406Z-cccccccccccc", true},
 		{"of no take and no files", "", "", false},
 	}

@@ -142,7 +142,8 @@ func (w *watcher) look(ctx context.Context) {
 	}
 }
 
-// find returns the files of the folder, and the files of the last look that are gone now.
+// find returns the files of the folder. It also returns the files of the last look that it does
+// not find in the folder any longer.
 func (w *watcher) find() map[string]*watchedFile {
 	found := map[string]*watchedFile{}
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
@@ -228,7 +229,7 @@ func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
 	}
 	etag, err := hex.DecodeString(object.ETag)
 	if err != nil || len(etag) != md5.Size {
-		return true, nil // the ETag is no MD5: another program uploaded the object in parts
+		return true, nil // the ETag is not an MD5: another program uploaded the object in parts
 	}
 	sum := md5.New()
 	if _, err := io.Copy(sum, file); err != nil {

@@ -27,7 +27,7 @@ type watched struct {
 	folder string
 	bucket *bucket.Bucket
 	said   *lines
-	stop   func() // ends it
+	stop   func() // ends the watcher
 }
 
 // watchFolder runs a watcher on a folder until the end of the test.
@@ -87,7 +87,7 @@ func (f *watched) has(names ...string) {
 	f.t.Fatalf("the bucket has %q, want %q; the watcher said %q", got, names, f.said.said)
 }
 
-// failing is a transport that responds with 500 to uploads while it is switched on.
+// failing is a transport that responds to uploads with HTTP status 500 while fails is true.
 type failing struct {
 	http.RoundTripper
 	fails atomic.Bool

@@ -105,7 +105,7 @@ func splitLists(args []string) (files, lists []string) {
 		switch info, err := os.Stat(arg); {
 		case !list.IsList(arg) || err == nil && info.IsDir():
 			files = append(files, arg)
-		case !slices.Contains(lists, arg): // a list that is named twice is read once, as a file is
+		case !slices.Contains(lists, arg): // a list that is named twice is read only once
 			lists = append(lists, arg)
 		}
 	}

@@ -28,8 +28,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// In the scripts, the sync_mode of a job decides what happens to it. A preset.json in the
-// script's folder sets it.
+// In the scripts, the sync_mode of a job decides what happens to the job. A preset.json in the
+// script's folder sets the sync_mode.
 const (
 	modeQueues  = "silence" // queues for an hour
 	modeFails   = "remap"   // RunComfy's job fails
@@ -44,7 +44,7 @@ const (
 //
 //	exits CODE lipdrop ARG…        runs the command and compares its exit code
 //	interrupts TEXT lipdrop ARG…   runs the command, interrupts it after it has printed TEXT, and
-//	                               checks that it says that one job continues
+//	                               checks that the error says that one job continues
 //	put SAMPLE KEY                 uploads clip.mp4, voice.wav, or a file of the script
 //	await NAME STATE…              waits until the status of NAME has one of the states
 //	matches SCHEMA                 compares each line of the last stdout with a schema of docs/
@@ -133,8 +133,9 @@ func TestScripts(t *testing.T) {
 
 // scriptStack returns the fake RunComfy and the bucket of the stack that the scripts use, and
 // a function that sets up a script so that the command finds this stack. The stack is a local
-// one, or the one that LIPDROP_TEST_STACK names and AWS_ENDPOINT_URL serves. The latter calls
-// RunComfy at the loopback address LIPDROP_TEST_RUNCOMFY, where the fake listens.
+// one, or the one that LIPDROP_TEST_STACK names and AWS_ENDPOINT_URL serves. The stack in
+// the emulator calls RunComfy at the loopback address LIPDROP_TEST_RUNCOMFY, where the fake
+// listens.
 func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*testscript.Env) error) {
 	name := os.Getenv("LIPDROP_TEST_STACK")
 	if name == "" {

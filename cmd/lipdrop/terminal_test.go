@@ -39,7 +39,7 @@ func TestTerminalEscapes(t *testing.T) {
 	var out bytes.Buffer
 	text := "a\x1b[31m\r\u202e\tb\n"
 	if n, err := (&terminal{w: &out}).Write([]byte(text)); err != nil || n != len(text) {
-		t.Errorf("wrote %d of %d bytes, %v", n, len(text), err)
+		t.Errorf("wrote %d bytes, error %v; want %d bytes and no error", n, err, len(text))
 	}
 	if want := `a\x1b[31m\r\u202e` + "\tb\n"; out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)

@@ -163,7 +163,7 @@ func (c *tryCmd) gather() (*dropped, error) {
 	for _, file := range c.Files {
 		info, err := os.Stat(file)
 		if err == nil && info.IsDir() && !isBundle(filepath.Base(filepath.Clean(file))) {
-			return nil, fmt.Errorf("%s is a folder; name the files in it, or a folder whose name ends in .job", file)
+			return nil, fmt.Errorf("%s is a folder; give the files in it, or a folder whose name ends in .job", file)
 		}
 	}
 	files, err := gather(ledger.InboxPrefix, c.Files)
@@ -205,7 +205,7 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	case wrong != nil:
 		return fmt.Errorf("nothing was dropped:\n  %s", strings.Join(wrong, "\n  "))
 	case jobs == 0:
-		return errors.New("nothing was dropped: these files form no job. Name a video and an audio file of the same name")
+		return errors.New("nothing was dropped: these files form no job. Give a video and an audio file that have the same name")
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func TestTryAgain(t *testing.T) {
 		warns []string
 	}{
 		{"a pair", in("1/talk.mp4", "1/talk.wav"), "1/talk.mp4", "talk.mp4", nil},
-		{"a tagged one", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4", nil},
+		{"a pair with a tag", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4", nil},
 		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4", nil},
 		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4", nil},
 		{"the first names again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
@@ -124,7 +124,7 @@ func TestTryAgain(t *testing.T) {
 	}
 }
 
-// try does not show the status of an earlier drop as the status of its own.
+// try does not show the status of an earlier drop as the status of its own drop.
 func TestTryAfterARejection(t *testing.T) {
 	dir := layApart(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 	state := filepath.Join(dir, "state")
@@ -139,7 +139,7 @@ func TestTryAfterARejection(t *testing.T) {
 	s.Close()
 	said := try(t, 0, state, filepath.Join(dir, "out"), filepath.Join(dir, "talk.mp4"), filepath.Join(dir, "talk.wav"))
 	if strings.Contains(said, "rejected") {
-		t.Errorf("the earlier status is shown:\n%s", said)
+		t.Errorf("the earlier status is shown, want no rejected in:\n%s", said)
 	}
 }
 
@@ -208,11 +208,11 @@ func TestTryRefuses(t *testing.T) {
 				}
 			}
 			if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
-				t.Errorf("a stack was started: %v", err)
+				t.Errorf("the state folder exists (%v), want no started stack", err)
 			}
 			for name, content := range tt.files {
 				if content == "mine" && contentOf(t, filepath.Join(dir, name)) != "mine" {
-					t.Errorf("%s was overwritten", name)
+					t.Errorf("%s was overwritten, want it unchanged", name)
 				}
 			}
 		})
