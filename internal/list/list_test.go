@@ -251,7 +251,7 @@ func FuzzRead(f *testing.F) {
 		for _, r := range rows {
 			for property := range r.Files {
 				if r.Links[property] != "" {
-					t.Errorf("%s is in Files and in Links, want it only in one", property)
+					t.Errorf("%s is in Files and in Links, want it in only one of them", property)
 				}
 			}
 		}

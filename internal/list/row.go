@@ -87,9 +87,9 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media. It takes them from given, and removes them there. It also
+// addMedia adds the row's media. It takes them from given, and removes them from given. It also
 // takes the media of kindColumns, which are in texts. For a medium that the row leaves out,
-// it takes the one in defaults.
+// it takes the medium in defaults.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
@@ -147,7 +147,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		r.Files[p.Name] = value
 		return
 	}
-	r.Links[p.Name] = value // not to Files: whoever reads a file there would report the problem again
+	r.Links[p.Name] = value // not in Files: each file there is read, which would report the problem again
 }
 
 var (

@@ -75,7 +75,7 @@ func (r *reader) readTable(text []byte) []record {
 	}
 }
 
-// cells returns the cells of a row. If cells reports a problem, ok is false.
+// cells returns the cells of a row. The result ok is false if cells reports a problem.
 func (r *reader) cells(number int, header, fields []string, labels map[string]string, separator rune) (cells []cell, ok bool) {
 	ok = true
 	for i, field := range fields {
