@@ -55,10 +55,10 @@ func (r *reader) boxes(off, end int64, visit func(box)) {
 }
 
 // children calls visit for each box between off and end, the body of a parent box. Like
-// players, it accepts two mistakes. If a box claims to end after its parent, the box
-// ends where the parent ends. If the length of a box is impossible, children ignores the rest of
-// the parent. It panics with errCutIndex if a box that a player needs extends past the end of
-// the file.
+// players, it accepts two mistakes. If a box claims to end after its parent, children lets
+// the box end with the parent. If the length of a box is impossible, children ignores the
+// rest of the parent. It panics with errCutIndex if a box that a player needs extends past
+// the end of the file.
 func (r *reader) children(off, end int64, visit func(box)) {
 	for off <= end-8 {
 		var b box
@@ -95,8 +95,8 @@ func (r *reader) fields(b box, n int64) []byte {
 }
 
 // versioned returns the fields of a box after its version and flags. In version 0 these
-// fields take n bytes. In later versions, as many of them as wide says have 64 bits instead
-// of 32.
+// fields take n bytes. In later versions, some of these fields have 64 bits instead of 32.
+// Wide says how many.
 func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
 	data := r.fields(b, 1)
 	if c.wide = data[0] != 0; c.wide {

@@ -156,7 +156,7 @@ func behind(data []byte, kind string) []byte {
 
 // objectType returns the number of the codec from the body of an esds box (ISO 14496-1,
 // 7.2.6), and the configuration of the decoder. The number is 0 and the configuration nil if
-// data do not hold them.
+// esds does not hold them.
 func objectType(esds []byte) (object byte, config []byte) {
 	const elementary, decoder, specific = 3, 4, 5
 	fields := map[byte]int{elementary: 3, decoder: 13} // bytes before the next tag

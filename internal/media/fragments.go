@@ -43,7 +43,7 @@ const errTime = damage("the times in its fragments are too large")
 
 // tailCalls and tailBytes are the part of the budget that is reserved for the search from
 // the end of the file. indexCalls and indexBytes are reserved for the segment indexes at the
-// beginning of the file. They are enough for an index of 5,000 segments.
+// beginning of the file: indexBytes is enough for an index of 5,000 segments.
 const (
 	tailCalls  = 3
 	tailBytes  = 256 << 10
@@ -53,9 +53,9 @@ const (
 
 // read finds when the samples of the tracks start and end. It tries three ways to find the
 // last fragments: by the index at the end of the file (mfra), by reading one fragment after
-// the other, and by a search from the end of the file. If the budget is too small for all of
-// them, read uses the segment indexes at the beginning of the file (sidx). It reports whether
-// it found when the samples end.
+// the other, and by a search from the end of the file. If none of the three ways fits into
+// the budget, read uses the segment indexes at the beginning of the file (sidx). It reports
+// whether it found when the samples end.
 func (f *fragments) read() (found bool) {
 	f.spans = map[uint32]span{}
 	f.r.fits(f.readFirst)
@@ -122,10 +122,10 @@ func (f *fragments) readFirst() {
 	}
 }
 
-// priming is the longest sound before the start of the presentation that counts as part of
-// the length. If there is more, none of it counts. Encoders write such sound while they warm
-// up. ffprobe counts this sound in fragmented files, and lipdrop lets a length exceed a
-// model's limit by as much.
+// priming limits the sound before the start of the presentation. Up to this limit, such
+// sound counts as part of the length. Longer sound does not count at all. Encoders write such
+// sound while they warm up. ffprobe counts it in fragmented files, and lipdrop lets a length
+// exceed a model's limit by as much.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
@@ -133,8 +133,8 @@ const priming = 50 * time.Millisecond
 // count. Some files say that a sample is shown before it is decoded. lengths then adds the
 // span's delay to the times of all samples of the track, as ffprobe and players do.
 //
-// Found says whether read found when the samples end. If it did not, the length in the
-// movie's header (mehd) is an estimate. If samples of the last fragment are missing, the
+// Found says whether read found when the samples end. If it did not, lengths takes the
+// length in the mehd box as an estimate. If samples of the last fragment are missing, the
 // length by the fragments is an estimate.
 func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
@@ -188,10 +188,11 @@ func (m *movie) track(id uint32) *track {
 
 // follow reads every fragment between off and end that readFirst has not read. It stops at
 // an mfra box. If an mdat box extends past end, follow sets cut and partial. If another box
-// does, or if a box is malformed, it panics with errEnd. Guess is passed to readMoof.
+// extends past end, or if a box is malformed, follow panics with errEnd. Guess is passed to
+// readMoof.
 func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	for off = max(off, f.next); off <= end-8; {
-		f.r.most(off, 16) // box may read only a header, but the body of a fragment is needed too
+		f.r.most(off, 16) // the method box may read only a header, but the body of a fragment is needed too
 		var b box
 		switch err := try(func() { b = f.r.box(off, end) }); {
 		case errors.Is(err, errBox):
@@ -213,8 +214,8 @@ func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	}
 }
 
-// readMoof records when the samples of a fragment start and end. Guess says by track id when
-// the first sample is decoded, for a fragment that does not say so (without a tfdt box).
+// readMoof records when the samples of a fragment start and end. For a fragment without a
+// tfdt box, guess says by track id when the first sample is decoded.
 func (f *fragments) readMoof(moof box, guess map[uint32]uint64) {
 	f.r.boxes(moof.body, min(moof.end, f.r.src.Size), func(b box) {
 		if b.kind != "traf" {

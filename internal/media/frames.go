@@ -24,7 +24,7 @@ func (f frame) time() uint64 { return f.samples * (timeUnit / f.rate) }
 // framing describes the frames of a format.
 type framing struct {
 	header  int                             // bytes of a header
-	largest int64                           // bytes of a frame
+	largest int64                           // bytes of the largest frame
 	parse   func(data []byte) (frame, bool) // reads a header
 }
 
@@ -183,9 +183,10 @@ func (s *stream) inStep(off int64) bool {
 }
 
 // measure returns how long the stream is. It counts all frames if the stream fits into
-// the budget. Otherwise it finds the end, and counts the frames in parts of the stream.
-// The length is then a fact if the end was found, all these frames have the same bit rate,
-// and nothing else is between frames.
+// the budget, or if the frames end in the first part that is read. The length is then a fact.
+// Otherwise measure finds the end, and counts the frames in parts of the stream. The length
+// is then a fact if the end was found, the counted frames have the same bit rate, and nothing
+// else is between frames.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {

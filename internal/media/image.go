@@ -207,7 +207,7 @@ func readFrameHeader(r *reader, body int64, aside bool, info *Info) {
 	data := r.bytes(body, 5)
 	height, width := binary.BigEndian.Uint16(data[1:]), binary.BigEndian.Uint16(data[3:])
 	if height == 0 { // JPEG allows this; the height then follows the first scan
-		info.warn("%s does not say at its beginning how high it is, so its size is not checked", r.src.Name)
+		info.warn("%s does not say at its beginning how high its picture is, so the size of the picture is not checked", r.src.Name)
 		return
 	}
 	if aside {

@@ -48,7 +48,7 @@ func TestImages(t *testing.T) {
 		{name: "stray bytes before a segment", as: "a.jpg", file: jpeg(segment(0xdb), []byte("\x00\x00stray"), jpegFrame(0xc0), []byte("\xff\x00")), want: size{640, 480}},
 		{name: "a film behind the picture", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), bytes.Repeat([]byte("\xff\xe7film"), 9000)), want: size{640, 480}},
 		{name: "zeros behind the picture", as: "a.jpg", file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(90000)), 1<<20), want: size{640, 480}},
-		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high it is"},
+		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high its picture is"},
 		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{70000, 3}},
 		{name: "PNG with large texts", as: "a.png", file: whole(pngHeader(30, 40), bytes.Repeat(pngChunk("iTXt", make([]byte, 60000)), 30), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{30, 40}},
 		{name: "PNG of many chunks, other data behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},

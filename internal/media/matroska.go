@@ -58,7 +58,7 @@ type mkvTrack struct {
 	doubt         string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say
 	at, end       int64         // when the last block that was found starts and ends
-	tagged        time.Duration // when the track ends by its tag; 0 if it has none
+	tagged        time.Duration // when the track ends by its tag; 0 if the track has no tag
 }
 
 // Kinds of tracks.
@@ -68,7 +68,8 @@ const (
 )
 
 // readMatroska reads MKV and WEBM files. The length in the head of the file counts if the
-// last blocks agree with it. Otherwise the end of the last blocks counts.
+// file is not cut and the last blocks do not contradict this length. Otherwise, and for a
+// track that ends earlier, the end of the track's last block counts.
 func readMatroska(r *reader, info *Info) {
 	m := matroska{scale: uint64(time.Millisecond)}
 	segment, err := r.element(0, r.src.Size)

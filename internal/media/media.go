@@ -139,7 +139,8 @@ type Length struct {
 	// Exact reports that D is a fact: independent signs in the file agree on it.
 	Exact bool
 
-	// Least is the shortest length that the evidence allows, if D is an estimate.
+	// Least is the shortest length that the evidence allows, if D is not a fact. It may
+	// be above 0 although D is 0.
 	Least time.Duration
 }
 
@@ -149,8 +150,7 @@ func Fact(d time.Duration) Length { return Length{D: d, Exact: true} }
 // Known reports whether the length is a fact or an estimate.
 func (l Length) Known() bool { return l.Exact || l.D > 0 }
 
-// AtLeast returns the shortest length that the evidence allows. It is 0 if the length is
-// not known.
+// AtLeast returns the shortest length that the evidence allows.
 func (l Length) AtLeast() time.Duration {
 	if l.Exact {
 		return l.D
@@ -160,9 +160,9 @@ func (l Length) AtLeast() time.Duration {
 
 // Track is the video track or the audio track of a file.
 type Track struct {
-	// Codec is a word in lower case, as ffprobe names it: "h264", "hevc", "prores",
-	// "aac", "mp3", "opus", "pcm" for every kind of uncompressed samples. It is empty if
-	// the codec is not known.
+	// Codec is the name of the codec in lower case, as in ffprobe: "h264", "hevc",
+	// "prores", "aac", "mp3", "opus". For every kind of uncompressed samples, Codec is
+	// "pcm". It is empty if the codec is not known.
 	Codec string
 
 	Length Length
@@ -248,8 +248,8 @@ func (i Info) Codecs() []string {
 // Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
 // damaged, encrypted or not what its suffix says, if a video has no video track, or if an
 // audio file has no audio track or no sound. It wraps an error of ReadRange. A valid file
-// passes with a warning if this package cannot read its format, or cannot read it within
-// the budget. If the suffix is not accepted, Inspect does not compare it with the content.
+// passes with a warning if this package cannot read its format, or cannot read the file
+// within the budget. If the suffix is not accepted, Inspect does not compare it with the content.
 // With an error, the Info holds what was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	src.Name = path.Base(src.Name)

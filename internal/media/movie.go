@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// maxTracks is the largest number of tracks that are read. Films have a few dozen.
+// maxTracks is the largest number of tracks that are read. A film has at most a few dozen.
 const maxTracks = 64
 
 // movie is what a moov box says. This box is the index of a movie: mvhd is the header of the
@@ -21,7 +21,7 @@ type movie struct {
 }
 
 // track is what a trak box and its tables say. A time is in units of the track's media
-// unless its comment names another unit. A time that is not known is 0.
+// unless its comment or its type names another unit. A time that is not known is 0.
 type track struct {
 	Track
 	id, flags uint32
@@ -37,7 +37,7 @@ type track struct {
 
 	timescale uint64 // units per second of the media
 	length    uint64 // of the media, by its header or by its samples
-	claimed   uint64 // length of the presentation in the track's header, in the movie's units
+	claimed   uint64 // length of the presentation by the track's header, in the movie's units
 	size      int64  // bytes of each sample; 0 if they differ
 	total     uint64 // how long all samples last
 	frame     uint64 // how long most samples last

@@ -129,7 +129,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	info.Audio.Length = s.measure()
 	l := &info.Audio.Length
 	byHeader := fact(header.frames*first.samples, first.rate)
-	// Some encoders count tags in the header's size, so a file that is shorter by a sixteenth may be complete.
+	// The size in the header may include tags, so a file that is shorter by a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
 	if over := start + header.size - limit; over > limit/leeway || over > 0 && l.Exact && byHeader.D-l.D > inaudible {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
@@ -153,8 +153,8 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	s.count(s.start, s.r.share())
 	n := s.r.share()
 	p := s.count(max(min(claimed+n/2, s.limit)-n, s.start), n)
-	// Some encoders count an ID3v1 tag after the sound in the header's size. Others do not
-	// count the frame that holds the header.
+	// The size in the header may include an ID3v1 tag after the sound. It may also leave out
+	// the frame that holds the header.
 	const tag = 128
 	slack := max(tag, s.start-start, s.seen.dense.size)
 	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {

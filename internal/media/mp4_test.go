@@ -252,7 +252,7 @@ func TestMP4(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			src := count("a.mp4", row.file.size, row.file)
 			got, err := media.Inspect(t.Context(), src.Source)
-			src.checkBudget(t)
+			checkSane(t, src, got, err)
 			if err != nil {
 				t.Fatal(err)
 			}

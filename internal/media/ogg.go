@@ -69,7 +69,7 @@ type oggStream struct {
 	most        uint64 // largest number of samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // position of the first sample, and position after the last sample
 	late        uint64 // position after the first page; 0 unless the stream begins late and that page has an unknown number of samples
-	pages       int    // with a position
+	pages       int    // how many pages with a position were read
 	packets     uint64 // samples of the packets, for Opus
 	page        uint64 // samples of the packets in the last page
 	begun       []byte // the first bytes of a packet that continues in the next page
@@ -295,7 +295,7 @@ func (o *oggFile) follows(r *reader, off, n int64) bool {
 }
 
 // readOggPages reads the first pages of a file and the last page. If the file may hold
-// several recordings and fits into the budget, it reads all pages. Complete reports whether
+// several recordings and fits into the budget, readOggPages reads all pages. Complete reports whether
 // the pages that were read are enough to know the length of the file.
 func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10

@@ -12,7 +12,7 @@ import (
 )
 
 // damage is the error with which a parser panics for a file that breaks the rules of its
-// format. Its text continues the sentence "file is damaged: ".
+// format. The text of the error continues the sentence "file is damaged: ".
 type damage string
 
 func (d damage) Error() string { return string(d) }

@@ -23,9 +23,9 @@ const (
 )
 
 // try calls parse and returns the error with which it panicked, or nil. A parser panics
-// with a damage, an unread or a *problem.Problem. The reader panics with these and with a
-// failedRead. So a parser need not check each of its many reads. No such panic leaves the
-// package.
+// with a damage, an unread or a *problem.Problem. The reader panics with a damage, an unread
+// or a failedRead. So a parser need not check each of its many reads. No such panic leaves
+// the package.
 func try(parse func()) (err error) {
 	defer func() {
 		switch e := recover().(type) {
@@ -64,7 +64,7 @@ type failedRead struct{ error }
 const errEnd = damage("it ends in the middle of its header")
 
 // unread is the error with which a parser panics for a file that may be valid but that it
-// cannot read. Its text continues the sentence "file was not checked: ".
+// cannot read. The text of the error continues the sentence "file was not checked: ".
 type unread string
 
 func (u unread) Error() string { return string(u) }
@@ -72,8 +72,8 @@ func (u unread) Error() string { return string(u) }
 // errBudget reports that a read does not fit into the rest of the budget.
 const errBudget = unread("its header is larger than the part of a file that lipdrop reads")
 
-// reader reads a Source within the budget and keeps what it has read. Parsers read the
-// file only through it.
+// reader reads a Source within the budget and keeps what it has read. A parser reads the
+// file only through a reader.
 type reader struct {
 	ctx       context.Context
 	src       Source
@@ -98,9 +98,9 @@ func newReader(ctx context.Context, src Source) *reader {
 	return &reader{ctx: ctx, src: src, bytesLeft: MaxBytes, callsLeft: MaxCalls, stepsLeft: MaxSteps}
 }
 
-// bytes returns the n bytes at off. The caller must not change them. It panics with errEnd
-// if the range is not inside the file, and with errBudget if the range does not fit into
-// the budget.
+// bytes returns the n bytes at off. The caller must not change them. The method bytes
+// panics with errEnd if the range is not inside the file, and with errBudget if the range
+// does not fit into the budget.
 func (r *reader) bytes(off, n int64) []byte {
 	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
 		panic(errEnd)

@@ -76,7 +76,7 @@ func (t *track) readOrder(r *reader) {
 	t.end += int64(int32(u32(head[12:])))
 	durations := r.table(t.tables["stts"], 8)
 	offsets := r.table(ctts, 8)
-	var at, each, left int64 // when the next sample is decoded, how long it lasts, and how many samples from it on last as long
+	var at, each, left int64 // when the next sample is decoded, how long it lasts, and for how many samples this duration still holds
 	t.end = 0
 	for ; len(offsets) > 0; offsets = offsets[8:] {
 		for n := int64(u32(offsets)); n > 0; {

@@ -21,8 +21,9 @@ func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 	return slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body)
 }
 
-// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second. The first
-// ends at the second from, the last at the second to. The encoder's delay is 312 samples.
+// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second: the
+// first page ends at second number from, and the last page at second number to. The encoder's
+// delay is 312 samples.
 func opus(serial, from, to int) []byte {
 	out := slices.Concat(
 		page(2, 0, serial, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
@@ -63,7 +64,7 @@ func TestOgg(t *testing.T) {
 		return out
 	}
 	long := append([]byte{0xf8}, make([]byte, 511)...)
-	acrossPages := slices.Concat( // half a second of packets; the last one of the first page ends in the second page
+	acrossPages := slices.Concat( // half a second of packets; the last packet of the first page ends in the second page
 		[]byte("OggS\x00\x00"), le(uint64(48000*2+24000), 1, 4, 0), []byte{27}, bytes.Repeat([]byte{1}, 25), []byte{255, 255}, bytes.Repeat([]byte{0xf8}, 25), long[:510],
 		[]byte("OggS\x00\x05"), le(uint64(48000*2+24960), 1, 5, 0), []byte{1, 2}, long[510:])
 	const delay = 6500 * time.Microsecond
@@ -120,7 +121,7 @@ func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file of frames of 4,096 samples, whose STREAMINFO gives the number of
+// flac returns a FLAC file of frames of 4,096 samples. The number of samples in STREAMINFO is
 // samples. First is the number of the first frame. A frame with a number below 128 has 2,008
 // bytes. Other frames have more.
 func flac(samples, first, frames int) []byte {
