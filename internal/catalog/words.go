@@ -170,7 +170,8 @@ func shorten(s string) string {
 	return s
 }
 
-// ranges joins names whose last digits count up into one text: image_url_1 to image_url_9.
+// ranges shortens a list of names. If the last digits of three or more names count up, the
+// names become one text: image_url_1 to image_url_9.
 func ranges(names []string) []string {
 	follows := func(a, b string) bool {
 		last := len(a) - 1

@@ -36,8 +36,8 @@ const (
 	FileOfPair = "a file of the pair"
 )
 
-// RemedyFor returns the remedy of the problem or, if the problem has none, the remedy of its
-// code for a name.
+// RemedyFor returns the remedy of the problem or, if the problem has none, the remedy of the
+// problem's code for a name.
 func (p *Problem) RemedyFor(name string) string {
 	if p.Remedy != "" {
 		return p.Remedy

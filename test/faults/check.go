@@ -191,7 +191,7 @@ func (s *simulation) there(files []string) bool {
 func claimed(rec ledger.Record) string {
 	options, err := json.Marshal(rec.Options)
 	if err != nil {
-		panic(err) // it came from JSON
+		panic(err) // the options came from JSON
 	}
 	var media []string
 	for _, in := range rec.Inputs {
@@ -219,7 +219,7 @@ func sent(job runcomfytest.Job) string {
 	}
 	text, err := json.Marshal(options)
 	if err != nil {
-		panic(err) // it came from JSON
+		panic(err) // the options came from JSON
 	}
 	return strings.Join(media, ", ") + " " + string(text)
 }

@@ -84,7 +84,7 @@ func (s *simulation) check() {
 	}
 	s.checkCaps()    // each day is within its caps, and its book is right
 	s.checkNotices() // each status and record has the notice that its state needs, and no notice is wrong
-	s.checkSecrets() // no object outside inbox/, notice or execution has a secret in it
+	s.checkSecrets() // no notice, no execution and no object outside inbox/ has a secret in it
 }
 
 // judge compares the statuses and answer files about a drop, and the records of its takes, with

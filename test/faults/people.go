@@ -159,8 +159,8 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	})
 }
 
-// upload writes a file whose upload began at the time began and ends now. It returns the act,
-// whose event is late by the duration late.
+// upload writes a file. The upload began at the given time and ends now. The event of the
+// returned act is late by the given duration.
 func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
 	s.w.PutLarge(key, body, began)
 	etag, _ := s.w.Present(key)

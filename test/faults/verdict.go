@@ -24,7 +24,7 @@ type verdict struct {
 const margin = roomForOther + time.Second
 
 // verdictOf derives what the status of a name must be about in the end, from the
-// acts of people and the records of its takes.
+// acts of people and the records of the name's takes.
 func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	there := after(acts)
 	w, has := there.names()[name]
