@@ -242,7 +242,7 @@ func TestVerdictOfAnUnreadOutput(t *testing.T) {
 
 // If archive dies after the copy, and RunComfy then no longer serves the output, the next
 // run uses the copy in the bucket. If archive dies after it has recorded the outputs, the
-// next run does not need RunComfy at all, which may have forgotten the job.
+// next run does not need RunComfy at all: RunComfy may have forgotten the job.
 func TestSourceGoneAfterTheCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -350,7 +350,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
 	queueBatch(t, w, jobs)
 	w.TimedOut = func(c world.Call) {
 		if c.Function == "cancel" {
-			t.Errorf("Lambda ended cancel before %v", c)
+			t.Errorf("Lambda ended cancel before %v, want every call to end in time", c)
 		}
 	}
 	w.After = func(c world.Call) error {
@@ -673,7 +673,7 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 		case c.Function == "cancel" && c.Op == "GetObject" && c.Key == ledger.RecordKey("ads/talk", take) && !claimed:
 			claimed = true
 			if _, err := w.Submit(world.Message("inbox/ads/talk.wav")); err == nil {
-				t.Error("submit did not reach the POST")
+				t.Error("submit returned no error, want the crash at the POST")
 			}
 		}
 		return nil

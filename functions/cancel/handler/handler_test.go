@@ -122,7 +122,7 @@ func TestFailedJobIsRecordedLate(t *testing.T) {
 	}
 	w.Pass(24 * time.Hour)
 	if !refusedLate {
-		t.Fatal("no late write was refused")
+		t.Fatal("no late write was refused, want one")
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 }
@@ -360,14 +360,14 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 			for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
 			}
 			if w.Takes("ads/talk")[0].State != ledger.Succeeded {
-				t.Error("the job was not archived while cancel ran")
+				t.Errorf("while cancel ran, the take became %s, want %s", w.Takes("ads/talk")[0].State, ledger.Succeeded)
 			}
 		}
 		return nil
 	}
 	worldtest.Rest(t, w)
 	if !settled {
-		t.Fatal("cancel wrote nothing")
+		t.Fatal("cancel wrote nothing, want a record")
 	}
 	worldtest.WantArchived(t, w)
 }

@@ -41,7 +41,7 @@ func TestStatusAndResultResponses(t *testing.T) {
 					count := worldtest.Faulty(w, call, fault, lasts)
 					worldtest.Rest(t, w)
 					if *count == 0 {
-						t.Fatal("RunComfy served no fault")
+						t.Fatal("RunComfy served no fault, want one or more")
 					}
 					if fault.Name == "unknown request" && lasts > 0 {
 						worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
@@ -180,7 +180,7 @@ func TestQueuedTooLong(t *testing.T) {
 	}
 }
 
-// A job that runs longer than MaxHours fails. A redrive archives its paid result
+// A job that runs longer than MaxHours fails. A redrive archives the paid result
 // as the remedy says: after the job has ended at RunComfy, or with a larger MaxHours.
 func TestRanTooLong(t *testing.T) {
 	tests := []struct {

@@ -96,7 +96,7 @@ func TestAccountTrouble(t *testing.T) {
 						t.Errorf("after %v: reason %q, want it to say \"no longer retried\" only after a day", lasts, st.Reason)
 					}
 					if !strings.Contains(st.Remedy, tt.remedy) && lasts < 24*time.Hour {
-						t.Errorf("remedy %q does not say %q", st.Remedy, tt.remedy)
+						t.Errorf("remedy %q, want %q in it", st.Remedy, tt.remedy)
 					}
 				}
 				tt.repaired(w)
@@ -187,7 +187,7 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 	}
 	t.Cleanup(func() {
 		if !sent {
-			t.Error("submit sent no message")
+			t.Error("submit sent no message, want one or more")
 		}
 	})
 }
@@ -464,7 +464,7 @@ func TestChangesWhileHeld(t *testing.T) {
 				t.Errorf("%s is %s %s, want %s", tt.held, st.State, st.Code, tt.state)
 			}
 			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and a file of the pair again") {
-				t.Errorf("remedy %q does not say to upload preset.json and a file of the pair", st.Remedy)
+				t.Errorf("remedy %q, want one that says to upload preset.json and a file of the pair", st.Remedy)
 			}
 			w.RunComfy.SetBalanceEmpty(false)
 			if tt.end != nil {

@@ -21,11 +21,11 @@ const (
 	// A message that waits for a higher MaxJobsPerDrop is retried until its last delivery,
 	// however old it is.
 	retryFor = 24 * time.Hour
-	// A job that a cap of the day holds may wait for days. So a new message replaces the job's
-	// message when the message is older than renewAfter. When the job fits into the cap, its
-	// message can then still be retried for at least half a day, for example if RunComfy
-	// throttles. Each new message makes the chain longer (see part), so Lambda ends the chain
-	// after about a week.
+	// A job that a cap of the day holds may wait for days. So when the job's message is older
+	// than renewAfter, a new message replaces it. When the job fits into the cap, its message
+	// can then still be retried for at least half a day, for example if RunComfy throttles.
+	// Each new message makes the chain longer (see part), so Lambda ends the chain after about
+	// a week.
 	renewAfter = retryFor / 2
 	// fewRequests is the number of requests to S3 after which submit starts no further
 	// assessment for a message. Submit sends new messages for the subjects that are left.

@@ -56,7 +56,7 @@ func TestEventsOfOneTake(t *testing.T) {
 					send(w)
 				}
 				if !w.Run(200 * 24 * time.Hour) {
-					t.Error("the queues or an execution are not at rest after 200 days")
+					t.Error("after 200 days a queue still has messages or an execution runs, want neither")
 				}
 				worldtest.WantArchived(t, w)
 				if n := len(w.Executions()); n != 1 {
@@ -104,7 +104,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 				body, _ := w.Bucket.Object(ledger.StatusKey("ads/talk"))
 				if c.Op == "PutObject" && c.Key == ledger.StatusKey("ads/talk") && json.Unmarshal(body, &st) == nil {
 					if st.Take < newest {
-						t.Errorf("the status went back from take %s to %s", newest, st.Take)
+						t.Errorf("the status went back from take %s to %s, want the same or a newer take", newest, st.Take)
 					}
 					newest = st.Take
 				}

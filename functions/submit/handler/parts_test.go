@@ -72,7 +72,7 @@ func TestPaidJobOfADividedChange(t *testing.T) {
 		}
 		takes++
 		if _, ok := w.Execution("ads/talk.00", strings.TrimSuffix(name, ".json")); !ok {
-			t.Errorf("%s has no execution", key)
+			t.Errorf("%s has no execution, want one", key)
 		}
 	}
 	if takes != 2 {
@@ -235,7 +235,7 @@ func TestManyJobsWithoutTheirFile(t *testing.T) {
 	w.Before = func(c world.Call) error {
 		if c.Function == "submit" && c.Service != "lambda" && c.Service != "runcomfy" {
 			if count[c.Invocation]++; count[c.Invocation] == mostRequests+1 {
-				t.Errorf("more than %d requests in one invocation", mostRequests)
+				t.Errorf("one invocation made %d requests, want at most %d", count[c.Invocation], mostRequests)
 			}
 		}
 		return nil

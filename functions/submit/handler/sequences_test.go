@@ -198,7 +198,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			w.Before = nil
 			tt.start(w)
 			if _, ok := w.Execution("ads/talk", w.Takes("ads/talk")[0].Take); !ok {
-				t.Error("the paid take has no execution")
+				t.Error("the paid take has no execution, want one")
 			}
 			worldtest.Rest(t, w)
 			for _, rec := range w.Takes("ads/talk") {
@@ -489,7 +489,7 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 	w.Before = func(c world.Call) error {
 		claimed = claimed || c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/")
 		if c.Function == "submit" && c.Service == "secretsmanager" && claimed {
-			t.Error("the token was read after the claim")
+			t.Error("the token was read after the claim, want only reads before the claim")
 		}
 		return nil
 	}
@@ -594,7 +594,7 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = w.SubmitBatch()
 	w.S3Latency = 300 * time.Millisecond
-	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
+	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s, want every call to end in time", c) }
 	clip, voice := worldtest.Media(t)
 	for i := range 90 {
 		w.Put(fmt.Sprintf("inbox/one/t.%03d.wav", i), nil) // no bytes: rejected, never paid for
@@ -609,7 +609,7 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	}
 	for i := range 90 {
 		if st := w.Status(fmt.Sprintf("one/t.%03d", i)); st.State == "" {
-			t.Fatalf("one/t.%03d has no status", i)
+			t.Fatalf("one/t.%03d has no status, want one", i)
 		}
 	}
 }
@@ -790,7 +790,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 			}
 			worldtest.Rest(t, w)
 			if !deleted {
-				t.Error("nothing was assessed")
+				t.Errorf("submit did not write the status of %s, want a write", tt.about)
 			}
 			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
 		})
@@ -983,6 +983,6 @@ func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
 	if diff := cmp.Diff(before, w.Status("ads/talk").Warnings); diff != "" {
-		t.Errorf("warnings of ads/talk (-before +after):\n%s", diff)
+		t.Errorf("warnings of ads/talk, want no change (-before +after):\n%s", diff)
 	}
 }

@@ -92,8 +92,8 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 }
 
 // If a job is held for longer than the queue retries, its message becomes a dead letter, and
-// its status says that it is no longer retried. A redrive after the cause is fixed submits the
-// job once.
+// its status says that the job is no longer retried. A redrive after the cause is fixed submits
+// the job once.
 func TestHeldUntilDeadLetter(t *testing.T) {
 	seen := map[problem.Code]bool{}
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
