@@ -10,7 +10,7 @@
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
 // (secrets) and RunComfy (runcomfytest). Package awsjson reads the requests to the
-// services of AWS and writes their errors.
+// services of AWS except S3, and writes the responses and errors.
 //
 // Every user of the machine, and every page in a browser on it, can reach a port
 // on loopback. So package access refuses requests that are not addressed to this
@@ -37,4 +37,5 @@
 //	last-event       the time until which all events of the bucket are in the queues
 //	logs/            a file for each program
 //	drop/            where a person puts files to drop
+//	sample/          the clip and the voice of lipdrop try
 package local

@@ -40,8 +40,9 @@ const (
 )
 
 const (
-	// These are the limits for concurrent calls of cancel for events, of poll and of archive.
-	// AWS has no such limits. The limit of poll is high, because its calls mostly wait.
+	// These are limits for concurrent calls: of cancel for events that are in no queue of the
+	// template, of poll, and of archive. template.yaml has no such limits. The limit of poll is
+	// high, because calls of poll mostly wait.
 	eventConcurrency   = 5
 	pollConcurrency    = 40
 	archiveConcurrency = 8

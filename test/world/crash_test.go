@@ -141,7 +141,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		case !cancelled && st.State == ledger.Unknown:
 		case w.RunComfy.Charges() == 0 && st.State != ledger.Succeeded: // submit died, and the file was deleted before the next delivery
 		default:
-			t.Errorf("status %s %s (%s), want a status that agrees with RunComfy, where the job is cancelled: %v", st.State, st.Code, st.Reason, cancelled)
+			t.Errorf("status %s %s (%s), and RunComfy cancelled the job: %v; want a status that agrees with RunComfy", st.State, st.Code, st.Reason, cancelled)
 		}
 	})
 }

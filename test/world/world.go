@@ -1,7 +1,7 @@
 // Package world runs the whole of lipdrop in memory on a virtual clock: the four
 // handlers, the shipped state machine, a bucket, two queues and the fake RunComfy.
-// A virtual day takes a moment. Hooks can make each call that a function makes fail, or
-// end the function at that call.
+// A virtual day takes a moment. A test can set hooks. A hook can return an error for any call
+// of a function, or end the function at the call.
 package world
 
 import (

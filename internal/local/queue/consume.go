@@ -24,8 +24,8 @@ type Consumer struct {
 	Deliver func(ctx context.Context, batch []Message) (failed []string, err error)
 }
 
-// Consume delivers the messages that are due until ctx is done, and returns after
-// the calls under way have returned. Consume does not cancel these calls.
+// Consume delivers each message when the message is due. When ctx is done, Consume waits for the
+// calls under way and returns. Consume does not cancel these calls.
 func (q *Queue) Consume(ctx context.Context, c Consumer) {
 	var calls sync.WaitGroup
 	defer calls.Wait()

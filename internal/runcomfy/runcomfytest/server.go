@@ -1,8 +1,8 @@
 // Package runcomfytest is a fake of RunComfy's Model API for tests, the local stack
 // and the simulation. It is the project's description of how the API behaves.
 //
-// A [Server] is an http.Handler. The zero Server is ready to use. It charges each
-// POST that it accepts, downloads the job's inputs through their URLs, lets the job
+// A [Server] is an http.Handler. The zero Server is ready to use. A Server charges each
+// job that it accepts, downloads the job's inputs through their URLs, lets the job
 // queue and run for the configured times, and serves an output. The output is the
 // job's own video or image, or has another [Form]. No model runs.
 //
