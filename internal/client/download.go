@@ -224,7 +224,7 @@ func (f *fetcher) place(o Output) (at string, right bool, err error) {
 		f.names[strings.ToLower(at)] = true
 		return at, right, nil
 	}
-	return "", false, fmt.Errorf("%s exists, and is not this output; move that file away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
+	return "", false, fmt.Errorf("%s exists, and is not this output; move the existing file or folder away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
 }
 
 func (f *fetcher) isRight(at string, o Output) (bool, error) {

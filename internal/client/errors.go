@@ -110,11 +110,11 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of the SDK in words for a person. If AWS responded, this is a
-// *CredentialsError, a *DeniedError or a *ServiceError. If there are no credentials, Explain
-// also returns a *CredentialsError. Purpose says what was tried, such as "read the status of talk". Key is
-// the key or the prefix that the error is about, or "". Errors that are not from the SDK, and
-// errors that are explained already, stay as they are.
+// Explain returns an error of the SDK in words for a person. If there are no credentials, the
+// result is a *CredentialsError. If AWS responded, the result is a *CredentialsError, a
+// *DeniedError or a *ServiceError. Purpose says what was tried, such as "read the status of
+// talk". Key is the key or the prefix that the error is about, or "". Errors that are not from
+// the SDK, and errors that are explained already, stay as they are.
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
@@ -129,8 +129,8 @@ func (c *Client) Explain(purpose, key string, err error) error {
 
 const checkNetwork = "Check your network and the region"
 
-// Explain is Client.Explain for an error that is not about the bucket. Resource is the
-// ARN of what the error is about, or "".
+// Explain is Client.Explain for an error that is not about the bucket. Resource is the ARN of
+// what the error is about, or "".
 func Explain(purpose, resource string, err error) error {
 	return explain(purpose, resource, checkNetwork, err)
 }

@@ -110,9 +110,8 @@ type sender struct {
 }
 
 // upload uploads the files of a group. A file is sent in one request if it is empty, or if it
-// is the first file and is not large. Every other file is sent in parts. When S3 has all parts, the first
-// file appears in the bucket, and then the others, which need only one short request each by
-// then.
+// is the first file and is not large. Every other file is sent in parts. When S3 has all parts,
+// the first file appears in the bucket. Then the others appear, each by one short request.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for _, u := range files[1:] {
 		if u.Sum.parts == nil && u.Sum.Size > 0 {
