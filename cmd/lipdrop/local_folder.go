@@ -142,8 +142,8 @@ func (w *watcher) look(ctx context.Context) {
 	}
 }
 
-// find returns the files of the folder. It also returns the files of the last look that it does
-// not find in the folder any longer.
+// find returns the files of the folder. It also returns the files of the last look that are no
+// longer found there.
 func (w *watcher) find() map[string]*watchedFile {
 	found := map[string]*watchedFile{}
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {

@@ -139,7 +139,7 @@ func TestTryAfterARejection(t *testing.T) {
 	s.Close()
 	said := try(t, 0, state, filepath.Join(dir, "out"), filepath.Join(dir, "talk.mp4"), filepath.Join(dir, "talk.wav"))
 	if strings.Contains(said, "rejected") {
-		t.Errorf("the earlier status is shown, want no rejected in:\n%s", said)
+		t.Errorf("the earlier status is shown, want no \"rejected\" in:\n%s", said)
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 const ownerOnly = 0o700
 
 // Dir makes a folder that only this user can enter. If the folder exists, Dir changes its
-// mode, so that only this user can enter it. A folder of another user is an error, and so is a symbolic link: with
-// either, another user might decide where files are stored.
+// mode, so that only this user can enter it. A folder of another user is an error, and so is
+// a symbolic link: with either, another user might decide where files are stored.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, ownerOnly); err != nil {
 		return fmt.Errorf("%w: choose another folder", err)

@@ -103,8 +103,8 @@ func describe(dropped client.DroppedJob) check.Job {
 }
 
 // denied returns the permission that an upload of the files needs and that the person lacks,
-// or "". For files in many folders, it checks nothing and returns "": the upload itself then reports a missing
-// permission.
+// or "". For files in many folders, it checks nothing and returns "": the upload itself then
+// reports a missing permission.
 func (d *dropSession) denied() string {
 	const most = 20
 	folders := map[string]bool{}

@@ -294,7 +294,7 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 }
 
 // mediaSource returns the beginning that all presigned URLs share. The
-// Content-Security-Policy allows media only from URLs with this beginning.
+// Content-Security-Policy allows media from URLs with this beginning.
 func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
 	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})
