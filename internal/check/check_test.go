@@ -13,6 +13,6 @@ import (
 func TestDescribeLength(t *testing.T) {
 	o := check.Outcome{State: check.Ready, Job: drop.Ready{Expected: catalog.Expected{Length: 2388999 * time.Microsecond}}}
 	if got := o.Describe().Expected; got != 2.389 {
-		t.Errorf("got %v s, want 2.389 s", got)
+		t.Errorf("the length is %v s, want 2.389 s", got)
 	}
 }

@@ -90,7 +90,7 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: while others are missing",
+			says: "An empty media file is a drop, and is rejected: while other files are missing",
 			do:   []string{cafe, "ads/cafe.job/woman.png = "},
 			want: []string{"ads/cafe: rejected, empty_file"},
 		},
@@ -207,7 +207,7 @@ func TestJobJSON(t *testing.T) {
 		reject("UTF-16", "{\x00}\x00", "invalid_json"),
 		reject("nothing", " \n", "empty_file"),
 		{
-			says: "the byte order mark with which some Windows editors begin a text",
+			says: "the byte order mark with which some Windows editors begin a text is ignored",
 			do:   []string{`x.job/job.json = ` + "\ufeff" + `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "x.job/v.mp4", files},
 			want: []string{"x: job of react, video_url=x.job/v.mp4, audio_url=x.job/a.wav"},
 		},

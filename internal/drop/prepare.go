@@ -154,8 +154,8 @@ func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
 	case j.match != "":
 		p.After = problem.AllMatches
 	case !slices.Contains(p.Again, jobJSON):
-		// Uploading job.json or the media file starts the job, so uploading both may start it
-		// twice.
+		// Uploading job.json or the media file starts the job, so uploading both may start the
+		// job twice.
 		p.Again, p.After = nil, "Then upload only the file that you changed."
 	}
 	return p

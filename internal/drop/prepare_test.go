@@ -94,7 +94,7 @@ func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
 			}
 			ready, problems := b.prepared(t, key)
 			if got := compact(t, ready.Input); got != tt.want || problems != nil {
-				t.Errorf("options %s, want %s; problems %v", got, tt.want, problems)
+				t.Errorf("options %s, problems %v; want %s and no problems", got, problems, tt.want)
 			}
 		})
 	}
@@ -144,7 +144,7 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 			b.step(t, "preset.json = "+tt.preset)
 			ready, problems := b.prepared(t, b.step(t, "a.png"))
 			if problems != nil || ready.Input["num_clips"] != tt.want {
-				t.Errorf("num_clips is %v, want %v; problems %v", ready.Input["num_clips"], tt.want, problems)
+				t.Errorf("num_clips is %v, problems %v; want %v and no problems", ready.Input["num_clips"], problems, tt.want)
 			}
 			if got := strings.Join(ready.Warnings, "; "); got != tt.warn {
 				t.Errorf("warnings %q, want %q", got, tt.warn)
@@ -414,7 +414,7 @@ func TestRefusedFileOfAWildcard(t *testing.T) {
 	for _, name := range []string{"x", "x/a"} {
 		found, err := b.Find(t.Context(), drop.SubjectOf(name))
 		if err != nil || found.Own.State != ledger.Held || found.Own.Order == "" {
-			t.Errorf("%s: %+v, %v; want it held, with an order", name, found, err)
+			t.Errorf("%s is assessed as %+v, error %v; want a held finding with an order", name, found, err)
 		}
 	}
 }
@@ -428,7 +428,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 	}
 	found, err := b.Find(t.Context(), drop.SubjectOf("x/a"))
 	if err != nil || found.Match != nil || found.Own.State != ledger.Rejected || found.Own.Job != nil {
-		t.Errorf("%+v, %v; want one finding, rejected", found, err)
+		t.Errorf("the match is assessed as %+v, error %v; want one rejected finding without a job", found, err)
 	}
 }
 

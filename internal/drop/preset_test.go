@@ -87,7 +87,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"preset.json: rejected, model_takes_other_media", "talk: rejected, model_takes_other_media"},
 		},
 		{
-			says: "a pair that is assessed after the preset was dropped has it, even an older pair",
+			says: "a pair that is assessed after the preset was dropped uses the preset, even an older pair",
 			do:   []string{"talk.mp4", "talk.wav", happy},
 			want: []string{"preset.json: accepted", "talk: job of react, video_url=talk.mp4, audio_url=talk.wav, emotion=happy"},
 		},
@@ -126,7 +126,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "a pair with a wrong preset is rejected, not submitted without it",
+			says: "a pair with a wrong preset is rejected, not submitted without a preset",
 			do:   []string{`preset.json = {"model": "sync/react"}`, "a.mp4", "a.wav", `b/preset.json = {,}`, "b/c.mp4", "b/c.wav", "b/d.mp4 = ", "b/d.wav"},
 			want: []string{
 				"a: rejected, invalid_preset", "b/c: rejected, invalid_preset", "b/d: rejected, invalid_preset, empty_file",
@@ -166,7 +166,7 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 			b.step(t, tt.folder+"talk.mp4")
 			ready, problems := b.prepared(t, b.step(t, tt.folder+"talk.wav"))
 			if problems != nil || ready.Model != tt.model || len(ready.Warnings) != tt.warnings {
-				t.Errorf("model %s, problems %v, warnings %q; want %s and %d warnings", ready.Model, problems, ready.Warnings, tt.model, tt.warnings)
+				t.Errorf("model %s, problems %v, warnings %q; want %s, no problems and %d warnings", ready.Model, problems, ready.Warnings, tt.model, tt.warnings)
 			}
 		})
 	}

@@ -130,6 +130,6 @@ func TestBothSourcesAreNamed(t *testing.T) {
 	f = b.only(t, "inbox/ads/cafe/de.mp4")
 	want = "de.mp4 and de.wav in cafe.job would each be the job ads/cafe/de"
 	if got := f.Problems[0].Reason; got != want || !strings.HasPrefix(f.Key, "status/") {
-		t.Errorf("the reason at %s is %q, want %q at a status", f.Key, got, want)
+		t.Errorf("the reason at %s is %q, want %q at a key below status/", f.Key, got, want)
 	}
 }

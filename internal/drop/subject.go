@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// Subject is something to assess: a job name, or a file that cannot belong to a
-// job. It is comparable.
+// Subject is something to assess: a job name, a file in a bundle, or a file that cannot
+// belong to a job. It is comparable.
 type Subject struct {
 	// Name is the job name. For a file in a bundle, it is the name of the bundle. For a
 	// file that cannot belong to a job, it is the file's path below inbox/.

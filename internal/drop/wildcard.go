@@ -58,8 +58,7 @@ func matchesPart(pattern, part string) bool {
 	return true
 }
 
-// openEnded reports whether a value has a wildcard in its suffix, or in place of a
-// suffix.
+// openEnded reports whether a value has a * in its suffix, or in place of a suffix.
 func openEnded(value string) bool {
 	base := path.Base(value)
 	suffix := path.Ext(base)
@@ -179,7 +178,7 @@ func (b bundle) matchesByName(files []File) map[string][]File {
 	return byName
 }
 
-// names reports whether job.json names a key without a wildcard.
+// names reports whether job.json names a key by a value that is not the wildcard.
 func (b bundle) names(key string) bool {
 	return slices.ContainsFunc(b.refs, func(r ref) bool { return sameText(key, r.key) })
 }

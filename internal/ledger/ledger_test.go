@@ -329,7 +329,7 @@ func TestTransitionsByRapid(t *testing.T) {
 			}
 		}
 		if slices.Contains(path, ledger.Submitted) && at == ledger.Unknown {
-			t.Fatalf("a submitted take became unknown, want it never: %v", path)
+			t.Fatalf("a submitted take became unknown in the states %v, want it never to become unknown", path)
 		}
 	})
 }
@@ -452,7 +452,7 @@ func TestConsoleOfEachPartition(t *testing.T) {
 		s := &ledger.Store{MachineARN: arn}
 		got := s.TakeStatus(ledger.Record{Name: "n", Take: "20261121T120000Z-0123456789ab", RequestID: "r1"}).Links.Execution
 		if want := page + "/v2/executions/details/" + strings.Replace(arn, ":stateMachine:", ":execution:", 1) + ":n-20261121T120000Z-0123456789ab"; got != want {
-			t.Errorf("%s: %s, want %s", arn, got, want)
+			t.Errorf("the link for %s is %s, want %s", arn, got, want)
 		}
 	}
 }
