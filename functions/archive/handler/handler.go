@@ -158,8 +158,8 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 	return result, nil
 }
 
-// recordEnd records a job that ended without success. If that succeeds, it returns the error
-// ended.
+// recordEnd records a job that ended without success. If the write succeeds, recordEnd returns
+// the parameter ended.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, result runcomfy.Result, ended error) error {
 	if err := h.Ledger.RecordEnd(ctx, rec, result); err != nil {
 		return storage(err)
