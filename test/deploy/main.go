@@ -1,8 +1,8 @@
 // Command deploy deploys the template to an AWS emulator with the real SAM CLI. Then
 // it uses the stack as its first user would: it sets the token, runs doctor, drops a
-// pair and a bundle, and compares their outputs. It updates the stack, does the same
-// again, and runs the scripts of the command. Finally it deletes the stack. RunComfy is
-// the project's fake.
+// pair and a bundle, and compares their outputs with the clip. It updates the stack, drops
+// again, and runs the scripts of the command. Finally it deletes the stack. RunComfy is the
+// project's fake.
 //
 // The variable AWS_ENDPOINT_URL has the URL of the emulator, with a loopback IP address.
 // With any other URL, the command fails and deploys nothing. The variable SAM names the

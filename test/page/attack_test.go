@@ -48,7 +48,7 @@ func visit(t *testing.T, address string) *visitor {
 	body, _ := io.ReadAll(response.Body)
 	path := regexp.MustCompile(`url=(/[^/]+/)"`).FindSubmatch(body)
 	if response.StatusCode != http.StatusOK || path == nil {
-		t.Fatalf("the exchange of the token: %s %s", response.Status, body)
+		t.Fatalf("the exchange of the token: HTTP status %s, want 200 and the path of the page: %s", response.Status, body)
 	}
 	u, _ := url.Parse(address)
 	v.base = u.Scheme + "://" + u.Host + string(path[1])
@@ -104,13 +104,13 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			{name: "the page itself", method: "GET", path: "", want: 200},
 			{name: "a file of the page", method: "GET", path: "static/app.js", want: 200},
 			{name: "a file beside the page's", method: "GET", path: "static/../server.go", want: 403},
-			{name: "the same, escaped", method: "GET", path: "static/%2e%2e/%2e%2e/server.go", want: 404},
+			{name: "a file beside the page's, escaped", method: "GET", path: "static/%2e%2e/%2e%2e/server.go", want: 404},
 			{name: "a file of the machine", method: "GET", path: "static/%2fetc%2fpasswd", want: 404},
 			{name: "backslashes", method: "GET", path: `static/..\..\go.mod`, want: 404},
 			{name: "a route that does not exist", method: "GET", path: "api/token", want: 404},
 			{name: "a job", method: "GET", path: "api/job?key=talk", want: 200},
 			{name: "a name that leaves status/", method: "GET", path: "api/job?key=../secret", want: 400},
-			{name: "the same below answers/", method: "GET", path: "api/job?key=/../secret", want: 400},
+			{name: "a name that leaves answers/", method: "GET", path: "api/job?key=/../secret", want: 400},
 			{name: "a name with a dot as a part", method: "GET", path: "api/job?key=a/./b", want: 400},
 			{name: "an empty name", method: "GET", path: "api/job?key=", want: 400},
 			{name: "a review of a name that leaves review/", method: "POST", path: "api/review", body: `{"name":"../inbox/x","take":"t","decision":"approved"}`, want: 400},
@@ -161,7 +161,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		status, body := v.send("POST", "api/drop/open", jsonType, `{"files":[{"path":"talk.mp4","size":100000},{"path":"talk.wav","size":100000}]}`)
 		id := regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(body)
 		if status != http.StatusOK || id == nil {
-			t.Fatalf("open: %d %s", status, body)
+			t.Fatalf("open: HTTP status %d, want 200 and an id: %s", status, body)
 		}
 		if status, body := v.send("POST", "api/drop/part?number=99&id="+id[1], "application/octet-stream", "x"); status != http.StatusConflict {
 			t.Errorf("HTTP status %d, want 409: %s", status, body)
@@ -211,7 +211,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			t.Errorf("a decision by somebody who has seen another review: HTTP status %d, want 409", status)
 		}
 		if status := decide("approved", etag); status != http.StatusOK {
-			t.Errorf("a decision by somebody who has seen this one: HTTP status %d, want 200", status)
+			t.Errorf("a decision by somebody who has seen this review: HTTP status %d, want 200", status)
 		}
 	})
 
@@ -237,10 +237,10 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		}
 		group.Wait()
 		if counts[http.StatusOK] != 12 || counts[http.StatusServiceUnavailable] != 88 {
-			t.Errorf("the streams have the HTTP statuses %v, want 12 open ones", counts)
+			t.Errorf("the numbers of streams by HTTP status are %v, want 12 with 200 and 88 with 503", counts)
 		}
 		if status, _ := v.send("GET", "api/job?key=talk", "", ""); status != http.StatusOK {
-			t.Errorf("beside them, a job has the HTTP status %d, want 200", status)
+			t.Errorf("beside the open streams, a request for a job has the HTTP status %d, want 200", status)
 		}
 		cancel()
 		for deadline := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
@@ -286,10 +286,10 @@ func TestAttacksInTheBrowser(t *testing.T) {
 	defer evil.Close()
 
 	// A page of another port of the same machine is of the same site, so cookies do not
-	// protect from such a page.
+	// protect against such a page.
 	tab := b.newTab()
 	tab.do("open another page", chromedp.Navigate(evil.URL))
-	tab.waitFor("it is loaded", `document.readyState === "complete"`)
+	tab.waitFor("the other page is loaded", `document.readyState === "complete"`)
 	got := eval[string](tab, `fetch(`+quoted(base+"api/page")+`, {credentials: "include"}).then((r) => "read " + r.status, (e) => "refused")`)
 	if got != "refused" {
 		t.Errorf("another page reads the page: %s", got)
@@ -307,7 +307,7 @@ func TestAttacksInTheBrowser(t *testing.T) {
 		return err
 	}))
 	if children := frames.ChildFrames; len(children) != 1 || children[0].Frame.URL != "chrome-error://chromewebdata/" {
-		t.Errorf("another page has %d frames, want 1 that shows an error", len(children))
+		t.Errorf("another page has %d frames, want 1, and the frame must show an error instead of the page", len(children))
 	}
 
 	b.do("follow a link of the page", chromedp.Evaluate(`(() => { const a = document.createElement("a"); a.href = `+quoted(evil.URL+"/link")+`; document.body.append(a); a.click(); })()`, nil))
@@ -325,7 +325,7 @@ func TestAttacksInTheBrowser(t *testing.T) {
 }
 
 // Another user's server takes the port of a command that has ended. A page that is still open
-// sends it no file and shows none of its jobs.
+// sends this server no file and shows no job that this server lists.
 func TestServerOnThePortOfTheCommand(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -360,11 +360,11 @@ func TestServerOnThePortOfTheCommand(t *testing.T) {
 	go func() { _ = evil.Serve(listener) }()
 	t.Cleanup(func() { _ = evil.Close() })
 	b.drag(write(t, filepath.Join(t.TempDir(), "talk.mp4"), []byte("secret")))
-	b.waitFor("the list says so", `document.querySelector("#live").innerText === "another program responds instead of the command"`)
+	b.waitFor("the list says that another program responds", `document.querySelector("#live").innerText === "another program responds instead of the command"`)
 	if rows := eval[string](b, `document.querySelector("#rows").innerText`); rows != "" {
 		t.Errorf("the page lists the jobs of another server: %s", rows)
 	}
-	b.waitFor("the page says so", `document.body.innerText.includes("Another program responds instead of the command")`)
+	b.waitFor("the page says that another program responds", `document.body.innerText.includes("Another program responds instead of the command")`)
 	mu.Lock()
 	defer mu.Unlock()
 	if len(stolen) > 0 {

@@ -175,8 +175,8 @@ func (b *browser) scheme(name string) {
 	b.do("choose "+name, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}))
 }
 
-// shoot stores a screenshot in the folder that the environment names, for a person to
-// look at.
+// shoot stores a screenshot for a person to look at, in the folder that LIPDROP_SCREENSHOTS
+// names. Without this variable it does nothing.
 func (b *browser) shoot(name string) {
 	b.t.Helper()
 	folder := os.Getenv("LIPDROP_SCREENSHOTS")

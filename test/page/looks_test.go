@@ -72,7 +72,7 @@ func TestLooks(t *testing.T) {
 				t.Helper()
 				b.shoot(what + "-" + scheme + "-" + size.name)
 				for _, poor := range eval[[]string](b, contrast) {
-					t.Errorf("%s, %s, %s: poor contrast %s", what, scheme, size.name, poor)
+					t.Errorf("%s, %s, %s: contrast below 4.5: %s", what, scheme, size.name, poor)
 				}
 				if eval[bool](b, `document.documentElement.scrollWidth > innerWidth`) {
 					t.Errorf("%s, %s, %s: the page is wider than the window", what, scheme, size.name)
@@ -99,7 +99,7 @@ func TestLooks(t *testing.T) {
 		}
 	}
 
-	// With the keyboard only.
+	// Every action is possible with the keyboard only.
 	b.size(1280, 800, false)
 	b.do("close the job", chromedp.Evaluate(`location.hash = ""; document.activeElement.blur()`, nil))
 	b.waitFor("the list is shown", `document.querySelector("#job").hidden`)
@@ -116,11 +116,11 @@ func TestLooks(t *testing.T) {
 	shown(first)
 	b.job("ads/spring/talk.fr")
 	b.key("r")
-	b.waitFor("it is rejected", `document.querySelector(".review").innerText.includes("rejected by")`)
+	b.waitFor("the take is rejected", `document.querySelector(".review").innerText.includes("rejected by")`)
 	b.key("/")
 	b.do("type", chromedp.KeyEvent("ja"))
 	if typed := eval[string](b, `document.querySelector("#search").value`); !strings.HasSuffix(typed, "ja") {
-		t.Errorf("the search has %q, want what was typed", typed)
+		t.Errorf("the search has %q, want the typed text, which ends with ja", typed)
 	}
 	b.key(kb.Escape)
 	b.key(kb.Escape)

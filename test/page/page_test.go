@@ -27,7 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
-// start starts a local stack and returns a client of it.
+// start starts a local stack and returns its client.
 func start(t *testing.T, o local.Options) *client.Client {
 	t.Helper()
 	if testing.Short() {
@@ -100,7 +100,7 @@ func (b *browser) job(name string) {
 
 func quoted(text string) string { return string(encoded(text)) }
 
-// The whole way of a person: drop by dragging, watch, play, compare and approve.
+// A person drops a pair, watches its job, plays and compares the videos, and approves the take.
 func TestDropPlayApprove(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{QueueTime: time.Second, RunTime: time.Second})
@@ -111,7 +111,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("there are no jobs", `document.querySelector("#none").innerText.startsWith("There are no jobs yet")`)
 	if address := eval[string](b, "location.href"); strings.Contains(address, "token") {
-		t.Error("the token is in the address bar")
+		t.Error("the address bar shows the token, want it removed")
 	}
 
 	b.drag(video, voice)
@@ -123,7 +123,7 @@ func TestDropPlayApprove(t *testing.T) {
 		}
 	}
 	if _, err := c.Bucket.Head(t.Context(), "inbox/talk.mp4"); !errors.Is(err, bucket.ErrNotFound) {
-		t.Errorf("the check has uploaded talk.mp4: %v", err)
+		t.Errorf("talk.mp4 in the bucket after the check: got error %v, want %v", err, bucket.ErrNotFound)
 	}
 	b.shoot("drop-light")
 	b.do("upload", chromedp.Click("#drop-start"))
@@ -132,11 +132,11 @@ func TestDropPlayApprove(t *testing.T) {
 	b.waitFor("the job has succeeded", `document.querySelector("#job .status .state")?.innerText === "succeeded"`)
 	for name, want := range map[string][]byte{"inbox/talk.mp4": mp4, "inbox/talk.wav": wav} {
 		if body, _, err := c.Bucket.Get(t.Context(), name, 1<<20); err != nil || !bytes.Equal(body, want) {
-			t.Errorf("%s was uploaded with %d bytes, want %d (%v)", name, len(body), len(want), err)
+			t.Errorf("%s in the bucket has %d bytes (error %v), want the same %d bytes that were dropped", name, len(body), err, len(want))
 		}
 	}
 
-	// Both play together, with one sound.
+	// Both videos play together, and one sound is heard.
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
 	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key(" ")
@@ -153,7 +153,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.do("move the scrubber", chromedp.Evaluate(`(() => { const s = document.querySelector(".scrubber"); s.value = 1; s.dispatchEvent(new Event("input")); document.activeElement.blur(); })()`, nil))
 	b.waitFor("all files are at one second", `[...document.querySelectorAll(".stage video, .stage audio")].every((v) => Math.abs(v.currentTime - 1) < 0.02)`)
 	b.do("step", chromedp.KeyEvent(kb.ArrowRight))
-	b.waitFor("all files are a frame further", `[...document.querySelectorAll(".stage video")].every((v) => v.currentTime > 1.01 && v.currentTime < 1.1)`)
+	b.waitFor("both videos are a frame further", `[...document.querySelectorAll(".stage video")].every((v) => v.currentTime > 1.01 && v.currentTime < 1.1)`)
 	b.do("wipe", chromedp.Evaluate(`[...document.querySelectorAll("label.check")].find((l) => l.innerText.includes("wipe")).querySelector("input").click()`, nil))
 	if !eval[bool](b, `(() => { const [a, b] = document.querySelectorAll(".stage video"); const r = a.getBoundingClientRect(), s = b.getBoundingClientRect(); return Math.abs(r.x - s.x) < 1 && Math.abs(r.y - s.y) < 1 && getComputedStyle(document.querySelector(".output video")).clipPath.includes("50%"); })()`) {
 		t.Error("the wipe does not lay the output over the input")
@@ -170,7 +170,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.do("write a note", chromedp.SendKeys("#note", "lips are late, \"really\""), chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key("a")
 	b.waitFor("the take is approved", `document.querySelector(".review")?.innerText.includes("approved")`)
-	b.waitFor("the list shows it", `document.querySelector('#rows [data-key="talk"]').innerText.includes("approved")`)
+	b.waitFor("the list shows that the take is approved", `document.querySelector('#rows [data-key="talk"]').innerText.includes("approved")`)
 	takes, err := c.Takes(t.Context(), "talk")
 	if err != nil || len(takes) != 1 {
 		t.Fatalf("%d takes (%v), want 1", len(takes), err)
@@ -178,7 +178,7 @@ func TestDropPlayApprove(t *testing.T) {
 	review, _, err := c.ReadReview(t.Context(), "talk", takes[0].Take)
 	who, _ := c.Caller(t.Context())
 	if err != nil || review.Decision != client.Approved || review.Note != "lips are late, \"really\"" || review.By != who || review.At.IsZero() {
-		t.Errorf("the review in the bucket is %+v (%v)", review, err)
+		t.Errorf("the review in the bucket is %+v (error %v), want approved by %s, with the note and a time", review, err, who)
 	}
 	b.do("show what is to review", chromedp.Evaluate(`document.querySelector("#to-review").click()`, nil))
 	b.waitFor("nothing is left to review", `!document.querySelector('#rows [data-key="talk"]')`)
@@ -187,7 +187,7 @@ func TestDropPlayApprove(t *testing.T) {
 		t.Errorf("the decisions as CSV lack the take, the person or the note:\n%s", sheet)
 	}
 
-	// Dropping again is a new take.
+	// The button "Drop again" makes a new take.
 	b.do("drop again", chromedp.Click("#again"), chromedp.Click("#confirm .primary"))
 	b.waitFor("there are two takes", `document.querySelectorAll(".takes a").length === 2`)
 	b.quiet()
@@ -205,7 +205,7 @@ func (b *browser) requested() []string {
 	return slices.Clone(b.requests)
 }
 
-// A failed job continues where it failed, and a queued one is cancelled.
+// A redriven job continues where it failed, and a queued job is cancelled.
 func TestRedriveAndCancel(t *testing.T) {
 	b := openBrowser(t)
 	dir := t.TempDir()
@@ -242,12 +242,12 @@ func TestRedriveAndCancel(t *testing.T) {
 	put(t, c, "inbox/other.wav", wav)
 	awaitState(t, c, "other", ledger.InQueue)
 	b.job("other")
-	b.waitFor("it is in the queue", `document.querySelector("#cancel") && document.querySelector("#job .status .state")?.innerText === "in queue" && document.querySelector("#job .status").innerText.includes("jobs ahead")`)
+	b.waitFor("the job is in the queue", `document.querySelector("#cancel") && document.querySelector("#job .status .state")?.innerText === "in queue" && document.querySelector("#job .status").innerText.includes("jobs ahead")`)
 	b.press("#cancel")
 	b.do("do not cancel after all", chromedp.Click("#confirm button"))
 	b.press("#cancel")
 	b.do("confirm", chromedp.Click("#confirm .primary"))
-	b.waitFor("it is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
+	b.waitFor("the job is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
 	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
 		t.Errorf("the takes are %+v (%v), want one that is cancelled", takes, err)
 	}
@@ -257,22 +257,23 @@ func TestRedriveAndCancel(t *testing.T) {
 // awaitState waits until a name has a state.
 func awaitState(t *testing.T, c *client.Client, name string, state ledger.State) {
 	t.Helper()
+	var got ledger.State
 	for deadline := time.Now().Add(2 * within); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		posted, err := c.Ledger.Posted(t.Context(), ledger.StatusKey(name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if posted.State == state {
+		if got = posted.State; got == state {
 			return
 		}
 	}
-	t.Fatalf("after %v, %s is not %s", 2*within, name, state)
+	t.Fatalf("after %v, the state of %s is %q, want %q", 2*within, name, got, state)
 }
 
 // hostile is a text with markup for each place of a page in which a text can stand.
 const hostile = `"><script>window.pwned=1</script><img src=x onerror="window.pwned=1">'</b>{{.}}${alert(1)}`
 
-// A failed, a held, a rejected and an unknown job can be read, whatever texts they hold.
+// A failed, held, rejected, unknown or cancelled job can be read, whatever texts it holds.
 // The statuses and records hold what a person with every permission could write.
 func TestEveryStateIsReadable(t *testing.T) {
 	b := openBrowser(t)
@@ -311,7 +312,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.shoot("hostile-light")
 	for state, taken := range map[string]bool{"failed": true, "held": false, "rejected": false, "unknown": true, "cancelled": true} {
 		b.job("evil/" + evil + state)
-		b.waitFor("it has its state", `document.querySelector("#job .status .state").innerText === `+quoted(state))
+		b.waitFor("the job has its state", `document.querySelector("#job .status .state").innerText === `+quoted(state))
 		if eval[bool](b, `!!document.querySelector("#again")`) != taken {
 			t.Errorf("the %s job can be dropped again: %t, want %t", state, !taken, taken)
 		}
@@ -322,7 +323,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 			}
 		}
 		if links := eval[[]string](b, `[...document.querySelectorAll("#job a, #job img, #job video, #job audio")].map((a) => a.getAttribute("href") || a.getAttribute("src")).filter((a) => a && !a.startsWith("#") && !/^https?:/.test(a))`); len(links) > 0 {
-			t.Errorf("the %s job has the links %q, want none but http and https", state, links)
+			t.Errorf("the %s job has the links %q, want only links with http or https", state, links)
 		}
 	}
 	b.shoot("hostile-job-light")
@@ -338,11 +339,11 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.quiet()
 }
 
-// A model and options that a person chooses make a bundle; what the bucket has already
-// is not sent again, and starts nothing.
+// If a person chooses a model and options, a pair is uploaded as a bundle. Files that the
+// bucket holds already are not sent again, and start nothing.
 func TestDropWithOptions(t *testing.T) {
 	b := openBrowser(t)
-	// A pair that is dropped again is one job only if it is assessed when both files are there.
+	// A pair that is dropped again is one job only if both files are uploaded before submit assesses the pair.
 	c := start(t, local.Options{Settle: 5 * time.Second})
 	mp4, wav := sample.Files()
 	folder := t.TempDir()
@@ -398,7 +399,7 @@ func TestDropWithOptions(t *testing.T) {
 	awaitState(t, c, "ads/spring/shop/talk", ledger.Succeeded)
 	for _, name := range []string{".DS_Store", "broken.mp4", "broken.wav", "talk.mp4", "lonely.wav", "preset.json"} {
 		if _, err := c.Bucket.Head(t.Context(), "inbox/ads/spring/shop/"+name); !errors.Is(err, bucket.ErrNotFound) {
-			t.Errorf("%s was uploaded: %v", name, err)
+			t.Errorf("%s in the bucket: got error %v, want %v", name, err, bucket.ErrNotFound)
 		}
 	}
 
@@ -490,8 +491,8 @@ func TestChosenFiles(t *testing.T) {
 	b.quiet()
 }
 
-// If the browser cannot play a file, the page says so and offers the download. It shows
-// an image.
+// If the browser cannot play a file, the page says so and offers the download. Images are
+// shown.
 func TestOtherMedia(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -509,7 +510,7 @@ func TestOtherMedia(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the jobs are listed", `document.querySelectorAll("#rows .row").length >= 3`)
 	b.job("odd")
-	b.waitFor("the page says so", `document.querySelector(".unplayable")?.innerText.includes("This browser cannot show odd.avi")`)
+	b.waitFor("the page says what it cannot show", `document.querySelector(".unplayable")?.innerText.includes("This browser cannot show odd.avi")`)
 	address := eval[string](b, `document.querySelector(".unplayable a").href`)
 	response, err := http.Get(address)
 	if err != nil {
@@ -528,11 +529,11 @@ func TestOtherMedia(t *testing.T) {
 	b.waitFor("the voice plays", `document.querySelector(".stage audio").currentTime > 0.2 && !document.querySelector(".stage audio").muted`)
 
 	b.do("open the answer file", chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent("/notes.txt")`, nil))
-	b.waitFor("it is shown", `document.querySelector("#job .status")?.innerText.includes("unknown_suffix")`)
+	b.waitFor("the answer file is shown", `document.querySelector("#job .status")?.innerText.includes("unknown_suffix")`)
 
 	takes, err := c.Takes(t.Context(), "face")
 	if err != nil || len(takes) != 1 || len(takes[0].Outputs) != 1 {
-		t.Fatal(takes, err)
+		t.Fatalf("the takes are %+v (error %v), want one with one output", takes, err)
 	}
 	if _, err := c.S3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &c.Bucket.Name, Key: &takes[0].Outputs[0].Key}); err != nil {
 		t.Fatal(err)

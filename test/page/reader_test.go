@@ -72,7 +72,7 @@ func TestReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.do("open the page", chromedp.Navigate(serve(t, asReader(c))))
-	b.waitFor("the page says so", `document.querySelector("#readonly")?.innerText === "some permissions are missing"`)
+	b.waitFor("the page says that permissions are missing", `document.querySelector("#readonly")?.innerText === "some permissions are missing"`)
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
 	b.job("talk")
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
@@ -84,7 +84,7 @@ func TestReader(t *testing.T) {
 	}
 	b.shoot("reader-light")
 	b.job(ownFolder + "talk")
-	b.waitFor("the own folder's buttons can be used", `["approve", "reject", "again"].every((id) => document.getElementById(id)?.disabled === false)`)
+	b.waitFor("the buttons for a job in "+ownFolder+" can be used", `["approve", "reject", "again"].every((id) => document.getElementById(id)?.disabled === false)`)
 	b.job("talk")
 	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key("a")

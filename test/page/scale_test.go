@@ -38,7 +38,7 @@ type command struct {
 	address string
 
 	mu   sync.Mutex
-	text bytes.Buffer // what it has printed
+	text bytes.Buffer // what the command has printed
 }
 
 // runCommand builds and runs `lipdrop ui`.
@@ -208,39 +208,39 @@ func TestTenThousandJobs(t *testing.T) {
 	b.do("look at the first page", chromedp.ActionFunc(b.activate))
 	rows := func() int { return eval[int](b, `document.querySelectorAll("#rows .row").length`) }
 	if n := rows(); n < 10 || n > 60 {
-		t.Errorf("%d rows are in the page, want those that are visible", n)
+		t.Errorf("%d rows are in the page, want only those that are visible: 10 to 60", n)
 	}
 	if first := eval[string](b, `document.querySelector('#rows [aria-rowindex="2"]').innerText`); !strings.Contains(first, "talk-00000") {
-		t.Errorf("the first row is not the newest job: %s", first)
+		t.Errorf("the first row is %q, want the newest job, talk-00000", first)
 	}
 	b.shoot("ten-thousand-light")
 	b.do("scroll to the end", chromedp.Evaluate(`document.querySelector("#jobs-list").scrollTop = 1e9`, nil))
 	b.waitFor("the last row is shown", `document.querySelector('#rows [aria-rowindex="10001"]')?.innerText.includes("talk-09999")`)
 	if n := rows(); n > 60 {
-		t.Errorf("%d rows are in the page after scrolling, want those that are visible", n)
+		t.Errorf("%d rows are in the page after scrolling, want only those that are visible: at most 60", n)
 	}
 	b.do("look at another page, and come back", chromedp.Evaluate(hide(true), nil), chromedp.Evaluate(hide(false), nil))
 	s.put(ledger.StatusKey("last"), encoded(ledger.Status{Name: "last", State: ledger.Waiting}), now.AddDate(-1, 0, 0))
 	b.waitFor("one more job is counted", `document.querySelector("#summary").innerText.includes("of 10001 ended")`)
-	b.check("the row is still shown", `document.querySelector('#rows [aria-rowindex="10001"]')?.innerText.includes("talk-09999")`)
+	b.check("talk-09999 is still shown", `document.querySelector('#rows [aria-rowindex="10001"]')?.innerText.includes("talk-09999")`)
 	b.do("search", chromedp.SendKeys("#search", "talk-07777"))
 	b.waitFor("one job is found", `document.querySelectorAll("#rows .row").length === 1`)
 	b.do("clear the search", chromedp.Evaluate(`(() => { const s = document.querySelector("#search"); s.value = ""; s.dispatchEvent(new Event("input")); })()`, nil))
 	b.do("select a folder and a state", chromedp.Evaluate(`for (const [id, value] of [["folder", "campaign-10/"], ["state", "failed"]]) { const s = document.getElementById(id); s.value = value; s.dispatchEvent(new Event("input")); }`, nil))
-	b.waitFor("they are counted", `document.querySelector("#summary").innerText.includes("campaign-10/: 200 of 200 ended") && document.querySelector("#table").getAttribute("aria-rowcount") === "201"`)
+	b.waitFor("the selected jobs are counted", `document.querySelector("#summary").innerText.includes("campaign-10/: 200 of 200 ended") && document.querySelector("#table").getAttribute("aria-rowcount") === "201"`)
 
 	// A change reaches every page.
 	s.put(ledger.StatusKey("campaign-10/new"), encoded(ledger.Status{Name: "campaign-10/new", State: ledger.Held, Code: "throttled", Reason: "wait", UpdatedAt: time.Now()}), time.Now())
 	for _, tab := range tabs {
-		tab.do("look at it", chromedp.ActionFunc(tab.activate))
+		tab.do("look at the tab", chromedp.ActionFunc(tab.activate))
 		tab.waitFor("the new job is counted", `document.querySelector("#summary").innerText.includes("held")`)
 	}
 	command.small()
 	b.quiet()
 }
 
-// The command has only parts of a file in memory while it uploads the file. To seek in a large file,
-// the browser requests ranges of it from the bucket.
+// The command has only parts of a file in memory while it uploads the file. To seek in a
+// large file, the browser requests ranges of the file from the bucket.
 func TestLargeFile(t *testing.T) {
 	b := openBrowser(t)
 	dir := t.TempDir()
@@ -261,7 +261,7 @@ func TestLargeFile(t *testing.T) {
 	b.job("large")
 	b.waitFor("the sound is loaded", `document.querySelector(".stage audio")?.readyState >= 1`)
 	b.do("seek to the end", chromedp.Evaluate(`(() => { const s = document.querySelector(".scrubber"); s.value = s.max - 2; s.dispatchEvent(new Event("input")); })()`, nil))
-	b.waitFor("it is there", `(() => { const a = document.querySelector(".stage audio"); return a.readyState >= 2 && !a.seeking && a.duration > 1000 && a.currentTime > a.duration - 3; })()`)
+	b.waitFor("the sound is near its end", `(() => { const a = document.querySelector(".stage audio"); return a.readyState >= 2 && !a.seeking && a.duration > 1000 && a.currentTime > a.duration - 3; })()`)
 	origin := eval[string](b, "location.origin")
 	loaded := 0
 	for _, address := range b.requested() {
@@ -292,7 +292,7 @@ func (c *command) small() {
 	}
 	for line := range strings.Lines(strings.Replace(c.printed(), c.address, "", 1)) {
 		if strings.Contains(line, "X-Amz") || strings.Contains(line, "token=") || strings.Contains(line, "http") {
-			c.t.Errorf("the command prints %q", line)
+			c.t.Errorf("the command prints %q, want its address only once, and no other URL", line)
 		}
 	}
 }

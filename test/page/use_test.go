@@ -86,7 +86,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.do("write a note, and lose the connection", chromedp.SendKeys("#note", "lips are late"),
 		chromedp.Evaluate(`window.connected = fetch; window.fetch = async () => { throw new TypeError("no connection"); }`, nil))
 	change()
-	b.waitFor("the page says so", `document.querySelector("#notice").innerText.includes("does not respond")`)
+	b.waitFor("the page says that the command does not respond", `document.querySelector("#notice").innerText.includes("does not respond")`)
 	b.check("the note is still there", `document.querySelector("#note")?.value === "lips are late"`)
 	b.do("connect again", chromedp.Evaluate(`window.sent = 0; window.fetch = (path, ...more) => { if (path === "api/review") sent++; return connected(path, ...more); }`, nil))
 	b.do("click twice", chromedp.Evaluate(`document.querySelector("#approve")?.click(); document.querySelector("#approve")?.click()`, nil))

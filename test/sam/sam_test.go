@@ -69,7 +69,7 @@ func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 
 // A person can invoke each function with each kind of event that it accepts.
 func testInvoke(t *testing.T, tools *tools) {
-	// The stack's own calls fail, so only the containers do anything.
+	// The stack's own calls of functions fail, so functions run only when this test invokes them.
 	nobody := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))

@@ -126,8 +126,8 @@ func (s *stack) await(name string, state ledger.State, code problem.Code) (st le
 	return st
 }
 
-// charged checks how many jobs the fake RunComfy has charged, and that it could
-// fetch each of their inputs by the URL that a container presigned.
+// charged checks how many jobs the fake RunComfy has charged. It also checks that RunComfy
+// could fetch each input of these jobs by the URL that a container presigned.
 func (s *stack) charged(want int) {
 	s.t.Helper()
 	if got := s.Fake().Charges(); got != want {

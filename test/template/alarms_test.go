@@ -94,7 +94,8 @@ func TestAlarmsWatchMetricsThatExist(t *testing.T) {
 				t.Errorf("%s: %s", id, problem)
 			}
 			if a.AlarmDescription == "" || a.TreatMissingData != "notBreaching" || !slices.Equal(a.AlarmActions, []string{"AlarmTopic"}) {
-				t.Errorf("%s has no description or no action, or missing data raises it", id)
+				t.Errorf("%s has the description %q, the actions %v and %q for missing data; want a description, AlarmTopic and notBreaching",
+					id, a.AlarmDescription, a.AlarmActions, a.TreatMissingData)
 			}
 		}
 	})
@@ -149,7 +150,7 @@ func logGroups(t *testing.T, s stack) map[string]string {
 			LoggingConfig struct{ LogFormat, LogGroup string }
 		}](t, s, id).LoggingConfig
 		if config.LogFormat != "JSON" {
-			t.Errorf("%s does not log JSON", id)
+			t.Errorf("%s has the log format %q, want JSON", id, config.LogFormat)
 		}
 		groups[config.LogGroup] = folder
 	}
@@ -159,8 +160,8 @@ func logGroups(t *testing.T, s stack) map[string]string {
 // comparison matches a comparison of a filter pattern.
 var comparison = regexp.MustCompile(`\$\.(\w+) (=|>=|!=) ("[^"]*"|\d+)`)
 
-// A metric filter counts lines that its function's code writes: a message, and
-// members that each such line has.
+// A metric filter looks for a message that the function logs, and for members that each
+// line with this message has.
 func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		groups := logGroups(t, s)
@@ -195,9 +196,9 @@ func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 			if len(messages) == 0 {
 				t.Errorf("%s looks for no message", id)
 			}
-			// Submit logs the state of a name with one of two messages, before or after a claim.
+			// Submit logs a state with one of two messages, so a filter that counts a state needs both.
 			if slices.Contains(members, "state") && !slices.Equal(slices.Sorted(slices.Values(messages)), []string{"assessed", "not submitted"}) {
-				t.Errorf("%s counts only the states in %q", id, messages)
+				t.Errorf("%s counts only the states in lines with %q, want assessed and not submitted", id, messages)
 			}
 			slices.Sort(members)
 			for _, message := range messages {

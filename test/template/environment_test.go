@@ -59,7 +59,7 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 			for name, value := range variables(t, s, id) {
 				if strings.HasPrefix(name, "AWS_ENDPOINT_URL_") {
 					if value != "" {
-						t.Errorf("%s has the endpoint %s=%v", id, name, value)
+						t.Errorf("%s has the endpoint %s=%v, want it empty", id, name, value)
 					}
 					continue
 				}
@@ -138,7 +138,7 @@ func TestSubmitKnowsItsQueue(t *testing.T) {
 			RedrivePolicy struct{ MaxReceiveCount int }
 		}](t, s, "Queue")
 		if got := properties[environment](t, s, "SubmitFunction").Environment.Variables["MAX_RECEIVES"]; fmt.Sprint(got) != fmt.Sprint(queue.RedrivePolicy.MaxReceiveCount) {
-			t.Errorf("the queue delivers a message %v times; MAX_RECEIVES is %v", queue.RedrivePolicy.MaxReceiveCount, got)
+			t.Errorf("MAX_RECEIVES is %v, want the %v times that the queue delivers a message", got, queue.RedrivePolicy.MaxReceiveCount)
 		}
 	})
 }

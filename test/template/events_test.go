@@ -168,7 +168,7 @@ func TestSampleStatesAreJobs(t *testing.T) {
 			t.Fatalf("%s: %v", path, err)
 		}
 		if job.Ended != ended || job.Name == "" || job.Take == "" || job.RequestID == "" || job.Model == "" || job.SubmittedAt.IsZero() {
-			t.Errorf("%s lacks a member that each job has: %+v", path, job)
+			t.Errorf("%s is %+v, want ended %v and each member that a job has", path, job, ended)
 		}
 	}
 }

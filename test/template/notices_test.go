@@ -93,7 +93,8 @@ func TestRulesMatchTheNotices(t *testing.T) {
 	}
 }
 
-// The mail's template uses only what each event has, and each line of it is a string.
+// The mail's template uses only what each event has, and each line of the template is a
+// string.
 func TestMailOfEachNotice(t *testing.T) {
 	s := written(t, withNotices)
 	rule := properties[noticeRule](t, s, "NoticeMailRule")
@@ -145,7 +146,7 @@ func TestNoticesAreTriedForADay(t *testing.T) {
 	}
 }
 
-// The webhook has the address of the parameter, and a key that only the stack knows.
+// The webhook has the URL of NotifyWebhookUrl, and a key that the stack generates.
 func TestWebhook(t *testing.T) {
 	s := written(t, withNotices)
 	destination := properties[struct {
@@ -154,7 +155,7 @@ func TestWebhook(t *testing.T) {
 	}](t, s, "WebhookDestination")
 	if destination.ConnectionArn != "WebhookConnection.Arn" || destination.InvocationEndpoint != withNotices["NotifyWebhookUrl"] ||
 		destination.InvocationRateLimitPerSecond == 0 {
-		t.Errorf("the destination is %+v", destination)
+		t.Errorf("the destination is %+v, want WebhookConnection.Arn, %s and a rate limit", destination, withNotices["NotifyWebhookUrl"])
 	}
 	connection := properties[struct {
 		AuthorizationType string
@@ -164,7 +165,7 @@ func TestWebhook(t *testing.T) {
 	}](t, s, "WebhookConnection")
 	key := connection.AuthParameters.APIKeyAuthParameters
 	if connection.AuthorizationType != "API_KEY" || key.APIKeyName != "X-Lipdrop-Key" || key.APIKeyValue != "{{resolve:secretsmanager:WebhookKey}}" {
-		t.Errorf("the connection is %+v", connection)
+		t.Errorf("the connection is %+v, want X-Lipdrop-Key with the value of the secret WebhookKey", connection)
 	}
 	if generated := properties[struct {
 		GenerateSecretString struct{ PasswordLength int }
@@ -176,7 +177,7 @@ func TestWebhook(t *testing.T) {
 	}
 	policy := string(s.Resources["WebhookRole"].Properties)
 	if !strings.Contains(policy, `"Action":"events:InvokeApiDestination"`) || !strings.Contains(policy, `"Resource":"WebhookDestination.Arn"`) {
-		t.Errorf("the role is %s", policy)
+		t.Errorf("the role is %s, want one that may invoke only WebhookDestination", policy)
 	}
 }
 

@@ -71,8 +71,8 @@ const (
 // it takes less.
 var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
 
-// mostUSD is the most that this job may cost in AWS, and mostLate is how late poll may
-// notice its end.
+// mostUSD is the most that the counted job may cost in AWS, and mostLate is how late poll
+// may notice the end of the job.
 const (
 	mostUSD  = 0.0010
 	mostLate = 4 * time.Second
@@ -86,8 +86,8 @@ const (
 	lambdaLines = 2
 )
 
-// requests are the numbers of calls that each function makes for one job, by service and
-// operation. The calls of the function itself are included.
+// requests holds, by function, how many calls of each operation of a service the function
+// makes for one job. The invocations of the function are included.
 type requests map[string]map[string]int
 
 // of returns how many calls of some operations a function made. If function is empty, it
@@ -107,7 +107,7 @@ func (r requests) of(function string, operations ...string) int {
 // counted is what one job took.
 type counted struct {
 	requests
-	entered int           // states of the execution
+	entered int           // how many states the execution entered
 	paused  time.Duration // by poll, between two requests of the same call
 	lines   int           // that the functions logged
 	expired int           // versions of objects that the functions replaced; a lifecycle rule removes them later

@@ -43,7 +43,7 @@ func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 			t.Errorf("docs/iam.md does not describe %s", id)
 		}
 		if policies := len(ofType(s, "AWS::IAM::Policy")) + len(ofType(s, "AWS::IAM::ManagedPolicy")); policies > 0 {
-			t.Errorf("%d policies are outside of the roles", policies)
+			t.Errorf("%d policies are outside of the roles, want none", policies)
 		}
 	})
 }
@@ -75,10 +75,11 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 	}
 }
 
-// Only the service that runs a function or the machine may assume its role, and
-// only on behalf of this account. Step Functions documents that it names the account.
-// Lambda and EventBridge do not, so their condition is true if no account is named.
-// Otherwise Lambda might be unable to read the queue, and nothing would report that.
+// Only one service may assume each role, and only on behalf of this account: the service
+// that runs the function or the machine, or that calls the webhook. Step Functions documents
+// that it names the account. Lambda and EventBridge do not document this, so their condition
+// is also true if no account is named. Otherwise Lambda might be unable to read the queue,
+// and nothing would report that.
 func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 	s := written(t, withNotices)
 	for id := range ofType(s, "AWS::IAM::Role") {
@@ -128,9 +129,9 @@ func TestExistingBucketAndSecret(t *testing.T) {
 	}
 }
 
-// Each queue accepts messages only from its own rule, and the dead-letter queue of notices
-// from rules of the account. Only cancel's own rules may call cancel. Every other
-// statement in a policy of the bucket and the queues denies something.
+// The queue and the queue of deletions each accept messages only from their own rule, and the
+// dead-letter queue of notices only from rules of the account. Only the stack's rules may call
+// cancel. Every other statement in a policy of the bucket and the queues denies something.
 func TestResourcePolicies(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		allowed := map[string]string{}
@@ -158,7 +159,7 @@ func TestResourcePolicies(t *testing.T) {
 		for id := range ofType(s, "AWS::Lambda::Permission") {
 			p := properties[struct{ Principal, SourceArn, FunctionName string }](t, s, id)
 			if p.Principal != "events.amazonaws.com" || !rules[strings.TrimSuffix(p.SourceArn, ".Arn")] || p.FunctionName != "CancelFunction" {
-				t.Errorf("%s lets %s of %s call %s", id, p.Principal, p.SourceArn, p.FunctionName)
+				t.Errorf("%s lets %s of %s call %s, want a rule of the stack that calls CancelFunction", id, p.Principal, p.SourceArn, p.FunctionName)
 			}
 		}
 	})
@@ -179,7 +180,7 @@ func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
 			}
 			for _, st := range p.PolicyDocument.Statement {
 				if want := []string{p.Queues[0] + ".Arn"}; !slices.Equal(st.Resource, want) {
-					t.Errorf("%s has a statement about %v, not %v", id, st.Resource, want)
+					t.Errorf("%s has a statement about %v, want %v", id, st.Resource, want)
 				}
 				if st.Effect == "Deny" && slices.Equal(st.Condition["Bool"]["aws:SecureTransport"], []string{"false"}) {
 					secured[p.Queues[0]] = true
@@ -263,7 +264,7 @@ func covers(patterns []string, text string) bool {
 }
 
 // holds reports whether every condition of a statement is true for a request. If the
-// request lacks a key, only Null and the negated operators can be true.
+// request lacks a condition key, only Null and the negated operators can be true.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 func (st statement) holds(t *testing.T, request map[string]string) bool {
 	t.Helper()
@@ -321,7 +322,7 @@ func TestNamesContainTheStacksName(t *testing.T) {
 				}
 				named[id] = true
 				if !strings.Contains(name, "STACK") {
-					t.Errorf("%s has the name %q in every stack", id, name)
+					t.Errorf("%s has the name %q in every stack, want a name with the stack's name", id, name)
 				}
 			}
 		}

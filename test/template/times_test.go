@@ -105,7 +105,7 @@ func TestTheQueueTriesForADay(t *testing.T) {
 		for _, seconds := range []int{queue.MessageRetentionPeriod, dead.MessageRetentionPeriod} {
 			// The age of a dead letter counts from the drop.
 			if kept := time.Duration(seconds) * time.Second; kept < tried+7*24*time.Hour {
-				t.Errorf("a message is tried for %v and kept for %v: less than a week is left to fix the cause", tried, kept)
+				t.Errorf("a message is tried for %v and kept for %v, want a week more than it is tried, to fix the cause", tried, kept)
 			}
 		}
 	})
@@ -154,6 +154,6 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 		t.Errorf("the function's response is read as %v, want ReportBatchItemFailures", source.FunctionResponseTypes)
 	}
 	if fmt.Sprint(source.ScalingConfig.MaximumConcurrency) != fmt.Sprint(s.Parameters["SubmitConcurrency"].Default) {
-		t.Errorf("%v batches at the same time, want SubmitConcurrency", source.ScalingConfig.MaximumConcurrency)
+		t.Errorf("%v batches at the same time, want the %v of SubmitConcurrency", source.ScalingConfig.MaximumConcurrency, s.Parameters["SubmitConcurrency"].Default)
 	}
 }

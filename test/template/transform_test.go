@@ -25,8 +25,8 @@ func transformed(t *testing.T) stack {
 	return filled(t, text, nil)
 }
 
-// transform runs the translator that is part of the SAM CLI, offline. With
-// --debug, sam validate prints what it has made of the template.
+// transform runs the SAM transform, which is part of the SAM CLI, offline. With --debug,
+// sam validate prints the template after the transform.
 var transform = sync.OnceValues(func() ([]byte, error) {
 	sam, err := exec.LookPath("sam")
 	if err != nil {
@@ -45,8 +45,8 @@ var transform = sync.OnceValues(func() ([]byte, error) {
 	return match[1], nil
 })
 
-// translation matches the template between two lines of the log, each of which
-// begins with the time.
+// translation matches the template in the output of sam validate. The line after the
+// template begins with the date, or says that the template is valid.
 var translation = regexp.MustCompile(`(?s)Translated template is:\r?\n(.*?\n)(?:\d{4}-\d\d-\d\d |\S* is a valid SAM Template)`)
 
 // each runs a test on the stack as it is written and after the transform.
