@@ -57,8 +57,8 @@ func (r *reader) boxes(off, end int64, visit func(box)) {
 // children calls visit for each box between off and end, the body of a parent box. Like
 // players, it accepts two mistakes. If a box claims to end after its parent, children lets
 // the box end with the parent. If the length of a box is impossible, children ignores the
-// rest of the parent. It panics with errCutIndex if a box that a player needs extends past
-// the end of the file.
+// rest of the parent. children panics with errCutIndex if a box that a player needs extends
+// past the end of the file.
 func (r *reader) children(off, end int64, visit func(box)) {
 	for off <= end-8 {
 		var b box

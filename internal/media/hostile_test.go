@@ -25,9 +25,10 @@ func (r repeated) ReadAt(data []byte, off int64) (int, error) {
 	return len(data), nil
 }
 
-// TestHostileFiles inspects files that claim lengths they do not have, or that make a
-// reader loop. For each file Inspect must keep to the budget, must not allocate what
-// the file claims, and must return a problem, a warning or an inexact length.
+// TestHostileFiles inspects files that claim lengths they do not have, or that could make a
+// reader loop. For each file, Inspect must keep to the budget and must not allocate what the
+// file claims. It must return a problem, a warning or an inexact length, except for
+// constantRate.
 func TestHostileFiles(t *testing.T) {
 	const terabyte = 1 << 40
 	// All frames of this file have one bit rate, so its length is exact.

@@ -139,8 +139,8 @@ type Length struct {
 	// Exact reports that D is a fact: independent signs in the file agree on it.
 	Exact bool
 
-	// Least is the shortest length that the evidence allows, if D is not a fact. It may
-	// be above 0 although D is 0.
+	// Least is the shortest length that the evidence allows, if D is not a fact. Even if
+	// D is not known, Least may be above 0.
 	Least time.Duration
 }
 
@@ -208,7 +208,7 @@ type Info struct {
 	Warnings []string
 
 	// Unread reports that the file passed although its tracks could not be read.
-	// Video, Audio, Width and Height may then not be set.
+	// Some or all of Video, Audio, Width and Height are then not set.
 	Unread bool
 }
 
@@ -249,8 +249,8 @@ func (i Info) Codecs() []string {
 // damaged, encrypted or not what its suffix says, if a video has no video track, or if an
 // audio file has no audio track or no sound. It wraps an error of ReadRange. A valid file
 // passes with a warning if this package cannot read its format, or cannot read the file
-// within the budget. If the suffix is not accepted, Inspect does not compare it with the content.
-// With an error, the Info holds what was found before the error.
+// within the budget. If the suffix is not accepted, Inspect does not compare it with the
+// content. With an error, the Info holds what was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	src.Name = path.Base(src.Name)
 	kind, _ := KindOf(src.Name)

@@ -295,8 +295,8 @@ func (o *oggFile) follows(r *reader, off, n int64) bool {
 }
 
 // readOggPages reads the first pages of a file and the last page. If the file may hold
-// several recordings and fits into the budget, readOggPages reads all pages. Complete reports whether
-// the pages that were read are enough to know the length of the file.
+// several recordings and fits into the budget, readOggPages reads all pages. Complete reports
+// whether the pages that were read are enough to know the length of the file.
 func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10
 	size := r.src.Size - r.start

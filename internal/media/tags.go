@@ -22,8 +22,8 @@ func beginsWith(data []byte, prefixes ...string) bool {
 }
 
 // skipTags returns the offset of the first byte after the tags at off, or the size of
-// the file if a tag claims to extend past the end of the file. Tags may hold pictures of many megabytes. Some
-// files have several, because each program added its own.
+// the file if a tag claims to extend past the end of the file. Tags may hold pictures of many
+// megabytes. Some files have several tags, because each program added its own.
 func skipTags(r *reader, off int64) int64 {
 	const most = 6
 	for range most {

@@ -176,7 +176,7 @@ func (b *browser) scheme(name string) {
 }
 
 // shoot stores a screenshot for a person to look at, in the folder that LIPDROP_SCREENSHOTS
-// names. Without this variable it does nothing.
+// names. Without this variable, shoot does nothing.
 func (b *browser) shoot(name string) {
 	b.t.Helper()
 	folder := os.Getenv("LIPDROP_SCREENSHOTS")

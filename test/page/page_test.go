@@ -491,8 +491,8 @@ func TestChosenFiles(t *testing.T) {
 	b.quiet()
 }
 
-// If the browser cannot play a file, the page says so and offers the download. Images are
-// shown.
+// If the browser cannot play a file, the page says so and offers the download. The page shows
+// images.
 func TestOtherMedia(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})

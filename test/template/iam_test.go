@@ -40,7 +40,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: if a key is missing, S3 responds with 404 only to those who may list the bucket, " +
 		"and a request for a key names no prefix. Under a stricter condition S3 might respond with 403.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes the tables of the roles from template.yaml, the only place where permissions are written. The tables of the sections From outside and People are in test/template/iam_test.go. " +
-		"`go test ./test/permissions` removes the permissions that the functions themselves use, except those for logs, one after the other, and checks that something fails without each.\n")
+		"`go test ./test/permissions` removes one permission at a time and checks that something fails without it. The test leaves out the permissions for logs and those that the functions do not use themselves.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
 		reasons := reasonsOf(t, roleOf(t, s, r.id))

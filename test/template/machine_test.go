@@ -67,7 +67,7 @@ func TestTemplateHasEachSubstitutionOfTheMachine(t *testing.T) {
 		}
 		// China and GovCloud accept a definition that names another partition, but its executions fail.
 		if got := m.States[state].Resource; got != "arn:${Partition}:states:::lambda:invoke" {
-			t.Errorf("%s has the resource %s, want that of lambda:invoke with ${Partition}", state, got)
+			t.Errorf("%s has the resource %s, want arn:${Partition}:states:::lambda:invoke", state, got)
 		}
 	}
 }

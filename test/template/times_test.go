@@ -105,7 +105,7 @@ func TestTheQueueTriesForADay(t *testing.T) {
 		for _, seconds := range []int{queue.MessageRetentionPeriod, dead.MessageRetentionPeriod} {
 			// The age of a dead letter counts from the drop.
 			if kept := time.Duration(seconds) * time.Second; kept < tried+7*24*time.Hour {
-				t.Errorf("a message is tried for %v and kept for %v, want a week more than it is tried, to fix the cause", tried, kept)
+				t.Errorf("a message is tried for %v and kept for %v, want it kept for at least a week longer than it is tried", tried, kept)
 			}
 		}
 	})
