@@ -38,7 +38,7 @@ type medium struct {
 	problem *problem.Problem // why the file cannot be used; nil if it can
 }
 
-// addList adds the rows of a list, each as the bundle inbox/<list>/<name>.job/.
+// addList adds the rows of a list, each as the bundle <list>/<name>.job/ below the folder.
 func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	text, err := readList(file)
 	if err != nil {

@@ -57,7 +57,7 @@ func splitFolder(args []string) (names []string, dir string) {
 	return args[:last], args[last]
 }
 
-// namesAtOnce is how many jobs' results are read at the same time.
+// namesAtOnce is for how many jobs the results are read at the same time.
 const namesAtOnce = 16
 
 // fetch fetches the outputs of jobs into a folder and prints the files. If no job has an

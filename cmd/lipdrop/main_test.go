@@ -63,7 +63,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "try a folder", files: map[string]string{"ads/talk.mp4": "@clip.mp4"}, args: "try ads", code: 1, errs: []string{"ads is a folder; give the files in it"}},
 		{name: "try a lone audio", files: pair, args: "try talk.wav", code: 1, errs: []string{"nothing was dropped", "talk.wav", "missing", "Upload"}},
 		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt is not accepted: its suffix .txt", "Upload a file whose name ends in .mp4"}},
-		{name: "cancel without a stack", args: "cancel talk", code: 1, errs: []string{"there is no local stack in .lipdrop, and no AWS region is set. Start it with: lipdrop local"}},
+		{name: "cancel without a stack", args: "cancel talk", code: 1, errs: []string{"there is no local stack in .lipdrop, and no AWS region is set. Start the local stack with: lipdrop local"}},
 		{name: "doctor without a stack", args: "doctor", code: 1, out: []string{"WRONG  cannot find the stack: no AWS region is set"}},
 		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: this command is for a stack on AWS; leave out --dir"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},

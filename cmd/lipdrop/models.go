@@ -111,7 +111,7 @@ func (l *modelLine) price() string {
 	return price
 }
 
-// checkModel returns a *client.UsageError if there is no model with an id.
+// checkModel returns a *client.UsageError if no model has the id.
 func checkModel(models *catalog.Catalog, id string) error {
 	if _, ok := models.Model(id); !ok {
 		return &client.UsageError{Reason: fmt.Sprintf("there is no model %s; the models are %s", id, strings.Join(models.IDs(), ", "))}

@@ -62,7 +62,7 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 }
 
 // chosen returns the jobs that the patterns select. The value of a job is true if a
-// pattern is its name, and false if only a prefix selects it. A prefix selects only jobs
+// pattern is the job's name, and false if only a prefix selects the job. A prefix selects only jobs
 // whose status has one of the states, or all jobs if states is nil.
 func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []ledger.State) (named map[string]bool, err error) {
 	named = map[string]bool{}

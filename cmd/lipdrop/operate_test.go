@@ -126,7 +126,7 @@ func TestRedriveCommand(t *testing.T) {
 	}
 	broken.lipdrop(1, "cancel", "talk", "talk has already ended: it is failed (output_refused)")
 	broken.Close()
-	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start it with: lipdrop local --dir "+dir)
+	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start the local stack with: lipdrop local --dir "+dir)
 
 	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second})
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")

@@ -199,7 +199,7 @@ func startLocal(dir string) string {
 // findLocal returns a client of the local stack that runs in the target's folder.
 func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	dir := cmp.Or(t.Dir, defaultDir)
-	remedy := "Start it with: " + startLocal(dir) + ". To use a stack on AWS, run aws configure or aws sso login, then name the stack with --stack."
+	remedy := "Start the local stack with: " + startLocal(dir) + ". To use a stack on AWS, run aws configure or aws sso login, then name the stack with --stack."
 	ports, err := local.ReadPorts(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}

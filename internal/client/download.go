@@ -308,7 +308,7 @@ func (f *fetcher) progress(n int64) {
 	}
 }
 
-// progressWriter reports what is written to it.
+// progressWriter reports how many bytes are written to it.
 type progressWriter struct{ f *fetcher }
 
 // Write implements io.Writer.

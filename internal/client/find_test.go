@@ -55,11 +55,11 @@ func TestFind(t *testing.T) {
 			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
 		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: refused. Run aws configure", kind: &credentials},
 		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,
-			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start it with: lipdrop local. To use a stack on AWS, run aws configure"},
+			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start the local stack with: lipdrop local. To use a stack on AWS, run aws configure"},
 		{name: "no region and no local stack", env: map[string]string{"AWS_REGION": ""}, kind: &none, err: "there is no local stack in .lipdrop, and no AWS region is set"},
 		{name: "no credentials for a stack that is named", target: Target{Stack: "one"}, env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &credentials, err: "there are no AWS credentials. Run aws configure"},
 		{name: "a profile that does not exist", target: Target{Stack: "one", Profile: "gone"}, kind: &credentials, err: "failed to get shared config profile, gone. Run aws configure"},
-		{name: "a folder without a local stack", target: Target{Dir: "gone"}, response: stacksXML("one"), kind: &none, err: "there is no local stack in gone. Start it with: lipdrop local --dir gone."},
+		{name: "a folder without a local stack", target: Target{Dir: "gone"}, response: stacksXML("one"), kind: &none, err: "there is no local stack in gone. Start the local stack with: lipdrop local --dir gone."},
 		{name: "a folder and a stack", target: Target{Dir: "gone", Stack: "one"}, kind: &usage, err: "--stack names a stack on AWS and --dir a local one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -71,9 +71,9 @@ func (c *Client) executionARN(rec ledger.Record) *string {
 	return &arn
 }
 
-// Cancel cancels every take of a name that is under way, as a deletion of the name's files
-// does. It calls say with each step. The error is nil only if all these takes are cancelled.
-// If the name has no take under way, the error is a *StateError.
+// Cancel cancels every take under way of a name, as a deletion of the name's files does. It
+// calls say with each step. The error is nil only if all these takes are cancelled. If the
+// name has no take under way, the error is a *StateError.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {

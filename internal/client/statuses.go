@@ -40,7 +40,7 @@ type entry struct {
 }
 
 // list lists the statuses or the answer files that the patterns select, ordered by name.
-// It makes one request for each single name, and for each thousand files below a prefix.
+// It makes one request for each single name, and one for each thousand files below a prefix.
 func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([]entry, error) {
 	var entries []entry
 	for _, p := range patterns {
@@ -114,8 +114,8 @@ func (c *Client) Reachable(st ledger.Status) ledger.Status {
 }
 
 // Statuses returns the statuses or the answer files that the patterns select, ordered by
-// name. The folder is StatusPrefix or AnswerPrefix. It reads and returns only those that were
-// written after the time since.
+// name. The folder is StatusPrefix or AnswerPrefix. Statuses reads and returns only those that
+// were written after the time since.
 func (c *Client) Statuses(ctx context.Context, folder string, since time.Time, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {
@@ -180,7 +180,7 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 }
 
 // NamesLike returns names that begin with a text. It lists at most bucket.PageSize statuses.
-// It leaves out each name that a shell or the command would take for something else: bash and
+// It leaves out each name that a shell or the command would read as something else: bash and
 // zsh insert a completed name without quotes, and anybody who may drop files can choose a name.
 func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
 	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, bucket.PageSize)

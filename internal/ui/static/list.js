@@ -1,4 +1,4 @@
-// The list of jobs. The page contains only the visible rows.
+// The list of jobs. The page contains only the visible rows and a few rows around them.
 import { h, byId, seconds, dollars, age } from "./dom.js";
 
 // How each state is shown: the word, the kind (which sets the colour), and whether the job needs a person.
@@ -130,7 +130,7 @@ export class List {
 
   get rowHeight() { return parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 40; }
 
-  // paint puts the visible rows and a few more into the page.
+  // paint puts the visible rows, and a few rows around them, into the page.
   paint() {
     const height = this.rowHeight, rows = byId("rows");
     rows.style.height = this.shown.length * height + "px";
