@@ -52,7 +52,7 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	for _, part := range []struct{ off, n int64 }{{0, 10}, {5, 3}, {0, 30000}, {1 << 20, 9}, {1<<20 + 4, 5}, {42000, 9000}, {0, 51000}, {1 << 20, 1}} {
 		data := r.bytes(part.off, part.n)
 		if int64(len(data)) != part.n {
-			t.Fatalf("%d bytes at %d: got %d bytes", part.n, part.off, len(data))
+			t.Fatalf("%d bytes at %d: got %d bytes, want %d", part.n, part.off, len(data), part.n)
 		}
 		for i, b := range data {
 			if b != content(part.off+int64(i)) {

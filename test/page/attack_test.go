@@ -292,11 +292,11 @@ func TestAttacksInTheBrowser(t *testing.T) {
 	tab.waitFor("the other page is loaded", `document.readyState === "complete"`)
 	got := eval[string](tab, `fetch(`+quoted(base+"api/page")+`, {credentials: "include"}).then((r) => "read " + r.status, (e) => "refused")`)
 	if got != "refused" {
-		t.Errorf("another page reads the page: %s", got)
+		t.Errorf("another page reads the page: got %q, want refused", got)
 	}
 	got = eval[string](tab, `fetch(`+quoted(base+"api/cancel")+`, {method: "POST", credentials: "include", headers: {"Content-Type": "application/json"}, body: '{"name":"talk"}'}).then((r) => "sent " + r.status, (e) => "refused")`)
 	if got != "refused" {
-		t.Errorf("another page sends a change: %s", got)
+		t.Errorf("another page sends a change: got %q, want refused", got)
 	}
 	if eval[bool](tab, `"loaded" in window`) {
 		t.Error("another page loads a file of the page")
@@ -316,7 +316,7 @@ func TestAttacksInTheBrowser(t *testing.T) {
 	defer mu.Unlock()
 	for i, referer := range referers {
 		if referer != "" && !strings.HasPrefix(referer, evil.URL) {
-			t.Errorf("the page gives away its address: %s", referer)
+			t.Errorf("the page gives away its address to another server: Referer %s", referer)
 		}
 		if cookies[i] != "" {
 			t.Errorf("a server on another port gets the cookie %s", cookies[i])

@@ -193,7 +193,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.quiet()
 	for _, address := range b.requested() {
 		if strings.Contains(address, "X-Amz-Signature") && !strings.Contains(address, "X-Amz-Expires=3600") {
-			t.Error("a presigned URL is not valid for an hour")
+			t.Error("a presigned URL lacks X-Amz-Expires=3600, want each to be valid for exactly an hour")
 		}
 	}
 }

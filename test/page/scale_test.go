@@ -268,7 +268,7 @@ func TestLargeFile(t *testing.T) {
 		if strings.Contains(address, "large.wav?") {
 			loaded++
 			if strings.HasPrefix(address, origin) {
-				t.Error("the file is loaded through the command")
+				t.Error("the browser loads the file through the command, want it loaded from the bucket")
 			}
 		}
 	}

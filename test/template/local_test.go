@@ -71,7 +71,7 @@ func TestLocalStackGivesEachVariable(t *testing.T) {
 				t.Errorf("variables of %s (-deployed +local):\n%s", id, diff)
 			}
 			if got.Timeout != time.Duration(deployed.Timeout)*time.Second || got.MemoryMB != deployed.MemorySize {
-				t.Errorf("%s has %v and %d MB here, %d s and %d MB deployed", id, got.Timeout, got.MemoryMB, deployed.Timeout, deployed.MemorySize)
+				t.Errorf("%s has %v and %d MB in the local stack, want %d s and %d MB as deployed", id, got.Timeout, got.MemoryMB, deployed.Timeout, deployed.MemorySize)
 			}
 			if got.Variables["RUNCOMFY_BASE_URL"] != "https://127.0.0.1:1" {
 				t.Errorf("%s has RUNCOMFY_BASE_URL=%s, want https://127.0.0.1:1", id, got.Variables["RUNCOMFY_BASE_URL"])

@@ -36,7 +36,7 @@ func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 			roleID := roleOf(t, s, documented.id)
 			delete(unseen, roleID)
 			if managed := properties[role](t, s, roleID).ManagedPolicyArns; len(managed) > 0 {
-				t.Errorf("%s has the managed policies %v, which name no resources", roleID, managed)
+				t.Errorf("%s has the managed policies %v, want none, because managed policies name no resources", roleID, managed)
 			}
 		}
 		for id := range unseen {
@@ -121,7 +121,7 @@ func TestExistingBucketAndSecret(t *testing.T) {
 	}
 	for id, o := range s.Outputs {
 		if strings.Contains(o.Value, "//Bucket") || strings.Contains(o.Value, "TokenSecret") {
-			t.Errorf("the output %s still refers to the stack's own: %s", id, o.Value)
+			t.Errorf("the output %s still refers to the stack's own bucket or secret: %s", id, o.Value)
 		}
 	}
 	if got := s.Outputs["BucketName"].Value + " " + s.Outputs["TokenSecretArn"].Value; got != "mine "+secret {
