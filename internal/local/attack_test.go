@@ -198,7 +198,7 @@ func listening(t *testing.T, process string) []int {
 	files, err := os.ReadDir(process + "/fd")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && process == "/proc/self":
-		t.Skip("the test reads /proc")
+		t.Skip("the test reads /proc, which this system does not have")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // the process has ended
 	}

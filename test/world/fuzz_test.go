@@ -35,7 +35,7 @@ func FuzzResponses(f *testing.F) {
 		w.Pass(2 * time.Hour)
 		w.Takes("ads/talk") // panics if a record cannot be read
 		if st := w.Status("ads/talk"); st.State == "" {
-			t.Error("ads/talk has no status")
+			t.Error("ads/talk has no status, want one")
 		}
 	})
 }

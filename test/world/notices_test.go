@@ -243,7 +243,7 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 				for _, rec := range w.Takes("ads/talk") {
 					sent := slices.ContainsFunc(w.Notices, func(n notice.Detail) bool { return n.Take == rec.Take && n.State == rec.State })
 					if rec.NoticeDue || rec.State.Ended() && !sent {
-						t.Errorf("the notice that the take is %s was not sent after the outage", rec.State)
+						t.Errorf("after the outage, a notice that the take is %s: sent %t, still due in the record %t; want it sent if the take has ended, and not due", rec.State, sent, rec.NoticeDue)
 					}
 				}
 			})

@@ -1,4 +1,4 @@
-// Package awsjson serves services of AWS by their JSON protocol: a POST whose header
+// Package awsjson handles requests in the JSON protocol of AWS: a POST whose header
 // X-Amz-Target names the operation. It does not check signatures: see package access.
 package awsjson
 

@@ -82,7 +82,7 @@ func TestEnsureKeepsAUsableCertificate(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(files, again); diff != "" {
-				t.Errorf("the files moved (-before +after):\n%s", diff)
+				t.Errorf("the paths of the files changed (-before +after):\n%s", diff)
 			}
 			if _, err := tls.LoadX509KeyPair(again.CA, again.Key); err != nil {
 				t.Error(err)

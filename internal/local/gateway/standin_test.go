@@ -31,7 +31,7 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 		t.Run(bucket, func(t *testing.T) {
 			want, got := conditions(t.Context(), server.tls, bucket), conditions(t.Context(), &s3test.Bucket{}, bucket)
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("server (-) and stand-in (+):\n%s", diff)
+				t.Errorf("responses (-server +stand-in):\n%s", diff)
 			}
 			if len(want) < 18 {
 				t.Errorf("only %d responses were compared, want at least 18", len(want))

@@ -3,8 +3,8 @@
 // S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
 // EventBridge by a Guard.
 //
-// The package ignores the statements by which Lambda itself writes the log of a function and
-// reads its queue.
+// The package ignores the statements that let Lambda write the log of a function and read the
+// queues of the function.
 package permissions
 
 import (

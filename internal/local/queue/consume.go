@@ -48,8 +48,8 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 	}
 }
 
-// await waits until messages are due and returns up to limit of them. It returns none
-// if ctx ends first.
+// await waits until messages are due and returns up to limit of them. If ctx is done first,
+// await returns no messages.
 func (q *Queue) await(ctx context.Context, limit int) []Message {
 	for ctx.Err() == nil {
 		if batch := q.Receive(limit); len(batch) > 0 {

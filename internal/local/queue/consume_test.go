@@ -124,7 +124,7 @@ func TestConsumeLetsCallsEnd(t *testing.T) {
 	select {
 	case <-done:
 	default:
-		t.Error("Consume returned before the call under way had returned")
+		t.Error("Consume returned before the call under way had returned, want Consume to wait")
 	}
 	if ended != nil {
 		t.Errorf("the context of the call ended with %v, want a context that is not done", ended)

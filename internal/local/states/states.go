@@ -3,8 +3,8 @@
 // the functions and the command call.
 //
 // The package knows the part of the States Language that statemachine.asl.json uses; Parse
-// refuses everything else. A Machine advances an Execution. A Machine uses no file, no network and no
-// clock but the clock of its caller, so that a simulation can use virtual time. A Server
+// refuses everything else. A Machine advances an Execution. A Machine uses no file, no network
+// and no clock but the clock of its caller, so that a simulation can use virtual time. A Server
 // drives many executions in real time and keeps them in files.
 package states
 

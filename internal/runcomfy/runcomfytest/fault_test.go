@@ -16,7 +16,7 @@ func TestFaultsHaveNames(t *testing.T) {
 		names := map[string]bool{}
 		for _, fault := range runcomfytest.Faults(call) {
 			if fault.Name == "" || names[fault.Name] {
-				t.Errorf("%s: the name %q is empty or used twice", call, fault.Name)
+				t.Errorf("%s: the name %q is empty or used twice, want a unique name", call, fault.Name)
 			}
 			names[fault.Name] = true
 		}
