@@ -290,7 +290,8 @@ func (w *World) PutLarge(key string, body []byte, began time.Time) {
 	w.versions[version(key, etagOf(body))] = body
 }
 
-// Delete removes a file, as a person does, and sends its events to submit and cancel.
+// Delete removes a file, as a person does, and sends the events of the deletion to submit and
+// cancel.
 func (w *World) Delete(key string) {
 	w.Bucket.Remove(key)
 	w.Notify("Object Deleted", key, 0)

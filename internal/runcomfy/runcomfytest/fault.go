@@ -32,8 +32,8 @@ const (
 type Fault struct {
 	Name string
 
-	// Accept lets the request take effect before the fault: a job is charged, a
-	// cancel cancels. Without Accept, the request has no effect.
+	// Accept lets the request take effect before the fault: a submit charges a job, and a
+	// cancel cancels the job. Without Accept, the request has no effect.
 	Accept bool
 
 	// Break ends the request without a complete response.
