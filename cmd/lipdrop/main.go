@@ -38,7 +38,7 @@ type cli struct {
 	Models  modelsCmd  `cmd:"" help:"List the models, or the options of one."`
 	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	UI      uiCmd      `cmd:"" name:"ui" help:"Show the jobs of a stack on a page in your browser: compare, approve, drop, cancel."`
-	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Uploads nothing."`
+	Check   checkCmd   `cmd:"" help:"Say which jobs the given files would start, or what is wrong with the files. Uploads nothing."`
 	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go version."`
 
 	Completion completionCmd `cmd:"" help:"Switch on completion in bash, zsh or fish."`

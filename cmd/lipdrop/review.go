@@ -11,7 +11,7 @@ type reviewCmd struct {
 	client.Target
 	Approve bool    `xor:"decision" help:"The output may be used."`
 	Reject  bool    `xor:"decision" help:"The output must not be used."`
-	Note    string  `placeholder:"TEXT" help:"Why."`
+	Note    string  `placeholder:"TEXT" help:"Reason for the decision."`
 	Take    string  `help:"Take to review. By default the newest one that has succeeded."`
 	JSON    bool    `name:"json" help:"Print the review as a JSON object."`
 	Name    jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
