@@ -112,7 +112,9 @@ func splitLists(args []string) (files, lists []string) {
 	return files, lists
 }
 
-// addFiles adds the files of the arguments, except those that no job uses.
+// addFiles adds the files of the arguments. It leaves out hidden files and other files that
+// are no drops. If an argument is a folder, addFiles also leaves out the files in the folder
+// that no job can use, and says so.
 func (p *plan) addFiles(folder string, args []string, say messages) error {
 	files, err := gather(folder, args)
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 const (
 	// uploadsAtOnce is how many files are uploaded in one piece at the same time. largeAtOnce
 	// is how many files are uploaded in several parts at the same time. The parts of one file
-	// are uploaded one after the other, so that an interruption loses at most one part of it.
+	// are uploaded one after the other, so that an interruption loses at most one part of a file.
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
@@ -174,7 +174,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 }
 
 // onlyNew returns the condition under which a file may appear. If Choose found no object with
-// the file's key, there must still be none. Otherwise two drops of the same files at the same
+// the file's key, the key must still have no object. Otherwise two drops of the same files at the same
 // time would start two takes, and both would be charged. A file that replaces an object has no
 // condition.
 func onlyNew(u *Upload) *string {
