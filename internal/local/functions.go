@@ -40,9 +40,9 @@ const (
 )
 
 const (
-	// These are limits for concurrent calls: of cancel for events that are in no queue of the
-	// template, of poll, and of archive. template.yaml has no such limits. The limit of poll is
-	// high, because calls of poll mostly wait.
+	// These limit the concurrent calls of cancel with asynchronous events, of poll, and of archive.
+	// template.yaml has no such limits. The limit of poll is high, because calls of poll mostly
+	// wait.
 	eventConcurrency   = 5
 	pollConcurrency    = 40
 	archiveConcurrency = 8

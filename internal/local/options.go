@@ -18,7 +18,7 @@ type Options struct {
 
 	// Visibility is the time from the start of a failed delivery of a message to the next
 	// delivery. Defaults to 30 seconds, so that a person need not wait long. On AWS, this time
-	// is minutes.
+	// is several minutes.
 	Visibility time.Duration
 
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.

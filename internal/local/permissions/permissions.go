@@ -53,7 +53,7 @@ func (d *Denial) Error() string {
 	if d.Prefix != "" {
 		about += " with the prefix " + d.Prefix
 	}
-	return fmt.Sprintf("%s may not %s on %s: no statement of its role in template.yaml allows it", d.User, d.Action, about)
+	return fmt.Sprintf("%[1]s may not %s on %s: no statement of the role of %[1]s in template.yaml allows this action", d.User, d.Action, about)
 }
 
 // BucketPolicy returns the policy of a bucket. The policy has the S3 statements of each user's

@@ -182,7 +182,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
 	if first, last := x.Events[0].At, x.Events[15].At; !first.Equal(began) || !last.Equal(began.Add(time.Second)) {
-		t.Errorf("the history is from %v to %v, want one second from %v", first, last, began)
+		t.Errorf("the history is from %v to %v, want it to begin at %v and to last one second", first, last, began)
 	}
 }
 
