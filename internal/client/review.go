@@ -55,9 +55,9 @@ const maxNote = 4000
 // empty, the newest take that has succeeded. The decision replaces an earlier decision. If seen
 // is not nil, it is the ETag of the review that the person has seen, or empty if the person has
 // seen no review. Review returns *NoJobError if there is no job of the name. It returns
-// *StateError if the note is too long or is not UTF-8, if the take has not succeeded, if the
-// stored review is not the review that the person has seen, or if somebody else decides at the
-// same time.
+// *StateError if the note is too long or is not UTF-8, if the take does not exist or has not
+// succeeded, if the stored review is not the review that the person has seen, or if somebody
+// else decides at the same time.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string, seen *string) (Review, error) {
 	switch {
 	case !utf8.ValidString(note):

@@ -174,9 +174,9 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 }
 
 // onlyNew returns the condition under which a file may appear. If Choose found no object with
-// the file's key, the key must still have no object. Otherwise two drops of the same files at the same
-// time would start two takes, and both would be charged. A file that replaces an object has no
-// condition.
+// the file's key, the key must still have no object. Otherwise two drops of the same files at
+// the same time would start two takes, and both would be charged. A file that replaces an
+// object has no condition.
 func onlyNew(u *Upload) *string {
 	if u.Exists {
 		return nil
