@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
 
 	"github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -45,6 +46,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		env.Mistake("DEFAULT_IMAGE_MODEL", checkPairModel(models, settings.DefaultImageModel, media.Image))
 	}
 	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
+	clients.Ledger.Writer = uuid.NewString()
 	h := &handler.Handler{
 		Resolver:    &drop.Resolver{Files: clients.Ledger.Bucket, Catalog: models, Settings: settings},
 		Ledger:      clients.Ledger,

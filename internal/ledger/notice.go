@@ -30,11 +30,12 @@ type Notice struct {
 // lost if the drop is not assessed again in the same state. The mark of a take is NoticeDue in
 // the record. The mark of a drop without a record is dueMetadata of the status.
 
-// dueMetadata is the object metadata of a status whose notice is due.
+// dueMetadata is the object metadata of a status whose notice is due. It holds the Writer.
 const dueMetadata = "lipdrop-notice-due"
 
-// sending is the time within which the function that wrote a status sends the notice about
-// the status. Until this time is over, other functions that read the mark send no notice.
+// sending is the time within which the process that wrote a status sends the notice about
+// the status. Until this time is over, other processes that read the mark send no notice. The
+// same process sends it at once, because its write may have succeeded without a response.
 const sending = 10 * time.Second
 
 // dueAfter reports whether the notice about a status without a record is due, and whether the
@@ -47,7 +48,8 @@ func (s *Store) dueAfter(prev Posted, st Status, order Order) (due, send bool) {
 	if prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order) {
 		return true, true
 	}
-	return prev.due, prev.due && !s.Now().Before(prev.UpdatedAt.Add(sending))
+	due = prev.due != ""
+	return due, due && (prev.due == s.mark() || !s.Now().Before(prev.UpdatedAt.Add(sending)))
 }
 
 // sendDue sends the notice about a status that was just read or written, and removes
@@ -56,20 +58,22 @@ func (s *Store) sendDue(ctx context.Context, key string, st Status, order Order,
 	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, order.Stamp())}) {
 		return
 	}
-	err := s.put(ctx, key, st, &etag, statusMetadata(order, false))
+	err := s.put(ctx, key, st, &etag, s.metadata(order, false))
 	if err != nil && !errors.Is(err, bucket.ErrConflict) { // a conflict: another write has replaced the status
 		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", st.Name, "err", err)
 	}
 }
 
-// statusMetadata returns the object metadata of a status.
-func statusMetadata(order Order, due bool) map[string]string {
+// metadata returns the object metadata of a status.
+func (s *Store) metadata(order Order, due bool) map[string]string {
 	metadata := map[string]string{orderMetadata: string(order)}
 	if due {
-		metadata[dueMetadata] = "true"
+		metadata[dueMetadata] = s.mark()
 	}
 	return metadata
 }
+
+func (s *Store) mark() string { return "by " + s.Writer }
 
 // SendNotice sends the notice about the end of a take, if the notice is due. It returns no
 // error: a notice that cannot be sent changes nothing about the job. The notice is

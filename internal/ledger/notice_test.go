@@ -109,12 +109,19 @@ func TestNoticesOfDrops(t *testing.T) {
 		{"a waiting drop", func(t *testing.T, n *notified) { n.assess(t, waiting, first) }, nil},
 		{"the function dies before the notice", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
+			n.Writer = "another process"
 			n.past += 10 * time.Second
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"another function is still sending the notice", func(t *testing.T, n *notified) {
+		{"the process reads its own mark, because its write had no response", func(t *testing.T, n *notified) {
+			n.dying(func() { n.assess(t, rejected, first) })
+			n.assess(t, rejected, first)
+			n.assess(t, rejected, first)
+		}, []string{"rejected " + first + " status/n.json"}},
+		{"another process is still sending the notice", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, throttled, first) })
+			n.Writer = "another process"
 			n.past += 9 * time.Second
 			n.assess(t, throttled, first)
 			n.assess(t, noBalance, first)

@@ -65,7 +65,7 @@ type Posted struct {
 	// UpdatedAt says when the name was assessed.
 	Rewrite bool
 
-	due bool // the notice about the status was not sent yet
+	due string // the mark of the process that sends the notice about the status; empty if no notice is due
 
 	etag string // the object's ETag when it was last read or written; empty if there is no object
 }
@@ -126,7 +126,7 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
-	return Posted{Status: st, Order: Order(file.Metadata[orderMetadata]), due: file.Metadata[dueMetadata] != "", etag: file.ETag}, nil
+	return Posted{Status: st, Order: Order(file.Metadata[orderMetadata]), due: file.Metadata[dueMetadata], etag: file.ETag}, nil
 }
 
 // ErrStale is returned by Post if the status was changed after it was read.
@@ -146,7 +146,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 		st.UpdatedAt = prev.UpdatedAt
 	} else {
 		st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-		err := s.put(ctx, key, st, &prev.etag, statusMetadata(order, due))
+		err := s.put(ctx, key, st, &prev.etag, s.metadata(order, due))
 		if errors.Is(err, bucket.ErrConflict) {
 			return ErrStale
 		}

@@ -32,6 +32,10 @@ type Store struct {
 	// Notify sends a notice, and reports whether it was sent. If it is nil, no notice
 	// is due.
 	Notify func(context.Context, Notice) bool
+
+	// Writer identifies this process in the marks of due notices. Processes that run at the
+	// same time have different ones.
+	Writer string
 }
 
 // maxRaces bounds how often a conditional write is tried again after another function has
