@@ -53,7 +53,8 @@ func (t *terminal) failed() error {
 	return t.err
 }
 
-// size returns the columns and lines of the terminal, or zeros if w is not a terminal.
+// size returns the columns and lines of the terminal, 80 and 24 if they cannot be read, or
+// zeros if w is not a terminal.
 func (t *terminal) size() (columns, lines int) {
 	file, ok := t.w.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {

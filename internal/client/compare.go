@@ -103,8 +103,8 @@ func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, 
 	return sum, nil
 }
 
-// readAhead returns a reader of the n bytes of r. The reader reads r in large pieces, because
-// the page of `lipdrop ui` sends a request for each piece of a file.
+// readAhead returns a reader of the n bytes of r. The reader reads r in large pieces: if r is a
+// file in a browser, each read of r is a request to the browser.
 func readAhead(r io.Reader, n int64) *bufio.Reader { return bufio.NewReaderSize(r, int(min(n, 2<<20))) }
 
 // Bytes returns an Upload.Open for a text.

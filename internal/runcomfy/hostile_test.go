@@ -16,7 +16,7 @@ import (
 )
 
 // Whatever bytes a server sends, in whatever place, the token is in no error, no
-// state and no request id, and none of them is long.
+// state and no request id. Each error, state and request id has at most 1000 bytes.
 func TestResponsesThatQuoteTheToken(t *testing.T) {
 	const secret = "canary-token-0123456789"
 	body := func(text string) string {
@@ -59,7 +59,7 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 				}
 			}
 			if submitErr == nil || runcomfy.NotSent(submitErr) {
-				t.Errorf("the error of Submit is %v, want one after which the job may have been accepted", submitErr)
+				t.Errorf("the error of Submit is %v, want an error that leaves open whether RunComfy accepted the job", submitErr)
 			}
 		})
 	}

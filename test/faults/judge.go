@@ -31,7 +31,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.judgeWarnings(st, *v.take, after(acts))
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
-		// A fault may prevent the status of a take from being written. After a deletion, the status then says which files are left.
+		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name then says only which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
 		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:
@@ -51,7 +51,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
 		s.wrong("%s, remedy %q: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
-	if st.Code == problem.FilesGone { // if the name is a match of a wildcard, the file of that match must be gone
+	if st.Code == problem.FilesGone { // the file of a match of a wildcard has the match's name, and must be gone
 		for key := range after(acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				s.wrong("%s, but %s is there", says, key)

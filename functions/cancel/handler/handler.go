@@ -1,7 +1,6 @@
 // Package handler is the cancel function. It cancels jobs whose files were deleted,
-// and settles executions that failed, timed out or were stopped. Only the outcome
-// that RunComfy returns decides whether a job counts as cancelled. A success is never
-// overwritten.
+// and settles executions that failed, timed out or were stopped. Only RunComfy's
+// responses decide whether a job counts as cancelled. A success is never overwritten.
 package handler
 
 import (
@@ -77,9 +76,9 @@ var errSilent = errors.New("an earlier request to RunComfy could not be made or 
 
 // Handle handles one event of EventBridge, or a batch of deletions from their queue.
 // For an unfinished event, Handle returns an error, and Lambda calls Handle again with the
-// same event. If these calls fail too, the hourly sweep settles the execution. Handle
-// returns the unfinished messages of a batch, so that the queue delivers these messages
-// again for hours.
+// same event. If these calls fail too, and the event says that an execution has ended, the
+// hourly sweep settles this execution. Handle returns the unfinished messages of a batch, so
+// that the queue delivers these messages again for hours.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {
@@ -138,8 +137,8 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 var errUnknownRequest = errors.New("RunComfy does not know the request")
 
 // cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job.
-// It sends no request and returns "" if the record has no request id, or says that the
-// job has ended at RunComfy. If RunComfy reports that the job failed, cancelJob records the
+// If the record has no request id, or its state says that the job has ended at RunComfy,
+// cancelJob sends no request and returns "". If RunComfy reports that the job failed, cancelJob records the
 // failure, because RunComfy may forget the job. If RunComfy does not know the job, cancelJob
 // returns errUnknownRequest. RunComfy may know the job again later.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (runcomfy.ResultStatus, error) {
@@ -167,8 +166,8 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
 // RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
 // so cancelRequest asks for the result. It does the same after an error response, because the
-// request may have ended. cancelRequest returns that error response if the result does not say
-// that the request has ended.
+// request may have ended. If RunComfy then responds, but not with the result of an ended
+// request, cancelRequest returns the error response.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -193,8 +192,8 @@ func isSilent(err error) bool {
 
 // recordEnd records the end of a take, unless the take has ended since rec was read, and
 // posts the take's status. If rec is already failed, the new reason replaces the old one. If
-// archive has found meanwhile that the job is cancelled, recordEnd records who cancelled the
-// job. The parameter cancelled is true if RunComfy cancelled the job before the job started.
+// the archive function has recorded meanwhile that the job is cancelled, the given code and
+// reason replace the recorded ones, because they say who cancelled the job. The parameter cancelled is true if RunComfy cancelled the job before the job started.
 // If the take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision

@@ -321,6 +321,6 @@ func TestScriptedFailure(t *testing.T) {
 	}
 	result, err := client.Result(t.Context(), id)
 	if err != nil || result.State != runcomfy.ResultFailed || result.Failure != "no face" || result.Outputs != nil {
-		t.Errorf("result %+v, error %v; want the failure no face, and no outputs", result, err)
+		t.Errorf("result %+v, error %v; want the failure \"no face\" and no outputs", result, err)
 	}
 }
