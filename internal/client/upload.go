@@ -191,21 +191,27 @@ func isTaken(err error) bool {
 
 // unlessStored calls finish, which makes a file appear. If finish returns an error that isTaken
 // or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
-// stored by another drop, or by an earlier request whose response was lost.
+// stored by another drop, or by an earlier request whose response was lost. If the condition
+// failed, but no object is there, unlessStored calls finish again.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
-	err := finish(ctx)
-	if !isTaken(err) && !isGone(err) {
-		return err
+	for try := 1; ; try++ {
+		err := finish(ctx)
+		if !isTaken(err) && !isGone(err) {
+			return err
+		}
+		exists, same, headErr := s.isSame(ctx, u)
+		if headErr == nil && same {
+			return nil
+		}
+		if headErr != nil || exists || isGone(err) || try == uploadAttempts {
+			return err
+		}
+		// After a conflict, the next request needs the condition, because the request of another
+		// drop may still be running.
+		if bucket.HTTPStatus(err) == http.StatusPreconditionFailed {
+			u.Exists = true // versitygw 1.8.0 treats a delete marker as an object, so the condition is left out
+		}
 	}
-	exists, same, headErr := s.isSame(ctx, u)
-	if headErr == nil && !exists && isTaken(err) {
-		u.Exists = true // versitygw 1.8.0 treats a delete marker as an object, so the condition is left out
-		return finish(ctx)
-	}
-	if headErr == nil && same {
-		return nil
-	}
-	return err
 }
 
 // isGone reports whether an error says that a multipart upload no longer exists: it was

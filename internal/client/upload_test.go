@@ -681,6 +681,43 @@ func TestSendAtTheSameTime(t *testing.T) {
 	}
 }
 
+// If S3 returns a conflict while the object of another drop does not exist yet, Send tries again,
+// and does not replace the object.
+func TestConflictOfANewFile(t *testing.T) {
+	server := startServer(t)
+	for _, size := range []int{100, partBytes + 1} {
+		ours, err := uploadOfFile(t.Context(), fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := uploadOfText(t, ours.Key, "another video")
+		tries := 0
+		server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+			if query := r.URL.Query(); query.Has("partNumber") || r.Method != http.MethodPut && !(r.Method == http.MethodPost && query.Has("uploadId")) {
+				return false
+			}
+			if tries++; tries == 1 {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(http.StatusConflict)
+				_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code></Error>")
+				return true
+			}
+			_, err := server.direct.PutObject(r.Context(), &s3.PutObjectInput{Bucket: aws.String(testBucket), Key: &ours.Key, Body: strings.NewReader("another video")})
+			if err != nil {
+				t.Error(err)
+			}
+			return false
+		})
+		err = clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {})
+		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") {
+			t.Errorf("%d bytes: %v, want an error that another program uploaded the file", size, err)
+		}
+		if tries != 2 || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
+			t.Errorf("%d bytes: %d tries, and the object of the other drop was replaced: %t; want 2 and false", size, tries, server.sum(t, ours.Key) != theirs.Sum.SHA256)
+		}
+	}
+}
+
 // If a response breaks off, the error does not say that the file has changed.
 func TestCutResponse(t *testing.T) {
 	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
