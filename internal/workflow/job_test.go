@@ -42,12 +42,12 @@ func TestAnswered(t *testing.T) {
 			workflow.Job{RunningSince: after(time.Hour), Ended: true}, "",
 		},
 		{
-			"the first turn in progress begins the run", workflow.Job{},
+			"the first turn that finds the job in progress sets RunningSince", workflow.Job{},
 			runcomfy.Status{State: runcomfy.InProgress}, time.Minute,
 			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 1}, "",
 		},
 		{
-			"a later turn in progress does not begin the run", workflow.Job{RunningSince: after(time.Minute)},
+			"a later turn that finds the job in progress keeps RunningSince", workflow.Job{RunningSince: after(time.Minute)},
 			runcomfy.Status{State: runcomfy.InProgress}, 2 * time.Minute,
 			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 3}, "",
 		},
@@ -194,9 +194,9 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 func TestBegin(t *testing.T) {
 	job := workflow.Job{RequestID: "r", Redrives: 1, Troubles: 4, TroubleSince: submitted, Losses: 2, LostSince: submitted}
 	if got := (workflow.Turn{Job: job, Redrives: 1}).Begin(); got != job {
-		t.Errorf("a turn of an execution that was not redriven starts with %+v, want %+v", got, job)
+		t.Errorf("a turn without a redrive since the last turn starts with %+v, want %+v", got, job)
 	}
 	if got, want := (workflow.Turn{Job: job, Redrives: 2}).Begin(), (workflow.Job{RequestID: "r", Redrives: 2}); got != want {
-		t.Errorf("a redriven execution starts with %+v, want %+v", got, want)
+		t.Errorf("a turn after a redrive starts with %+v, want %+v", got, want)
 	}
 }

@@ -24,9 +24,9 @@ import (
 const giveUpAfter = 20 * time.Hour
 
 // RunComfy may respond that it does not know a job, and know the job again later. For
-// believeUnknownAfter after the end of an execution, settle does not accept that response,
-// unless the execution failed with RequestLost: settle returns an error, and Lambda tries
-// again. Lambda tries an event for the last time after about three minutes, so
+// believeUnknownAfter after the end of an execution, settle returns an error if it gets that
+// response, and Lambda tries again. If the execution failed with RequestLost, settle accepts
+// the response at once. Lambda tries an event for the last time after about three minutes, so
 // believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
@@ -66,7 +66,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	switch {
 	case errors.Is(err, errUnknownRequest) && (code == problem.RequestLost || since >= believeUnknownAfter):
 		err = nil // there is nothing to cancel
-	case err != nil && (since < giveUpAfter || state != ""): // with a state, RunComfy has responded, and only recording its response failed
+	case err != nil && (since < giveUpAfter || state != ""): // if state is set, RunComfy has responded, but the response could not be recorded
 		return h.warn(ctx, rec, reason, err)
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
@@ -92,8 +92,9 @@ func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 }
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a failed
-// take. The reason is replaced if the end has another code, if a person stopped the execution,
-// or if the job is still queued (QueuedTooLong).
+// take. It returns false if mayHaveFailedAgain does, or if the end has the code JobFailed.
+// Otherwise the reason is replaced if the end and the record have different codes, if a person
+// stopped the execution, or if the job is still queued (QueuedTooLong).
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
 	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)
