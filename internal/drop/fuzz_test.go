@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzParseDoc checks that any job.json or preset.json is either read completely and
-// unchanged, or refused with reasons of a bounded length.
+// FuzzParseDoc checks that any job.json is either read completely and unchanged, or refused
+// with reasons of a bounded length.
 func FuzzParseDoc(f *testing.F) {
 	for _, text := range []string{
 		`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "temperature": 0.50}}`,

@@ -16,17 +16,17 @@ func TestPairs(t *testing.T) {
 			want: []string{talk},
 		},
 		{
-			says: "with the same stem",
+			says: "files with different stems are not one job",
 			do:   []string{"ads/talk.mp4", "ads/talks.wav"},
 			want: []string{"ads/talk: waiting, waiting_for_audio", "ads/talks: waiting, waiting_for_video_or_image"},
 		},
 		{
-			says: "with the same stem, whose case counts",
+			says: "stems that differ only in case are different stems",
 			do:   []string{"ads/talk.mp4", "ads/Talk.wav"},
 			want: []string{"ads/Talk: waiting, waiting_for_video_or_image", "ads/talk: waiting, waiting_for_audio"},
 		},
 		{
-			says: "in the same folder",
+			says: "files in different folders are not one job",
 			do:   []string{"ads/talk.mp4", "ads/de/talk.wav", "talk.wav"},
 			want: []string{
 				"ads/de/talk: waiting, waiting_for_video_or_image", "ads/talk: waiting, waiting_for_audio",
@@ -57,12 +57,12 @@ func TestPairs(t *testing.T) {
 			want: []string{"a: rejected, ambiguous", "b: rejected, ambiguous"},
 		},
 		{
-			says: "Two candidates for either role are two problems",
+			says: "Two candidates for each role are two problems",
 			do:   []string{"talk.mp4", "talk.png", "talk.wav", "talk.mp3"},
 			want: []string{"talk: rejected, ambiguous, ambiguous"},
 		},
 		{
-			says: "suffixes compare without case, and two that differ only in case are two candidates",
+			says: "suffixes compare without case: talk.mp4 and talk.MP4 are two candidates for one role",
 			do:   []string{"talk.mp4", "talk.MP4", "talk.wav"},
 			want: []string{"talk: rejected, ambiguous"},
 		},
@@ -90,7 +90,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: waiting, waiting_for_video_or_image"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: with a tag, in the status of the tagged name",
+			says: "An empty media file is a drop, and is rejected: if the empty file has a tag, the tagged name is rejected",
 			do:   []string{"talk.mp4", "talk.de.wav = "},
 			want: []string{"talk.de: rejected, empty_file", "talk: used, by talk.de"},
 		},
@@ -171,7 +171,7 @@ func TestTags(t *testing.T) {
 			want: []string{"talk.de: rejected, ambiguous", "talk: used, by talk.de"},
 		},
 		{
-			says: "Nothing below another folder is tagged",
+			says: "A dot in the name of a folder does not begin a tag",
 			do:   []string{"talk.mp4", "talk.de/voice.wav"},
 			want: []string{"talk.de/voice: waiting, waiting_for_video_or_image", "talk: waiting, waiting_for_audio"},
 		},
@@ -215,7 +215,7 @@ func TestDeleting(t *testing.T) {
 			want: []string{"talk: withdrawn, files_gone"},
 		},
 		{
-			says: "and so is an answer file whose file was deleted",
+			says: "the answer file of a deleted file is withdrawn",
 			do:   []string{"notes.txt", "- notes.txt", "preset.json = {}", "- preset.json"},
 			want: []string{"notes.txt: withdrawn, files_gone", "preset.json: withdrawn, files_gone"},
 		},

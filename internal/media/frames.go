@@ -119,7 +119,7 @@ type stream struct {
 	first        frame
 	start, limit int64
 	seen         tally
-	gap          bool // other bytes were found between frames
+	gap          bool // the frames may not follow one another, or may be of several streams
 }
 
 // newStream returns the stream of frames whose first frame is at start.
@@ -185,8 +185,8 @@ func (s *stream) inStep(off int64) bool {
 // measure returns how long the stream is. It counts all frames if the stream fits into
 // the budget, or if the frames end in the first part that is read. The length is then a fact.
 // Otherwise measure finds the end, and counts the frames in parts of the stream. The length
-// is then a fact if the end was found, the counted frames have the same bit rate, and nothing
-// else is between frames.
+// is then a fact if the end was found, the counted frames have the same bit rate, and gap is
+// false.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {

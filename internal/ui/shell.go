@@ -22,10 +22,10 @@ type shell struct {
 	path  string // such as /x7…/
 	// session is the value of the cookie.
 	session string
-	// proof is in each response to a request that has the cookie. After the command has
-	// ended, another user's server may get the port. A page that is still open then sends
-	// the cookie to that server. The server does not know the proof, so the page ignores
-	// the server's responses.
+	// proof is in each response to a request that the page sends with the cookie. After the
+	// command has ended, another user's server may get the port. A page that is still open
+	// then sends the cookie to that server. The server does not know the proof, so the page
+	// ignores the server's responses.
 	proof string
 	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
@@ -89,8 +89,9 @@ func (s *shell) setHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// checkOrigin returns an error if a request is addressed to another host, or comes
-// from another page. A page that attacks by DNS rebinding sends its own host name.
+// checkOrigin returns an error if a request is for another host, comes from a page of another
+// origin, or changes something and has no Origin. A page of another origin may only link to
+// "/". A page that attacks by DNS rebinding sends its own host name.
 func (s *shell) checkOrigin(r *http.Request) error {
 	if r.Host != s.host {
 		return errors.New("the request is for another server; open the address that `lipdrop ui` has printed")
@@ -131,8 +132,8 @@ func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
 }
 
 const (
-	// maxJSON is the largest JSON body that a request may have, in bytes. The largest body
-	// that the page sends is the list of the files that a person drops.
+	// maxJSON is the largest JSON body that a request may have, in bytes. The largest JSON
+	// body that the page sends is the list of the files that a person drops.
 	maxJSON = 4 << 20
 
 	// maxPart is the largest part of a file that a request carries, in bytes.
@@ -154,7 +155,7 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 	case err == nil && kind == partType && strings.HasSuffix(r.URL.Path, "/part"):
 		r.Body = http.MaxBytesReader(w, r.Body, maxPart)
 	default:
-		return errors.New("the request must have the content type application/json")
+		return errors.New("the request must have the content type application/json, or application/octet-stream if it is a part of a file")
 	}
 	return nil
 }
