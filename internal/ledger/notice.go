@@ -38,18 +38,22 @@ const dueMetadata = "lipdrop-notice-due"
 // same process sends it at once, because its write may have succeeded without a response.
 const sending = 10 * time.Second
 
-// dueAfter reports whether the notice about a status without a record is due, and whether the
-// caller must send it. There is one notice when a drop becomes rejected or held, and no second
-// notice if only the reason changes.
-func (s *Store) dueAfter(prev Posted, st Status, order Order) (due, send bool) {
-	if s.Notify == nil || st.State != Rejected && st.State != Held {
-		return false, false
+// dueAfter returns the mark of a status without a record, which is empty if no notice is due,
+// and reports whether the caller must send the notice. There is one notice when a drop becomes
+// rejected or held, and no second notice if only the reason changes. A process that does not
+// send the notice keeps the mark of the process that does.
+func (s *Store) dueAfter(prev Posted, st Status, order Order) (mark string, send bool) {
+	own := "by " + s.Writer
+	switch {
+	case s.Notify == nil || st.State != Rejected && st.State != Held:
+		return "", false
+	case prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order):
+		return own, true
+	case prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sending)):
+		return own, true
+	default:
+		return prev.due, false
 	}
-	if prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order) {
-		return true, true
-	}
-	due = prev.due != ""
-	return due, due && (prev.due == s.mark() || !s.Now().Before(prev.UpdatedAt.Add(sending)))
 }
 
 // sendDue sends the notice about a status that was just read or written, and removes
@@ -58,22 +62,20 @@ func (s *Store) sendDue(ctx context.Context, key string, st Status, order Order,
 	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, order.Stamp())}) {
 		return
 	}
-	err := s.put(ctx, key, st, &etag, s.metadata(order, false))
+	err := s.put(ctx, key, st, &etag, metadata(order, ""))
 	if err != nil && !errors.Is(err, bucket.ErrConflict) { // a conflict: another write has replaced the status
 		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", st.Name, "err", err)
 	}
 }
 
-// metadata returns the object metadata of a status.
-func (s *Store) metadata(order Order, due bool) map[string]string {
+// metadata returns the object metadata of a status. The mark is what dueAfter returns.
+func metadata(order Order, mark string) map[string]string {
 	metadata := map[string]string{orderMetadata: string(order)}
-	if due {
-		metadata[dueMetadata] = s.mark()
+	if mark != "" {
+		metadata[dueMetadata] = mark
 	}
 	return metadata
 }
-
-func (s *Store) mark() string { return "by " + s.Writer }
 
 // SendNotice sends the notice about the end of a take, if the notice is due. It returns no
 // error: a notice that cannot be sent changes nothing about the job. The notice is

@@ -119,6 +119,13 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
+		{"the process reads its own mark after another process has written the status", func(t *testing.T, n *notified) {
+			n.dying(func() { n.assess(t, throttled, first) })
+			n.Writer = "another process"
+			n.assess(t, noBalance, first)
+			n.Writer = ""
+			n.assess(t, noBalance, first)
+		}, []string{"held " + take + " status/n.json"}},
 		{"another process is still sending the notice", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, throttled, first) })
 			n.Writer = "another process"

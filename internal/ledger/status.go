@@ -139,14 +139,14 @@ var ErrStale = errors.New("the status was changed after it was read")
 // the notice is due and no other function can still be sending the notice.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
-	due, send := s.dueAfter(prev, st, order)
+	mark, send := s.dueAfter(prev, st, order)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
 	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && prev.Order.SameDrop(order) {
 		st.UpdatedAt = prev.UpdatedAt
 	} else {
 		st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-		err := s.put(ctx, key, st, &prev.etag, s.metadata(order, due))
+		err := s.put(ctx, key, st, &prev.etag, metadata(order, mark))
 		if errors.Is(err, bucket.ErrConflict) {
 			return ErrStale
 		}
