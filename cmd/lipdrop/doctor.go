@@ -122,24 +122,24 @@ func (d *doctor) checkBucket(ctx context.Context) {
 	region, err := d.bucketRegion(ctx)
 	switch {
 	case err != nil:
-		d.failed("ask for the region of the bucket "+name, err)
+		d.failed(fmt.Sprintf("ask for the region of the bucket %q", name), err)
 		return
 	case region != d.Config.Region:
-		d.wrong(fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", name, region, d.Config.Region),
+		d.wrong(fmt.Sprintf("the bucket %q is in %s and the stack is in %s, so the stack sees no drop", name, region, d.Config.Region),
 			fmt.Sprintf("Deploy the stack in %s; or set the parameter ExistingBucket to a bucket in %s.", region, d.Config.Region))
 		return
 	}
-	d.fine("the bucket " + name + " is in the stack's region, " + region)
+	d.fine(fmt.Sprintf("the bucket %q is in the stack's region, %s", name, region))
 	out, err := d.S3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &name})
 	switch {
 	case err != nil:
-		d.failed("read whether the bucket "+name+" sends its events", err)
+		d.failed(fmt.Sprintf("read whether the bucket %q sends its events", name), err)
 	case out.EventBridgeConfiguration == nil:
-		d.wrong("the bucket "+name+" does not send its events to EventBridge, so the stack sees no drop",
-			"Run this, which replaces the bucket's other notifications, then drop again the files that got no status: "+
+		d.wrong(fmt.Sprintf("the bucket %q does not send its events to EventBridge, so the stack sees no drop", name),
+			"Switch the events on, then drop again the files that got no status. This command switches them on and replaces the bucket's other notifications: "+
 				d.command("aws s3api put-bucket-notification-configuration --bucket "+name+` --notification-configuration '{"EventBridgeConfiguration": {}}'`))
 	default:
-		d.fine("the bucket " + name + " sends its events to EventBridge")
+		d.fine(fmt.Sprintf("the bucket %q sends its events to EventBridge", name))
 	}
 }
 
@@ -188,7 +188,7 @@ func (d *doctor) checkRule(ctx context.Context, rule, id string) {
 		d.failed("ask whether "+rule+" is enabled", err)
 	case out.State == ebtypes.RuleStateDisabled:
 		d.wrong(rule+" is disabled, so its events are lost",
-			"Run this, then repeat the drops and deletions that were made while the rule was disabled: "+d.command("aws events enable-rule --name "+id))
+			"Enable the rule, then repeat the drops and deletions that were made while it was disabled. This command enables the rule: "+d.command("aws events enable-rule --name "+id))
 	default:
 		d.fine(rule + " is enabled")
 	}

@@ -105,7 +105,7 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveS3 serves the bucket drops and the test file in it.
+// serveS3 serves the bucket "drops", the test file and its answer file.
 func (s *stack) serveS3(w http.ResponseWriter, r *http.Request) {
 	key := strings.TrimPrefix(r.URL.Path, "/drops/")
 	switch {
@@ -139,8 +139,8 @@ func (s *stack) serveS3(w http.ResponseWriter, r *http.Request) {
 
 // healthy returns what doctor says about a stack without a fault.
 func healthy(models *catalog.Catalog) string {
-	text := `ok     the bucket drops is in the stack's region, eu-west-1
-ok     the bucket drops sends its events to EventBridge
+	text := `ok     the bucket "drops" is in the stack's region, eu-west-1
+ok     the bucket "drops" sends its events to EventBridge
 ok     the rule DropRule is enabled
 ok     the event source mapping SubmitFunctionDrops is enabled
 ok     the dead-letter queue is empty
@@ -188,12 +188,12 @@ func TestDoctor(t *testing.T) {
 			want: `WRONG  cannot read the RunComfy token: Post "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused. Check your network and the region` +
 				"\n       Check your profile, region and network. Name others with --profile and --region." + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
-			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
-				"       Run this, which replaces the bucket's other notifications, then drop again the files that got no status: aws s3api put-bucket-notification-configuration" +
+			want: "WRONG  the bucket \"drops\" does not send its events to EventBridge, so the stack sees no drop\n" +
+				"       Switch the events on, then drop again the files that got no status. This command switches them on and replaces the bucket's other notifications: aws s3api put-bucket-notification-configuration" +
 				` --bucket drops --notification-configuration '{"EventBridgeConfiguration": {}}' --region eu-west-1`},
 		{name: "a disabled rule", aws: stack{token: "right", disabledRule: "lipdrop-DropRule"},
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
-				"       Run this, then repeat the drops and deletions that were made while the rule was disabled: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+				"       Enable the rule, then repeat the drops and deletions that were made while it was disabled. This command enables the rule: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
 		{name: "a disabled event source mapping", aws: stack{token: "right", mapping: "Disabled"},
 			want: "WRONG  the event source mapping SubmitFunctionDrops is in the state Disabled, so Lambda does not read its queue\n" +
 				"       Run: aws lambda update-event-source-mapping --enabled --uuid lipdrop-SubmitFunctionDrops --region eu-west-1"},
@@ -201,7 +201,7 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the event source mapping SubmitFunctionDrops reports: PROBLEM: Function call failed\n" +
 				"       Fix what this message names, then check again. If it names the function, read the log and the errors of that function."},
 		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
-			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
+			want: "WRONG  the bucket \"drops\" is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
 		{name: "dead letters", aws: stack{token: "right", deadLetters: 3},
 			want: "WRONG  the dead-letter queue has messages (3): events of drops and deletions that are no longer retried\n" +

@@ -89,8 +89,8 @@ func limits(s *jsonschema.Schema) string {
 	return ""
 }
 
-// oneOf lists the values of an enumeration, as a range if they are consecutive whole
-// numbers.
+// oneOf lists the values of an enumeration. It shows three or more consecutive whole numbers
+// as a range.
 func oneOf(values []any) string {
 	words := make([]string, len(values))
 	run := len(values) > 2
@@ -117,8 +117,8 @@ func textRuleOf(s *jsonschema.Schema) textRule {
 	return textRule{}
 }
 
-// show describes a value: bounded, on one line, and without the query of a URL,
-// which may be a secret.
+// show describes a value on one short line. It shows nothing of a URL, because a URL may hold
+// a secret.
 func show(v any) string {
 	switch v := v.(type) {
 	case nil:

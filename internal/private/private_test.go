@@ -51,7 +51,7 @@ func TestDir(t *testing.T) {
 func TestDirOfAnotherUser(t *testing.T) {
 	path := ofAnotherUser(t)
 	if err := private.Dir(path); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
-		t.Errorf("Dir returned %v, want an error that says whose folder it is", err)
+		t.Errorf("Dir returned %v, want an error that says that the folder belongs to another user", err)
 	}
 }
 

@@ -40,8 +40,8 @@ func TestRedirects(t *testing.T) {
 	plain := func(o *origin) string { return strings.Replace(o.server.URL, "https:", "http:", 1) }
 	for name, tt := range map[string]struct {
 		to   func(first, second *origin) string // the Location
-		from int                                // the request that is redirected first; 0: the first
-		list func(first, second *origin) string // listed besides first
+		from int                                // requests before this number are not redirected
+		list func(first, second *origin) string // another listed origin, besides the first server
 		want any
 		text func(first, second *origin) string
 		hops int // how often second redirects to itself
@@ -147,7 +147,7 @@ func TestRedirects(t *testing.T) {
 					t.Errorf("requested %s, want the escapes as they were", p)
 				}
 			}
-			// The ranges are requested where the first redirect led.
+			// All requests after the redirect go to the second server.
 			if n := first.count(); tt.list != nil && n != 1 {
 				t.Errorf("the first server got %d requests, want 1", n)
 			}

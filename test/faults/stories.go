@@ -52,14 +52,14 @@ type story struct {
 	fails   bool // RunComfy's jobs fail
 
 	// The trouble lasts from begins to ends, measured from the start of the world. A trouble of
-	// submit ignores begins. A trouble that uses neither of the two lasts until the world is
-	// calm, except forgotten, which never ends.
+	// submit ignores begins. A trouble that uses neither of the two, and the failures of
+	// onceAfterward after redrives, last until the world is calm. Only forgotten never ends.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts in the middle of a function
 	refusals  int                     // number of refused writes to a claim
-	redriven  map[string]bool         // requests whose execution was redriven, so that the next call about the request fails
-	ended     map[string]bool         // requests whose end RunComfy has reported
+	redriven  map[string]bool         // requests whose execution was redriven; with onceAfterward, the next status or result call fails
+	ended     map[string]bool         // requests whose result call has reported a failed job
 	unknown   map[string][]time.Time  // when RunComfy responded that it does not know a request, by request id
 	stopped   map[string]bool         // names whose execution a person stopped
 	cancelled map[string]cancellation // takes that must be cancelled, by the key of their record
@@ -102,7 +102,7 @@ func newStory(seed, number uint64) (*story, error) {
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
 	s.w.Batch = 1 + s.plans.IntN(10)
-	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has, so that only the story's book is checked
+	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has: submit keeps a book, but holds no job
 	switch t.trouble {
 	case slow:
 		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), t.w.SubmitBatch()
@@ -126,8 +126,8 @@ func newStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how many writes to the record of a claim S3 refuses. Three calls fail, because
-// the client tries each of them three times.
+// mostRefused is how many writes to the record of a claim S3 refuses. The client tries each
+// call three times, so three calls fail.
 const mostRefused = 9
 
 // changesClaim reports whether a write to a key changes the record of an unresolved claim.
@@ -243,7 +243,7 @@ func (t *story) people() {
 	}
 }
 
-// did notes an act. Unless the trouble is shuffled, it also sends the events of the act.
+// did adds an act to the story. Unless the trouble is shuffled, it also sends the events of the act.
 func (t *story) did(a act) {
 	t.dropped.acts = append(t.dropped.acts, a)
 	if t.trouble != shuffled {
@@ -350,7 +350,11 @@ func (t *story) put(what string, began time.Time) {
 		late = t.between(0, time.Hour)
 	}
 	t.did(t.upload(key, body, began, late))
-	t.tell("%s is dropped (event %s late; LastModified %s)", what, late.Round(time.Second), began.Format("15:04:05"))
+	event := late.Round(time.Second).String() + " late"
+	if t.trouble == shuffled {
+		event = "after all acts"
+	}
+	t.tell("%s is dropped (event %s; LastModified %s)", what, event, began.Format("15:04:05"))
 }
 
 // dropLarge drops a file again. The upload takes a while, and the file's LastModified is the

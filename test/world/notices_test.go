@@ -139,12 +139,12 @@ func TestNoticesWithoutFaults(t *testing.T) {
 	}
 }
 
-// wantNotices expects a notice about each status and record whose state needs one, and no wrong
-// notice.
+// wantNotices expects a notice about each status, answer file and record whose state needs one,
+// and no wrong notice.
 func wantNotices(t *testing.T, w *world.World) {
 	t.Helper()
 	for _, wrong := range w.WrongNotices {
-		t.Errorf("wrong: %s; want a type that fits the state, and a content that was in a status or record", wrong)
+		t.Errorf("wrong: %s; want a type that fits the state, and a content that was in a status, answer file or record", wrong)
 	}
 	for _, key := range w.Bucket.Keys() {
 		prefix, _, _ := strings.Cut(key, "/")
@@ -218,7 +218,7 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 		err  error
 	}{{"no response", world.ErrBroken}, {"an entry that fails", world.ErrEntry}, {"throttled", world.Throttled}} {
 		for i, tt := range endings {
-			if i > 1 && failure.err != world.ErrEntry { //nolint:errorlint // which of the rows it is
+			if i > 1 && failure.err != world.ErrEntry { //nolint:errorlint // a row has this error itself, never a wrapped one
 				continue
 			}
 			t.Run(failure.name+", "+tt.name, func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 				for _, rec := range w.Takes("ads/talk") {
 					sent := slices.ContainsFunc(w.Notices, func(n notice.Detail) bool { return n.Take == rec.Take && n.State == rec.State })
 					if rec.NoticeDue || rec.State.Ended() && !sent {
-						t.Errorf("after the outage, a notice that the take is %s: sent %t, still due in the record %t; want it sent if the take has ended, and not due", rec.State, sent, rec.NoticeDue)
+						t.Errorf("after the outage, the take is %s: notice sent %t, noticeDue %t; want noticeDue false, and a sent notice if the take has ended", rec.State, sent, rec.NoticeDue)
 					}
 				}
 			})

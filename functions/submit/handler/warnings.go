@@ -21,10 +21,10 @@ func (a *assessment) keep(name, take string) {
 }
 
 // warnUnused adds a warning to each take that an assessment kept, for each unused upload that
-// may have been meant for the take. The file of the change counts if it is in a bundle, if it
-// has the subject's name, or if the subject's name is the file's name with a tag, such as
-// talk.de for talk.mp4. The other uploads of the change's batch count only if their files have
-// the subject's name.
+// may have been meant for the take. The changed file may have been meant if it is in a bundle,
+// if its name is the subject's name, or if the subject's name is its name and a tag: talk.mp4
+// may have been meant for talk.de. Another upload of the batch may have been meant only if its
+// name is the subject's name.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
