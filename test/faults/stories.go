@@ -102,7 +102,7 @@ func newStory(seed, number uint64) (*story, error) {
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
 	s.w.Batch = 1 + s.plans.IntN(10)
-	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has: submit keeps a book, but holds no job
+	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has: submit keeps a book, but no cap is reached
 	switch t.trouble {
 	case slow:
 		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), t.w.SubmitBatch()

@@ -22,7 +22,7 @@ func (a *assessment) keep(name, take string) {
 
 // warnUnused adds a warning to each take that an assessment kept, for each unused upload that
 // may have been meant for the take. The changed file may have been meant if it is in a bundle,
-// if its name is the subject's name, or if the subject's name is its name and a tag: talk.mp4
+// if its name is the subject's name, or if the subject's name adds a tag to its name: talk.mp4
 // may have been meant for talk.de. Another upload of the batch may have been meant only if its
 // name is the subject's name.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
