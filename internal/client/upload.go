@@ -201,6 +201,9 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 		}
 		exists, same, headErr := s.isSame(ctx, u)
 		if headErr == nil && same {
+			if u.Sum.parts == nil { // put reported no bytes, because S3 did not store them
+				s.sent(u.Sum.Size)
+			}
 			return nil
 		}
 		if headErr != nil || exists || isGone(err) || try == uploadAttempts {

@@ -665,8 +665,10 @@ func TestSendAtTheSameTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		server.refused = 0
-		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil || server.refused != 1 {
-			t.Errorf("the same %d bytes: %v, and S3 refused %d requests, want one", size, err, server.refused)
+		var sent atomic.Int64
+		err = clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
+		if err != nil || server.refused != 1 || sent.Load() != ours.Sum.Size {
+			t.Errorf("the same %d bytes: %v, S3 refused %d requests, and %d bytes were reported; want one and every byte", size, err, server.refused, sent.Load())
 		}
 		err = clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {})
 		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
