@@ -569,8 +569,9 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	}
 }
 
-// A person deletes the record of a job that runs. The output is archived. If the execution is
-// stopped, the status says so. A warning says that the record was deleted.
+// A person deletes the record of a job that runs, and an event of its file comes once more. The
+// job is not submitted again. The output is archived. If the execution is stopped, the status
+// says so. A warning says that the record was deleted.
 func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 	for _, stop := range []bool{false, true} {
 		w := worldtest.New(t)
@@ -579,12 +580,14 @@ func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 		w.Run(5 * time.Minute)
 		take := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "").Take
 		w.Bucket.Remove(ledger.RecordKey("ads/talk", take))
+		w.Notify("Object Created", "inbox/ads/talk.wav", 0)
 		state, code := ledger.Succeeded, problem.Code("")
 		if stop {
 			state, code = ledger.Failed, problem.ExecutionStopped
 			w.Stop("ads/talk", take)
 		}
 		worldtest.Rest(t, w)
+		worldtest.WantCharges(t, w, 1)
 		st := worldtest.WantStatus(t, w, "ads/talk", state, code)
 		if len(st.Warnings) == 0 || !strings.HasPrefix(st.Warnings[0], "the record of this job was deleted") || (len(st.Outputs) == 1) == stop {
 			t.Errorf("stopped: %t; warnings %q, outputs %q; want a warning that the record was deleted, and an output unless stopped", stop, st.Warnings, st.Outputs)

@@ -14,11 +14,15 @@ import (
 )
 
 // mustNotRun reports whether a job without a record must not run, because the
-// status is about a newer take, or because the job's files form a job only since
-// another file was deleted.
+// status says that its take was submitted, because the status is about a newer take, or
+// because the job's files form a job only since another file was deleted.
 func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
 	if !prev.State.Claimed() {
 		return false, nil
+	}
+	if prev.Take == f.Job.Take {
+		slog.ErrorContext(ctx, "the record of a submitted take is missing", "name", f.Name, "take", prev.Take, "request_id", prev.RequestID)
+		return true, nil
 	}
 	if f.Order.OlderThan(prev.Order) {
 		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
