@@ -695,7 +695,9 @@ func TestConflictOfANewFile(t *testing.T) {
 		theirs := uploadOfText(t, ours.Key, "another video")
 		tries := 0
 		server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-			if query := r.URL.Query(); query.Has("partNumber") || r.Method != http.MethodPut && !(r.Method == http.MethodPost && query.Has("uploadId")) {
+			query := r.URL.Query()
+			finishes := r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
+			if !finishes {
 				return false
 			}
 			if tries++; tries == 1 {
