@@ -256,8 +256,12 @@ func postponed(d *deployment) error {
 		}
 		return json.Marshal(response)
 	})
-	if failed, err := deliver(d.ctx, batch); err != nil || len(failed) != 1 {
-		return fmt.Errorf("%d messages failed, want 1; error %v, want none", len(failed), err)
+	failed, err := deliver(d.ctx, batch)
+	if err != nil {
+		return err
+	}
+	if len(failed) != 1 {
+		return fmt.Errorf("%d messages failed, want 1", len(failed))
 	}
 	return d.postponed
 }
