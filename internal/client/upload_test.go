@@ -432,7 +432,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	uploads = append(uploads, voice, uploadOfText(t, "inbox/first/talk.mp4", "video"), slow)
 	appeared := make(chan struct{})
 	var mu sync.Mutex
-	left := map[string]int{} // by folder: the voices that are missing since their video appeared
+	left := map[string]int{} // by folder: how many voices have not appeared since their video did
 	parts := 0
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
 		if path.Base(r.URL.Path) == "slow.mp4" {
@@ -496,11 +496,12 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 		}
 	}
 	if len(left) != 42 {
-		t.Errorf("%d pairs, want 42", len(left))
+		t.Errorf("videos in %d folders, want 42", len(left))
 	}
 }
 
-// A voice waits for its own new video, even if the voice pairs with an older video until then.
+// A voice waits for the new video of its own name, even if the bucket has an older video with
+// which the voice pairs.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
@@ -668,7 +669,7 @@ func TestSendAtTheSameTime(t *testing.T) {
 		var sent atomic.Int64
 		err = clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
 		if err != nil || server.refused != 1 || sent.Load() != ours.Sum.Size {
-			t.Errorf("the same %d bytes: %v, S3 refused %d requests, and %d bytes were reported; want one and every byte", size, err, server.refused, sent.Load())
+			t.Errorf("the same %d bytes: %v, S3 refused %d requests, and %d bytes were reported; want 1 refused request and all bytes", size, err, server.refused, sent.Load())
 		}
 		err = clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {})
 		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
@@ -683,8 +684,8 @@ func TestSendAtTheSameTime(t *testing.T) {
 	}
 }
 
-// If S3 returns a conflict while the object of another drop does not exist yet, Send tries again,
-// and does not replace the object.
+// If S3 returns a conflict, and the object of another drop appears only then, Send tries again
+// and does not replace that object.
 func TestConflictOfANewFile(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
@@ -809,7 +810,7 @@ func TestUploadMemory(t *testing.T) {
 	}
 }
 
-// The error for a person who may only read names the missing permission.
+// If a person may read but not write, the error names the missing permission.
 func TestUploadWithoutPermission(t *testing.T) {
 	server := startServer(t)
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {

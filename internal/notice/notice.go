@@ -41,7 +41,7 @@ func States() []ledger.State {
 
 // Detail is the detail of an event: the status, and where it comes from.
 type Detail struct {
-	// ID is the same each time the notice about a state of a drop or take is sent.
+	// ID identifies a state of a drop or take. If its notice is sent again, ID is the same.
 	ID     string `json:"id"`
 	Stack  string `json:"stack"`
 	Bucket string `json:"bucket"`

@@ -287,7 +287,7 @@ func TestEntryThatFails(t *testing.T) {
 	}
 }
 
-// A notice that is not sent is one line of the log, and is not an error.
+// A notice that cannot be sent is logged in one line, and the call returns no error.
 func TestFailureIsOneLine(t *testing.T) {
 	lines := logLines(t)
 	c := &client{put: func(context.Context) (*eventbridge.PutEventsOutput, error) { return nil, errors.New("not authorized") }}

@@ -10,8 +10,8 @@ import "strings"
 // says which.
 type QueueStatus string
 
-// The known words of /status. RunComfy's own clients also expect the words of /result
-// from /status.
+// The documented words of /status. RunComfy's own clients accept more words from /status: those
+// of /result. Ended accepts them too.
 const (
 	InQueue    QueueStatus = "in_queue"
 	InProgress QueueStatus = "in_progress"
@@ -24,7 +24,7 @@ func (s QueueStatus) Ended() bool {
 	return resultStatus(string(s)).Ended()
 }
 
-// ResultStatus is how a job ended, in the words of /result, in lower case and with
+// ResultStatus is the state of a job in the words of /result, in lower case and with
 // "cancelled" for "canceled" and "succeeded" for "completed". An unknown word is
 // kept and does not mean that the job has ended.
 type ResultStatus string

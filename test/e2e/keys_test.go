@@ -139,7 +139,7 @@ func checkResult(t *testing.T, name string, object func(key string) []byte, pref
 	}
 }
 
-// A name whose outputs would have too long keys gets a status. If even the key of the
+// If the keys of a name's outputs would be too long, the name gets a status. If even the key of the
 // status would be too long, the file gets an answer file with a shortened key.
 func TestNamesThatAreTooLong(t *testing.T) {
 	for _, tt := range []struct {

@@ -52,8 +52,8 @@ type story struct {
 	fails   bool // RunComfy's jobs fail
 
 	// The trouble lasts from begins to ends, measured from the start of the world. A trouble of
-	// submit ignores begins. A trouble that uses neither of the two, and the failures of
-	// onceAfterward after redrives, last until the world is calm. Only forgotten never ends.
+	// submit ignores begins. Some troubles use neither begins nor ends. These, and the
+	// failures of onceAfterward after redrives, last until the world is calm. Only forgotten never ends.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts in the middle of a function
@@ -126,7 +126,7 @@ func newStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how many writes to the record of a claim S3 refuses. The client tries each
+// mostRefused is how many writes of a claim's record are refused by S3. The client tries each
 // call three times, so three calls fail.
 const mostRefused = 9
 

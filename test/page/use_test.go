@@ -110,8 +110,8 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.quiet()
 }
 
-// A person who does something else while files are checked or uploaded is told what
-// happens, and loses nothing.
+// If a person does something else while files are checked or uploaded, the page says what
+// happens, and nothing is lost.
 func TestDropIsInterrupted(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})

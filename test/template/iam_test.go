@@ -38,7 +38,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"Each function and the state machine has its own role. Only Lambda can assume the roles of functions, only Step Functions the role of the state machine, and both only for the stack's account. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
 		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: if a key is missing, S3 responds with 404 only to those who may list the bucket, " +
-		"and a request for a key names no prefix. Under a stricter condition S3 might respond with 403.\n\n" +
+		"and with 403 to others. A request for a key names no prefix, so under a stricter condition S3 might respond with 403.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes the tables of the roles from template.yaml, the only place where permissions are written. The tables of the sections From outside and People are in test/template/iam_test.go. " +
 		"`go test ./test/permissions` removes one permission at a time and checks that something fails without it. The test leaves out the permissions for logs and those that the functions do not use themselves.\n")
 	for _, r := range roles {

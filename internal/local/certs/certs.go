@@ -46,7 +46,7 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// load reads the certificate, and returns it alone and in a pool.
+// load reads the certificate and its key, and returns them, and a pool with the certificate.
 func (f Files) load() (tls.Certificate, *x509.CertPool, error) {
 	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
