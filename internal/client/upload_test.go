@@ -651,23 +651,29 @@ func TestChangedFile(t *testing.T) {
 	}
 }
 
+// twoVideos returns uploads of two videos with the same key. The first has size bytes.
+func twoVideos(t *testing.T, size int) (ours, theirs *client.Upload) {
+	t.Helper()
+	ours, err := uploadOfFile(t.Context(), fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ours, uploadOfText(t, ours.Key, "another video")
+}
+
 // If two drops send the same new file at the same time, the file is stored once, so that it
 // starts one take. If the second drop has other content, it does not replace the object that the
 // first drop has stored.
 func TestSendAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
-		ours, err := uploadOfFile(t.Context(), fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs := uploadOfText(t, ours.Key, "another video")
+		ours, theirs := twoVideos(t, size)
 		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil {
 			t.Fatal(err)
 		}
 		server.refused = 0
 		var sent atomic.Int64
-		err = clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
+		err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
 		if err != nil || server.refused != 1 || sent.Load() != ours.Sum.Size {
 			t.Errorf("the same %d bytes: %v, S3 refused %d requests, and %d bytes were reported; want 1 refused request and all bytes", size, err, server.refused, sent.Load())
 		}
@@ -689,11 +695,7 @@ func TestSendAtTheSameTime(t *testing.T) {
 func TestConflictOfANewFile(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
-		ours, err := uploadOfFile(t.Context(), fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs := uploadOfText(t, ours.Key, "another video")
+		ours, theirs := twoVideos(t, size)
 		tries := 0
 		server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
 			query := r.URL.Query()
@@ -713,7 +715,7 @@ func TestConflictOfANewFile(t *testing.T) {
 			}
 			return false
 		})
-		err = clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {})
+		err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {})
 		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") {
 			t.Errorf("%d bytes: %v, want an error that another program uploaded the file", size, err)
 		}

@@ -101,17 +101,17 @@ func (e *Env) Text(name string) string {
 
 // Hours returns a variable that is a number of hours above 0.
 func (e *Env) Hours(name string) time.Duration {
-	return time.Duration(e.number(name, "above 0") * float64(time.Hour))
+	return time.Duration(e.number(name, false) * float64(time.Hour))
 }
 
 // GiB returns the bytes of a variable that is a number of gibibytes above 0.
-func (e *Env) GiB(name string) int64 { return int64(e.number(name, "above 0") * (1 << 30)) }
+func (e *Env) GiB(name string) int64 { return int64(e.number(name, false) * (1 << 30)) }
 
 // Count returns a variable that is a whole number above 0.
-func (e *Env) Count(name string) int { return e.whole(name, e.number(name, "above 0")) }
+func (e *Env) Count(name string) int { return e.whole(name, e.number(name, false)) }
 
 // Limit returns a variable that is a number of at least 0. 0 means no limit.
-func (e *Env) Limit(name string) float64 { return e.number(name, "of at least 0") }
+func (e *Env) Limit(name string) float64 { return e.number(name, true) }
 
 // CountLimit returns a Limit that is a whole number.
 func (e *Env) CountLimit(name string) int { return e.whole(name, e.Limit(name)) }
@@ -123,11 +123,15 @@ func (e *Env) whole(name string, n float64) int {
 	return int(n)
 }
 
-// number returns a variable that is a number of the given kind.
-func (e *Env) number(name, kind string) float64 {
+// number returns a variable that is a number above 0 or, if zero is true, of at least 0.
+func (e *Env) number(name string, zero bool) float64 {
 	value := e.Text(name)
 	n, err := strconv.ParseFloat(value, 64)
-	if value != "" && (err != nil || !(n >= 0 && n < 1e6) || n == 0 && kind == "above 0") {
+	if value != "" && (err != nil || !(n >= 0 && n < 1e6) || n == 0 && !zero) {
+		kind := "above 0"
+		if zero {
+			kind = "of at least 0"
+		}
 		e.Mistake(name, fmt.Errorf("%q is not a number %s and below 1,000,000", value, kind))
 	}
 	return n

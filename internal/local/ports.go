@@ -53,7 +53,10 @@ func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	if tls, err = openPort(wanted.TLS, last.TLS); err != nil {
 		return nil, nil, errors.Join(err, plain.Close())
 	}
-	return tls, plain, private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)})
+	if err := private.ReplaceJSON(filepath.Join(dir, portsFile), Ports{TLS: port(tls), Plain: port(plain)}); err != nil {
+		return nil, nil, errors.Join(err, tls.Close(), plain.Close())
+	}
+	return tls, plain, nil
 }
 
 // openPort opens the wanted port. If wanted is 0, it tries the last port, then any free port.

@@ -298,7 +298,7 @@ func unavailable(format string, args ...any) error {
 func copyError(ctx context.Context, err error) error {
 	if over, ok := errors.AsType[*timeOverError](context.Cause(ctx)); ok {
 		return &workflow.OutputTooSlow{Failure: workflow.Failuref(
-			"the output could not be copied within %s, the time that one call of archive has", over.after.Round(time.Second))}
+			"the outputs could not be copied within %s, the time that one call of archive has for copies", over.after.Round(time.Second))}
 	}
 	if bare := workflow.Bare(err); bare != nil {
 		return bare

@@ -85,7 +85,7 @@ func TestOutputTooSlow(t *testing.T) {
 				if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
 					t.Fatalf("%s (%v), want %s", got, err, want)
 				}
-				if want := "the output could not be copied within 0s, the time that"; !strings.Contains(err.Error(), want) {
+				if want := "the outputs could not be copied within 0s, the time that"; !strings.Contains(err.Error(), want) {
 					t.Errorf("message %q, want %q in it", err, want)
 				}
 			})
