@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -46,6 +47,9 @@ type Upload struct {
 	// also has the same content. Drop.Check sets Exists of some uploads. Drop.Choose sets
 	// Exists and Same of all uploads.
 	Exists, Same bool
+
+	// stored is the ETag of that object. Choose sets it.
+	stored string
 }
 
 // Sum is the size and the checksums of a file.
@@ -160,31 +164,32 @@ func (d *Drop) compare(ctx context.Context) error {
 	for key, u := range d.Uploads {
 		if stored.Knows(key) {
 			file, err := stored.Head(ctx, key)
-			u.Exists, u.Same = err == nil, file.ETag == hex.EncodeToString(u.Sum.md5[:])
+			u.Exists, u.stored, u.Same = err == nil, file.ETag, file.ETag == hex.EncodeToString(u.Sum.md5[:])
 			if !u.Exists || u.Same || file.Size != u.Sum.Size {
 				continue
 			}
 		}
 		group.Go(func() (err error) {
-			u.Exists, u.Same, err = d.isSame(ctx, u)
+			u.stored, u.Same, err = d.isSame(ctx, u)
+			u.Exists = u.stored != ""
 			return err
 		})
 	}
 	return group.Wait()
 }
 
-// isSame asks S3 whether an object exists and has the content of the upload.
-func (c *Client) isSame(ctx context.Context, u *Upload) (exists, same bool, err error) {
+// isSame asks S3 for the object with the key of an upload. It returns the object's ETag, or ""
+// if there is no object, and whether the object has the content of the upload.
+func (c *Client) isSame(ctx context.Context, u *Upload) (etag string, same bool, err error) {
 	head, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket.Name, Key: &u.Key, ChecksumMode: types.ChecksumModeEnabled})
 	switch status := bucket.HTTPStatus(err); {
 	case status == http.StatusNotFound:
-		return false, false, nil
+		return "", false, nil
 	case err != nil:
-		return false, false, c.Explain("compare "+u.Key+" with the file in the bucket", u.Key, err)
-	case aws.ToInt64(head.ContentLength) != u.Sum.Size:
-		return true, false, nil
+		return "", false, c.Explain("compare "+u.Key+" with the file in the bucket", u.Key, err)
 	}
+	etag = strings.Trim(aws.ToString(head.ETag), `"`)
 	sameCRC := head.ChecksumType == types.ChecksumTypeFullObject && aws.ToString(head.ChecksumCRC64NVME) == *encode(u.Sum.crc)
-	sameMD5 := aws.ToString(head.ETag) == `"`+hex.EncodeToString(u.Sum.md5[:])+`"`
-	return true, sameCRC || sameMD5, nil
+	sameMD5 := etag == hex.EncodeToString(u.Sum.md5[:])
+	return etag, aws.ToInt64(head.ContentLength) == u.Sum.Size && (sameCRC || sameMD5), nil
 }

@@ -173,47 +173,52 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}, nil
 }
 
-// onlyNew returns the condition under which a file may appear. If Choose found no object with
-// the file's key, the key must still have no object. Otherwise two drops of the same files at
-// the same time would start two takes, and both would be charged. A file that replaces an
-// object has no condition.
-func onlyNew(u *Upload) *string {
-	if u.Exists {
-		return nil
+// condition returns the condition under which a file may appear: the key must still have the
+// object that Choose found, or still no object. Otherwise two drops of the same files at the
+// same time would start two takes, and both would be charged.
+func condition(u *Upload) (ifMatch, ifNoneMatch *string) {
+	switch {
+	case !u.Exists:
+		return nil, aws.String("*")
+	case u.stored != "":
+		return aws.String(`"` + u.stored + `"`), nil
+	default:
+		return nil, nil
 	}
-	return aws.String("*")
 }
 
-// isTaken reports whether an error says that the condition of onlyNew does not hold.
+// isTaken reports whether an error says that the condition of an upload does not hold.
 func isTaken(err error) bool {
 	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || bucket.HTTPStatus(err) == http.StatusConflict
 }
 
 // unlessStored calls finish, which makes a file appear. If finish returns an error that isTaken
 // or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
-// stored by another drop, or by an earlier request whose response was lost. If the condition
-// failed, but no object is there, unlessStored calls finish again.
+// stored by another drop, or by an earlier request whose response was lost. If the bucket holds
+// no object, or still the object that Choose found, unlessStored calls finish again.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := finish(ctx)
 		if !isTaken(err) && !isGone(err) {
 			return err
 		}
-		exists, same, headErr := s.isSame(ctx, u)
+		stored, same, headErr := s.isSame(ctx, u)
 		if headErr == nil && same {
 			if u.Sum.parts == nil { // put reported no bytes, because S3 did not store them
 				s.sent(u.Sum.Size)
 			}
 			return nil
 		}
-		if headErr != nil || exists || isGone(err) || try == uploadAttempts {
+		replaced := stored != "" && stored != u.stored
+		uploadGone := isGone(err) && stored == u.stored
+		if headErr != nil || replaced || uploadGone || try == uploadAttempts {
 			return err
 		}
 		// After a conflict, the next request needs the condition, because the request of another
-		// drop may still be running.
-		if bucket.HTTPStatus(err) == http.StatusPreconditionFailed {
-			u.Exists = true // versitygw 1.8.0 treats a delete marker as an object, so the condition is left out
-		}
+		// drop may still be running. versitygw 1.8.0 treats a delete marker as an object, so the
+		// condition is left out if it was that no object is there.
+		deleteMarker := !u.Exists && bucket.HTTPStatus(err) == http.StatusPreconditionFailed
+		u.Exists, u.stored = deleteMarker || stored != "", stored
 	}
 }
 
@@ -331,9 +336,10 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 		return err
 	}
 	defer file.Close()
+	ifMatch, ifNoneMatch := condition(u)
 	_, err = s.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket.Name, Key: &u.Key, ContentType: bucket.ContentType(u.Key), ContentLength: &u.Sum.Size,
-		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc), IfNoneMatch: onlyNew(u),
+		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc), IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
 	}, s.options(u))
 	return err
 }
@@ -389,9 +395,11 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC64NVME: crc}
 	}
 	return func(ctx context.Context) error {
+		ifMatch, ifNoneMatch := condition(u)
 		_, err := s.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size, IfNoneMatch: onlyNew(u),
+			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
+			IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
 		}, func(o *s3.Options) { o.RetryMaxAttempts = uploadAttempts })
 		return err
 	}, nil

@@ -661,66 +661,97 @@ func twoVideos(t *testing.T, size int) (ours, theirs *client.Upload) {
 	return ours, uploadOfText(t, ours.Key, "another video")
 }
 
-// If two drops send the same new file at the same time, the file is stored once, so that it
-// starts one take. If the second drop has other content, it does not replace the object that the
-// first drop has stored.
+func put(t *testing.T, server *s3Server, key, text string) {
+	t.Helper()
+	_, err := server.direct.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(testBucket), Key: &key, Body: strings.NewReader(text)})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// choose calls Choose for each upload, as drops that begin at the same time do.
+func choose(t *testing.T, server *s3Server, uploads ...*client.Upload) {
+	t.Helper()
+	for _, u := range uploads {
+		d := &client.Drop{Client: clientOf(server.url), Uploads: map[string]*client.Upload{u.Key: u}}
+		if err := d.Choose(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// If two drops send the same file at the same time, the file is stored once, so that it starts
+// one take. If the second drop has other content, it does not replace the object that the first
+// drop has stored. Both are true whether the file is new or replaces an object.
 func TestSendAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
-		ours, theirs := twoVideos(t, size)
-		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil {
-			t.Fatal(err)
-		}
-		server.refused = 0
-		var sent atomic.Int64
-		err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
-		if err != nil || server.refused != 1 || sent.Load() != ours.Sum.Size {
-			t.Errorf("the same %d bytes: %v, S3 refused %d requests, and %d bytes were reported; want 1 refused request and all bytes", size, err, server.refused, sent.Load())
-		}
-		err = clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {})
-		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
-			t.Errorf("another video in place of %d bytes: %v, want an error and the first video", size, err)
-		}
-		if _, err := server.direct.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(testBucket), Key: &ours.Key}); err != nil {
-			t.Fatal(err)
-		}
-		if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil || server.sum(t, ours.Key) != ours.Sum.SHA256 {
-			t.Errorf("%d bytes after a deletion: %v, want the video", size, err)
+		for _, replaces := range []bool{false, true} {
+			ours, theirs := twoVideos(t, size)
+			if replaces {
+				put(t, server, ours.Key, "an old video")
+			}
+			second := *ours
+			choose(t, server, ours, &second, theirs)
+			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil {
+				t.Fatal(err)
+			}
+			server.refused = 0
+			var sent atomic.Int64
+			err := clientOf(server.url).Send(t.Context(), []*client.Upload{&second}, func(n int64) { sent.Add(n) })
+			if err != nil || server.refused != 1 || sent.Load() != ours.Sum.Size {
+				t.Errorf("the same %d bytes, replaces %t: %v, S3 refused %d requests, and %d bytes were reported; want 1 refused request and all bytes", size, replaces, err, server.refused, sent.Load())
+			}
+			err = clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {})
+			if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
+				t.Errorf("another video in place of %d bytes, replaces %t: %v, want an error and the first video", size, replaces, err)
+			}
+			choose(t, server, theirs)
+			if _, err := server.direct.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(testBucket), Key: &ours.Key}); err != nil {
+				t.Fatal(err)
+			}
+			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {}); err != nil || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
+				t.Errorf("a video in place of a deleted one of %d bytes, replaces %t: %v, want the video", size, replaces, err)
+			}
 		}
 	}
 }
 
 // If S3 returns a conflict, and the object of another drop appears only then, Send tries again
 // and does not replace that object.
-func TestConflictOfANewFile(t *testing.T) {
+func TestConflict(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
-		ours, theirs := twoVideos(t, size)
-		tries := 0
-		server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-			query := r.URL.Query()
-			finishes := r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
-			if !finishes {
+		for _, replaces := range []bool{false, true} {
+			server.setHandler(nil)
+			ours, theirs := twoVideos(t, size)
+			if replaces {
+				put(t, server, ours.Key, "an old video")
+				choose(t, server, ours)
+			}
+			tries := 0
+			server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+				query := r.URL.Query()
+				finishes := r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
+				if !finishes {
+					return false
+				}
+				if tries++; tries == 1 {
+					_, _ = io.Copy(io.Discard, r.Body)
+					w.WriteHeader(http.StatusConflict)
+					_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code></Error>")
+					return true
+				}
+				put(t, server, ours.Key, "another video")
 				return false
+			})
+			err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {})
+			if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") {
+				t.Errorf("%d bytes, replaces %t: %v, want an error that another program uploaded the file", size, replaces, err)
 			}
-			if tries++; tries == 1 {
-				_, _ = io.Copy(io.Discard, r.Body)
-				w.WriteHeader(http.StatusConflict)
-				_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code></Error>")
-				return true
+			if tries != 2 || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
+				t.Errorf("%d bytes, replaces %t: %d tries, and the object of the other drop was replaced: %t; want 2 and false", size, replaces, tries, server.sum(t, ours.Key) != theirs.Sum.SHA256)
 			}
-			_, err := server.direct.PutObject(r.Context(), &s3.PutObjectInput{Bucket: aws.String(testBucket), Key: &ours.Key, Body: strings.NewReader("another video")})
-			if err != nil {
-				t.Error(err)
-			}
-			return false
-		})
-		err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {})
-		if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") {
-			t.Errorf("%d bytes: %v, want an error that another program uploaded the file", size, err)
-		}
-		if tries != 2 || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
-			t.Errorf("%d bytes: %d tries, and the object of the other drop was replaced: %t; want 2 and false", size, tries, server.sum(t, ours.Key) != theirs.Sum.SHA256)
 		}
 	}
 }
