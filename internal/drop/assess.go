@@ -116,21 +116,20 @@ func (f Finding) Files() []File {
 	}
 	files := filesOf(f.Job.media)
 	if manifest, ok := f.Job.Manifest(); ok {
-		return append(files, manifest)
+		files = append(files, manifest)
 	}
-	return append(files, f.Job.visual, f.Job.audio)
+	return files
 }
 
 // Job is a take that dropped files ask for. Prepare checks the files and the options.
 type Job struct {
 	Name, Take string
 
-	visual, audio File              // of a pair
-	doc           *doc              // of a bundle
-	media         []Used            // of a bundle
-	match         string            // of a bundle with a wildcard: the key of the match
-	wrong         []problem.Problem // of a bundle: problems of job.json, except problems of its options
-	listings      int               // how many listings Prepare may make
+	media    []Used            // of a pair: the video or image, then the audio
+	doc      *doc              // job.json of a bundle; nil for a pair
+	match    string            // of a bundle with a wildcard: the key of the match
+	wrong    []problem.Problem // of a bundle: problems of job.json, except problems of its options
+	listings int               // how many listings Prepare may make
 }
 
 // Manifest returns the job.json of a bundle's job. It returns false for the job of a pair,
@@ -196,9 +195,8 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 	l := &lister{r, maxListings}
 	a, err := l.find(ctx, s)
 	if errors.Is(err, errCrowded) {
-		f := about(s.Name)
-		f.Key = s.Key()
-		return Assessment{Own: f.decide(ledger.Rejected, a.Own.Order, crowded(f.Name))}, nil
+		f := Finding{Name: s.Name, Key: s.Key(), Order: a.Own.Order}
+		return Assessment{Own: f.decide(ledger.Rejected, crowded(f.Name))}, nil
 	}
 	for _, f := range []*Finding{&a.Own, a.Match} {
 		if f == nil || f.Job == nil {
@@ -224,17 +222,19 @@ func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) 
 	if len(from.pair) > 0 {
 		f.Order = orderOf(from.pair)
 	}
-	if err != nil {
-		return Assessment{Own: f}, err
-	}
-	if contested, ok := from.contested(f); ok {
-		return l.withMatches(ctx, contested, s.match, from.bundles)
+	contested := false
+	if err == nil {
+		f, contested, err = l.contested(ctx, &from, f)
 	}
 	switch {
+	case err != nil:
+		a.Own = f
+	case contested:
+		return l.withMatches(ctx, f, s.match, from.bundles)
 	case len(from.bundles) > 0:
 		return l.findBundle(ctx, f, from.bundles[0], s.match)
 	case from.parent != "":
-		a.Own, err = l.matchFinding(ctx, from, f.Name)
+		a.Own, err = l.matchFinding(ctx, from, f)
 	default:
 		a.Own, err = l.findPair(ctx, f, s.stem, from.pair)
 	}
@@ -250,16 +250,10 @@ func about(name string) Finding {
 	return f
 }
 
-// decide completes a finding with a state, an order and problems.
-func (f Finding) decide(state ledger.State, order ledger.Order, problems ...problem.Problem) Finding {
-	f.State, f.Order, f.Problems = state, order, bounded(problems)
+// decide completes a finding without a job with a state and problems.
+func (f Finding) decide(state ledger.State, problems ...problem.Problem) Finding {
+	f.Job, f.State, f.Problems = nil, state, bounded(problems)
 	return f
-}
-
-// usedBy completes a finding of a file that the named jobs use.
-func (f Finding) usedBy(jobs []string, order ledger.Order) Finding {
-	f.Jobs = jobs
-	return f.decide(ledger.Used, order)
 }
 
 // tooMany returns the finding of a job that is beyond the limit of one change. The
@@ -267,8 +261,7 @@ func (f Finding) usedBy(jobs []string, order ledger.Order) Finding {
 // jobs is how many jobs were found for the change. There may be more, because the search
 // has a limit.
 func (f Finding) tooMany(jobs, most int) Finding {
-	f.Job = nil
-	return f.decide(ledger.Held, f.Order, problem.Problem{
+	return f.decide(ledger.Held, problem.Problem{
 		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
 	})
 }
@@ -277,7 +270,7 @@ func (f Finding) tooMany(jobs, most int) Finding {
 // returns any other err.
 func (f Finding) refused(err error) (Finding, error) {
 	if p, ok := refusal(err, ""); ok {
-		return f.decide(ledger.Held, f.Order, p), nil
+		return f.decide(ledger.Held, p), nil
 	}
 	return f, err
 }
@@ -311,5 +304,5 @@ func StateOf(problems []problem.Problem) ledger.State {
 
 // gone completes a finding of files that were deleted.
 func (f Finding) gone(reason, remedy string) Finding {
-	return f.decide(ledger.Withdrawn, "", problem.Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
+	return f.decide(ledger.Withdrawn, problem.Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
@@ -18,67 +19,16 @@ import (
 
 // findBundle assesses a .job folder, and the matches of its wildcard: see findMatches.
 func (l *lister) findBundle(ctx context.Context, f Finding, folder, match string) (Assessment, error) {
-	f, b, err := l.assessBundle(ctx, f, folder)
-	if err != nil || b.wildcard == nil || f.Problems != nil {
-		return Assessment{Own: f}, err
+	b, err := l.assessBundle(ctx, f, folder)
+	if err != nil || !b.hasMatches() {
+		return Assessment{Own: b.own}, err
 	}
-	return l.findMatches(ctx, f, match, b)
+	return l.findMatches(ctx, match, b)
 }
 
-// assessBundle assesses a .job folder: its job.json, and whether every file that job.json
-// names is there. If job.json has a wildcard and nothing is wrong, the finding has no state
-// yet: see findMatches.
-func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (Finding, bundle, error) {
-	manifests, err := l.named(ctx, folder, jobJSON)
-	if err != nil {
-		return f, bundle{}, err
-	}
-	if len(manifests) == 0 {
-		f, err = l.noManifest(ctx, f, folder)
-		return f, bundle{}, err
-	}
-	f.Order = orderOf(manifests)
-	switch {
-	case !fits(f.Name):
-		return f.decide(ledger.Rejected, f.Order, nameTooLong(f.Name)), bundle{}, nil
-	case len(manifests) > 1:
-		return f.decide(ledger.Rejected, f.Order, ambiguous(manifests, "the job.json of "+f.Name)), bundle{}, nil
-	}
-	b, err := l.readBundle(ctx, manifests[0])
-	if err == nil {
-		err = l.resolve(ctx, &b)
-	}
-	if err != nil {
-		f, err = f.refused(err)
-		return f, b, err
-	}
-	if b.model == nil {
-		return f.decide(ledger.Rejected, f.Order, b.problems...), b, nil
-	}
-	job := &Job{Name: f.Name, Take: takeOf(f.Name, manifests), doc: b.doc, media: b.media, wrong: b.problems}
-	if b.missing != nil || b.wildcard != nil {
-		// Prepare may never run for this bundle, so validate here. If job.json has a wildcard
-		// and nothing in it is wrong, findMatches and Prepare report empty files.
-		problems, options := b.problems, uploadAgain(b.model.Validate(b.doc.Input), jobJSON)
-		if problems != nil || options != nil || b.wildcard == nil {
-			problems = append(problems, job.emptyFiles(filesOf(b.media))...)
-		}
-		if problems = append(problems, options...); problems != nil {
-			return f.decide(ledger.Rejected, f.Order, problems...), b, nil
-		}
-	}
-	switch {
-	case b.wildcard != nil:
-	case b.missing != nil:
-		f = f.decide(ledger.Waiting, f.Order, missing(b.missing))
-	default:
-		f.Job = job
-	}
-	return f, b, nil
-}
-
-// bundle is a .job folder with one job.json, and what the media values of job.json name.
+// bundle is a .job folder. If it has one job.json, the bundle also says what job.json names.
 type bundle struct {
+	own      Finding        // of the bundle's own name; without a state if hasMatches returns true
 	folder   string         // in the Unicode form in which job.json was uploaded
 	doc      *doc           // job.json
 	model    *catalog.Model // nil if the model or the input of job.json is wrong; refs and wildcard are then empty
@@ -90,6 +40,69 @@ type bundle struct {
 	// resolve sets these, and adds to problems.
 	media   []Used
 	missing []string // files beside job.json that do not exist yet, as job.json names them
+}
+
+// hasMatches reports whether job.json starts a job for each match of its wildcard. It is false
+// if something in job.json is wrong.
+func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "" }
+
+// job returns the bundle's own job or, if the wildcard matches some audio files of one name, the
+// job of that name.
+func (b bundle) job(name string, audios ...File) *Job {
+	take := takeOf(name, append([]File{b.doc.file}, audios...))
+	job := &Job{Name: name, Take: take, doc: b.doc, media: slices.Clone(b.media), wrong: b.problems}
+	for _, audio := range audios {
+		job.media = append(job.media, Used{Property: b.wildcard.property, File: audio})
+	}
+	return job
+}
+
+// assessBundle assesses a .job folder: its job.json, and whether every file that job.json
+// names is there. It does not search for the matches of a wildcard.
+func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bundle, error) {
+	manifests, err := l.named(ctx, folder, jobJSON)
+	if err == nil && len(manifests) == 0 {
+		f, err = l.noManifest(ctx, f, folder)
+	}
+	if err != nil || len(manifests) == 0 {
+		return bundle{own: f}, err
+	}
+	f.Order = orderOf(manifests)
+	switch {
+	case !fits(f.Name):
+		return bundle{own: f.decide(ledger.Rejected, nameTooLong(f.Name))}, nil
+	case len(manifests) > 1:
+		return bundle{own: f.decide(ledger.Rejected, ambiguous(manifests, "the job.json of "+f.Name))}, nil
+	}
+	b, err := l.readBundle(ctx, manifests[0])
+	if err == nil {
+		err = l.resolve(ctx, &b)
+	}
+	if err != nil {
+		b.own, err = f.refused(err)
+		return b, err
+	}
+	if b.model == nil {
+		b.own = f.decide(ledger.Rejected, b.problems...)
+		return b, nil
+	}
+	b.own = f
+	job := b.job(f.Name)
+	if b.missing == nil && b.wildcard == nil {
+		b.own.Job = job
+		return b, nil
+	}
+	// Prepare may never run for this bundle, so validate here.
+	empty, options := job.emptyFiles(), uploadAgain(b.model.Validate(b.doc.Input), jobJSON)
+	if b.wildcard != nil && b.problems == nil && options == nil {
+		empty = nil // findMatches and Prepare report empty files
+	}
+	if problems := slices.Concat(b.problems, empty, options); problems != nil {
+		b.own = f.decide(ledger.Rejected, problems...)
+	} else if b.wildcard == nil {
+		b.own = f.decide(ledger.Waiting, missing(b.missing))
+	}
+	return b, nil
 }
 
 // ref is a media value of a job.json that is not the wildcard, and what the value names.
@@ -166,15 +179,15 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 	folder := norm.NFC.String(path.Base(bundle))
 	reason := since(files[0]) + "; job.json is missing"
 	remedy := fmt.Sprintf("Upload job.json into %s: it starts the job.", folder)
-	var dropped []File
+	job := &Job{}
 	for _, file := range files {
 		base := path.Base(file.Key)
 		_, isMedium := media.KindOf(base)
 		switch {
 		case ParseKey(file.Key).Role == Manifest:
-			return f.decide(ledger.Rejected, "", badSpelling(file, jobJSON)), nil
+			return f.decide(ledger.Rejected, badSpelling(file, jobJSON)), nil
 		case isMedium:
-			dropped = append(dropped, file)
+			job.media = append(job.media, Used{File: file})
 		case sameName(base, jobJSON):
 			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
 			remedy = fmt.Sprintf("Upload job.json directly into %s, together with the files that it names: job.json starts the job.", folder)
@@ -183,10 +196,10 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 			remedy = fmt.Sprintf("Rename %s to job.json%s, and upload it into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
 		}
 	}
-	if empty := (&Job{}).emptyFiles(dropped); empty != nil {
-		return f.decide(ledger.Rejected, "", empty...), nil
+	if empty := job.emptyFiles(); empty != nil {
+		return f.decide(ledger.Rejected, empty...), nil
 	}
-	return f.decide(ledger.Waiting, "", problem.Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
+	return f.decide(ledger.Waiting, problem.Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
 // badSpelling returns the problem of a job.json or preset.json whose name is spelled in

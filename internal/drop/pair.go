@@ -71,8 +71,9 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	if len(files) == 0 {
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
+	f.Order = orderOf(files)
 	if !fits(f.Name) {
-		return f.decide(ledger.Rejected, orderOf(files), nameTooLong(f.Name)), nil
+		return f.decide(ledger.Rejected, nameTooLong(f.Name)), nil
 	}
 	audios, visuals := byRole(files)
 	if len(audios) > 0 && len(visuals) == 0 {
@@ -90,11 +91,16 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were compared", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {
-			return f.usedBy(namesOf(tagged), orderOf(visuals)), nil
+			f.Jobs = namesOf(tagged)
+			return f.decide(ledger.Used), nil
 		}
 	}
 	used := slices.Concat(visuals, audios)
-	f.files = used
+	f.files, f.Order = used, orderOf(used)
+	job := &Job{Name: f.Name, Take: takeOf(f.Name, used)}
+	for _, file := range used {
+		job.media = append(job.media, Used{File: file})
+	}
 	var problems []problem.Problem
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+f.Name))
@@ -102,19 +108,18 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	if len(visuals) > 1 {
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
-	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
-		problems = append(problems, (&Job{}).emptyFiles(used)...) // for a whole pair, Prepare reports empty files
+	if len(audios) != 1 || len(visuals) != 1 {
+		problems = append(problems, job.emptyFiles()...) // for a whole pair, Prepare reports empty files
 	}
 	switch {
 	case problems != nil:
-		return f.decide(ledger.Rejected, orderOf(used), problems...), nil
+		return f.decide(ledger.Rejected, problems...), nil
 	case len(audios) == 0:
-		return f.decide(ledger.Waiting, orderOf(used), waitingForAudio(f.Name, visuals[0])), nil
+		return f.decide(ledger.Waiting, waitingForAudio(f.Name, visuals[0])), nil
 	case len(visuals) == 0:
-		return f.decide(ledger.Waiting, orderOf(used), waitingForVisual(f.Name, audios[0])), nil
+		return f.decide(ledger.Waiting, waitingForVisual(f.Name, audios[0])), nil
 	}
-	f.Job = &Job{Name: f.Name, Take: takeOf(f.Name, used), visual: visuals[0], audio: audios[0]}
-	f.Order = orderOf(used)
+	f.Job = job
 	return f, nil
 }
 
@@ -196,16 +201,16 @@ func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
 			return f.refused(err)
 		}
 		if problems != nil {
-			return f.decide(ledger.Rejected, f.Order, problems...), nil
+			return f.decide(ledger.Rejected, problems...), nil
 		}
-		return f.decide(ledger.Accepted, f.Order), nil
+		return f.decide(ledger.Accepted), nil
 	case StrayJobJSON:
-		return f.decide(ledger.Rejected, f.Order, strayJob(k.Raw)), nil
+		return f.decide(ledger.Rejected, strayJob(k.Raw)), nil
 	case RelativePath:
-		return f.decide(ledger.Rejected, f.Order, relativePath(f.Name)), nil
+		return f.decide(ledger.Rejected, relativePath(f.Name)), nil
 	case Unprintable:
-		return f.decide(ledger.Rejected, f.Order, unprintablePath(f.Name)), nil
+		return f.decide(ledger.Rejected, unprintablePath(f.Name)), nil
 	default:
-		return f.decide(ledger.Rejected, f.Order, startsNothing(base)), nil
+		return f.decide(ledger.Rejected, startsNothing(base)), nil
 	}
 }

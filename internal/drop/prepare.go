@@ -50,13 +50,14 @@ func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Prob
 }
 
 func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
-	kind, _ := media.KindOf(job.visual.Key)
-	s, problems, err := l.pairSetting(ctx, job.visual, kind)
+	visual := job.media[0].File.Key
+	kind, _ := media.KindOf(visual)
+	s, problems, err := l.pairSetting(ctx, folderOf(visual), kind)
 	if err != nil {
 		return Ready{}, nil, err
 	}
-	r := Ready{Input: s.options, Media: []Used{{File: job.visual}, {File: job.audio}}}
-	if _, all := presetFolders(folderOf(job.visual.Key)); !all && l.Choice == nil {
+	r := Ready{Input: s.options, Media: slices.Clone(job.media)}
+	if _, all := presetFolders(folderOf(visual)); !all && l.Choice == nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the nearest %d folders; this job is inside more folders", maxPresetFolders-1))
 	}
 	if s.model != nil {
@@ -194,10 +195,10 @@ func (l *lister) inspectFile(ctx context.Context, used *Used) error {
 	return nil
 }
 
-// emptyFiles returns a problem for each empty file among the given files of the job.
-func (j *Job) emptyFiles(files []File) []problem.Problem {
+// emptyFiles returns a problem for each empty file of the job.
+func (j *Job) emptyFiles() []problem.Problem {
 	var problems []problem.Problem
-	for _, file := range files {
+	for _, file := range filesOf(j.media) {
 		if file.Size == 0 {
 			problems = append(problems, j.fixed(file.Key, *media.EmptyFile(path.Base(file.Key))))
 		}

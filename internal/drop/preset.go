@@ -21,10 +21,10 @@ type setting struct {
 	from    string // the key of the preset, or "" if there is no preset
 }
 
-// pairSetting returns the model and the options of a pair. The Choice sets them or, without
-// a Choice, the nearest preset. If no model is set, pairSetting returns the default model
-// for a video or for an image.
-func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
+// pairSetting returns the model and the options of a pair in a folder. The Choice sets them
+// or, without a Choice, the nearest preset. If no model is set, pairSetting returns the default
+// model for a video or for an image.
+func (l *lister) pairSetting(ctx context.Context, folder string, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
 	id := l.DefaultVideoModel
 	if kind == media.Image {
@@ -32,7 +32,7 @@ func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) 
 	}
 	chosen := l.Choice
 	if chosen == nil {
-		preset, problems, err := l.nearestPreset(ctx, folderOf(visual.Key))
+		preset, problems, err := l.nearestPreset(ctx, folder)
 		if err != nil || problems != nil {
 			return s, problems, err
 		}

@@ -18,8 +18,7 @@ import (
 // rejected, whichever source was changed.
 type sources struct {
 	pair    []File   // the files of a pair
-	bundles []string // the .job folders that have files; if one folder is the only source, it may be empty
-	inside  []File   // the files of these folders; not listed if one folder is the only source
+	bundles []string // the .job folders of the name, each once, although it may exist in several Unicode forms
 	parent  string   // the folder of a bundle whose wildcard has a match of this name, or ""
 	matches []File   // the matches of this name in parent
 }
@@ -28,12 +27,9 @@ type sources struct {
 // sources that it found.
 func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	s, err := l.ownSources(ctx, stem)
-	if err != nil {
-		return s, err
-	}
 	parent := strings.TrimSuffix(folderOf(stem), "/")
-	if !strings.HasPrefix(parent, ledger.InboxPrefix) {
-		return s, nil
+	if err != nil || !strings.HasPrefix(parent, ledger.InboxPrefix) {
+		return s, err
 	}
 	folders, err := l.at(ctx, parent, bundleEnding)
 	if err != nil {
@@ -48,46 +44,22 @@ func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 			s.parent, s.matches = folder.Key, matches
 		}
 	}
-	if s.parent != "" && s.pair == nil && len(s.bundles) == 1 {
-		// The folder is not the only source, so it counts only if it has files.
-		if s.inside, err = l.dropsIn(ctx, s.bundles[0]); len(s.inside) == 0 {
-			s.bundles = nil
-		}
-	}
-	return s, err
+	return s, nil
 }
 
 // ownSources returns the sources of a stem's name without the matches of wildcards. With
 // errCrowded, it also returns the sources that it found.
-func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
-	var s sources
-	var folders []string // each folder once, although it may exist in several Unicode forms
+func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err error) {
 	found, err := l.at(ctx, stem, nameEndings)
 	for _, f := range found {
 		switch {
 		case !strings.HasSuffix(f.Key, "/"):
 			s.pair = append(s.pair, f)
-		case !slices.ContainsFunc(folders, func(other string) bool { return sameText(f.Key, other) }):
-			folders = append(folders, f.Key)
+		case !slices.ContainsFunc(s.bundles, func(other string) bool { return sameText(f.Key, other) }):
+			s.bundles = append(s.bundles, f.Key)
 		}
 	}
-	if err != nil {
-		return s, err
-	}
-	if s.pair == nil && len(folders) < 2 {
-		s.bundles = folders // one folder is the only source, whatever it contains
-		return s, nil
-	}
-	for _, folder := range folders {
-		inside, err := l.dropsIn(ctx, folder)
-		if err != nil {
-			return s, err
-		}
-		if len(inside) > 0 {
-			s.bundles, s.inside = append(s.bundles, folder), append(s.inside, inside...)
-		}
-	}
-	return s, nil
+	return s, err
 }
 
 // dropsIn lists at most bucket.PageSize files below a bundle's folder for each Unicode form
@@ -121,26 +93,28 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 }
 
 // matchFinding assesses a name whose only source is a match of a wildcard.
-func (l *lister) matchFinding(ctx context.Context, s sources, name string) (Finding, error) {
+func (l *lister) matchFinding(ctx context.Context, s sources, f Finding) (Finding, error) {
 	stem := stemOfBundle(s.parent)
-	own, b, err := l.assessBundle(ctx, about(nameOf(stem)), s.parent)
+	b, err := l.assessBundle(ctx, about(nameOf(stem)), s.parent)
 	switch {
 	case err != nil:
-		return Finding{}, err
-	case own.State == ledger.Held: // S3 refuses to return a file that every match uses
-		return about(name).decide(ledger.Held, max(own.Order, orderOf(s.matches)), own.Problems...), nil
-	case own.Problems != nil || b.wildcard == nil: // job.json has the wildcard, but something else in it is wrong
-		return about(name).decide(ledger.Withdrawn, "", NoLongerNamed(own.Name, name)), nil
+		return f, err
+	case b.own.State == ledger.Held: // S3 refuses to return a file that every match uses
+		f.Order = max(b.own.Order, orderOf(s.matches))
+		return f.decide(ledger.Held, b.own.Problems...), nil
+	case !b.hasMatches(): // job.json has the wildcard, but something else in it is wrong
+		return f.decide(ledger.Withdrawn, NoLongerNamed(b.own.Name, f.Name)), nil
 	}
-	f := matched(name, s.matches, b)
+	f = matched(f.Name, s.matches, b)
 	ofBundle, err := l.sourcesOf(ctx, stem)
 	if err != nil {
 		return f, err
 	}
-	if contested, ok := ofBundle.contested(own); ok {
-		return f.suspended(contested), nil
+	contested, ok, err := l.contested(ctx, &ofBundle, b.own)
+	if ok {
+		f = f.suspended(contested)
 	}
-	return f, nil
+	return f, err
 }
 
 // NoLongerNamed returns the problem of a match for which the job.json of its bundle
@@ -177,30 +151,43 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 // suspended rejects a match of a bundle, because the bundle's own name has several sources.
 func (f Finding) suspended(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
-		f.Job = nil
-		f = f.decide(ledger.Rejected, f.Order, contested.Problems...)
+		f = f.decide(ledger.Rejected, contested.Problems...)
 	}
 	return f
 }
 
-// contested reports whether a name has several sources. If so, it completes the
-// finding of the name.
-func (s sources) contested(f Finding) (Finding, bool) {
+// contested reports whether a name has several sources. If so, it completes the finding of the
+// name. Beside another source, a folder without a drop does not count: contested removes it.
+func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
+	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
+		return f, false, nil
+	}
+	files := slices.Concat(s.pair, s.matches)
 	var by []string
 	if s.pair != nil {
 		by = append(by, naming(s.pair))
 	}
-	for _, bundle := range s.bundles {
-		by = append(by, "the folder "+problem.Short(path.Base(bundle)))
+	folders := s.bundles
+	s.bundles = nil
+	for _, folder := range folders {
+		inside, err := l.dropsIn(ctx, folder)
+		if err != nil {
+			return f, false, err
+		}
+		if len(inside) > 0 {
+			s.bundles, files = append(s.bundles, folder), append(files, inside...)
+			by = append(by, "the folder "+problem.Short(path.Base(folder)))
+		}
 	}
-	if s.parent != "" {
+	if s.matches != nil {
 		by = append(by, fmt.Sprintf("%s in %s", naming(s.matches), problem.Short(path.Base(s.parent))))
 	}
 	if len(by) < 2 {
-		return f, false
+		return f, false, nil
 	}
-	return f.decide(ledger.Rejected, orderOf(slices.Concat(s.pair, s.inside, s.matches)), problem.Problem{
+	f.Order = orderOf(files)
+	return f.decide(ledger.Rejected, problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
 		Remedy: "Rename or delete all but one of them: the remaining one is then assessed automatically.",
-	}), true
+	}), true, nil
 }

@@ -107,6 +107,16 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de: waiting, waiting_for_video_or_image", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
 		},
 		{
+			says: "the match is deleted, and a bundle is left",
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt", "- ads/cafe.job/de.wav"}),
+			want: []string{"ads/cafe/de: waiting, waiting_for_job_json", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
+		},
+		{
+			says: "a folder in which nothing is a drop has the name of a match",
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/.DS_Store = x"}),
+			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
+		},
+		{
 			says: "the half pair is deleted, and the match is left",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe/de.wav"}),
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},

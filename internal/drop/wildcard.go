@@ -68,11 +68,12 @@ func openEnded(value string) bool {
 // findMatches completes the bundle's own finding: used, waiting or rejected. If the
 // changed file, match, belongs to one job only, findMatches also returns the finding of
 // this job. If the change concerns all jobs, findMatches returns the subjects of all matches.
-func (l *lister) findMatches(ctx context.Context, f Finding, match string, b bundle) (Assessment, error) {
+func (l *lister) findMatches(ctx context.Context, match string, b bundle) (Assessment, error) {
 	byName, all, err := l.matches(ctx, match, b)
 	if err != nil {
 		return Assessment{}, err
 	}
+	f := b.own
 	dropped := []File{b.doc.file}
 	var jobs []string
 	for name, files := range byName {
@@ -82,12 +83,13 @@ func (l *lister) findMatches(ctx context.Context, f Finding, match string, b bun
 		}
 	}
 	slices.Sort(jobs)
+	f.Jobs, f.Order = jobs, orderOf(dropped)
 	if jobs != nil {
-		f = f.usedBy(jobs, orderOf(dropped))
-	} else if empty := (&Job{doc: b.doc}).emptyFiles(filesOf(b.media)); empty != nil {
-		f = f.decide(ledger.Rejected, orderOf(dropped), empty...)
+		f = f.decide(ledger.Used)
+	} else if empty := b.job(f.Name).emptyFiles(); empty != nil {
+		f = f.decide(ledger.Rejected, empty...)
 	} else {
-		f = f.decide(ledger.Waiting, orderOf(dropped), problem.Problem{
+		f = f.decide(ledger.Waiting, problem.Problem{
 			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(b.wildcard.value)),
 			Remedy: fmt.Sprintf("Beside job.json, upload an audio file that matches %s: the job of this file then starts automatically. Or fix job.json, then upload it again.", problem.Quote(b.wildcard.value)),
 		})
@@ -123,26 +125,31 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []S
 	return subjects
 }
 
-// findMatch returns the finding of the job of one match.
+// findMatch returns the finding of the name of one match.
 func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, b bundle) (Finding, error) {
 	name := matchName(b.folder, match)
-	from, err := l.ownSources(ctx, ledger.InboxPrefix+name)
+	f, stem := about(name), ledger.InboxPrefix+name
+	from, err := l.ownSources(ctx, stem)
 	if err != nil {
-		return Finding{}, err
+		return f, err
 	}
 	if from.matches = byName[name]; from.matches != nil {
 		from.parent = b.folder
 	}
-	if contested, ok := from.contested(about(name)); ok {
-		return contested, nil
+	contested, ok, err := l.contested(ctx, &from, f)
+	if ok || err != nil {
+		return contested, err
 	}
 	switch {
 	case from.pair != nil:
-		return l.findPair(ctx, about(name), ledger.InboxPrefix+name, from.pair)
+		return l.findPair(ctx, f, stem, from.pair)
 	case from.matches != nil:
 		return matched(name, from.matches, b), nil
+	case from.bundles != nil:
+		a, err := l.findBundle(ctx, f, from.bundles[0], "")
+		return a.Own, err
 	default:
-		return about(name).gone(path.Base(match)+" was deleted", ""), nil
+		return f.gone(path.Base(match)+" was deleted", ""), nil
 	}
 }
 
@@ -187,9 +194,9 @@ func (b bundle) names(key string) bool {
 // name.
 func matched(name string, files []File, b bundle) Finding {
 	f := about(name)
-	identity := append([]File{b.doc.file}, files...)
+	f.Order = max(orderOf(files), b.own.Order)
 	if !fits(name) {
-		return f.decide(ledger.Rejected, orderOf(identity), nameTooLong(name))
+		return f.decide(ledger.Rejected, nameTooLong(name))
 	}
 	var problems []problem.Problem
 	var audios []File
@@ -207,20 +214,18 @@ func matched(name string, files []File, b bundle) Finding {
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+name))
 	}
-	job := &Job{Name: name, Take: takeOf(name, identity), doc: b.doc, match: files[0].Key, media: slices.Clone(b.media)}
-	for _, audio := range audios {
-		job.media = append(job.media, Used{Property: b.wildcard.property, File: audio})
-	}
+	job := b.job(name, audios...)
+	job.match = files[0].Key
 	if problems != nil || b.missing != nil {
-		problems = append(problems, job.emptyFiles(filesOf(job.media))...) // otherwise Prepare reports empty files
+		problems = append(problems, job.emptyFiles()...) // otherwise Prepare reports empty files
 	}
 	switch {
 	case problems != nil:
-		return f.decide(ledger.Rejected, orderOf(identity), problems...)
+		return f.decide(ledger.Rejected, problems...)
 	case b.missing != nil:
-		return f.decide(ledger.Waiting, orderOf(identity), missing(b.missing))
+		return f.decide(ledger.Waiting, missing(b.missing))
 	}
-	f.Job, f.Order = job, orderOf(identity)
+	f.Job = job
 	return f
 }
 
