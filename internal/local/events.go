@@ -112,7 +112,8 @@ func (s *Stack) Sweep() error {
 }
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
-// an earlier stack was killed, because the event of an execution's end may be lost then.
+// the folder was used before: if the last stack was killed, the event of an execution's end may
+// be lost.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

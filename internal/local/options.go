@@ -17,8 +17,8 @@ type Options struct {
 	Settle time.Duration
 
 	// Visibility is the time from the start of a failed delivery of a message to the next
-	// delivery. Defaults to 30 seconds, so that a person need not wait long. On AWS, this time
-	// is several minutes.
+	// delivery, unless submit postpones the message. Defaults to 30 seconds, so that a person
+	// need not wait long. On AWS, this time is several minutes.
 	Visibility time.Duration
 
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.

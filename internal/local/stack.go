@@ -80,7 +80,7 @@ type invoker interface {
 }
 
 // Start starts a stack and returns when the stack accepts drops. The first Start builds the
-// programs, which takes minutes. Start returns a *PortError if a port is in use.
+// programs, which takes a minute or two. Start returns a *PortError if a port is in use.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{options: o.withDefaults()}
 	s.failed, s.fail = context.WithCancelCause(context.Background())

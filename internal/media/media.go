@@ -3,9 +3,10 @@
 // outputs after it has copied them.
 //
 // The package reads a file by ranges. It reads at most [MaxBytes] in at most [MaxCalls]
-// calls, whatever the size of the file. It does not trust the file: it never allocates
-// a length that the file claims, and no input makes it panic or loop. It decodes
-// neither sound nor pictures. It does not know the limits of models.
+// calls, and at most [MaxSteps] short ranges, whatever the size of the file. It does not
+// trust the file: it never allocates a length that the file claims, and no input makes it
+// panic or loop. It decodes neither sound nor pictures. It does not know the limits of
+// models.
 package media
 
 import (
@@ -204,7 +205,8 @@ type Info struct {
 	// They are zero if they are not known.
 	Width, Height int
 
-	// Warnings are sentences about what is doubtful or could not be checked.
+	// Warnings say what is doubtful or could not be checked. Each is a clause without a full
+	// stop.
 	Warnings []string
 
 	// Unread reports that the file passed although its tracks could not be read.

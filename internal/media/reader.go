@@ -14,7 +14,7 @@ import (
 
 // Inspect reads at most MaxBytes of a file, in at most MaxCalls calls of ReadRange.
 // A file of many boxes or segments may need up to MaxSteps more calls, each of at most
-// StepBytes.
+// StepBytes, which do not count for MaxBytes.
 const (
 	MaxBytes  = 512 << 10
 	MaxCalls  = 12

@@ -126,7 +126,7 @@ func Codes() []Info {
 		{WaitingForFiles, "waiting", "job.json names files that do not exist yet.", "Upload the missing files, or fix their names in job.json."},
 		{WaitingForMatch, "waiting", "No audio file matches the wildcard in job.json yet.", "Upload an audio file that matches, or fix the wildcard."},
 
-		{Ambiguous, "rejected", "Two files could have the same role. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of these files."},
+		{Ambiguous, "rejected", "Two files could have the same role, or two drops have the same name. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of these files."},
 		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload the converted file."},
 		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put job.json and its files into a folder whose name ends in .job, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
