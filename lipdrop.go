@@ -1,5 +1,5 @@
-// Package lipdrop embeds template.yaml, so that the command and the tests read the defaults
-// of the parameters from it.
+// Package lipdrop embeds template.yaml and statemachine.asl.json. The command and the tests read
+// the defaults of the parameters from the template. The tests run the state machine.
 package lipdrop
 
 import _ "embed"
@@ -8,3 +8,8 @@ import _ "embed"
 //
 //go:embed template.yaml
 var Template []byte
+
+// Machine is the text of statemachine.asl.json.
+//
+//go:embed statemachine.asl.json
+var Machine []byte

@@ -32,8 +32,8 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
-	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/local/gateway/gatewaytest"
 )
 
 const (
@@ -63,7 +63,8 @@ func TestMain(m *testing.M) {
 
 func clientOf(endpoint string) *client.Client {
 	return client.New(aws.Config{
-		Region: "us-east-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("access", "secret-key", ""),
+		Region: gatewaytest.Region, BaseEndpoint: &endpoint,
+		Credentials: credentials.NewStaticCredentialsProvider(gatewaytest.Access, gatewaytest.Secret, ""),
 	}, testBucket, "arn:aws:states:us-east-1:000000000000:stateMachine:m")
 }
 
@@ -105,34 +106,13 @@ type s3Server struct {
 
 func startServer(t *testing.T) *s3Server {
 	t.Helper()
-	source, err := build.Find(".", func(text string) { t.Log(text) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := source.Gateway(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	t.Cleanup(hook.Close)
-	g, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(),
-		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(g)
-	t.Cleanup(func() {
-		server.Close()
-		g.Close()
-	})
+	_, address := gatewaytest.Start(t, nil)
 	s := &s3Server{stored: map[string]int{}, begun: map[string]int{}}
-	target, err := url.Parse(server.URL)
+	target, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.direct = clientOf(target.String()).S3
+	s.direct = clientOf(address).S3
 	if err := gateway.EnsureBucket(t.Context(), s.direct, testBucket); err != nil {
 		t.Fatal(err)
 	}

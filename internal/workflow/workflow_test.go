@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -105,10 +106,6 @@ func TestStateIsSmall(t *testing.T) {
 // other names in the retriers are names of AWS, which have a dot. The last retrier is for all
 // remaining errors.
 func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
-	text, err := os.ReadFile("../../statemachine.asl.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var machine struct {
 		States map[string]struct {
 			Retry []struct {
@@ -118,7 +115,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 			Catch json.RawMessage
 		}
 	}
-	if err := json.Unmarshal(text, &machine); err != nil {
+	if err := json.Unmarshal(lipdrop.Machine, &machine); err != nil {
 		t.Fatal(err)
 	}
 	for state, want := range map[string]struct {

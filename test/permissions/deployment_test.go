@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -136,18 +135,17 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		s3     *s3.Client
 		ledger *ledger.Store
 		api    *runcomfy.Client
-		token  *token.Source
 		states *sfn.Client
 	}
 	as := func(function string) clients {
-		c := clients{s3: l.s3As(function)}
+		cfg := configAs(function, services.URL)
+		c := clients{s3: l.s3As(function), states: sfn.NewFromConfig(cfg)}
 		c.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: c.s3, Name: d.bucket}, MachineARN: machineARN, Now: time.Now}
 		if function != "poll" {
-			c.ledger.Notify = notice.For(configAs(function, services.URL), c.ledger).Send
+			c.ledger.Notify = notice.For(cfg, c.ledger).Send
 		}
-		c.token = &token.Source{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
-		c.api = &runcomfy.Client{Token: c.token, BaseURL: comfy.URL}
-		c.states = sfn.NewFromConfig(configAs(function, services.URL))
+		apiTokens := &token.Source{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
+		c.api = &runcomfy.Client{Token: apiTokens, BaseURL: comfy.URL}
 		return c
 	}
 	pass := func(context.Context, time.Duration) error { return nil }
@@ -192,109 +190,111 @@ type competitor struct {
 func (c competitor) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipartUploadInput, o ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
 	out, err := c.Client.CreateMultipartUpload(ctx, in, o...)
 	if err == nil && c.d.taken != nil {
-		err = c.d.put(*in.Key, c.d.taken)
+		_, err = c.d.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: in.Bucket, Key: in.Key, Body: bytes.NewReader(c.d.taken)})
 	}
 	return out, err
 }
 
-// put writes an object as a person does.
-func (d *deployment) put(key string, body []byte) error {
-	_, err := d.s3.PutObject(d.ctx, &s3.PutObjectInput{Bucket: &d.bucket, Key: &key, Body: bytes.NewReader(body)})
-	return err
-}
+// failure is the panic that ends a scenario.
+type failure struct{ error }
 
-// remove deletes an object as a person does.
-func (d *deployment) remove(key string) error {
-	_, err := d.s3.DeleteObject(d.ctx, &s3.DeleteObjectInput{Bucket: &d.bucket, Key: &key})
-	return err
-}
-
-// object returns the content of an object, read by a person, or nil if there is no object.
-func (d *deployment) object(key string) ([]byte, error) {
-	out, err := d.s3.GetObject(d.ctx, &s3.GetObjectInput{Bucket: &d.bucket, Key: &key})
-	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer out.Body.Close()
-	return io.ReadAll(out.Body)
-}
-
-// record returns the only record of a name, or the zero Record.
-func (d *deployment) record(name string) (ledger.Record, error) {
-	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
-	takes, err := store.Takes(d.ctx, name)
-	if err != nil || len(takes) == 0 {
-		return ledger.Record{}, err
-	}
-	return takes[0], nil
-}
-
-// wantReserved returns an error unless the book of the job's day has the given number
-// of takes.
-func (d *deployment) wantReserved(takes int) error {
-	rec, err := d.record(name)
-	if err != nil {
-		return err
-	}
-	book := &budget.Book{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}}
-	used, err := book.Used(d.ctx, budget.Day(rec.Times.Claimed))
-	if err == nil && used.Jobs != takes {
-		err = fmt.Errorf("%d takes have a reservation, want %d", used.Jobs, takes)
-	}
-	return err
-}
-
-// wantStatus returns an error if the status at a key does not have the given state. It also
-// returns an error if that state needs a notice and no notice was sent.
-func (d *deployment) wantStatus(key string, state ledger.State) error {
-	body, err := d.object(key)
-	if err != nil {
-		return err
-	}
-	var st ledger.Status
-	if body != nil {
-		if err := json.Unmarshal(body, &st); err != nil {
-			return err
+// attempt calls a scenario, or a part of one, and returns the error with which it failed.
+func attempt(run func()) (err error) {
+	defer func() {
+		switch ended := recover().(type) {
+		case nil:
+		case failure:
+			err = ended.error
+		default:
+			panic(ended)
 		}
-	}
-	if st.State != state {
-		return fmt.Errorf("%s is %q (%s), want %s", key, st.State, st.Reason, state)
-	}
-	if _, sent := d.noticed.Load(notice.DetailType(state)); !sent && slices.Contains(notice.States(), state) {
-		return fmt.Errorf("%s is %s, but no notice was sent", key, state)
-	}
+	}()
+	run()
 	return nil
 }
 
-// wantRecord returns an error unless the record and the status of the job have the
-// given state.
-func (d *deployment) wantRecord(state ledger.State) error {
-	rec, err := d.record(name)
+// fail makes the attempt fail.
+func fail(format string, args ...any) { panic(failure{fmt.Errorf(format, args...)}) }
+
+// check makes the attempt fail if there is an error.
+func check(err error) {
 	if err != nil {
-		return err
+		panic(failure{err})
 	}
-	if rec.State != state {
-		return fmt.Errorf("the record is %q (%s), want %s", rec.State, rec.Reason, state)
+}
+
+// must returns a value, or makes the attempt fail if there is an error.
+func must[T any](value T, err error) T {
+	check(err)
+	return value
+}
+
+// put writes an object as a person does.
+func (d *deployment) put(key string, body []byte) {
+	must(d.s3.PutObject(d.ctx, &s3.PutObjectInput{Bucket: &d.bucket, Key: &key, Body: bytes.NewReader(body)}))
+}
+
+// remove deletes an object as a person does.
+func (d *deployment) remove(key string) {
+	must(d.s3.DeleteObject(d.ctx, &s3.DeleteObjectInput{Bucket: &d.bucket, Key: &key}))
+}
+
+// object returns the content of an object, read by a person, or nil if there is no object.
+func (d *deployment) object(key string) []byte {
+	out, err := d.s3.GetObject(d.ctx, &s3.GetObjectInput{Bucket: &d.bucket, Key: &key})
+	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
+		return nil
 	}
-	return d.wantStatus(ledger.StatusKey(name), state)
+	check(err)
+	defer out.Body.Close()
+	return must(io.ReadAll(out.Body))
+}
+
+// record returns the only record of the job, or the zero Record.
+func (d *deployment) record() ledger.Record {
+	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
+	takes := must(store.Takes(d.ctx, name))
+	if len(takes) == 0 {
+		return ledger.Record{}
+	}
+	return takes[0]
+}
+
+// wantReserved fails unless the book of the job's day has the given number of takes.
+func (d *deployment) wantReserved(takes int) {
+	book := &budget.Book{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}}
+	if used := must(book.Used(d.ctx, budget.Day(d.record().Times.Claimed))); used.Jobs != takes {
+		fail("%d takes have a reservation, want %d", used.Jobs, takes)
+	}
+}
+
+// wantStatus fails if the status at a key does not have the given state. It also fails if
+// that state needs a notice and no notice was sent.
+func (d *deployment) wantStatus(key string, state ledger.State) {
+	var st ledger.Status
+	if body := d.object(key); body != nil {
+		check(json.Unmarshal(body, &st))
+	}
+	if st.State != state {
+		fail("%s is %q (%s), want %s", key, st.State, st.Reason, state)
+	}
+	if _, sent := d.noticed.Load(notice.DetailType(state)); !sent && slices.Contains(notice.States(), state) {
+		fail("%s is %s, but no notice was sent", key, state)
+	}
+}
+
+// wantRecord fails unless the record and the status of the job have the given state.
+func (d *deployment) wantRecord(state ledger.State) {
+	if rec := d.record(); rec.State != state {
+		fail("the record is %q (%s), want %s", rec.State, rec.Reason, state)
+	}
+	d.wantStatus(ledger.StatusKey(name), state)
 }
 
 // event returns the event that EventBridge sends about a key of the bucket.
 func (d *deployment) event(kind, key string) json.RawMessage {
-	return json.RawMessage(fmt.Sprintf(`{"detail-type": %q, "detail": {"bucket": {"name": %q}, "object": {"key": %q}}}`, kind, d.bucket, key))
+	return fmt.Appendf(nil, `{"detail-type": %q, "detail": {"bucket": {"name": %q}, "object": {"key": %q}}}`, kind, d.bucket, key)
 }
 
 // passes moves RunComfy's clock forward.
 func (d *deployment) passes(time time.Duration) { d.later.Add(int64(time)) }
-
-// wantNoUpload returns an error if a multipart upload is open.
-func (d *deployment) wantNoUpload() error {
-	out, err := d.s3.ListMultipartUploads(d.ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(d.bucket)})
-	if err == nil && len(out.Uploads) > 0 {
-		err = fmt.Errorf("the multipart upload of %s is open, want none", *out.Uploads[0].Key)
-	}
-	return err
-}

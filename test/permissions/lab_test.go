@@ -4,10 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -16,15 +13,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/local/gateway/gatewaytest"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
 const (
-	region     = "us-east-1"
+	region     = gatewaytest.Region
 	account    = "000000000000"
 	machine    = "lipdrop"
 	machineARN = "arn:aws:states:" + region + ":" + account + ":stateMachine:" + machine
@@ -35,21 +33,20 @@ const (
 
 // person is a user who may do everything. reader is a user who may do only what TestPeople
 // allows. All users have the same secret key.
-const person, reader, secretKey = "person", "reader", "on-loopback"
+const person, reader = gatewaytest.Access, "reader"
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	os.Exit(m.Run())
 }
 
-// lab holds what all deployments share: the template, the state machine and an S3
-// server with a user for each function.
+// lab holds what all deployments share: the state machine, and an S3 server with a user for
+// each function.
 type lab struct {
-	t        *testing.T
-	s3       string // URL of the S3 server
-	template []byte
-	machine  *states.Machine
-	buckets  int // number of buckets created so far
+	t       *testing.T
+	s3      string // URL of the S3 server
+	machine *states.Machine
+	buckets int // number of buckets created so far
 
 	mu     sync.Mutex
 	denied []permissions.Denial // since the last deployment
@@ -58,44 +55,18 @@ type lab struct {
 // openLab runs an S3 server until the test ends.
 func openLab(t *testing.T) *lab {
 	t.Helper()
-	source, err := build.Find(".", func(text string) { t.Log(text) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := source.Gateway(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := &lab{t: t}
-	if l.template, err = os.ReadFile(filepath.Join(source.Root, "template.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	definition, err := os.ReadFile(filepath.Join(source.Root, "statemachine.asl.json"))
+	var err error
+	l.machine, err = states.Parse(lipdrop.Machine, map[string]string{"Partition": "aws", "PollFunctionArn": "arn:poll", "ArchiveFunctionArn": "arn:archive"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.machine, err = states.Parse(definition, map[string]string{"Partition": "aws", "PollFunctionArn": "arn:poll", "ArchiveFunctionArn": "arn:archive"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	t.Cleanup(hook.Close)
-	users := map[string]string{reader: secretKey}
+	users := map[string]string{reader: gatewaytest.Secret}
 	for function := range permissions.LogicalIDs {
-		users[function] = secretKey
+		users[function] = gatewaytest.Secret
 	}
-	server, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(), Access: person, Secret: secretKey,
-		Region: region, Webhook: hook.URL, Log: io.Discard, Users: users, Denied: l.deny,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	front := httptest.NewServer(server)
-	l.s3 = front.URL
-	t.Cleanup(func() {
-		front.Close()
-		server.Close()
+	_, l.s3 = gatewaytest.Start(t, func(cfg *gateway.Config) {
+		cfg.Users, cfg.Denied, cfg.Log = users, l.deny, io.Discard
 	})
 	return l
 }
@@ -118,7 +89,7 @@ func (l *lab) s3As(user string) *s3.Client { return bucket.NewClient(configAs(us
 
 func configAs(user, endpoint string) aws.Config {
 	return aws.Config{
-		Region: region, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(user, secretKey, ""),
+		Region: region, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(user, gatewaytest.Secret, ""),
 	}
 }
 
@@ -141,17 +112,23 @@ func (l *lab) newBucket(versioned bool, without permission) (name string, roles 
 			l.t.Fatal(err)
 		}
 	}
-	policy, err := permissions.BucketPolicy(roles)
-	if err == nil {
-		_, err = client.PutBucketPolicy(l.t.Context(), &s3.PutBucketPolicyInput{Bucket: &name, Policy: aws.String(string(policy))})
-	}
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	l.setPolicy(name, roles)
 	l.mu.Lock()
 	l.denied = nil
 	l.mu.Unlock()
 	return name, roles
+}
+
+// setPolicy sets the policy of a bucket. It allows each user what the user's role allows.
+func (l *lab) setPolicy(bucket string, roles map[string]permissions.Role) {
+	l.t.Helper()
+	policy, err := permissions.BucketPolicy(roles)
+	if err == nil {
+		_, err = l.s3As(person).PutBucketPolicy(l.t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(string(policy))})
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // remove returns a role without one permission. It divides only the statement that has
@@ -175,7 +152,7 @@ func remove(role permissions.Role, without permission) permissions.Role {
 // stack's bucket.
 func (l *lab) roles(bucket string) map[string]permissions.Role {
 	l.t.Helper()
-	byID, err := permissions.Read(l.template, map[string]string{
+	byID, err := permissions.Read(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": account,
 		"Bucket": bucket, "StateMachine": machineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
 		"Queue.Arn": queueARN,

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
@@ -115,13 +114,7 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		}
 		roles[reader] = append(roles[reader], permissions.Statement{Action: []string{action}, Resource: []string{resource}})
 	}
-	policy, err := permissions.BucketPolicy(roles)
-	if err == nil {
-		_, err = l.s3As(person).PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &name, Policy: aws.String(string(policy))})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	l.setPolicy(name, roles)
 	put := func(key string, value any) {
 		body, err := json.Marshal(value)
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
@@ -22,11 +23,11 @@ import (
 // The name of the job in the scenarios, and the keys of its files.
 const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 
-// scenario is a use of the functions. run returns an error if the result is wrong.
+// scenario is a use of the functions. run fails, in the sense of attempt, if the result is wrong.
 type scenario struct {
 	name        string
 	tries       string // the functions whose permissions are removed one by one
-	run         func(*deployment) error
+	run         func(*deployment)
 	unversioned bool // on a bucket without versions
 	fault       func(*http.Request, []byte) *runcomfytest.Fault
 }
@@ -51,170 +52,118 @@ var scenarios = []scenario{
 	{name: "a paid job whose execution the sweep starts", tries: "cancel", run: recovered},
 }
 
-// fails calls functions in order until one fails, and returns the error of that function.
-func fails(calls ...func() error) error {
-	for _, call := range calls {
-		if err := call(); err != nil {
-			return err
-		}
-	}
-	return nil
+// dropPair drops the files of the job.
+func (d *deployment) dropPair() {
+	clip, voice := sample.Files()
+	d.put(video, clip)
+	d.put(audio, voice)
 }
 
 // submitted drops a pair and calls submit. It returns the input of the execution.
-func (d *deployment) submitted() (workflow.Job, error) {
-	var job workflow.Job
-	clip, voice := sample.Files()
-	if err := errors.Join(d.put(video, clip), d.put(audio, voice)); err != nil {
-		return job, err
-	}
-	if _, err := d.submit.Handle(d.ctx, d.event("Object Created", audio)); err != nil {
-		return job, err
-	}
-	if err := d.wantRecord(ledger.Submitted); err != nil {
-		return job, err
-	}
+func (d *deployment) submitted() (job workflow.Job) {
+	d.dropPair()
+	must(d.submit.Handle(d.ctx, d.event("Object Created", audio)))
+	d.wantRecord(ledger.Submitted)
 	for _, taken := range d.fake.Submitted() {
 		if taken.FetchError != "" {
-			return job, errors.New(taken.FetchError)
+			fail("%s", taken.FetchError)
 		}
 	}
-	rec, err := d.record(name)
-	if err != nil {
-		return job, err
-	}
-	execution := d.execution(rec)
-	out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
-	if err != nil {
-		return job, err
-	}
-	return job, json.Unmarshal([]byte(*out.Input), &job)
+	check(json.Unmarshal([]byte(*d.execution().Input), &job))
+	return job
 }
 
-func (d *deployment) execution(rec ledger.Record) string {
-	return workflow.ExecutionARN(machineARN, workflow.ExecutionName(rec.Name, rec.Take))
+// execution returns the execution of the job.
+func (d *deployment) execution() *sfn.DescribeExecutionOutput {
+	rec := d.record()
+	arn := workflow.ExecutionARN(machineARN, workflow.ExecutionName(rec.Name, rec.Take))
+	return must(d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn}))
 }
 
-// polled calls poll and returns an error unless poll records the given state.
-func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
-	next, err := d.poll.Handle(d.ctx, workflow.Turn{Job: *job})
-	if err != nil {
-		return err
+// wantExecution fails unless the execution of the job has a status.
+func (d *deployment) wantExecution(status types.ExecutionStatus) {
+	if got := d.execution().Status; got != status {
+		fail("the execution is %s, want %s", got, status)
 	}
-	*job = next
+}
+
+// polled calls poll and fails unless poll records the given state.
+func (d *deployment) polled(job *workflow.Job, state ledger.State) {
+	*job = must(d.poll.Handle(d.ctx, workflow.Turn{Job: *job}))
 	if job.Troubles > 0 {
-		return fmt.Errorf("poll counted %d failures, want none", job.Troubles)
+		fail("poll counted %d failures, want none", job.Troubles)
 	}
-	return d.wantRecord(state)
+	d.wantRecord(state)
 }
 
 // archived drops a pair and calls the functions until the job's output is archived.
-func archived(d *deployment) error {
-	job, err := d.submitted()
-	if err != nil {
-		return err
-	}
-	return fails(
-		func() error { return d.polled(&job, ledger.InQueue) },
-		func() error { d.passes(queueTime); return d.polled(&job, ledger.InProgress) },
-		func() error { d.passes(runTime); return d.polled(&job, ledger.Archiving) },
-		func() error { return d.archives(job) },
-		func() error { return d.archives(job) }, // a second call has nothing left to do
-	)
+func archived(d *deployment) {
+	job := d.submitted()
+	d.polled(&job, ledger.InQueue)
+	d.passes(queueTime)
+	d.polled(&job, ledger.InProgress)
+	d.passes(runTime)
+	d.polled(&job, ledger.Archiving)
+	d.archives(job)
+	d.archives(job) // a second call has nothing left to do
 }
 
 // archives calls archive for a job that has ended at RunComfy, and checks the output.
-func (d *deployment) archives(job workflow.Job) error {
-	if _, err := d.archive.Handle(d.ctx, job); err != nil {
-		return err
-	}
-	if err := d.wantRecord(ledger.Succeeded); err != nil {
-		return err
-	}
-	rec, err := d.record(name)
-	if err != nil {
-		return err
-	}
+func (d *deployment) archives(job workflow.Job) {
+	must(d.archive.Handle(d.ctx, job))
+	d.wantRecord(ledger.Succeeded)
+	rec := d.record()
 	clip, _ := sample.Files()
-	got, err := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "talk.mp4")
-	if err != nil {
-		return err
-	}
-	result, err := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
-	if err != nil {
-		return err
-	}
+	got := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "talk.mp4")
+	result := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
 	if !bytes.Equal(got, clip) || result == nil || rec.Outputs[0].Verdict.State != ledger.VerdictDoubtful || rec.Outputs[0].DurationSeconds == 0 {
-		return fmt.Errorf("the output has %d bytes, want the %d of the clip; result.json has %d bytes, want some; the record has the outputs %+v, want a doubtful verdict and a duration; warnings %v",
+		fail("the output has %d bytes, want the %d of the clip; result.json has %d bytes, want some; the record has the outputs %+v, want a doubtful verdict and a duration; warnings %v",
 			len(got), len(clip), len(result), rec.Outputs, rec.Warnings)
 	}
-	return nil
 }
 
 // archivedWithoutStatus is like archived, but a person deletes the status before poll and
 // before archive. Both write the status again.
-func archivedWithoutStatus(d *deployment) error {
-	job, err := d.submitted()
-	if err != nil {
-		return err
-	}
+func archivedWithoutStatus(d *deployment) {
+	job := d.submitted()
 	d.passes(queueTime + runTime)
-	return fails(
-		func() error { return d.remove(ledger.StatusKey(name)) },
-		func() error { return d.polled(&job, ledger.Archiving) },
-		func() error { return d.remove(ledger.StatusKey(name)) },
-		func() error { return d.archives(job) },
-	)
+	d.remove(ledger.StatusKey(name))
+	d.polled(&job, ledger.Archiving)
+	d.remove(ledger.StatusKey(name))
+	d.archives(job)
 }
 
 // polledWithoutRecord deletes the record of a submitted job. Poll writes a new record.
-func polledWithoutRecord(d *deployment) error {
-	job, err := d.submitted()
-	if err != nil {
-		return err
-	}
+func polledWithoutRecord(d *deployment) {
+	job := d.submitted()
 	d.passes(queueTime + runTime)
-	return fails(
-		func() error { return d.remove(ledger.RecordKey(job.Name, job.Take)) },
-		func() error { return d.polled(&job, ledger.Archiving) },
-	)
+	d.remove(ledger.RecordKey(job.Name, job.Take))
+	d.polled(&job, ledger.Archiving)
 }
 
 // answered drops a file that cannot belong to a job, then deletes the file.
-func answered(d *deployment) error {
+func answered(d *deployment) {
 	const key, answer = "inbox/notes.txt", "answers/notes.txt.json"
-	assess := func(kind string) error {
-		_, err := d.submit.Handle(d.ctx, d.event(kind, key))
-		return err
-	}
-	return fails(
-		func() error { return d.put(key, []byte("notes")) },
-		func() error { return assess("Object Created") },
-		func() error { return d.wantStatus(answer, ledger.Rejected) },
-		func() error { return d.remove(key) },
-		func() error { return assess("Object Deleted") },
-		func() error { return d.wantStatus(answer, ledger.Withdrawn) },
-	)
+	d.put(key, []byte("notes"))
+	must(d.submit.Handle(d.ctx, d.event("Object Created", key)))
+	d.wantStatus(answer, ledger.Rejected)
+	d.remove(key)
+	must(d.submit.Handle(d.ctx, d.event("Object Deleted", key)))
+	d.wantStatus(answer, ledger.Withdrawn)
 }
 
 // divided drops a video with so many tagged audios that submit sends messages for most
 // of the jobs.
-func divided(d *deployment) error {
+func divided(d *deployment) {
 	clip, voice := sample.Files()
-	err := d.put(video, clip)
+	d.put(video, clip)
 	for _, tag := range []string{"de", "en", "fr", "it"} {
-		err = errors.Join(err, d.put("inbox/ads/talk."+tag+".wav", voice))
+		d.put("inbox/ads/talk."+tag+".wav", voice)
 	}
-	if err != nil {
-		return err
-	}
-	if _, err := d.submit.Handle(d.ctx, d.event("Object Created", video)); err != nil {
-		return err
-	}
+	must(d.submit.Handle(d.ctx, d.event("Object Created", video)))
 	if d.queue.Len() == 0 {
-		return errors.New("submit sent no message")
+		fail("submit sent no message")
 	}
-	return nil
 }
 
 // throttled returns a fault that makes RunComfy refuse each submit for now.
@@ -226,28 +175,21 @@ func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 }
 
 // released drops a pair that RunComfy does not accept. Submit releases the claim.
-func released(d *deployment) error {
-	if _, err := d.submitted(); err == nil {
-		return errors.New("the job was submitted, although RunComfy did not accept it")
+func released(d *deployment) {
+	if attempt(func() { d.submitted() }) == nil {
+		fail("the job was submitted, although RunComfy did not accept it")
 	}
-	rec, err := d.record(name)
-	if err != nil {
-		return err
+	if rec := d.record(); rec.State != "" {
+		fail("the record is %s, want a released one", rec.State)
 	}
-	if rec.State != "" {
-		return fmt.Errorf("the record is %s, want a released one", rec.State)
-	}
-	return d.wantStatus(ledger.StatusKey(name), ledger.Held)
+	d.wantStatus(ledger.StatusKey(name), ledger.Held)
 }
 
 // postponed delivers a message about a pair that RunComfy does not accept. Submit sets
 // when the message is delivered again.
-func postponed(d *deployment) error {
-	clip, voice := sample.Files()
-	if err := errors.Join(d.put(video, clip), d.put(audio, voice), d.queue.Send(string(d.event("Object Created", video)))); err != nil {
-		return err
-	}
-	batch := d.queue.Receive(1)
+func postponed(d *deployment) {
+	d.dropPair()
+	check(d.queue.Send(string(d.event("Object Created", video))))
 	d.postponed = errors.New("submit did not postpone the message")
 	deliver := queue.SQS(queueARN, func(ctx context.Context, payload []byte) ([]byte, error) {
 		response, err := d.submit.Handle(ctx, payload)
@@ -256,99 +198,60 @@ func postponed(d *deployment) error {
 		}
 		return json.Marshal(response)
 	})
-	failed, err := deliver(d.ctx, batch)
-	if err != nil {
-		return err
+	if failed := must(deliver(d.ctx, d.queue.Receive(1))); len(failed) != 1 {
+		fail("%d messages failed, want 1", len(failed))
 	}
-	if len(failed) != 1 {
-		return fmt.Errorf("%d messages failed, want 1", len(failed))
-	}
-	return d.postponed
+	check(d.postponed)
 }
 
 // deleted deletes a drop whose job is in RunComfy's queue.
-func deleted(d *deployment) error {
-	if _, err := d.submitted(); err != nil {
-		return err
-	}
-	return d.withdraws()
+func deleted(d *deployment) {
+	d.submitted()
+	d.withdraws()
 }
 
 // deletedWithoutStatus is like deleted, but a person deletes the status first.
-func deletedWithoutStatus(d *deployment) error {
-	if _, err := d.submitted(); err != nil {
-		return err
-	}
-	if err := d.remove(ledger.StatusKey(name)); err != nil {
-		return err
-	}
-	return d.withdraws()
+func deletedWithoutStatus(d *deployment) {
+	d.submitted()
+	d.remove(ledger.StatusKey(name))
+	d.withdraws()
 }
 
-// withdraws deletes a file of a job that is in RunComfy's queue, and returns an error unless
-// the job is cancelled.
-func (d *deployment) withdraws() error {
-	rec, err := d.record(name)
-	if err != nil {
-		return err
-	}
-	execution := d.execution(rec)
-	return fails(
-		func() error { return d.wantReserved(1) },
-		func() error { return d.remove(audio) },
-		func() error {
-			_, err := d.cancel.Handle(d.ctx, d.event("Object Deleted", audio))
-			return err
-		},
-		func() error { return d.wantRecord(ledger.Cancelled) },
-		func() error { return d.wantReserved(0) },
-		func() error {
-			out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
-			if err == nil && out.Status != types.ExecutionStatusAborted {
-				err = fmt.Errorf("the execution of the cancelled job is %s, want ABORTED", out.Status)
-			}
-			return err
-		},
-	)
+// withdraws deletes a file of a job that is in RunComfy's queue, and fails unless the job is
+// cancelled.
+func (d *deployment) withdraws() {
+	d.wantReserved(1)
+	d.remove(audio)
+	must(d.cancel.Handle(d.ctx, d.event("Object Deleted", audio)))
+	d.wantRecord(ledger.Cancelled)
+	d.wantReserved(0)
+	d.wantExecution(types.ExecutionStatusAborted)
 }
 
 // stops submits a job and stops its execution, as a person does.
-func (d *deployment) stops() (execution string, err error) {
-	if _, err := d.submitted(); err != nil {
-		return "", err
-	}
-	rec, err := d.record(name)
-	if err != nil {
-		return "", err
-	}
-	execution = d.execution(rec)
-	_, err = d.states.StopExecution(d.ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
-	return execution, err
+func (d *deployment) stops() (execution string) {
+	d.submitted()
+	execution = *d.execution().ExecutionArn
+	must(d.states.StopExecution(d.ctx, &sfn.StopExecutionInput{ExecutionArn: &execution}))
+	return execution
 }
 
 // stopped calls cancel with the event of a stopped execution.
-func stopped(d *deployment) error {
-	execution, err := d.stops()
-	if err != nil {
-		return err
-	}
-	event := fmt.Sprintf(`{"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": %q}}`, execution)
-	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(event)); err != nil {
-		return err
-	}
-	return d.wantRecord(ledger.Cancelled)
+func stopped(d *deployment) {
+	event := fmt.Sprintf(`{"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": %q}}`, d.stops())
+	must(d.cancel.Handle(d.ctx, json.RawMessage(event)))
+	d.wantRecord(ledger.Cancelled)
 }
+
+// hourly is the event of the hourly schedule.
+var hourly = json.RawMessage(`{"detail-type": "Scheduled Event"}`)
 
 // swept calls cancel as the hourly schedule does, after the event of a stopped execution was
 // lost.
-func swept(d *deployment) error {
-	if _, err := d.stops(); err != nil {
-		return err
-	}
-	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
-		return err
-	}
-	return d.wantRecord(ledger.Cancelled)
+func swept(d *deployment) {
+	d.stops()
+	must(d.cancel.Handle(d.ctx, hourly))
+	d.wantRecord(ledger.Cancelled)
 }
 
 // unreachable is a client of Step Functions during an outage.
@@ -360,28 +263,15 @@ func (unreachable) StartExecution(context.Context, *sfn.StartExecutionInput, ...
 
 // recovered lets the sweep start an execution that submit could not start. Submit has
 // recorded the take.
-func recovered(d *deployment) error {
+func recovered(d *deployment) {
 	d.submit.States = unreachable{}
-	if _, err := d.submitted(); err == nil {
-		return errors.New("the execution was started, although Step Functions is unreachable")
+	if attempt(func() { d.submitted() }) == nil {
+		fail("the execution was started, although Step Functions is unreachable")
 	}
 	d.cancel.Now = func() time.Time { return time.Now().Add(20 * time.Minute) } // the sweep ignores younger records, which submit may still handle
-	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
-		return err
-	}
-	if err := d.wantRecord(ledger.Submitted); err != nil {
-		return err
-	}
-	rec, err := d.record(name)
-	if err != nil {
-		return err
-	}
-	execution := d.execution(rec)
-	out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
-	if err == nil && out.Status != types.ExecutionStatusRunning {
-		err = fmt.Errorf("the execution is %s, want RUNNING", out.Status)
-	}
-	return err
+	must(d.cancel.Handle(d.ctx, hourly))
+	d.wantRecord(ledger.Submitted)
+	d.wantExecution(types.ExecutionStatusRunning)
 }
 
 // longOutput returns a fault that makes outputs so long that archive uploads them in
@@ -395,16 +285,16 @@ func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 
 // aborted archives an output while a person writes another object to the output's key.
 // Archive must abort its multipart upload.
-func aborted(d *deployment) error {
-	job, err := d.submitted()
-	if err != nil {
-		return err
-	}
+func aborted(d *deployment) {
+	job := d.submitted()
 	d.passes(queueTime + runTime)
 	d.taken = []byte("another")
-	_, err = d.archive.Handle(d.ctx, job)
+	_, err := d.archive.Handle(d.ctx, job)
 	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {
-		return errors.Join(errors.New("archive does not report that the key is occupied"), err)
+		fail("archive returns %v, want an error that the key is occupied", err)
 	}
-	return d.wantNoUpload()
+	uploads := must(d.s3.ListMultipartUploads(d.ctx, &s3.ListMultipartUploadsInput{Bucket: &d.bucket})).Uploads
+	if len(uploads) > 0 {
+		fail("the multipart upload of %s is open, want none", *uploads[0].Key)
+	}
 }

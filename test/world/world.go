@@ -10,13 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop"
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
@@ -183,12 +181,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		defer mu.Unlock()
 		return random()
 	}
-	_, here, _, _ := runtime.Caller(0)
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../statemachine.asl.json"))
-	if err != nil {
-		return nil, err
-	}
-	machine, err := states.Parse(text, map[string]string{"Partition": "aws", "PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN})
+	machine, err := states.Parse(lipdrop.Machine, map[string]string{"Partition": "aws", "PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN})
 	if err != nil {
 		return nil, err
 	}

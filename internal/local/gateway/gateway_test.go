@@ -17,23 +17,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
-	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/local/gateway/gatewaytest"
 )
-
-// program returns the path of the real server. It builds the server if necessary.
-func program(t *testing.T) string {
-	t.Helper()
-	source, err := build.Find(".", func(text string) { t.Log(text) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := source.Gateway(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // server is a running gateway with clients.
 type server struct {
@@ -43,8 +29,8 @@ type server struct {
 	events     chan string // the body of each webhook call
 }
 
-// start runs a gateway over a folder until the test ends.
-func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *server {
+// start runs a gateway until the test ends. The function change can change the configuration.
+func start(t *testing.T, change func(*gateway.Config)) *server {
 	t.Helper()
 	srv := &server{events: make(chan string, 100)}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -55,40 +41,25 @@ func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(hook.Close)
-	cfg := gateway.Config{
-		Program: program, Dir: dir, Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
-	}
-	for _, change := range change {
-		change(&cfg)
-	}
-	var err error
-	srv.Gateway, err = gateway.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure, plain := httptest.NewTLSServer(srv), httptest.NewServer(srv)
-	t.Cleanup(func() {
-		secure.Close()
-		plain.Close()
-		srv.Close()
+	srv.Gateway, srv.url = gatewaytest.Start(t, func(cfg *gateway.Config) {
+		cfg.Webhook = hook.URL
+		change(cfg)
 	})
-	client := func(server *httptest.Server) *s3.Client {
+	secure := httptest.NewTLSServer(srv)
+	t.Cleanup(secure.Close)
+	client := func(url string) *s3.Client {
 		return s3.NewFromConfig(aws.Config{
-			Region:       cfg.Region,
-			BaseEndpoint: &server.URL,
-			Credentials:  credentials.NewStaticCredentialsProvider(cfg.Access, cfg.Secret, ""),
-			HTTPClient:   server.Client(),
+			Region: gatewaytest.Region, BaseEndpoint: &url, HTTPClient: secure.Client(),
+			Credentials: credentials.NewStaticCredentialsProvider(gatewaytest.Access, gatewaytest.Secret, ""),
 		})
 	}
-	srv.url = plain.URL
-	srv.tls, srv.plain = client(secure), client(plain)
+	srv.tls, srv.plain = client(secure.URL), client(srv.url)
 	return srv
 }
 
 const bucket = "drops"
 
 func TestServesS3(t *testing.T) {
-	program := program(t)
 	for name, folder := range map[string]string{
 		"metadata in attributes":         ".",
 		"metadata in a folder":           "sidecar",
@@ -102,7 +73,7 @@ func TestServesS3(t *testing.T) {
 			if folder != "sidecar" {
 				dir = filepath.Join(dir, folder)
 			}
-			srv := start(t, program, dir)
+			srv := start(t, func(cfg *gateway.Config) { cfg.Dir = dir })
 			for range 2 { // the second time, the bucket exists
 				if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
 					t.Fatal(err)
@@ -180,10 +151,9 @@ func expectCode(t *testing.T, code string, call func() error) {
 }
 
 func TestSaysWhyItEnded(t *testing.T) {
-	program := program(t)
 	t.Run("at its start", func(t *testing.T) {
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: program, Dir: t.TempDir(), Region: "us-east-1",
+			Program: gatewaytest.Program(t), Dir: t.TempDir(), Region: "us-east-1",
 			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
 		})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {

@@ -22,11 +22,13 @@ import (
 
 // The simulation uses a bucket in memory. This bucket responds as the real server does.
 func TestStandInRespondsLikeTheServer(t *testing.T) {
-	server := start(t, program(t), t.TempDir())
+	server := start(t, func(*gateway.Config) {})
 	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
 		t.Fatal(err)
 	}
-	makeBucket(t, server.tls, "without")
+	if _, err := server.tls.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("without")}); err != nil {
+		t.Fatal(err)
+	}
 	for _, bucket := range []string{"with-versions", "without"} {
 		t.Run(bucket, func(t *testing.T) {
 			want, got := conditions(t.Context(), server.tls, bucket), conditions(t.Context(), &s3test.Bucket{}, bucket)
@@ -37,14 +39,6 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 				t.Errorf("only %d responses were compared, want at least 18", len(want))
 			}
 		})
-	}
-}
-
-// makeBucket makes a bucket without versioning.
-func makeBucket(t *testing.T, c *s3.Client, name string) {
-	t.Helper()
-	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
-		t.Fatal(err)
 	}
 }
 

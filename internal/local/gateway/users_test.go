@@ -41,17 +41,26 @@ func (d *denials) drain() []permissions.Denial {
 	return all
 }
 
-// A user may do what the policy of the bucket allows. A refusal names the missing
-// permission.
-func TestUserMayDoWhatThePolicySays(t *testing.T) {
-	const user, secret = "user", "user's secret"
-	var denied denials
-	srv := start(t, program(t), t.TempDir(), func(cfg *gateway.Config) {
+// The user of the tests, and the user's secret key.
+const user, secret = "user", "user's secret"
+
+// startWithUser runs a gateway with one user and an empty bucket.
+func startWithUser(t *testing.T) (*server, *denials) {
+	t.Helper()
+	denied := &denials{}
+	srv := start(t, func(cfg *gateway.Config) {
 		cfg.Users, cfg.Denied = map[string]string{user: secret}, denied.add
 	})
 	if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
 		t.Fatal(err)
 	}
+	return srv, denied
+}
+
+// A user may do what the policy of the bucket allows. A refusal names the missing
+// permission.
+func TestUserMayDoWhatThePolicySays(t *testing.T) {
+	srv, denied := startWithUser(t)
 	policy, err := permissions.BucketPolicy(map[string]permissions.Role{user: {
 		{Action: []string{"s3:GetObject", "s3:DeleteObject"}, Resource: []string{"arn:aws:s3:::drops/in/*"}},
 		{Action: []string{"s3:GetObject", "s3:PutObject"}, Resource: []string{"arn:aws:s3:::drops/out/*"}},
@@ -199,14 +208,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 // Only a signature with the user's secret key proves that the user sent a request. A neighbour
 // can name a user in a request with a wrong signature. Such a request does not count as denied.
 func TestForgedUser(t *testing.T) {
-	const user, secret = "user", "user's secret"
-	var denied denials
-	srv := start(t, program(t), t.TempDir(), func(cfg *gateway.Config) {
-		cfg.Users, cfg.Denied = map[string]string{user: secret}, denied.add
-	})
-	if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
-		t.Fatal(err)
-	}
+	srv, denied := startWithUser(t)
 	now := time.Now().UTC()
 	at, scope := now.Format("20060102T150405Z"), user+"/"+now.Format("20060102")+"/us-east-1/s3/aws4_request"
 	signature := strings.Repeat("0", 64)

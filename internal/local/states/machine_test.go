@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
@@ -29,11 +29,7 @@ var (
 // shipped is the state machine that the project deploys.
 func shipped(t *testing.T) *states.Machine {
 	t.Helper()
-	text, err := os.ReadFile("../../../statemachine.asl.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parse(t, string(text))
+	return parse(t, string(lipdrop.Machine))
 }
 
 func parse(t *testing.T, definition string) *states.Machine {

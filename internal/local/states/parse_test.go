@@ -2,13 +2,13 @@ package states_test
 
 import (
 	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
@@ -107,11 +107,7 @@ func TestWhatParseRefuses(t *testing.T) {
 }
 
 func TestTheShippedMachineNeedsItsSubstitutions(t *testing.T) {
-	text, err := os.ReadFile("../../../statemachine.asl.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = states.Parse(text, nil)
+	_, err := states.Parse(lipdrop.Machine, nil)
 	for _, name := range []string{"${Partition}", "${PollFunctionArn}", "${ArchiveFunctionArn}"} {
 		if err == nil || !strings.Contains(err.Error(), name+" has no substitution") {
 			t.Errorf("Parse() = %v, want an error that says that %s has no substitution", err, name)

@@ -1,0 +1,52 @@
+// Package gatewaytest runs the real S3 server for tests.
+package gatewaytest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/build"
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+)
+
+// The root user of the server, and the server's region.
+const Access, Secret, Region = "access", "secret-key", "us-east-1"
+
+// Program returns the path of the S3 server. It builds the server if necessary.
+func Program(t testing.TB) string {
+	t.Helper()
+	source, err := build.Find(".", func(text string) { t.Log(text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := source.Gateway(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Start runs a server until the test ends, and returns the server and its URL. The function
+// change, if not nil, can change the configuration first.
+func Start(t *testing.T, change func(*gateway.Config)) (g *gateway.Gateway, url string) {
+	t.Helper()
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(hook.Close)
+	cfg := gateway.Config{
+		Program: Program(t), Dir: t.TempDir(), Access: Access, Secret: Secret, Region: Region, Webhook: hook.URL, Log: t.Output(),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	g, err := gateway.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(g)
+	t.Cleanup(func() {
+		server.Close()
+		g.Close()
+	})
+	return g, server.URL
+}
