@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -123,11 +124,18 @@ func (w *World) next() (time.Time, func()) {
 	return at, step
 }
 
+// longestChain is how many messages a chain may have (see submit.Queue).
+const longestChain = 16
+
+var errLoop = errors.New("RecursiveInvocationException")
+
 // deliver calls a function with one batch of the visible messages of a queue. It removes the
-// messages that the function finished, and those that were delivered too often.
+// messages that the function finished, and those that were delivered too often. As Lambda
+// does, it does not call the function with a message of a chain that is too long.
 func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
+	w.chain = 0
 	for i, m := range q.messages {
 		if m.visibleAt.After(w.now) || len(batch) == w.Batch {
 			continue
@@ -136,7 +144,7 @@ func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []s
 		w.receipts++
 		m.receipt = strconv.Itoa(w.receipts)
 		m.visibleAt = w.now.Add(q.Visibility)
-		batch = append(batch, m)
+		batch, w.chain = append(batch, m), max(w.chain, m.chain)
 		records = append(records, events.SQSMessage{
 			MessageId: strconv.Itoa(i), ReceiptHandle: m.receipt, EventSource: "aws:sqs", Body: m.body,
 			Attributes: map[string]string{
@@ -144,7 +152,11 @@ func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []s
 			},
 		})
 	}
-	failed, err := consume(records...)
+	var failed []string
+	err := errLoop
+	if w.chain <= longestChain {
+		failed, err = consume(records...)
+	}
 	for i, m := range batch {
 		again := err != nil || slices.Contains(failed, records[i].MessageId)
 		if again && m.receives < q.MaxReceives {

@@ -132,6 +132,7 @@ type World struct {
 	drops     queue // of submit
 	deletions queue // of cancel
 	receipts  int   // deliveries so far
+	chain     int   // the longest chain of the batch that is delivered
 	events    []*event
 	nextSweep time.Time
 	versions  map[string][]byte // of dropped files: see version
@@ -152,6 +153,7 @@ type message struct {
 	receipt   string // of the last delivery
 	visibleAt time.Time
 	receives  int
+	chain     int // the message's number in its chain: see submit.Queue
 }
 
 // event is an asynchronous call of cancel.
@@ -302,11 +304,14 @@ func (w *World) NotifyExpiry(key string) {
 	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
 }
 
-// send puts a message into a queue, with a delay.
-func (w *World) send(q *queue, body string, delay time.Duration) {
+// send puts the first message of a chain into a queue, with a delay.
+func (w *World) send(q *queue, body string, delay time.Duration) { w.sendAs(q, body, delay, 1) }
+
+// sendAs is send for a message with a number in its chain.
+func (w *World) sendAs(q *queue, body string, delay time.Duration, chain int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
+	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay), chain: chain})
 }
 
 // NotifyCancel puts an event into cancel's queue, with a delay. The event says that an object
@@ -319,13 +324,17 @@ func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 type submitQueue World
 
 // Send refuses a message of more than 256 KiB, as some emulators of SQS do.
-func (q *submitQueue) Send(ctx context.Context, body string) error {
+func (q *submitQueue) Send(ctx context.Context, body string, newChain bool) error {
 	w := (*World)(q)
+	chain := w.chain + 1
+	if newChain {
+		chain = 1
+	}
 	if len(body) > 256<<10 {
 		return fmt.Errorf("a message of %d bytes, want at most 256 KiB", len(body))
 	}
 	_, err := call(ctx, w, "sqs", "SendMessage", "", func() (struct{}, error) {
-		w.send(&w.drops, body, time.Second)
+		w.sendAs(&w.drops, body, time.Second, chain)
 		return struct{}{}, nil
 	})
 	return err

@@ -154,10 +154,10 @@ func TestRaisedCap(t *testing.T) {
 	worldtest.WantCharges(t, w, 2)
 }
 
-// A cap has held a job for hours or days. Once the job fits, RunComfy throttles it for
+// A cap has held a job for hours or weeks. Once the job fits, RunComfy throttles it for
 // hours. Submit retries it until RunComfy accepts it.
 func TestThrottledAfterACap(t *testing.T) {
-	for _, held := range []time.Duration{11 * time.Hour, 23*time.Hour + 50*time.Minute, 26 * time.Hour, 3 * 24 * time.Hour} {
+	for _, held := range []time.Duration{11 * time.Hour, 23*time.Hour + 50*time.Minute, 26 * time.Hour, 14 * 24 * time.Hour} {
 		t.Run(held.String(), func(t *testing.T) {
 			w := worldtest.New(t)
 			setCaps(w, budget.Caps{USD: 0.01})

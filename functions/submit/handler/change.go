@@ -24,8 +24,6 @@ const (
 	// A job that a cap of the day holds may wait for days. So when the job's message is older
 	// than renewAfter, a new message replaces it. When the job fits into the cap, its message
 	// can then still be retried for at least half a day, for example if RunComfy throttles.
-	// Each new message makes the chain longer (see part), so Lambda ends the chain after about
-	// a week.
 	renewAfter = retryFor / 2
 	// fewRequests is the number of requests to S3 after which submit starts no further
 	// assessment for a message. Submit sends new messages for the subjects that are left.
@@ -156,6 +154,7 @@ func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastSi
 	if !p.divide && !tooMany {
 		return p.outcome
 	}
+	c.renewed = p.renewed
 	if p.outcome != nil {
 		slog.InfoContext(ctx, "new messages continue with the unfinished names", "reason", errors.Join(p.outcome...).Error())
 		c.Again = true
@@ -174,6 +173,7 @@ type progress struct {
 	outcome outcome        // of the subjects that were assessed
 	left    []drop.Subject // not assessed, or not finished
 	divide  bool           // whether new messages continue with what is left
+	renewed bool           // whether they do so because a cap holds a job: see renewAfter
 	tooMany bool           // a subject is beyond MaxJobsPerDrop
 }
 
@@ -225,7 +225,8 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 		if out != nil {
 			p.outcome = append(p.outcome, out...)
 			p.left = append(p.left, s)
-			p.divide = p.divide || renew && out.overBudget()
+			p.renewed = p.renewed || renew && out.overBudget()
+			p.divide = p.divide || p.renewed
 		}
 	}
 	return p
@@ -260,7 +261,7 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 }
 
 func (h *Handler) sendChange(ctx context.Context, c change) error {
-	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&c}, "")))
+	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&c}, "")), c.renewed)
 }
 
 // withoutPanic calls f and returns a panic of the Go runtime, such as an index out of

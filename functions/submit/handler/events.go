@@ -18,6 +18,7 @@ import (
 // reads what is in the bucket now. A message of submit holds a change as JSON (see ownMessage).
 type change struct {
 	bucket  string
+	renewed bool      // it is sent in a message that begins a new chain: see Queue
 	Key     string    `json:"key"`
 	Deleted bool      `json:"deleted,omitempty"`
 	Time    time.Time `json:"time,omitzero"` // zero if the event does not say
@@ -41,8 +42,7 @@ func (c change) deletedKey() string {
 // the original message is finished. A message with several names is divided again, into about
 // ten messages, until each name has a message of its own. So a held job is retried separately,
 // a crash repeats at most the messages of one division, and a message that comes twice or late
-// only assesses its name again. Dividing makes a chain of at most six messages. Lambda treats
-// a chain of sixteen as a loop, and ends it.
+// only assesses its name again. Dividing makes a chain of at most six messages (see Queue).
 type part struct {
 	// Subjects are the names that are left to assess. If Subjects is nil, every name that
 	// the change concerns is assessed.

@@ -9,15 +9,20 @@ import (
 	"slices"
 	"time"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Queue is the queue whose messages the function handles.
 type Queue interface {
-	// Send sends a message, to be delivered soon.
-	Send(ctx context.Context, body string) error
+	// Send sends a message, to be delivered soon. Messages make a chain if each was sent while
+	// the one before it was handled. After about sixteen messages, Lambda takes the chain for an
+	// endless loop, and no longer calls the function with its messages. If newChain is true, the
+	// message is the first of a new chain.
+	Send(ctx context.Context, body string, newChain bool) error
 	// Postpone sets when a message is delivered again: after a pause from now. The
 	// receipt identifies the message's last delivery.
 	Postpone(ctx context.Context, receipt string, pause time.Duration) error
@@ -31,13 +36,24 @@ type SQS struct {
 
 // Send implements Queue. The message is delivered after a second, whatever the delay of
 // the queue is.
-func (q SQS) Send(ctx context.Context, body string) error {
+func (q SQS) Send(ctx context.Context, body string, newChain bool) error {
 	const delay = 1 // second; the SDK does not send 0
-	_, err := q.Client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.URL, MessageBody: &body, DelaySeconds: delay})
+	_, err := q.Client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.URL, MessageBody: &body, DelaySeconds: delay}, func(o *sqs.Options) {
+		if newChain {
+			o.APIOptions = append(o.APIOptions, leaveOutChain)
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("send to the queue: %w", err)
 	}
 	return nil
+}
+
+// leaveOutChain removes the step of a request that adds the header in which Lambda counts the
+// messages of a chain.
+func leaveOutChain(stack *middleware.Stack) error {
+	_, err := stack.Build.Remove((&awsmiddleware.RecursionDetection{}).ID())
+	return err
 }
 
 // Postpone implements Queue. It rounds the pause up to whole seconds.

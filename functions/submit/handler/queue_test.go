@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -59,6 +64,30 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 				t.Errorf("submitted after %v, want %v to %v", took, tt.least, tt.within)
 			}
 		})
+	}
+}
+
+// Lambda counts the messages of a chain in a header. A message that begins a new chain lacks the
+// header.
+func TestNewChainHasNoHeader(t *testing.T) {
+	t.Setenv("AWS_LAMBDA_FUNCTION_NAME", "submit")
+	t.Setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=15:a87bd80c:0")
+	var header []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header = r.Header.Values("X-Amzn-Trace-Id")
+		fmt.Fprint(w, "{}")
+	}))
+	defer server.Close()
+	queue := handler.SQS{URL: server.URL + "/queue", Client: sqs.New(sqs.Options{
+		BaseEndpoint: &server.URL, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, DisableMessageChecksumValidation: true,
+	})}
+	for _, newChain := range []bool{false, true} {
+		if err := queue.Send(t.Context(), "{}", newChain); err != nil {
+			t.Fatal(err)
+		}
+		if (len(header) == 0) != newChain {
+			t.Errorf("new chain %t: the header is %q", newChain, header)
+		}
 	}
 }
 
