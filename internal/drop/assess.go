@@ -177,16 +177,14 @@ func (r *Resolver) Touched(ctx context.Context, k Key) ([]Subject, error) {
 		return nil, nil
 	case Manifest:
 		return []Subject{subjectOf(k.Stem)}, nil
-	case Member:
-		return []Subject{memberSubject(k)}, nil
 	case Visual:
 		return l.touchedByVisual(ctx, k.Stem)
 	case Audio:
 		return l.touchedByAudio(ctx, k.Stem)
 	case Preset:
-		return l.touchedByPreset(ctx, k.Raw)
+		return l.touchedByPreset(ctx, k)
 	default:
-		return []Subject{fileSubject(k.Raw)}, nil
+		return []Subject{fileSubject(k)}, nil
 	}
 }
 
@@ -213,8 +211,8 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 // find assesses a subject. With errCrowded, Own may have the Order of the files that were
 // found.
 func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) {
-	if s.file != "" {
-		a.Own, err = l.findAnswer(ctx, ParseKey(s.file))
+	if s.stem == "" {
+		a.Own, err = l.findAnswer(ctx, ParseKey(s.key))
 		return a, err
 	}
 	f := about(s.Name)
@@ -230,9 +228,9 @@ func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) 
 	case err != nil:
 		a.Own = f
 	case contested:
-		return l.withMatches(ctx, f, s.match, from.bundles)
+		return l.withMatches(ctx, f, s.Match(), from.bundles)
 	case len(from.bundles) > 0:
-		return l.findBundle(ctx, f, from.bundles[0], s.match)
+		return l.findBundle(ctx, f, from.bundles[0], s.Match())
 	case from.parent != "":
 		a.Own, err = l.matchFinding(ctx, from, f)
 	default:

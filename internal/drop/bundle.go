@@ -105,15 +105,6 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 	return b, nil
 }
 
-// ref is a media value of a job.json that is not the wildcard, and what the value names.
-type ref struct {
-	property catalog.MediaProperty
-	value    string
-	key      string           // of the file; "" for a URL
-	beside   bool             // the value is relative to the folder of job.json
-	bad      *problem.Problem // why the value names nothing, or nil
-}
-
 // readBundle reads a job.json.
 func (l *lister) readBundle(ctx context.Context, manifest File) (bundle, error) {
 	b := bundle{folder: folderOf(manifest.Key)}
@@ -211,62 +202,32 @@ func badSpelling(file File, name string) problem.Problem {
 	}
 }
 
-// refsOf returns the media values of a job.json, and separately the wildcard. It ignores a
-// value that is blank or not a text: the model's validation reports such a value.
-func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []ref, w *wildcard) {
-	for _, property := range model.MediaProperties() {
-		value, ok := d.Input[property.Name].(string)
-		if !ok || strings.TrimSpace(value) == "" {
-			continue
-		}
-		r := ref{property: property, value: value}
-		link, bad := checkLink(property.Name, value)
-		if !link {
-			r.key, r.beside = keyOf(folder, value)
-			bad = badKey(property, r.key, value, d.Model)
-		}
-		isWildcard := strings.Contains(value, "*")
-		switch {
-		case link || bad != nil:
-		case isWildcard && property.Kind == media.Audio && r.beside && w == nil:
-			w = newWildcard(property.Name, value, folder, r.key[len(folder):])
-			continue
-		case isWildcard:
-			bad = badMedia(describe(property, value) + " has a wildcard; only one value may have a wildcard, and that value must be for audio files beside job.json")
-		case !r.beside && !s.mayName(folder, r.key):
-			bad = s.notShared(property, folder, value)
-		}
-		r.bad = bad
-		refs = append(refs, r)
-	}
-	return refs, w
-}
-
 // resolve finds the files that a job.json names without a wildcard.
 func (l *lister) resolve(ctx context.Context, b *bundle) error {
 	for _, r := range b.refs {
-		bad := r.bad
-		if bad == nil && r.key == "" {
-			b.media = append(b.media, Used{Property: r.property.Name, URL: r.value})
-		} else if bad == nil {
-			file, err := l.head(ctx, r.key)
-			switch {
-			case err == nil:
-				b.media = append(b.media, Used{Property: r.property.Name, File: file})
-			case !errors.Is(err, bucket.ErrNotFound):
-				return err
-			case r.beside:
-				b.missing = append(b.missing, r.value)
-			default:
-				bad = &problem.Problem{
-					Code: problem.FileMissing, Reason: describe(r.property, r.value) + " does not exist",
-					Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(r.key)), Again: []string{jobJSON},
-				}
-			}
+		used := Used{Property: r.property.Name}
+		var err error
+		switch {
+		case r.bad != nil:
+			b.problems = append(b.problems, *r.bad)
+			continue
+		case r.key == "":
+			used.URL = r.value
+		default:
+			used.File, err = l.head(ctx, r.key)
 		}
-		if bad != nil {
-			bad.Member = r.property.Name
-			b.problems = append(b.problems, *bad)
+		switch {
+		case err == nil:
+			b.media = append(b.media, used)
+		case !errors.Is(err, bucket.ErrNotFound):
+			return err
+		case r.isBeside():
+			b.missing = append(b.missing, r.value)
+		default:
+			b.problems = append(b.problems, problem.Problem{
+				Code: problem.FileMissing, Reason: r.describe() + " does not exist", Member: r.property.Name,
+				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(r.key)), Again: []string{jobJSON},
+			})
 		}
 	}
 	return nil

@@ -94,7 +94,7 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 			d.hasModel = d.hasModel || meant == "model"
 		}
 	}
-	if twice, ok := repeated(text); ok {
+	if twice, ok := repeated(json.NewDecoder(bytes.NewReader(text))); ok {
 		p := invalid(base, "%s has the member %s twice", base, problem.Quote(twice))
 		p.Remedy = "Remove one of the two."
 		problems = append(problems, p)
@@ -127,38 +127,28 @@ func position(text []byte, offset int) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
-// repeated returns the first member that occurs twice in one object: the parser would
-// silently ignore one of the two values. The text must be valid JSON.
-func repeated(text []byte) (string, bool) {
-	type level struct {
-		object, value bool
-		seen          map[string]bool
+// repeated returns the first member that occurs twice in one object of the next JSON value: the
+// parser would silently ignore one of the two values. The value must be valid JSON.
+func repeated(dec *json.Decoder) (twice string, ok bool) {
+	opening, _ := dec.Token()
+	if opening != json.Delim('{') && opening != json.Delim('[') {
+		return "", false
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	levels := []level{{}}
-	for {
-		token, err := dec.Token()
-		if err != nil {
-			return "", false
-		}
-		top := &levels[len(levels)-1]
-		if token == json.Delim('}') || token == json.Delim(']') {
-			levels = levels[:len(levels)-1]
-			continue
-		}
-		if top.object && !top.value {
-			name, _ := token.(string)
-			if top.seen[name] {
-				return name, true
+	seen := map[json.Token]bool{}
+	for dec.More() {
+		if opening == json.Delim('{') {
+			name, _ := dec.Token()
+			if seen[name] {
+				return fmt.Sprint(name), true
 			}
-			top.seen[name], top.value = true, true
-			continue
+			seen[name] = true
 		}
-		top.value = false
-		if token == json.Delim('{') || token == json.Delim('[') {
-			levels = append(levels, level{object: token == json.Delim('{'), seen: map[string]bool{}})
+		if twice, ok = repeated(dec); ok {
+			return twice, true
 		}
 	}
+	_, _ = dec.Token() // the closing bracket
+	return "", false
 }
 
 // kindOfJSON returns the kind of a JSON value. It does not show the content of a text, a

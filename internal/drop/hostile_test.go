@@ -61,7 +61,7 @@ func TestExpensiveKeys(t *testing.T) {
 		for i := range files {
 			files[i].Key = fmt.Sprintf("inbox/x.job/%06d/a.wav", i)
 		}
-		b := bundle{folder: "inbox/x.job/", wildcard: newWildcard("audio_url", "*/a.wav", "inbox/x.job/", "*/a.wav")}
+		b := bundle{folder: "inbox/x.job/", wildcard: newWildcard("inbox/x.job/", ref{value: "*/a.wav", key: "inbox/x.job/*/a.wav"})}
 		byName := b.matchesByName(append(files, files[:10]...))
 		if got := len(byName["x/a"]); got != n {
 			t.Errorf("%d files, want %d", got, n)

@@ -17,32 +17,27 @@ import (
 // videos or images with shorter stems, the name of the longest of these stems is the last
 // subject: after a deletion of the file, the tagged audios may use the files of that stem.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
-	subjects := []Subject{subjectOf(stem)}
 	tagged, _, err := l.tagged(ctx, stem)
-	if err != nil && !errors.Is(err, errCrowded) {
+	if err = exceptCrowded(err); err != nil {
 		return nil, err
 	}
 	_, shorter, crowded := l.visualsOf(ctx, shorterStems(stem))
-	if crowded != nil && !errors.Is(crowded, errCrowded) {
-		return nil, crowded
+	if err = exceptCrowded(crowded); err != nil {
+		return nil, err
 	}
-	own, waits := 0, false // own is 1 if an audio with the same stem makes one more job
-	if l.MaxJobsPerDrop > 0 && len(tagged) >= l.MaxJobsPerDrop {
+	jobs, waits := len(tagged), false
+	if l.MaxJobsPerDrop > 0 && jobs >= l.MaxJobsPerDrop {
 		files, err := l.at(ctx, stem, mediaEndings)
-		if err != nil && !errors.Is(err, errCrowded) {
+		if exceptCrowded(err) != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(files, isAudio) {
-			own = 1
-		}
-		waits = err == nil && crowded == nil && shorter == "" && !slices.ContainsFunc(files, func(f File) bool { return !isAudio(f) })
+		audios, visuals := byRole(files)
+		jobs += min(len(audios), 1) // an audio with the same stem makes the first job
+		waits = err == nil && crowded == nil && shorter == "" && visuals == nil
 	}
+	subjects := []Subject{subjectOf(stem)}
 	for i, s := range tagged {
-		subject := subjectOf(s)
-		if l.MaxJobsPerDrop > 0 && own+i >= l.MaxJobsPerDrop {
-			subject.beyond, subject.waits = own+len(tagged), waits
-		}
-		subjects = append(subjects, subject)
+		subjects = append(subjects, l.limited(subjectOf(s), jobs-len(tagged)+i+1, jobs, waits))
 	}
 	if shorter != "" {
 		subjects = append(subjects, subjectOf(shorter))
@@ -55,13 +50,10 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
-	if err != nil && !errors.Is(err, errCrowded) {
-		return nil, err // with errCrowded, at is "": only the file's own name is a subject
-	}
-	if at != "" && at != stem {
+	if at != "" && at != stem { // with errCrowded, at is ""
 		subjects = append(subjects, subjectOf(at))
 	}
-	return subjects, nil
+	return subjects, exceptCrowded(err)
 }
 
 // findPair assesses the files of a stem: a video or an image and an audio file with the

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -57,7 +58,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		return Ready{}, nil, err
 	}
 	r := Ready{Input: s.options, Media: slices.Clone(job.media)}
-	if _, all := presetFolders(folderOf(visual)); !all && l.Choice == nil {
+	if strings.Count(visual, "/") > maxPresetFolders && l.Choice == nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the nearest %d folders; this job is inside more folders", maxPresetFolders-1))
 	}
 	if s.model != nil {

@@ -89,16 +89,16 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 const maxPresetFolders = 12
 
 // presetFolders returns the folders whose presets count for the pairs in a folder, nearest
-// first. all is false if a folder between that folder and inbox/ was left out.
-func presetFolders(folder string) (folders []string, all bool) {
+// first.
+func presetFolders(folder string) (folders []string) {
 	for strings.HasPrefix(folder, ledger.InboxPrefix) {
 		folders = append(folders, folder)
 		folder = folderOf(strings.TrimSuffix(folder, "/"))
 	}
-	if len(folders) <= maxPresetFolders {
-		return folders, true
+	if len(folders) > maxPresetFolders {
+		folders = append(folders[:maxPresetFolders-1], ledger.InboxPrefix)
 	}
-	return append(folders[:maxPresetFolders-1], ledger.InboxPrefix), false
+	return folders
 }
 
 // nearestPreset returns the preset of a folder. If there is none, it returns the preset of
@@ -108,19 +108,13 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 	if err != nil {
 		return nil, nil, err
 	}
-	var levels [][]string // each folder in its forms
-	for _, form := range present {
-		folders, _ := presetFolders(form)
-		for i, f := range folders {
-			if i == len(levels) {
-				levels = append(levels, nil)
-			}
-			if !slices.Contains(levels[i], f) {
-				levels[i] = append(levels[i], f)
+	for i := range presetFolders(folder) {
+		var level []string // one folder in its forms
+		for _, form := range present {
+			if f := presetFolders(form)[i]; !slices.Contains(level, f) {
+				level = append(level, f)
 			}
 		}
-	}
-	for _, level := range levels {
 		files, err := l.namedIn(ctx, level, presetJSON)
 		switch {
 		case err != nil:
@@ -140,18 +134,15 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 
 // touchedByPreset returns the subjects of the preset and of the other presets of its
 // folder, because two presets are ambiguous.
-func (l *lister) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
-	files, err := l.named(ctx, folderOf(key), presetJSON)
-	if err != nil {
-		return nil, err
-	}
-	subjects := []Subject{fileSubject(key)}
+func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) {
+	files, err := l.named(ctx, folderOf(k.Raw), presetJSON)
+	subjects := []Subject{fileSubject(k)}
 	for _, f := range files {
-		if f.Key != key {
-			subjects = append(subjects, fileSubject(f.Key))
+		if f.Key != k.Raw {
+			subjects = append(subjects, fileSubject(ParseKey(f.Key)))
 		}
 	}
-	return subjects, nil
+	return subjects, err
 }
 
 // severalPresets returns the problem of several presets in one folder.

@@ -27,6 +27,14 @@ const (
 // errCrowded means that the limit of listings was reached.
 var errCrowded = errors.New("too many listings")
 
+// exceptCrowded returns an error, or nil for errCrowded.
+func exceptCrowded(err error) error {
+	if errors.Is(err, errCrowded) {
+		return nil
+	}
+	return err
+}
+
 // listFolder returns one page of Files.ListFolder, or errCrowded.
 func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, bool, error) {
 	if l.left < 1 {

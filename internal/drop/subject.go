@@ -2,7 +2,6 @@ package drop
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -18,29 +17,39 @@ type Subject struct {
 	Name string
 
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
-	match  string // the key of a file in a bundle; see findMatches
+	key    string // of a file in a bundle, or of a file that cannot belong to a job
 	beyond int    // if the job is beyond MaxJobsPerDrop, the number of jobs that were found for the change; else 0
 	waits  bool   // files of a job beyond MaxJobsPerDrop are missing
-	file   string // the key of a file that cannot belong to a job
 }
 
 // TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
 func (s Subject) TooMany() bool { return s.beyond > 0 && !s.waits }
 
 // Match returns the key of the file if the subject is a file in a bundle, or "".
-func (s Subject) Match() string { return s.match }
+func (s Subject) Match() string {
+	if s.stem == "" {
+		return ""
+	}
+	return s.key
+}
+
+// limited returns a subject that starts the nth of the jobs of a change. If the job is beyond
+// MaxJobsPerDrop, the subject says so. waits says whether files of the job are missing.
+func (s Settings) limited(subject Subject, nth, jobs int, waits bool) Subject {
+	if s.MaxJobsPerDrop > 0 && nth > s.MaxJobsPerDrop {
+		subject.beyond, subject.waits = jobs, waits
+	}
+	return subject
+}
 
 // SubjectOf returns the subject of a job name.
 func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }
 
 func subjectOf(stem string) Subject { return Subject{Name: nameOf(stem), stem: stem} }
 
-// memberSubject returns the subject of a file in a bundle.
-func memberSubject(k Key) Subject { return Subject{Name: k.Name, stem: k.Stem, match: k.Raw} }
-
-func fileSubject(key string) Subject {
-	return Subject{Name: strings.TrimPrefix(key, ledger.InboxPrefix), file: key}
-}
+// fileSubject returns the subject of a file in a bundle, or of a file that cannot belong to a
+// job.
+func fileSubject(k Key) Subject { return Subject{Name: k.Name, stem: k.Stem, key: k.Raw} }
 
 // subjectJSON is a Subject in a message of the queue. A job name has a stem only, a
 // file that cannot belong to a job has a key only, and a file in a bundle has both.
@@ -52,7 +61,7 @@ type subjectJSON struct {
 
 // MarshalJSON returns the text that UnmarshalJSON reads.
 func (s Subject) MarshalJSON() ([]byte, error) {
-	return json.Marshal(subjectJSON{s.stem, cmp.Or(s.match, s.file), s.beyond})
+	return json.Marshal(subjectJSON{s.stem, s.key, s.beyond})
 }
 
 // UnmarshalJSON reads a text that MarshalJSON has returned. It refuses other texts.
@@ -67,10 +76,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	switch {
 	case read.Key == "" && len(read.Stem) > len(ledger.InboxPrefix) && strings.HasPrefix(read.Stem, ledger.InboxPrefix):
 		*s = subjectOf(read.Stem)
-	case read.Stem == "" && k.Stem == "" && k.Role != NoDrop:
-		*s = fileSubject(read.Key)
-	case k.Role == Member && k.Stem == read.Stem:
-		*s = memberSubject(k)
+	case k.Stem == read.Stem && (k.Role == Member || k.Stem == "" && k.Role != NoDrop):
+		*s = fileSubject(k)
 	default:
 		return fmt.Errorf("not a subject: %.100s", text)
 	}
@@ -83,16 +90,16 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 // MatchKey returns the key of the status that the subject's file has if the file is a match
 // of a wildcard. It returns "" if the file is not in a bundle.
 func (s Subject) MatchKey() string {
-	if s.match == "" {
+	if s.Match() == "" {
 		return ""
 	}
-	return about(matchName(ParseKey(s.match).Bundle, s.match)).Key
+	return about(matchName(ParseKey(s.key).Bundle, s.key)).Key
 }
 
 // Key returns the key of the subject's status or answer file.
 func (s Subject) Key() string {
-	if s.file != "" {
-		return answerKey(s.file)
+	if s.stem == "" {
+		return answerKey(s.key)
 	}
 	return about(s.Name).Key
 }

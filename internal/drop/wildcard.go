@@ -23,12 +23,11 @@ type wildcard struct {
 	pattern  string // the key of every match in NFC, with a * for any text without a slash
 }
 
-// newWildcard returns the wildcard of a value that is a path below a bundle's
-// folder. A * in the folder's own name is harmless, because only keys that begin
-// with the literal are listed.
-func newWildcard(property, value, bundle, below string) *wildcard {
-	literal, _, _ := strings.Cut(below, "*")
-	return &wildcard{property, value, bundle + literal, norm.NFC.String(bundle + below)}
+// newWildcard returns the wildcard of a value that names a key in a bundle's folder. A * in
+// the folder's own name is harmless, because only keys that begin with the literal are listed.
+func newWildcard(bundle string, r ref) *wildcard {
+	literal, _, _ := strings.Cut(r.key[len(bundle):], "*")
+	return &wildcard{r.property.Name, r.value, bundle + literal, norm.NFC.String(r.key)}
 }
 
 // matches reports whether a key matches: a * stands for any text without a slash.
@@ -114,11 +113,10 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []S
 	var subjects []Subject
 	started := 0
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		s := memberSubject(ParseKey(byName[name][0].Key))
+		s := fileSubject(ParseKey(byName[name][0].Key))
 		if f := matched(name, byName[name], b); f.Job != nil || f.State == ledger.Waiting {
-			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
-				s.beyond, s.waits = jobs, f.Job == nil
-			}
+			started++
+			s = l.limited(s, started, jobs, f.Job == nil)
 		}
 		subjects = append(subjects, s)
 	}

@@ -191,15 +191,15 @@ func unknownSuffix(base string) problem.Problem {
 
 // wrongSuffix returns the problem of a media value of job.json whose suffix is not
 // accepted.
-func wrongSuffix(property catalog.MediaProperty, value string) problem.Problem {
-	kind := property.Kind
+func (r ref) wrongSuffix() *problem.Problem {
+	name, kind := r.property.Name, r.property.Kind
 	accepted := media.Suffixes(kind)
-	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notAccepted(describe(property, value), value, fmt.Sprintf("not a suffix of %s", kind.Noun())),
-		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", property.Name, problem.List(accepted, "or")), Again: []string{jobJSON},
+	p := &problem.Problem{
+		Code: problem.UnknownSuffix, Reason: notAccepted(r.describe(), r.value, "not a suffix of "+kind.Noun()),
+		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", name, problem.List(accepted, "or")), Again: []string{jobJSON},
 	}
-	if to := conversion(value); to != nil && slices.Contains(accepted, to[0]) {
-		p.Remedy = fmt.Sprintf("Convert the file to %s, upload the new file, and set %s to the new name.", problem.List(to, "or"), property.Name)
+	if to := conversion(r.value); to != nil && slices.Contains(accepted, to[0]) {
+		p.Remedy = fmt.Sprintf("Convert the file to %s, upload the new file, and set %s to the new name.", problem.List(to, "or"), name)
 	}
 	return p
 }
