@@ -40,15 +40,19 @@ func encryptedFile(file string) error {
 
 // wrongContent returns the problem of a file whose content does not match its suffix.
 func wrongContent(file string, f form) error {
+	kind, _ := KindOf(file)
 	to, suffix := f.kind, f.suffix
-	if kind, _ := KindOf(file); kind == Audio && f.kind == Video { // the suffix asks for sound, so the remedy keeps the sound of the video
+	if kind == Audio && f.kind == Video { // the suffix asks for sound, so the remedy keeps the sound of the video
 		to, suffix = Audio, ""
 		if f.accepts(".m4a") {
 			suffix = ".m4a"
 		}
 	}
 	remedy := convert(file, to)
-	if suffix != "" {
+	switch {
+	case (to == Audio) != (kind == Audio): // a job needs a sound and a picture, so with another name the file would still be missing
+		remedy = export(file, kind)
+	case suffix != "":
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)
 	}
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, f.called), remedy)
@@ -60,6 +64,11 @@ func convert(file string, to Kind) string {
 	return fmt.Sprintf("Convert %s to %s.", file, formats[to])
 }
 
+// export returns the remedy for a file whose content is not of the kind that its suffix says.
+func export(file string, kind Kind) string {
+	return fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))
+}
+
 // archives are the MIME types of files that hold other files.
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
 
@@ -67,7 +76,7 @@ var archives = []string{"application/zip", "application/gzip", "application/vnd.
 // parameter content is the MIME type of the content, or words such as "something else".
 func unknownContent(file string, kind Kind, content string) error {
 	is := fmt.Sprintf("not %s, but %s", kind.Noun(), content)
-	remedy := fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))
+	remedy := export(file, kind)
 	switch {
 	case strings.HasPrefix(content, string(kind)+"/"):
 		is, remedy = content, convert(file, kind)
