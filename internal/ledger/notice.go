@@ -56,15 +56,26 @@ func (s *Store) dueAfter(prev Posted, st Status, order Order) (mark string, send
 	}
 }
 
-// sendDue sends the notice about a status that was just read or written, and removes
-// the mark.
-func (s *Store) sendDue(ctx context.Context, key string, st Status, order Order, etag string) {
-	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, order.Stamp())}) {
+// sendDue sends the notice about a status that was just read or written, and removes the mark.
+// If another process rewrites the status meanwhile, it keeps the mark, and sendDue removes the
+// mark from the rewritten status.
+func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
+	if !s.Notify(ctx, Notice{posted.Status, key, cmp.Or(posted.Take, posted.Order.Stamp())}) {
 		return
 	}
-	err := s.put(ctx, key, st, &etag, metadata(order, ""))
-	if err != nil && !errors.Is(err, bucket.ErrConflict) { // a conflict: another write has replaced the status
-		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", st.Name, "err", err)
+	mark, name := posted.due, posted.Name
+	var err error
+	for range maxRaces {
+		err = s.put(ctx, key, posted.Status, &posted.etag, metadata(posted.Order, ""))
+		if !errors.Is(err, bucket.ErrConflict) {
+			break
+		}
+		if posted, err = s.Posted(ctx, key); err != nil || posted.due != mark {
+			break
+		}
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", name, "err", err)
 	}
 }
 

@@ -133,6 +133,21 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, throttled, first)
 			n.assess(t, noBalance, first)
 		}, nil},
+		{"another process writes the status while the notice is sent", func(t *testing.T, n *notified) {
+			send := n.Notify
+			n.Notify = func(ctx context.Context, notice ledger.Notice) bool {
+				n.Notify, n.Writer = send, "another process"
+				n.assess(t, noBalance, first)
+				n.Writer = ""
+				return send(ctx, notice)
+			}
+			n.assess(t, throttled, first)
+			if posted, err := n.Posted(t.Context(), ledger.StatusKey("n")); err != nil || posted.Code != noBalance.Code {
+				t.Errorf("the status has the code %s (%v), want %s as the other process wrote it", posted.Code, err, noBalance.Code)
+			}
+			n.past += 10 * time.Second
+			n.assess(t, noBalance, first)
+		}, []string{"held " + take + " status/n.json"}},
 		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
 			n.fail = true
 			n.assess(t, throttled, first)

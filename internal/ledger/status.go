@@ -153,9 +153,11 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 		if err != nil {
 			return err
 		}
+		prev.due = mark
 	}
 	if send {
-		s.sendDue(ctx, key, st, order, prev.etag)
+		prev.Status, prev.Order = st, order
+		s.sendDue(ctx, key, prev)
 	}
 	return nil
 }
