@@ -152,7 +152,7 @@ func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
 		rec, _, err = s.Claim(ctx, Record{
 			Name: job.Name, Take: job.Take, State: Submitted, Model: job.Model, RequestID: job.RequestID, UsualSeconds: job.UsualSeconds,
 			Times:    Times{Claimed: job.SubmittedAt, Submitted: job.SubmittedAt},
-			Warnings: []string{"the record of this job was deleted while the job ran; its options, inputs and estimate are not known"},
+			Warnings: []string{"the record of this job was deleted; its options, inputs and estimate are not known"},
 		})
 	}
 	return rec, err

@@ -595,6 +595,24 @@ func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 	}
 }
 
+// A person deletes the record and the status of a job that has failed. The sweep writes both
+// again. The warning does not say that the job still ran.
+func TestRecordIsDeletedAfterItsJobFailed(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Fail: "no face"} }
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	take := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed).Take
+	w.Bucket.Remove(ledger.RecordKey("ads/talk", take))
+	w.Bucket.Remove(ledger.StatusKey("ads/talk"))
+	w.Pass(2 * time.Hour)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+	want := []string{"the record of this job was deleted; its options, inputs and estimate are not known"}
+	if !slices.Equal(st.Warnings, want) {
+		t.Errorf("warnings %q, want %q", st.Warnings, want)
+	}
+}
+
 // A take was held, and RunComfy has accepted its job since. Submit cannot write the status, and
 // poll does not run. The sweep replaces the status that says that the take is held.
 func TestSweepReplacesTheStatusOfAHeldTake(t *testing.T) {
