@@ -50,6 +50,9 @@ type Upload struct {
 
 	// stored is the ETag of that object. Choose sets it.
 	stored string
+
+	// refused is the id of a multipart upload that S3 did not complete because of a conflict.
+	refused string
 }
 
 // Sum is the size and the checksums of a file.

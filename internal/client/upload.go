@@ -163,7 +163,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}
 	return func(ctx context.Context) error {
 		err := s.unlessStored(ctx, u, complete)
-		if isGone(err) {
+		if isGone(err) || isConflict(err) {
 			s.sent(-u.Sum.Size)
 			if complete, err = s.sendParts(ctx, u); err == nil {
 				err = s.unlessStored(ctx, u, complete)
@@ -189,13 +189,19 @@ func condition(u *Upload) (ifMatch, ifNoneMatch *string) {
 
 // isTaken reports whether an error says that the condition of an upload does not hold.
 func isTaken(err error) bool {
-	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || bucket.HTTPStatus(err) == http.StatusConflict
+	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || isConflict(err)
 }
+
+// isConflict reports whether an error says that S3 could not check the condition of an upload
+// because of another request, such as a deletion. S3 then accepts a PUT again, but does not
+// complete the same multipart upload.
+func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusConflict }
 
 // unlessStored calls finish, which makes a file appear. If finish returns an error that isTaken
 // or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
 // stored by another drop, or by an earlier request whose response was lost. If the bucket holds
-// no object, or still the object that Choose found, unlessStored calls finish again.
+// no object, or still the object that Choose found, unlessStored calls finish again. It does
+// not complete a multipart upload again after a conflict.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := finish(ctx)
@@ -219,6 +225,9 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 		// condition is left out if it was that no object is there.
 		deleteMarker := !u.Exists && bucket.HTTPStatus(err) == http.StatusPreconditionFailed
 		u.Exists, u.stored = deleteMarker || stored != "", stored
+		if isConflict(err) && u.Sum.parts != nil {
+			return err
+		}
 	}
 }
 
@@ -401,13 +410,17 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
 			IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
 		}, func(o *s3.Options) { o.RetryMaxAttempts = uploadAttempts })
+		if isConflict(err) {
+			u.refused = *id
+		}
 		return err
 	}, nil
 }
 
 // unfinished returns the id of the newest unfinished upload of the same content to the same
 // key, and an entry for each part of the file. The entry of a part that the upload lacks has
-// no ETag. It returns no id if there is no such upload, or if the caller may not list uploads.
+// no ETag. It leaves out the upload that S3 has refused to complete. It returns no id if there
+// is no such upload, or if the caller may not list uploads.
 func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.CompletedPart, error) {
 	out, err := s.S3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &s.Bucket.Name, Prefix: &u.Key})
 	if bucket.HTTPStatus(err) == http.StatusForbidden {
@@ -416,7 +429,9 @@ func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.Co
 	if err != nil {
 		return nil, nil, err
 	}
-	open := slices.DeleteFunc(out.Uploads, func(upload types.MultipartUpload) bool { return aws.ToString(upload.Key) != u.Key })
+	open := slices.DeleteFunc(out.Uploads, func(upload types.MultipartUpload) bool {
+		return aws.ToString(upload.Key) != u.Key || aws.ToString(upload.UploadId) == u.refused
+	})
 	slices.SortFunc(open, func(a, b types.MultipartUpload) int { return aws.ToTime(b.Initiated).Compare(aws.ToTime(a.Initiated)) })
 	for _, upload := range open[:min(len(open), mostResumable)] {
 		parts, err := s.partsOf(ctx, u, upload.UploadId)

@@ -736,6 +736,29 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// If the object of a key is deleted while a multipart upload is open, S3 returns a conflict each
+// time that this upload should be completed. Send then sends the parts again, in a new upload.
+func TestUploadThatS3DoesNotComplete(t *testing.T) {
+	server := startServer(t)
+	ours, _ := twoVideos(t, partBytes+1)
+	refused := ""
+	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+		id := r.URL.Query().Get("uploadId")
+		if r.Method != http.MethodPost || id == "" || refused != "" && refused != id {
+			return false
+		}
+		refused = id
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code></Error>")
+		return true
+	})
+	var sent atomic.Int64
+	err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
+	if err != nil || server.sum(t, ours.Key) != ours.Sum.SHA256 || sent.Load() != ours.Sum.Size {
+		t.Errorf("%v, and %d bytes were reported; want the video and %d bytes", err, sent.Load(), ours.Sum.Size)
+	}
+}
+
 // If a response breaks off, the error does not say that the file has changed.
 func TestCutResponse(t *testing.T) {
 	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
