@@ -2,7 +2,6 @@ package runcomfy_test
 
 import (
 	"errors"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -11,9 +10,7 @@ import (
 
 func TestBalance(t *testing.T) {
 	fake := &runcomfytest.Server{Token: canary}
-	server := httptest.NewServer(fake)
-	defer server.Close()
-	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+	client := serving(t, fake.ServeHTTP)
 	if usd, err := client.Balance(t.Context()); usd != 12.5 || err != nil {
 		t.Errorf("%v, %v; want 12.5", usd, err)
 	}

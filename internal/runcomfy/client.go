@@ -291,10 +291,7 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 // request calls the API about a submitted job. The action is the end of the path.
 func (c *Client) request(ctx context.Context, method, requestID, action, query string) (*response, error) {
 	if !validRequestID(requestID) {
-		return nil, &sendError{
-			method: method, path: requestsPath + "…" + action, notSent: true,
-			err: fmt.Errorf("not a request id: %.40q", requestID),
-		}
+		return nil, &sendError{method: method, path: requestsPath + "…" + action, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
 	}
 	return c.do(ctx, call{method: method, path: requestsPath + requestID + action, query: query})
 }

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -28,12 +28,20 @@ type sent struct {
 	Header                    http.Header
 }
 
+// serving returns a client of a server with the given handler.
+func serving(t *testing.T, handle http.HandlerFunc) *runcomfy.Client {
+	t.Helper()
+	server := httptest.NewServer(handle)
+	t.Cleanup(server.Close)
+	return &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+}
+
 // responding returns a client whose every request gets the same response, and the
 // requests that were made.
 func responding(t *testing.T, status int, contentType, body string) (*runcomfy.Client, *[]sent) {
 	t.Helper()
 	var requests []sent
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serving(t, func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -42,15 +50,37 @@ func responding(t *testing.T, status int, contentType, body string) (*runcomfy.C
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
-	}))
-	t.Cleanup(server.Close)
-	return &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}, &requests
+	}), &requests
 }
 
 func respondingJSON(t *testing.T, status int, body string) *runcomfy.Client {
 	t.Helper()
 	client, _ := responding(t, status, "application/json", body)
 	return client
+}
+
+// calls are the calls of the Model API. Each is about the model a/b or about the given request.
+var calls = map[runcomfytest.Call]func(ctx context.Context, c *runcomfy.Client, id string) error{
+	runcomfytest.CallSubmit: func(ctx context.Context, c *runcomfy.Client, _ string) error {
+		_, err := c.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4?X-Amz-Signature=1"})
+		return err
+	},
+	runcomfytest.CallStatus: func(ctx context.Context, c *runcomfy.Client, id string) error {
+		_, err := c.Status(ctx, id)
+		return err
+	},
+	runcomfytest.CallResult: func(ctx context.Context, c *runcomfy.Client, id string) error {
+		_, err := c.Result(ctx, id)
+		return err
+	},
+	runcomfytest.CallCancel: func(ctx context.Context, c *runcomfy.Client, id string) error {
+		_, err := c.Cancel(ctx, id)
+		return err
+	},
+	runcomfytest.CallModel: func(ctx context.Context, c *runcomfy.Client, _ string) error {
+		_, err := c.Model(ctx, "a/b")
+		return err
+	},
 }
 
 // RunComfy's two APIs are at two addresses. If BaseURL is another address, both APIs are there.
@@ -67,57 +97,40 @@ func TestAccount(t *testing.T) {
 func TestRequests(t *testing.T) {
 	const id = "Ab3_-9"
 	everything := `{"request_id":"Ab3_-9","status":"in_queue","outcome":"cancelled","model_id":"a/b","new":[1]}`
+	submit := func(model string, input map[string]any) func(context.Context, *runcomfy.Client, string) error {
+		return func(ctx context.Context, c *runcomfy.Client, _ string) error {
+			_, err := c.Submit(ctx, model, input)
+			return err
+		}
+	}
 	tests := []struct {
 		name string
-		call func(context.Context, *runcomfy.Client) error
+		call func(context.Context, *runcomfy.Client, string) error
 		want sent
 	}{
 		{
 			name: "submit sends the input and nothing else",
-			call: func(ctx context.Context, c *runcomfy.Client) error {
-				_, err := c.Submit(ctx, "happyhorse/happyhorse-1.0/reference-to-video", map[string]any{
-					"video_url": "https://b.example/a.mp4?X-Amz-Expires=1&x=<2>", "seed": 7, "watermark": false,
-				})
-				return err
-			},
+			call: submit("happyhorse/happyhorse-1.0/reference-to-video", map[string]any{
+				"video_url": "https://b.example/a.mp4?X-Amz-Expires=1&x=<2>", "seed": 7, "watermark": false,
+			}),
 			want: sent{
 				Method: "POST", Path: "/v1/models/happyhorse/happyhorse-1.0/reference-to-video",
 				Body: `{"seed":7,"video_url":"https://b.example/a.mp4?X-Amz-Expires=1&x=<2>","watermark":false}`,
 			},
 		},
 		{
-			name: "submit without an input sends an empty object",
-			call: func(ctx context.Context, c *runcomfy.Client) error {
-				_, err := c.Submit(ctx, "sync/sync/lipsync/v2/pro", nil)
-				return err
-			},
+			name: "submit without an input sends an empty object", call: submit("sync/sync/lipsync/v2/pro", nil),
 			want: sent{Method: "POST", Path: "/v1/models/sync/sync/lipsync/v2/pro", Body: `{}`},
 		},
-		{
-			name: "status",
-			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Status(ctx, id); return err },
-			want: sent{Method: "GET", Path: "/v1/requests/Ab3_-9/status"},
-		},
-		{
-			name: "result asks for the cost",
-			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Result(ctx, id); return err },
-			want: sent{Method: "GET", Path: "/v1/requests/Ab3_-9/result", Query: "include_cost=true"},
-		},
-		{
-			name: "cancel has no body",
-			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Cancel(ctx, id); return err },
-			want: sent{Method: "POST", Path: "/v1/requests/Ab3_-9/cancel"},
-		},
-		{
-			name: "model",
-			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Model(ctx, "a/b"); return err },
-			want: sent{Method: "GET", Path: "/v1/models/a/b"},
-		},
+		{"status", calls[runcomfytest.CallStatus], sent{Method: "GET", Path: "/v1/requests/Ab3_-9/status"}},
+		{"result asks for the cost", calls[runcomfytest.CallResult], sent{Method: "GET", Path: "/v1/requests/Ab3_-9/result", Query: "include_cost=true"}},
+		{"cancel has no body", calls[runcomfytest.CallCancel], sent{Method: "POST", Path: "/v1/requests/Ab3_-9/cancel"}},
+		{"model", calls[runcomfytest.CallModel], sent{Method: "GET", Path: "/v1/models/a/b"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			client, requests := responding(t, 200, "application/json", everything)
-			if err := tt.call(t.Context(), client); err != nil {
+			if err := tt.call(t.Context(), client, id); err != nil {
 				t.Fatal(err)
 			}
 			if len(*requests) != 1 {
@@ -264,8 +277,7 @@ func TestCancelIsDecidedByTheOutcome(t *testing.T) {
 	}
 	t.Run("no outcome is an error", func(t *testing.T) {
 		_, err := respondingJSON(t, 202, `{"status":"cancelled"}`).Cancel(t.Context(), "id")
-		var e *runcomfy.Error
-		if !errors.As(err, &e) || e.Kind() != runcomfy.KindUnavailable || e.HTTPStatus != 202 {
+		if e, ok := errors.AsType[*runcomfy.Error](err); !ok || e.Kind() != runcomfy.KindUnavailable || e.HTTPStatus != 202 {
 			t.Errorf("error %v, want an *Error with HTTP 202 and the kind %s", err, runcomfy.KindUnavailable)
 		}
 	})
@@ -298,14 +310,10 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			followed := 0
 			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed++ }))
 			defer elsewhere.Close()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, elsewhere.URL+"/?secret=1", status)
-			}))
-			defer server.Close()
-			client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+			client := serving(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+"/?secret=1", status) })
 			_, err := client.Submit(t.Context(), "a/b", nil)
-			var e *runcomfy.Error
-			if !errors.As(err, &e) || e.HTTPStatus != status || e.Kind() != runcomfy.KindUnavailable {
+			e, ok := errors.AsType[*runcomfy.Error](err)
+			if !ok || e.HTTPStatus != status || e.Kind() != runcomfy.KindUnavailable {
 				t.Errorf("error %v, want an *Error with HTTP %d and the kind %s", err, status, runcomfy.KindUnavailable)
 			}
 			if followed != 0 {
@@ -315,12 +323,6 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				t.Errorf("error %v, want no query of a URL in it", err)
 			}
 		})
-	}
-}
-
-func TestTimeoutIsThirtySeconds(t *testing.T) {
-	if runcomfy.Timeout != 30*time.Second {
-		t.Errorf("Timeout is %v, want 30 s: the timeouts of the functions are set for that", runcomfy.Timeout)
 	}
 }
 
@@ -337,14 +339,8 @@ func (r *rotating) Token(context.Context) (string, error) {
 func (r *rotating) Refused() { r.refused++ }
 
 func TestRefusedTokenIsReplacedOnce(t *testing.T) {
-	calls := map[string]func(*runcomfy.Client) error{
-		"submit":  func(c *runcomfy.Client) error { _, err := c.Submit(t.Context(), "a/b", nil); return err },
-		"status":  func(c *runcomfy.Client) error { _, err := c.Status(t.Context(), "id"); return err },
-		"result":  func(c *runcomfy.Client) error { _, err := c.Result(t.Context(), "id"); return err },
-		"cancel":  func(c *runcomfy.Client) error { _, err := c.Cancel(t.Context(), "id"); return err },
-		"model":   func(c *runcomfy.Client) error { _, err := c.Model(t.Context(), "a/b"); return err },
-		"balance": func(c *runcomfy.Client) error { _, err := c.Balance(t.Context()); return err },
-	}
+	all := maps.Clone(calls)
+	all[runcomfytest.CallBalance] = func(ctx context.Context, c *runcomfy.Client, _ string) error { _, err := c.Balance(ctx); return err }
 	for _, refusal := range []struct {
 		name   string
 		status int
@@ -365,10 +361,10 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 			{"the token is the same", []string{"old"}, []string{"old"}, false},
 			{"the next token is refused too", []string{"old", "older", "new"}, []string{"old", "older"}, false},
 		} {
-			for call, do := range calls {
-				t.Run(refusal.name+"/"+tt.name+"/"+call, func(t *testing.T) {
+			for call, do := range all {
+				t.Run(refusal.name+"/"+tt.name+"/"+string(call), func(t *testing.T) {
 					var sent []string
-					server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					client := serving(t, func(w http.ResponseWriter, r *http.Request) {
 						token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 						sent = append(sent, token)
 						if token != "new" {
@@ -377,12 +373,12 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 							return
 						}
 						_, _ = io.WriteString(w, `{"request_id":"id","status":"in_queue","outcome":"cancelled","model_id":"a/b","balance_usd":1}`)
-					}))
-					defer server.Close()
+					})
 					source := &rotating{tokens: tt.tokens}
-					err := do(&runcomfy.Client{Token: source, BaseURL: server.URL})
+					client.Token = source
+					err := do(t.Context(), client, "id")
 					wantSent, wantOK := tt.sent, tt.ok
-					if call == "submit" {
+					if call == runcomfytest.CallSubmit {
 						wantSent, wantOK = tt.sent[:1], false
 					}
 					if diff := cmp.Diff(wantSent, sent); diff != "" {

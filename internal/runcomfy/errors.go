@@ -1,6 +1,7 @@
 package runcomfy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -130,29 +131,20 @@ func (e *TokenError) Error() string { return "API token: " + e.Err.Error() }
 
 func (e *TokenError) Unwrap() error { return e.Err }
 
-// sendError says that no response came.
+// sendError says that no response came. An error of net/http may quote what the server sent. So
+// text, if not empty, stands for the text of err: it is bounded, and without secrets.
 type sendError struct {
 	method, path string
 	notSent      bool
+	text         string
 	err          error
 }
 
 func (e *sendError) Error() string {
-	return fmt.Sprintf("%s %s: %v", e.method, e.path, e.err)
+	return e.method + " " + e.path + ": " + cmp.Or(e.text, e.err.Error())
 }
 
 func (e *sendError) Unwrap() error { return e.err }
-
-// quotedError is an error of net/http, which may quote what the server sent. Its
-// text is a message: bounded, and without secrets.
-type quotedError struct {
-	text string
-	err  error
-}
-
-func (e *quotedError) Error() string { return e.text }
-
-func (e *quotedError) Unwrap() error { return e.err }
 
 // NotSent reports whether it is certain that no byte of the request was written:
 // the request was not made (no token, a bad address, a bad id), or the transport

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +22,8 @@ func statusError(t *testing.T, status int, contentType, body string) *runcomfy.E
 	t.Helper()
 	client, _ := responding(t, status, contentType, body)
 	_, err := client.Status(t.Context(), "id")
-	var e *runcomfy.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*runcomfy.Error](err)
+	if !ok {
 		t.Fatalf("error %v, want an *Error", err)
 	}
 	return e
@@ -135,19 +134,11 @@ func TestErrorUnder200(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			client := respondingJSON(t, 200, tt.body)
-			ctx := t.Context()
-			_, submitErr := client.Submit(ctx, "a/b", nil)
-			_, statusErr := client.Status(ctx, "id")
-			_, resultErr := client.Result(ctx, "id")
-			for call, err := range map[string]error{"submit": submitErr, "status": statusErr, "result": resultErr} {
-				var e *runcomfy.Error
-				switch {
-				case call == "submit" || tt.isError:
-					if !errors.As(err, &e) || e.HTTPStatus != 200 {
-						t.Errorf("%s: error %v, want an *Error with HTTP 200", call, err)
-					}
-				case err != nil:
-					t.Errorf("%s: error %v, want none", call, err)
+			for _, call := range []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult} {
+				err := calls[call](t.Context(), client, "id")
+				e, isError := errors.AsType[*runcomfy.Error](err)
+				if want := call == runcomfytest.CallSubmit || tt.isError; isError != want || isError && e.HTTPStatus != 200 || !isError && err != nil {
+					t.Errorf("%s: error %v; want an *Error with HTTP 200: %t", call, err, want)
 				}
 			}
 		})
@@ -222,19 +213,17 @@ func TestABodyThatBreaksOff(t *testing.T) {
 		{http.StatusOK, `{"error_code":400002}`, "", runcomfy.KindBalance},
 		{http.StatusTooManyRequests, `{"message":`, "", runcomfy.KindThrottled},
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		client := serving(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			w.WriteHeader(tt.status)
 			_, _ = io.WriteString(w, tt.body)
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
-		}))
-		client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+		})
 		id, err := client.Submit(t.Context(), "a/b", nil)
 		if kind := classOf(err).kind; id != tt.id || kind != tt.kind {
 			t.Errorf("%s under HTTP %d: id %q and error %v, want id %q and kind %q", tt.body, tt.status, id, err, tt.id, tt.kind)
 		}
-		server.Close()
 	}
 }
 
@@ -259,17 +248,15 @@ func TestRetryAfter(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			client := serving(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Date", date)
 				if tt.value != "" {
 					w.Header().Set("Retry-After", tt.value)
 				}
 				w.WriteHeader(http.StatusServiceUnavailable)
-			}))
-			defer server.Close()
-			_, err := (&runcomfy.Client{Token: fixedToken, BaseURL: server.URL}).Status(t.Context(), "id")
-			var e *runcomfy.Error
-			if !errors.As(err, &e) || e.RetryAfter != tt.want {
+			})
+			_, err := client.Status(t.Context(), "id")
+			if e, ok := errors.AsType[*runcomfy.Error](err); !ok || e.RetryAfter != tt.want {
 				t.Errorf("error %#v, want RetryAfter %v", err, tt.want)
 			}
 		})
@@ -304,12 +291,8 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	for _, body := range bodies {
 		for _, status := range []int{200, 400, 502} {
 			client := respondingJSON(t, status, body)
-			_, submitErr := client.Submit(t.Context(), "a/b", map[string]any{"video_url": "https://b.example/a.mp4?X-Amz-Signature=1"})
-			_, statusErr := client.Status(t.Context(), "id")
-			_, resultErr := client.Result(t.Context(), "id")
-			_, cancelErr := client.Cancel(t.Context(), "id")
-			_, modelErr := client.Model(t.Context(), "a/b")
-			for _, err := range []error{submitErr, statusErr, resultErr, cancelErr, modelErr} {
+			for _, call := range calls {
+				err := call(t.Context(), client, "id")
 				if err == nil {
 					t.Fatalf("no error for %s, want one", body)
 				}
@@ -344,8 +327,7 @@ func TestTokenError(t *testing.T) {
 			client, requests := responding(t, 200, "application/json", `{"request_id":"r"}`)
 			client.Token = tt.token
 			_, err := client.Submit(t.Context(), "a/b", nil)
-			var e *runcomfy.TokenError
-			if !errors.As(err, &e) || err.Error() != tt.want || !runcomfy.NotSent(err) {
+			if _, ok := errors.AsType[*runcomfy.TokenError](err); !ok || err.Error() != tt.want || !runcomfy.NotSent(err) {
 				t.Errorf("error %v, not sent %t; want %s, not sent", err, runcomfy.NotSent(err), tt.want)
 			}
 			if tt.name == "an error" && !errors.Is(err, locked) {

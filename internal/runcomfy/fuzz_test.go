@@ -57,8 +57,8 @@ func FuzzResponse(f *testing.F) {
 			if runcomfy.NotSent(err) {
 				t.Errorf("a request with a response counts as not sent: %v", err)
 			}
-			var e *runcomfy.Error
-			if !errors.As(err, &e) {
+			e, ok := errors.AsType[*runcomfy.Error](err)
+			if !ok {
 				t.Fatalf("%T %v, want a *runcomfy.Error", err, err)
 			}
 			checkText(t, e.Message)

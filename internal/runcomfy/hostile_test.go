@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +68,7 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 // without waiting for the server to close it.
 func TestASwitchOfProtocols(t *testing.T) {
 	open := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	client := serving(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -78,10 +77,9 @@ func TestASwitchOfProtocols(t *testing.T) {
 		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n")
 		<-open
 		_ = conn.Close()
-	}))
-	defer server.Close()
+	})
 	late := time.AfterFunc(5*time.Second, func() { close(open) })
-	_, err := (&runcomfy.Client{BaseURL: server.URL, Token: fixedToken}).Submit(t.Context(), "a/b", nil)
+	_, err := client.Submit(t.Context(), "a/b", nil)
 	if !late.Stop() {
 		t.Fatal("Submit returned only after the server had closed the connection")
 	}

@@ -3,7 +3,6 @@ package runcomfy
 import (
 	"encoding/json"
 	"fmt"
-	"html"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ var nestedMembers = slices.Concat(errorMembers, []string{"msg", "reason"})
 
 var (
 	absoluteURL = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+`)
-	pageTitle   = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
+	pageTitle   = regexp.MustCompile(`(?is)<title[^>]*>\s*([^\s<].*?)</title>`)
 )
 
 // maxText is how many bytes of a text are read for a message.
@@ -162,12 +161,4 @@ func objectText(object map[string]any, nesting int) string {
 		return ""
 	}
 	return string(whole)
-}
-
-func htmlTitle(page string) string {
-	found := pageTitle.FindStringSubmatch(page)
-	if found == nil {
-		return ""
-	}
-	return strings.TrimSpace(html.UnescapeString(found[1]))
 }

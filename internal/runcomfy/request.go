@@ -107,7 +107,8 @@ func (c *Client) send(ctx context.Context, call call, token string) (*response, 
 	if err != nil {
 		// A transport that calls no hook of the trace may have sent something.
 		failed.notSent = asked.Load() && !got.Load()
-		failed.err = &quotedError{message(withoutURL(err).Error(), token), withoutURL(err)}
+		failed.err = withoutURL(err)
+		failed.text = message(failed.err.Error(), token)
 		return nil, failed
 	}
 	defer func() { _ = res.Body.Close() }()
@@ -186,10 +187,7 @@ func validRequestID(id string) bool { return requestIDs.MatchString(id) }
 // modelPath returns the path of a model. The method is for the error.
 func modelPath(method, modelID string) (string, error) {
 	if !modelIDs.MatchString(modelID) {
-		return "", &sendError{
-			method: method, path: modelsPath + "…", notSent: true,
-			err: fmt.Errorf("not a model id: %.100q", modelID),
-		}
+		return "", &sendError{method: method, path: modelsPath + "…", notSent: true, err: fmt.Errorf("not a model id: %.100q", modelID)}
 	}
 	return modelsPath + modelID, nil
 }

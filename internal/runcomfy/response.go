@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"net/http"
@@ -22,30 +23,25 @@ const maxRetryAfter = 24 * time.Hour
 // the zero value for a member that is absent or has another form: only the caller
 // knows which members it requires.
 type response struct {
-	call       call
-	httpStatus int
-	token      string
-	members    map[string]json.RawMessage
+	about   Error // the method, the path and the HTTP status
+	token   string
+	members map[string]json.RawMessage
 }
 
 // readResponse reads the response to a call. Its errors do not contain the token.
 func readResponse(call call, res *http.Response, token string) (*response, error) {
-	failed := &Error{
-		Method: call.method, Path: call.path,
-		HTTPStatus: res.StatusCode,
-		RetryAfter: retryAfter(res.Header),
-	}
+	r := &response{about: Error{Method: call.method, Path: call.path, HTTPStatus: res.StatusCode}, token: token}
+	failed := r.about
+	failed.RetryAfter = retryAfter(res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		failed.Message = "a switch to another protocol" // the client's timeout does not end such a body
-		return nil, failed
+		return nil, &failed
 	}
 	body, readErr := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if len(body) > maxBody {
 		failed.Message = "the response is longer than 1 MiB"
-		return nil, failed
+		return nil, &failed
 	}
-
-	r := &response{call: call, httpStatus: res.StatusCode, token: token}
 	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some servers write this byte order mark
 	// If the connection broke after a whole object, nothing is missing.
 	if err := json.Unmarshal(body, &r.members); err != nil || r.members == nil {
@@ -54,7 +50,7 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 			what = "the response ended early: " + readErr.Error()
 		}
 		failed.Message = message(what, token)
-		return nil, failed
+		return nil, &failed
 	}
 	code, isError := errorCode(r.members["error_code"])
 	if res.StatusCode/100 == 2 && !isError {
@@ -62,7 +58,7 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 	}
 	failed.Code = code
 	failed.Message = message(errorText(r.members), token)
-	return nil, failed
+	return nil, &failed
 }
 
 // unexpected returns the error for a response that lacks a required member.
@@ -70,11 +66,9 @@ func (r *response) unexpected(what string) *Error {
 	if text := errorText(r.members); text != "" {
 		what += ": " + text
 	}
-	return &Error{
-		Method: r.call.method, Path: r.call.path,
-		HTTPStatus: r.httpStatus,
-		Message:    message(what, r.token),
-	}
+	failed := r.about
+	failed.Message = message(what, r.token)
+	return &failed
 }
 
 func (r *response) text(name string) string {
@@ -139,43 +133,29 @@ func (r *response) time(name string) time.Time {
 	return time.Time{}
 }
 
-// outputs returns the URLs of a result's output, in the order that Result.Outputs
-// documents. It reads no other member, because another member may hold the inputs.
+// outputs returns the absolute URLs of a result's output, without the white space around them,
+// in the order that Result.Outputs documents. It reads no other member, because another member
+// may hold the inputs.
 func outputs(raw json.RawMessage) []string {
-	var members map[string]json.RawMessage
-	places := []json.RawMessage{raw}
-	if json.Unmarshal(raw, &members) == nil {
-		places = []json.RawMessage{members["video"], members["videos"], members["image"], members["images"]}
+	var output any
+	_ = json.Unmarshal(raw, &output) // what cannot be read is not a URL
+	places := []any{output}
+	if members, ok := output.(map[string]any); ok {
+		places = []any{members["video"], members["videos"], members["image"], members["images"]}
 	}
 	var found []string
 	seen := map[string]bool{}
 	for _, place := range places {
-		for _, u := range urls(place) {
-			if !seen[u] {
+		values, isList := place.([]any)
+		if !isList {
+			values = []any{place}
+		}
+		for _, value := range values {
+			u, _ := value.(string)
+			if u = strings.TrimSpace(u); absoluteURL.MatchString(u) && !seen[u] {
 				seen[u] = true
 				found = append(found, u)
 			}
-		}
-	}
-	return found
-}
-
-// urls returns the absolute URLs of a string or of a list of strings, without the white
-// space around them.
-func urls(raw json.RawMessage) []string {
-	var values []any
-	if json.Unmarshal(raw, &values) != nil {
-		var single any
-		if json.Unmarshal(raw, &single) != nil {
-			return nil
-		}
-		values = []any{single}
-	}
-	var found []string
-	for _, value := range values {
-		s, _ := value.(string)
-		if s = strings.TrimSpace(s); absoluteURL.MatchString(s) {
-			found = append(found, s)
 		}
 	}
 	return found
@@ -237,8 +217,8 @@ func describe(res *http.Response, body []byte) string {
 	case text == "":
 		return "an empty response"
 	case strings.HasPrefix(text, "<") || strings.Contains(res.Header.Get("Content-Type"), "html"):
-		if title := htmlTitle(text); title != "" {
-			return "a web page instead of JSON: " + title
+		if title := pageTitle.FindStringSubmatch(text); title != nil {
+			return "a web page instead of JSON: " + html.UnescapeString(title[1])
 		}
 		return "a web page instead of JSON"
 	}

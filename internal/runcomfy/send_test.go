@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -78,7 +79,7 @@ func TestNotSent(t *testing.T) {
 			if got := runcomfy.NotSent(err); got != tt.want {
 				t.Errorf("NotSent returns %t, want %t: %v", got, tt.want, err)
 			}
-			if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
+			if _, ok := errors.AsType[*runcomfy.Error](err); ok {
 				t.Errorf("error %v, want no *Error, because there was no response", err)
 			}
 			_, resultErr := tt.client.Result(t.Context(), "r")
@@ -118,13 +119,12 @@ func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 	})
 	t.Run("while waiting for the response", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		client := serving(t, func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			cancel()
 			<-r.Context().Done()
-		}))
-		defer server.Close()
-		_, err := (&runcomfy.Client{Token: fixedToken, BaseURL: server.URL}).Submit(ctx, "a/b", nil)
+		})
+		_, err := client.Submit(ctx, "a/b", nil)
 		if err == nil || runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want context.Canceled, perhaps sent", err)
 		}
@@ -231,11 +231,8 @@ func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
 	client, requests := responding(t, 200, "application/json", `{"status":"in_queue","outcome":"cancelled","model_id":"m","request_id":"r"}`)
 	ctx := t.Context()
 	for _, id := range []string{"", ".", "..", "a/b", "a%2Fb", "a?b", "a b", "ü", "a\n", strings.Repeat("a", 129)} {
-		_, statusErr := client.Status(ctx, id)
-		_, resultErr := client.Result(ctx, id)
-		_, cancelErr := client.Cancel(ctx, id)
-		for _, err := range []error{statusErr, resultErr, cancelErr} {
-			if !runcomfy.NotSent(err) {
+		for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult, runcomfytest.CallCancel} {
+			if err := calls[call](ctx, client, id); !runcomfy.NotSent(err) {
 				t.Errorf("request id %q: error %v, want one that counts as not sent", id, err)
 			}
 		}
@@ -271,8 +268,8 @@ func TestTheClientOfTheCallerIsNotChanged(t *testing.T) {
 	defer server.Close()
 	mine := server.Client()
 	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL, HTTPClient: mine}
-	var e *runcomfy.Error
-	if _, err := client.Status(t.Context(), "id"); !errors.As(err, &e) || e.HTTPStatus != http.StatusFound {
+	_, err := client.Status(t.Context(), "id")
+	if e, ok := errors.AsType[*runcomfy.Error](err); !ok || e.HTTPStatus != http.StatusFound {
 		t.Errorf("error %v, want an *Error with HTTP 302", err)
 	}
 	if mine.CheckRedirect != nil {

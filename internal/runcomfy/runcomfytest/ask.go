@@ -39,13 +39,18 @@ func (s *Server) Submitted() []Job {
 
 // Job returns the job of a request id. Job first starts the job if it is due.
 func (s *Server) Job(requestID string) (Job, bool) {
-	s.mu.Lock()
-	j := s.jobs[requestID]
-	s.mu.Unlock()
+	j := s.job(requestID)
 	if j == nil {
 		return Job{}, false
 	}
 	return s.describe(j), true
+}
+
+// job returns the job of a request id, or nil.
+func (s *Server) job(requestID string) *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.jobs[requestID]
 }
 
 // Charges returns how many jobs were charged. Each accepted job is charged, even if it

@@ -15,19 +15,19 @@ import (
 func Faults(call Call) []Fault {
 	switch call {
 	case CallSubmit:
-		return slices.Concat(submitAccepted(), unanswered(), refusals(), submitRefusals())
+		return slices.Concat(submitAccepted, unanswered, refusals, submitRefusals)
 	case CallStatus:
-		return slices.Concat(statusWords(), unanswered(), refusals(), unreadable())
+		return slices.Concat(statusWords, unanswered, refusals, unreadable)
 	case CallResult:
-		return slices.Concat(resultForms(), unanswered(), refusals(), unreadable())
+		return slices.Concat(resultForms(), unanswered, refusals, unreadable)
 	case CallCancel:
-		return slices.Concat(cancelForms(), unanswered(), refusals(), unreadable())
+		return slices.Concat(cancelForms, unanswered, refusals, unreadable)
 	case CallModel:
-		return slices.Concat(priceForms(), unanswered(), refusals(), unreadable())
+		return slices.Concat(priceForms, unanswered, refusals, unreadable)
 	case CallBalance:
-		return slices.Concat(unanswered(), refusals(), unreadable())
+		return slices.Concat(unanswered, refusals, unreadable)
 	case CallOutput:
-		return slices.Concat(unanswered(), outputFaults())
+		return slices.Concat(unanswered, outputFaults)
 	}
 	return nil
 }
@@ -51,110 +51,96 @@ func errorBody(code int, text string) []byte {
 	return fmt.Appendf(nil, `{"error_code":%d,"error_message":%q}`, code, text)
 }
 
-// unanswered returns faults with which a request has no effect and gets no response.
-func unanswered() []Fault {
-	return []Fault{
-		{Name: "not sent", Break: NotSent},
-		{Name: "reset", Break: Reset},
-		{Name: "silence", Break: Silence},
-	}
+// unanswered are faults with which a request has no effect and gets no response.
+var unanswered = []Fault{
+	{Name: "not sent", Break: NotSent},
+	{Name: "reset", Break: Reset},
+	{Name: "silence", Break: Silence},
 }
 
-// refusals returns faults with which a request has no effect and gets an error as the
+// refusals are faults with which a request has no effect and gets an error as the
 // response.
-func refusals() []Fault {
-	return []Fault{
-		{Name: "429", Status: 429, Body: []byte(`{"message":"too many requests"}`)},
-		{Name: "429 with Retry-After", Status: 429, Header: retryAfter("7"), Body: []byte(`{"message":"too many requests"}`)},
-		{Name: "503", Status: 503, Body: []byte("upstream connect error")},
-		{Name: "503 with Retry-After", Status: 503, Header: retryAfter("20"), Body: page},
-		{Name: "500", Status: 500},
-		{Name: "502 page", Status: 502, Body: page},
-		{Name: "502 huge page", Status: 502, Body: hugePage},
-		{Name: "504 empty", Status: 504, Body: []byte{}},
-		{Name: "408", Status: 408, Body: []byte{}},
-		{Name: "redirect", Status: 307, Header: http.Header{"Location": {"https://elsewhere.example/v1?key=secret"}}, Body: []byte{}},
-		{Name: "401", Status: 401, Body: []byte(`{"detail":"Not authenticated"}`)},
-		{Name: "402", Status: 402, Body: []byte(`{"error":"payment required"}`)},
-		{Name: "403", Status: 403, Body: []byte(`{"error":{"message":"forbidden"}}`)},
-		{Name: "token refused as 401", Status: 401, Body: errorBody(400004, "invalid token")},
-		{Name: "token refused as 400", Status: 400, Body: errorBody(400004, "invalid token")},
-		{Name: "token refused as 200", Status: 200, Body: errorBody(400004, "invalid token")},
-	}
+var refusals = []Fault{
+	{Name: "429", Status: 429, Body: []byte(`{"message":"too many requests"}`)},
+	{Name: "429 with Retry-After", Status: 429, Header: retryAfter("7"), Body: []byte(`{"message":"too many requests"}`)},
+	{Name: "503", Status: 503, Body: []byte("upstream connect error")},
+	{Name: "503 with Retry-After", Status: 503, Header: retryAfter("20"), Body: page},
+	{Name: "500", Status: 500},
+	{Name: "502 page", Status: 502, Body: page},
+	{Name: "502 huge page", Status: 502, Body: hugePage},
+	{Name: "504 empty", Status: 504, Body: []byte{}},
+	{Name: "408", Status: 408, Body: []byte{}},
+	{Name: "redirect", Status: 307, Header: http.Header{"Location": {"https://elsewhere.example/v1?key=secret"}}, Body: []byte{}},
+	{Name: "401", Status: 401, Body: []byte(`{"detail":"Not authenticated"}`)},
+	{Name: "402", Status: 402, Body: []byte(`{"error":"payment required"}`)},
+	{Name: "403", Status: 403, Body: []byte(`{"error":{"message":"forbidden"}}`)},
+	{Name: "token refused as 401", Status: 401, Body: errorBody(400004, "invalid token")},
+	{Name: "token refused as 400", Status: 400, Body: errorBody(400004, "invalid token")},
+	{Name: "token refused as 200", Status: 200, Body: errorBody(400004, "invalid token")},
 }
 
-// unreadable returns faults with which a request has no effect and gets a response from which
+// unreadable are faults with which a request has no effect and gets a response from which
 // the caller learns nothing about the job.
-func unreadable() []Fault {
-	return []Fault{
-		{Name: "200 empty", Status: 200, Body: []byte{}},
-		{Name: "200 not JSON", Status: 200, Body: []byte("ok")},
-		{Name: "200 page", Status: 200, Body: page},
-		{Name: "200 without members", Status: 200, Body: []byte("{}")},
-		{Name: "200 cut off", Status: 200, Break: Truncate},
-		{Name: "foreign request", Status: 403, Body: errorBody(403001, "not your request")},
-		{Name: "unknown request", Status: 404, Body: errorBody(404001, "request not found")},
-	}
+var unreadable = []Fault{
+	{Name: "200 empty", Status: 200, Body: []byte{}},
+	{Name: "200 not JSON", Status: 200, Body: []byte("ok")},
+	{Name: "200 page", Status: 200, Body: page},
+	{Name: "200 without members", Status: 200, Body: []byte("{}")},
+	{Name: "200 cut off", Status: 200, Break: Truncate},
+	{Name: "foreign request", Status: 403, Body: errorBody(403001, "not your request")},
+	{Name: "unknown request", Status: 404, Body: errorBody(404001, "request not found")},
 }
 
-func submitAccepted() []Fault {
-	return []Fault{
-		{Name: "accepted, then reset", Accept: true, Break: Reset},
-		{Name: "accepted, then cut off", Accept: true, Break: Truncate},
-		{Name: "accepted, then silence", Accept: true, Break: Silence},
-		{Name: "accepted, then 500", Accept: true, Status: 500, Body: []byte(`{"message":"internal error"}`)},
-		{Name: "accepted, then 502 page", Accept: true, Status: 502, Body: page},
-		{Name: "accepted, then 503", Accept: true, Status: 503, Body: []byte{}},
-		{Name: "accepted, then 408", Accept: true, Status: 408, Body: []byte{}},
-		{Name: "accepted, then redirect", Accept: true, Status: 303, Header: http.Header{"Location": {"/v1/models"}}, Body: []byte{}},
-		{Name: "accepted, then empty", Accept: true, Body: []byte{}},
-		{Name: "accepted, then not JSON", Accept: true, Body: []byte("ok")},
-		{Name: "accepted, then huge page", Accept: true, Body: hugePage},
-		{Name: "accepted, without an id", Accept: true, Edit: without("request_id")},
-		{Name: "accepted, with a null id", Accept: true, Edit: set("request_id", nil)},
-		{Name: "accepted, with an invalid id", Accept: true, Edit: set("request_id", "../models")},
-		{Name: "accepted as 202", Accept: true, Status: 202},
-		{Name: "accepted, with only the id", Accept: true, Edit: without("status_url", "result_url", "cancel_url")},
-	}
+var submitAccepted = []Fault{
+	{Name: "accepted, then reset", Accept: true, Break: Reset},
+	{Name: "accepted, then cut off", Accept: true, Break: Truncate},
+	{Name: "accepted, then silence", Accept: true, Break: Silence},
+	{Name: "accepted, then 500", Accept: true, Status: 500, Body: []byte(`{"message":"internal error"}`)},
+	{Name: "accepted, then 502 page", Accept: true, Status: 502, Body: page},
+	{Name: "accepted, then 503", Accept: true, Status: 503, Body: []byte{}},
+	{Name: "accepted, then 408", Accept: true, Status: 408, Body: []byte{}},
+	{Name: "accepted, then redirect", Accept: true, Status: 303, Header: http.Header{"Location": {"/v1/models"}}, Body: []byte{}},
+	{Name: "accepted, then empty", Accept: true, Body: []byte{}},
+	{Name: "accepted, then not JSON", Accept: true, Body: []byte("ok")},
+	{Name: "accepted, then huge page", Accept: true, Body: hugePage},
+	{Name: "accepted, without an id", Accept: true, Edit: without("request_id")},
+	{Name: "accepted, with a null id", Accept: true, Edit: set("request_id", nil)},
+	{Name: "accepted, with an invalid id", Accept: true, Edit: set("request_id", "../models")},
+	{Name: "accepted as 202", Accept: true, Status: 202},
+	{Name: "accepted, with only the id", Accept: true, Edit: without("status_url", "result_url", "cancel_url")},
 }
 
-func submitRefusals() []Fault {
-	return []Fault{
-		{Name: "no balance as 200", Status: 200, Body: errorBody(400002, "insufficient balance")},
-		{Name: "no balance as 400", Status: 400, Body: errorBody(400002, "insufficient balance")},
-		{Name: "bad model", Status: 400, Body: errorBody(400001, "invalid model id")},
-		{Name: "bad input code as 200", Status: 200, Body: errorBody(400003, "invalid input")},
-		{Name: "400", Status: 400, Body: []byte(`{"message":"bad request"}`)},
-		{Name: "404", Status: 404, Body: []byte(`{"detail":"Not Found"}`)},
-		{Name: "422", Status: 422, Body: []byte(`{"detail":[{"loc":["body","video_url"],"msg":"field required","type":"value_error.missing"}]}`)},
-	}
+var submitRefusals = []Fault{
+	{Name: "no balance as 200", Status: 200, Body: errorBody(400002, "insufficient balance")},
+	{Name: "no balance as 400", Status: 400, Body: errorBody(400002, "insufficient balance")},
+	{Name: "bad model", Status: 400, Body: errorBody(400001, "invalid model id")},
+	{Name: "bad input code as 200", Status: 200, Body: errorBody(400003, "invalid input")},
+	{Name: "400", Status: 400, Body: []byte(`{"message":"bad request"}`)},
+	{Name: "404", Status: 404, Body: []byte(`{"detail":"Not Found"}`)},
+	{Name: "422", Status: 422, Body: []byte(`{"detail":[{"loc":["body","video_url"],"msg":"field required","type":"value_error.missing"}]}`)},
 }
 
-// priceForms returns faults whose response describes a model without a price that lipdrop can use.
-func priceForms() []Fault {
-	return []Fault{
-		{Name: "no price", Accept: true, Edit: without("base_price_usd", "price_unit", "pricing_note")},
-		{Name: "no unit", Accept: true, Edit: without("price_unit")},
-		{Name: "an unknown unit", Accept: true, Edit: set("price_unit", "megapixel")},
-		{Name: "a price of 0", Accept: true, Edit: set("base_price_usd", 0)},
-		{Name: "a negative price", Accept: true, Edit: set("base_price_usd", -0.05)},
-		{Name: "a price as text", Accept: true, Edit: set("base_price_usd", "0.05")},
-		{Name: "a price in millions", Accept: true, Edit: set("base_price_usd", 1e7)},
-	}
+// priceForms are faults whose response describes a model without a price that lipdrop can use.
+var priceForms = []Fault{
+	{Name: "no price", Accept: true, Edit: without("base_price_usd", "price_unit", "pricing_note")},
+	{Name: "no unit", Accept: true, Edit: without("price_unit")},
+	{Name: "an unknown unit", Accept: true, Edit: set("price_unit", "megapixel")},
+	{Name: "a price of 0", Accept: true, Edit: set("base_price_usd", 0)},
+	{Name: "a negative price", Accept: true, Edit: set("base_price_usd", -0.05)},
+	{Name: "a price as text", Accept: true, Edit: set("base_price_usd", "0.05")},
+	{Name: "a price in millions", Accept: true, Edit: set("base_price_usd", 1e7)},
 }
 
-func statusWords() []Fault {
-	return []Fault{
-		{Name: "unknown word", Accept: true, Edit: set("status", "warming_up")},
-		{Name: "upper case", Accept: true, Edit: change("status", strings.ToUpper)},
-		{Name: "canceled", Accept: true, Edit: change("status", oneL)},
-		{Name: "the words of result", Accept: true, Edit: change("status", func(word string) string {
-			return strings.Replace(word, "completed", "succeeded", 1)
-		})},
-		{Name: "no queue position", Accept: true, Edit: without("queue_position")},
-		{Name: "queue position as text", Accept: true, Edit: set("queue_position", "soon")},
-		{Name: "no word", Accept: true, Edit: without("status")},
-	}
+var statusWords = []Fault{
+	{Name: "unknown word", Accept: true, Edit: set("status", "warming_up")},
+	{Name: "upper case", Accept: true, Edit: change("status", strings.ToUpper)},
+	{Name: "canceled", Accept: true, Edit: change("status", oneL)},
+	{Name: "the words of result", Accept: true, Edit: change("status", func(word string) string {
+		return strings.Replace(word, "completed", "succeeded", 1)
+	})},
+	{Name: "no queue position", Accept: true, Edit: without("queue_position")},
+	{Name: "queue position as text", Accept: true, Edit: set("queue_position", "soon")},
+	{Name: "no word", Accept: true, Edit: without("status")},
 }
 
 func resultForms() []Fault {
@@ -203,26 +189,22 @@ func resultForms() []Fault {
 	return forms
 }
 
-func cancelForms() []Fault {
-	return []Fault{
-		{Name: "accepted, then reset", Accept: true, Break: Reset},
-		{Name: "accepted, then silence", Accept: true, Break: Silence},
-		{Name: "accepted, then 502 page", Accept: true, Status: 502, Body: page},
-		{Name: "accepted as 200", Accept: true, Status: 200},
-		{Name: "upper case", Accept: true, Edit: change("outcome", strings.ToUpper)},
-		{Name: "canceled", Accept: true, Edit: change("outcome", oneL)},
-		{Name: "unknown outcome", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"requested"}`)},
-		{Name: "no outcome", Accept: true, Edit: without("outcome")},
-	}
+var cancelForms = []Fault{
+	{Name: "accepted, then reset", Accept: true, Break: Reset},
+	{Name: "accepted, then silence", Accept: true, Break: Silence},
+	{Name: "accepted, then 502 page", Accept: true, Status: 502, Body: page},
+	{Name: "accepted as 200", Accept: true, Status: 200},
+	{Name: "upper case", Accept: true, Edit: change("outcome", strings.ToUpper)},
+	{Name: "canceled", Accept: true, Edit: change("outcome", oneL)},
+	{Name: "unknown outcome", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"requested"}`)},
+	{Name: "no outcome", Accept: true, Edit: without("outcome")},
 }
 
-func outputFaults() []Fault {
-	return []Fault{
-		{Name: "cut off", Accept: true, Break: Truncate},
-		{Name: "500", Status: 500},
-		{Name: "503 with Retry-After", Status: 503, Header: retryAfter("2")},
-		{Name: "404", Status: 404, Body: []byte("not found")},
-	}
+var outputFaults = []Fault{
+	{Name: "cut off", Accept: true, Break: Truncate},
+	{Name: "500", Status: 500},
+	{Name: "503 with Retry-After", Status: 503, Header: retryAfter("2")},
+	{Name: "404", Status: 404, Body: []byte("not found")},
 }
 
 func oneL(word string) string { return strings.Replace(word, "cancelled", "canceled", 1) }

@@ -2,6 +2,7 @@ package runcomfytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -53,7 +54,11 @@ func (s *Server) start(j *job, now time.Time) {
 		}
 	}
 	if j.FetchError == "" && s.form(j).made() {
-		if err := s.keepMade(j, known); err != nil {
+		data, err := s.makeOutput(j, known)
+		if err == nil {
+			err = s.keepOutput(j, media.Video, ".mp4", bytes.NewReader(data))
+		}
+		if err != nil {
 			j.FetchError = err.Error()
 		}
 	}
@@ -84,15 +89,6 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.
 		return media.Info{}, wholeFile(n, err)
 	}
 	return media.Info{}, s.keepOutput(j, in.kind, in.suffix, body)
-}
-
-// keepMade makes up the output of a job and stores it.
-func (s *Server) keepMade(j *job, inputs []media.Info) error {
-	data, err := s.makeOutput(j, inputs)
-	if err != nil {
-		return err
-	}
-	return s.keepOutput(j, media.Video, ".mp4", bytes.NewReader(data))
 }
 
 // keepOutput stores the output of a job.
@@ -140,11 +136,7 @@ func (s *Server) open(ctx context.Context, address string) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	client := s.HTTPClient
-	if client == nil {
-		client = http.DefaultClient
-	}
-	res, err := client.Do(req)
+	res, err := cmp.Or(s.HTTPClient, http.DefaultClient).Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package runcomfytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"image"
@@ -37,19 +38,11 @@ const defaultOff = time.Second
 func (f Form) made() bool { return f != "" && f != OwnInput }
 
 // form returns the form of a job's output.
-func (s *Server) form(j *job) Form {
-	if j.script.Form != "" {
-		return j.script.Form
-	}
-	return s.Form
-}
+func (s *Server) form(j *job) Form { return cmp.Or(j.script.Form, s.Form) }
 
 // makeOutput makes up the output of a job for the inputs that were downloaded.
 func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
-	form, off := s.form(j), j.script.Off
-	if off == 0 {
-		off = defaultOff
-	}
+	form, off := s.form(j), cmp.Or(j.script.Off, defaultOff)
 	m := Movie{Length: outputLength(j, inputs), Width: 640, Height: 360, Frame: time.Second / 25, Seed: 99}
 	for _, in := range inputs {
 		if in.Kind == media.Video {

@@ -73,17 +73,14 @@ func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) 
 		refuse(w, http.StatusForbidden, 0, "an output must be requested without authorization")
 		return
 	}
-	s.mu.Lock()
-	j := s.jobs[id]
-	s.mu.Unlock()
-	if j == nil || r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuse(w, http.StatusNotFound, 0, "there is no such output")
-		return
-	}
-	output, err := s.openOutput(j)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, 0, err.Error())
-		return
+	var output io.ReadSeekCloser
+	j := s.job(id)
+	if j != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		var err error
+		if output, err = s.openOutput(j); err != nil {
+			refuse(w, http.StatusInternalServerError, 0, err.Error())
+			return
+		}
 	}
 	if output == nil {
 		refuse(w, http.StatusNotFound, 0, "there is no such output")

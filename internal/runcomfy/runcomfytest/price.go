@@ -25,15 +25,6 @@ func InventedPrice(id string) Price {
 	}
 }
 
-// price returns the price of a model, if the model has one.
-func (s *Server) price(id string) (Price, bool) {
-	if s.Prices == nil {
-		return InventedPrice(id), true
-	}
-	price, ok := s.Prices[id]
-	return price, ok
-}
-
 // SetBalanceEmpty sets whether the account's balance is used up. If it is, no job is
 // accepted.
 func (s *Server) SetBalanceEmpty(empty bool) {

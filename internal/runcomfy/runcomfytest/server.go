@@ -212,14 +212,11 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 	case CallModel:
 		s.describeModel(w, id)
 	case CallStatus, CallResult, CallCancel:
-		s.mu.Lock()
-		j := s.jobs[id]
-		s.mu.Unlock()
-		if j == nil {
+		if j := s.job(id); j != nil {
+			s.askJob(w, r, j, call)
+		} else {
 			refuse(w, http.StatusNotFound, 404001, "the request does not exist or has expired")
-			return
 		}
-		s.askJob(w, r, j, call)
 	default:
 		refuse(w, http.StatusNotFound, 0, "no such path")
 	}
@@ -239,7 +236,11 @@ func (s *Server) describeModel(w http.ResponseWriter, id string) {
 		return
 	}
 	members := map[string]any{"model_id": id, "display_name": id, "input_schema": schema}
-	if price, ok := s.price(id); ok {
+	price, ok := s.Prices[id]
+	if s.Prices == nil {
+		price, ok = InventedPrice(id), true
+	}
+	if ok {
 		members["base_price_usd"], members["price_unit"] = price.USD, price.Unit
 		members["pricing_note"] = price.Note
 	}
