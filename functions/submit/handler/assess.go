@@ -52,6 +52,13 @@ type assessment struct {
 	matches []drop.Subject
 }
 
+// finding is what an assessment found about a name or a file.
+type finding struct {
+	*assessment
+	drop.Finding
+	prev ledger.Posted // the status at Key before the assessment
+}
+
 // assess decides what a subject needs, and does that. If something changes meanwhile,
 // assess starts again.
 func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
@@ -73,12 +80,12 @@ func hasChanged(err error) bool {
 }
 
 func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, err error) {
-	findings, statuses, err := h.find(ctx, a)
+	findings, err := h.find(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range findings {
-		err := h.handleFinding(ctx, a, f, statuses[f.Key])
+		err := h.handleFinding(ctx, f)
 		if hasChanged(err) {
 			return nil, err
 		}
@@ -87,42 +94,45 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 	return out, nil
 }
 
-// find returns the findings about a subject, and the statuses that the findings may replace, by
-// key. Before find reads the dropped files, it recovers takes (see recoverOnce). At the end it
-// sends messages for the matches that job.json no longer names (see sendDropped).
-func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[string]ledger.Posted, error) {
+// find returns the findings about a subject. Before find reads the dropped files, it recovers
+// takes (see recoverOnce). At the end it sends messages for the matches that job.json no longer
+// names (see sendDropped).
+func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	// Statuses are read before the dropped files, so that a new status is never based
 	// on older files than the status that it replaces.
 	s := a.subject
 	prev, err := h.Ledger.Posted(ctx, s.Key())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if a.change.Bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
-		return nil, nil, nil // job.json no longer names the subject, and there is nothing to withdraw
+		return nil, nil // job.json no longer names the subject, and there is nothing to withdraw
 	}
 	if prev, err = h.recoverOnce(ctx, a, prev); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	prev.Rewrite = a.mustWrite(prev)
-	statuses := map[string]ledger.Posted{s.Key(): prev}
+	var prevOfMatch ledger.Posted
 	if key := s.MatchKey(); key != "" {
-		posted, err := h.Ledger.Posted(ctx, key)
-		if err != nil {
-			return nil, nil, err
+		if prevOfMatch, err = h.Ledger.Posted(ctx, key); err != nil {
+			return nil, err
 		}
-		posted.Rewrite = a.mustWrite(posted)
-		statuses[key] = posted
 	}
 	found, err := h.Resolver.Find(ctx, s)
 	if err == nil && found.Match == nil {
-		found.Match, err = h.unnamedMatch(ctx, s, statuses[s.MatchKey()])
+		found.Match, err = h.unnamedMatch(ctx, s, prevOfMatch)
 	}
 	if err == nil {
 		err = h.sendDropped(ctx, a, prev, &found)
 	}
+	if err != nil {
+		return nil, err
+	}
 	a.matches = found.Matches
-	return found.Findings(), statuses, err
+	findings := []finding{{a, found.Own, prev}}
+	if found.Match != nil {
+		findings = append(findings, finding{a, *found.Match, prevOfMatch})
+	}
+	return findings, nil
 }
 
 // recoverOnce recovers the takes of a subject, unless an earlier try of the assessment has
@@ -143,20 +153,21 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 }
 
 // handleFinding submits the job of a finding, or posts why there is no job.
-func (h *Handler) handleFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
-	if a.change.Bundle != "" && f.Job.Restart().Match != "" {
+func (h *Handler) handleFinding(ctx context.Context, f finding) error {
+	if f.change.Bundle != "" && f.Job.Restart().Match != "" {
 		return nil // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
 	}
-	if a.wasLast(prev) {
+	if f.wasLast() {
 		return errRetried
 	}
+	f.prev.Rewrite = f.mustWrite()
 	handle := h.submitJob
 	if f.Job == nil {
 		handle = h.postFinding
 	}
-	err := handle(ctx, a, f, prev)
-	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable && prev.State.Claimed() {
-		err = h.warnUnreadable(ctx, f, prev, err)
+	err := handle(ctx, f)
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable && f.prev.State.Claimed() {
+		err = h.warnUnreadable(ctx, f, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)
@@ -169,8 +180,8 @@ func (a *assessment) isLast() bool { return !a.lastSince.IsZero() }
 
 // wasLast reports whether an earlier delivery made the last try, and the job was held again.
 // A job that a cap of the day holds has no last try.
-func (a *assessment) wasLast(prev ledger.Posted) bool {
-	return a.isLast() && prev.State == ledger.Held && prev.Code != problem.OverBudget && prev.UpdatedAt.After(a.lastSince)
+func (f finding) wasLast() bool {
+	return f.isLast() && f.prev.State == ledger.Held && f.prev.Code != problem.OverBudget && f.prev.UpdatedAt.After(f.lastSince)
 }
 
 // unnamedMatch returns a finding about a match that was deleted and uploaded again, if job.json
@@ -191,9 +202,9 @@ func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.
 // mustWrite reports whether a status is written even if it stays the same. Another
 // assessment, which began before the change, may still be running. Because of the write,
 // that assessment cannot post a status, and starts again.
-func (a *assessment) mustWrite(prev ledger.Posted) bool {
+func (f finding) mustWrite() bool {
 	const rounding = 2 * time.Second // UpdatedAt and EventBridge's times are in whole seconds
-	return !a.batch.newest.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.batch.newest.Add(rounding))
+	return !f.batch.newest.IsZero() && f.prev.State != "" && !f.prev.UpdatedAt.After(f.batch.newest.Add(rounding))
 }
 
 // recoverTakes finishes what an earlier delivery may have left undone for a name:

@@ -16,7 +16,8 @@ import (
 // mustNotRun reports whether a job without a record must not run, because the
 // status says that its take was submitted, because the status is about a newer take, or
 // because the job's files form a job only since another file was deleted.
-func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
+func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
+	prev := f.prev
 	if !prev.State.Claimed() {
 		return false, nil
 	}
@@ -26,10 +27,10 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	}
 	if f.Order.OlderThan(prev.Order) {
 		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
-		a.keep(prev.Name, prev.Take)
+		f.keep(prev.Name, prev.Take)
 		return true, nil
 	}
-	newest, gone, err := h.leftBy(ctx, a, f, prev)
+	newest, gone, err := h.leftBy(ctx, f)
 	if gone == "" || err != nil {
 		return false, err
 	}
@@ -39,13 +40,13 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job: to start the other job, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
-		if gone == a.change.deletedKey() && h.timeOf(a.change).After(r.Deleted) {
-			r.Deleted = h.timeOf(a.change)
+		if gone == f.change.deletedKey() && h.timeOf(f.change).After(r.Deleted) {
+			r.Deleted = h.timeOf(f.change)
 		}
 	})
 }
 
-// leftBy returns the newest take of a name. If a file of the take was deleted, and no file
+// leftBy returns the newest take of a finding's name. If a file of the take was deleted, and no file
 // of the finding was uploaded since, leftBy also returns the key of the deleted file: the
 // finding must then start no job. The events of this batch, or the order of the finding,
 // show whether a file was uploaded since. leftBy returns no key if the record of the take is
@@ -54,23 +55,21 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
 // whether the files of the take still exist.
-func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
-	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
+func (h *Handler) leftBy(ctx context.Context, f finding) (newest ledger.Record, gone string, err error) {
+	newest, err = h.Ledger.Get(ctx, f.prev.Name, f.prev.Take)
 	_, unreadable := errors.AsType[*bucket.UnreadableError](err)
-	if errors.Is(err, bucket.ErrNotFound) || unreadable && a.uploadedSince(ledger.Record{}, f) {
+	deleted := f.change.deletedKey()
+	switch {
+	case errors.Is(err, bucket.ErrNotFound), unreadable && f.uploadedSince(ledger.Record{}):
 		return ledger.Record{}, "", nil
-	}
-	if err != nil || a.uploadedSince(newest, f) {
+	case err != nil || f.uploadedSince(newest):
 		return newest, "", err
+	case !newest.Uses(deleted):
+		deleted, err = h.goneFrom(ctx, newest)
+	case ledger.OrderAt(h.timeOf(f.change)).OlderThan(f.Order):
+		deleted = "" // a file was uploaded after the deletion
 	}
-	if !newest.Uses(a.change.deletedKey()) {
-		gone, err = h.goneFrom(ctx, newest)
-		return newest, gone, err
-	}
-	if ledger.OrderAt(h.timeOf(a.change)).OlderThan(f.Order) {
-		return newest, "", nil // a file was uploaded after the deletion
-	}
-	return newest, a.change.deletedKey(), nil
+	return newest, deleted, err
 }
 
 // timeOf returns the time of a change, or the current time if the event did not say.
@@ -88,10 +87,10 @@ func (h *Handler) timeOf(c change) time.Time {
 // talk.de.wav, is paired with. The upload of such a file counts if the time of the upload is
 // unknown, or is not before the claim of the take and not before the last deletion that
 // started no job. Times are compared in whole seconds, as EventBridge gives them.
-func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
+func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
-		at, uploaded := a.batch.uploads[file.Key]
+		at, uploaded := f.batch.uploads[file.Key]
 		if !uploaded || usesVersion(take, file) {
 			return false
 		}

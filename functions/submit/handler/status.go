@@ -21,32 +21,33 @@ import (
 // deleted, and the finding is about the files that are left. For a held finding it returns
 // *heldError, but not for a job beyond MaxJobsPerDrop. For all jobs beyond MaxJobsPerDrop, one
 // message waits until the parameter is raised.
-func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
+func (h *Handler) postFinding(ctx context.Context, f finding) error {
+	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
 		if f.Problems != nil && f.State != ledger.Withdrawn {
-			a.keep(prev.Name, prev.Take)
+			f.keep(prev.Name, prev.Take)
 		}
-		return h.rewrite(ctx, f.Key, prev)
+		return h.rewrite(ctx, f)
 	}
 	if prev.State.Claimed() && f.Job == nil && f.Files() != nil {
-		if _, gone, err := h.leftBy(ctx, a, f, prev); err != nil {
+		if _, gone, err := h.leftBy(ctx, f); err != nil {
 			return err
 		} else if gone != "" {
-			return h.rewrite(ctx, f.Key, prev)
+			return h.rewrite(ctx, f)
 		}
 	}
 	order := cmp.Or(f.Order, prev.Order)
 	if f.Job != nil {
 		order = ledger.OrderOf(f.Job.Take, h.timestamp())
 	}
-	if f.State == ledger.Withdrawn && a.change.Bundle != "" {
-		f.Problems = []problem.Problem{drop.NoLongerNamed(a.change.Bundle, f.Name)}
+	if f.State == ledger.Withdrawn && f.change.Bundle != "" {
+		f.Problems = []problem.Problem{drop.NoLongerNamed(f.change.Bundle, f.Name)}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
-	if f.State == ledger.Held && a.isLast() {
+	if f.State == ledger.Held && f.isLast() {
 		endRetries(&st, f.Job.Restart())
 	}
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
@@ -60,11 +61,11 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 }
 
 // rewrite writes a status that stays the same, if mustWrite says so.
-func (h *Handler) rewrite(ctx context.Context, key string, prev ledger.Posted) error {
-	if !prev.Rewrite {
+func (h *Handler) rewrite(ctx context.Context, f finding) error {
+	if !f.prev.Rewrite {
 		return nil
 	}
-	return h.Ledger.Post(ctx, key, prev.Status, prev.Order, prev)
+	return h.Ledger.Post(ctx, f.Key, f.prev.Status, f.prev.Order, f.prev)
 }
 
 // endRetries changes the status of a held job that is not tried again.
@@ -81,24 +82,24 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 // handleSubmitError handles a claimed take that has no request id, because the reservation
 // failed or the POST returned no id. handleSubmitError releases the claim and gives back the
 // reservation only if RunComfy certainly did not accept the job.
-func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
+func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.Record, reserved budget.Reservation, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
 		rec, err := h.recordUnknown(ctx, rec, code, "it is not known whether RunComfy accepted the job: "+describe(cause))
 		if err != nil {
 			return err
 		}
-		return h.postTake(ctx, rec, prev)
+		return h.postTake(ctx, f, rec)
 	}
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || a.isLast() { // no retry would correct the status, so check whether the files have changed since
+	if state == ledger.Rejected || f.isLast() { // no retry would correct the status, so check whether the files have changed since
 		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
 		}
 	}
-	return h.postNotSubmitted(ctx, a, rec, prev, cause)
+	return h.postNotSubmitted(ctx, f, rec, cause)
 }
 
 // recordUnknown records that it is not known whether RunComfy accepted the job. Such
@@ -114,22 +115,22 @@ func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code pro
 
 // postNotSubmitted posts the status of a take for which this try certainly started no job.
 // If the take is held, postNotSubmitted returns *heldError.
-func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+func (h *Handler) postNotSubmitted(ctx context.Context, f finding, rec ledger.Record, cause error) error {
 	code, state := classify(cause)
 	st := ledger.Status{
 		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.RemedyFor(rec.Restart()),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
 	}
-	if state == ledger.Held && a.isLast() && code != problem.OverBudget {
+	if state == ledger.Held && f.isLast() && code != problem.OverBudget {
 		endRetries(&st, rec.Restart())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
-	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.OrderOf(rec.Take, h.timestamp()), prev); err != nil {
+	if err := h.Ledger.Post(ctx, f.Key, st, ledger.OrderOf(rec.Take, h.timestamp()), f.prev); err != nil {
 		return err
 	}
 	if state == ledger.Held {
 		held := &heldError{code: code}
-		if response, ok := errors.AsType[*runcomfy.Error](cause); ok && !a.isLast() {
+		if response, ok := errors.AsType[*runcomfy.Error](cause); ok && !f.isLast() {
 			held.retryAfter = response.RetryAfter
 		}
 		return held

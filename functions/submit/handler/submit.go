@@ -26,21 +26,21 @@ const (
 // submitJob submits a job once, if its inputs are valid. A take that an earlier delivery
 // claimed is not submitted again: submitJob starts its execution, or records that its
 // outcome is unknown.
-func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
+func (h *Handler) submitJob(ctx context.Context, f finding) error {
 	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
-		return h.resume(ctx, a, f, rec, prev)
+		return h.resume(ctx, f, rec)
 	}
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable { // it is not known whether the take was paid for
-		return h.postNotSubmitted(ctx, a, ledger.Record{Name: f.Job.Name, Take: f.Job.Take}, prev, err)
+		return h.postNotSubmitted(ctx, f, ledger.Record{Name: f.Job.Name, Take: f.Job.Take}, err)
 	}
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	if skip, err := h.mustNotRun(ctx, a, f, prev); err != nil {
+	if skip, err := h.mustNotRun(ctx, f); err != nil {
 		return err
 	} else if skip {
-		return h.rewrite(ctx, f.Key, prev)
+		return h.rewrite(ctx, f)
 	}
 	ready, problems, err := h.Resolver.Prepare(ctx, f.Job)
 	if err != nil {
@@ -48,14 +48,14 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	}
 	if problems != nil {
 		f.State, f.Problems, f.Warnings = drop.StateOf(problems), problems, ready.Warnings
-		return h.postFinding(ctx, a, f, prev)
+		return h.postFinding(ctx, f)
 	}
-	return h.submitReady(ctx, a, f, ready, prev)
+	return h.submitReady(ctx, f, ready)
 }
 
 // submitReady claims the take of a valid job, reserves what the job needs of the day's caps,
 // submits the job and starts its execution.
-func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding, ready drop.Ready, prev ledger.Posted) error {
+func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) error {
 	input, err := h.presignInput(ctx, ready)
 	if err != nil {
 		return err
@@ -64,11 +64,11 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	// Read the token now, so that reading the secret takes no time between the claim and
 	// the POST.
 	if err := h.API.CheckToken(ctx); err != nil {
-		return h.postNotSubmitted(ctx, a, claim, prev, err)
+		return h.postNotSubmitted(ctx, f, claim, err)
 	}
 	h.estimate(ctx, &claim, ready.Expected.Length)
 	if err := h.checkCaps(ctx, claim); err != nil {
-		return h.postNotSubmitted(ctx, a, claim, prev, err)
+		return h.postNotSubmitted(ctx, f, claim, err)
 	}
 	if !h.hasTime(ctx, claimTime) {
 		return errNoTime
@@ -81,7 +81,7 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 		return err
 	}
 	if !claimed {
-		return h.resume(ctx, a, f, rec, prev)
+		return h.resume(ctx, f, rec)
 	}
 	// If a file is deleted from now on, cancel finds the record. checkInputs notices a file that
 	// was deleted or replaced earlier.
@@ -90,27 +90,27 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	}
 	reserved, err := h.reserve(ctx, rec)
 	if err != nil {
-		return h.handleSubmitError(ctx, a, rec, reserved, prev, err)
+		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
 	if !h.hasTime(ctx, submitTime) { // the claim took too long
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
 	if err != nil {
-		return h.handleSubmitError(ctx, a, rec, reserved, prev, err)
+		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
 	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
 		return err
 	}
-	return h.ensureExecution(ctx, rec, prev)
+	return h.ensureExecution(ctx, f, rec)
 }
 
 // resume continues with a take that was claimed before.
-func (h *Handler) resume(ctx context.Context, a *assessment, f drop.Finding, rec ledger.Record, prev ledger.Posted) error {
+func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) error {
 	if rec.State == ledger.Submitting {
 		return h.endInterrupted(ctx, rec)
 	}
-	if err := h.ensureExecution(ctx, rec, prev); err != nil {
+	if err := h.ensureExecution(ctx, f, rec); err != nil {
 		return err
 	}
 	if _, bundle := f.Job.Manifest(); !bundle {
@@ -119,7 +119,7 @@ func (h *Handler) resume(ctx context.Context, a *assessment, f drop.Finding, rec
 	// An upload of a bundle's media makes no new take, only a warning. If the status was not
 	// about this take when that upload was handled, the warning is still missing. So each
 	// file is compared with the take's inputs.
-	a.keep(rec.Name, rec.Take)
+	f.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
 			return err
@@ -253,13 +253,13 @@ func (h *Handler) retry(ctx context.Context, write func(context.Context) error) 
 
 // ensureExecution starts the execution of a submitted take, unless the take has an execution
 // or has ended, and posts the take's status.
-func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
+func (h *Handler) ensureExecution(ctx context.Context, f finding, rec ledger.Record) error {
 	if !rec.State.Ended() {
 		if err := h.startExecution(ctx, rec); err != nil {
 			return err
 		}
 	}
-	return h.postTake(ctx, rec, prev)
+	return h.postTake(ctx, f, rec)
 }
 
 // startExecution starts the execution of a submitted take. If this fails, startExecution posts
@@ -272,19 +272,20 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 	return err
 }
 
-// postTake posts the status of a take. If prev is about a claimed take, that take may be
-// newer, so ledger.PostTake decides which of the two takes the status is about.
-func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
+// postTake posts the status of a finding's take. If the previous status is about a claimed
+// take, that take may be newer, so ledger.PostTake decides which of the two takes the status is
+// about.
+func (h *Handler) postTake(ctx context.Context, f finding, rec ledger.Record) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
-	if prev.Take == rec.Take {
-		if err := h.rewrite(ctx, ledger.StatusKey(rec.Name), prev); err != nil {
+	if f.prev.Take == rec.Take {
+		if err := h.rewrite(ctx, f); err != nil {
 			return err
 		}
 	}
-	if prev.State.Claimed() {
+	if f.prev.State.Claimed() {
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.OrderOf(rec.Take, rec.Times.Claimed), prev)
+	err := h.Ledger.Post(ctx, f.Key, h.Ledger.TakeStatus(rec), ledger.OrderOf(rec.Take, rec.Times.Claimed), f.prev)
 	if err == nil {
 		h.Ledger.SendNotice(ctx, rec)
 	}
