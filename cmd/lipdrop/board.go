@@ -166,8 +166,8 @@ func (b *board) draw() {
 	_ = b.out.raw(s.String()) // the function run reports the error
 }
 
-// urgency orders jobs that have not succeeded: first those that failed, then those that need
-// a person, then the others.
+// urgency orders jobs that have not succeeded by their exit codes: first exitFailed, then
+// exitPerson, then exitTimeout.
 func urgency(j *followed) int {
 	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
 }

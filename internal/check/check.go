@@ -53,7 +53,7 @@ type Outcome struct {
 	Job      drop.Ready // what is known about the job, if there is one
 }
 
-// Good reports whether nothing is wrong.
+// Good reports whether nothing is wrong or missing.
 func (o Outcome) Good() bool {
 	return o.State == Ready || o.State == ledger.Used || o.State == ledger.Accepted
 }

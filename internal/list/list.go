@@ -20,8 +20,8 @@ type Row struct {
 	// first row or line is 1.
 	Number int
 
-	Name  string // in NFC
-	Model *catalog.Model
+	Name  string         // in NFC
+	Model *catalog.Model // nil if Read reports that the row has no model
 
 	// Options are the options of the model.
 	Options map[string]any
@@ -84,7 +84,7 @@ type Defaults struct {
 	Catalog *catalog.Catalog
 
 	// Model is the model of rows that name none. If Model is empty, such a row has the
-	// VideoModel if it has a video, and the ImageModel if it has only an image.
+	// VideoModel if its column video is set, and the ImageModel if only its column image is.
 	Model, VideoModel, ImageModel string
 
 	// Options are the options of rows that do not set them.
@@ -132,7 +132,8 @@ type reader struct {
 }
 
 // Read reads a list. The suffix of the file name says whether the list is a table or JSON
-// lines. Read returns the rows that it could read, and every problem of every row.
+// lines. Read returns each row that it can parse, even if the row has a problem, and every
+// problem of every row.
 func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	r := &reader{Defaults: d, known: d.columns()}
 	read := r.readTable

@@ -53,7 +53,7 @@ func (r *reader) row(rec record) Row {
 	case texts["image"] != "":
 		id = r.ImageModel
 	default:
-		wrong("video", "the row has neither a video nor an image", "Name a file in the column video or image, or a model in the column model.")
+		wrong("video", "the row names no model, and neither video nor image is set", "Name a file in the column video or image, or a model in the column model.")
 		return row
 	}
 	model, ok := r.Catalog.Model(id)
