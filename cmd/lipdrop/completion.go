@@ -17,7 +17,7 @@ type completionCmd struct{ kongcompletion.Completion }
 
 // Help says what the command prints.
 func (*completionCmd) Help() string {
-	return "Prints the line that switches completion on, or with --code the code itself. Completion also completes the names of jobs."
+	return "With --code, prints the code itself. Completion also completes the names of jobs."
 }
 
 // completionTime is how long the completion of a name may take. A person waits for it.

@@ -30,10 +30,12 @@ import (
 )
 
 type doctorCmd struct {
-	client.Target
-	Drop  bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
-	Wait  time.Duration `default:"10m" help:"With --drop: how long to wait for the answer file."`
-	Every time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
+	Stack   string        `placeholder:"NAME" help:"Name of the stack. The environment variable LIPDROP_STACK can give the name too. By default the only lipdrop stack of the region."`
+	Profile string        `help:"Profile of the AWS credentials."`
+	Region  string        `help:"AWS region of the stack."`
+	Drop    bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
+	Wait    time.Duration `default:"10m" help:"With --drop: how long to wait for the answer file."`
+	Every   time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
 }
 
 // doctor checks one stack, and prints each result.
@@ -47,7 +49,7 @@ type doctor struct {
 // Run checks a deployed stack and prints what to fix. Without c.Drop it only reads, which
 // costs nothing.
 func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
-	stack, err := c.FindOnAWS(ctx)
+	stack, err := client.Target{Stack: c.Stack, Profile: c.Profile, Region: c.Region}.FindOnAWS(ctx)
 	if _, ok := errors.AsType[*client.UsageError](err); ok {
 		return err
 	}

@@ -41,7 +41,7 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Say which jobs the given files would start, or what is wrong with the files. Uploads nothing."`
 	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go version."`
 
-	Completion completionCmd `cmd:"" help:"Switch on completion in bash, zsh or fish."`
+	Completion completionCmd `cmd:"" help:"Say how to switch on completion in bash, zsh or fish."`
 }
 
 // examples are the examples in the help of each verb.

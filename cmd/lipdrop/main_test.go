@@ -65,7 +65,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt is not accepted: its suffix .txt", "Upload a file whose name ends in .mp4"}},
 		{name: "cancel without a stack", args: "cancel talk", code: 1, errs: []string{"there is no local stack in .lipdrop, and no AWS region is set. Start the local stack with: lipdrop local"}},
 		{name: "doctor without a stack", args: "doctor", code: 1, out: []string{"WRONG  cannot find the stack: no AWS region is set"}},
-		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: this command is for a stack on AWS; leave out --dir"}},
+		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: unknown flag --dir"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "a flag between the files", files: pair, args: "check talk.mp4 --video-model sync/react-1 --json talk.wav", out: []string{`"state":"ready","model":"sync/react-1"`}},
 		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},

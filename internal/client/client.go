@@ -108,11 +108,8 @@ func (t Target) Find(ctx context.Context) (*Client, error) {
 	return c, err
 }
 
-// FindOnAWS is Find for a command that does not work on the local stack.
+// FindOnAWS is Find for a command that does not work on the local stack. It ignores Dir.
 func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
-	if t.Dir != "" {
-		return nil, &UsageError{"this command is for a stack on AWS; leave out --dir"}
-	}
 	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
 }
 
