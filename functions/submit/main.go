@@ -22,6 +22,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/notice"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 func main() { config.Start(newHandler) }
@@ -60,6 +61,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Jitter:      rand.Float64,
 		MaxReceives: maxReceives,
 		Now:         time.Now,
+		Sleep:       workflow.Sleep,
 
 		SignUntil: signUntil(env.Getenv("AWS_SESSION_TOKEN"), os.TempDir(), time.Now(), presignFor),
 		Exit:      func() { os.Exit(1) },

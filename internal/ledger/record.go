@@ -202,6 +202,9 @@ func Seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
+// Timestamp returns a time as records hold it: in UTC, truncated to milliseconds.
+func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
 // Input is a file of a take, or an https URL that was passed on unchanged. The
 // URL is recorded without its query, which counts as a secret.
 type Input struct {

@@ -170,7 +170,7 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 		if r.State == state && r.Code == code || r.State == Cancelled || !r.State.CanBecome(state) {
 			return
 		}
-		r.State, r.Code, r.Reason, r.Times.Ended = state, code, result.EndText(), s.Now().UTC().Truncate(time.Millisecond)
+		r.State, r.Code, r.Reason, r.Times.Ended = state, code, result.EndText(), Timestamp(s.Now())
 		r.AddResult(result)
 	})
 	if err != nil {

@@ -202,6 +202,12 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// HasTime reports whether at least d of the function's time is left at the given time.
+func HasTime(ctx context.Context, at time.Time, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || deadline.Sub(at) >= d
+}
+
 // Turn is what the state machine passes to poll.
 type Turn struct {
 	Job Job `json:"job"`

@@ -64,7 +64,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	if err != nil {
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
 		// Step Functions may call Handle again for hours, so the status says why this call failed.
-		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.clock()), err))
+		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(ledger.Timestamp(h.Now())), err))
 	}
 	return archived, err
 }
@@ -97,7 +97,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 			r.State = ledger.Archiving
 		}
 		if r.Times.Archiving.IsZero() {
-			r.Times.Archiving = h.clock()
+			r.Times.Archiving = ledger.Timestamp(h.Now())
 		}
 	})
 	if err != nil {
@@ -256,7 +256,7 @@ func outputType(head []byte) (contentType, suffix string) {
 
 // finish writes result.json, then the record, then the status.
 func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
-	ended := h.clock()
+	ended := ledger.Timestamp(h.Now())
 	if err := h.writeResult(ctx, rec, ended); err != nil {
 		return workflow.Archived{}, storage(err)
 	}
@@ -283,8 +283,6 @@ func (h *Handler) post(ctx context.Context, rec ledger.Record) (workflow.Archive
 	}
 	return archived, nil
 }
-
-func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 func storage(err error) error {
 	return &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}

@@ -66,9 +66,9 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		}
 		return nil // submit or the sweep records that the take's outcome is unknown
 	}
-	end, code := ledger.Cancelled, problem.CancelledByDeletion
+	end := ending{ledger.Cancelled, problem.CancelledByDeletion, key + " was deleted, and RunComfy cancelled the job before it started", true}
 	if rec.State == ledger.Failed {
-		end, code = ledger.Failed, problem.ExecutionStopped
+		end.state, end.code = ledger.Failed, problem.ExecutionStopped
 		if running, err := h.isRunning(ctx, rec); !running {
 			return err
 		}
@@ -90,7 +90,7 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 	}
 	// Record the end before stopping the execution, so that the event of the stop
 	// changes nothing.
-	if err := h.recordEnd(ctx, rec, end, code, key+" was deleted, and RunComfy cancelled the job before it started", true); err != nil {
+	if err := h.recordEnd(ctx, rec, end); err != nil {
 		return err
 	}
 	return h.stopExecution(ctx, rec)

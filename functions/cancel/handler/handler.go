@@ -91,7 +91,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	c := &call{}
 	for _, m := range batch.Records {
 		err := errNoTime
-		if h.hasTime(ctx, jobTime) {
+		if workflow.HasTime(ctx, h.Now(), jobTime) {
 			err = h.handleEvent(ctx, []byte(m.Body), c)
 		}
 		if err != nil {
@@ -107,12 +107,6 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 var errNoTime = errors.New("no time is left in this call of the function")
-
-// hasTime reports whether at least d of the function's time is left.
-func (h *Handler) hasTime(ctx context.Context, d time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return !ok || deadline.Sub(h.Now()) >= d
-}
 
 func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	var e event
@@ -190,20 +184,28 @@ func isSilent(err error) bool {
 	return err != nil && !responded
 }
 
+// ending is how a take ended.
+type ending struct {
+	state     ledger.State
+	code      problem.Code
+	reason    string
+	cancelled bool // RunComfy cancelled the job before the job started
+}
+
 // recordEnd records the end of a take, unless the take has ended since rec was read, and
 // posts the take's status. If rec is already failed, the new reason replaces the old one. If
-// the archive function has recorded meanwhile that the job is cancelled, the given code and
-// reason replace the recorded ones, because they say who cancelled the job. The parameter cancelled is true if RunComfy cancelled the job before the job started.
-// If the take is certainly not charged, recordEnd frees its reservation.
-func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
+// the archive function has recorded meanwhile that the job is cancelled, the code and the
+// reason of end replace the recorded ones, because they say who cancelled the job. If the take
+// is certainly not charged, recordEnd frees its reservation.
+func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
-		foundByArchive := state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
+		foundByArchive := end.state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
 		if r.State.Ended() && r.Revision != read && !foundByArchive {
 			return
 		}
-		r.State, r.Code, r.Reason, r.NotCharged = state, code, reason, r.NotCharged || cancelled
-		r.Times.Ended = h.clock()
+		r.State, r.Code, r.Reason, r.NotCharged = end.state, end.code, end.reason, r.NotCharged || end.cancelled
+		r.Times.Ended = ledger.Timestamp(h.Now())
 	})
 	if err != nil {
 		return err
@@ -225,5 +227,3 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, why string, err error) error {
 	return errors.Join(err, h.Ledger.PostTake(ctx, rec, fmt.Sprintf("%s, but the job is not cancelled yet: %v; lipdrop tries again", why, err)))
 }
-
-func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }

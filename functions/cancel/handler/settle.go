@@ -56,31 +56,31 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	if err != nil {
 		return err
 	}
-	code, reason := endOf(exec)
-	if rec.State.Ended() && !failedAgain(rec, exec, code) {
+	end := endOf(exec)
+	if rec.State.Ended() && !failedAgain(rec, exec, end.code) {
 		return h.Ledger.PostTake(ctx, rec)
 	}
 	state, err := h.cancelJob(ctx, rec, c)
-	cancelled := state == runcomfy.ResultCancelled
+	end.cancelled = state == runcomfy.ResultCancelled
 	since := h.Now().Sub(aws.ToTime(exec.StopDate))
 	switch {
-	case errors.Is(err, errUnknownRequest) && (code == problem.RequestLost || since >= believeUnknownAfter):
+	case errors.Is(err, errUnknownRequest) && (end.code == problem.RequestLost || since >= believeUnknownAfter):
 		err = nil // there is nothing to cancel
 	case err != nil && (since < giveUpAfter || state != ""): // if state is set, RunComfy has responded, but the response could not be recorded
-		return h.warn(ctx, rec, reason, err)
-	}
-	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
-		return h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started", true)
+		return h.warn(ctx, rec, end.reason, err)
 	}
 	switch {
+	case end.cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended():
+		end.state, end.code = ledger.Cancelled, problem.CancelledByStop
+		end.reason += ", and RunComfy cancelled the job before it started"
 	case err != nil:
-		reason += "; RunComfy could not be asked to cancel the job: " + err.Error()
-	case cancelled:
-		reason += "; RunComfy cancelled the job before it started"
+		end.reason += "; RunComfy could not be asked to cancel the job: " + err.Error()
+	case end.cancelled:
+		end.reason += "; RunComfy cancelled the job before it started"
 	case state != "":
-		reason += "; RunComfy could no longer cancel the job, so it is paid for"
+		end.reason += "; RunComfy could no longer cancel the job, so it is paid for"
 	}
-	return h.recordEnd(ctx, rec, ledger.Failed, code, reason, cancelled)
+	return h.recordEnd(ctx, rec, end)
 }
 
 // mayHaveFailedAgain reports whether an execution that stopped at the given time may have been
@@ -100,13 +100,13 @@ func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code prob
 	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)
 }
 
-// endOf returns the code and the reason of an execution that did not succeed.
-func endOf(exec *sfn.DescribeExecutionOutput) (problem.Code, string) {
+// endOf returns how a take has failed whose execution did not succeed.
+func endOf(exec *sfn.DescribeExecutionOutput) ending {
 	switch exec.Status {
 	case types.ExecutionStatusAborted:
-		return problem.ExecutionStopped, "the execution was stopped"
+		return ending{state: ledger.Failed, code: problem.ExecutionStopped, reason: "the execution was stopped"}
 	case types.ExecutionStatusTimedOut:
-		return problem.ExecutionTimedOut, "the execution exceeded its timeout"
+		return ending{state: ledger.Failed, code: problem.ExecutionTimedOut, reason: "the execution exceeded its timeout"}
 	}
 	name, cause := aws.ToString(exec.Error), aws.ToString(exec.Cause)
 	var failed struct { // the cause of a Lambda task
@@ -125,5 +125,5 @@ func endOf(exec *sfn.DescribeExecutionOutput) (problem.Code, string) {
 			reason += ": " + cause
 		}
 	}
-	return code, reason
+	return ending{state: ledger.Failed, code: code, reason: reason}
 }

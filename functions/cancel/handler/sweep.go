@@ -66,7 +66,7 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 	ended, err := h.listUnsuccessful(ctx)
 	errs := []error{err}
 	for _, exec := range ended {
-		if !h.hasTime(ctx, jobTime) {
+		if !workflow.HasTime(ctx, h.Now(), jobTime) {
 			errs = append(errs, errNoTime)
 			break
 		}
@@ -124,7 +124,7 @@ func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days
 		if h.Now().Sub(id.Written) < recoverAfter {
 			continue
 		}
-		if !h.hasTime(ctx, recoverTime) {
+		if !workflow.HasTime(ctx, h.Now(), recoverTime) {
 			slog.WarnContext(ctx, "not all records were read", "read", i, "records", len(takes))
 			break
 		}
@@ -150,7 +150,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 			return nil // a released take that was claimed again since it was listed
 		}
 		slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", problem.SubmitInterrupted)
-		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason, false)
+		return h.recordEnd(ctx, rec, ending{state: ledger.Unknown, code: problem.SubmitInterrupted, reason: problem.InterruptedReason})
 	case ledger.Submitted:
 		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
 		err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
@@ -190,7 +190,7 @@ func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error
 	for back := range bookDays {
 		day := budget.Day(h.Now().AddDate(0, 0, -back))
 		freed, err := h.Book.Free(ctx, day, func(t budget.Take) bool {
-			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day || !h.hasTime(ctx, recoverTime) {
+			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day || !workflow.HasTime(ctx, h.Now(), recoverTime) {
 				return false
 			}
 			rec, err := h.Ledger.Get(ctx, t.Name, t.Take) // the take may be claimed again by now
@@ -206,7 +206,7 @@ func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error
 
 // logBalance logs the balance of the RunComfy account, for the alarm.
 func (h *Handler) logBalance(ctx context.Context, c *call) {
-	if h.MinBalance == 0 || c.silent || !h.hasTime(ctx, jobTime) {
+	if h.MinBalance == 0 || c.silent || !workflow.HasTime(ctx, h.Now(), jobTime) {
 		return
 	}
 	usd, err := h.Account.Balance(ctx)

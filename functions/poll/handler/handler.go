@@ -26,9 +26,9 @@ type Handler struct {
 	Jitter func() float64                             // in [0, 1)
 }
 
-// recordTime is how much of the function's time is reserved for writing a state after
-// the last response.
-const recordTime = 5 * time.Second
+// askTime is how much of the function's time must be left before a request to RunComfy. It is
+// enough for the request, and for writing the state that the response reports.
+const askTime = runcomfy.Timeout + 5*time.Second
 
 // Handle asks RunComfy for the state of the job and returns the updated job. If the job may end
 // soon, Handle asks several times, because another turn of the loop would cost more.
@@ -42,7 +42,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 		nearEnd, err := h.ask(ctx, &job)
 		if err != nil && h.hasEnded(ctx, job) {
 			job.Ended, job.WaitSeconds, err = true, 0, nil
-			h.record(ctx, job, ledger.Archiving, nil, h.clock())
+			h.record(ctx, job, ledger.Archiving, nil)
 		}
 		if err != nil || !nearEnd || !h.mayAskAgain(ctx, started) || h.Sleep(ctx, workflow.AskEvery) != nil {
 			return job, err
@@ -53,7 +53,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 // hasEnded reports whether /result says that a job has ended. /result is more reliable than
 // /status, so poll asks /result before it gives up a job, and if /status returns an unknown word.
 func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
-	if !h.hasTime(ctx, h.Now()) {
+	if !workflow.HasTime(ctx, h.Now(), askTime) {
 		return false
 	}
 	result, err := h.API.Result(ctx, job.RequestID)
@@ -65,7 +65,7 @@ func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
 	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
 	status, err := h.API.Status(ctx, job.RequestID)
-	now := h.clock()
+	now := ledger.Timestamp(h.Now())
 	if err != nil {
 		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
@@ -88,7 +88,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		h.warn(ctx, job, fmt.Sprintf("RunComfy reports the state %q, which lipdrop does not know; lipdrop keeps asking", status.State))
 	case job.Seen != seen:
 		job.Seen = ""
-		if h.record(ctx, *job, state, status.QueuePosition, now) {
+		if h.record(ctx, *job, state, status.QueuePosition) {
 			job.Seen = seen
 		}
 	}
@@ -98,17 +98,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 // mayAskAgain reports whether the call that began at started may ask once more.
 func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 	next := h.Now().Add(workflow.AskEvery)
-	if next.Sub(started) > workflow.AskFor {
-		return false
-	}
-	return h.hasTime(ctx, next)
-}
-
-// hasTime reports whether a request at the given time, and what follows it, end before the
-// function's timeout.
-func (h *Handler) hasTime(ctx context.Context, at time.Time) bool {
-	deadline, ok := ctx.Deadline()
-	return !ok || at.Add(runcomfy.Timeout+recordTime).Before(deadline)
+	return next.Sub(started) <= workflow.AskFor && workflow.HasTime(ctx, next, askTime)
 }
 
 // stateOf returns the state to record, or "" for a status that is not known.
@@ -129,7 +119,7 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 // and reports whether that succeeded. The position is nil if it is not known. A failed
 // write does not stop a paid job: the next turn or archive writes the state that is
 // current then.
-func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int, now time.Time) bool {
+func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int) bool {
 	rec, err := h.Ledger.GetOf(ctx, job)
 	if err == nil {
 		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
@@ -141,7 +131,7 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 				ledger.InQueue: &r.Times.Queued, ledger.InProgress: &r.Times.Running, ledger.Archiving: &r.Times.Archiving,
 			}[state]
 			if since.IsZero() {
-				*since = now
+				*since = ledger.Timestamp(h.Now())
 			}
 		})
 	}
@@ -163,5 +153,3 @@ func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	h.Ledger.Warn(ctx, *job, warning)
 }
-
-func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }

@@ -14,6 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 const (
@@ -207,7 +208,7 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 				p.left = append(p.left, s)
 				continue
 			}
-			if !h.hasTime(ctx, assessTime) {
+			if !workflow.HasTime(ctx, h.Now(), assessTime) {
 				return progress{outcome: append(p.outcome, errNoTime)}
 			}
 			a = &assessment{subject: s, change: c, batch: b, lastSince: lastSince}

@@ -75,7 +75,7 @@ func (h *Handler) leftBy(ctx context.Context, f finding) (newest ledger.Record, 
 // timeOf returns the time of a change, or the current time if the event did not say.
 func (h *Handler) timeOf(c change) time.Time {
 	if c.Time.IsZero() {
-		return h.timestamp()
+		return ledger.Timestamp(h.Now())
 	}
 	return c.Time
 }

@@ -38,6 +38,7 @@ type Handler struct {
 	API      *runcomfy.Client
 	States   workflow.Starter
 	Now      func() time.Time
+	Sleep    func(context.Context, time.Duration) error // returns early if the context ends
 	Queue    Queue
 	Prices   *budget.Prices
 	Book     *budget.Book
@@ -53,9 +54,6 @@ type Handler struct {
 	SignUntil time.Time
 	// Exit ends the process.
 	Exit func()
-
-	// Sleep waits for a duration. If Sleep is nil, a timer is used.
-	Sleep func(context.Context, time.Duration) error
 }
 
 const (
@@ -140,21 +138,5 @@ func (h *Handler) isOlder(m message, age time.Duration) bool {
 	return !m.sent.IsZero() && h.Now().After(m.sent.Add(age))
 }
 
-// hasTime reports whether at least d of the function's time is left.
-func (h *Handler) hasTime(ctx context.Context, d time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return !ok || deadline.Sub(h.Now()) >= d
-}
-
 // sessionEnds reports whether URLs that are signed now expire too soon.
 func (h *Handler) sessionEnds() bool { return !h.SignUntil.IsZero() && h.Now().After(h.SignUntil) }
-
-// timestamp returns the current time as it is recorded: UTC, to the millisecond.
-func (h *Handler) timestamp() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
-
-func (h *Handler) sleep(ctx context.Context, d time.Duration) error {
-	if h.Sleep == nil {
-		return workflow.Sleep(ctx, d)
-	}
-	return h.Sleep(ctx, d)
-}

@@ -38,7 +38,7 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	}
 	order := cmp.Or(f.Order, prev.Order)
 	if f.Job != nil {
-		order = ledger.OrderOf(f.Job.Take, h.timestamp())
+		order = ledger.OrderOf(f.Job.Take, ledger.Timestamp(h.Now()))
 	}
 	if f.State == ledger.Withdrawn && f.change.Bundle != "" {
 		f.Problems = []problem.Problem{drop.NoLongerNamed(f.change.Bundle, f.Name)}
@@ -108,7 +108,7 @@ func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code pro
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
 	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		if r.State == ledger.Submitting {
-			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.timestamp()
+			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, ledger.Timestamp(h.Now())
 		}
 	})
 }
@@ -125,7 +125,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, f finding, rec ledger.Re
 		endRetries(&st, rec.Restart())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
-	if err := h.Ledger.Post(ctx, f.Key, st, ledger.OrderOf(rec.Take, h.timestamp()), f.prev); err != nil {
+	if err := h.Ledger.Post(ctx, f.Key, st, ledger.OrderOf(rec.Take, ledger.Timestamp(h.Now())), f.prev); err != nil {
 		return err
 	}
 	if state == ledger.Held {

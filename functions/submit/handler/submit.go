@@ -70,7 +70,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	if err := h.checkCaps(ctx, claim); err != nil {
 		return h.postNotSubmitted(ctx, f, claim, err)
 	}
-	if !h.hasTime(ctx, claimTime) {
+	if !workflow.HasTime(ctx, h.Now(), claimTime) {
 		return errNoTime
 	}
 	if h.sessionEnds() {
@@ -92,7 +92,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	if err != nil {
 		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
-	if !h.hasTime(ctx, submitTime) { // the claim took too long
+	if !workflow.HasTime(ctx, h.Now(), submitTime) { // the claim took too long
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
@@ -164,10 +164,10 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 		Name: job.Name, Take: job.Take, State: ledger.Submitting,
 		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
 		ExpectedSeconds: ledger.Seconds(ready.Expected.Length), ExpectedWithin: ledger.Seconds(ready.Expected.Within),
-		Times: ledger.Times{Claimed: h.timestamp()},
+		Times: ledger.Times{Claimed: ledger.Timestamp(h.Now())},
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		rec.HeldUntil = deadline.Add(returnTime + clockSkew).UTC().Truncate(time.Millisecond)
+		rec.HeldUntil = ledger.Timestamp(deadline.Add(returnTime + clockSkew))
 	}
 	if model, ok := h.Resolver.Catalog.Model(ready.Model); ok {
 		rec.UsualSeconds = int(model.Usual.Of(ready.Expected.Length).Seconds())
@@ -202,7 +202,7 @@ func (h *Handler) checkInputs(ctx context.Context, rec ledger.Record) error {
 // recordRequestID records the request id of a job that RunComfy has accepted. The id
 // is stored nowhere else, so the write is retried (see retry).
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
-	submitted := h.timestamp()
+	submitted := ledger.Timestamp(h.Now())
 	err := h.retry(ctx, func(ctx context.Context) error {
 		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 			if r.RequestID == requestID {
@@ -245,7 +245,7 @@ func (h *Handler) retry(ctx context.Context, write func(context.Context) error) 
 		err := write(writeCtx)
 		cancel()
 		pause = min(pause, until.Sub(h.Now()))
-		if err == nil || pause <= 0 || !h.hasTime(ctx, pause) || h.sleep(ctx, pause) != nil {
+		if err == nil || pause <= 0 || !workflow.HasTime(ctx, h.Now(), pause) || h.Sleep(ctx, pause) != nil {
 			return err
 		}
 	}
