@@ -32,13 +32,13 @@ func TestCancelWaits(t *testing.T) {
 				store := &ledger.Store{Bucket: &bucket.Bucket{S3: new(s3test.Bucket), Name: "lipdrop"}, Now: time.Now}
 				rec, _, err := store.Claim(t.Context(), ledger.Record{Name: "talk", Take: "20261121T120000Z-0123456789ab", State: ledger.Submitting})
 				if err == nil {
-					rec, err = store.UpdateFrom(t.Context(), rec, func(rec *ledger.Record) { rec.State = ledger.Submitted })
+					rec, err = store.Update(t.Context(), rec, func(rec *ledger.Record) { rec.State = ledger.Submitted })
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
 				settle := time.AfterFunc(tt.settled, func() {
-					_, err := store.Update(context.Background(), rec.Name, rec.Take, func(rec *ledger.Record) { rec.State = ledger.Cancelled })
+					_, err := store.Update(context.Background(), rec, func(rec *ledger.Record) { rec.State = ledger.Cancelled })
 					if err != nil {
 						t.Error(err)
 					}

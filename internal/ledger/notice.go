@@ -101,7 +101,7 @@ func (s *Store) SendNotice(ctx context.Context, rec Record) {
 		return
 	}
 	state := rec.State
-	_, err := s.UpdateFrom(ctx, rec, func(r *Record) {
+	_, err := s.Update(ctx, rec, func(r *Record) {
 		if r.State == state {
 			r.NoticeDue = false
 		}

@@ -175,9 +175,10 @@ func TestNoticesOfTakes(t *testing.T) {
 	const take, newer = "20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"
 	end := func(t *testing.T, n *notified, take string, state ledger.State) ledger.Record {
 		t.Helper()
-		rec, err := n.Update(t.Context(), "n", take, func(r *ledger.Record) {
-			r.State, r.Code = state, ""
-		})
+		rec, err := n.Get(t.Context(), "n", take)
+		if err == nil {
+			rec, err = n.Update(t.Context(), rec, func(r *ledger.Record) { r.State, r.Code = state, "" })
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,7 +254,7 @@ func TestNoticesOfTakes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNotified(&s3test.Bucket{})
 			rec := claim(t, n.Store, "n", take)
-			if _, err := n.UpdateFrom(t.Context(), rec, to(ledger.Submitted)); err != nil {
+			if _, err := n.Update(t.Context(), rec, to(ledger.Submitted)); err != nil {
 				t.Fatal(err)
 			}
 			tt.do(t, n)
@@ -270,7 +271,7 @@ func TestNoMarkWithoutNotices(t *testing.T) {
 	rec := claim(t, quiet, "n", "20261121T120000Z-0123456789ab")
 	for _, state := range []ledger.State{ledger.Submitted, ledger.Succeeded} {
 		var err error
-		if rec, err = quiet.UpdateFrom(t.Context(), rec, to(state)); err != nil {
+		if rec, err = quiet.Update(t.Context(), rec, to(state)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -97,20 +97,10 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	return rec, err
 }
 
-// Update calls change with the record of a take and writes the result. After each lost
-// race, it reads the record and calls change again. It writes nothing if change leaves the
-// record as it is, and returns an error if the new state is not allowed.
-func (s *Store) Update(ctx context.Context, name, take string, change func(*Record)) (Record, error) {
-	rec, err := s.Get(ctx, name, take)
-	if err != nil {
-		return Record{}, err
-	}
-	return s.UpdateFrom(ctx, rec, change)
-}
-
-// UpdateFrom is Update for a caller that has just read or written the record. It reads the
-// record only after a lost race.
-func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
+// Update calls change with a record and writes the result. It reads the record and calls change
+// again only after a lost race. It writes nothing if change leaves the record as it is, and
+// returns an error if the new state is not allowed.
+func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
 	for range maxRaces {
 		was, before := rec.State, encode(rec)
 		change(&rec)
@@ -166,7 +156,7 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 	if result.State == runcomfy.ResultCancelled {
 		state, code = Cancelled, problem.JobCancelled
 	}
-	rec, err := s.UpdateFrom(ctx, rec, func(r *Record) {
+	rec, err := s.Update(ctx, rec, func(r *Record) {
 		if r.State == state && r.Code == code || r.State == Cancelled || !r.State.CanBecome(state) {
 			return
 		}
@@ -187,7 +177,7 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 // and with suspended versioning every version has the id "null".
 func (s *Store) Release(ctx context.Context, claim Record) error {
 	revision := claim.Revision
-	_, err := s.UpdateFrom(ctx, claim, func(r *Record) {
+	_, err := s.Update(ctx, claim, func(r *Record) {
 		if r.Revision == revision {
 			r.State = Released
 		}

@@ -92,7 +92,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	case result.State == runcomfy.ResultCancelled:
 		return workflow.Archived{}, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
 	}
-	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+	rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Archiving) {
 			r.State = ledger.Archiving
 		}
@@ -118,7 +118,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	if err != nil {
 		return workflow.Archived{}, err
 	}
-	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+	rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		r.Outputs = outputs
 		for _, text := range warnings {
 			r.Warn(text)
@@ -260,7 +260,7 @@ func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archi
 	if err := h.writeResult(ctx, rec, ended); err != nil {
 		return workflow.Archived{}, storage(err)
 	}
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Succeeded) && r.State != ledger.Succeeded {
 			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Succeeded, "", "", ended
 		}

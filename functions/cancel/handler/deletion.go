@@ -78,7 +78,7 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		return h.warn(ctx, rec, key+" was deleted", err)
 	}
 	if state != runcomfy.ResultCancelled {
-		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+		rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 			if !r.State.Ended() {
 				r.Code, r.Reason = problem.TooLateToCancel, key+" was deleted, but RunComfy could no longer cancel the job"
 			}

@@ -199,7 +199,7 @@ type ending struct {
 // is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) error {
 	read := rec.Revision
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		foundByArchive := end.state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
 		if r.State.Ended() && r.Revision != read && !foundByArchive {
 			return

@@ -122,7 +122,7 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int) bool {
 	rec, err := h.Ledger.GetOf(ctx, job)
 	if err == nil {
-		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+		rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 			if !r.State.CanBecome(state) {
 				return
 			}

@@ -106,7 +106,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 // a take is never submitted again automatically.
 func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
-	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+	return h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		if r.State == ledger.Submitting {
 			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, ledger.Timestamp(h.Now())
 		}

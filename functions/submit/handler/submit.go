@@ -204,7 +204,7 @@ func (h *Handler) checkInputs(ctx context.Context, rec ledger.Record) error {
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := ledger.Timestamp(h.Now())
 	err := h.retry(ctx, func(ctx context.Context) error {
-		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+		recorded, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 			if r.RequestID == requestID {
 				return // an earlier try wrote the record, and the take may have a later state by now
 			}

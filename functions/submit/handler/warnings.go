@@ -95,7 +95,7 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 // the record.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, changes ...func(*ledger.Record)) error {
 	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		r.Warn(text)
 		for _, change := range changes {
 			change(r)
