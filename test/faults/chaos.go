@@ -27,17 +27,15 @@ var faultRates = map[runcomfytest.Call]float64{
 	runcomfytest.CallCancel: 0.3, runcomfytest.CallOutput: 0.1,
 }
 
-// faultsOf maps each call of RunComfy to its possible faults.
-var faultsOf = func() map[runcomfytest.Call][]runcomfytest.Fault {
-	all := map[runcomfytest.Call][]runcomfytest.Fault{}
-	for call := range faultRates {
-		all[call] = runcomfytest.Faults(call)
+// faultsOf returns the possible faults of a call of RunComfy.
+func faultsOf(call runcomfytest.Call) []runcomfytest.Fault {
+	all := runcomfytest.Faults(call)
+	if call == runcomfytest.CallResult {
+		noOutput := func(members map[string]any) { delete(members, "output") }
+		all = append(all, runcomfytest.Fault{Name: "no output", Accept: true, Edit: noOutput})
 	}
-	all[runcomfytest.CallResult] = append(all[runcomfytest.CallResult], runcomfytest.Fault{
-		Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") },
-	})
 	return all
-}()
+}
 
 // happens draws at random whether something fails now.
 func (s *simulation) happens(rate float64) bool { return s.dice.Float64() < rate*s.rate }
@@ -50,7 +48,7 @@ func (s *simulation) before(c world.Call) error {
 		return nil
 	}
 	s.another(c)
-	if o := s.outageOf(c.Service); o != nil {
+	if o := s.outageOf(c.Service); o != nil && o.err != nil {
 		s.excuse(c)
 		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
 		return o.err
@@ -153,14 +151,15 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if s.calmed {
 		return nil
 	}
-	fault := s.outageFault()
-	if fault == nil {
-		if !s.happens(faultRates[call]) {
-			return nil
-		}
-		all := faultsOf[call]
+	var fault *runcomfytest.Fault
+	if o := s.outageOf("runcomfy"); o != nil {
+		fault = o.fault
+	} else if s.happens(faultRates[call]) {
+		all := faultsOf(call)
 		fault = &all[s.dice.IntN(len(all))]
 		s.faults["runcomfy "+string(call)+": "+fault.Name]++
+	} else {
+		return nil
 	}
 	if call != runcomfytest.CallSubmit {
 		return fault

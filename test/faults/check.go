@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -189,38 +188,38 @@ func (s *simulation) there(files []string) bool {
 // claimed returns, as one string, what a record claims: the versions of the media, and the
 // options.
 func claimed(rec ledger.Record) string {
-	options, err := json.Marshal(rec.Options)
-	if err != nil {
-		panic(err) // the options came from JSON
-	}
 	var media []string
 	for _, in := range rec.Inputs {
 		if in.Property != "" {
 			media = append(media, fmt.Sprintf("%s=%s %s %s", in.Property, in.Key, in.ETag, in.LastModified.Format("20060102T150405Z")))
 		}
 	}
-	slices.Sort(media)
-	return strings.Join(media, ", ") + " " + string(options)
+	return whatFor(media, rec.Options)
 }
 
 // sent returns the same string for a job that RunComfy received.
 func sent(job runcomfytest.Job) string {
 	options := map[string]any{}
 	var media []string
-	for _, property := range slices.Sorted(maps.Keys(job.Input)) {
-		address, _ := job.Input[property].(string)
+	for property, value := range job.Input {
+		address, _ := value.(string)
 		u, err := url.Parse(address)
 		if err != nil || u.Host == "" {
-			options[property] = job.Input[property]
+			options[property] = value
 			continue
 		}
 		modified := strings.NewReplacer("-", "", ":", "").Replace(u.Query().Get("modified"))
 		media = append(media, fmt.Sprintf("%s=%s %s %s", property, strings.TrimPrefix(u.Path, "/"), u.Query().Get("etag"), modified))
 	}
+	return whatFor(media, options)
+}
+
+func whatFor(media []string, options map[string]any) string {
 	text, err := json.Marshal(options)
 	if err != nil {
 		panic(err) // the options came from JSON
 	}
+	slices.Sort(media)
 	return strings.Join(media, ", ") + " " + string(text)
 }
 

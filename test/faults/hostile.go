@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +99,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 		}
 		name := fmt.Sprint("victims/", i)
 		s.jobs++
-		s.w.Drop(ledger.InboxPrefix+name+".mp4", slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), fmt.Appendf(nil, "%08d", i)))
+		s.w.Drop(ledger.InboxPrefix+name+".mp4", s.bodyOf(name+".mp4", ""))
 		s.w.Pass(time.Duration(s.plans.IntN(spread+1)) * time.Millisecond)
 		s.w.Drop(ledger.InboxPrefix+name+".wav", s.voice)
 	}
@@ -120,9 +119,4 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s.charges += s.w.RunComfy.Charges()
 	s.passed = s.since()
 	return s.tally, nil
-}
-
-// attacks lets n hostile people act, each in a world with victims.
-func attacks(n int, seed uint64) (tally, error) {
-	return sum(n, func(i int) (tally, error) { return attackWorld(seed, uint64(i), hostileTime) })
 }

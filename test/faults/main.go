@@ -37,7 +37,7 @@ func main() {
 	for _, part := range []struct {
 		run   func(n int, seed uint64) (tally, error)
 		count int
-	}{{simulate, *jobs}, {tellStories, *stories}, {attacks, *hostile}} {
+	}{{simulate, *jobs}, {tellStories, *stories}, {attack, *hostile}} {
 		found, err := part.run(part.count, *seed)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
@@ -57,7 +57,13 @@ func simulate(jobs int, seed uint64) (tally, error) {
 	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, min(jobs, 1))
 	return sum(worlds, func(i int) (tally, error) {
 		share := jobs*(i+1)/worlds - jobs*i/worlds
-		return simulateWorld(share, seed, uint64(i))
+		s, err := newSimulation(share, seed, uint64(i))
+		if err != nil {
+			return tally{}, err
+		}
+		s.chaos()
+		s.end()
+		return s.tally, nil
 	})
 }
 
@@ -74,6 +80,11 @@ func tellStories(stories int, seed uint64) (tally, error) {
 		}
 		return t.tally, nil
 	})
+}
+
+// attack lets n hostile people act, each in a world with victims.
+func attack(n int, seed uint64) (tally, error) {
+	return sum(n, func(i int) (tally, error) { return attackWorld(seed, uint64(i), hostileTime) })
 }
 
 // sum runs n independent worlds and adds up their tallies.
@@ -97,18 +108,6 @@ func sum(n int, world func(i int) (tally, error)) (tally, error) {
 		total.add(tallies[i])
 	}
 	return total, nil
-}
-
-// simulateWorld simulates the jobs of one world.
-func simulateWorld(jobs int, seed, number uint64) (tally, error) {
-	s, err := newSimulation(jobs, seed, number)
-	if err != nil {
-		return tally{}, err
-	}
-	s.chaos()
-	s.calm(longestJob, retryTime)
-	s.check()
-	return s.tally, nil
 }
 
 func (t tally) print(out io.Writer, seed uint64, shown int) {

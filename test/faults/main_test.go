@@ -86,6 +86,18 @@ func TestSameSeedGivesTheSameRun(t *testing.T) {
 	}
 }
 
+// wantRedriven ends a simulation, and expects no findings and a number of redriven executions.
+func wantRedriven(t *testing.T, s *simulation, want int) {
+	t.Helper()
+	s.end()
+	for _, finding := range s.all() {
+		t.Error(finding)
+	}
+	if n := s.faults["redriven in the end"]; n != want {
+		t.Errorf("executions were redriven %d times, want %d", n, want)
+	}
+}
+
 // At the end, a redriven dead letter starts a job that runs longer than MaxHours. The
 // job is still running when failed executions are redriven, and is archived after it
 // has ended.
@@ -98,14 +110,7 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 	s.w.Secret = ""
 	s.dropAll(&drop{name: "a", shape: pair}, 0)
 	s.chaos()
-	s.calm(longestJob, retryTime)
-	s.check()
-	for _, finding := range s.all() {
-		t.Error(finding)
-	}
-	if n := s.faults["redriven in the end"]; n != 2 {
-		t.Errorf("executions were redriven %d times, want 2", n)
-	}
+	wantRedriven(t, s, 2)
 }
 
 // Archive dies each time after it has recorded the success, until the execution fails. Then
@@ -126,14 +131,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	if st := s.w.Status("a"); st.State != ledger.Succeeded {
 		t.Errorf("the status is %s before the redrive, want succeeded", st.State)
 	}
-	s.calm(longestJob, retryTime)
-	s.check()
-	for _, finding := range s.all() {
-		t.Error(finding)
-	}
-	if n := s.faults["redriven in the end"]; n != 1 {
-		t.Errorf("executions were redriven %d times, want 1", n)
-	}
+	wantRedriven(t, s, 1)
 }
 
 // The check finds what each row tampers with after the run.

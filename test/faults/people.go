@@ -105,9 +105,8 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool) {
 	key, holds := d.key(file)
 	body := s.bodyOf(key, holds)
-	late := time.Duration(0)
-	if s.chance(0.1) {
-		late = s.between(0, time.Hour)
+	late := s.late(0.1, time.Hour)
+	if late > 0 {
 		s.faults["event of a drop late"]++
 	}
 	lost := spare && s.chance(0.03)
@@ -172,10 +171,7 @@ func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	key, _ := d.key(d.files[s.plans.IntN(len(d.files))])
 	s.faults["people: deleted"]++
 	lost, again := s.chance(0.1), s.chance(0.2)
-	late := time.Duration(0)
-	if s.chance(0.2) {
-		late = s.between(0, 3*time.Hour)
-	}
+	late := s.late(0.2, 3*time.Hour)
 	s.act(at, func() {
 		s.w.Bucket.Remove(key)
 		d.acts = append(d.acts, act{at: s.w.Now(), late: late / 2, deleted: true, file: file{key: key}})
@@ -228,6 +224,14 @@ func (s *simulation) chance(p float64) bool { return s.plans.Float64() < p }
 
 func (s *simulation) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.plans.Int64N(int64(to-from)))
+}
+
+// late returns how late an event is: with the given probability less than most, else 0.
+func (s *simulation) late(probability float64, most time.Duration) time.Duration {
+	if !s.chance(probability) {
+		return 0
+	}
+	return s.between(0, most)
 }
 
 // soon returns how long after a drop a person changes their mind, mostly minutes.

@@ -161,6 +161,12 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	s.passed = s.since()
 }
 
+// end ends the faults, and checks the world when all jobs have ended.
+func (s *simulation) end() {
+	s.calm(longestJob, retryTime)
+	s.check()
+}
+
 // redriveFailed redrives the executions of failed takes, and returns how many it
 // redrove. It leaves out jobs that RunComfy reports as failed. It includes succeeded takes
 // whose execution failed, because archive died after it had recorded the success.

@@ -74,17 +74,6 @@ type cancellation struct {
 
 // tellStory runs a story and returns it with its findings.
 func tellStory(seed, number uint64) (*story, error) {
-	t, err := newStory(seed, number)
-	if err != nil {
-		return nil, err
-	}
-	t.people()
-	t.end()
-	return t, nil
-}
-
-// newStory returns a story without acts.
-func newStory(seed, number uint64) (*story, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
 		return nil, err
@@ -123,6 +112,8 @@ func newStory(seed, number uint64) (*story, error) {
 	s.w.RunComfy.Fault = t.fault
 	s.w.Before = t.before
 	s.w.After = func(c world.Call) error { s.follow(c); return nil }
+	t.people()
+	t.end()
 	return t, nil
 }
 
@@ -225,10 +216,10 @@ func (t *story) people() {
 	opening := openings[t.plans.IntN(len(openings))]
 	for _, i := range t.plans.Perm(len(opening)) {
 		t.drop(opening[i])
-		t.pass([]time.Duration{0, time.Second, 3 * time.Second, time.Minute}[t.plans.IntN(4)])
+		t.w.Pass([]time.Duration{0, time.Second, 3 * time.Second, time.Minute}[t.plans.IntN(4)])
 	}
 	for range 1 + t.plans.IntN(5) {
-		t.pass(gaps[t.plans.IntN(len(gaps))])
+		t.w.Pass(gaps[t.plans.IntN(len(gaps))])
 		t.actAtRandom()
 	}
 	if t.trouble != shuffled {
@@ -239,7 +230,7 @@ func (t *story) people() {
 		a.late = t.w.Now().Sub(a.at)
 		t.notify(a.key, a.deleted, 0)
 		t.tell("the event of %s arrives", a.key)
-		t.pass([]time.Duration{0, time.Second, time.Minute}[t.plans.IntN(3)])
+		t.w.Pass([]time.Duration{0, time.Second, time.Minute}[t.plans.IntN(3)])
 	}
 }
 
@@ -332,9 +323,6 @@ func (t *story) tell(format string, args ...any) {
 	t.lines = append(t.lines, fmt.Sprintf("%14s  ", t.since().Round(time.Second))+fmt.Sprintf(format, args...))
 }
 
-// pass lets time pass.
-func (t *story) pass(d time.Duration) { t.w.Pass(d) }
-
 // drop drops a file now. For a job.json, the text after " = " says what it contains.
 func (t *story) drop(what string) { t.put(what, t.w.Now()) }
 
@@ -345,10 +333,7 @@ func (t *story) put(what string, began time.Time) {
 		return c.key == key && t.w.Now().Before(c.by) // cancel will find that the file is there again
 	})
 	body := t.bodyOf(key, holds)
-	late := time.Duration(0)
-	if t.chance(0.1) {
-		late = t.between(0, time.Hour)
-	}
+	late := t.late(0.1, time.Hour)
 	t.did(t.upload(key, body, began, late))
 	event := late.Round(time.Second).String() + " late"
 	if t.trouble == shuffled {
@@ -362,11 +347,11 @@ func (t *story) put(what string, began time.Time) {
 func (t *story) dropLarge(keys []string) {
 	large := keys[t.plans.IntN(len(keys))]
 	began := t.w.Now()
-	t.pass(t.between(time.Second, 20*time.Second))
+	t.w.Pass(t.between(time.Second, 20*time.Second))
 	if small := keys[t.plans.IntN(len(keys))]; small != large {
 		t.drop(strings.TrimPrefix(small, ledger.InboxPrefix))
 	}
-	t.pass(t.between(time.Second, 2*time.Minute))
+	t.w.Pass(t.between(time.Second, 2*time.Minute))
 	t.put(strings.TrimPrefix(large, ledger.InboxPrefix), began)
 }
 

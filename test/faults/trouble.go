@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -23,7 +25,7 @@ func (s *simulation) planTrouble() {
 		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,
 		"output": world.ErrBroken, "lambda": world.ErrLambda,
 	}
-	for _, service := range services {
+	for _, service := range slices.Sorted(maps.Keys(broken)) {
 		for range s.plans.IntN(3) {
 			from := s.between(0, chaosTime)
 			s.outages = append(s.outages, outage{service, from, from + s.between(time.Minute, 2*time.Hour), broken[service], nil})
@@ -61,8 +63,6 @@ func (s *simulation) planTrouble() {
 		s.faults["outage of events"]++
 	}
 }
-
-var services = []string{"lambda", "output", "s3", "secretsmanager", "states"}
 
 // outageFaults are the faults that RunComfy, or a proxy in front of it, may return
 // during an outage.
@@ -116,22 +116,11 @@ func (s *simulation) repeatStatusEvents() {
 
 // outageOf returns the present outage of a service, or nil.
 func (s *simulation) outageOf(service string) *outage {
+	now := s.since()
 	for i := range s.outages {
-		if o := &s.outages[i]; o.service == service && o.err != nil && o.lasts(s.since()) {
+		if o := &s.outages[i]; o.service == service && o.from <= now && now < o.to {
 			return o
 		}
 	}
 	return nil
 }
-
-// outageFault returns the fault of RunComfy's present outage, or nil.
-func (s *simulation) outageFault() *runcomfytest.Fault {
-	for i := range s.outages {
-		if o := &s.outages[i]; o.fault != nil && o.lasts(s.since()) {
-			return o.fault
-		}
-	}
-	return nil
-}
-
-func (o *outage) lasts(now time.Duration) bool { return o.from <= now && now < o.to }
