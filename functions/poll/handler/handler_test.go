@@ -762,6 +762,27 @@ func TestAskingEnds(t *testing.T) {
 	}
 }
 
+// If /status returns an unknown word, poll asks /result, but only if enough time is left.
+func TestResultNeedsTime(t *testing.T) {
+	for left, want := range map[time.Duration]int{35 * time.Second: 2, 34 * time.Second: 1} {
+		requests := 0
+		h := &handler.Handler{
+			API: &runcomfy.Client{Token: token{}, HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				requests++
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "paused"}`))}, nil
+			})}},
+			Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},
+			QueueLimit: time.Hour, RunLimit: time.Hour,
+			Now: func() time.Time { return world.Begin }, Jitter: func() float64 { return 0 },
+		}
+		ctx := deadlineContext{t.Context(), world.Begin.Add(left)}
+		_, err := h.Handle(ctx, workflow.Turn{Job: workflow.Job{RequestID: "r", SubmittedAt: world.Begin}})
+		if err != nil || requests != want {
+			t.Errorf("with %s left: %d requests, error %v; want %d requests", left, requests, err, want)
+		}
+	}
+}
+
 // The jitter spreads the next turns of many jobs after RunComfy has not responded.
 func TestJitter(t *testing.T) {
 	for jitter, want := range map[float64]int{0: 40, 0.999: 80} {
