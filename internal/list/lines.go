@@ -12,13 +12,13 @@ import (
 )
 
 // readLines reads JSON lines: an object on each line that is not empty.
-func (r *reader) readLines(text []byte) []record {
+func (r *reader) readLines(text []byte) []Row {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
 		r.report(Problem{Reason: "the list is not text in UTF-8", Remedy: "Save the list as UTF-8."})
 		return nil
 	}
-	var records []record
+	var rows []Row
 	number := 0
 	for whole := range bytes.Lines(text) {
 		number++
@@ -34,16 +34,15 @@ func (r *reader) readLines(text []byte) []record {
 			}
 			r.report(Problem{Row: number, Reason: reason, Remedy: "Fix the line. Each object must be on one line."})
 		default:
-			records = append(records, r.readLine(number, line))
+			rows = append(rows, r.fill(Row{Number: number, labels: map[string]string{}}, r.readLine(number, line)))
 		}
 	}
-	return records
+	return rows
 }
 
 // readLine reads a valid JSON object. It decodes one member after the other, because a map
 // would keep only one of two members with the same name.
-func (r *reader) readLine(number int, object []byte) record {
-	rec := record{number: number}
+func (r *reader) readLine(number int, object []byte) (cells []cell) {
 	seen := map[string]bool{}
 	dec := json.NewDecoder(bytes.NewReader(object))
 	dec.UseNumber()
@@ -62,8 +61,8 @@ func (r *reader) readLine(number int, object []byte) record {
 		r.checkColumn(number, name, label)
 		text, isText := value.(string)
 		if r.isColumn(name) && value != nil && (!isText || strings.TrimSpace(text) != "") {
-			rec.cells = append(rec.cells, cell{name, value})
+			cells = append(cells, cell{name, value})
 		}
 	}
-	return rec
+	return cells
 }

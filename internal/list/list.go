@@ -33,7 +33,7 @@ type Row struct {
 	Links, Files map[string]string
 
 	table  bool              // from a table, in which every value is a text
-	labels map[string]string // what to call each column and property
+	labels map[string]string // what to call each column, even one whose cell is empty, and each property
 }
 
 // Problem is something wrong with a row.
@@ -116,14 +116,6 @@ type cell struct {
 	value  any    // a string, if the list is a table
 }
 
-// record is a row as the list writes it.
-type record struct {
-	number int
-	cells  []cell
-	table  bool
-	labels map[string]string // of all columns, even of those whose cell is empty
-}
-
 // reader reads a list, and collects what is wrong with it.
 type reader struct {
 	Defaults
@@ -140,20 +132,17 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	if ext := strings.ToLower(filepath.Ext(file)); ext == ".jsonl" || ext == ".ndjson" {
 		read = r.readLines
 	}
-	records := read(text)
-	if records == nil && r.problems == nil {
+	rows := read(text)
+	if rows == nil && r.problems == nil {
 		r.report(Problem{Reason: filepath.Base(file) + " has no rows", Remedy: "Add a row for each job."})
 	}
-	var rows []Row
 	seen := map[string]int{} // the number of the first row with each name
-	for _, rec := range records {
-		row := r.row(rec)
+	for _, row := range rows {
 		if first, twice := seen[row.Name]; twice {
 			r.report(row.Problem(nameColumn, fmt.Sprintf("%s is also the name of row %d", problem.Quote(row.Name), first), "Give each row its own name."))
 		} else if row.Name != "" {
-			seen[row.Name] = rec.number
+			seen[row.Name] = row.Number
 		}
-		rows = append(rows, row)
 	}
 	slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.Row, b.Row) })
 	return rows, r.problems

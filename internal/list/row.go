@@ -19,17 +19,13 @@ import (
 // reporter reports what is wrong in a column of a row.
 type reporter func(column, reason, remedy string)
 
-// row returns the job of a record.
-func (r *reader) row(rec record) Row {
-	row := Row{
-		Number: rec.number, Options: map[string]any{}, Links: map[string]string{}, Files: map[string]string{},
-		table: rec.table, labels: map[string]string{},
-	}
-	maps.Copy(row.labels, rec.labels)
+// fill returns a row with the job that its cells describe.
+func (r *reader) fill(row Row, cells []cell) Row {
+	row.Options, row.Links, row.Files = map[string]any{}, map[string]string{}, map[string]string{}
 	wrong := func(column, reason, remedy string) { r.report(row.Problem(column, reason, remedy)) }
 	texts := map[string]string{} // the values of the columns that belong to no model
 	given := map[string]any{}    // the values of the other columns
-	for _, c := range rec.cells {
+	for _, c := range cells {
 		text, isText := c.value.(string)
 		switch {
 		case !slices.Contains(kindColumns, c.column) && c.column != nameColumn && c.column != modelColumn:
@@ -41,7 +37,7 @@ func (r *reader) row(rec record) Row {
 		}
 	}
 	row.Name = norm.NFC.String(texts[nameColumn])
-	noColumn := rec.table && rec.labels[nameColumn] == "" // reader.header has reported the missing column
+	noColumn := row.table && row.labels[nameColumn] == "" // reader.header has reported the missing column
 	if reason, remedy := badName(row.Name); reason != "" && !noColumn {
 		wrong(nameColumn, reason, remedy)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -25,7 +26,7 @@ const saveAsUTF8 = "Save the list as CSV UTF-8."
 
 // readTable reads a table: CSV as spreadsheets write it, with commas, semicolons or
 // tabs.
-func (r *reader) readTable(text []byte) []record {
+func (r *reader) readTable(text []byte) []Row {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	if bytes.IndexByte(text, 0) >= 0 {
 		r.report(Problem{Reason: "the list is not text in UTF-8: it has zero bytes", Remedy: saveAsUTF8})
@@ -41,14 +42,14 @@ func (r *reader) readTable(text []byte) []record {
 	in := csv.NewReader(bytes.NewReader(text))
 	in.Comma, in.FieldsPerRecord = separator, -1
 
-	var records []record
+	var rows []Row
 	var header []string
 	labels := map[string]string{}
 	for number := 0; ; {
 		from := in.InputOffset()
 		fields, err := in.Read()
 		if errors.Is(err, io.EOF) {
-			return records
+			return rows
 		}
 		raw := text[from:in.InputOffset()]
 		number += 1 + emptyLines(raw)
@@ -69,7 +70,7 @@ func (r *reader) readTable(text []byte) []record {
 			}
 		default:
 			if cells, ok := r.cells(number, header, fields, labels, separator); ok {
-				records = append(records, record{number, cells, true, labels})
+				rows = append(rows, r.fill(Row{Number: number, table: true, labels: maps.Clone(labels)}, cells))
 			}
 		}
 	}
