@@ -55,19 +55,19 @@ type Expected struct {
 // ExpectLength returns how long the output of a valid input will be. Given describes the
 // media of the input; media of which nothing is known may be left out.
 func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected {
-	if m.length.Option == "" {
+	if m.file.OutputLength.Option == "" {
 		return Expected{}
 	}
-	option := m.option(input, m.length.Option)
+	option := m.option(input, m.file.OutputLength.Option)
 	switch {
-	case m.length.Modes != nil:
+	case m.file.OutputLength.Modes != nil:
 		video, audio := exact(media.Video, given), exact(media.Audio, given)
 		mode, _ := option.(string)
 		if video.Length().D <= 0 || audio.Length().D <= 0 {
 			return Expected{}
 		}
 		return m.expectMode(mode, video, audio)
-	case m.length.FramesOption != "":
+	case m.file.OutputLength.FramesOption != "":
 		return m.expectClips(number(option), m.clip(input), exact(media.Audio, given))
 	}
 	return Expected{Length: time.Duration(number(option) * float64(time.Second))}
@@ -98,7 +98,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		shorter, longer = longer, shorter
 	}
 	var e Expected
-	rule := m.length.Modes[mode]
+	rule := m.file.OutputLength.Modes[mode]
 	switch rule {
 	case asShorter:
 		e.Length = shorter.Length().D
@@ -111,7 +111,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	if over < leastMismatch {
 		return e
 	}
-	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.length.Option, mode)
+	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.file.OutputLength.Option, mode)
 	// A mode that keeps the end of a longer video plays that end in silence. A mode that
 	// keeps the end of a longer audio file repeats or stretches the video.
 	keeping := m.modesThat(asLonger)
@@ -124,7 +124,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		e.Warning = dropped + thatKeep(keeping, "them")
 		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, tenths(over))
 		if keeping != nil {
-			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.length.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
+			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.file.OutputLength.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
 		}
 		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{longer.Name}}
 	case asStretched:
@@ -140,8 +140,8 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 // modesThat returns the modes with one of the given rules, or nil.
 func (m *Model) modesThat(rules ...string) []string {
 	var modes []string
-	for _, mode := range m.length.modes {
-		if slices.Contains(rules, m.length.Modes[mode]) {
+	for _, mode := range m.file.OutputLength.modes {
+		if slices.Contains(rules, m.file.OutputLength.Modes[mode]) {
 			modes = append(modes, mode)
 		}
 	}
@@ -157,10 +157,10 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 	case audio.Length().D <= 0: // not known, so there is nothing to compare
 	case over >= leastMismatch:
 		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
-			audio.Name, tenths(over), tenths(e.Length), m.length.Option, n, tenths(over))
-		keep := fmt.Sprintf("%s %d keeps them", m.length.Option, needed)
-		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", m.length.Option, needed, audio.Name, tenths(over))
-		if most := m.length.most; needed > most {
+			audio.Name, tenths(over), tenths(e.Length), m.file.OutputLength.Option, n, tenths(over))
+		keep := fmt.Sprintf("%s %d keeps them", m.file.OutputLength.Option, needed)
+		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", m.file.OutputLength.Option, needed, audio.Name, tenths(over))
+		if most := m.file.OutputLength.most; needed > most {
 			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
 			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
 		}
@@ -168,7 +168,7 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{audio.Name}}
 	case needed < int(n) && -over >= clip+leastMismatch:
 		e.Warning = fmt.Sprintf("%s is %s long, and %s %.0f makes about %s; %s %d is enough",
-			audio.Name, tenths(audio.Length().D), m.length.Option, n, tenths(e.Length), m.length.Option, needed)
+			audio.Name, tenths(audio.Length().D), m.file.OutputLength.Option, n, tenths(e.Length), m.file.OutputLength.Option, needed)
 	}
 	return e
 }
@@ -176,11 +176,11 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 // clip returns the length of a clip. The options set its number of frames; if that number
 // is not positive, the default applies.
 func (m *Model) clip(options map[string]any) time.Duration {
-	frames := number(m.option(options, m.length.FramesOption))
+	frames := number(m.option(options, m.file.OutputLength.FramesOption))
 	if !(frames > 0) { // true for NaN, too
-		frames = number(m.option(nil, m.length.FramesOption))
+		frames = number(m.option(nil, m.file.OutputLength.FramesOption))
 	}
-	return time.Duration(frames * float64(time.Second) / float64(m.length.FramesPerSecond))
+	return time.Duration(frames * float64(time.Second) / float64(m.file.OutputLength.FramesPerSecond))
 }
 
 // clipsFor returns how many clips cover an audio file, but at least one. The clips need

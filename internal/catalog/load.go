@@ -75,19 +75,10 @@ func parseModel(data []byte) (*Model, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, err
 	}
-	m := &Model{
-		ID:         file.ID,
-		Usual:      Usual{time.Duration(file.Usual.Base), file.Usual.PerSecond, file.Usual.Source},
-		published:  file.InputSchema,
-		pair:       file.Pair,
-		length:     file.OutputLength,
-		references: file.References,
-		samples:    file.Samples,
+	m := &Model{ID: file.ID, Usual: Usual{time.Duration(file.Usual.Base), file.Usual.PerSecond, file.Usual.Source}}
+	if r := file.References; r != nil {
+		r.pattern = regexp.MustCompile(`(?i)\b` + r.Word + `([0-9]+)\b`)
 	}
-	if m.references != nil {
-		m.references.pattern = regexp.MustCompile(`(?i)\b` + m.references.Word + `([0-9]+)\b`)
-	}
-
 	schema := file.validationSchema(doc.(map[string]any))
 	m.names = slices.Sorted(maps.Keys(schema["properties"].(map[string]any)))
 	if m.schema, err = compile(schema); err != nil {
@@ -106,15 +97,16 @@ func parseModel(data []byte) (*Model, error) {
 			})
 		}
 	}
-	if option := m.schema.Properties[m.length.Option]; option != nil {
+	if option := m.schema.Properties[file.OutputLength.Option]; option != nil {
 		if option.Enum != nil {
-			m.length.modes = texts(option.Enum.Values)
+			file.OutputLength.modes = texts(option.Enum.Values)
 		}
 		if option.Maximum != nil {
 			most, _ := option.Maximum.Float64()
-			m.length.most = int(most)
+			file.OutputLength.most = int(most)
 		}
 	}
+	m.file = file
 	return m, nil
 }
 

@@ -150,21 +150,21 @@ func (m *Model) checkRequired() (mistakes []error) {
 // checkPair checks that a pair sets properties of the right kinds to valid values,
 // and leaves out no required media.
 func (m *Model) checkPair() (mistakes []error) {
-	if m.pair == nil {
+	if m.file.Pair == nil {
 		return nil
 	}
-	if p, ok := m.mediaProperty(m.pair.Visual); !ok || p.Kind == media.Audio {
-		mistakes = append(mistakes, fmt.Errorf("pair.visual: %s accepts no video and no image", m.pair.Visual))
+	if p, ok := m.mediaProperty(m.file.Pair.Visual); !ok || p.Kind == media.Audio {
+		mistakes = append(mistakes, fmt.Errorf("pair.visual: %s accepts no video and no image", m.file.Pair.Visual))
 	}
-	if p, ok := m.mediaProperty(m.pair.Audio); !ok || p.Kind != media.Audio {
-		mistakes = append(mistakes, fmt.Errorf("pair.audio: %s accepts no audio", m.pair.Audio))
+	if p, ok := m.mediaProperty(m.file.Pair.Audio); !ok || p.Kind != media.Audio {
+		mistakes = append(mistakes, fmt.Errorf("pair.audio: %s accepts no audio", m.file.Pair.Audio))
 	}
 	for _, p := range m.media {
-		if p.Required && p.Name != m.pair.Visual && p.Name != m.pair.Audio {
+		if p.Required && p.Name != m.file.Pair.Visual && p.Name != m.file.Pair.Audio {
 			mistakes = append(mistakes, fmt.Errorf("pair: %s is required, but is neither visual nor audio", p.Name))
 		}
 	}
-	for _, p := range m.ValidateOptions(m.pair.Defaults) {
+	for _, p := range m.ValidateOptions(m.file.Pair.Defaults) {
 		mistakes = append(mistakes, fmt.Errorf("pair: defaults: %s", p.Reason))
 	}
 	return mistakes
@@ -173,7 +173,7 @@ func (m *Model) checkPair() (mistakes []error) {
 // checkLength checks that each option that decides the length of the output has a default,
 // and that a model with modes accepts a video and an audio file.
 func (m *Model) checkLength() (mistakes []error) {
-	l := &m.length
+	l := &m.file.OutputLength
 	if l.Option == "" {
 		return nil
 	}
@@ -214,7 +214,7 @@ func (m *Model) checkLength() (mistakes []error) {
 
 // checkNames checks that the properties in references and samples exist.
 func (m *Model) checkNames() (mistakes []error) {
-	if r := m.references; r != nil {
+	if r := m.file.References; r != nil {
 		if m.schema.Properties[r.In] == nil {
 			mistakes = append(mistakes, fmt.Errorf("references.in: %s is not a property", r.In))
 		}
@@ -222,7 +222,7 @@ func (m *Model) checkNames() (mistakes []error) {
 			mistakes = append(mistakes, fmt.Errorf("references: no media property begins with %s", r.Property))
 		}
 	}
-	for _, name := range m.samples {
+	for _, name := range m.file.Samples {
 		if m.schema.Properties[name] == nil {
 			mistakes = append(mistakes, fmt.Errorf("samples: %s is not a property", name))
 		}

@@ -22,14 +22,10 @@ type Model struct {
 	// Usual is how long a run usually takes.
 	Usual Usual
 
-	published  json.RawMessage
-	schema     *jsonschema.Schema
-	names      []string // of the schema's properties, sorted
-	media      []MediaProperty
-	pair       *pair
-	length     outputLength
-	references *references
-	samples    []string
+	file   modelFile
+	schema *jsonschema.Schema // for the validation
+	names  []string           // of the schema's properties, sorted
+	media  []MediaProperty
 }
 
 // Usual is how long a run of a model usually takes: Base, and PerSecond seconds for
@@ -74,24 +70,18 @@ type Option struct {
 
 // Schema returns the input schema that RunComfy publishes, without its prose and
 // with a note in place of each default that is a sample.
-func (m *Model) Schema() json.RawMessage { return slices.Clone(m.published) }
+func (m *Model) Schema() json.RawMessage { return slices.Clone(m.file.InputSchema) }
 
 // MediaProperties returns the properties that accept media, in the order of the
-// model's file.
-func (m *Model) MediaProperties() []MediaProperty {
-	all := slices.Clone(m.media)
-	for i := range all {
-		all[i].Formats = slices.Clone(all[i].Formats)
-	}
-	return all
-}
+// model's file. The caller must not change them.
+func (m *Model) MediaProperties() []MediaProperty { return m.media }
 
 // Options returns the properties that accept no media, sorted by name.
 func (m *Model) Options() []Option {
 	var options []Option
 	for _, name := range m.optionNames() {
 		o := Option{Name: name, Required: m.isRequired(name), Allowed: m.allowed(name)}
-		if d := m.schema.Properties[name].Default; d != nil && !slices.Contains(m.samples, name) {
+		if d := m.schema.Properties[name].Default; d != nil && !slices.Contains(m.file.Samples, name) {
 			o.Default = show(*d)
 		}
 		options = append(options, o)
@@ -127,7 +117,7 @@ type references struct {
 // Warnings returns a warning for each medium that a text in the input refers to but
 // that is not given. Each warning is a clause without a full stop.
 func (m *Model) Warnings(input map[string]any) []string {
-	r := m.references
+	r := m.file.References
 	if r == nil {
 		return nil
 	}

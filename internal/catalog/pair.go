@@ -20,13 +20,13 @@ type pair struct {
 // the given kind, Video or Image. It returns false if the model accepts no such
 // pair.
 func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok bool) {
-	if m.pair == nil {
+	if m.file.Pair == nil {
 		return "", "", false
 	}
-	if p, found := m.mediaProperty(m.pair.Visual); !found || p.Kind != kind {
+	if p, found := m.mediaProperty(m.file.Pair.Visual); !found || p.Kind != kind {
 		return "", "", false
 	}
-	return m.pair.Visual, m.pair.Audio, true
+	return m.file.Pair.Visual, m.file.Pair.Audio, true
 }
 
 // PairInput returns the input of a pair without its two files: the user's options,
@@ -35,16 +35,16 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[string]any, warnings []string) {
 	input = make(map[string]any, len(options))
 	maps.Copy(input, options)
-	if m.pair == nil {
+	if m.file.Pair == nil {
 		return input, nil
 	}
-	for name, value := range m.pair.Defaults {
+	for name, value := range m.file.Pair.Defaults {
 		if _, ok := input[name]; !ok {
 			input[name] = value
 		}
 	}
-	name := m.length.Option
-	if _, ok := input[name]; ok || m.length.FramesOption == "" {
+	name := m.file.OutputLength.Option
+	if _, ok := input[name]; ok || m.file.OutputLength.FramesOption == "" {
 		return input, nil
 	}
 	length := audio.Length()
@@ -52,7 +52,7 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, name, name)}
 	}
 	clip := m.clip(input)
-	count := min(m.clipsFor(length.AtLeast(), clip), m.length.most)
+	count := min(m.clipsFor(length.AtLeast(), clip), m.file.OutputLength.most)
 	input[name] = count
 	if !length.Exact {
 		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, which makes an output of about %s; set %s if the voice is longer than the output",
