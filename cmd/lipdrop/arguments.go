@@ -46,10 +46,13 @@ func flagsFirst(verbs []*kong.Node, args []string) []string {
 // jobName is the name of one job.
 type jobName string
 
-// UnmarshalText parses what client.ParseName accepts.
+// UnmarshalText parses a client.Pattern that selects one job.
 func (n *jobName) UnmarshalText(text []byte) error {
-	name, err := client.ParseName(string(text))
-	*n = jobName(name)
+	p, err := client.ParsePattern(string(text))
+	if err == nil && p.Prefix {
+		err = &client.UsageError{Reason: fmt.Sprintf("%q stands for several jobs: write the name of one job, such as ads/talk", text)}
+	}
+	*n = jobName(p.Text)
 	return err
 }
 

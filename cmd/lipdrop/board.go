@@ -61,17 +61,17 @@ func (b *board) redraws() bool {
 }
 
 // change shows a job that has changed.
-func (b *board) change(job followed) error {
+func (b *board) change(job *followed) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	prev := b.jobs[job.Name]
-	b.jobs[job.Name] = &job
+	b.jobs[job.Name] = job
 	switch {
 	case b.json:
 		return writeJSON(b.out, job.Status.Status)
 	case b.redraws():
 		b.draw()
-	case prev == nil || b.describe(*prev, false) != b.describe(job, false):
+	case prev == nil || b.describe(prev, false) != b.describe(job, false):
 		printf(b.out, "%s\n", b.describe(job, false))
 	}
 	return nil
@@ -90,9 +90,9 @@ func (b *board) close() {
 	b.draw()
 	columns, height := b.size()
 	for _, job := range b.sorted() {
-		cut := len(b.jobs) > height-2 || text.StringWidthWithoutEscSequences(escape(b.describe(*job, true), "")) >= columns
+		cut := len(b.jobs) > height-2 || text.StringWidthWithoutEscSequences(escape(b.describe(job, true), "")) >= columns
 		if job.Code != "" && cut {
-			printf(b.out, "\n%s\n", b.describe(*job, false))
+			printf(b.out, "\n%s\n", b.describe(job, false))
 		}
 	}
 }
@@ -108,7 +108,7 @@ func (b *board) sorted() []*followed {
 
 // describe returns a line about a job. With elapsed, the line also says how long the job
 // has taken so far. The elapsed time always changes, so only redrawn lines have it.
-func (b *board) describe(job followed, elapsed bool) string {
+func (b *board) describe(job *followed, elapsed bool) string {
 	line := job.Name + ": " + string(job.State)
 	if job.QueuePosition != nil {
 		line += fmt.Sprintf(", %s ahead", count(*job.QueuePosition, "job"))
@@ -139,7 +139,7 @@ func (b *board) lines(columns, height int) []string {
 	}
 	colored := b.out.colored()
 	for _, job := range jobs {
-		line := escape(b.describe(*job, true), "")
+		line := escape(b.describe(job, true), "")
 		if name, state := escape(job.Name, "")+": ", escape(string(job.State), ""); colored {
 			line = name + colorOf(job.State).Sprint(state) + strings.TrimPrefix(line, name+state)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -17,10 +16,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-func jobIn(name string, state ledger.State, change ...func(*followed)) followed {
-	job := followed{Status: client.Status{Status: ledger.Status{Name: name, State: state}}}
+func jobIn(name string, state ledger.State, change ...func(*followed)) *followed {
+	job := &followed{Status: client.Status{Status: ledger.Status{Name: name, State: state}}}
 	for _, c := range change {
-		c(&job)
+		c(job)
 	}
 	return job
 }
@@ -28,15 +27,11 @@ func jobIn(name string, state ledger.State, change ...func(*followed)) followed 
 func TestSummary(t *testing.T) {
 	estimated := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD = 10, new(0.5) }
 	charged := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD, j.CostUSD = 10, new(0.5), new(0.25) }
-	var jobs []*followed
-	for _, job := range []followed{
+	const want = "7 jobs: 1 rejected, 1 held, 1 in_progress, 1 succeeded, 2 failed, 1 cancelled; 20.0 s of output; $1.00"
+	if got := summary([]*followed{
 		jobIn("a", ledger.Succeeded, charged), jobIn("b", ledger.InProgress, estimated), jobIn("c", ledger.Failed, charged),
 		jobIn("d", ledger.Failed, estimated), jobIn("e", ledger.Cancelled, estimated), jobIn("f", ledger.Held, estimated), jobIn("g", ledger.Rejected, estimated),
-	} {
-		jobs = append(jobs, &job)
-	}
-	const want = "7 jobs: 1 rejected, 1 held, 1 in_progress, 1 succeeded, 2 failed, 1 cancelled; 20.0 s of output; $1.00"
-	if got := summary(jobs); got != want {
+	}); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -51,22 +46,22 @@ func TestBoardOnATerminal(t *testing.T) {
 		j.Code, j.Reason, j.Remedy = "job_failed", "no face was found", "Use another video."
 	}
 	priced := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD = 10, new(0.8) }
-	many := []followed{jobIn("z", ledger.Unknown), jobIn("y", ledger.Failed, failed), jobIn("x", ledger.InQueue)}
+	many := []*followed{jobIn("z", ledger.Unknown), jobIn("y", ledger.Failed, failed), jobIn("x", ledger.InQueue)}
 	for i := range 10 {
 		many = append(many, jobIn(fmt.Sprintf("ok%d", i), ledger.Succeeded, priced))
 	}
 	for _, tt := range []struct {
 		name          string
-		jobs          []followed
+		jobs          []*followed
 		columns, rows int
 		want          []string
 		below         string // what is printed at the end
 	}{
-		{"a job that queues, one that runs, and one that has ended", []followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
+		{"a job that queues, one that runs, and one that has ended", []*followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
 			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (usually runs for 1m30s)", "c: succeeded"}, ""},
-		{"a narrow terminal", []followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"},
+		{"a narrow terminal", []*followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"},
 			"\nads/talk: failed (job_failed): no face was found. Use another video.\n"},
-		{"a name with control characters", []followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}, ""},
+		{"a name with control characters", []*followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}, ""},
 		{"more jobs than lines", many, 60, 6, []string{
 			"13 jobs: 1 in_queue, 10 succeeded, 1 failed, 1 unknown; 10…", "y: failed (job_failed): no face was found. Use another vid…", "z: unknown", "x: in_queue",
 		}, "\ny: failed (job_failed): no face was found. Use another video.\n"},
@@ -105,41 +100,40 @@ func TestBoardOnATerminal(t *testing.T) {
 // status comes late.
 func TestFollowOfNames(t *testing.T) {
 	status := func(storage *s3test.Bucket, name string, state ledger.State) {
-		body, _ := json.Marshal(ledger.Status{Name: name, State: state}) // always encodes
-		storage.Set(ledger.StatusKey(name), body)
+		storage.Set(ledger.StatusKey(name), bucket.JSON(ledger.Status{Name: name, State: state}, ""))
 	}
 	for _, tt := range []struct {
 		name    string
-		pattern string
+		wanted  []client.Pattern
 		timeout time.Duration
 		play    func(*s3test.Bucket)
 		code    int
 		err     string
 		exit    int // the exit code for the error
 	}{
-		{name: "a status that comes after a minute", pattern: "talk", play: func(b *s3test.Bucket) {
+		{name: "a status that comes after a minute", wanted: []client.Pattern{{Text: "talk"}}, play: func(b *s3test.Bucket) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
 			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
 		}},
-		{name: "a long list, whose statuses come one after the other", pattern: "a b c", play: func(b *s3test.Bucket) {
+		{name: "a long list, whose statuses come one after the other", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, play: func(b *s3test.Bucket) {
 			for i, name := range []string{"a", "b", "c"} {
 				time.AfterFunc(time.Duration(i+1)*missingTime*3/4, func() { status(b, name, ledger.Succeeded) })
 			}
 		}},
-		{name: "a name that nobody dropped", pattern: "tolk", play: func(*s3test.Bucket) {},
+		{name: "a name that nobody dropped", wanted: []client.Pattern{{Text: "tolk"}}, play: func(*s3test.Bucket) {},
 			err: "there is no job named tolk. No status came within 5m00s. Run: lipdrop doctor", exit: exitFailed},
-		{name: "a folder with jobs that end in different ways", pattern: "ads/", play: func(b *s3test.Bucket) {
+		{name: "a folder with jobs that end in different ways", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Unknown)
 			status(b, "ads/b", ledger.InProgress)
 			time.AfterFunc(time.Hour, func() { status(b, "ads/b", ledger.Failed) })
 		}, code: exitFailed},
-		{name: "a job that needs a person when the time runs out", pattern: "talk", timeout: time.Hour, play: func(b *s3test.Bucket) {
+		{name: "a job that needs a person when the time runs out", wanted: []client.Pattern{{Text: "talk"}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "talk", ledger.Held)
 		}, err: "time ran out after 1h0m0s; 1 job continues", exit: exitPerson},
-		{name: "a job that needs a person, and one without a status, when the time runs out", pattern: "a b", timeout: time.Minute, play: func(b *s3test.Bucket) {
+		{name: "a job that needs a person, and one without a status, when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}}, timeout: time.Minute, play: func(b *s3test.Bucket) {
 			status(b, "a", ledger.Held)
 		}, err: "time ran out after 1m0s; 1 job continues, and b has no status yet", exit: exitTimeout},
-		{name: "a job that continues when the time runs out", pattern: "ads/", timeout: time.Hour, play: func(b *s3test.Bucket) {
+		{name: "a job that continues when the time runs out", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Held)
 			status(b, "ads/b", ledger.InQueue)
 		}, err: "time ran out after 1h0m0s; 2 jobs continue", exit: exitTimeout},
@@ -150,17 +144,9 @@ func TestFollowOfNames(t *testing.T) {
 				tt.play(storage)
 				b := &bucket.Bucket{S3: storage, Name: "drops"}
 				var out bytes.Buffer
-				var patterns []client.Pattern
-				for text := range strings.FieldsSeq(tt.pattern) {
-					p, err := client.ParsePattern(text)
-					if err != nil {
-						t.Fatal(err)
-					}
-					patterns = append(patterns, p)
-				}
 				f := &follow{
 					stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
-					say: messages{&terminal{w: &out}}, wanted: patterns, listed: patterns, timeout: tt.timeout,
+					say: messages{&terminal{w: &out}}, wanted: tt.wanted, listed: tt.wanted, timeout: tt.timeout,
 				}
 				code, err := f.untilEnd(t.Context())
 				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
@@ -172,5 +158,14 @@ func TestFollowOfNames(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// show says that a status cannot be read, and prints no time of its last change.
+func TestShowUnreadableStatus(t *testing.T) {
+	var out bytes.Buffer
+	showJob(&terminal{w: &out}, client.Job{Status: ledger.Status{Name: "talk"}})
+	if want := "talk: the status cannot be read: it is not JSON\n"; out.String() != want {
+		t.Errorf("printed %q, want %q", &out, want)
 	}
 }

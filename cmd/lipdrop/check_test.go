@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
@@ -50,32 +47,21 @@ func TestCheckAsJSON(t *testing.T) {
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			lay(t, tt.files)
-			var out, errs bytes.Buffer
-			if code := run(t.Context(), append([]string{"check", "--json"}, tt.args...), &out, &errs); code != tt.code {
-				t.Errorf("exit code %d, want %d; %s", code, tt.code, &errs)
-			}
-			lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+			out, _ := command(t, tt.code, append([]string{"check", "--json"}, tt.args...)...)
+			lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 			if len(lines) != len(tt.want) {
-				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), &out)
+				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), out)
 			}
 			for n, line := range lines {
-				doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
-				if err == nil {
-					err = schema.Validate(doc)
-				}
-				if err != nil {
-					t.Errorf("line %d does not fit the schema: %v\n%s", n, err, line)
+				if err := fits(schema, line); err != nil {
+					t.Errorf("line %d does not fit the schema: %v", n, err)
 				}
 				if !strings.Contains(line, tt.want[n]) || strings.Contains(line, "s3cret") {
 					t.Errorf("line %d is %s\nwant %s in it, and no s3cret", n, line, tt.want[n])
 				}
 			}
 			if i == 0 {
-				text, err := os.ReadFile(document)
-				if err != nil {
-					t.Fatal(err)
-				}
-				before, rest, _ := strings.Cut(string(text), "```json line\n")
+				before, rest, _ := strings.Cut(contentOf(t, document), "```json line\n")
 				_, after, _ := strings.Cut(rest, "\n")
 				golden.Compare(t, document, before+"```json line\n"+lines[1]+"\n"+after)
 			}
@@ -89,9 +75,8 @@ func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
 	if err := os.Symlink("nowhere", "broken.wav"); err != nil {
 		t.Fatal(err)
 	}
-	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"check", "--json", "."}, &out, &errs)
-	if code != 1 || strings.Count(out.String(), "\n") != 1 || strings.Count(errs.String(), "\n") != 1 || !strings.Contains(out.String(), `"state":"ready"`) || !strings.Contains(errs.String(), "broken.wav") {
-		t.Errorf("exit code %d, want 1; want a ready job, not:\n%s\nwant a line about broken.wav, not:\n%s", code, &out, &errs)
+	out, errs := command(t, 1, "check", "--json", ".")
+	if strings.Count(out, "\n") != 1 || strings.Count(errs, "\n") != 1 || !strings.Contains(out, `"state":"ready"`) || !strings.Contains(errs, "broken.wav") {
+		t.Errorf("want a ready job, not:\n%s\nwant a line about broken.wav, not:\n%s", out, errs)
 	}
 }

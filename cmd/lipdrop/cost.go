@@ -109,11 +109,7 @@ func (c *costCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	groups, total := sumCosts(recs, c.By)
 	switch {
 	case c.JSON:
-		for _, group := range groups {
-			if err := writeJSON(out, group); err != nil {
-				return err
-			}
-		}
+		return writeJSON(out, groups...)
 	case c.CSV:
 		return writeCosts(out, c.By, groups)
 	case len(groups) == 0:

@@ -104,17 +104,10 @@ func TestCheckWithPrices(t *testing.T) {
 			lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 			t.Setenv("RUNCOMFY_TOKEN", tt.token)
 			t.Setenv("RUNCOMFY_BASE_URL", server.URL)
-			var out, errs bytes.Buffer
-			if code := run(t.Context(), append([]string{"check", "--price", "talk.mp4", "talk.wav"}, tt.args...), &out, &errs); code != 0 {
-				t.Errorf("exit code %d, want 0: %s", code, &errs)
-			}
-			for _, want := range tt.want {
-				if !strings.Contains(out.String(), want) {
-					t.Errorf("%q is not in %s", want, &out)
-				}
-			}
-			if strings.Contains(out.String()+errs.String(), "canary") {
-				t.Errorf("the token is printed, want no canary:\n%s%s", &out, &errs)
+			out, errs := command(t, 0, append([]string{"check", "--price", "talk.mp4", "talk.wav"}, tt.args...)...)
+			contains(t, out, tt.want...)
+			if strings.Contains(out+errs, "canary") {
+				t.Errorf("the token is printed, want no canary:\n%s%s", out, errs)
 			}
 		})
 	}

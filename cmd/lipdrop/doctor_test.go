@@ -264,30 +264,20 @@ func TestDoctor(t *testing.T) {
 			api := httptest.NewServer(fake)
 			defer api.Close()
 			tt.aws.runComfy = api.URL
-			for name, value := range map[string]string{
-				"AWS_ENDPOINT_URL": cloud.URL, "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
-				"AWS_ENDPOINT_URL_SECRETS_MANAGER": stdcmp.Or(tt.secrets, cloud.URL), "AWS_MAX_ATTEMPTS": "1",
-				"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
-				"AWS_CONFIG_FILE": filepath.Join(t.TempDir(), "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(t.TempDir(), "none"),
-			} {
-				if tt.noKeys && strings.Contains(name, "KEY") {
-					value = ""
-				}
-				t.Setenv(name, value)
+			onAWS(t, cloud.URL)
+			t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", tt.secrets)
+			t.Setenv("AWS_MAX_ATTEMPTS", "1")
+			if tt.noKeys {
+				t.Setenv("AWS_ACCESS_KEY_ID", "")
 			}
-			if tt.args == "" {
-				tt.args = "--stack lipdrop"
-			}
-			var out, errs bytes.Buffer
-			code := run(t.Context(), append([]string{"doctor"}, strings.Fields(tt.args)...), &out, &errs)
-			wantCode, wantErrs := 0, ""
+			code, wantErrs := 0, ""
 			if strings.Contains(tt.want, "WRONG") {
-				wantCode, wantErrs = 1, "lipdrop: 1 thing to fix\n"
+				code, wantErrs = 1, "lipdrop: 1 thing to fix\n"
 			}
-			if code != wantCode || errs.String() != wantErrs {
-				t.Errorf("exit code %d, errors %q; want %d, %q", code, errs.String(), wantCode, wantErrs)
+			got, errs := command(t, code, append([]string{"doctor"}, strings.Fields(stdcmp.Or(tt.args, "--stack lipdrop"))...)...)
+			if errs != wantErrs {
+				t.Errorf("errors %q, want %q", errs, wantErrs)
 			}
-			got := out.String()
 			if tt.want == "" {
 				tt.want = healthy(models)
 			} else {
@@ -330,12 +320,8 @@ func TestDoctorDropsATestFile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cloud := httptest.NewServer(&tt.aws)
 			defer cloud.Close()
-			for name, value := range map[string]string{
-				"AWS_ENDPOINT_URL": cloud.URL, "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
-				"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": sessionToken,
-			} {
-				t.Setenv(name, value)
-			}
+			onAWS(t, cloud.URL)
+			t.Setenv("AWS_SESSION_TOKEN", strings.Repeat("IQoJb3JpZ2luX2VjE", 90)) // as long as the token of a role on AWS
 			ctx, interrupt := context.WithCancel(t.Context())
 			defer interrupt()
 			if tt.interrupt {
@@ -356,5 +342,14 @@ func TestDoctorDropsATestFile(t *testing.T) {
 	}
 }
 
-// sessionToken is as long as the session token of a role on AWS.
-var sessionToken = strings.Repeat("IQoJb3JpZ2luX2VjE", 90)
+// onAWS makes the command use a fake AWS, and none of this machine's settings.
+func onAWS(t *testing.T, url string) {
+	t.Helper()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": url, "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
+		"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
+		"AWS_CONFIG_FILE": filepath.Join(t.TempDir(), "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(t.TempDir(), "none"),
+	} {
+		t.Setenv(name, value)
+	}
+}

@@ -56,16 +56,17 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	} else {
 		p.print(out)
 	}
-	if err == nil && c.MaxUSD != nil && p.starting() > 0 && (p.cost().unknown > 0 || budget.Round(p.cost().usd) > *c.MaxUSD) {
-		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(*c.MaxUSD), p.cost())
+	start := p.total()
+	if err == nil && c.MaxUSD != nil && start.jobs > 0 && (start.noPrice > 0 || budget.Round(start.usd) > *c.MaxUSD) {
+		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %s", dollars(*c.MaxUSD), start.estimate())
 	}
 	if err != nil || c.DryRun {
 		return err
 	}
-	if err := c.ask(ctx, p, say); err != nil {
+	if err := c.ask(ctx, start.jobs, say); err != nil {
 		return err
 	}
-	if c.Get != "" && p.starting() > 0 { // check the folder before the jobs are paid for
+	if c.Get != "" && start.jobs > 0 { // check the folder before the jobs are paid for
 		folder, err := client.OpenFolder(c.Get)
 		if err != nil {
 			return fmt.Errorf("nothing was sent: %w", err)
@@ -102,7 +103,7 @@ func (p *plan) print(out *terminal) {
 }
 
 func (p *plan) printJobs(out *terminal) {
-	starting, shown := p.starting(), 0
+	starting, shown := p.total().jobs, 0
 	for _, job := range p.Jobs {
 		switch {
 		case job.State == check.Ready && !job.Starts:
@@ -133,31 +134,21 @@ func (p *plan) printJobs(out *terminal) {
 // printTotal prints how many jobs start, how long their outputs are, what is sent, and
 // the estimate.
 func (p *plan) printTotal(out *terminal) {
-	var length time.Duration
-	starting, unknown := p.starting(), 0
-	for _, job := range p.Jobs {
-		if !job.Starts {
-			continue
-		}
-		length += job.Job.Expected.Length
-		if job.Job.Expected.Length == 0 {
-			unknown++
-		}
+	start := p.total()
+	line := fmt.Sprintf("%s to start", count(start.jobs, "job"))
+	if start.length > 0 {
+		line += fmt.Sprintf(", %.1f s of output", start.length.Seconds())
 	}
-	line := fmt.Sprintf("%s to start", count(starting, "job"))
-	if length > 0 {
-		line += fmt.Sprintf(", %.1f s of output", length.Seconds())
-	}
-	if unknown > 0 && starting > unknown {
-		line += fmt.Sprintf(" (and %s of unknown length)", count(unknown, "job"))
+	if start.noLength > 0 && start.jobs > start.noLength {
+		line += fmt.Sprintf(" (and %s of unknown length)", count(start.noLength, "job"))
 	}
 	line += "; " + join(", ", count(len(p.Sent), "file")+" to send", bytesOf(client.SizeOf(p.Sent)))
 	if same := len(p.Uploads) - len(p.Sent); same > 0 {
 		line += fmt.Sprintf("; the bucket holds %s already", count(same, "file"))
 	}
 	printf(out, "%s\n", line)
-	if starting > 0 {
-		printf(out, "estimate: %v\n", p.cost())
+	if start.jobs > 0 {
+		printf(out, "estimate: %s\n", start.estimate())
 	}
 	if len(p.ready()) > 0 && len(p.Sent) == 0 {
 		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
@@ -173,23 +164,20 @@ type droppedJob struct {
 // printJSON prints the jobs. If follow is true, it leaves out the jobs that the command
 // follows after the upload.
 func (p *plan) printJSON(out *terminal, follow bool) error {
+	var jobs []droppedJob
 	for _, job := range p.Jobs {
-		if follow && job.State == check.Ready {
-			continue
-		}
-		line := droppedJob{job.Describe(), job.Starts}
-		line.EstimateUSD = job.Estimate.USD
-		if err := writeJSON(out, line); err != nil {
-			return err
+		if !follow || job.State != check.Ready {
+			line := droppedJob{job.Describe(), job.Starts}
+			line.EstimateUSD = job.Estimate.USD
+			jobs = append(jobs, line)
 		}
 	}
-	return nil
+	return writeJSON(out, jobs...)
 }
 
-// ask asks whether to start the jobs, unless none starts or --yes is set. Without a
-// terminal it returns a *client.UsageError.
-func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
-	starting := p.starting()
+// ask asks whether to start the given number of jobs, unless none starts or --yes is set.
+// Without a terminal it returns a *client.UsageError.
+func (c *dropCmd) ask(ctx context.Context, starting int, say messages) error {
 	if c.Yes || starting == 0 {
 		return nil
 	}
@@ -222,9 +210,9 @@ func (p *plan) send(ctx context.Context, say messages) error {
 	if len(p.Sent) == 0 {
 		return nil
 	}
-	bar := newBar(say.terminal, client.SizeOf(p.Sent))
-	err := p.Send(ctx, slices.Collect(maps.Values(p.Sent)), bar.add)
-	bar.close()
+	add, end := newBar(say.terminal, client.SizeOf(p.Sent))
+	err := p.Send(ctx, slices.Collect(maps.Values(p.Sent)), add)
+	end()
 	if ctx.Err() != nil {
 		return errors.New("interrupted; run the same command again to send the rest. A job starts when all its files are in the bucket")
 	}

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -28,6 +28,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/private"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -36,12 +37,8 @@ import (
 // proxy. The proxy passes a request on if handle returns false.
 func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) bool) string {
 	r.t.Helper()
-	text, err := os.ReadFile(filepath.Join(r.dir, "ports.json"))
+	ports, err := local.ReadPorts(r.dir)
 	if err != nil {
-		r.t.Fatal(err)
-	}
-	var ports local.Ports
-	if err := json.Unmarshal(text, &ports); err != nil {
 		r.t.Fatal(err)
 	}
 	target := &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(ports.Plain)}
@@ -55,17 +52,10 @@ func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) 
 		}
 	}))
 	r.t.Cleanup(front.Close)
-	if ports.Plain, err = strconv.Atoi(front.URL[strings.LastIndex(front.URL, ":")+1:]); err != nil {
-		r.t.Fatal(err)
-	}
+	ports.Plain = front.Listener.Addr().(*net.TCPAddr).Port
 	dir := r.t.TempDir()
-	if text, err = json.Marshal(ports); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "ports.json"), text, 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := os.Symlink(filepath.Join(r.dir, "keys.json"), filepath.Join(dir, "keys.json")); err != nil {
+	err = errors.Join(private.ReplaceJSON(filepath.Join(dir, "ports.json"), ports), os.Symlink(filepath.Join(r.dir, "keys.json"), filepath.Join(dir, "keys.json")))
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	return dir
@@ -132,18 +122,12 @@ func TestDrop(t *testing.T) {
 		return nil
 	}
 
-	// command runs the command, checks that it prints the wanted text, and returns what it prints.
-	command := func(t *testing.T, code int, want string, args ...string) string {
+	// says runs the command, checks that it prints the wanted text, and returns what it prints.
+	says := func(t *testing.T, code int, want string, args ...string) string {
 		t.Helper()
-		var out, errs bytes.Buffer
-		if got := run(t.Context(), args, &out, &errs); got != code {
-			t.Fatalf("%v: exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
-		}
-		printed := out.String() + errs.String()
-		if !strings.Contains(printed, want) {
-			t.Errorf("%v: %q is not in:\n%s", args, want, printed)
-		}
-		return printed
+		out, errs := command(t, code, args...)
+		contains(t, out+errs, want)
+		return out + errs
 	}
 	charges := func(t *testing.T, want int) {
 		t.Helper()
@@ -170,7 +154,7 @@ func TestDrop(t *testing.T) {
 	t.Run("only changed rows are charged", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav"})
 		writeList(t, func(int) string { return "" })
-		command(t, 0, "500 jobs to start, 1265.5 s of output; 502 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
+		says(t, 0, "500 jobs to start, 1265.5 s of output; 502 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows)
 		media, err := keysBelow(t.Context(), stack.bucket, "inbox/spring/campaign/.media/")
 		if err != nil || len(media) != 2 {
@@ -182,19 +166,16 @@ func TestDrop(t *testing.T) {
 			}
 			return ""
 		})
-		command(t, 0, "20 jobs to start, 50.6 s of output; 20 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
+		says(t, 0, "20 jobs to start, 50.6 s of output; 20 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows+20)
-		command(t, 0, "0 jobs to start; 0 files to send; the bucket holds 502 files already", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir)
+		says(t, 0, "0 jobs to start; 0 files to send; the bucket holds 502 files already", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir)
 		// A changed voice is another medium, so every row that uses the voice changes.
-		voice, err := os.ReadFile("voice.wav")
-		if err != nil {
-			t.Fatal(err)
-		}
+		voice := []byte(contentOf(t, "voice.wav"))
 		voice[len(voice)-1]++
 		if err := os.WriteFile("voice.wav", voice, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		command(t, 0, "500 jobs to start, 1265.5 s of output; 501 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run")
+		says(t, 0, "500 jobs to start, 1265.5 s of output; 501 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run")
 		records, err := keysBelow(t.Context(), stack.bucket, "jobs/spring/campaign/")
 		if err != nil || len(records) != rows+20 {
 			t.Errorf("%d records, %v, want %d", len(records), err, rows+20)
@@ -217,8 +198,8 @@ func TestDrop(t *testing.T) {
 			}
 			return false
 		})
-		out := command(t, 1, "nothing was sent:", "drop", "wrong.csv", "--dir", dir, "--yes")
-		for _, want := range []string{
+		out := says(t, 1, "nothing was sent:", "drop", "wrong.csv", "--dir", dir, "--yes")
+		contains(t, out,
 			`wrong.csv: row 3, column C (video): there is no file gone.mp4`, "Name a file of this computer, as a path from the folder of the list.",
 			"wrong.csv: row 4, column D (audio): empty.wav is empty",
 			"wrong.csv: row 5, column D (audio): fake.wav",
@@ -226,11 +207,7 @@ func TestDrop(t *testing.T) {
 			`wrong.csv: row 7, column C (video): there is no file clips\talk.mp4`, "Write the path with / in place of each backslash.",
 			`wrong.csv: row 7, column E (emotion): emotion is "joyful"`,
 			`wrong.csv: row 8, column D (audio): audio_url "/inbox/shared/none.wav" does not exist`,
-		} {
-			if !strings.Contains(out, want) {
-				t.Errorf("%q is not in:\n%s", want, out)
-			}
-		}
+		)
 		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || puts > 0 {
 			t.Errorf("%d requests write, want 0; want no problem of row 2, and one of row 9:\n%s", puts, out)
 		}
@@ -264,7 +241,7 @@ func TestDrop(t *testing.T) {
 			return hang
 		})
 		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes"}
-		cmd := startCommand(t, nil, args...)
+		cmd := startCommand(t, args...)
 		select {
 		case <-middle:
 		case <-time.After(patience):
@@ -278,7 +255,7 @@ func TestDrop(t *testing.T) {
 		killing = false
 		mu.Unlock()
 		close(dead)
-		command(t, 0, "", args...)
+		says(t, 0, "", args...)
 		twice := 0
 		for _, n := range sent {
 			twice += n - 1
@@ -286,12 +263,8 @@ func TestDrop(t *testing.T) {
 		if len(sent) != 13 || twice != 1 {
 			t.Errorf("%d parts, %d of them sent again, want 13 and 1", len(sent), twice)
 		}
-		here, err := os.ReadFile("big.mp4")
-		if err != nil {
-			t.Fatal(err)
-		}
 		there, _, err := stack.bucket.Get(t.Context(), "inbox/killed/big.mp4", math.MaxInt64)
-		if err != nil || !bytes.Equal(here, there) {
+		if err != nil || string(there) != contentOf(t, "big.mp4") {
 			t.Errorf("the object is not the file: %v", err)
 		}
 		charges(t, before+1)
@@ -313,7 +286,7 @@ func TestDrop(t *testing.T) {
 		if code := run(ctx, args, &out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), "interrupted; run the same command again to send the rest") {
 			t.Errorf("exit code %d, want %d and advice to run the command again: %s", code, exitInterrupted, &errs)
 		}
-		command(t, 0, "sent 2 files", args...)
+		says(t, 0, "sent 2 files", args...)
 	})
 
 	// Nothing is sent if the estimate is above --max-usd or is not known.
@@ -321,7 +294,7 @@ func TestDrop(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 		limited := func(code int, limit, want string) {
 			t.Helper()
-			command(t, code, want, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd="+limit)
+			says(t, code, want, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd="+limit)
 		}
 		limited(1, "0.01", "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $")
 		limited(1, "0", "nothing was sent: --max-usd allows $0.0000, and")
@@ -330,7 +303,7 @@ func TestDrop(t *testing.T) {
 		noPrice.Store(true)
 		limited(1, "100", "nothing was sent: --max-usd allows $100.00, and the estimate is: the cost is not known: ")
 		noPrice.Store(false)
-		if keys, _, err := stack.bucket.List(t.Context(), "inbox/cheap/", math.MaxInt); err != nil || len(keys) > 0 {
+		if keys, err := keysBelow(t.Context(), stack.bucket, "inbox/cheap/"); err != nil || len(keys) > 0 {
 			t.Errorf("inbox/cheap/ has %v, %v, want nothing", keys, err)
 		}
 		limited(0, "100", "")

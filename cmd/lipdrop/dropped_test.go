@@ -116,15 +116,8 @@ func TestCheckFollowsLinks(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var out bytes.Buffer
-			if code := run(t.Context(), strings.Fields(tt.args), &out, &out); code != tt.code {
-				t.Errorf("exit code %d, want %d", code, tt.code)
-			}
-			for _, want := range tt.out {
-				if !strings.Contains(out.String(), want) {
-					t.Errorf("%q is not in\n%s", want, out.String())
-				}
-			}
+			out, errs := command(t, tt.code, strings.Fields(tt.args)...)
+			contains(t, out+errs, tt.out...)
 		})
 	}
 }
@@ -138,9 +131,8 @@ func TestWalkInALinkedFolder(t *testing.T) {
 	}
 	t.Chdir("a")
 	t.Setenv("PWD", filepath.Join(top, "a"))
-	var out bytes.Buffer
-	if code := run(t.Context(), []string{"check", "."}, &out, &out); code != 1 || strings.Contains(out.String(), "self/") {
-		t.Errorf("exit code %d, want 1 and no file below self/:\n%s", code, out.String())
+	if out, errs := command(t, 1, "check", "."); strings.Contains(out+errs, "self/") {
+		t.Errorf("want no file below self/:\n%s%s", out, errs)
 	}
 }
 
@@ -172,7 +164,7 @@ func TestListNames(t *testing.T) {
 	for file, want := range map[string]string{
 		".csv": "begin with a dot", ".ads.csv": "begin with a dot", "ads.job.csv": "end in .job", "a\x01.csv": "characters that cannot be typed",
 	} {
-		if err := (&bundler{}).addList(t.Context(), "inbox/", file); err == nil || !strings.Contains(err.Error(), want) {
+		if err := (&plan{}).addList(t.Context(), "inbox/", file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", file, err, want)
 		}
 	}
@@ -188,15 +180,8 @@ func TestCheckReportsWhatCannotBeRead(t *testing.T) {
 	if os.Geteuid() != 0 { // root can read the file
 		want = append(want, "ads/closed.mp4 cannot be read: you have no permission\n")
 	}
-	var out bytes.Buffer
-	if code := run(t.Context(), []string{"check", "ads"}, &out, &out); code != 1 {
-		t.Errorf("exit code %d, want 1", code)
-	}
-	for _, text := range want {
-		if !strings.Contains(out.String(), text) {
-			t.Errorf("%q is not in\n%s", text, out.String())
-		}
-	}
+	out, errs := command(t, 1, "check", "ads")
+	contains(t, out+errs, want...)
 }
 
 // If lipdrop drop is interrupted before the upload, its error says that nothing was sent.

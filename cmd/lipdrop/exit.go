@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -22,13 +21,8 @@ const (
 // exitError makes the command end with an exit code.
 type exitError struct {
 	code int
-	err  error
+	error
 }
-
-func (e *exitError) Error() string { return e.err.Error() }
-
-// Unwrap returns the reason.
-func (e *exitError) Unwrap() error { return e.err }
 
 // exitCode returns the exit code of a command that ended with err.
 func exitCode(ctx context.Context, err error) int {
@@ -66,10 +60,12 @@ func codeOf(st ledger.Status) int {
 
 // worst returns the exit code for several jobs: exitFailed if one has it, else exitPerson,
 // else exitTimeout, else 0.
-func worst(codes ...int) int {
+func worst(jobs map[string]client.Status) int {
 	for _, code := range []int{exitFailed, exitPerson, exitTimeout} {
-		if slices.Contains(codes, code) {
-			return code
+		for _, st := range jobs {
+			if codeOf(st.Status) == code {
+				return code
+			}
 		}
 	}
 	return 0

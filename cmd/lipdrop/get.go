@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 )
@@ -57,9 +54,6 @@ func splitFolder(args []string) (names []string, dir string) {
 	return args[:last], args[last]
 }
 
-// namesAtOnce is for how many jobs the results are read at the same time.
-const namesAtOnce = 16
-
 // fetch fetches the outputs of jobs into a folder and prints the files. If no job has an
 // output, fetch returns an error. Otherwise it only reports the jobs without an output.
 func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, names []string, dir string) error {
@@ -67,34 +61,27 @@ func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal,
 	if c.AllTakes {
 		take = client.AllTakes
 	}
-	found := make([][]client.Output, len(names))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(namesAtOnce)
-	for i, name := range names {
-		group.Go(func() error {
-			var err error
-			found[i], err = stack.Archived(groupCtx, name, take)
-			if unfinished, ok := errors.AsType[*client.StateError](err); ok && len(names) > 1 {
-				printf(say, "%v\n", unfinished)
-				return nil
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	outputs, err := client.InParallel(ctx, client.ReadsAtOnce, names, func(ctx context.Context, name string) ([]client.Output, error) {
+		found, err := stack.Archived(ctx, name, take)
+		if unfinished, ok := errors.AsType[*client.StateError](err); ok && len(names) > 1 {
+			printf(say, "%v\n", unfinished)
+			return nil, nil
+		}
+		return found, err
+	})
+	if err != nil {
 		return err
 	}
-	var total int64
-	outputs := slices.Concat(found...)
 	if len(outputs) == 0 {
 		return errors.New("there is no output to fetch")
 	}
+	var total int64
 	for _, o := range outputs {
 		total += o.Bytes
 	}
-	bar := newBar(say.terminal, total)
-	done, err := stack.Download(ctx, client.Downloads{Dir: dir, Takes: c.AllTakes, Progress: bar.add}, outputs)
-	bar.close()
+	add, end := newBar(say.terminal, total)
+	done, err := stack.Download(ctx, client.Downloads{Dir: dir, Takes: c.AllTakes, Progress: add}, outputs)
+	end()
 	for _, d := range done {
 		if c.JSON {
 			err = errors.Join(err, writeJSON(out, d))

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -55,20 +55,13 @@ func newArchivedStack(t *testing.T, size int64) *archivedStack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	encode := func(value any) []byte {
-		body, err := json.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return body
-	}
 	return &archivedStack{
 		output: file, size: size, pauseAt: size / 2, paused: make(chan struct{}),
 		objects: map[string][]byte{
-			"status/talk.json": encode(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: "20261121T120000Z-0123456789ab"}),
-			strings.TrimSuffix(outputKey, "talk.mp4") + "result.json": encode(client.Result{
+			"status/talk.json": bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: "20261121T120000Z-0123456789ab"}, ""),
+			strings.TrimSuffix(outputKey, "talk.mp4") + "result.json": bucket.JSON(client.Result{
 				Outputs: []ledger.Output{{Key: outputKey, Bytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}},
-			}),
+			}, ""),
 		},
 	}
 }
@@ -77,11 +70,7 @@ func (s *archivedStack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key := strings.TrimPrefix(r.URL.Path, "/drops/")
 	switch {
 	case r.Method == http.MethodPost:
-		fmt.Fprint(w, `<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>lipdrop</StackName><Outputs>`+
-			`<member><OutputKey>BucketName</OutputKey><OutputValue>drops</OutputValue></member>`+
-			`<member><OutputKey>StateMachineArn</OutputKey><OutputValue>arn:aws:states:eu-west-1:123456789012:stateMachine:m</OutputValue></member>`+
-			`<member><OutputKey>TokenSecretArn</OutputKey><OutputValue>arn:secret</OutputValue></member>`+
-			`</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`)
+		new(stack).ServeHTTP(w, r)
 	case r.URL.Query().Get("list-type") != "":
 		fmt.Fprint(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>status/talk.json</Key><ETag>"s"</ETag><Size>1</Size><LastModified>2026-11-21T12:00:00.000Z</LastModified></Contents></ListBucketResult>`)
 	case key == outputKey:
@@ -121,11 +110,9 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	s := newArchivedStack(t, size)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
+	onAWS(t, server.URL)
 	dir := t.TempDir()
-	get := func() *exec.Cmd {
-		return startCommand(t, []string{"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1",
-			"AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_PROFILE="}, "get", "talk", dir, "--stack", "lipdrop")
-	}
+	get := func() *exec.Cmd { return startCommand(t, "get", "talk", dir, "--stack", "lipdrop") }
 	first := get()
 	<-s.paused
 	for here := int64(0); here < s.pauseAt-tolerance/2; time.Sleep(time.Millisecond) { // wait until the bytes on their way have arrived
@@ -149,11 +136,8 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	if err := get().Wait(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(filepath.Join(dir, "talk.mp4"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if sum, result := sha256.Sum256(got), string(s.objects["outbox/talk/20261121T120000Z-0123456789ab/result.json"]); !strings.Contains(result, hex.EncodeToString(sum[:])) {
+	got := contentOf(t, filepath.Join(dir, "talk.mp4"))
+	if sum, result := sha256.Sum256([]byte(got)), string(s.objects["outbox/talk/20261121T120000Z-0123456789ab/result.json"]); !strings.Contains(result, hex.EncodeToString(sum[:])) {
 		t.Errorf("the SHA-256 of talk.mp4 is %x, want the one in %s", sum, result)
 	}
 	server.Close() // waits for the last response

@@ -35,12 +35,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	})
 	slices.SortStableFunc(statuses, func(a, b client.Status) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
 	if c.JSON {
-		for _, st := range statuses {
-			if err := writeJSON(out, st.Status); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeJSON(out, statuses...)
 	}
 	if len(statuses) == 0 {
 		fmt.Fprintln(say, "no jobs")
@@ -48,7 +43,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	}
 	var rows [][]string
 	for _, st := range statuses {
-		rows = append(rows, []string{st.Name, string(st.State), ago(st.UpdatedAt, time.Now()), detail(st.Status)})
+		rows = append(rows, []string{st.Name, string(st.State), ago(st.UpdatedAt), detail(st.Status)})
 	}
 	printTable(out, []string{"NAME", "STATE", "AGE", "DETAIL"}, 2, rows)
 	return nil
@@ -105,7 +100,7 @@ func showJob(out *terminal, job client.Job) {
 	st := job.Status
 	printf(out, "%s: %s\n", st.Name, cmp.Or(string(st.State), unreadable))
 	if !st.UpdatedAt.IsZero() {
-		showLine(out, "changed", ago(st.UpdatedAt, time.Now())+" ago")
+		showLine(out, "changed", ago(st.UpdatedAt)+" ago")
 	}
 	if st.Code != "" {
 		showLine(out, "reason", fmt.Sprintf("%s (%s)", st.Reason, st.Code))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,14 +40,11 @@ func watchFolder(t *testing.T, b *bucket.Bucket, folder string) *watched {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		w.run(ctx)
-		close(ended)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { w.run(ctx) })
 	stop := func() {
 		cancel()
-		<-ended
+		running.Wait()
 	}
 	t.Cleanup(stop)
 	return &watched{t, folder, b, said, stop}
@@ -162,7 +160,7 @@ func TestWatcher(t *testing.T) {
 			f.write("ads/a.txt", "1")
 			f.write("b.txt", "1")
 			f.has("ads/a.txt", "b.txt")
-			f.do(upload(t.Context(), f.bucket, samples+"voice.wav", "inbox/other.wav")) // by another program
+			f.do(f.bucket.Upload(t.Context(), "inbox/other.wav", strings.NewReader("1"), nil)) // by another program
 			f.stop()
 			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
 			f.write("c.txt", "1")

@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -39,38 +36,26 @@ func (l *lines) count(part string) int {
 // the S3 server lists wrongly. It prints the other statuses.
 func TestPrintStatuses(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
-	put := func(key, body string) {
-		t.Helper()
-		if _, err := s.S3().PutObject(t.Context(), &s3.PutObjectInput{
-			Bucket: aws.String(local.Bucket), Key: &key, Body: strings.NewReader(body),
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	status := func(name, reason string) string {
-		text, err := json.Marshal(ledger.Status{Name: name, State: ledger.Rejected, Code: "x", Reason: reason})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+		return string(bucket.JSON(ledger.Status{Name: name, State: ledger.Rejected, Code: "x", Reason: reason}, ""))
 	}
 	var said lines
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	put("status/old.json", status("old", "there before"))
+	s.put("status/old.json", status("old", "there before"))
 	go printStatuses(ctx, &client.Client{Bucket: s.bucket, Ledger: &ledger.Store{Bucket: s.bucket}}, said.say)
 	for i := 0; said.count("first") == 0; i++ { // until printStatuses has begun and prints a changed status
-		put("status/first.json", status("first", fmt.Sprint(i)))
+		s.put("status/first.json", status("first", fmt.Sprint(i)))
 		time.Sleep(printEvery)
 	}
 
-	put("status/a broken.json", "{")
-	put("status/b\x1b[31m.json", status("b\x1b[31m", "red"))
-	put("status/c.json", status("c", "an escape \x1b]0;title\x07 and a\nnewline"))
+	s.put("status/a broken.json", "{")
+	s.put("status/b\x1b[31m.json", status("b\x1b[31m", "red"))
+	s.put("status/c.json", status("c", "an escape \x1b]0;title\x07 and a\nnewline"))
 	soon(t, "the whole status", func() bool { return said.count(`an escape \x1b]0;title\a and a\nnewline`) == 1 })
 	soon(t, "a line about the broken one", func() bool { return said.count("a broken: "+unreadable) == 1 })
 	for i := range 3 { // each is printed by a later listing
-		put(fmt.Sprintf("status/d%d.json", i), status(fmt.Sprint("d", i), "later"))
+		s.put(fmt.Sprintf("status/d%d.json", i), status(fmt.Sprint("d", i), "later"))
 		soon(t, "a later status", func() bool { return said.count("later") == i+1 })
 	}
 	if n := said.count("a broken"); n != 1 {

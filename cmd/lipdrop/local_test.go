@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,12 +16,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/events"
 )
 
 // asCommand is the environment variable that makes the test binary the lipdrop command.
@@ -44,15 +44,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"lipdrop": main}) // for the scripts of TestScripts
 }
 
-// startCommand starts the lipdrop command as a process, with further environment variables.
-func startCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
+// startCommand starts the lipdrop command as a process.
+func startCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(args)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = slices.Concat(os.Environ(), env, []string{asCommand + "=" + string(text)})
+	cmd.Env = append(os.Environ(), asCommand+"="+string(text))
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if _, err := cmd.StdinPipe(); err != nil { // the command ends when this pipe is closed
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func startCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
 // until kill kills it.
 func localCommand(t *testing.T, dir string) (kill func()) {
 	t.Helper()
-	cmd := startCommand(t, nil, "local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms")
+	cmd := startCommand(t, "local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms")
 	kill = func() {
 		_ = cmd.Process.Kill() // fails if the command has ended already; its output says why
 		_ = cmd.Wait()
@@ -111,10 +111,7 @@ func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
 // does not kill the command during an upload: versitygw 1.8.0 may then store only the
 // beginning of the file, and the next start would drop the file again, as another take.
 func TestLocalCommandKilled(t *testing.T) {
-	dir := t.TempDir()
-	folder := filepath.Join(dir, "drop", "ads")
-	clip := copyInto(t, folder, "clip.mp4", "talk.mp4")
-	copyInto(t, folder, "voice.wav", "talk.wav")
+	dir := layApart(t, map[string]string{"drop/ads/talk.mp4": "@clip.mp4", "drop/ads/talk.wav": "@voice.wav"})
 	files := func(pattern string) []string {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
@@ -167,12 +164,12 @@ func TestLocalCommandKilled(t *testing.T) {
 	// The watcher drops last.txt in a later look than first.txt. By then, it has compared
 	// talk.* with the bucket.
 	for _, name := range []string{"first.txt", "last.txt"} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte("no media"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "drop", "ads", name), []byte("no media"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		soon(t, "the answer file of "+name, func() bool {
-			body, err := objectOf(t.Context(), d, "answers/ads/"+name+".json")
-			return err == nil && body != nil
+			_, err := d.Bucket.Head(t.Context(), "answers/ads/"+name+".json")
+			return err == nil
 		})
 	}
 	if now := versions(); len(now.Versions) != dropped || len(now.DeleteMarkers) != 0 {
@@ -185,41 +182,29 @@ func TestLocalCommandKilled(t *testing.T) {
 	if err != nil || len(takes) != 1 {
 		t.Fatalf("%d takes, %v; want one", len(takes), err)
 	}
-	for _, out := range takes[0].Outputs {
-		if body, err := objectOf(t.Context(), d, out.Key); err != nil || !bytes.Equal(body, clip) {
-			t.Errorf("%s has %d bytes, %v; want the %d of the video", out.Key, len(body), err, len(clip))
-		}
-	}
 	if len(takes[0].Outputs) != 1 {
-		t.Errorf("outputs %v, want one", takes[0].Outputs)
+		t.Fatalf("outputs %v, want one", takes[0].Outputs)
+	}
+	key, clip := takes[0].Outputs[0].Key, contentOf(t, samples+"clip.mp4")
+	if body, _, err := d.Bucket.Get(t.Context(), key, math.MaxInt64); err != nil || string(body) != clip {
+		t.Errorf("%s has %d bytes, %v; want the %d of the video", key, len(body), err, len(clip))
 	}
 	if holds("*queue/*.json", `"dead":true`) {
 		t.Error("a queue has a dead letter")
 	}
 }
 
-// copyInto copies one of the project's own media into a folder, and returns its content.
-func copyInto(t *testing.T, folder, sample, name string) []byte {
-	t.Helper()
-	body, err := os.ReadFile(samples + sample)
-	if err == nil {
-		err = errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(filepath.Join(folder, name), body, 0o600))
+// A webhook on another machine is refused before anything is started.
+func TestWebhookOfAnotherMachine(t *testing.T) {
+	out, errs := command(t, exitUsage, "local", "--dir", t.TempDir(), "--webhook", "https://example.com/hook")
+	if !strings.Contains(errs, "example.com is not an address of this machine") || out != "" {
+		t.Errorf("want only an error about the address; printed:\n%s%s", out, errs)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return body
 }
 
-// objectOf returns the content of an object, or nil if the object does not exist.
-func objectOf(ctx context.Context, d *client.Client, key string) ([]byte, error) {
-	out, err := d.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
-	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
-		return nil, nil
+func TestLineOfANotice(t *testing.T) {
+	n := events.Notice{DetailType: "Job failed", Detail: []byte(`{"name": "ads/ta\nlk", "state": "failed"}`)}
+	if got, want := describeNotice(n), `notice: Job failed, about ads/ta\nlk`; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer out.Body.Close()
-	return io.ReadAll(out.Body)
 }

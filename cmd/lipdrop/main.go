@@ -103,10 +103,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
 	settings := permissions.DefaultSettings()
-	mismatch := "warn"
-	if settings.RejectMismatch {
-		mismatch = "reject"
-	}
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
@@ -114,7 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Vars{
 			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
 			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),
-			"length_mismatch": mismatch, "states": joined(ledger.StatusStates()),
+			"length_mismatch": map[bool]string{false: "warn", true: "reject"}[settings.RejectMismatch], "states": joined(ledger.StatusStates()),
 		},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out), kong.Bind(messages{errs}))

@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
 // lay writes files into a new folder and makes it the working directory. The content @NAME
@@ -18,21 +23,45 @@ func lay(t *testing.T, files map[string]string) {
 	}
 	dir := t.TempDir()
 	for name, content := range files {
-		body := []byte(content)
 		if sample, ok := strings.CutPrefix(content, "@"); ok {
-			if body, err = os.ReadFile(filepath.Join(samples, sample)); err != nil {
-				t.Fatal(err)
-			}
+			content = contentOf(t, filepath.Join(samples, sample))
 		}
 		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, body, 0o666); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(content), 0o666)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Chdir(dir)
+}
+
+func contentOf(t *testing.T, path string) string {
+	t.Helper()
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// command runs the command and checks its exit code. It returns what the command prints on
+// stdout and on stderr.
+func command(t *testing.T, code int, args ...string) (out, errs string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if got := run(t.Context(), args, &stdout, &stderr); got != code {
+		t.Fatalf("lipdrop %q: exit code %d, want %d\n%s%s", args, got, code, &stdout, &stderr)
+	}
+	return stdout.String(), stderr.String()
+}
+
+// contains checks that a text has the given parts.
+func contains(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in:\n%s", part, text)
+		}
+	}
 }
 
 func TestCommandLine(t *testing.T) {
@@ -81,24 +110,12 @@ func TestCommandLine(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			lay(t, tt.files)
-			var out, errs bytes.Buffer
-			code := run(t.Context(), strings.Fields(tt.args), &out, &errs)
-			if code != tt.code {
-				t.Errorf("exit code %d, want %d", code, tt.code)
+			out, errs := command(t, tt.code, strings.Fields(tt.args)...)
+			if strings.Contains(out+errs, "\x1b") {
+				t.Errorf("an escape character reaches the terminal: %q, %q", out, errs)
 			}
-			if strings.Contains(out.String()+errs.String(), "\x1b") {
-				t.Errorf("an escape character reaches the terminal: %q, %q", out.String(), errs.String())
-			}
-			for _, want := range tt.out {
-				if !strings.Contains(out.String(), want) {
-					t.Errorf("%q is not in the output:\n%s", want, out.String())
-				}
-			}
-			for _, want := range tt.errs {
-				if !strings.Contains(errs.String(), want) {
-					t.Errorf("%q is not in the errors:\n%s", want, errs.String())
-				}
-			}
+			contains(t, out, tt.out...)
+			contains(t, errs, tt.errs...)
 		})
 	}
 }
@@ -127,5 +144,22 @@ func TestIsFromGoRun(t *testing.T) {
 		if got := isFromGoRun(program); got != want {
 			t.Errorf("isFromGoRun(%q) = %t, want %t", program, got, want)
 		}
+	}
+}
+
+// The help of each verb has at least two examples.
+func TestHelp(t *testing.T) {
+	verbs := []string{""}
+	for field := range reflect.TypeFor[cli]().Fields() {
+		verbs = append(verbs, strings.ToLower(field.Name))
+	}
+	for _, verb := range verbs {
+		t.Run(verb, func(t *testing.T) {
+			out, _ := command(t, 0, strings.Fields(verb+" --help")...)
+			golden.Compare(t, filepath.Join("testdata", "help", cmp.Or(verb, "lipdrop")+".txt"), out)
+			if n := strings.Count(out, "\n    lipdrop "+verb); verb != "" && n < 2 {
+				t.Errorf("%d examples, want at least 2", n)
+			}
+		})
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -25,7 +23,7 @@ func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal
 	if err != nil {
 		return err
 	}
-	return forEach(jobs, func(name string) error {
+	return forEach(ctx, jobs, func(name string) error {
 		return stack.Cancel(ctx, name, func(text string) { printf(out, "%s\n", text) })
 	})
 }
@@ -47,7 +45,7 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 	if c.Take != "" && len(jobs) > 1 {
 		return &client.UsageError{Reason: fmt.Sprintf("--take is for one job, and %d jobs are selected; give the name of one", len(jobs))}
 	}
-	return forEach(jobs, func(name string) error {
+	return forEach(ctx, jobs, func(name string) error {
 		rec, newest, err := stack.Redrive(ctx, name, c.Take)
 		if err != nil {
 			return err
@@ -96,18 +94,11 @@ const jobsAtOnce = 8
 // forEach calls do with each job, several at the same time, and continues after an error.
 // It ignores the error that there is nothing to do for a job if only a prefix selects the
 // job. If all jobs have such an error, forEach returns all these errors.
-func forEach(named map[string]bool, do func(name string) error) error {
+func forEach(ctx context.Context, named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
-	errs := make([]error, len(names))
-	var group errgroup.Group
-	group.SetLimit(jobsAtOnce)
-	for i, name := range names {
-		group.Go(func() error {
-			errs[i] = do(name)
-			return nil
-		})
-	}
-	_ = group.Wait() // errs has the errors
+	errs, _ := client.InParallel(ctx, jobsAtOnce, names, func(_ context.Context, name string) ([]error, error) {
+		return []error{do(name)}, nil
+	})
 	var left, idle []error
 	for i, err := range errs {
 		if state, ok := errors.AsType[*client.StateError](err); ok && state.Idle && !named[names[i]] {
@@ -120,4 +111,39 @@ func forEach(named map[string]bool, do func(name string) error) error {
 		return errors.Join(idle...)
 	}
 	return errors.Join(left...)
+}
+
+type reviewCmd struct {
+	client.Target
+	Approve bool    `xor:"decision" help:"The output may be used."`
+	Reject  bool    `xor:"decision" help:"The output must not be used."`
+	Note    string  `placeholder:"TEXT" help:"Reason for the decision."`
+	Take    string  `help:"Take to review. By default the newest one that has succeeded."`
+	JSON    bool    `name:"json" help:"Print the review as a JSON object."`
+	Name    jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
+}
+
+// Validate is called by kong. Required flags would make the help say that both are needed.
+func (c *reviewCmd) Validate() error {
+	if !c.Approve && !c.Reject {
+		return errors.New("missing flag: --approve or --reject")
+	}
+	return nil
+}
+
+// Run stores a decision about the output of a job.
+func (c *reviewCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
+	decision := client.Approved
+	if c.Reject {
+		decision = client.Rejected
+	}
+	review, err := stack.Review(ctx, string(c.Name), c.Take, decision, c.Note, nil)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(out, review)
+	}
+	printf(out, "%s, take %s: %s by %s\n", review.Name, review.Take, review.Decision, review.By)
+	return nil
 }

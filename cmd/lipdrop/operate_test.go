@@ -1,15 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -39,23 +33,17 @@ func startStack(t *testing.T, o local.Options) *running {
 	return &running{stack, t, o.Dir, &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}}
 }
 
-// upload uploads a file of this machine to a key.
-func upload(ctx context.Context, b *bucket.Bucket, path, key string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
+func (r *running) put(key, body string) {
+	r.t.Helper()
+	if err := r.bucket.Upload(r.t.Context(), key, strings.NewReader(body), nil); err != nil {
+		r.t.Fatal(err)
 	}
-	defer file.Close()
-	return b.Upload(ctx, key, file, nil)
 }
 
 func (r *running) dropPair(name string) {
 	r.t.Helper()
-	for file, key := range map[string]string{"clip.mp4": name + ".mp4", "voice.wav": name + ".wav"} {
-		if err := upload(r.t.Context(), r.bucket, samples+file, ledger.InboxPrefix+key); err != nil {
-			r.t.Fatal(err)
-		}
-	}
+	r.put("inbox/"+name+".mp4", contentOf(r.t, samples+"clip.mp4"))
+	r.put("inbox/"+name+".wav", contentOf(r.t, samples+"voice.wav"))
 }
 
 // patience is how long a test waits for something that takes seconds.
@@ -73,17 +61,10 @@ func (r *running) await(name string, states ...ledger.State) ledger.Status {
 
 // lipdrop runs a command on the stack's folder. It checks the exit code, and that each
 // wanted text is printed, on stdout or stderr.
-func (r *running) lipdrop(code int, command, name string, want ...string) {
+func (r *running) lipdrop(code int, verb, name string, want ...string) {
 	r.t.Helper()
-	var out bytes.Buffer
-	if got := run(r.t.Context(), []string{command, "--dir", r.dir, name}, &out, &out); got != code {
-		r.t.Errorf("lipdrop %s %s: exit code %d, want %d:\n%s", command, name, got, code, out.String())
-	}
-	for _, text := range want {
-		if !strings.Contains(out.String(), text) {
-			r.t.Errorf("lipdrop %s %s: %q is not in\n%s", command, name, text, out.String())
-		}
-	}
+	out, errs := command(r.t, code, verb, "--dir", r.dir, name)
+	contains(r.t, out+errs, want...)
 }
 
 // charged checks how many jobs the fake accepted and cancelled, and that it charged each
@@ -104,11 +85,7 @@ func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
 	s.dropPair("talk")
 	s.await("talk", ledger.InQueue)
-	if _, err := s.S3().PutObject(t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/talk.wav"), Body: strings.NewReader(""),
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.put("inbox/talk.wav", "")
 	s.await("talk", ledger.Rejected)
 	s.lipdrop(0, "cancel", "talk", "talk: cancelled (cancelled_by_stop)")
 	s.charged(1, 1)

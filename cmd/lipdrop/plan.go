@@ -21,9 +21,11 @@ import (
 // plan is what a drop does.
 type plan struct {
 	*client.Drop
-	lists map[string]int        // the number of rows by the list's file
-	rows  map[string]plannedRow // by the key of the row's job.json
-	wrong []wrong
+	defaults list.Defaults
+	lists    map[string]int        // the number of rows by the list's file
+	rows     map[string]plannedRow // by the key of the row's job.json
+	media    map[string]*medium    // that the rows name, by path
+	wrong    []wrong
 }
 
 // plannedRow is a row of a list.
@@ -40,11 +42,14 @@ type wrong struct {
 	text string
 }
 
-// cost is an estimate of what jobs cost.
-type cost struct {
-	usd     float64
-	unknown int    // how many jobs have no estimate
-	why     string // why the first of these jobs has none
+// total sums the jobs that a drop starts.
+type total struct {
+	jobs     int
+	length   time.Duration // of the outputs
+	noLength int           // how many outputs have no known length
+	usd      float64       // estimate of what the jobs cost
+	noPrice  int           // how many jobs have no estimate
+	why      string        // why the first of these jobs has none
 }
 
 // plan reads the files, checks which jobs they form together with the files in the bucket,
@@ -62,7 +67,10 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	}
 	p := &plan{
 		Drop:  &client.Drop{Client: stack, Resolver: resolver},
-		lists: map[string]int{}, rows: map[string]plannedRow{},
+		lists: map[string]int{}, rows: map[string]plannedRow{}, media: map[string]*medium{},
+		defaults: list.Defaults{
+			Catalog: resolver.Catalog, Model: c.Model, VideoModel: resolver.DefaultVideoModel, ImageModel: resolver.DefaultImageModel, Options: c.Set,
+		},
 	}
 	files, lists := splitLists(c.Files)
 	if err := p.addFiles(folder, files, say); err != nil {
@@ -73,11 +81,8 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 			return nil, err
 		}
 	}
-	b := &bundler{plan: p, media: map[string]*medium{}, defaults: list.Defaults{
-		Catalog: resolver.Catalog, Model: c.Model, VideoModel: resolver.DefaultVideoModel, ImageModel: resolver.DefaultImageModel, Options: c.Set,
-	}}
 	for _, file := range lists {
-		if err := b.addList(ctx, folder, file); err != nil {
+		if err := p.addList(ctx, folder, file); err != nil {
 			return nil, err
 		}
 	}
@@ -160,19 +165,25 @@ func (p *plan) bundlePairs(ctx context.Context, choice drop.Choice) error {
 	return err
 }
 
-// cost returns what the jobs that start will cost.
-func (p *plan) cost() (c cost) {
+// total returns the sums of the jobs that start.
+func (p *plan) total() (t total) {
 	for _, job := range p.Jobs {
-		switch e := job.Estimate; {
-		case !job.Starts:
-		case e.USD == nil:
-			c.unknown++
-			c.why = cmp.Or(c.why, e.Unknown)
-		default:
-			c.usd += *e.USD
+		if !job.Starts {
+			continue
+		}
+		t.jobs++
+		t.length += job.Job.Expected.Length
+		if job.Job.Expected.Length == 0 {
+			t.noLength++
+		}
+		if e := job.Estimate; e.USD != nil {
+			t.usd += *e.USD
+		} else {
+			t.noPrice++
+			t.why = cmp.Or(t.why, e.Unknown)
 		}
 	}
-	return c
+	return t
 }
 
 // dollars returns an amount with the digits that matter.
@@ -183,15 +194,15 @@ func dollars(usd float64) string {
 	return fmt.Sprintf("$%.2f", usd)
 }
 
-// String returns the estimate in words.
-func (c cost) String() string {
+// estimate returns the estimate in words.
+func (t total) estimate() string {
 	switch {
-	case c.unknown == 0:
-		return fmt.Sprintf("about %s, %s", dollars(c.usd), budget.EstimateNote)
-	case c.usd == 0:
-		return "the cost is not known: " + c.why
+	case t.noPrice == 0:
+		return fmt.Sprintf("about %s, %s", dollars(t.usd), budget.EstimateNote)
+	case t.usd == 0:
+		return "the cost is not known: " + t.why
 	}
-	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
+	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(t.usd), budget.EstimateNote, count(t.noPrice, "job"), t.why)
 }
 
 // check finds out which jobs the files form. The error names every problem of a job or of a
@@ -247,15 +258,4 @@ func (p *plan) ready() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// starting returns how many jobs the drop starts.
-func (p *plan) starting() int {
-	n := 0
-	for _, job := range p.Jobs {
-		if job.Starts {
-			n++
-		}
-	}
-	return n
 }

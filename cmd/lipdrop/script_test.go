@@ -106,7 +106,7 @@ func TestScripts(t *testing.T) {
 			},
 			"interrupts": interrupt,
 			"put": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(upload(t.Context(), storage, ts.MkAbs(args[0]), "inbox/"+args[1]))
+				ts.Check(storage.Upload(t.Context(), "inbox/"+args[1], strings.NewReader(ts.ReadFile(args[0])), nil))
 			},
 			"await": func(ts *testscript.TestScript, _ bool, args []string) {
 				_, err := awaitState(storage, args[0], args[1:]...)
@@ -118,13 +118,7 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("there is no schema %s, or the command printed nothing", args[0])
 				}
 				for line := range strings.SplitSeq(out, "\n") {
-					doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
-					if err == nil {
-						err = schemas[args[0]].Validate(doc)
-					}
-					if err != nil {
-						ts.Fatalf("%s: %v", line, err)
-					}
+					ts.Check(fits(schemas[args[0]], line))
 				}
 			},
 		},
@@ -222,11 +216,7 @@ func schemasOf(t *testing.T, documents ...string) map[string]*jsonschema.Schema 
 	compiler := jsonschema.NewCompiler()
 	var names []string
 	for _, document := range documents {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range block.FindAllStringSubmatch(string(text), -1) {
+		for _, found := range block.FindAllStringSubmatch(contentOf(t, document), -1) {
 			name := found[1]
 			if name == "" {
 				name = strings.TrimSuffix(filepath.Base(document), ".md")
@@ -250,4 +240,16 @@ func schemasOf(t *testing.T, documents ...string) map[string]*jsonschema.Schema 
 		schemas[name] = schema
 	}
 	return schemas
+}
+
+// fits returns an error if a line is not JSON that fits a schema.
+func fits(schema *jsonschema.Schema, line string) error {
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	if err == nil {
+		err = schema.Validate(doc)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", line, err)
+	}
+	return nil
 }

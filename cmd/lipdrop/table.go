@@ -71,19 +71,20 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	_ = out.raw(lines.String()) // the function run reports the error
 }
 
-// writeJSON writes a value as a line of JSON. It writes control and format characters as
+// writeJSON writes each value as a line of JSON. It writes control and format characters as
 // \u escapes. Otherwise the type terminal would escape them as Go does, which JSON does not
 // allow.
-func writeJSON(out io.Writer, value any) error {
-	var line strings.Builder
-	enc := json.NewEncoder(&line)
+func writeJSON[T any](out io.Writer, values ...T) error {
+	var lines, safe strings.Builder
+	enc := json.NewEncoder(&lines)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		return err
+	for _, value := range values {
+		if err := enc.Encode(value); err != nil {
+			return err
+		}
 	}
-	var safe strings.Builder
-	for _, r := range strings.TrimSuffix(line.String(), "\n") {
-		if !acts(r) {
+	for _, r := range lines.String() {
+		if r == '\n' || !acts(r) {
 			safe.WriteRune(r)
 			continue
 		}
@@ -91,16 +92,16 @@ func writeJSON(out io.Writer, value any) error {
 			fmt.Fprintf(&safe, `\u%04x`, unit)
 		}
 	}
-	_, err := fmt.Fprintln(out, safe.String())
+	_, err := io.WriteString(out, safe.String())
 	return err
 }
 
 // ago returns how long ago something was, for a person.
-func ago(t, now time.Time) string {
+func ago(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return short(now.Sub(t))
+	return short(time.Since(t))
 }
 
 // short returns a duration in one or two units, such as 45s, 1m30s or 3d.

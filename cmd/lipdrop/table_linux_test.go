@@ -11,7 +11,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/sys/unix"
 
-	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -119,8 +118,7 @@ func TestQuestionInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	tty, printed := openTerminal(t, 80, 24)
-	p := &plan{Drop: &client.Drop{Jobs: []client.DroppedJob{{Starts: true}}}}
-	err := new(dropCmd).ask(ctx, p, messages{&terminal{w: tty}})
+	err := new(dropCmd).ask(ctx, 1, messages{&terminal{w: tty}})
 	if got := printed(); err == nil || got != "Start 1 job? [y/N] \n" {
 		t.Errorf("printed %q, error %v; want the question and the end of its line, and an error", got, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 )
 
@@ -82,6 +84,23 @@ func (t *terminal) colored() bool {
 	return columns > 0 && os.Getenv("NO_COLOR") == ""
 }
 
+// newBar shows bytes, speed and the time left of a transfer on a terminal that can redraw.
+// Elsewhere it shows nothing. The caller calls add with the number of bytes since the last
+// call, and then end, which leaves the bar visible.
+func newBar(say *terminal, total int64) (add func(n int64), end func()) {
+	if columns, _ := say.canvas(); columns == 0 || total == 0 {
+		return func(int64) {}, func() {}
+	}
+	p := mpb.New(mpb.WithOutput(say.w), mpb.WithWidth(40))
+	bar := p.AddBar(total,
+		mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f")),
+		mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1024(0), "% .1f "), decor.AverageETA(decor.ET_STYLE_GO)))
+	return bar.IncrInt64, func() {
+		bar.Abort(false)
+		p.Wait()
+	}
+}
+
 // escapef is fmt.Sprintf, but it escapes every control and format character of the
 // arguments, including newlines.
 func escapef(format string, args ...any) string {
@@ -111,11 +130,8 @@ func acts(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl
 // UTF-8, by Go's escapes. It keeps the characters in keep.
 func escape(text, keep string) string {
 	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRuneInString(text[i:])
-		part := text[i : i+size]
-		i += size
-		if (acts(r) || r == utf8.RuneError && size == 1) && !strings.ContainsRune(keep, r) {
+	for part := range strings.SplitSeq(text, "") { // a character, or a byte that is not UTF-8
+		if r, size := utf8.DecodeRuneInString(part); (acts(r) || r == utf8.RuneError && size == 1) && !strings.ContainsRune(keep, r) {
 			quoted := strconv.QuoteToASCII(part)
 			part = quoted[1 : len(quoted)-1]
 		}

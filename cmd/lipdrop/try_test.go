@@ -10,9 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -20,12 +17,8 @@ import (
 // try runs lipdrop try on a state folder, expects the exit code, and returns what was printed.
 func try(t *testing.T, code int, dir, out string, files ...string) string {
 	t.Helper()
-	var said bytes.Buffer
-	args := append([]string{"try", "--dir", dir, "--out", out, "--run", "500ms"}, files...)
-	if got := run(t.Context(), args, &said, &said); got != code {
-		t.Fatalf("lipdrop try %v: exit code %d, want %d:\n%s", files, got, code, said.String())
-	}
-	return said.String()
+	said, errs := command(t, code, append([]string{"try", "--dir", dir, "--out", out, "--run", "500ms"}, files...)...)
+	return said + errs
 }
 
 // layApart writes files as lay does, and returns their folder. The working directory stays
@@ -43,15 +36,6 @@ func layApart(t *testing.T, files map[string]string) string {
 	}
 	t.Chdir(root)
 	return dir
-}
-
-func contentOf(t *testing.T, path string) string {
-	t.Helper()
-	body, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
 }
 
 // wave returns a silent WAV of a number of seconds, with 8,000 one-byte samples per second.
@@ -109,11 +93,7 @@ func TestTryAgain(t *testing.T) {
 		if contentOf(t, filepath.Join(out, tt.out)) != video {
 			t.Errorf("%s: the output was not made from this video:\n%s", tt.name, said)
 		}
-		for _, warning := range tt.warns {
-			if !strings.Contains(said, warning) {
-				t.Errorf("%s: %q is not in\n%s", tt.name, warning, said)
-			}
-		}
+		contains(t, said, tt.warns...)
 		jobs, err := filepath.Glob(filepath.Join(state, "runcomfy", "*.json"))
 		if err != nil || len(jobs) != i+1 {
 			t.Errorf("%s: RunComfy has accepted %d jobs (%v), want %d:\n%s", tt.name, len(jobs), err, i+1, said)
@@ -130,11 +110,7 @@ func TestTryAfterARejection(t *testing.T) {
 	state := filepath.Join(dir, "state")
 	s := startStack(t, local.Options{Dir: state})
 	s.dropPair("talk")
-	if _, err := s.S3().PutObject(t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/talk.wav"), Body: strings.NewReader(""),
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.put("inbox/talk.wav", "")
 	s.await("talk", ledger.Rejected)
 	s.Close()
 	said := try(t, 0, state, filepath.Join(dir, "out"), filepath.Join(dir, "talk.mp4"), filepath.Join(dir, "talk.wav"))
@@ -202,11 +178,7 @@ func TestTryRefuses(t *testing.T) {
 				t.Chdir(dir)
 			}
 			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)
-			for _, want := range tt.said {
-				if !strings.Contains(said, want) {
-					t.Errorf("%q is not in\n%s", want, said)
-				}
-			}
+			contains(t, said, tt.said...)
 			if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
 				t.Errorf("the state folder exists (%v), want no started stack", err)
 			}

@@ -80,24 +80,6 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, inPlainWords(path, err)
 	}
-	return regular(file, path)
-}
-
-// openFollowing does the same as openRegular for a path that may be a link. The method Name
-// of the returned file returns the path without links.
-func openFollowing(path string) (*os.File, fs.FileInfo, error) {
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		if _, statErr := os.Stat(path); statErr != nil {
-			err = statErr // os.Stat reports a link that leads to itself more clearly
-		}
-		return nil, nil, inPlainWords(path, err)
-	}
-	return openRegular(target)
-}
-
-// regular returns file if it is a regular file. Otherwise it closes file.
-func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 	info, err := file.Stat()
 	switch {
 	case err != nil:
@@ -111,4 +93,17 @@ func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	return file, info, nil
+}
+
+// openFollowing does the same as openRegular for a path that may be a link. The method Name
+// of the returned file returns the path without links.
+func openFollowing(path string) (*os.File, fs.FileInfo, error) {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		if _, statErr := os.Stat(path); statErr != nil {
+			err = statErr // os.Stat reports a link that leads to itself more clearly
+		}
+		return nil, nil, inPlainWords(path, err)
+	}
+	return openRegular(target)
 }

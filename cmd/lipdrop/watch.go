@@ -104,11 +104,7 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 	missing := f.missing(seen)
 	switch {
 	case err == nil:
-		var codes []int
-		for _, st := range seen {
-			codes = append(codes, codeOf(st.Status))
-		}
-		return worst(codes...), nil
+		return worst(seen), nil
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
 	case errors.Is(cause, context.DeadlineExceeded): // cause, because err may be a timeout of the network
@@ -176,8 +172,8 @@ const mostTimed = 50
 
 // withTimes adds two things to a status: the time at which its take was submitted, and
 // how long a run usually takes.
-func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) followed {
-	job := followed{Status: st}
+func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) *followed {
+	job := &followed{Status: st}
 	if st.Take == "" || client.Settled(st.Status) || jobs > mostTimed || !f.board.redraws() {
 		return job
 	}

@@ -113,9 +113,9 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
 }
 
-// findOnAWS returns a client of the named stack on AWS or, if stack is empty, of the only
+// findOnAWS returns a client of the named stack on AWS or, if name is empty, of the only
 // lipdrop stack. The SDK writes no log.
-func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
+func (t Target) findOnAWS(ctx context.Context, name string) (*Client, error) {
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}), awsconfig.WithSharedConfigProfile(t.Profile), awsconfig.WithRegion(t.Region))
 	if err != nil {
 		return nil, &CredentialsError{Err: err}
@@ -123,11 +123,6 @@ func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
 	if cfg.Region == "" {
 		return nil, &CredentialsError{Missing: true, Err: errors.New("no AWS region is set")}
 	}
-	return findStack(ctx, cfg, stack)
-}
-
-// findStack is findOnAWS with a loaded configuration.
-func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error) {
 	in := &cloudformation.DescribeStacksInput{}
 	purpose := "find the stack"
 	if name != "" {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -37,8 +37,7 @@ func newClient(storage bucket.S3) *Client {
 }
 
 func setStatus(storage *s3test.Bucket, st ledger.Status) {
-	body, _ := json.Marshal(st) // a status always encodes
-	storage.Set(ledger.StatusKey(st.Name), body)
+	storage.Set(ledger.StatusKey(st.Name), bucket.JSON(st, ""))
 }
 
 // S3 sends no error code in response to a HEAD request.
@@ -253,7 +252,8 @@ func TestFollowInTrouble(t *testing.T) {
 						return nil
 					}
 					err := s3test.Error(tt.status, tt.code)
-					operation(err).OperationName = "ListObjectsV2"
+					op, _ := errors.AsType[*smithy.OperationError](err)
+					op.OperationName = "ListObjectsV2"
 					return err
 				}}
 				err := newClient(storage).Follow(t.Context(), func([]Status) (bool, error) { return true, nil }, Pattern{Prefix: true})
@@ -281,7 +281,7 @@ func (b *breaking) GetObject(ctx context.Context, in *s3.GetObjectInput, o ...fu
 		b.mu.Lock()
 		b.ranges = append(b.ranges, *in.Range)
 		b.mu.Unlock()
-		out.Body = io.NopCloser(io.MultiReader(io.LimitReader(&counting{out.Body, b}, b.after), &failing{}))
+		out.Body = io.NopCloser(io.MultiReader(io.LimitReader(&counting{out.Body, b}, b.after), iotest.ErrReader(errors.New("the connection broke"))))
 	}
 	return out, err
 }
@@ -299,10 +299,6 @@ func (c *counting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-type failing struct{}
-
-func (*failing) Read([]byte) (int, error) { return 0, errors.New("the connection broke") }
-
 // archive stores an output, its result.json, its record and its status. It returns the bytes of
 // the output.
 func archive(storage *s3test.Bucket, name, take string, size int) []byte {
@@ -310,10 +306,8 @@ func archive(storage *s3test.Bucket, name, take string, size int) []byte {
 	sum := sha256.Sum256(body)
 	key := ledger.OutputPrefix(name, take) + filepath.Base(name) + ".mp4"
 	storage.Set(key, body)
-	result, _ := json.Marshal(Result{Outputs: []ledger.Output{{Key: key, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}}})
-	storage.Set(ledger.OutputPrefix(name, take)+"result.json", result)
-	rec, _ := json.Marshal(ledger.Record{Name: name, Take: take, State: ledger.Succeeded})
-	storage.Set(ledger.RecordKey(name, take), rec)
+	storage.Set(ledger.OutputPrefix(name, take)+"result.json", bucket.JSON(Result{Outputs: []ledger.Output{{Key: key, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}}}, ""))
+	storage.Set(ledger.RecordKey(name, take), bucket.JSON(ledger.Record{Name: name, Take: take, State: ledger.Succeeded}, ""))
 	setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded, Take: take})
 	return body
 }
@@ -489,12 +483,6 @@ func TestDownloadStaysInTheFolder(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil {
 		t.Error("the output was stored outside the folder, want no such file")
 	}
-}
-
-// operation returns the SDK's description of the request that an error is about.
-func operation(err error) *smithy.OperationError {
-	op, _ := errors.AsType[*smithy.OperationError](err)
-	return op
 }
 
 func TestForSheet(t *testing.T) {

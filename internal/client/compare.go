@@ -19,7 +19,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -133,52 +132,43 @@ const sumsAtOnce = 4
 
 // sum sets the sums of the uploads that have none.
 func sum(ctx context.Context, uploads []*Upload) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(sumsAtOnce)
-	for _, u := range uploads {
+	return each(ctx, sumsAtOnce, uploads, func(ctx context.Context, _ int, u *Upload) error {
 		if u.Sum.known() {
-			continue
+			return nil
 		}
-		group.Go(func() error {
-			content, err := u.Open()
-			if err != nil {
-				return err
-			}
-			defer content.Close()
-			u.Sum, err = SumOf(ctx, u.Key, content, u.Size)
+		content, err := u.Open()
+		if err != nil {
 			return err
-		})
-	}
-	return group.Wait()
+		}
+		defer content.Close()
+		u.Sum, err = SumOf(ctx, u.Key, content, u.Size)
+		return err
+	})
 }
 
 // compare finds out which uploads the bucket already holds with the same content. It sets
 // Sum, Exists and Same of each upload.
 func (d *Drop) compare(ctx context.Context) error {
-	if err := sum(ctx, slices.Collect(maps.Values(d.Uploads))); err != nil {
+	uploads := slices.Collect(maps.Values(d.Uploads))
+	if err := sum(ctx, uploads); err != nil {
 		return err
 	}
 	stored, err := d.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(readsAtOnce)
-	for key, u := range d.Uploads {
-		if stored.Knows(key) {
-			file, err := stored.Head(ctx, key)
+	return each(ctx, ReadsAtOnce, uploads, func(ctx context.Context, _ int, u *Upload) (err error) {
+		if stored.Knows(u.Key) {
+			file, err := stored.Head(ctx, u.Key)
 			u.Exists, u.stored, u.Same = err == nil, file.ETag, file.ETag == hex.EncodeToString(u.Sum.md5[:])
 			if !u.Exists || u.Same || file.Size != u.Sum.Size {
-				continue
+				return nil
 			}
 		}
-		group.Go(func() (err error) {
-			u.stored, u.Same, err = d.isSame(ctx, u)
-			u.Exists = u.stored != ""
-			return err
-		})
-	}
-	return group.Wait()
+		u.stored, u.Same, err = d.isSame(ctx, u)
+		u.Exists = u.stored != ""
+		return err
+	})
 }
 
 // isSame asks S3 for the object with the key of an upload. It returns the object's ETag, or ""

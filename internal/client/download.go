@@ -20,7 +20,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -133,15 +132,10 @@ func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([
 	f := &fetcher{Client: c, to: d, root: root, names: map[string]bool{}}
 	done := make([]Download, len(outputs))
 	errs := make([]error, len(outputs))
-	var group errgroup.Group
-	group.SetLimit(downloadsAtOnce)
-	for i, o := range outputs {
-		group.Go(func() error {
-			done[i], errs[i] = f.fetch(ctx, o)
-			return nil
-		})
-	}
-	_ = group.Wait() // errs has the errors
+	_ = each(ctx, downloadsAtOnce, outputs, func(ctx context.Context, i int, o Output) error {
+		done[i], errs[i] = f.fetch(ctx, o)
+		return nil // errs has the errors
+	})
 	var here []Download
 	for i, err := range errs {
 		if err == nil {

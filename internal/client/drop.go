@@ -93,10 +93,10 @@ func (d *Drop) Check(ctx context.Context) error {
 	}
 	const most = 100 // each of these may cost a request
 	keys := slices.Sorted(maps.Keys(d.Uploads))
-	_, _ = readAll(ctx, keys[:min(len(keys), most)], func(ctx context.Context, key string) (*bucket.File, error) {
+	_ = each(ctx, ReadsAtOnce, keys[:min(len(keys), most)], func(ctx context.Context, _ int, key string) error {
 		_, err := stored.Head(ctx, key)
 		d.Uploads[key].Exists = err == nil // an error other than "not found" is left to Choose, which asks again
-		return nil, nil
+		return nil
 	})
 	resolver := d.Resolver
 	resolver.Files = check.Overlay{New: Files(d.Uploads), Bucket: stored}

@@ -42,15 +42,6 @@ func (p *Pattern) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// ParseName returns the name of one job that a person wrote. A prefix is an error.
-func ParseName(text string) (string, error) {
-	p, err := ParsePattern(text)
-	if err == nil && p.Prefix {
-		err = &UsageError{fmt.Sprintf("%q stands for several jobs: write the name of one job, such as ads/talk", text)}
-	}
-	return p.Text, err
-}
-
 // String returns the pattern as a person writes it.
 func (p Pattern) String() string {
 	if p.Prefix && !strings.HasSuffix(p.Text, "/") {

@@ -122,13 +122,13 @@ func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	if err != nil {
 		return nil, c.Explain("list the reviews", ReviewPrefix, err)
 	}
-	return readAll(ctx, files, func(ctx context.Context, f bucket.File) (*Review, error) {
+	return InParallel(ctx, ReadsAtOnce, files, func(ctx context.Context, f bucket.File) ([]Review, error) {
 		name, take := ReviewedTake(f.Key)
 		review, _, err := c.ReadReview(ctx, name, take)
 		if err != nil || review.Name == "" {
 			return nil, err
 		}
-		return &review, nil
+		return []Review{review}, nil
 	})
 }
 

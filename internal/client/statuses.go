@@ -30,7 +30,7 @@ type Status struct {
 	ledger.Status
 
 	// Order says which drop the status is about.
-	Order ledger.Order
+	Order ledger.Order `json:"-"`
 }
 
 // entry is a status or an answer file as a listing shows it.
@@ -63,43 +63,44 @@ func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([
 	return slices.CompactFunc(entries, func(a, b entry) bool { return a.name == b.name }), nil
 }
 
-// readsAtOnce is how many objects are read at the same time.
-const readsAtOnce = 32
+// ReadsAtOnce is how many objects are read at the same time.
+const ReadsAtOnce = 32
 
-// readAll calls read with each item, in parallel, and returns the results in the order of
-// the items. It leaves out results that are nil.
-func readAll[In, Out any](ctx context.Context, items []In, read func(context.Context, In) (*Out, error)) ([]Out, error) {
-	results := make([]*Out, len(items))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(readsAtOnce)
-	for i, item := range items {
-		group.Go(func() (err error) {
-			results[i], err = read(ctx, item)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+// InParallel calls do with each item, and with at most atOnce items at the same time. It
+// returns all results in the order of the items.
+func InParallel[In, Out any](ctx context.Context, atOnce int, items []In, do func(context.Context, In) ([]Out, error)) ([]Out, error) {
+	results := make([][]Out, len(items))
+	err := each(ctx, atOnce, items, func(ctx context.Context, i int, item In) (err error) {
+		results[i], err = do(ctx, item)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	var all []Out
-	for _, result := range results {
-		if result != nil {
-			all = append(all, *result)
-		}
+	return slices.Concat(results...), nil
+}
+
+// each calls do with the index of each item and the item, and with at most atOnce items at the
+// same time. It returns the first error, after which the context of the other calls ends.
+func each[T any](ctx context.Context, atOnce int, items []T, do func(ctx context.Context, i int, item T) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, item := range items {
+		group.Go(func() error { return do(ctx, i, item) })
 	}
-	return all, nil
+	return group.Wait()
 }
 
 // read reads statuses and leaves out those that no longer exist. A status that is not
 // JSON has an empty State.
 func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
-	return readAll(ctx, entries, func(ctx context.Context, e entry) (*Status, error) {
+	return InParallel(ctx, ReadsAtOnce, entries, func(ctx context.Context, e entry) ([]Status, error) {
 		posted, err := c.Ledger.Posted(ctx, e.Key)
 		if err != nil || !posted.Exists() {
 			return nil, c.Explain("read the status of "+e.name, e.Key, err)
 		}
 		posted.Name = e.name
-		return &Status{c.Reachable(posted.Status), posted.Order}, nil
+		return []Status{{c.Reachable(posted.Status), posted.Order}}, nil
 	})
 }
 
@@ -211,7 +212,7 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 		return nil, 0, c.Explain("list the records", "jobs/", err)
 	}
 	var broken atomic.Int64
-	recs, err = readAll(ctx, takes, func(ctx context.Context, take ledger.TakeID) (*ledger.Record, error) {
+	recs, err = InParallel(ctx, ReadsAtOnce, takes, func(ctx context.Context, take ledger.TakeID) ([]ledger.Record, error) {
 		rec, err := c.Ledger.Get(ctx, take.Name, take.Take)
 		_, isBroken := errors.AsType[*bucket.UnreadableError](err)
 		switch {
@@ -223,7 +224,7 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 		case err == nil && rec.Times.Claimed.Before(since):
 			return nil, nil
 		}
-		return &rec, c.Explain("read a record of "+take.Name, ledger.RecordKey(take.Name, take.Take), err)
+		return []ledger.Record{rec}, c.Explain("read a record of "+take.Name, ledger.RecordKey(take.Name, take.Take), err)
 	})
 	return recs, int(broken.Load()), err
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -56,12 +55,8 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 		byRank[rank] = append(byRank[rank], files)
 	}
 	for _, rank := range slices.Sorted(maps.Keys(byRank)) {
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(uploadsAtOnce)
-		for _, files := range byRank[rank] {
-			group.Go(func() error { return s.upload(ctx, files) })
-		}
-		if err := group.Wait(); err != nil {
+		err := each(ctx, uploadsAtOnce, byRank[rank], func(ctx context.Context, _ int, files []*Upload) error { return s.upload(ctx, files) })
+		if err != nil {
 			return err
 		}
 	}
@@ -119,25 +114,17 @@ func (s *sender) upload(ctx context.Context, files []*Upload) error {
 		}
 	}
 	finish := make([]func(context.Context) error, len(files))
-	all := func(do func(ctx context.Context, i int) error, from int) error {
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(uploadsAtOnce)
-		for i := from; i < len(files); i++ {
-			group.Go(func() error { return do(ctx, i) })
-		}
-		return group.Wait()
-	}
-	err := all(func(ctx context.Context, i int) (err error) {
-		finish[i], err = s.prepare(ctx, files[i])
+	err := each(ctx, uploadsAtOnce, files, func(ctx context.Context, i int, u *Upload) (err error) {
+		finish[i], err = s.prepare(ctx, u)
 		return err
-	}, 0)
+	})
 	if err != nil {
 		return err
 	}
 	if err := finish[0](ctx); err != nil {
 		return err
 	}
-	return all(func(ctx context.Context, i int) error { return finish[i](ctx) }, 1)
+	return each(ctx, uploadsAtOnce, finish[1:], func(ctx context.Context, _ int, finish func(context.Context) error) error { return finish(ctx) })
 }
 
 // prepare sends the parts of a file, if it has parts. The returned function makes the file
@@ -152,7 +139,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
-		if s.isStored(ctx, u) {
+		if _, same, headErr := s.isSame(ctx, u); headErr == nil && same {
 			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
 		}
@@ -235,12 +222,6 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 // aborted or completed. This sender may have completed it with a request whose response was
 // lost.
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
-
-// isStored reports whether the bucket holds the file.
-func (s *sender) isStored(ctx context.Context, u *Upload) bool {
-	_, same, err := s.isSame(ctx, u)
-	return err == nil && same
-}
 
 // ChangedError is returned if a file changes while its sum is calculated, or after that.
 type ChangedError struct{ Key string }

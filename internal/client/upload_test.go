@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -82,6 +83,16 @@ func uploadOfFile(ctx context.Context, key, path string) (*client.Upload, error)
 	return &client.Upload{File: bucket.File{Key: key}, Sum: sum, Open: func() (client.Content, error) { return os.Open(path) }}, err
 }
 
+// fileUpload is uploadOfFile for a test.
+func fileUpload(t *testing.T, key, path string) *client.Upload {
+	t.Helper()
+	u, err := uploadOfFile(t.Context(), key, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
 func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	t.Helper()
 	sum, err := client.SumOf(t.Context(), key, strings.NewReader(text), int64(len(text)))
@@ -95,6 +106,7 @@ func uploadOfText(t *testing.T, key, text string) *client.Upload {
 type s3Server struct {
 	url    string
 	direct *s3.Client
+	proxy  http.Handler
 
 	mu       sync.Mutex
 	requests []string       // method and key of each request
@@ -116,7 +128,7 @@ func startServer(t *testing.T) *s3Server {
 	if err := gateway.EnsureBucket(t.Context(), s.direct, testBucket); err != nil {
 		t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{
+	s.proxy = &httputil.ReverseProxy{
 		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // the signature covers the host
 		ErrorLog: nil, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 		ModifyResponse: func(r *http.Response) error {
@@ -140,7 +152,7 @@ func startServer(t *testing.T) *s3Server {
 		handle := s.handle
 		s.mu.Unlock()
 		if handle == nil || !handle(w, r) {
-			proxy.ServeHTTP(w, r)
+			s.proxy.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(front.Close)
@@ -157,16 +169,29 @@ func (s *s3Server) setHandler(handle func(w http.ResponseWriter, r *http.Request
 // sum returns the SHA-256 of an object.
 func (s *s3Server) sum(t *testing.T, key string) [sha256.Size]byte {
 	t.Helper()
-	out, err := s.direct.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(testBucket), Key: &key})
+	body, _, err := (&bucket.Bucket{S3: s.direct, Name: testBucket}).Get(t.Context(), key, math.MaxInt64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Body.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, out.Body); err != nil {
+	return sha256.Sum256(body)
+}
+
+// send uploads files through the proxy, and returns how many bytes were reported.
+func (s *s3Server) send(t *testing.T, uploads ...*client.Upload) (int64, error) {
+	t.Helper()
+	var sent atomic.Int64
+	err := clientOf(s.url).Send(t.Context(), uploads, func(n int64) { sent.Add(n) })
+	return sent.Load(), err
+}
+
+// mustSend is send for uploads that must succeed.
+func (s *s3Server) mustSend(t *testing.T, uploads ...*client.Upload) int64 {
+	t.Helper()
+	sent, err := s.send(t, uploads...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return sent
 }
 
 // openUploads returns how many uploads are unfinished.
@@ -184,13 +209,10 @@ func randomFile(t *testing.T, size int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "big.mp4")
 	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		_, err = io.CopyN(file, rand.NewChaCha8([32]byte{1}), int64(size))
 	}
-	if _, err := io.CopyN(file, rand.NewChaCha8([32]byte{1}), int64(size)); err != nil {
-		t.Fatal(err)
-	}
-	if err := file.Close(); err != nil {
+	if err = errors.Join(err, file.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -248,7 +270,7 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 	if err := command().Run(); err != nil {
 		t.Fatal(err)
 	}
-	if got := server.sum(t, "inbox/big.mp4"); got != sumOf(t, path) {
+	if server.sum(t, "inbox/big.mp4") != fileUpload(t, "", path).Sum.SHA256 {
 		t.Error("the object has other bytes than the file")
 	}
 	twice := 0
@@ -265,15 +287,6 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 	if n := server.openUploads(t); n != 0 {
 		t.Errorf("%d unfinished uploads are left, want none", n)
 	}
-}
-
-func sumOf(t *testing.T, path string) [sha256.Size]byte {
-	t.Helper()
-	u, err := uploadOfFile(t.Context(), "", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Sum.SHA256
 }
 
 // Send does not touch the unfinished uploads of other programs: an upload of other content to
@@ -307,13 +320,8 @@ func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 	begin("inbox/big.mp4", text[:8<<20])
 	begin("inbox/big.mp4", nil)
 	begin("inbox/big.mp4.mp4", text[:partBytes])
-	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	u := fileUpload(t, "inbox/big.mp4", path)
+	server.mustSend(t, u)
 	if n := server.openUploads(t); n != 4 {
 		t.Errorf("%d unfinished uploads, want 4", n)
 	}
@@ -338,14 +346,11 @@ func TestProgress(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	})
-	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := fileUpload(t, "inbox/big.mp4", path)
 	small := uploadOfText(t, "inbox/small.mp4", "small")
 	var mu sync.Mutex
 	sent, most := int64(0), int64(0)
-	err = clientOf(server.url).Send(t.Context(), []*client.Upload{u, small}, func(n int64) {
+	err := clientOf(server.url).Send(t.Context(), []*client.Upload{u, small}, func(n int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		sent += n
@@ -378,9 +383,7 @@ func TestOrderOfUploads(t *testing.T) {
 		sent = append(sent, slices.Index(order, path.Base(r.URL.Path)))
 		return false
 	})
-	if err := clientOf(server.url).Send(t.Context(), uploads, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	server.mustSend(t, uploads...)
 	if len(sent) != len(uploads) || !slices.IsSorted(sent) {
 		t.Errorf("sent %v, want each of %q before the next", sent, order)
 	}
@@ -399,10 +402,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 		}
 	}
 	for _, file := range []string{"large.mp4", "large.wav"} {
-		u, err := uploadOfFile(t.Context(), "inbox/large/"+file, randomFile(t, 33<<20))
-		if err != nil {
-			t.Fatal(err)
-		}
+		u := fileUpload(t, "inbox/large/"+file, randomFile(t, 33<<20))
 		u.Exists = true
 		uploads = append(uploads, u)
 	}
@@ -467,9 +467,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 		}
 		return false
 	})
-	if err := clientOf(server.url).Send(t.Context(), uploads, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	server.mustSend(t, uploads...)
 	for folder, n := range left {
 		if n != 0 {
 			t.Errorf("%d voices of %s did not appear", n, folder)
@@ -486,10 +484,7 @@ func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
 	old.Exists = true
-	own, err := uploadOfFile(t.Context(), "inbox/talk.de.mp4", randomFile(t, partBytes+1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	own := fileUpload(t, "inbox/talk.de.mp4", randomFile(t, partBytes+1))
 	var mu sync.Mutex
 	var last string
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -498,9 +493,7 @@ func TestVoiceOfANewVideo(t *testing.T) {
 		last = path.Base(r.URL.Path)
 		return false
 	})
-	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{voice, old, own}, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	server.mustSend(t, voice, old, own)
 	if last != "talk.de.wav" {
 		t.Errorf("%s was sent last, want talk.de.wav", last)
 	}
@@ -511,11 +504,7 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 	for _, request := range []string{"a part", "the completion"} {
 		t.Run(request, func(t *testing.T) {
 			server := startServer(t)
-			file := randomFile(t, partBytes+1)
-			u, err := uploadOfFile(t.Context(), "inbox/big.mp4", file)
-			if err != nil {
-				t.Fatal(err)
-			}
+			u := fileUpload(t, "inbox/big.mp4", randomFile(t, partBytes+1))
 			var once sync.Once
 			server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
 				if query := r.URL.Query(); query.Get("partNumber") == "2" && request == "a part" || r.Method == http.MethodPost && query.Has("uploadId") && request == "the completion" {
@@ -530,15 +519,11 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 				}
 				return false
 			})
-			var sent atomic.Int64
-			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(n int64) { sent.Add(n) }); err != nil {
-				t.Fatal(err)
+			if sent := server.mustSend(t, u); sent != u.Sum.Size {
+				t.Errorf("%d bytes were reported, want %d", sent, u.Sum.Size)
 			}
-			if server.sum(t, u.Key) != sumOf(t, file) {
+			if server.sum(t, u.Key) != u.Sum.SHA256 {
 				t.Error("the object has other bytes than the file")
-			}
-			if sent.Load() != u.Sum.Size {
-				t.Errorf("%d bytes were reported, want %d", sent.Load(), u.Sum.Size)
 			}
 		})
 	}
@@ -547,28 +532,17 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 // Choose finds what the bucket has already, by checksums, with few requests.
 func TestChoose(t *testing.T) {
 	server := startServer(t)
-	big := randomFile(t, partBytes+5)
-	bigUpload := func() *client.Upload {
-		u, err := uploadOfFile(t.Context(), "inbox/ads/big.mp4", big)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u
-	}
-	c := clientOf(server.url)
-	before := []*client.Upload{bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same"), uploadOfText(t, "inbox/ads/changed.wav", "before"), uploadOfText(t, "inbox/ads/longer.wav", "a")}
-	if err := c.Send(t.Context(), before, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	big := fileUpload(t, "inbox/ads/big.mp4", randomFile(t, partBytes+5))
+	server.mustSend(t, big, uploadOfText(t, "inbox/ads/same.wav", "same"), uploadOfText(t, "inbox/ads/changed.wav", "before"), uploadOfText(t, "inbox/ads/longer.wav", "a"))
 	server.setHandler(nil)
 	uploads := []*client.Upload{
-		bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same"), uploadOfText(t, "inbox/ads/changed.wav", "after!"),
+		big, uploadOfText(t, "inbox/ads/same.wav", "same"), uploadOfText(t, "inbox/ads/changed.wav", "after!"),
 		uploadOfText(t, "inbox/ads/longer.wav", "aa"), uploadOfText(t, "inbox/ads/new.wav", "new"),
 	}
 	for range 500 {
 		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/ads/%d.job/job.json", len(uploads)), "{}"))
 	}
-	d := &client.Drop{Client: c, Uploads: map[string]*client.Upload{}}
+	d := &client.Drop{Client: clientOf(server.url), Uploads: map[string]*client.Upload{}}
 	for _, u := range uploads {
 		d.Uploads[u.Key] = u
 	}
@@ -588,41 +562,25 @@ func TestChoose(t *testing.T) {
 // A file that changes after its sum was calculated is not uploaded.
 func TestChangedFile(t *testing.T) {
 	server := startServer(t)
-	for _, size := range []int{100, 2 * partBytes} {
-		path := randomFile(t, size)
-		u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
-		if err != nil {
-			t.Fatal(err)
-		}
+	overwrite := func(path string, at int64) error {
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		if _, err := file.WriteAt([]byte("changed"), int64(size-50)); err != nil {
-			t.Fatal(err)
-		}
-		if err := file.Close(); err != nil {
-			t.Fatal(err)
-		}
-		err = clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
-		if changed, ok := errors.AsType[*client.ChangedError](err); !ok {
-			t.Errorf("%d bytes, some of them changed: %v, want a ChangedError", size, err)
-		} else if !strings.Contains(changed.Error(), "big.mp4 changed while it was read. Run") {
-			t.Errorf("the error is %q, want the file name big.mp4 and what to do", changed)
-		}
+		_, err = file.WriteAt([]byte("changed"), at)
+		return errors.Join(err, file.Close())
 	}
-	for _, size := range []int{100, 2 * partBytes} {
-		path := randomFile(t, size)
-		u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(path, int64(size-50)); err != nil {
-			t.Fatal(err)
-		}
-		err = clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
-		if _, ok := errors.AsType[*client.ChangedError](err); !ok {
-			t.Errorf("%d bytes, then 50 fewer: %v, want a ChangedError", size, err)
+	for name, change := range map[string]func(path string, at int64) error{"some of them changed": overwrite, "then 50 fewer": os.Truncate} {
+		for _, size := range []int{100, 2 * partBytes} {
+			path := randomFile(t, size)
+			u := fileUpload(t, "inbox/big.mp4", path)
+			if err := change(path, int64(size-50)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := server.send(t, u)
+			if _, ok := errors.AsType[*client.ChangedError](err); !ok || !strings.Contains(err.Error(), "big.mp4 changed while it was read. Run") {
+				t.Errorf("%d bytes, %s: %v, want a ChangedError with the file name big.mp4 and what to do", size, name, err)
+			}
 		}
 	}
 	_, err := client.SumOf(t.Context(), "inbox/big.mp4", strings.NewReader("short"), 100)
@@ -634,10 +592,7 @@ func TestChangedFile(t *testing.T) {
 // twoVideos returns uploads of two videos with the same key. The first has size bytes.
 func twoVideos(t *testing.T, size int) (ours, theirs *client.Upload) {
 	t.Helper()
-	ours, err := uploadOfFile(t.Context(), fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours = fileUpload(t, fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
 	return ours, uploadOfText(t, ours.Key, "another video")
 }
 
@@ -673,16 +628,12 @@ func TestSendAtTheSameTime(t *testing.T) {
 			}
 			second := *ours
 			choose(t, server, ours, &second, theirs)
-			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {}); err != nil {
-				t.Fatal(err)
-			}
+			server.mustSend(t, ours)
 			server.refused = 0
-			var sent atomic.Int64
-			err := clientOf(server.url).Send(t.Context(), []*client.Upload{&second}, func(n int64) { sent.Add(n) })
-			if err != nil || server.refused != 1 || sent.Load() != ours.Sum.Size {
-				t.Errorf("the same %d bytes, replaces %t: %v, S3 refused %d requests, and %d bytes were reported; want 1 refused request and all bytes", size, replaces, err, server.refused, sent.Load())
+			if sent, err := server.send(t, &second); err != nil || server.refused != 1 || sent != ours.Sum.Size {
+				t.Errorf("the same %d bytes, replaces %t: %v, S3 refused %d requests, and %d bytes were reported; want 1 refused request and all bytes", size, replaces, err, server.refused, sent)
 			}
-			err = clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {})
+			_, err := server.send(t, theirs)
 			if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") || server.sum(t, ours.Key) != ours.Sum.SHA256 {
 				t.Errorf("another video in place of %d bytes, replaces %t: %v, want an error and the first video", size, replaces, err)
 			}
@@ -690,7 +641,7 @@ func TestSendAtTheSameTime(t *testing.T) {
 			if _, err := server.direct.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(testBucket), Key: &ours.Key}); err != nil {
 				t.Fatal(err)
 			}
-			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{theirs}, func(int64) {}); err != nil || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
+			if _, err := server.send(t, theirs); err != nil || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
 				t.Errorf("a video in place of a deleted one of %d bytes, replaces %t: %v, want the video", size, replaces, err)
 			}
 		}
@@ -725,7 +676,7 @@ func TestConflict(t *testing.T) {
 				put(t, server, ours.Key, "another video")
 				return false
 			})
-			err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(int64) {})
+			_, err := server.send(t, ours)
 			if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") {
 				t.Errorf("%d bytes, replaces %t: %v, want an error that another program uploaded the file", size, replaces, err)
 			}
@@ -752,10 +703,8 @@ func TestUploadThatS3DoesNotComplete(t *testing.T) {
 		_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code></Error>")
 		return true
 	})
-	var sent atomic.Int64
-	err := clientOf(server.url).Send(t.Context(), []*client.Upload{ours}, func(n int64) { sent.Add(n) })
-	if err != nil || server.sum(t, ours.Key) != ours.Sum.SHA256 || sent.Load() != ours.Sum.Size {
-		t.Errorf("%v, and %d bytes were reported; want the video and %d bytes", err, sent.Load(), ours.Sum.Size)
+	if sent := server.mustSend(t, ours); sent != ours.Sum.Size || server.sum(t, ours.Key) != ours.Sum.SHA256 {
+		t.Errorf("%d bytes were reported; want the video and %d bytes", sent, ours.Sum.Size)
 	}
 }
 
@@ -771,11 +720,8 @@ func TestCutResponse(t *testing.T) {
 		_ = connection.Close()
 	}))
 	defer cut.Close()
-	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", randomFile(t, 100))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = clientOf(cut.URL).Send(t.Context(), []*client.Upload{u}, func(int64) {})
+	u := fileUpload(t, "inbox/big.mp4", randomFile(t, 100))
+	err := clientOf(cut.URL).Send(t.Context(), []*client.Upload{u}, func(int64) {})
 	if err == nil || !strings.Contains(err.Error(), "cannot upload inbox/big.mp4") {
 		t.Errorf("a response that breaks off: %v, want an error of the upload", err)
 	}
@@ -785,38 +731,20 @@ func TestCutResponse(t *testing.T) {
 func TestLostCompletion(t *testing.T) {
 	server := startServer(t)
 	path := randomFile(t, partBytes+1)
-	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var once sync.Once
+	u := fileUpload(t, "inbox/big.mp4", path)
+	var completions atomic.Int32
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-		lost := false
-		if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
-			once.Do(func() {
-				lost = true
-				body, err := io.ReadAll(r.Body)
-				if err != nil {
-					t.Error(err)
-				}
-				again := r.Clone(r.Context())
-				again.RequestURI, again.Body = "", io.NopCloser(bytes.NewReader(body))
-				direct, _ := url.Parse(*server.direct.Options().BaseEndpoint)
-				again.URL.Scheme, again.URL.Host = direct.Scheme, direct.Host
-				response, err := http.DefaultClient.Do(again)
-				if err != nil || response.StatusCode != http.StatusOK {
-					t.Errorf("the completion: %v and error %v, want HTTP status 200", response, err)
-					return
-				}
-				_ = response.Body.Close()
-				w.WriteHeader(http.StatusServiceUnavailable)
-			})
+		if r.Method != http.MethodPost || !r.URL.Query().Has("uploadId") || completions.Add(1) > 1 {
+			return false
 		}
-		return lost
+		response := httptest.NewRecorder()
+		if server.proxy.ServeHTTP(response, r); response.Code != http.StatusOK {
+			t.Errorf("the completion: HTTP status %d, want 200", response.Code)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
 	})
-	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	server.mustSend(t, u)
 	for number, n := range server.begun {
 		if n != 1 {
 			t.Errorf("part %s was sent %d times, want once", number, n)
@@ -831,15 +759,10 @@ func TestUploadMemory(t *testing.T) {
 	}
 	server := startServer(t)
 	path := randomFile(t, 128<<20)
-	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := fileUpload(t, "inbox/big.mp4", path)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
+	server.mustSend(t, u)
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
 		t.Errorf("%d bytes were allocated, want at most 32 MiB", n)
@@ -857,12 +780,9 @@ func TestUploadWithoutPermission(t *testing.T) {
 		_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
 		return true
 	})
-	big, err := uploadOfFile(t.Context(), "inbox/big.mp4", randomFile(t, partBytes+1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	big := fileUpload(t, "inbox/big.mp4", randomFile(t, partBytes+1))
 	for _, u := range []*client.Upload{uploadOfText(t, "inbox/a.mp4", "a"), big} {
-		err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
+		_, err := server.send(t, u)
 		denied, ok := errors.AsType[*client.DeniedError](err)
 		if !ok || denied.Permission != "s3:PutObject" || denied.Resource != "arn:aws:s3:::drops/"+u.Key {
 			t.Errorf("%s: %v, want a DeniedError about s3:PutObject on the object", u.Key, err)

@@ -35,11 +35,7 @@ import (
 func TestDropEndsWithThePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{ctx: t.Context(), sessions: map[string]*dropSession{}}
-		var form dropForm
-		if err := decode(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"files": [{"path": "talk.mp4", "size": 1}]}`)), &form); err != nil {
-			t.Fatal(err)
-		}
-		session, err := s.openSession(form)
+		session, err := s.openSession(dropForm{Files: []droppedFile{{"talk.mp4", 1}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,10 +118,7 @@ func (s *Server) checked(t *testing.T, files map[string][]byte, model string, op
 	t.Helper()
 	var form dropForm
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		form.Files = append(form.Files, struct {
-			Path string `json:"path"`
-			Size int64  `json:"size"`
-		}{name, int64(len(files[name]))})
+		form.Files = append(form.Files, droppedFile{name, int64(len(files[name]))})
 	}
 	session, err := s.openSession(form)
 	if err != nil {

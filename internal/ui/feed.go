@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -35,7 +33,6 @@ type row struct {
 const (
 	firstPause   = time.Second
 	longestPause = 15 * time.Second
-	readsAtOnce  = 32
 
 	// maxRows is how many rows one event has at most.
 	maxRows = 500
@@ -139,29 +136,22 @@ func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 	}
 	files, before := f.compare(listed)
 
-	var refused error
-	var mu sync.Mutex // guards refused
-	group, within := errgroup.WithContext(ctx)
-	group.SetLimit(readsAtOnce)
-	for _, file := range files {
-		group.Go(func() error {
-			err := f.client.Explain("read "+file.Key, file.Key, f.read(within, file))
-			_, denied := errors.AsType[*client.DeniedError](err)
-			_, failed := errors.AsType[*client.ServiceError](err)
-			if denied || failed {
-				mu.Lock()
-				defer mu.Unlock()
-				refused = err
-				return nil
-			}
-			return err
-		})
-	}
-	err = group.Wait()
+	refused, err := client.InParallel(ctx, client.ReadsAtOnce, files, func(ctx context.Context, file bucket.File) ([]error, error) {
+		err := f.client.Explain("read "+file.Key, file.Key, f.read(ctx, file))
+		_, denied := errors.AsType[*client.DeniedError](err)
+		_, failed := errors.AsType[*client.ServiceError](err)
+		if denied || failed {
+			return []error{err}, nil
+		}
+		return nil, err
+	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reading = f.reading && err != nil
-	return f.version != before, cmp.Or(err, refused)
+	if len(refused) > 0 {
+		err = refused[0]
+	}
+	return f.version != before, err
 }
 
 // compare returns the files of a listing that have changed, in the order in which to read

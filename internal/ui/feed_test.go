@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -20,14 +19,7 @@ func TestFeed(t *testing.T) {
 	storage := &s3test.Bucket{}
 	b := &bucket.Bucket{S3: storage, Name: "b"}
 	f := newFeed(&client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}})
-	set := func(key string, value any) {
-		t.Helper()
-		body, err := json.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		storage.Set(key, body)
-	}
+	set := func(key string, value any) { storage.Set(key, bucket.JSON(value, "")) }
 	version := 0
 	// want refreshes the feed, and compares what a page gets: each row as its key, its state and its
 	// review, and the keys that are gone.

@@ -234,10 +234,8 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 		if m.URL != "" {
 			continue
 		}
-		f := bucket.File{Key: m.Key, VersionID: m.VersionID}
-		if f.VersionID == "" {
-			var err error
-			f, err = s.Client.Bucket.Head(ctx, m.Key)
+		if m.VersionID == "" {
+			f, err := s.Client.Bucket.Head(ctx, m.Key)
 			switch {
 			case errors.Is(err, bucket.ErrNotFound):
 				m.Gone = m.Name + " is no longer in the bucket."
@@ -252,7 +250,7 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 			m.VersionID, m.Bytes = f.VersionID, f.Size
 		}
 		var err error
-		if m.Show, m.Download, err = s.presign(ctx, f); err != nil {
+		if m.Show, m.Download, err = s.presign(ctx, m.Key, m.VersionID); err != nil {
 			m.Gone = m.Name + " cannot be shown: there are no credentials to sign with."
 		}
 	}
@@ -270,22 +268,22 @@ const validFor = time.Hour
 
 // presign returns the presigned URLs that show and that download a version of a file.
 // The URLs are secrets: nothing logs them.
-func (s *Server) presign(ctx context.Context, f bucket.File) (show, download string, err error) {
+func (s *Server) presign(ctx context.Context, key, version string) (show, download string, err error) {
 	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
 	in := &s3.GetObjectInput{
-		Bucket: &s.Client.Bucket.Name, Key: &f.Key,
+		Bucket: &s.Client.Bucket.Name, Key: &key,
 		// The object's own type may be wrong, because some programs that upload files set none.
-		ResponseContentType: aws.String(media.ContentType(f.Key)),
+		ResponseContentType: aws.String(media.ContentType(key)),
 	}
-	if f.VersionID != "" {
-		in.VersionId = &f.VersionID
+	if version != "" {
+		in.VersionId = &version
 	}
 	shown, err := presigner.PresignGetObject(ctx, in)
 	if err != nil {
 		return "", "", err
 	}
 	in.ResponseContentType = aws.String("application/octet-stream")
-	in.ResponseContentDisposition = aws.String(mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(f.Key)}))
+	in.ResponseContentDisposition = aws.String(mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(key)}))
 	downloaded, err := presigner.PresignGetObject(ctx, in)
 	if err != nil {
 		return "", "", err

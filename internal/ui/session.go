@@ -63,13 +63,15 @@ type dropSession struct {
 
 // dropForm is what the page sends to begin a drop.
 type dropForm struct {
-	Folder string `json:"folder"` // below inbox/
-	Files  []struct {
-		Path string `json:"path"`
-		Size int64  `json:"size"`
-	} `json:"files"`
+	Folder  string            `json:"folder"` // below inbox/
+	Files   []droppedFile     `json:"files"`
 	Model   string            `json:"model"`
 	Options map[string]string `json:"options"`
+}
+
+type droppedFile struct {
+	Path string `json:"path"`
+	Size int64  `json:"size"`
 }
 
 // openDrop begins a drop and its check.
@@ -97,9 +99,9 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 	if len(form.Files) == 0 || len(form.Files) > mostFiles {
 		return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%d files were dropped; drop 1 to %d at once", len(form.Files), mostFiles)}
 	}
-	session := &dropSession{id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{}}
-	session.drop = &client.Drop{
-		Client: s.Client, Resolver: s.resolver, Uploads: map[string]*client.Upload{},
+	session := &dropSession{
+		id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{},
+		drop: &client.Drop{Client: s.Client, Resolver: s.resolver, Uploads: map[string]*client.Upload{}},
 	}
 	for i, f := range form.Files {
 		name := strings.Trim(f.Path, "/")

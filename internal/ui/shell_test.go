@@ -1,11 +1,11 @@
 package ui
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -23,7 +23,7 @@ func testShell(t *testing.T) (*shell, *http.Cookie) {
 			_, _ = io.WriteString(w, "reached "+r.URL.Path)
 		}))
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, request(t, s, "GET", s.url(), nil, nil))
+	s.ServeHTTP(w, request("GET", s.url(), nil, nil))
 	cookies := w.Result().Cookies()
 	if w.Code != http.StatusOK || len(cookies) != 1 {
 		t.Fatalf("the exchange of the token: HTTP status %d and %d cookies, want 200 and one", w.Code, len(cookies))
@@ -31,20 +31,12 @@ func testShell(t *testing.T) (*shell, *http.Cookie) {
 	return s, cookies[0]
 }
 
-func request(t *testing.T, s *shell, method, address string, body io.Reader, headers map[string]string) *http.Request {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := httptest.NewRequest(method, u.RequestURI(), body)
-	r.Host = s.host
+func request(method, address string, body io.Reader, headers map[string]string) *http.Request {
+	r := httptest.NewRequest(method, address, body)
 	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
-	if host := headers["Host"]; host != "" {
-		r.Host = host
-	}
+	r.Host = cmp.Or(headers["Host"], r.Host)
 	return r
 }
 
@@ -99,7 +91,7 @@ func TestAttacksOnTheShell(t *testing.T) {
 			if absolute, ok := strings.CutPrefix(test.path, "//"); ok {
 				path = "/" + absolute
 			}
-			r := request(t, s, test.method, "http://"+s.host+path, strings.NewReader(test.body), test.headers)
+			r := request(test.method, "http://"+s.host+path, strings.NewReader(test.body), test.headers)
 			switch test.cookie {
 			case "none":
 			case "":
@@ -142,7 +134,7 @@ func TestExchangeOfTheToken(t *testing.T) {
 		t.Errorf("the cookie is for the path %q, want %q: otherwise a browser sends the cookie to other servers of this machine too", cookie.Path, s.path)
 	}
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, request(t, s, "GET", s.url(), nil, map[string]string{"Sec-Fetch-Site": "cross-site"}))
+	s.ServeHTTP(w, request("GET", s.url(), nil, map[string]string{"Sec-Fetch-Site": "cross-site"}))
 	if w.Code != http.StatusOK || strings.Contains(w.Body.String(), s.token) || !strings.Contains(w.Body.String(), "0;url="+s.path) {
 		t.Errorf("the page after the exchange: HTTP status %d, want 200, a link to the page and no token: %s", w.Code, w.Body)
 	}

@@ -24,13 +24,6 @@ import (
 // maxList is the largest size of a list, in bytes.
 const maxList = 64 << 20
 
-// bundler adds a bundle to a plan for each row of a list.
-type bundler struct {
-	*plan
-	defaults list.Defaults
-	media    map[string]*medium // by path
-}
-
 // medium is a file of this machine that bundles use. The key of its Upload is the file name.
 type medium struct {
 	*client.Upload
@@ -39,7 +32,7 @@ type medium struct {
 }
 
 // addList adds the rows of a list, each as the bundle <list>/<name>.job/ below the folder.
-func (b *bundler) addList(ctx context.Context, folder, file string) error {
+func (p *plan) addList(ctx context.Context, folder, file string) error {
 	text, err := readList(file)
 	if err != nil {
 		return err
@@ -50,14 +43,14 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
 		return fmt.Errorf("the jobs of %s are dropped into a folder with the name of the list. Rename the list. Its name must not begin with a dot, end in .job, or have characters that cannot be typed", file)
 	}
-	for key, row := range b.rows {
+	for key, row := range p.rows {
 		if strings.HasPrefix(key, folder) {
 			return fmt.Errorf("the jobs of %s and of %s would be dropped into one folder, %s; rename one of the lists", row.list, file, name)
 		}
 	}
-	rows, problems := list.Read(file, text, b.defaults)
-	b.lists[file] = len(rows)
-	return b.addRows(ctx, file, folder, rows, problems)
+	rows, problems := list.Read(file, text, p.defaults)
+	p.lists[file] = len(rows)
+	return p.addRows(ctx, file, folder, rows, problems)
 }
 
 // readList reads a list. It returns an error if the list has more than maxList bytes.
@@ -79,16 +72,16 @@ func readList(file string) ([]byte, error) {
 // addRows adds each row as a bundle in a folder. The rows name their media by absolute
 // paths, or by paths from the list's folder. addRows reports the given problems and the
 // problems of the media, and leaves out each row that has a problem.
-func (b *bundler) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
+func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
-	report := func(p list.Problem) {
-		bad[p.Row] = true
-		b.rejectRow(file, p)
+	report := func(problem list.Problem) {
+		bad[problem.Row] = true
+		p.rejectRow(file, problem)
 	}
-	for _, p := range problems {
-		report(p)
+	for _, problem := range problems {
+		report(problem)
 	}
-	if err := b.readMedia(ctx, filepath.Dir(file), rows); err != nil {
+	if err := p.readMedia(ctx, filepath.Dir(file), rows); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -96,18 +89,18 @@ func (b *bundler) addRows(ctx context.Context, file, folder string, rows []list.
 			continue // reported already
 		}
 		for _, property := range slices.Sorted(maps.Keys(row.Files)) {
-			m := b.media[row.Files[property]]
+			m := p.media[row.Files[property]]
 			if m.problem != nil {
 				report(row.Problem(property, m.problem.Reason, m.problem.RemedyFor(row.Name)))
 				continue
 			}
 			broken, _ := row.Model.CheckMedia(property, m.info)
-			for _, p := range broken {
-				report(row.Problem(property, p.Reason, p.RemedyFor(row.Name)))
+			for _, problem := range broken {
+				report(row.Problem(property, problem.Reason, problem.RemedyFor(row.Name)))
 			}
 		}
 		if !bad[row.Number] {
-			b.addBundle(file, folder, row)
+			p.addBundle(file, folder, row)
 		}
 	}
 	return nil
@@ -118,7 +111,7 @@ const readsAtOnce = 4
 
 // readMedia reads the media that rows name, unless they were read before. It joins dir to
 // each relative path in the rows.
-func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) error {
+func (p *plan) readMedia(ctx context.Context, dir string, rows []list.Row) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
 	for _, row := range rows {
@@ -127,9 +120,9 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 				at = filepath.Join(dir, at)
 			}
 			row.Files[property] = at
-			if b.media[at] == nil {
+			if p.media[at] == nil {
 				m := &medium{}
-				b.media[at] = m
+				p.media[at] = m
 				group.Go(func() error { return m.read(ctx, at) })
 			}
 		}
@@ -138,11 +131,11 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 }
 
 // addBundle adds the bundle of a row.
-func (b *bundler) addBundle(file, folder string, row list.Row) {
+func (p *plan) addBundle(file, folder string, row list.Row) {
 	input, warnings := maps.Clone(row.Options), []string(nil)
 	if _, audio, ok := row.Pair(); ok {
 		info := media.Info{Name: "the audio"} // if the audio is not a file of this machine
-		if m := b.media[row.Files[audio]]; m != nil {
+		if m := p.media[row.Files[audio]]; m != nil {
 			info = m.info
 		}
 		input, warnings = row.Model.PairInput(row.Options, info)
@@ -152,10 +145,10 @@ func (b *bundler) addBundle(file, folder string, row list.Row) {
 	}
 	files := map[string]*client.Upload{}
 	for property, at := range row.Files {
-		files[property] = b.media[at].Upload
+		files[property] = p.media[at].Upload
 	}
-	manifest := b.AddBundle(folder+row.Name, row.Model.ID, input, files)
-	b.rows[manifest] = plannedRow{row, file, warnings}
+	manifest := p.AddBundle(folder+row.Name, row.Model.ID, input, files)
+	p.rows[manifest] = plannedRow{row, file, warnings}
 }
 
 // read reads the file of a medium, and sets the upload and the info of the medium, or the
