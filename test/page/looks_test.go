@@ -57,6 +57,8 @@ func TestLooks(t *testing.T) {
 		name := fmt.Sprintf("states/%02d", i)
 		putJSON(t, c, ledger.StatusKey(name), ledger.Status{Name: name, State: state, Code: "throttled", Reason: "a reason", Remedy: "Do it.", UpdatedAt: now.Add(-time.Hour)})
 	}
+	inLongFolder := strings.Repeat("a-long-folder/", 9) + "last"
+	putJSON(t, c, ledger.StatusKey(inLongFolder), ledger.Status{Name: inLongFolder, State: ledger.Rejected, UpdatedAt: now.Add(time.Hour)})
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the jobs are listed", `document.querySelectorAll("#rows .row").length >= 10`)
 
@@ -81,6 +83,9 @@ func TestLooks(t *testing.T) {
 			b.do("close the job", chromedp.Evaluate(`location.hash = ""`, nil))
 			b.waitFor("the list is shown", `document.querySelector("#job").hidden && document.querySelector("#rows .row")`)
 			look("list")
+			if !eval[bool](b, `[...document.querySelectorAll("#rows bdi")].some((e) => e.innerText === "last" && e.getBoundingClientRect().right <= e.closest(".name").getBoundingClientRect().right)`) {
+				t.Errorf("%s, %s: the last part of a name in a long folder is cut off", scheme, size.name)
+			}
 			for _, name := range []string{"ads/spring/talk.de", "ads/lonely", "states/05", "states/09"} {
 				b.job(name)
 				if name == "ads/spring/talk.de" {

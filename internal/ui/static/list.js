@@ -153,7 +153,7 @@ export class List {
     const el = h("div", { class: "row" + (row.key === this.current ? " current" : ""), role: "row", "aria-rowindex": String(i + 2) },
       h("span", { role: "cell" }, stateLabel(row.state)),
       h("span", { role: "cell", class: "name" },
-        h("a", { href: "#job=" + encodeURIComponent(row.key), title: row.name, "aria-current": row.key === this.current ? "true" : undefined },
+        h("a", { href: "#job=" + encodeURIComponent(row.key), title: row.name, "aria-label": row.name, "aria-current": row.key === this.current ? "true" : undefined },
           folder && h("span", { class: "dim" }, folder), h("bdi", {}, base))),
       h("span", { role: "cell", class: "wide dim" }, row.model ?? ""),
       h("span", { role: "cell", class: "wide number" }, seconds(row.expectedSeconds)),
