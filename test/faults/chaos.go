@@ -10,8 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// The rates are probabilities for each call, in a world whose simulation.rate is 1. A job
-// makes about two hundred calls.
+// The rates are probabilities for each call, in a world whose simulation.rate is 1.
 const (
 	crashRate    = 0.001 // the function dies before the call, and as often after it
 	refusedRate  = 0.004 // the service returns an error
