@@ -2,6 +2,8 @@ package media
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"maps"
 )
 
@@ -126,36 +128,63 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 	return id, at, moof
 }
 
-// fromTail searches the end of the file for a fragment that is followed by valid boxes
-// up to the end. It searches the last 64 KiB first, then as much as the budget allows.
-// It panics with errBudget if it finds no such fragment, or if a track has no samples from
-// this fragment on: the samples of this track may end anywhere.
+// fromTail finds the last fragments of a large file: by a search of its last 64 KiB, by the
+// headers of all fragments unless a segment index is there, or by a search of as much as the
+// budget allows. It panics with errBudget if it does not find them.
 func (f *fragments) fromTail() {
-	const near, candidates = 64 << 10, 32
-	for _, most := range []int64{near, MaxBytes} {
-		start, tail := f.r.tail(f.firstMoof, min(most, f.r.bytesLeft))
-		seen := 0
-		for range candidates {
-			i := bytes.Index(tail[seen:], []byte("moof"))
-			if i < 0 {
-				break
-			}
-			seen += i + len("moof")
-			trial := *f
-			trial.spans = maps.Clone(f.spans)
-			if try(func() { trial.follow(start+int64(seen)-8, f.r.src.Size, nil) }) != nil {
-				continue
-			}
-			ended := true // all tracks have samples from this fragment on
-			for id, s := range f.spans {
-				ended = ended && trial.spans[id].end > s.end
-			}
-			if !ended {
-				break
-			}
-			*f = trial
-			return
+	const near = 64 << 10
+	if !f.search(near) && (len(f.indexes) > 0 || !f.skim()) && !f.search(MaxBytes) {
+		panic(errBudget)
+	}
+}
+
+// search looks for the last fragments in the last n bytes of the file, and reports whether
+// it found the ends of all tracks.
+func (f *fragments) search(n int64) bool {
+	const candidates = 32
+	at, tail := f.r.tail(f.firstMoof, min(n, f.r.bytesLeft))
+	for range candidates {
+		i := bytes.Index(tail, []byte("moof")) + len("moof")
+		if i < len("moof") {
+			break
+		}
+		at, tail = at+int64(i), tail[i:]
+		if f.endsFrom(at - 8) {
+			return true
 		}
 	}
-	panic(errBudget)
+	return false
+}
+
+// skim reads only the headers of the boxes up to the last two fragments. It reads these two,
+// and reports whether it found the ends of all tracks.
+func (f *fragments) skim() bool {
+	var last, before int64
+	err := try(func() {
+		f.r.boxes(f.next, f.r.src.Size, func(b box) {
+			if b.kind == "moof" {
+				last, before = b.off, last
+			}
+		})
+	})
+	return (err == nil || errors.Is(err, errBox)) && f.endsFrom(cmp.Or(before, last))
+}
+
+// endsFrom reads the fragments between off and the end of the file, and reports whether it
+// found the ends of all tracks. If a track has no samples there, its samples may end
+// anywhere. If endsFrom fails, it leaves f unchanged.
+func (f *fragments) endsFrom(off int64) bool {
+	trial := *f
+	trial.spans = maps.Clone(f.spans)
+	trial.jumped = true
+	if try(func() { trial.follow(off, f.r.src.Size, nil) }) != nil {
+		return false
+	}
+	for id, s := range f.spans {
+		if trial.spans[id].end <= s.end {
+			return false
+		}
+	}
+	*f = trial
+	return true
 }

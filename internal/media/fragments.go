@@ -23,6 +23,7 @@ type fragments struct {
 	named     map[uint32]bool // the tracks that the index at the end of the file names
 	all       bool            // a track without a span certainly has no samples
 	partial   bool            // samples of the last fragment are missing
+	jumped    bool            // the fragments before those that are being read were not read
 }
 
 // span describes the samples of a track that were found. Times count from the beginning of
@@ -40,6 +41,9 @@ const maxTime = math.MaxInt64 / 4
 
 // errTime reports a time above maxTime, or an index with an impossible offset.
 const errTime = damage("the times in its fragments are too large")
+
+// errNoTime reports a fragment that does not say when it is decoded.
+const errNoTime = damage("one of its fragments has no time")
 
 // tailCalls and tailBytes are the part of the budget that is reserved for the search from
 // the end of the file. indexCalls and indexBytes are reserved for the segment indexes at the
@@ -232,6 +236,7 @@ type trackRun struct {
 	guess  map[uint32]uint64
 	id     uint32
 	known  bool   // the movie has this track
+	timed  bool   // the file says when the fragment is decoded
 	sample uint64 // default duration of a sample
 	at     uint64 // decoding time of the next sample
 }
@@ -242,9 +247,12 @@ func (t *trackRun) read(b box) {
 		t.readHeader(b)
 	case "tfdt":
 		c, _ := t.r.versioned(b, 4, 1)
-		t.at = c.word()
+		t.at, t.timed = c.word(), true
 		within(t.at)
 	case "trun":
+		if t.jumped && !t.timed {
+			panic(errNoTime)
+		}
 		if t.known {
 			t.readRun(b)
 		}

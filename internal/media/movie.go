@@ -176,9 +176,9 @@ func (m *movie) samples() (n int64) {
 }
 
 // choose returns the track with the given handler that a player shows. The track must have
-// samples and hold no chapters. Of several such tracks, choose prefers one that is switched
-// on, then one that is not spatial audio, then the first. Exists reports whether any track
-// has the handler.
+// samples and hold no chapters. Of several such tracks, choose prefers one that is more than
+// a poster of one picture, then one that is switched on, then one that is not spatial audio,
+// then the first. Exists reports whether any track has the handler.
 func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1
@@ -192,8 +192,11 @@ func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exist
 			continue
 		}
 		rank := 0
+		if c.Samples != 1 {
+			rank = 4
+		}
 		if c.flags&enabled != 0 {
-			rank = 2
+			rank += 2
 		}
 		if c.doubt != doubtSpatial {
 			rank++

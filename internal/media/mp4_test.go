@@ -133,6 +133,10 @@ func TestMP4(t *testing.T) {
 		{name: "a track that is switched off before the film",
 			file:     whole(typeBox, movieBox(60000, headedTrack(3, "vide", 0, mediaBox("vide", 60000, sampleTable("vide", 60000))), track(9000))),
 			duration: seconds(9)},
+		{name: "a poster of one picture before the film, which is switched off",
+			file: whole(typeBox, movieBox(9000, track(1000), headedTrack(2, "vide", 0, mediaBox("vide", 9000,
+				table("stts", 1, be(2, 4500)), table("stsz", 0, be(2, 1, 1)), table("stsc", 1, be(1, 2, 1)), table("stco", 1, be(2)))))),
+			duration: seconds(9)},
 		{name: "an empty audio track",
 			file:     whole(typeBox, movieBox(9000, track(9000), trackBox(2, "soun", 0))),
 			duration: seconds(9)},
@@ -238,10 +242,31 @@ func TestMP4(t *testing.T) {
 				bytes.Repeat(be(int(gigabyte)+200, 950, 0), 22)))),
 			duration: seconds(20.9)},
 		{name: "a large file of fragments whose header says the length",
-			file:     gigabytes(21, fragmentedMovie(atom("mehd", be(0, 12500)))),
+			file:     gigabytes(90, fragmentedMovie(atom("mehd", be(0, 12500)))),
 			duration: seconds(12.5), estimate: true, least: seconds(8)},
 		{name: "a large file of fragments without any index",
-			file:    gigabytes(21, fragmentedMovie()),
+			file:     gigabytes(21, fragmentedMovie()),
+			duration: seconds(21)},
+		{name: "a large file of fragments that breaks off",
+			file: func() file {
+				f := gigabytes(21, fragmentedMovie())
+				f.size -= 99
+				return f
+			}(),
+			duration: seconds(21), estimate: true,
+			warning: "a.mp4 breaks off in the middle of a fragment"},
+		{name: "a large file of fragments that do not say their time",
+			file: func() file {
+				f := gigabytes(21, fragmentedMovie())
+				for at, piece := range f.ReaderAt.(pieces) {
+					f.ReaderAt.(pieces)[at] = bytes.ReplaceAll(piece, []byte("tfdt"), []byte("free"))
+				}
+				return f
+			}(),
+			least:   seconds(8),
+			warning: "lipdrop did not find the length of a.mp4"},
+		{name: "a large file of many fragments without any index",
+			file:    gigabytes(90, fragmentedMovie()),
 			least:   seconds(8),
 			warning: "lipdrop did not find the length of a.mp4"},
 		{name: "a length that is too large for a duration",
