@@ -30,8 +30,7 @@ import (
 func TestNeighbour(t *testing.T) {
 	o := options(t.TempDir())
 	s := start(t, o)
-	drop(t, s, "inbox/talk.mp4", clip)
-	drop(t, s, "inbox/talk.wav", voice)
+	dropPair(t, s, "talk")
 	await(t, s, "outbox/talk/", "talk.mp4")
 	ports := listening(t, "/proc/self")
 	if len(ports) < 4 { // the two of Ports, the webhook's, and a Runtime API's
@@ -151,10 +150,8 @@ func TestNeighbour(t *testing.T) {
 	if n := s.Fake().Charges(); n != 1 {
 		t.Errorf("%d charges, want 1, for the dropped pair", n)
 	}
-	select {
-	case <-s.Failed():
-		t.Errorf("the stack failed: %v; want a running stack", s.Err())
-	default:
+	if err := s.Err(); err != nil {
+		t.Errorf("the stack failed: %v; want a running stack", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/private"
 )
@@ -35,19 +36,24 @@ func (s *Stack) Forward(event events.Event) error {
 }
 
 func (s *Stack) keep(event events.Event) error {
-	body, err := json.Marshal(event)
-	if err != nil {
-		return err
-	}
-	if err := s.drops.Send(string(body)); err != nil {
+	if err := send(s.drops, event); err != nil {
 		return err
 	}
 	if event.DetailType == events.ObjectDeleted {
-		if err := s.deletions.Send(string(body)); err != nil {
+		if err := send(s.deletions, event); err != nil {
 			return err
 		}
 	}
 	return s.saveLastEvent()
+}
+
+// send puts an event into a queue.
+func send(q *queue.Queue, event events.Event) error {
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return q.Send(string(body))
 }
 
 // lastEvent returns the time after which events may have been missed, and whether the folder
@@ -93,23 +99,13 @@ func (s *Stack) onEnd(end states.End) {
 		return
 	}
 	event := events.StatusChange(time.Now(), MachineARN, end.ExecutionARN, string(end.Status), end.RedriveCount)
-	body, err := json.Marshal(event)
-	if err == nil {
-		err = s.cancels.Send(string(body))
-	}
-	if err != nil {
+	if err := send(s.cancels, event); err != nil {
 		slog.Error("event of an execution lost", "execution", end.ExecutionARN, "err", err)
 	}
 }
 
 // Sweep makes the cancel function sweep, as the schedule does every hour.
-func (s *Stack) Sweep() error {
-	body, err := json.Marshal(events.Schedule(time.Now()))
-	if err != nil {
-		return err
-	}
-	return s.cancels.Send(string(body))
-}
+func (s *Stack) Sweep() error { return send(s.cancels, events.Schedule(time.Now())) }
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
 // the folder was used before: if the last stack was killed, the event of an execution's end may

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
@@ -55,12 +56,8 @@ type Options struct {
 	Say func(string)
 }
 
-const defaultVisibility = 30 * time.Second
-
 func (o Options) withDefaults() Options {
-	if o.Visibility == 0 {
-		o.Visibility = defaultVisibility
-	}
+	o.Visibility = cmp.Or(o.Visibility, 30*time.Second)
 	if o.Say == nil {
 		o.Say = func(string) {}
 	}

@@ -83,6 +83,13 @@ func drop(t *testing.T, s *local.Stack, key, file string) {
 	}
 }
 
+// dropPair drops a video and a voice of one name.
+func dropPair(t *testing.T, s *local.Stack, name string) {
+	t.Helper()
+	drop(t, s, "inbox/"+name+".mp4", clip)
+	drop(t, s, "inbox/"+name+".wav", voice)
+}
+
 func read(t *testing.T, path string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -136,8 +143,7 @@ func TestDropBecomesOutput(t *testing.T) {
 	o := options(t.TempDir())
 	o.Variables = map[string]string{"DEFAULT_VIDEO_MODEL": "sync/react-1"}
 	s := start(t, o)
-	drop(t, s, "inbox/ü 1/talk+1.mp4", clip)
-	drop(t, s, "inbox/ü 1/talk+1.wav", voice)
+	dropPair(t, s, "ü 1/talk+1")
 	if output := await(t, s, "outbox/ü 1/talk+1/", "talk+1.mp4"); !bytes.Equal(output, read(t, clip)) {
 		t.Errorf("the output of %d bytes is not the dropped video, want the same bytes", len(output))
 	}
@@ -219,8 +225,7 @@ func TestCancel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := len(s.Fake().Cancelled())
-			drop(t, s, "inbox/"+name+".mp4", clip)
-			drop(t, s, "inbox/"+name+".wav", voice)
+			dropPair(t, s, name)
 			until(t, "the execution", func() bool { return len(executions(t, s)) == 1 })
 			if err := end(name); err != nil {
 				t.Fatal(err)
@@ -251,8 +256,7 @@ func TestEventsMissed(t *testing.T) {
 	patient := options(dir)
 	patient.Settle = time.Hour
 	first := start(t, patient)
-	drop(t, first, "inbox/talk.mp4", clip)
-	drop(t, first, "inbox/talk.wav", voice)
+	dropPair(t, first, "talk")
 	drop(t, first, "inbox/gone.wav", voice)
 	if _, err := first.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{
 		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/gone.wav"),

@@ -28,8 +28,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 	t.Run("by S3", func(t *testing.T) {
 		s := start(t, options(t.TempDir()))
 		withoutStatement(t, s, "poll", "Ledger")
-		drop(t, s, "inbox/talk.mp4", clip)
-		drop(t, s, "inbox/talk.wav", voice)
+		dropPair(t, s, "talk")
 		denial := awaitDenial(t, s)
 		if denial.User != "poll" || denial.Action != "s3:GetObject" {
 			t.Errorf("denied: %v, want s3:GetObject for poll", denial)
@@ -55,14 +54,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 // awaitDenial waits until a stack has failed because of a denial.
 func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
 	t.Helper()
-	until(t, "the failure", func() bool {
-		select {
-		case <-s.Failed():
-			return true
-		default:
-			return false
-		}
-	})
+	until(t, "the failure", func() bool { return s.Err() != nil })
 	denial, ok := errors.AsType[*permissions.Denial](s.Err())
 	if !ok {
 		t.Fatalf("the stack failed with %v, want a denial", s.Err())

@@ -224,8 +224,7 @@ func (t *tail) String() string {
 // template.yaml does.
 func EnsureBucket(ctx context.Context, client *s3.Client, name string) error {
 	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
-	var owned *types.BucketAlreadyOwnedByYou
-	if err != nil && !errors.As(err, &owned) {
+	if _, owned := errors.AsType[*types.BucketAlreadyOwnedByYou](err); err != nil && !owned {
 		return fmt.Errorf("make bucket %s: %w", name, err)
 	}
 	_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{

@@ -53,8 +53,8 @@ func (f *function) start() (*environment, error) {
 	secret := rand.Text() // in the API's path, because whoever can ask for work receives events
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
-	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
-	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
+	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.accept(func(body []byte) outcome { return outcome{result: body} }))
+	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.accept(func(body []byte) outcome { return outcome{err: reported(body)} }))
 	api := &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux))}
 
 	output, lines := io.Pipe()
@@ -167,31 +167,26 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (e *environment) response(w http.ResponseWriter, r *http.Request) {
-	e.accept(w, r, func(body []byte) outcome { return outcome{result: body} })
-}
-
-func (e *environment) failed(w http.ResponseWriter, r *http.Request) {
-	e.accept(w, r, func(body []byte) outcome { return outcome{err: reported(body)} })
-}
-
-// accept passes the outcome of the current invocation to invoke. If accept refuses a response,
-// for example because the response is too large, the runtime ends the process.
-func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(body []byte) outcome) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResponse))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
-		return
-	}
-	if inv := e.current.Load(); inv != nil && r.PathValue("id") == inv.id {
-		select {
-		case inv.response <- read(body):
-			w.WriteHeader(http.StatusAccepted)
+// accept returns a handler that passes the outcome of the current invocation to invoke. If the
+// handler refuses a response, for example because the response is too large, the runtime ends the
+// process.
+func (e *environment) accept(read func(body []byte) outcome) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResponse))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 			return
-		default: // the process has already responded
 		}
+		if inv := e.current.Load(); inv != nil && r.PathValue("id") == inv.id {
+			select {
+			case inv.response <- read(body):
+				w.WriteHeader(http.StatusAccepted)
+				return
+			default: // the process has already responded
+			}
+		}
+		http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)
 	}
-	http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)
 }
 
 // variables returns the environment of a process: the variables of Lambda that

@@ -49,10 +49,8 @@ type mishap struct{ what string }
 func (m *mishap) Error() string { return m.what }
 
 func perform(ctx context.Context, a act) (any, error) {
-	if a.Touch != "" {
-		if err := os.WriteFile(a.Touch, nil, 0o600); err != nil {
-			return nil, err
-		}
+	if err := create(a.Touch); err != nil {
+		return nil, err
 	}
 	for a.Await != "" {
 		if _, err := os.Stat(a.Await); err == nil {
@@ -60,10 +58,8 @@ func perform(ctx context.Context, a act) (any, error) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if a.Then != "" {
-		if err := os.WriteFile(a.Then, nil, 0o600); err != nil {
-			return nil, err
-		}
+	if err := create(a.Then); err != nil {
+		return nil, err
 	}
 	switch a.Do {
 	case "environment":
@@ -277,7 +273,9 @@ func TestInvocationWaitsForAFreeEnvironment(t *testing.T) {
 	if _, err := h.Invoke(ctx, "act", []byte(`{"do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the second invocation ended with %v during the first, want context.DeadlineExceeded", err)
 	}
-	touch(t, goOn)
+	if err := create(goOn); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
@@ -300,7 +298,9 @@ func TestFunctionGoesOnWithoutItsCaller(t *testing.T) {
 	if err := <-caller; !errors.Is(err, context.Canceled) {
 		t.Errorf("Invoke() = %v, want %v", err, context.Canceled)
 	}
-	touch(t, goOn)
+	if err := create(goOn); err != nil {
+		t.Fatal(err)
+	}
 	await(t, ended)
 }
 
@@ -322,11 +322,12 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 	}
 }
 
-func touch(t *testing.T, path string) {
-	t.Helper()
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
+// create creates an empty file, unless the path is empty.
+func create(path string) error {
+	if path == "" {
+		return nil
 	}
+	return os.WriteFile(path, nil, 0o600)
 }
 
 // await waits until a function has created a file.

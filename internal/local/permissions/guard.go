@@ -11,15 +11,7 @@ import (
 )
 
 // credential matches the access key and the region in the header Authorization.
-var credential = regexp.MustCompile(`Credential=([^/,]+)/(?:[^/,]+/([^/,]+)/)?`)
-
-// userOf returns the access key that a request names in its header Authorization, or "".
-func userOf(r *http.Request) string {
-	if found := credential.FindStringSubmatch(r.Header.Get("Authorization")); found != nil {
-		return found[1]
-	}
-	return ""
-}
+var credential = regexp.MustCompile(`Credential=([^/,]+)/[^/,]+/([^/,]+)/`)
 
 // Account is the account of the local stack.
 const Account = "000000000000"
@@ -30,7 +22,11 @@ const Account = "000000000000"
 // key that a request names, so the signature must be checked first.
 func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
-		user := userOf(r)
+		signed := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+		if signed == nil {
+			return nil
+		}
+		user, region := signed[1], signed[2]
 		role, ok := users[user]
 		if !ok {
 			return nil
@@ -41,11 +37,11 @@ func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 		}
 		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID, arnOfQueue(r, about.QueueURL))}
+		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID, arnOfQueue(region, about.QueueURL))}
 		denial.Action = strings.NewReplacer("AWSStepFunctions", "states", "AmazonSQS", "sqs", "AWSEvents", "events").Replace(service) + ":" + operation
 		conditions := map[string][]string{}
 		for _, entry := range about.Entries {
-			denial.Resource = arnIn(r, "events", "event-bus/default")
+			denial.Resource = "arn:aws:events:" + region + ":" + Account + ":event-bus/default"
 			conditions["events:source"] = append(conditions["events:source"], entry.Source)
 		}
 		if role.allows(denial.Action, denial.Resource, conditions) {
@@ -58,20 +54,10 @@ func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 
 // arnOfQueue returns the ARN of the queue with a URL. It returns "" if the URL does not end
 // in the account and the name of a queue.
-func arnOfQueue(r *http.Request, url string) string {
+func arnOfQueue(region, url string) string {
 	parts := strings.Split(url, "/")
 	if len(parts) < 2 || parts[len(parts)-2] != Account {
 		return ""
 	}
-	return arnIn(r, "sqs", parts[len(parts)-1])
-}
-
-// arnIn returns the ARN of a resource of the account, in the region that a request is signed
-// for. It returns "" if the request is not signed.
-func arnIn(r *http.Request, service, resource string) string {
-	found := credential.FindStringSubmatch(r.Header.Get("Authorization"))
-	if found == nil {
-		return ""
-	}
-	return "arn:aws:" + service + ":" + found[2] + ":" + Account + ":" + resource
+	return "arn:aws:sqs:" + region + ":" + Account + ":" + parts[len(parts)-1]
 }

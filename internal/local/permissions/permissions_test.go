@@ -1,7 +1,6 @@
 package permissions_test
 
 import (
-	"context"
 	"errors"
 	"net/http/httptest"
 	"strings"
@@ -178,47 +177,43 @@ func TestGuard(t *testing.T) {
 		"AWSEvents.PutEvents": served, "secretsmanager.GetSecretValue": served,
 	}.Handler(permissions.Guard(users, func(d *permissions.Denial) { denied = append(denied, d.Action+" "+d.Resource) })))
 	defer server.Close()
-	type clients struct {
-		states  *sfn.Client
-		secrets *secretsmanager.Client
-		queues  *sqs.Client
-		events  *eventbridge.Client
-	}
-	notify := func(sources ...string) func(context.Context, clients) error {
-		return func(ctx context.Context, c clients) error {
+	type call = func(aws.Config) error
+	notify := func(sources ...string) call {
+		return func(c aws.Config) error {
 			in := &eventbridge.PutEventsInput{}
 			for _, source := range sources {
 				in.Entries = append(in.Entries, types.PutEventsRequestEntry{Source: &source, DetailType: aws.String("d"), Detail: aws.String("{}")})
 			}
-			_, err := c.events.PutEvents(ctx, in)
+			_, err := eventbridge.NewFromConfig(c).PutEvents(t.Context(), in)
 			return err
 		}
 	}
-	send := func(url string) func(context.Context, clients) error {
-		return func(ctx context.Context, c clients) error {
-			_, err := c.queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("m")})
+	send := func(url string) call {
+		return func(c aws.Config) error {
+			client := sqs.NewFromConfig(c, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true })
+			_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("m")})
 			return err
 		}
 	}
-	start := func(arn string) func(context.Context, clients) error {
-		return func(ctx context.Context, c clients) error {
-			_, err := c.states.StartExecution(ctx, &sfn.StartExecutionInput{StateMachineArn: &arn})
+	start := func(arn string) call {
+		return func(c aws.Config) error {
+			_, err := sfn.NewFromConfig(c).StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: &arn})
 			return err
 		}
 	}
-	describe := func(arn string) func(context.Context, clients) error {
-		return func(ctx context.Context, c clients) error {
-			_, err := c.states.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+	describe := func(arn string) call {
+		return func(c aws.Config) error {
+			_, err := sfn.NewFromConfig(c).DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 			return err
 		}
 	}
-	secret := func(ctx context.Context, c clients) error {
-		_, err := c.secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("secret-1")})
+	secret := func(c aws.Config) error {
+		_, err := secretsmanager.NewFromConfig(c).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("secret-1")})
 		return err
 	}
 	for _, tt := range []struct {
 		name, user string
-		call       func(context.Context, clients) error
+		call       call
 		denied     string
 	}{
 		{"what its role allows", "f", start(machine), ""},
@@ -235,13 +230,8 @@ func TestGuard(t *testing.T) {
 		{"a person", "root", start(other), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider(tt.user, "secret", "")}
 			denied = nil
-			err := tt.call(t.Context(), clients{
-				sfn.NewFromConfig(cfg), secretsmanager.NewFromConfig(cfg),
-				sqs.NewFromConfig(cfg, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true }),
-				eventbridge.NewFromConfig(cfg),
-			})
+			err := tt.call(aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider(tt.user, "secret", "")})
 			if tt.denied == "" {
 				if err != nil || denied != nil {
 					t.Errorf("error %v, denied %v; want neither", err, denied)

@@ -46,13 +46,11 @@ func (a api) checkURL(url string) error {
 	return nil
 }
 
-type sendRequest struct {
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+func (a api) sendMessage(request struct {
 	QueueURL, MessageBody string
 	DelaySeconds          *int
-}
-
-// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-func (a api) sendMessage(request sendRequest) (any, error) {
+}) (any, error) {
 	if err := a.checkURL(request.QueueURL); err != nil {
 		return nil, err
 	}
@@ -71,13 +69,11 @@ func (a api) sendMessage(request sendRequest) (any, error) {
 	return map[string]string{"MessageId": id, "MD5OfMessageBody": hex.EncodeToString(sum[:])}, err
 }
 
-type visibilityRequest struct {
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
+func (a api) changeVisibility(request struct {
 	QueueURL, ReceiptHandle string
 	VisibilityTimeout       int
-}
-
-// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
-func (a api) changeVisibility(request visibilityRequest) (any, error) {
+}) (any, error) {
 	if err := a.checkURL(request.QueueURL); err != nil {
 		return nil, err
 	}

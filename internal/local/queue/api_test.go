@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
@@ -28,6 +27,15 @@ func serve(t *testing.T, q *queue.Queue) (client *sqs.Client, url string) {
 		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
 	}), server.URL
+}
+
+// expectCode expects an error with a code of SQS, or no error if the code is empty.
+func expectCode(t *testing.T, err error, code string) {
+	t.Helper()
+	refused, _ := errors.AsType[smithy.APIError](err)
+	if (err == nil) != (code == "") || err != nil && (refused == nil || !strings.Contains(refused.ErrorCode(), code)) {
+		t.Errorf("error %v, want the code %q", err, code)
+	}
 }
 
 func TestSendMessage(t *testing.T) {
@@ -53,29 +61,20 @@ func TestSendMessage(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := sendTo(tt.path, tt.body, tt.delay)
-			refused, _ := errors.AsType[smithy.APIError](err)
-			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || !strings.Contains(refused.ErrorCode(), tt.code)) {
-				t.Errorf("SendMessage() = %v, want the code %q", err, tt.code)
-			}
+			expectCode(t, err, tt.code)
 		})
 	}
 	c.advance(time.Second)
-	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{`{"a": "ü"}`}) {
-		t.Errorf("after 1 s: %.100q, want the message with a delay of 1 s", got)
-	}
+	expect(t, "after 1 s", bodies(q.Receive(10)), `{"a": "ü"}`)
 	c.advance(9 * time.Second)
-	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"later"}) {
-		t.Errorf("after 10 s: %.100q, want the message with the queue's delay", got)
-	}
+	expect(t, "after 10 s, the queue's delay", bodies(q.Receive(10)), "later")
 }
 
 func TestChangeMessageVisibility(t *testing.T) {
 	c := &clock{start}
 	q := open(t, c.config(t.TempDir()))
 	client, url := serve(t, q)
-	if err := q.Send("m"); err != nil {
-		t.Fatal(err)
-	}
+	send(t, q, "m")
 	c.advance(time.Minute)
 	var receipt string
 	deliver := queue.SQS("arn", func(_ context.Context, payload []byte) ([]byte, error) {
@@ -105,19 +104,12 @@ func TestChangeMessageVisibility(t *testing.T) {
 			_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
 				QueueUrl: aws.String(url + "/000000000000/drops"), ReceiptHandle: &tt.receipt, VisibilityTimeout: tt.seconds,
 			})
-			refused, _ := errors.AsType[smithy.APIError](err)
-			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || refused.ErrorCode() != tt.code) {
-				t.Errorf("ChangeMessageVisibility() = %v, want the code %q", err, tt.code)
-			}
+			expectCode(t, err, tt.code)
 		})
 	}
 	q.Release(batch[0].ID)
 	c.advance(29 * time.Second)
-	if got, _ := receive(t, q, 10); len(got) > 0 {
-		t.Errorf("after 29 s: %q, want no message", got)
-	}
+	expect(t, "after 29 s", bodies(q.Receive(10)))
 	c.advance(time.Second)
-	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"m"}) {
-		t.Errorf("after 30 s: %q, want the message", got)
-	}
+	expect(t, "after 30 s", bodies(q.Receive(10)), "m")
 }

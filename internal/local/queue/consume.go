@@ -43,7 +43,13 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 		calls.Go(func() {
 			defer func() { <-places }()
 			failed, err := c.Deliver(context.WithoutCancel(ctx), batch)
-			q.finish(batch, failed, err)
+			for _, m := range batch {
+				if err == nil && !slices.Contains(failed, m.ID) {
+					q.Delete(m.ID)
+				} else {
+					q.Release(m.ID)
+				}
+			}
 		})
 	}
 }
@@ -66,17 +72,6 @@ func (q *Queue) await(ctx context.Context, limit int) []Message {
 		}
 	}
 	return nil
-}
-
-// finish releases the messages that failed and deletes the others.
-func (q *Queue) finish(batch []Message, failed []string, err error) {
-	for _, m := range batch {
-		if err == nil && !slices.Contains(failed, m.ID) {
-			q.Delete(m.ID)
-		} else {
-			q.Release(m.ID)
-		}
-	}
 }
 
 // Invoke calls a Lambda function and returns its response. A failure of the

@@ -43,13 +43,6 @@ func send(t *testing.T, q *queue.Queue, bodies ...string) {
 	}
 }
 
-// receive returns the bodies of the messages that a queue delivers, and the messages.
-func receive(t *testing.T, q *queue.Queue, limit int) ([]string, []queue.Message) {
-	t.Helper()
-	batch := q.Receive(limit)
-	return bodies(batch), batch
-}
-
 func bodies(batch []queue.Message) []string {
 	var all []string
 	for _, m := range batch {
@@ -70,12 +63,11 @@ func TestLifeOfAMessage(t *testing.T) {
 	q := open(t, c.config(t.TempDir()))
 	send(t, q, "a")
 	c.advance(10*time.Second - 1)
-	got, _ := receive(t, q, 10)
-	expect(t, "before the delay", got)
+	expect(t, "before the delay", bodies(q.Receive(10)))
 
 	c.advance(1)
-	got, batch := receive(t, q, 10)
-	expect(t, "after the delay", got, "a")
+	batch := q.Receive(10)
+	expect(t, "after the delay", bodies(batch), "a")
 	want := queue.Message{
 		ID: batch[0].ID, Body: "a", SentAt: start, Receives: 1, VisibleAt: start.Add(70 * time.Second),
 	}
@@ -84,26 +76,22 @@ func TestLifeOfAMessage(t *testing.T) {
 	}
 
 	c.advance(2 * time.Minute)
-	got, _ = receive(t, q, 10)
-	expect(t, "during the delivery", got)
+	expect(t, "during the delivery", bodies(q.Receive(10)))
 
 	q.Release(want.ID)
-	got, _ = receive(t, q, 10)
-	expect(t, "after a delivery that failed late", got, "a")
+	expect(t, "after a delivery that failed late", bodies(q.Receive(10)), "a")
 	q.Release(want.ID)
-	got, _ = receive(t, q, 10)
-	expect(t, "within the visibility timeout", got)
+	expect(t, "within the visibility timeout", bodies(q.Receive(10)))
 
 	c.advance(time.Minute)
-	got, batch = receive(t, q, 10)
-	expect(t, "after the visibility timeout", got, "a")
+	batch = q.Receive(10)
+	expect(t, "after the visibility timeout", bodies(batch), "a")
 	if batch[0].Receives != 3 {
 		t.Errorf("third delivery: %+v, want 3 receives", batch[0])
 	}
 	q.Delete(want.ID)
 	c.advance(time.Hour)
-	got, _ = receive(t, q, 10)
-	expect(t, "after a successful delivery", got)
+	expect(t, "after a successful delivery", bodies(q.Receive(10)))
 	expect(t, "dead letters", bodies(q.DeadLetters()))
 }
 
@@ -113,18 +101,17 @@ func TestRestart(t *testing.T) {
 	q := open(t, cfg)
 	send(t, q, "worked on")
 	c.advance(10 * time.Second)
-	receive(t, q, 10)
+	q.Receive(10)
 	send(t, q, "waiting")
 
 	q = open(t, cfg)
-	got, batch := receive(t, q, 10)
-	expect(t, "at once", got, "worked on")
+	batch := q.Receive(10)
+	expect(t, "at once", bodies(batch), "worked on")
 	if batch[0].Receives != 2 {
 		t.Errorf("%d deliveries, want 2", batch[0].Receives)
 	}
 	c.advance(10 * time.Second)
-	got, _ = receive(t, q, 10)
-	expect(t, "after its delay", got, "waiting")
+	expect(t, "after its delay", bodies(q.Receive(10)), "waiting")
 }
 
 // TestNothingIsLost uses and restarts a queue in random order, and compares the messages of
