@@ -64,7 +64,10 @@ func (d *dropped) add(arg string) error {
 		key := d.folder + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
 		var target string
 		if err == nil {
-			target, err = readable(file)
+			var f *os.File
+			if f, _, err = openFollowing(file); err == nil {
+				target, err = f.Name(), f.Close()
+			}
 		}
 		if err = cmp.Or(relErr, err); err != nil {
 			if drop.ParseKey(key).Role != drop.NoDrop {
@@ -84,13 +87,4 @@ func (d *dropped) add(arg string) error {
 // nothingIn returns the error for arguments that have no file to drop.
 func nothingIn(args []string) error {
 	return fmt.Errorf("%s: there is no file to drop; files and folders whose names begin with a dot are left out", strings.Join(args, ", "))
-}
-
-// readable returns the path of a file without links, or an error if the file cannot be read.
-func readable(path string) (string, error) {
-	file, _, err := openFollowing(path)
-	if err != nil {
-		return "", err
-	}
-	return file.Name(), file.Close()
 }

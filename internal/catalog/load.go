@@ -58,7 +58,7 @@ func compile(doc any) (*jsonschema.Schema, error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertVocabs()
-	c.RegisterVocabulary(vocabulary())
+	c.RegisterVocabulary(&jsonschema.Vocabulary{URL: "urn:lipdrop:text", Compile: compileTextRule})
 	if err := c.AddResource(url, doc); err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 	}
 
 	if len(p.Formats) > 0 && !slices.Contains(p.Formats, f.Format) {
-		takes := formatWords(p.Formats)
+		takes := problem.List(strings.Fields(strings.ToUpper(strings.Join(p.Formats, " "))), "or")
 		if f.Format == "" {
 			unknown("format", takes)
 		} else {
@@ -113,14 +113,6 @@ func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 		}
 	}
 	return "", media.Length{}
-}
-
-func formatWords(formats []string) string {
-	words := make([]string, len(formats))
-	for i, f := range formats {
-		words[i] = strings.ToUpper(f)
-	}
-	return problem.List(words, "or")
 }
 
 // seconds writes a duration with at most one decimal: 17.3 s.

@@ -22,11 +22,7 @@ type textRule struct {
 	maxChinese int // code points; 0 means no limit
 }
 
-// vocabulary adds the two keywords to the validator.
-func vocabulary() *jsonschema.Vocabulary {
-	return &jsonschema.Vocabulary{URL: "urn:lipdrop:text", Compile: compileTextRule}
-}
-
+// compileTextRule adds the two keywords to the validator.
 func compileTextRule(_ *jsonschema.CompilerContext, property map[string]any) (jsonschema.SchemaExt, error) {
 	rule := &textRule{notBlank: property[notBlank] == true}
 	rule.maxChinese = int(number(property[maxLengthChinese]))

@@ -61,24 +61,19 @@ func (o Outcome) Good() bool {
 // AssessEach calls report once for each outcome about the files at keys.
 func AssessEach(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, o Outcome) error) error {
 	return Each(ctx, resolver, keys, func(key string, f drop.Finding) error {
-		o, err := assess(ctx, resolver, f)
+		if f.Job == nil {
+			return report(key, Outcome{Finding: f, State: f.State, Problems: f.Problems, Warnings: f.Warnings})
+		}
+		job, problems, err := resolver.Prepare(ctx, f.Job)
 		if err != nil {
 			return err
 		}
+		o := Outcome{Finding: f, State: Ready, Problems: problems, Warnings: job.Warnings, Job: job}
+		if len(problems) > 0 {
+			o.State = drop.StateOf(problems)
+		}
 		return report(key, o)
 	})
-}
-
-func assess(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (Outcome, error) {
-	if f.Job == nil {
-		return Outcome{Finding: f, State: f.State, Problems: f.Problems, Warnings: f.Warnings}, nil
-	}
-	job, problems, err := resolver.Prepare(ctx, f.Job)
-	o := Outcome{Finding: f, State: Ready, Problems: problems, Warnings: job.Warnings, Job: job}
-	if len(problems) > 0 {
-		o.State = drop.StateOf(problems)
-	}
-	return o, err
 }
 
 // Job is a line of `lipdrop check --json`. docs/check.md describes its members.

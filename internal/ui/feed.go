@@ -169,8 +169,14 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 		}
 	}
 	for key := range f.etags {
-		if !here[key] {
-			f.forget(key)
+		if here[key] {
+			continue
+		}
+		delete(f.etags, key)
+		if strings.HasPrefix(key, client.ReviewPrefix) {
+			f.setReview(key, "")
+		} else {
+			f.set(row{Key: rowKey(key), gone: true})
 		}
 	}
 	// The reviews come first, because the rows show them. The newest rows come next.
@@ -223,16 +229,6 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	f.etags[file.Key] = file.ETag
 	f.set(r)
 	return nil
-}
-
-// forget removes an object that is no longer in the bucket. The caller holds the lock.
-func (f *feed) forget(key string) {
-	delete(f.etags, key)
-	if strings.HasPrefix(key, client.ReviewPrefix) {
-		f.setReview(key, "")
-	} else {
-		f.set(row{Key: rowKey(key), gone: true})
-	}
 }
 
 // setReview sets the decision of a review, or removes the review if decision is empty. The
