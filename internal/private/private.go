@@ -40,13 +40,18 @@ func Dir(path string) error {
 }
 
 // Replace replaces a file in one step, so that a kill leaves the old file or the new
-// one. Nothing is synced to the disk, so a crash of the machine can lose the change.
+// one. Nothing is synced to the disk, so a crash of the machine can lose the change. After an
+// error, such as a full disk, Replace leaves no unfinished file.
 func Replace(path string, text []byte, mode fs.FileMode) error {
 	partial := path + ".partial"
-	if err := os.WriteFile(partial, text, mode); err != nil {
-		return err
+	err := os.WriteFile(partial, text, mode)
+	if err == nil {
+		err = os.Rename(partial, path)
 	}
-	return os.Rename(partial, path)
+	if err != nil {
+		_ = os.Remove(partial) // err says what failed
+	}
+	return err
 }
 
 // ReplaceJSON is Replace with the JSON text of a value. Only the file's owner can read the

@@ -2,9 +2,11 @@ package private_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/private"
@@ -52,6 +54,21 @@ func TestDirOfAnotherUser(t *testing.T) {
 	path := ofAnotherUser(t)
 	if err := private.Dir(path); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
 		t.Errorf("Dir returned %v, want an error that says that the folder belongs to another user", err)
+	}
+}
+
+// A disk that is full leaves no unfinished file.
+func TestReplaceOnAFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bootstrap")
+	if err := os.Symlink("/dev/full", path+".partial"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path + ".partial"); err != nil {
+		t.Skip(err) // only Linux has /dev/full
+	}
+	err := private.Replace(path, []byte("text"), 0o700)
+	if _, statErr := os.Lstat(path + ".partial"); !errors.Is(err, syscall.ENOSPC) || !errors.Is(statErr, fs.ErrNotExist) {
+		t.Errorf("Replace returned %v, want ENOSPC; the unfinished file: %v, want no such file", err, statErr)
 	}
 }
 
