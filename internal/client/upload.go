@@ -230,7 +230,7 @@ type ChangedError struct{ Key string }
 func (e *ChangedError) RetryableError() bool { return false }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("%s changed while it was read. Run the command again when the file is complete", path.Base(e.Key))
+	return fmt.Sprintf("%s changed while it was read. Drop the file again when it is complete", path.Base(e.Key))
 }
 
 // wrongDigest are S3's error codes for a body that does not match its checksum.
@@ -243,7 +243,7 @@ func (s *sender) explain(u *Upload, err error) error {
 		return changed
 	}
 	if isTaken(err) {
-		return fmt.Errorf("another program uploaded %s at the same time. Run the command again, to compare your file with the file in the bucket", u.Key)
+		return fmt.Errorf("another program uploaded %s at the same time. Drop your file again: lipdrop then compares it with the file in the bucket", u.Key)
 	}
 	explained := s.Explain("upload "+u.Key, u.Key, err)
 	if service, ok := errors.AsType[*ServiceError](explained); ok && slices.Contains(wrongDigest, service.Code) {

@@ -578,7 +578,7 @@ func TestChangedFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := server.send(t, u)
-			if _, ok := errors.AsType[*client.ChangedError](err); !ok || !strings.Contains(err.Error(), "big.mp4 changed while it was read. Run") {
+			if _, ok := errors.AsType[*client.ChangedError](err); !ok || !strings.Contains(err.Error(), "big.mp4 changed while it was read. Drop the file again") {
 				t.Errorf("%d bytes, %s: %v, want a ChangedError with the file name big.mp4 and what to do", size, name, err)
 			}
 		}
