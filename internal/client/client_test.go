@@ -457,6 +457,26 @@ func TestDownloadContinues(t *testing.T) {
 	}
 }
 
+// A download gives up after five requests in a row that fetch no byte. An earlier request that
+// has fetched some bytes does not count.
+func TestDownloadGivesUp(t *testing.T) {
+	storage := &breaking{Bucket: new(s3test.Bucket), after: 1000}
+	archive(storage.Bucket, "talk", take1, 5000)
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), "talk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	onlyOnce := func(n int64) {
+		if n > 0 {
+			storage.after = 0
+		}
+	}
+	if _, err := c.Download(t.Context(), Downloads{Dir: t.TempDir(), Progress: onlyOnce}, outputs); err == nil || len(storage.ranges) != 1+triesWithoutProgress {
+		t.Errorf("%d requests and error %v, want %d and an error", len(storage.ranges), err, 1+triesWithoutProgress)
+	}
+}
+
 func TestFileName(t *testing.T) {
 	for key, want := range map[string]string{
 		"ads/Grüße 1.mp4": "ads/Grüße 1.mp4", `a\..\b.mp4`: "a%5C..%5Cb.mp4", "a\x1bb\u202e.mp4": "a%1Bb%E2%80%AE.mp4",

@@ -232,8 +232,8 @@ func (f *fetcher) isRight(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// triesWithoutProgress is the number of failed requests in a row after which a download gives
-// up. A failed request that has fetched some bytes starts the count again, at one.
+// triesWithoutProgress is after how many failed requests in a row a download gives up, if none
+// of these requests has fetched a byte.
 const triesWithoutProgress = 5
 
 // complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the
@@ -266,10 +266,10 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
 			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore the object, then run the command again", here, o.Bytes), f.root.Remove(partial))
 		}
-		if n > 0 {
+		if failures++; n > 0 {
 			failures = 0
 		}
-		if failures++; err != nil && (failures == triesWithoutProgress || !mayPass(err) || bucket.HTTPStatus(err) == http.StatusNotFound) {
+		if err != nil && (failures == triesWithoutProgress || !mayPass(err) || bucket.HTTPStatus(err) == http.StatusNotFound) {
 			return err
 		}
 	}
