@@ -93,7 +93,7 @@ const jobsAtOnce = 8
 
 // forEach calls do with each job, several at the same time, and continues after an error.
 // It ignores the error that there is nothing to do for a job if only a prefix selects the
-// job. If all jobs have such an error, forEach returns all these errors.
+// job. If all jobs have such an error, forEach returns the first of these errors.
 func forEach(ctx context.Context, named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs, _ := client.InParallel(ctx, jobsAtOnce, names, func(_ context.Context, name string) ([]error, error) {
@@ -107,10 +107,13 @@ func forEach(ctx context.Context, named map[string]bool, do func(name string) er
 			left = append(left, err)
 		}
 	}
-	if len(idle) == len(names) {
-		return errors.Join(idle...)
+	switch {
+	case len(idle) < len(names):
+		return errors.Join(left...)
+	case len(idle) > 1:
+		return fmt.Errorf("there is nothing to do for these %d jobs; for example, %w", len(idle), idle[0])
 	}
-	return errors.Join(left...)
+	return errors.Join(idle...)
 }
 
 type reviewCmd struct {
