@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,20 +74,14 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// period is a duration that may be in days.
+// period is a time of more than zero.
 type period time.Duration
 
-// UnmarshalText parses 30d, or what time.ParseDuration accepts.
+// UnmarshalText parses what parseTime accepts.
 func (p *period) UnmarshalText(text []byte) error {
-	if days, ok := strings.CutSuffix(string(text), "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			*p = period(time.Duration(n) * 24 * time.Hour)
-			return nil
-		}
-	}
-	d, err := time.ParseDuration(string(text))
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a time such as 30d or 12h", text)
+	d, err := parseTime(string(text))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not a time; give a time such as 30d, 12h or 90s", text)
 	}
 	*p = period(d)
 	return nil
@@ -98,4 +93,71 @@ func (p period) start() time.Time {
 		return time.Time{}
 	}
 	return time.Now().Add(-time.Duration(p))
+}
+
+// delay is how long something takes or waits. It may be zero.
+type delay time.Duration
+
+// longestDelay is longer than the template lets a job be queued and run.
+const longestDelay = 7 * 24 * time.Hour
+
+// UnmarshalText parses what parseTime accepts.
+func (w *delay) UnmarshalText(text []byte) error {
+	d, err := parseTime(string(text))
+	if err != nil || d < 0 || d > longestDelay {
+		return fmt.Errorf("%q is not a time from 0s to 7d; give a time such as 10s", text)
+	}
+	*w = delay(d)
+	return nil
+}
+
+// parseTime parses days such as 30d, or what time.ParseDuration accepts.
+func parseTime(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	return time.ParseDuration(text)
+}
+
+// portNumber is a port. The zero value stands for a port that the stack chooses.
+type portNumber int
+
+// UnmarshalText parses a number from 1 to 65535.
+func (p *portNumber) UnmarshalText(text []byte) error {
+	n, err := parseNumber(text, 65535)
+	*p = portNumber(n)
+	return err
+}
+
+// jobCount is a number of jobs that the parameter MaxJobsPerDrop accepts.
+type jobCount int
+
+// UnmarshalText parses a number from 1 to 1000.
+func (c *jobCount) UnmarshalText(text []byte) error {
+	n, err := parseNumber(text, 1000)
+	*c = jobCount(n)
+	return err
+}
+
+func parseNumber(text []byte, most int) (int, error) {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%q is not a whole number from 1 to %d", text, most)
+	}
+	return n, nil
+}
+
+// amount is a number of US dollars.
+type amount float64
+
+// UnmarshalText parses a number that is not negative.
+func (a *amount) UnmarshalText(text []byte) error {
+	usd, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(usd >= 0) || math.IsInf(usd, 0) {
+		return fmt.Errorf("%q is not an amount; give a number of US dollars such as 2.50", text)
+	}
+	*a = amount(usd)
+	return nil
 }

@@ -23,7 +23,7 @@ type checkCmd struct {
 	VideoModel     string   `default:"${video_model}" predictor:"model" help:"Model for a video and an audio file without a preset."`
 	ImageModel     string   `default:"${image_model}" predictor:"model" help:"Model for an image and an audio file without a preset."`
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
-	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
+	MaxJobsPerDrop jobCount `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	Price          bool     `help:"Ask RunComfy for prices, and print an estimate for each job. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
@@ -43,7 +43,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 		return err
 	}
 	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: drop.Settings{
-		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
+		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: int(c.MaxJobsPerDrop),
 		RejectMismatch: c.LengthMismatch == "reject",
 	}}
 	var prices *budget.Prices
@@ -86,8 +86,10 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 		return err
 	case found == 0:
 		return nothingIn(c.Files)
+	case wrong == found:
+		return errors.New("no job would start")
 	case wrong > 0:
-		return fmt.Errorf("%d of %d would start no job", wrong, found)
+		return fmt.Errorf("%d of %d names would start no job", wrong, found)
 	}
 	return nil
 }

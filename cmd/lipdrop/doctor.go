@@ -30,12 +30,12 @@ import (
 )
 
 type doctorCmd struct {
-	Stack   string        `placeholder:"NAME" help:"Name of the stack. The environment variable LIPDROP_STACK can give the name too. By default the only lipdrop stack of the region."`
-	Profile string        `help:"Profile of the AWS credentials."`
-	Region  string        `help:"AWS region of the stack."`
-	Drop    bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
-	Wait    time.Duration `default:"10m" help:"With --drop: how long to wait for the answer file."`
-	Every   time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
+	Stack   string `placeholder:"NAME" help:"Name of the stack. The environment variable LIPDROP_STACK can give the name too. By default the only lipdrop stack of the region."`
+	Profile string `help:"Profile of the AWS credentials."`
+	Region  string `help:"AWS region of the stack."`
+	Drop    bool   `help:"Also drop a test file that starts no job, and wait for its answer file."`
+	Wait    delay  `default:"10m" help:"With --drop: how long to wait for the answer file."`
+	Every   delay  `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
 }
 
 // doctor checks one stack, and prints each result.
@@ -63,7 +63,7 @@ func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 		case c.Drop && d.wrongs > 0:
 			d.skipped("the test file was not dropped: fix the above first")
 		case c.Drop:
-			d.checkDrop(ctx, c.Wait, c.Every)
+			d.checkDrop(ctx, time.Duration(c.Wait), time.Duration(c.Every))
 		}
 		d.checkDeadLetters(ctx)
 		d.checkRunComfy(ctx)
@@ -80,9 +80,13 @@ func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 func (d *doctor) fine(what string)    { printf(d.out, "ok     %s\n", what) }
 func (d *doctor) skipped(what string) { printf(d.out, "-      %s\n", what) }
 
-func (d *doctor) wrong(what, remedy string) {
+// wrong prints what is wrong, and each step of the remedy in a line of its own.
+func (d *doctor) wrong(what string, remedy ...string) {
 	d.wrongs++
-	printf(d.out, "WRONG  %s\n       %s\n", what, remedy)
+	printf(d.out, "WRONG  %s\n", what)
+	for _, step := range remedy {
+		printf(d.out, "       %s\n", step)
+	}
 }
 
 // failed reports a failed call of AWS. Purpose says what was tried, as for client.Explain.
@@ -319,19 +323,22 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 }
 
 func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
-	set := "Run this, paste the token, then press Enter and Ctrl-D: " + d.command(d.Outputs["SetToken"])
+	set := []string{
+		"1. Run this command, which then waits for the token: " + d.command(d.Outputs["SetToken"]),
+		"2. Paste the token, press Enter, then press Ctrl-D.",
+	}
 	balance, err := api.Balance(ctx)
 	var unreadable *smithy.OperationError // an error of Secrets Manager: the RunComfy client uses no SDK
 	var unsent *runcomfy.TokenError
 	switch {
 	case errors.Is(err, token.ErrNone):
-		d.wrong("the RunComfy token is not set", set)
+		d.wrong("the RunComfy token is not set", set...)
 	case errors.As(err, &unreadable):
 		d.failed("read the RunComfy token", err)
 	case errors.As(err, &unsent):
-		d.wrong("the secret does not hold a RunComfy token: "+unsent.Err.Error(), set)
+		d.wrong("the secret does not hold a RunComfy token: "+unsent.Err.Error(), set...)
 	case isKind(err, runcomfy.KindToken):
-		d.wrong("RunComfy does not accept the token: "+err.Error(), set)
+		d.wrong("RunComfy does not accept the token: "+err.Error(), set...)
 	case err != nil:
 		d.runComfyFailed("ask RunComfy for the balance", err)
 	case balance <= 0:

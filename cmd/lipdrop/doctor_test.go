@@ -160,7 +160,8 @@ func TestDoctor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := "\n       Run this, paste the token, then press Enter and Ctrl-D: aws set-token --region eu-west-1"
+	set := "\n       1. Run this command, which then waits for the token: aws set-token --region eu-west-1" +
+		"\n       2. Paste the token, press Enter, then press Ctrl-D."
 	unasked := "\n-      the models at RunComfy were not checked: fix the above first"
 	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects jobs with a new option, and RunComfy refuses jobs with a removed option. These jobs are not charged."
 	lacking := "\n       Ask the owner of the account for this permission, or name other credentials with --profile."

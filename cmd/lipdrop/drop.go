@@ -28,11 +28,11 @@ type dropCmd struct {
 	Model   string            `predictor:"model" placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
-	Timeout time.Duration     `placeholder:"2h" help:"With --wait or --get: stop waiting after this time. The jobs continue."`
+	Timeout period            `placeholder:"2h" help:"With --wait or --get: stop waiting after this time. The jobs continue."`
 	Get     string            `predictor:"folder" placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
 	DryRun  bool              `help:"Only say what would happen."`
 	Yes     bool              `short:"y" help:"Do not ask."`
-	MaxUSD  *float64          `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
+	MaxUSD  *amount           `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
 	Force   bool              `help:"Also send files that the bucket already holds. Their jobs start again."`
 	JSON    bool              `name:"json" help:"Print one JSON object for each job. For the jobs that --wait or --get waits for, print the status at each change instead."`
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
@@ -41,9 +41,6 @@ type dropCmd struct {
 // Run checks the files, asks once, uploads them, and with --wait or --get follows
 // their jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	if c.MaxUSD != nil && !(*c.MaxUSD >= 0) {
-		return &client.UsageError{Reason: fmt.Sprintf("--max-usd %g is not an amount; give a number of US dollars such as 2.50", *c.MaxUSD)}
-	}
 	p, err := c.plan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
 	if ctx.Err() != nil {
 		return errors.New("interrupted; nothing was sent")
@@ -57,8 +54,8 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 		p.print(out)
 	}
 	start := p.total()
-	if err == nil && c.MaxUSD != nil && start.jobs > 0 && (start.noPrice > 0 || budget.Round(start.usd) > *c.MaxUSD) {
-		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %s", dollars(*c.MaxUSD), start.estimate())
+	if err == nil && c.MaxUSD != nil && start.jobs > 0 && (start.noPrice > 0 || budget.Round(start.usd) > float64(*c.MaxUSD)) {
+		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %s", dollars(float64(*c.MaxUSD)), start.estimate())
 	}
 	if err != nil || c.DryRun {
 		return err
@@ -231,7 +228,7 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *term
 		return nil, err
 	}
 	f := &follow{
-		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: c.Timeout, wanted: exactly(names), listed: patternsOf(names),
+		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: time.Duration(c.Timeout), wanted: exactly(names), listed: patternsOf(names),
 		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) },
 	}
 	code, err := f.untilEnd(ctx)

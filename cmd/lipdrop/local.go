@@ -22,22 +22,22 @@ import (
 )
 
 type localCmd struct {
-	Dir        string        `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
-	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
-	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
-	Settle     time.Duration `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
-	Port       int           `help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
-	TLSPort    int           `name:"tls-port" help:"Port of the stack over https on 127.0.0.1."`
-	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
-	Webhook    string        `placeholder:"URL" help:"Send each notice to this address on this machine, as the stack parameter NotifyWebhookUrl does on AWS."`
-	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
+	Dir        string     `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
+	RunTime    delay      `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
+	QueueTime  delay      `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
+	Output     string     `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
+	Settle     delay      `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
+	Port       portNumber `placeholder:"PORT" help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
+	TLSPort    portNumber `name:"tls-port" placeholder:"PORT" help:"Port of the stack over https on 127.0.0.1."`
+	Containers bool       `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
+	Webhook    string     `placeholder:"URL" help:"Send each notice to this address on this machine, as the stack parameter NotifyWebhookUrl does on AWS."`
+	Lambda     string     `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
 // Validate is called by kong.
 func (c *localCmd) Validate() error {
-	if min(c.Port, c.TLSPort) < 0 || max(c.Port, c.TLSPort) > 65535 {
-		return errors.New("a port is a number from 1 to 65535")
+	if c.Port != 0 && c.Port == c.TLSPort {
+		return fmt.Errorf("--port and --tls-port are both %d: give them different ports, or leave one of them out", c.Port)
 	}
 	return nil
 }
@@ -59,8 +59,8 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		return &client.UsageError{Reason: "--lambda-endpoint: " + err.Error()}
 	}
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Settle: c.Settle,
-		Ports: local.Ports{TLS: c.TLSPort, Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
+		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),
+		Settle: time.Duration(c.Settle), Ports: local.Ports{TLS: int(c.TLSPort), Plain: int(c.Port)}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
@@ -98,7 +98,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 // welcome returns the text that says how to use the stack.
 func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string {
 	return strings.NewReplacer(
-		"{folder}", folder, "{dir}", problem.ShellWord(c.Dir), "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
+		"{folder}", folder, "{dir}", problem.ShellWord(problem.PathArgument(c.Dir)), "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
 		"{credentials}", strings.ReplaceAll(stack.Credentials(), "\n", "\n  "),
 		"{bucket}", local.Bucket, "{http}", stack.Plain, "{https}", stack.TLS, "{ca}", problem.ShellWord(stack.CAFile()),
 		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs(c.Output),
@@ -156,8 +156,8 @@ func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 Or run all functions, for a stack that was started with --lambda-endpoint http://127.0.0.1:3001:
   sam local start-lambda%[3]s
 `
-	options := " --env-vars " + problem.ShellWord(env) + " --add-host " + local.ContainerHost + ":host-gateway" + architecture()
-	return fmt.Sprintf(commands, architecture(), problem.ShellWord(credentials), options), nil
+	options := " --env-vars " + problem.ShellWord(problem.PathArgument(env)) + " --add-host " + local.ContainerHost + ":host-gateway" + architecture()
+	return fmt.Sprintf(commands, architecture(), problem.ShellWord(problem.PathArgument(credentials)), options), nil
 }
 
 // architecture returns the option of the sam command that selects this machine's

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -74,6 +75,19 @@ func localCommand(t *testing.T, dir string) (kill func()) {
 	}
 	t.Cleanup(kill)
 	return kill
+}
+
+// If the name of the state folder begins with a hyphen, the printed commands do not take the
+// name for a flag.
+func TestCommandsWithAFolderLikeAFlag(t *testing.T) {
+	t.Chdir(t.TempDir())
+	text := (&localCmd{Dir: "-s 1"}).welcome(&local.Stack{}, "drop", "")
+	_, err := client.Target{Dir: "-s 1"}.Find(t.Context())
+	ui := uiCmd{Target: client.Target{Dir: "-s 1"}}
+	text += fmt.Sprintln(err) + strings.Join(ui.flags(&client.Client{Dir: "-s 1"}), " ")
+	if strings.Count(text, "--dir './-s 1'") != 3 || !strings.HasSuffix(text, "--dir ./-s 1") {
+		t.Errorf("the text is:\n%s\nwant --dir './-s 1' three times in it, and --dir ./-s 1 at the end", text)
+	}
 }
 
 // The welcome says what the fake returns, which the flag --output decides.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -82,8 +83,9 @@ func TestCommandLine(t *testing.T) {
 		{name: "a bundle with a mistake", files: map[string]string{
 			"cafe.job/v.mp4": "@clip.mp4", "cafe.job/a.wav": "@voice.wav",
 			"cafe.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"a.wav","emotion":"joyful"}}`,
-		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"1 of 1 would start no job"}},
+		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"lipdrop: no job would start\n"}},
 		{name: "a lone audio", files: pair, args: "check talk.wav", code: 1, out: []string{"talk: waiting", "talk.wav", "Upload"}},
+		{name: "a pair and a file that no job uses", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav", "notes.txt": "hi"}, args: "check .", code: 1, errs: []string{"1 of 2 names would start no job"}},
 		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{".DS_Store: there is no file to drop; files and folders whose names begin with a dot are left out"}},
 		{name: "a name with an escape character", files: map[string]string{"ads/a\x1b[31m\n.wav": "@voice.wav"},
 			args: "check ads", code: 1, out: []string{`ads/a\x1b[31m\n.wav: rejected`}},
@@ -117,6 +119,35 @@ func TestCommandLine(t *testing.T) {
 			contains(t, out, tt.out...)
 			contains(t, errs, tt.errs...)
 		})
+	}
+}
+
+// A number or a time that a flag does not accept is named with its flag and a remedy.
+func TestFlagsOutOfRange(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ended, end := context.WithCancel(t.Context()) // so that a flag that is accepted starts no stack
+	end()
+	const notTime, notDelay = " is not a time; give a time such as 30d, 12h or 90s", " is not a time from 0s to 7d; give a time such as 10s"
+	for args, want := range map[string]string{
+		"local --settle=-3s":            `--settle: "-3s"` + notDelay,
+		"local --run=99999h":            `--run: "99999h"` + notDelay,
+		"try --queue=5":                 `--queue: "5"` + notDelay,
+		"watch talk --timeout=-3s":      `--timeout: "-3s"` + notTime,
+		"drop a.mp4 --timeout=0s":       `--timeout: "0s"` + notTime,
+		"jobs --since=0d":               `--since: "0d"` + notTime,
+		"doctor --wait=soon":            `--wait: "soon"` + notDelay,
+		"local --port=0":                `--port: "0" is not a whole number from 1 to 65535`,
+		"local --tls-port=65536":        `--tls-port: "65536" is not a whole number from 1 to 65535`,
+		"local --port=81 --tls-port=81": "--port and --tls-port are both 81: give them different ports, or leave one of them out",
+		"check a --max-jobs-per-drop=0": `--max-jobs-per-drop: "0" is not a whole number from 1 to 1000`,
+		"drop a.mp4 --max-usd=-0.5":     `--max-usd: "-0.5" is not an amount; give a number of US dollars such as 2.50`,
+		"drop a.mp4 --max-usd=NaN":      `--max-usd: "NaN" is not an amount`,
+		"drop a.mp4 --max-usd=Inf":      `--max-usd: "Inf" is not an amount`,
+	} {
+		var errs bytes.Buffer
+		if code := run(ended, strings.Fields(args), &errs, &errs); code != exitUsage || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit code %d, want %d, and errors:\n%swant %q in them", args, code, exitUsage, &errs, want)
+		}
 	}
 }
 

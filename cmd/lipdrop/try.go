@@ -29,12 +29,12 @@ import (
 )
 
 type tryCmd struct {
-	Dir       string        `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state."`
-	Out       string        `default:"lipdrop-out" predictor:"folder" help:"Folder that the outputs are stored in."`
-	RunTime   time.Duration `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
-	QueueTime time.Duration `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
-	Output    string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
-	Files     []string      `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
+	Dir       string   `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state."`
+	Out       string   `default:"lipdrop-out" predictor:"folder" help:"Folder that the outputs are stored in."`
+	RunTime   delay    `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
+	QueueTime delay    `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
+	Output    string   `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
+	Files     []string `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
 // errStackFailed is returned if a part of the local stack has failed.
@@ -54,7 +54,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		return fmt.Errorf("outputs cannot be stored in %s: %w; choose another folder with --out", c.Out, err)
 	}
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output),
+		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),
 		Say: func(text string) { fmt.Fprintln(out, text) },
 	})
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	case errors.Is(context.Cause(whole), errStackFailed):
 		return errors.Join(errStackFailed, stack.Err())
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted; to continue the jobs under way, run `lipdrop local --dir %s`", problem.ShellWord(c.Dir))
+		return fmt.Errorf("interrupted; to continue the jobs under way, run `lipdrop local --dir %s`", problem.ShellWord(problem.PathArgument(c.Dir)))
 	default:
 		c.conclude(out, jobs)
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/cli/browser"
 
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/ui"
 )
 
@@ -40,7 +41,7 @@ func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) er
 func (c *uiCmd) flags(stack *client.Client) []string {
 	named := [][]string{{"--stack", stack.Stack}, {"--profile", c.Profile}, {"--region", c.Region}}
 	if stack.Local() {
-		named = [][]string{{"--dir", c.Dir}}
+		named = [][]string{{"--dir", problem.PathArgument(c.Dir)}}
 	}
 	return slices.Concat(slices.DeleteFunc(named, func(flag []string) bool { return flag[1] == "" })...)
 }

@@ -15,7 +15,7 @@ import (
 
 type watchCmd struct {
 	client.Target
-	Timeout    time.Duration    `placeholder:"2h" help:"End after this time with exit code 4, or 5 if all jobs that have not ended are held. The jobs continue."`
+	Timeout    period           `placeholder:"2h" help:"End after this time with exit code 4, or 5 if all jobs that have not ended are held. The jobs continue."`
 	ExitStatus bool             `help:"When all jobs have ended, exit with 1 if one has failed, or else with 5 if one needs a person. Without this flag, exit with 0."`
 	JSON       bool             `name:"json" help:"Print one JSON object for each change: the status."`
 	Names      []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
@@ -23,7 +23,7 @@ type watchCmd struct {
 
 // Run shows the states of jobs until all have ended.
 func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, wanted: c.Names, listed: c.Names, timeout: c.Timeout}
+	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, wanted: c.Names, listed: c.Names, timeout: time.Duration(c.Timeout)}
 	code, err := f.untilEnd(ctx)
 	if err == nil && c.ExitStatus && code != 0 {
 		err = &exitError{code, errors.New(summary(f.board.sorted()))}

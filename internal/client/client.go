@@ -185,7 +185,7 @@ func startLocal(dir string) string {
 	if dir == defaultDir {
 		return "lipdrop local"
 	}
-	return "lipdrop local --dir " + problem.ShellWord(dir)
+	return "lipdrop local --dir " + problem.ShellWord(problem.PathArgument(dir))
 }
 
 // findLocal returns a client of the local stack that runs in the target's folder.

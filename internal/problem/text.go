@@ -66,6 +66,14 @@ func ShellWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
+// PathArgument returns a path that no command takes for a flag.
+func PathArgument(path string) string {
+	if strings.HasPrefix(path, "-") {
+		return "./" + path
+	}
+	return path
+}
+
 // NameWord returns an argument with which the lipdrop command finds the job of a name. The
 // argument is quoted for a POSIX shell. Whatever the name is, the command does not take the
 // argument for a flag or for the prefix of several names, and does not remove an inbox/ that
