@@ -62,7 +62,7 @@ var examples = map[string][]string{
 	"ui":         {"lipdrop ui", "lipdrop ui --stack lipdrop --no-open"},
 	"check":      {"lipdrop check talk.mp4 talk.wav", "lipdrop check ads/ --json"},
 	"version":    {"lipdrop version", "lipdrop version --json"},
-	"completion": {"lipdrop completion bash", "lipdrop completion zsh --code > ~/.zfunc/_lipdrop"},
+	"completion": {"lipdrop completion bash", "lipdrop completion fish --code > ~/.config/fish/completions/lipdrop.fish"},
 }
 
 func main() {
