@@ -112,6 +112,8 @@ func TestProblems(t *testing.T) {
 		{name: "a line that names a quote as the separator", text: "sep=\"\nname,video\n", want: []string{`row 1, column A: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`}},
 		{name: "an unknown column", text: "name,video,audio,emtion\na,a.mp4,a.wav,happy\n",
 			want: []string{`row 1, column D (emtion): there is no column "emtion" (the nearest is "emotion"). Rename it to emotion, or remove it.`}},
+		{name: "an unknown column that is a URL", text: "name,video,audio,https://example.com/a?sig=s3cret\na,a.mp4,a.wav,\n",
+			want: []string{`row 1, column D (https://example.com/a?…): there is no column "https://example.com/a?…". Remove the column.`}},
 		{name: "a column twice", text: "name,video,audio,Audio\na,a.mp4,a.wav,b.wav\n", want: []string{"row 1, column D (audio): column C (audio) has the same name. Remove one of the two columns."}},
 		{name: "no column for the names", text: "video,audio\na.mp4,a.wav\n", want: []string{
 			`row 1, column "name": the column is missing. Add this column: each row needs its own name.`,

@@ -123,7 +123,7 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 		if name == "" {
 			continue
 		}
-		label := fmt.Sprintf("%s (%s)", letters(i), problem.Short(name))
+		label := fmt.Sprintf("%s (%s)", letters(i), problem.ShortValue(name))
 		if first, twice := labels[name]; twice {
 			r.report(Problem{Row: number, Column: label, Reason: fmt.Sprintf("%s has the same name", first), Remedy: "Remove one of the two columns."})
 			continue
