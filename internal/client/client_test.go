@@ -508,7 +508,8 @@ func TestDownloadStaysInTheFolder(t *testing.T) {
 func TestForSheet(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "lips are late": "lips are late", "a=b": "a=b",
-		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "\t=1": "'\t=1", "\r=1": "'\r=1",
+		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "\t=1": "'\t=1", "\r=1": "'\r=1", "\n=1": "'\n=1", "＝1+1": "'＝1+1",
+		"a; -b": "a; -b", "a;=1+1": "a;'=1+1", `a;"=1+1"`: `a;"'=1+1"`,
 	} {
 		if got := ForSheet(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)

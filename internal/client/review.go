@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -107,14 +108,12 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 	return review, file.ETag, nil
 }
 
-// ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before a text that
-// a spreadsheet would read as a formula.
-func ForSheet(text string) string {
-	if strings.IndexAny(text, "=+-@\t\r") == 0 {
-		return "'" + text
-	}
-	return text
-}
+// formula matches what a spreadsheet would read as the beginning of a formula. In many
+// countries, a semicolon ends a cell. Some spreadsheets also read full-width characters.
+var formula = regexp.MustCompile(`(^|;"*)([=+@\t\r\n＝＋－＠-])`)
+
+// ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before each formula.
+func ForSheet(text string) string { return formula.ReplaceAllString(text, "$1'$2") }
 
 // Reviews returns all reviews, ordered by key. It leaves out broken reviews.
 func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
