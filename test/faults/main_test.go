@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/notice"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
@@ -166,16 +167,8 @@ func TestCheckFinds(t *testing.T) {
 		}, lost, ""},
 		{"a record is gone", func(s *simulation) { s.w.Bucket.Remove(record(succeeded(s))) }, lost, ""},
 		{"a second charge", func(s *simulation) {
-			body, err := json.Marshal(s.w.RunComfy.Submitted()[0].Input)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req, err := http.NewRequest(http.MethodPost, "https://model-api.runcomfy.net/v1/models/a/b", bytes.NewReader(body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Authorization", "Bearer "+s.token())
-			if _, err := s.w.RunComfy.Transport().RoundTrip(req); err != nil {
+			client := &runcomfy.Client{Token: runcomfytest.Token(s.token()), HTTPClient: &http.Client{Transport: s.w.RunComfy.Transport()}}
+			if _, err := client.Submit(t.Context(), "a/b", s.w.RunComfy.Submitted()[0].Input); err != nil {
 				t.Fatal(err)
 			}
 		}, chargedTwice, ""},

@@ -9,25 +9,21 @@ import (
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// countCalls returns how many calls the functions begin and how many they finish in a scenario.
-func countCalls(t *testing.T, scenario func(*testing.T, *world.World)) (before, after int) {
-	t.Helper()
-	w := newWorld(t)
-	w.Before = func(world.Call) error { before++; return nil }
-	w.After = func(world.Call) error { after++; return nil }
-	scenario(t, w)
-	return before, after
-}
-
-func loseResponse(w *world.World, hit func(world.Call) bool) {
-	w.After = func(call world.Call) error {
-		if hit(call) {
-			return world.ErrBroken
+// dieIf returns a hook that ends the function at the selected calls.
+func dieIf(selects func(world.Call) bool) func(world.Call) error {
+	return func(call world.Call) error {
+		if selects(call) {
+			panic(world.Crash{})
 		}
 		return nil
 	}
+}
+
+func loseResponse(w *world.World, hit func(world.Call) bool) {
+	w.After = worldtest.FailIf(world.ErrBroken, hit)
 }
 
 // everyPoint runs a scenario once for each call that the functions make in it,
@@ -36,7 +32,11 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 // client does not repeat the call.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
-	before, after := countCalls(t, scenario)
+	before, after := 0, 0
+	undisturbed := newWorld(t)
+	undisturbed.Before = func(world.Call) error { before++; return nil }
+	undisturbed.After = func(world.Call) error { after++; return nil }
+	scenario(t, undisturbed)
 	if before < 20 || after < 20 {
 		t.Fatalf("%d calls began and %d finished, want at least 20", before, after)
 	}
@@ -46,22 +46,8 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 		attempts int
 		set      func(w *world.World, hit func(world.Call) bool)
 	}{
-		{"dies before", before, 3, func(w *world.World, hit func(world.Call) bool) {
-			w.Before = func(call world.Call) error {
-				if hit(call) {
-					panic(world.Crash{})
-				}
-				return nil
-			}
-		}},
-		{"dies after", after, 3, func(w *world.World, hit func(world.Call) bool) {
-			w.After = func(call world.Call) error {
-				if hit(call) {
-					panic(world.Crash{})
-				}
-				return nil
-			}
-		}},
+		{"dies before", before, 3, func(w *world.World, hit func(world.Call) bool) { w.Before = dieIf(hit) }},
+		{"dies after", after, 3, func(w *world.World, hit func(world.Call) bool) { w.After = dieIf(hit) }},
 		{"loses the response to", after, 3, loseResponse},
 		{"does not repeat after the lost response to", after, 1, loseResponse},
 	}
@@ -96,9 +82,7 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 func TestCrashAtEveryPointOfAJob(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		dropPair(t, w)
-		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
-		}
+		rest(t, w)
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		st := w.Status("ads/talk")
@@ -125,9 +109,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		dropPair(t, w)
 		w.Run(2 * time.Minute)
 		w.Delete("inbox/ads/talk.wav")
-		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
-		}
+		rest(t, w)
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		if charges := w.RunComfy.Charges(); charges > 1 {
@@ -158,9 +140,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 		}
 		w.Run(3 * time.Hour)
 		w.Sweep()
-		if !w.Run(30 * 24 * time.Hour) {
-			t.Error("after a month, more than the hourly sweep is left to do; want only the sweep")
-		}
+		rest(t, w)
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		st := w.Status("ads/talk")

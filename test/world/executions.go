@@ -18,29 +18,33 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// execution is one execution of the state machine.
+// Execution is an execution with its ARN.
+type Execution struct {
+	ARN string
+	*states.Execution
+}
+
+// execution is an execution that a World runs.
 type execution struct {
-	arn  string
-	x    *states.Execution
+	Execution
 	wake time.Time
 	busy bool // one of its functions is running
 }
 
 // stepFunctions is the functions' client of Step Functions.
-type stepFunctions World
+type stepFunctions struct{ *World }
 
-func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
-	w := (*World)(s)
+func (w stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
 	arn := workflow.ExecutionARN(machineARN, *in.Name)
-	return call(ctx, w, "states", "StartExecution", arn, func() (*sfn.StartExecutionOutput, error) {
+	return call(ctx, w.World, "states", "StartExecution", arn, func() (*sfn.StartExecutionOutput, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		e, ok := w.executions[arn]
-		if ok && (e.x.Status != states.Running || e.x.Input != *in.Input) {
+		if ok && (e.Status != states.Running || e.Input != *in.Input) {
 			return nil, &types.ExecutionAlreadyExists{}
 		}
 		if !ok {
-			e = &execution{arn: arn, x: w.machine.Start(*in.Input, w.now), wake: w.now}
+			e = &execution{Execution: Execution{arn, w.machine.Start(*in.Input, w.now)}, wake: w.now}
 			w.executions[arn] = e
 			w.running = append(w.running, e)
 		}
@@ -48,19 +52,18 @@ func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecuti
 	})
 }
 
-func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
-	w := (*World)(s)
-	return call(ctx, w, "states", "DescribeExecution", *in.ExecutionArn, func() (*sfn.DescribeExecutionOutput, error) {
+func (w stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
+	return call(ctx, w.World, "states", "DescribeExecution", *in.ExecutionArn, func() (*sfn.DescribeExecutionOutput, error) {
 		e, ok := w.executions[*in.ExecutionArn]
 		if !ok {
 			return nil, &types.ExecutionDoesNotExist{}
 		}
 		out := &sfn.DescribeExecutionOutput{
-			ExecutionArn: in.ExecutionArn, Status: types.ExecutionStatus(e.x.Status), Input: aws.String(e.x.Input),
-			StartDate: aws.Time(e.x.StartedAt), StopDate: aws.Time(e.x.StoppedAt),
-			Error: aws.String(e.x.Error), Cause: aws.String(e.x.Cause), RedriveCount: aws.Int32(int32(e.x.RedriveCount)),
+			ExecutionArn: in.ExecutionArn, Status: types.ExecutionStatus(e.Status), Input: aws.String(e.Input),
+			StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
+			Error: aws.String(e.Error), Cause: aws.String(e.Cause), RedriveCount: aws.Int32(int32(e.RedriveCount)),
 		}
-		if e.x.Status != states.Running && w.now.Before(e.x.StoppedAt.Add(w.StaleStates)) {
+		if e.Status != states.Running && w.now.Before(e.StoppedAt.Add(w.StaleStates)) {
 			out.Status, out.StopDate, out.Error, out.Cause = types.ExecutionStatusRunning, nil, nil, nil
 		}
 		return out, nil
@@ -71,9 +74,8 @@ func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeE
 // listings have several pages.
 const page = 20
 
-func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error) {
-	w := (*World)(s)
-	return call(ctx, w, "states", "ListExecutions", string(in.StatusFilter), func() (*sfn.ListExecutionsOutput, error) {
+func (w stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error) {
+	return call(ctx, w.World, "states", "ListExecutions", string(in.StatusFilter), func() (*sfn.ListExecutionsOutput, error) {
 		var all []types.ExecutionListItem
 		for _, e := range w.Executions() {
 			if types.ExecutionStatus(e.Status) == in.StatusFilter {
@@ -92,20 +94,13 @@ func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutio
 	})
 }
 
-func (s *stepFunctions) StopExecution(ctx context.Context, in *sfn.StopExecutionInput, _ ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error) {
-	w := (*World)(s)
-	return call(ctx, w, "states", "StopExecution", *in.ExecutionArn, func() (*sfn.StopExecutionOutput, error) {
+func (w stepFunctions) StopExecution(ctx context.Context, in *sfn.StopExecutionInput, _ ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error) {
+	return call(ctx, w.World, "states", "StopExecution", *in.ExecutionArn, func() (*sfn.StopExecutionOutput, error) {
 		if !w.stop(*in.ExecutionArn, aws.ToString(in.Error), aws.ToString(in.Cause)) {
 			return nil, &types.ExecutionDoesNotExist{}
 		}
 		return &sfn.StopExecutionOutput{}, nil
 	})
-}
-
-// Execution is an execution with its ARN.
-type Execution struct {
-	ARN string
-	*states.Execution
 }
 
 // Executions returns every execution that was ever started, newest first. Step
@@ -114,8 +109,8 @@ func (w *World) Executions() []Execution {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := make([]Execution, 0, len(w.executions))
-	for arn, e := range w.executions {
-		all = append(all, Execution{arn, e.x})
+	for _, e := range w.executions {
+		all = append(all, e.Execution)
 	}
 	slices.SortFunc(all, func(a, b Execution) int {
 		return cmp.Or(b.StartedAt.Compare(a.StartedAt), strings.Compare(a.ARN, b.ARN))
@@ -129,7 +124,7 @@ func (w *World) Execution(name, take string) (Execution, bool) {
 	if !ok {
 		return Execution{}, false
 	}
-	return Execution{e.arn, e.x}, true
+	return e.Execution, true
 }
 
 func executionARN(name, take string) string {
@@ -142,8 +137,8 @@ func (w *World) Stop(name, take string) bool { return w.stop(executionARN(name, 
 
 func (w *World) stop(arn, name, cause string) bool {
 	e, ok := w.executions[arn]
-	if ok && e.x.Status == states.Running {
-		e.x.Abort(w.now, name, cause)
+	if ok && e.Status == states.Running {
+		e.Abort(w.now, name, cause)
 		w.ended(e)
 	}
 	return ok
@@ -157,8 +152,8 @@ func (w *World) ended(e *execution) {
 		return // the execution was stopped while one of its functions ran
 	}
 	w.running = slices.Delete(w.running, at, at+1)
-	if !w.LoseStatusEvents && e.x.Status != states.Succeeded {
-		w.NotifyStatus(e.arn, 0)
+	if !w.LoseStatusEvents && e.Status != states.Succeeded {
+		w.NotifyStatus(e.ARN, 0)
 	}
 }
 
@@ -166,7 +161,7 @@ func (w *World) ended(e *execution) {
 // event takes than usual. If the execution is running, the event is about the end before the
 // last redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
-	x := w.executions[arn].x
+	x := w.executions[arn]
 	redrives := x.RedriveCount
 	if x.Status == states.Running {
 		redrives--
@@ -183,7 +178,7 @@ func (w *World) Redrive(name, take string) error {
 	if !ok {
 		return errNoExecution
 	}
-	if err := w.machine.Redrive(e.x, w.now); err != nil {
+	if err := w.machine.Redrive(e.Execution.Execution, w.now); err != nil {
 		return err
 	}
 	e.wake = w.now
@@ -195,9 +190,8 @@ func (w *World) Redrive(name, take string) error {
 
 // Path returns the states that the execution of a take has entered.
 func (w *World) Path(name, take string) []string {
-	e, ok := w.executions[executionARN(name, take)]
-	if !ok {
-		return nil
+	if e, ok := w.executions[executionARN(name, take)]; ok {
+		return e.Path()
 	}
-	return e.x.Path()
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,10 +61,9 @@ func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) 
 }
 
 // secrets is the functions' client of Secrets Manager.
-type secrets World
+type secrets struct{ *World }
 
-func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	w := (*World)(s)
+func (w secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
 	call := callOf(ctx, "secretsmanager", "GetSecretValue", "")
 	if err := w.before(call); err != nil {
 		return nil, err
@@ -78,14 +76,13 @@ func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecre
 }
 
 // eventBus is the functions' client of EventBridge.
-type eventBus World
+type eventBus struct{ *World }
 
 // ErrEntry is an error for Before: PutEvents succeeds, but its response says that the event
 // was not processed.
 var ErrEntry = errors.New("the event was not processed")
 
-func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
-	w := (*World)(b)
+func (w eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	entry := in.Entries[0]
 	if n := len(in.Entries); n != 1 || aws.ToString(entry.Source) != notice.Source || len(aws.ToString(entry.Detail)) > 255<<10 {
 		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes; want one entry from lipdrop of at most 255 KiB", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
@@ -94,7 +91,7 @@ func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput
 	if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
 		return nil, err
 	}
-	out, err := call(ctx, w, "events", "PutEvents", detail.StatusKey, func() (*eventbridge.PutEventsOutput, error) {
+	out, err := call(ctx, w.World, "events", "PutEvents", detail.StatusKey, func() (*eventbridge.PutEventsOutput, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.Notices = append(w.Notices, detail)
@@ -111,10 +108,9 @@ func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput
 }
 
 // network is the transport between the functions and the fake RunComfy.
-type network World
+type network struct{ *World }
 
-func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
-	w := (*World)(n)
+func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 	op, _ := runcomfytest.CallOf(req)
 	call := callOf(req.Context(), "runcomfy", string(op), req.URL.Path)
 	if err := w.before(call); err != nil {
@@ -146,10 +142,9 @@ func patience(ctx context.Context, timeout time.Duration) time.Duration {
 
 // copier copies outputs. Package transfer has its own tests, so copier is simple:
 // it writes each object with one request, and only if the object does not exist.
-type copier World
+type copier struct{ *World }
 
-func (c *copier) Copy(ctx context.Context, address string, name func(head []byte) (key, contentType string)) (transfer.Object, error) {
-	w := (*World)(c)
+func (w copier) Copy(ctx context.Context, address string, name func(head []byte) (key, contentType string)) (transfer.Object, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return transfer.Object{}, err
@@ -162,11 +157,8 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 		return transfer.Object{}, &workflow.NoOutput{Failure: workflow.Failuref("%s: the output is empty", u.Host)}
 	}
 	key, contentType := name(body[:min(len(body), 4096)])
-	sum := sha256.Sum256(body)
-	object := transfer.Object{
-		Key: key, ETag: etagOf(body), Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]), ContentType: contentType,
-	}
-	_, err = (*client)(w).PutObject(ctx, &s3.PutObjectInput{
+	object := objectOf(key, contentType, body)
+	_, err = client{w.World}.PutObject(ctx, &s3.PutObjectInput{
 		Key: &key, Body: bytes.NewReader(body), ContentType: &contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: sourceOf(u)},
 	})
@@ -189,13 +181,12 @@ const sourceMetadata = "lipdrop-source"
 
 func sourceOf(u *url.URL) string { return u.Host + u.EscapedPath() }
 
-func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object, bool, error) {
-	w := (*World)(c)
+func (w copier) Find(ctx context.Context, address, key string) (transfer.Object, bool, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return transfer.Object{}, false, err
 	}
-	head, err := (*client)(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
+	head, err := client{w.World}.HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
 	if err != nil {
 		return transfer.Object{}, false, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	}
@@ -203,11 +194,15 @@ func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object
 		return transfer.Object{}, false, nil
 	}
 	body, _ := w.Bucket.Object(key)
-	sum := sha256.Sum256(body)
+	object := objectOf(key, aws.ToString(head.ContentType), body)
+	object.Existed = true
+	return object, true, nil
+}
+
+func objectOf(key, contentType string, body []byte) transfer.Object {
 	return transfer.Object{
-		Key: key, ETag: etagOf(body), Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]),
-		ContentType: aws.ToString(head.ContentType), Existed: true,
-	}, true, nil
+		Key: key, ETag: etagOf(body), Bytes: int64(len(body)), SHA256: fmt.Sprintf("%x", sha256.Sum256(body)), ContentType: contentType,
+	}
 }
 
 // download returns the whole body of an output.

@@ -14,6 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // endings are what happens to drops, and the notices that follow if EventBridge accepts every
@@ -224,12 +225,7 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 			t.Run(failure.name+", "+tt.name, func(t *testing.T) {
 				w, undisturbed := newWorld(t), newWorld(t)
 				end := w.Now().Add(24 * time.Hour)
-				w.Before = func(c world.Call) error {
-					if c.Service == "events" && w.Now().Before(end) {
-						return failure.err
-					}
-					return nil
-				}
+				w.Before = worldtest.FailIf(failure.err, func(c world.Call) bool { return c.Service == "events" && w.Now().Before(end) })
 				for _, each := range []*world.World{w, undisturbed} {
 					tt.play(t, each)
 					each.Pass(30 * time.Hour)

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -142,10 +143,7 @@ func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], functi
 			if !ok {
 				panic(died)
 			}
-			name := crash.Name
-			if name == "" {
-				name = "Runtime.ExitError"
-			}
+			name := cmp.Or(crash.Name, "Runtime.ExitError")
 			result, err = nil, &states.TaskError{Name: name, Cause: fmt.Sprintf(`{"errorMessage":"RequestId: 1 Error: %s","errorType":%q}`, name, name)}
 		}
 	}()

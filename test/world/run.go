@@ -229,7 +229,7 @@ func (w *World) Sweep() {
 func (w *World) advance(e *execution) {
 	e.busy = true
 	next, _ := iter.Pull(func(park func(time.Time) bool) {
-		wake, done := w.machine.Step(context.WithValue(context.Background(), parkKey{}, park), e.x, w.Now, func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+		wake, done := w.machine.Step(context.WithValue(context.Background(), parkKey{}, park), e.Execution.Execution, w.Now, func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
 			switch arn {
 			case pollARN:
 				return invoke(ctx, w, &w.poll, "poll", (*poll.Handler).Handle, payload)

@@ -13,6 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // urlSecret is the query of an https URL in a job.json. It is a secret.
@@ -157,12 +158,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		})
 	}
 	scenario(runcomfytest.CallModel, none, 0, func(w *world.World) {
-		w.Before = func(c world.Call) error {
-			if c.Service == "s3" && c.Op == "PutObject" {
-				return world.Throttled
-			}
-			return nil
-		}
+		w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Service == "s3" && c.Op == "PutObject" })
 	})
 	if searched < 10_000 {
 		t.Errorf("%d texts were searched, want at least 10,000", searched)

@@ -21,7 +21,7 @@ import (
 )
 
 // client is the functions' client of S3.
-type client World
+type client struct{ *World }
 
 // call makes a call of a service as the SDK does. It repeats the call after an error
 // that may be temporary.
@@ -69,28 +69,24 @@ var (
 	Conflicting = s3test.Error(http.StatusConflict, "ConditionalRequestConflict")
 )
 
-func (c *client) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
-	w := (*World)(c)
-	return call(ctx, w, "s3", "GetObject", *in.Key, func() (*s3.GetObjectOutput, error) { return w.Bucket.GetObject(ctx, in) })
+func (w client) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	return call(ctx, w.World, "s3", "GetObject", *in.Key, func() (*s3.GetObjectOutput, error) { return w.Bucket.GetObject(ctx, in) })
 }
 
-func (c *client) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
-	w := (*World)(c)
-	return call(ctx, w, "s3", "HeadObject", *in.Key, func() (*s3.HeadObjectOutput, error) { return w.Bucket.HeadObject(ctx, in) })
+func (w client) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+	return call(ctx, w.World, "s3", "HeadObject", *in.Key, func() (*s3.HeadObjectOutput, error) { return w.Bucket.HeadObject(ctx, in) })
 }
 
-func (c *client) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
-	w := (*World)(c)
-	return call(ctx, w, "s3", "ListObjectsV2", *in.Prefix, func() (*s3.ListObjectsV2Output, error) { return w.Bucket.ListObjectsV2(ctx, in) })
+func (w client) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
+	return call(ctx, w.World, "s3", "ListObjectsV2", *in.Prefix, func() (*s3.ListObjectsV2Output, error) { return w.Bucket.ListObjectsV2(ctx, in) })
 }
 
-func (c *client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
-	w := (*World)(c)
+func (w client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	body, err := io.ReadAll(in.Body)
 	if err != nil {
 		return nil, err
 	}
-	return call(ctx, w, "s3", "PutObject", *in.Key, func() (*s3.PutObjectOutput, error) {
+	return call(ctx, w.World, "s3", "PutObject", *in.Key, func() (*s3.PutObjectOutput, error) {
 		in.Body = bytes.NewReader(body)
 		out, err := w.Bucket.PutObject(ctx, in)
 		if err == nil {

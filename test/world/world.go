@@ -210,15 +210,15 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 
 // functions sets how the processes of each function are started.
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
-	files := &bucket.Bucket{S3: (*client)(w), Name: bucketName}
+	files := &bucket.Bucket{S3: client{w}, Name: bucketName}
 	records := &ledger.Store{Bucket: files, MachineARN: machineARN, Now: w.Now}
 	silent := *records // for poll, which sends no notices
-	sender := &notice.Sender{Client: (*eventBus)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now, Sleep: func(context.Context, time.Duration) error { return nil }}
+	sender := &notice.Sender{Client: eventBus{w}, Bucket: bucketName, MachineARN: machineARN, Now: w.Now, Sleep: func(context.Context, time.Duration) error { return nil }}
 	records.Notify = sender.Send
 	api := func() *runcomfy.Client {
 		return &runcomfy.Client{
-			Token:      &token.Source{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
-			HTTPClient: &http.Client{Transport: (*network)(w)},
+			Token:      &token.Source{Client: secrets{w}, ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
+			HTTPClient: &http.Client{Transport: network{w}},
 		}
 	}
 	pass := func(_ context.Context, d time.Duration) error { w.now = w.now.Add(d); return nil }
@@ -229,8 +229,8 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 		runComfy := api()
 		return &submit.Handler{
-			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: (*submitQueue)(w), Jitter: random,
-			Ledger: records, API: runComfy, States: (*stepFunctions)(w), MaxReceives: w.drops.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
+			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: submitQueue{w}, Jitter: random,
+			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.drops.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
@@ -242,13 +242,13 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{
-			Ledger: records, API: api(), Copier: (*copier)(w), Catalog: models, MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
+			Ledger: records, API: api(), Copier: copier{w}, Catalog: models, MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {
 		runComfy := api()
 		return &cancel.Handler{
-			Ledger: records, API: runComfy, States: (*stepFunctions)(w), Now: w.Now,
+			Ledger: records, API: runComfy, States: stepFunctions{w}, Now: w.Now,
 			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance, Account: runComfy,
 		}
 	}
@@ -321,11 +321,10 @@ func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 }
 
 // submitQueue is submit's client of its own queue.
-type submitQueue World
+type submitQueue struct{ *World }
 
 // Send refuses a message of more than 256 KiB, as some emulators of SQS do.
-func (q *submitQueue) Send(ctx context.Context, body string, newChain bool) error {
-	w := (*World)(q)
+func (w submitQueue) Send(ctx context.Context, body string, newChain bool) error {
 	chain := w.chain + 1
 	if newChain {
 		chain = 1
@@ -333,7 +332,7 @@ func (q *submitQueue) Send(ctx context.Context, body string, newChain bool) erro
 	if len(body) > 256<<10 {
 		return fmt.Errorf("a message of %d bytes, want at most 256 KiB", len(body))
 	}
-	_, err := call(ctx, w, "sqs", "SendMessage", "", func() (struct{}, error) {
+	_, err := call(ctx, w.World, "sqs", "SendMessage", "", func() (struct{}, error) {
 		w.sendAs(&w.drops, body, time.Second, chain)
 		return struct{}{}, nil
 	})
@@ -341,9 +340,8 @@ func (q *submitQueue) Send(ctx context.Context, body string, newChain bool) erro
 }
 
 // Postpone rounds the pause up to whole seconds, because SQS accepts only those.
-func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.Duration) error {
-	w := (*World)(q)
-	_, err := call(ctx, w, "sqs", "ChangeMessageVisibility", "", func() (struct{}, error) {
+func (w submitQueue) Postpone(ctx context.Context, receipt string, pause time.Duration) error {
+	_, err := call(ctx, w.World, "sqs", "ChangeMessageVisibility", "", func() (struct{}, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		i := slices.IndexFunc(w.drops.messages, func(m *message) bool { return m.receipt == receipt })
@@ -403,12 +401,8 @@ func (w *World) Takes(name string) []ledger.Record {
 
 // CancelElsewhere cancels a job as a person does on RunComfy's page.
 func (w *World) CancelElsewhere(requestID string) error {
-	req, err := http.NewRequest(http.MethodPost, "https://model-api.runcomfy.net/v1/requests/"+requestID+"/cancel", http.NoBody)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+w.RunComfy.Token)
-	_, err = w.RunComfy.Transport().RoundTrip(req)
+	page := &runcomfy.Client{Token: runcomfytest.Token(w.RunComfy.Token), HTTPClient: &http.Client{Transport: w.RunComfy.Transport()}}
+	_, err := page.Cancel(context.Background(), requestID)
 	return err
 }
 
