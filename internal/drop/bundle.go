@@ -105,42 +105,27 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 	return b, nil
 }
 
-// readBundle reads a job.json.
+// readBundle reads a job.json, and reports problems with its model.
 func (l *lister) readBundle(ctx context.Context, manifest File) (bundle, error) {
 	b := bundle{folder: folderOf(manifest.Key)}
 	var err error
-	if b.doc, b.problems, err = l.readDoc(ctx, manifest); err != nil {
+	if b.doc, b.problems, err = l.readDoc(ctx, manifest); err != nil || b.doc == nil {
 		return b, err
 	}
-	model, wrong := l.modelOf(b.doc)
-	b.problems = append(b.problems, wrong...)
-	if model != nil && b.doc.Input != nil {
+	model, ok := l.Catalog.Model(b.doc.Model)
+	switch {
+	case ok && b.doc.Input != nil:
 		b.model = model
 		b.refs, b.wildcard = l.refsOf(b.folder, b.doc, model)
+	case !ok && b.doc.Model != "":
+		b.problems = append(b.problems, l.unknownModel(b.doc.Model, jobJSON))
+	case !b.doc.hasModel:
+		b.problems = append(b.problems, problem.Problem{
+			Code: problem.MissingMember, Reason: `job.json has no "model"`,
+			Remedy: fmt.Sprintf(`Set "model" to %s.`, problem.List(l.Catalog.IDs(), "or")), Again: []string{jobJSON},
+		})
 	}
 	return b, nil
-}
-
-// modelOf returns the model that a job.json names, or the problem with the model. It
-// returns neither if readDoc has already reported a problem with the model, or could not
-// read job.json.
-func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
-	if d == nil {
-		return nil, nil
-	}
-	if model, ok := l.Catalog.Model(d.Model); ok {
-		return model, nil
-	}
-	if d.Model != "" {
-		return nil, []problem.Problem{l.unknownModel(d.Model, jobJSON)}
-	}
-	if d.hasModel {
-		return nil, nil
-	}
-	return nil, []problem.Problem{{
-		Code: problem.MissingMember, Reason: `job.json has no "model"`,
-		Remedy: fmt.Sprintf(`Set "model" to %s.`, problem.List(l.Catalog.IDs(), "or")), Again: []string{jobJSON},
-	}}
 }
 
 // unknownModel returns the problem of a model that does not exist. base is the name of the

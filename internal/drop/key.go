@@ -126,15 +126,12 @@ func (k Key) Owns() (name, prefix string) {
 // bundleOf returns the folder of the bundle that contains a key, with the slash at the
 // end, or "" if no bundle contains the key.
 func bundleOf(key string) string {
-	for i := len(ledger.InboxPrefix); i < len(key); {
-		n := strings.IndexByte(key[i:], '/')
-		if n < 0 {
-			return ""
+	end := 0
+	for part := range strings.SplitAfterSeq(key, "/") {
+		end += len(part)
+		if name, isFolder := strings.CutSuffix(part, "/"); isFolder && name != path.Ext(name) && sameName(path.Ext(name), bundleSuffix) {
+			return key[:end]
 		}
-		if end := i + n; n > len(bundleSuffix) && sameName(key[end-len(bundleSuffix):end], bundleSuffix) {
-			return key[:end+1]
-		}
-		i += n + 1
 	}
 	return ""
 }
@@ -176,20 +173,16 @@ func spellings(texts ...string) []string {
 	for _, text := range texts {
 		variants := []string{""}
 		for _, r := range text {
-			lower, upper := strings.ToLower(string(r)), strings.ToUpper(string(r))
 			var longer []string
 			for _, head := range variants {
-				longer = append(longer, head+lower)
-				if upper != lower {
-					longer = append(longer, head+upper)
-				}
+				longer = append(longer, head+strings.ToLower(string(r)), head+strings.ToUpper(string(r)))
 			}
 			variants = longer
 		}
 		all = append(all, variants...)
 	}
 	slices.Sort(all)
-	return all
+	return slices.Compact(all)
 }
 
 // folderOf returns the folder of a key, with the slash at the end. Unlike path.Dir, it

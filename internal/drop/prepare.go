@@ -30,24 +30,28 @@ type Ready struct {
 // bucket.ErrChanged, or an error of Files.
 func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
 	l := &lister{r, job.listings}
+	prepare := l.prepareBundle
 	if job.doc == nil {
-		ready, problems, err := l.preparePair(ctx, job)
-		if errors.Is(err, errCrowded) {
-			return ready, []problem.Problem{crowded(job.Name)}, nil
-		}
-		return ready, problems, err
+		prepare = l.preparePair
 	}
-	model, _ := r.Catalog.Model(job.doc.Model)
-	ready := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
-	problems, err := l.inspect(ctx, job, model, &ready)
+	ready, problems, err := prepare(ctx, job)
+	switch {
+	case errors.Is(err, errCrowded):
+		return ready, []problem.Problem{crowded(job.Name)}, nil
+	case err == nil && problems == nil:
+		problems = l.compareLengths(job, &ready)
+	}
+	return ready, bounded(problems), err
+}
+
+func (l *lister) prepareBundle(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+	model, _ := l.Catalog.Model(job.doc.Model)
+	r := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
+	problems, err := l.inspect(ctx, job, model, &r)
 	if err != nil {
-		return ready, nil, err
+		return r, nil, err
 	}
-	problems = slices.Concat(job.wrong, problems, ready.validate(model, jobJSON))
-	if problems == nil {
-		problems = l.compareLengths(job, model, &ready)
-	}
-	return ready, bounded(problems), nil
+	return r, slices.Concat(job.wrong, problems, r.validate(model, jobJSON)), nil
 }
 
 func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
@@ -79,10 +83,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 		problems = r.validate(s.model, problem.FileOfPair)
 	}
-	if problems = append(problems, wrong...); problems == nil {
-		problems = l.compareLengths(job, s.model, &r)
-	}
-	return r, bounded(problems), nil
+	return r, append(problems, wrong...), nil
 }
 
 // inspect reads each file of r, and compares the content with the suffix and with the
@@ -126,7 +127,8 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 // compareLengths sets r.Expected, the length of the output of a valid job. If the lengths
 // of the inputs differ, it adds a warning. If a part of an input would be dropped and
 // RejectMismatch is set, it returns a problem instead.
-func (l *lister) compareLengths(job *Job, model *catalog.Model, r *Ready) []problem.Problem {
+func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
+	model, _ := l.Catalog.Model(r.Model)
 	given := make([]media.Info, len(r.Media))
 	for i, used := range r.Media {
 		given[i] = used.Info

@@ -30,20 +30,12 @@ func orderOf(files []File) ledger.Order {
 // takeOf returns the take of a job name from the files that identify the take. The result
 // does not depend on the order of the files.
 func takeOf(name string, files []File) string {
-	type file struct {
-		ETag         string    `json:"etag"`
-		Key          string    `json:"key"`
-		LastModified time.Time `json:"lastModified"`
+	var identity []map[string]any
+	for _, f := range sorted(slices.Clone(files)) {
+		identity = append(identity, map[string]any{"etag": f.ETag, "key": f.Key, "lastModified": f.LastModified.UTC().Truncate(time.Second)})
 	}
-	identity := struct {
-		Files []file `json:"files"`
-		Name  string `json:"name"`
-	}{Name: name}
-	for _, f := range files {
-		identity.Files = append(identity.Files, file{f.ETag, f.Key, f.LastModified.UTC().Truncate(time.Second)})
-	}
-	slices.SortFunc(identity.Files, func(a, b file) int { return strings.Compare(a.Key, b.Key) })
-	return orderOf(files).Stamp() + "-" + shortHash(string(bucket.JSON(identity, "")))
+	text := bucket.JSON(map[string]any{"files": identity, "name": name}, "")
+	return orderOf(files).Stamp() + "-" + shortHash(string(text))
 }
 
 func shortHash(text string) string {
