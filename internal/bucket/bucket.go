@@ -127,6 +127,7 @@ type RefusedError struct {
 	Key        string
 	HTTPStatus int
 	S3Code     string // empty if S3 gave none
+	S3Message  string // empty if S3 gave none
 }
 
 func (e *RefusedError) Error() string { return "read " + e.Key + ": " + e.Response() }
@@ -402,9 +403,9 @@ func readError(key string, err error) error {
 	if status == http.StatusNotFound {
 		return fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
-	var code string
+	var code, message string
 	if api, ok := errors.AsType[smithy.APIError](err); ok && len(strings.Fields(api.ErrorCode())) == 1 {
-		code = api.ErrorCode()
+		code, message = api.ErrorCode(), api.ErrorMessage()
 	}
 	switch code {
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestTimeout":
@@ -415,7 +416,7 @@ func readError(key string, err error) error {
 		code = "" // the SDK makes up a code for the response to a HEAD, which has no body
 	}
 	if status == http.StatusForbidden || status == http.StatusBadRequest {
-		return &RefusedError{Key: key, HTTPStatus: status, S3Code: code}
+		return &RefusedError{Key: key, HTTPStatus: status, S3Code: code, S3Message: message}
 	}
 	return fmt.Errorf("read %s: %w", key, err)
 }

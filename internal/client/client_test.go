@@ -52,6 +52,27 @@ func TestExplainOfARefusedRead(t *testing.T) {
 	}
 }
 
+// If AWS's message names another permission than the operation does, Explain names that permission.
+func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
+	const key = "arn:aws:kms:us-east-1:000000000000:key/1"
+	for message, want := range map[string]string{
+		"Access Denied": "s3:GetObject arn",
+		`User: u is not authorized to perform: s3:GetObject on resource: "arn:aws:s3:::b/inbox/a b" because no identity-based policy allows it`:     "s3:GetObject arn",
+		"User: u is not authorized to perform: kms:Decrypt on resource: " + key + " because no identity-based policy allows the kms:Decrypt action": "kms:Decrypt " + key,
+		"User: u is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext because it is not":                       "kms:Decrypt ",
+	} {
+		api := &smithy.GenericAPIError{Code: "AccessDenied", Message: message}
+		for what, err := range map[string]error{
+			"a read":  &bucket.RefusedError{HTTPStatus: 403, S3Code: api.Code, S3Message: api.Message},
+			"a write": &smithy.OperationError{ServiceID: "S3", OperationName: "GetObject", Err: api},
+		} {
+			if d, ok := errors.AsType[*DeniedError](Explain("read a", "arn", err)); !ok || d.Permission+" "+d.Resource != want {
+				t.Errorf("%s, %q: %+v, want %q", what, message, d, want)
+			}
+		}
+	}
+}
+
 // Explain names a missing permission as a policy does, not as the SDK names the operation.
 func TestExplainNamesThePermission(t *testing.T) {
 	for operation, want := range map[string]string{"GetObject": "s3:GetObject", "UploadPartCopy": "s3:GetObject", "CompleteMultipartUpload": "s3:PutObject"} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
@@ -144,7 +145,7 @@ func explain(purpose, resource, remedy string, err error) error {
 	}
 	if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
 		if refused.HTTPStatus == 403 && (refused.S3Code == "" || deniedCodes[refused.S3Code]) {
-			return &DeniedError{Purpose: purpose, Permission: "s3:GetObject", Resource: resource, Err: err}
+			return denied(purpose, "s3:GetObject", resource, refused.S3Message, err)
 		}
 		return &ServiceError{Purpose: purpose, Code: cmp.Or(refused.S3Code, fmt.Sprintf("HTTP %d", refused.HTTPStatus)), Err: err}
 	}
@@ -167,7 +168,7 @@ func explain(purpose, resource, remedy string, err error) error {
 		if permission == "" {
 			permission = services[operation.ServiceID] + ":" + operation.OperationName
 		}
-		return &DeniedError{Purpose: purpose, Permission: permission, Resource: resource, Err: err}
+		return denied(purpose, permission, resource, api.ErrorMessage(), err)
 	case ok:
 		return &ServiceError{Purpose: purpose, Code: api.ErrorCode(), Message: api.ErrorMessage(), Err: err}
 	}
@@ -180,6 +181,18 @@ func explain(purpose, resource, remedy string, err error) error {
 		return fmt.Errorf("cannot %s: %w. %s", purpose, unsent.Err, remedy)
 	}
 	return fmt.Errorf("cannot %s: %w", purpose, operation.Err)
+}
+
+// unauthorized matches the permission and the resource that AWS names in many of its messages.
+var unauthorized = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)(?: on resource: "?(arn:[^"\s]+))?`)
+
+// denied returns a *DeniedError. AWS's message may name another permission than the operation
+// does: kms:Decrypt if a file is encrypted, or s3:GetObject if a write has a condition.
+func denied(purpose, permission, resource, message string, err error) error {
+	if named := unauthorized.FindStringSubmatch(message); named != nil && named[1] != permission {
+		permission, resource = named[1], named[2]
+	}
+	return &DeniedError{Purpose: purpose, Permission: permission, Resource: resource, Err: err}
 }
 
 func isExplained(err error) bool {
