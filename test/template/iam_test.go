@@ -92,6 +92,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"Presigned URLs are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret or bucket is encrypted with a KMS key of your own, " +
 		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, without which the functions can write nothing. " +
+		"People who read files of such a bucket need `kms:Decrypt` too, and people who write files need both permissions. " +
 		"The stack does not know your keys.\n")
 	golden.Compare(t, root+"/docs/iam.md", b.String())
 }
