@@ -64,6 +64,3 @@ func (c *Catalog) Model(id string) (*Model, bool) {
 
 // IDs returns the ids of all models, sorted.
 func (c *Catalog) IDs() []string { return slices.Clone(c.ids) }
-
-// Nearest returns the known id that a wrong id probably means, or "".
-func (c *Catalog) Nearest(id string) string { return Nearest(id, c.ids) }

@@ -104,43 +104,35 @@ func TestNearest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := []struct{ name, id, want string }{
-		{"hyphen left out", "sync/react1", react1},
-		{"upper case", "SYNC/REACT-1", react1},
-		{"without its owner", "react-1", react1},
-		{"a segment left out", "sync/lipsync/v2/pro", lipsync},
-		{"joined by hyphens", "lipsync-v2-pro", lipsync},
-		{"underscore", "community/live_avatar", liveAvatar},
-		{"last segment left out", "happyhorse/happyhorse-1.0", happyhorse},
-		{"something else", "black-forest/flux", ""},
-		{"too short to tell", "v2", ""},
-		{"empty", "", ""},
-		{"very long", strings.Repeat("sync/react-1", 100_000), ""},
+	short := []string{"model", "input"}
+	tests := []struct {
+		name, wrong string
+		known       []string
+		want        string
+	}{
+		{"hyphen left out", "sync/react1", c.IDs(), react1},
+		{"upper case", "SYNC/REACT-1", c.IDs(), react1},
+		{"without its owner", "react-1", c.IDs(), react1},
+		{"a segment left out", "sync/lipsync/v2/pro", c.IDs(), lipsync},
+		{"joined by hyphens", "lipsync-v2-pro", c.IDs(), lipsync},
+		{"underscore", "community/live_avatar", c.IDs(), liveAvatar},
+		{"last segment left out", "happyhorse/happyhorse-1.0", c.IDs(), happyhorse},
+		{"something else", "black-forest/flux", c.IDs(), ""},
+		{"too short to tell", "v2", c.IDs(), ""},
+		{"empty", "", c.IDs(), ""},
+		{"very long", strings.Repeat("sync/react-1", 100_000), c.IDs(), ""},
+		{"one letter wrong", "modal", short, "model"},
+		{"one letter left out", "modl", short, "model"},
+		{"two letters exchanged", "modle", short, "model"},
+		{"the first two exchanged", "niput", short, "input"},
+		{"two letters wrong", "medal", short, ""},
+		{"two exchanges", "omdle", short, ""},
+		{"letters of several bytes", "输出文件名", short, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := c.Nearest(tt.id); got != tt.want {
+			if got := catalog.Nearest(tt.wrong, tt.known); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestNearestOfShortNames(t *testing.T) {
-	known := []string{"model", "input"}
-	tests := []struct{ name, wrong, want string }{
-		{"one letter wrong", "modal", "model"},
-		{"one letter left out", "modl", "model"},
-		{"two letters exchanged", "modle", "model"},
-		{"the first two exchanged", "niput", "input"},
-		{"two letters wrong", "medal", ""},
-		{"two exchanges", "omdle", ""},
-		{"letters of several bytes", "输出文件名", ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := catalog.Nearest(tt.wrong, known); got != tt.want {
-				t.Errorf("Nearest(%q) = %q, want %q", tt.wrong, got, tt.want)
 			}
 		})
 	}

@@ -133,7 +133,7 @@ func (l *lister) readBundle(ctx context.Context, manifest File) (bundle, error) 
 func (l *lister) unknownModel(id, base string) problem.Problem {
 	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %s", problem.Quote(id)), Again: []string{base}}
 	set := problem.List(l.Catalog.IDs(), "or")
-	if near := l.Catalog.Nearest(id); near != "" {
+	if near := catalog.Nearest(id, l.Catalog.IDs()); near != "" {
 		p.Reason += " (the nearest is " + near + ")"
 		set = near
 	}

@@ -55,7 +55,7 @@ func (r *reader) fill(row Row, cells []cell) Row {
 	model, ok := r.Catalog.Model(id)
 	if !ok {
 		reason, remedy := fmt.Sprintf("there is no model %s", problem.Quote(id)), fmt.Sprintf("Write %s.", problem.List(r.Catalog.IDs(), "or"))
-		if near := r.Catalog.Nearest(id); near != "" {
+		if near := catalog.Nearest(id, r.Catalog.IDs()); near != "" {
 			reason, remedy = reason+" (the nearest is "+near+")", fmt.Sprintf("Write %s.", near)
 		}
 		wrong(modelColumn, reason, remedy)
