@@ -47,8 +47,8 @@ type Upload struct {
 	// Exists and Same of all uploads.
 	Exists, Same bool
 
-	// stored is the ETag of that object. Choose sets it.
-	stored string
+	// stored is that object. Choose sets its ETag and LastModified.
+	stored drop.File
 
 	// refused is the id of a multipart upload that S3 did not complete because of a conflict.
 	refused string
@@ -160,29 +160,30 @@ func (d *Drop) compare(ctx context.Context) error {
 	return each(ctx, ReadsAtOnce, uploads, func(ctx context.Context, _ int, u *Upload) (err error) {
 		if stored.Knows(u.Key) {
 			file, err := stored.Head(ctx, u.Key)
-			u.Exists, u.stored, u.Same = err == nil, file.ETag, file.ETag == hex.EncodeToString(u.Sum.md5[:])
+			u.Exists, u.stored, u.Same = err == nil, file, file.ETag == hex.EncodeToString(u.Sum.md5[:])
 			if !u.Exists || u.Same || file.Size != u.Sum.Size {
 				return nil
 			}
 		}
 		u.stored, u.Same, err = d.isSame(ctx, u)
-		u.Exists = u.stored != ""
+		u.Exists = u.stored.ETag != ""
 		return err
 	})
 }
 
-// isSame asks S3 for the object with the key of an upload. It returns the object's ETag, or ""
-// if there is no object, and whether the object has the content of the upload.
-func (c *Client) isSame(ctx context.Context, u *Upload) (etag string, same bool, err error) {
+// isSame asks S3 for the object with the key of an upload. It returns the ETag and LastModified of
+// the object, which are empty if there is no object, and whether the object has the content of
+// the upload.
+func (c *Client) isSame(ctx context.Context, u *Upload) (stored drop.File, same bool, err error) {
 	head, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket.Name, Key: &u.Key, ChecksumMode: types.ChecksumModeEnabled})
 	switch status := bucket.HTTPStatus(err); {
 	case status == http.StatusNotFound:
-		return "", false, nil
+		return drop.File{}, false, nil
 	case err != nil:
-		return "", false, c.Explain("compare "+u.Key+" with the file in the bucket", u.Key, err)
+		return drop.File{}, false, c.Explain("compare "+u.Key+" with the file in the bucket", u.Key, err)
 	}
-	etag = strings.Trim(aws.ToString(head.ETag), `"`)
+	stored.ETag, stored.LastModified = strings.Trim(aws.ToString(head.ETag), `"`), aws.ToTime(head.LastModified)
 	sameCRC := head.ChecksumType == types.ChecksumTypeFullObject && aws.ToString(head.ChecksumCRC64NVME) == *encode(u.Sum.crc)
-	sameMD5 := etag == hex.EncodeToString(u.Sum.md5[:])
-	return etag, aws.ToInt64(head.ContentLength) == u.Sum.Size && (sameCRC || sameMD5), nil
+	sameMD5 := stored.ETag == hex.EncodeToString(u.Sum.md5[:])
+	return stored, aws.ToInt64(head.ContentLength) == u.Sum.Size && (sameCRC || sameMD5), nil
 }

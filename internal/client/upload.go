@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -139,7 +140,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
-		if _, same, headErr := s.isSame(ctx, u); headErr == nil && same {
+		if _, is, _ := s.isStored(ctx, u); is {
 			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
 		}
@@ -167,8 +168,8 @@ func condition(u *Upload) (ifMatch, ifNoneMatch *string) {
 	switch {
 	case !u.Exists:
 		return nil, aws.String("*")
-	case u.stored != "":
-		return aws.String(`"` + u.stored + `"`), nil
+	case u.stored.ETag != "":
+		return aws.String(`"` + u.stored.ETag + `"`), nil
 	default:
 		return nil, nil
 	}
@@ -189,21 +190,26 @@ func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusCo
 // stored by another drop, or by an earlier request whose response was lost. If the bucket holds
 // no object, or still the object that Choose found, unlessStored calls finish again. It does
 // not complete a multipart upload again after a conflict.
+//
+// The condition does not refuse a file that is sent again with the same content. So for such a
+// file unlessStored first checks whether another drop has sent it since Choose.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
+	if u.Same {
+		if _, is, _ := s.isStored(ctx, u); is {
+			return nil
+		}
+	}
 	for try := 1; ; try++ {
 		err := finish(ctx)
 		if !isTaken(err) && !isGone(err) {
 			return err
 		}
-		stored, same, headErr := s.isSame(ctx, u)
-		if headErr == nil && same {
-			if u.Sum.parts == nil { // put reported no bytes, because S3 did not store them
-				s.sent(u.Sum.Size)
-			}
+		stored, is, headErr := s.isStored(ctx, u)
+		if is {
 			return nil
 		}
-		replaced := stored != "" && stored != u.stored
-		uploadGone := isGone(err) && stored == u.stored
+		replaced := stored.ETag != "" && stored.ETag != u.stored.ETag
+		uploadGone := isGone(err) && stored.ETag == u.stored.ETag
 		if headErr != nil || replaced || uploadGone || try == uploadAttempts {
 			return err
 		}
@@ -211,7 +217,7 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 		// drop may still be running. versitygw 1.8.0 treats a delete marker as an object, so the
 		// condition is left out if it was that no object is there.
 		deleteMarker := !u.Exists && bucket.HTTPStatus(err) == http.StatusPreconditionFailed
-		u.Exists, u.stored = deleteMarker || stored != "", stored
+		u.Exists, u.stored = deleteMarker || stored.ETag != "", stored
 		if isConflict(err) && u.Sum.parts != nil {
 			return err
 		}
@@ -222,6 +228,18 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 // aborted or completed. This sender may have completed it with a request whose response was
 // lost.
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
+
+// isStored returns the object with the key of an upload, and reports whether a drop has stored
+// the file since Choose. In this case it also reports the bytes of a file without parts, because
+// S3 did not store the bytes of this sender.
+func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, is bool, err error) {
+	stored, is, err = s.isSame(ctx, u)
+	is = is && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
+	if is && u.Sum.parts == nil {
+		s.sent(u.Sum.Size)
+	}
+	return stored, is, err
+}
 
 // ChangedError is returned if a file changes while its sum is calculated, or after that.
 type ChangedError struct{ Key string }

@@ -105,6 +105,7 @@ func uploadOfText(t *testing.T, key, text string) *client.Upload {
 // An s3Server is a real S3 server behind a proxy that sees each request.
 type s3Server struct {
 	url    string
+	dir    string // of the gateway
 	direct *s3.Client
 	proxy  http.Handler
 
@@ -118,8 +119,9 @@ type s3Server struct {
 
 func startServer(t *testing.T) *s3Server {
 	t.Helper()
-	_, address := gatewaytest.Start(t, nil)
-	s := &s3Server{stored: map[string]int{}, begun: map[string]int{}}
+	dir := t.TempDir()
+	_, address := gatewaytest.Start(t, func(c *gateway.Config) { c.Dir = dir })
+	s := &s3Server{dir: dir, stored: map[string]int{}, begun: map[string]int{}}
 	target, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
@@ -643,6 +645,48 @@ func TestSendAtTheSameTime(t *testing.T) {
 			}
 			if _, err := server.send(t, theirs); err != nil || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
 				t.Errorf("a video in place of a deleted one of %d bytes, replaces %t: %v, want the video", size, replaces, err)
+			}
+		}
+	}
+}
+
+// Two drops send the same file again at the same time, although it has not changed. The file is
+// stored once. A later drop stores it again.
+func TestSendAgainAtTheSameTime(t *testing.T) {
+	server := startServer(t)
+	for _, size := range []int{100, partBytes + 1} {
+		u, _ := twoVideos(t, size)
+		first, second, later := *u, *u, *u
+		for _, row := range []struct {
+			name     string
+			chosen   []*client.Upload // before the file is sent
+			u        *client.Upload
+			isStored bool
+		}{
+			{"a new file", nil, u, true},
+			{"the first of two drops", []*client.Upload{&first, &second}, &first, true},
+			{"the second drop", nil, &second, false},
+			{"a later drop", []*client.Upload{&later}, &later, true},
+		} {
+			object := filepath.Join(server.dir, "objects", testBucket, u.Key)
+			if row.chosen != nil {
+				old := time.Now().Add(-time.Hour)
+				if err := os.Chtimes(object, old, old); err != nil {
+					t.Fatal(err)
+				}
+				choose(t, server, row.chosen...)
+			}
+			before, _ := os.Stat(object)
+			var sent atomic.Int64
+			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{row.u}, func(n int64) { sent.Add(n) }); err != nil || sent.Load() != int64(size) {
+				t.Fatalf("%s of %d bytes: %v, and %d bytes were reported; want all bytes", row.name, size, err, sent.Load())
+			}
+			after, err := os.Stat(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stored := before == nil || !before.ModTime().Equal(after.ModTime()); stored != row.isStored {
+				t.Errorf("%s of %d bytes: stored %t, want %t", row.name, size, stored, row.isStored)
 			}
 		}
 	}
