@@ -125,16 +125,14 @@ func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
 	}
 	for id := range ofType(s, "AWS::Events::Rule") {
 		for _, target := range properties[struct{ Targets []struct{ Arn string } }](t, s, id).Targets {
-			queue, _, _ := strings.Cut(target.Arn, ".")
-			if s.Resources[queue].Type == "AWS::SQS::Queue" && !watched[[2]string{id, "FailedInvocations"}] {
-				t.Errorf("no alarm says that events of %s did not reach %s", id, queue)
+			to, _, _ := strings.Cut(target.Arn, ".")
+			if s.Resources[to].Type == "AWS::SQS::Queue" && !watched[[2]string{id, "FailedInvocations"}] {
+				t.Errorf("no alarm says that events of %s did not reach %s", id, to)
 			}
 		}
 	}
 	for id := range ofType(s, "AWS::SQS::Queue") {
-		redrive := properties[struct {
-			RedrivePolicy struct{ DeadLetterTargetArn string }
-		}](t, s, id).RedrivePolicy
+		redrive := properties[queue](t, s, id).RedrivePolicy
 		if dead, _, found := strings.Cut(redrive.DeadLetterTargetArn, "."); found && !watched[[2]string{dead + ".QueueName", "ApproximateNumberOfMessagesVisible"}] {
 			t.Errorf("no alarm says that messages of %s are in %s", id, dead)
 		}
@@ -213,10 +211,7 @@ func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 }
 
 func isState(word string) bool {
-	return slices.Contains([]ledger.State{
-		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving, ledger.Succeeded, ledger.Failed,
-		ledger.Cancelled, ledger.Unknown, ledger.Waiting, ledger.Rejected, ledger.Held, ledger.Withdrawn, ledger.Used, ledger.Accepted,
-	}, ledger.State(word))
+	return slices.Contains(append(ledger.StatusStates(), ledger.Submitting), ledger.State(word))
 }
 
 type widget struct {

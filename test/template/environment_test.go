@@ -134,11 +134,9 @@ func TestParametersAndOutputs(t *testing.T) {
 
 func TestSubmitKnowsItsQueue(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
-		queue := properties[struct {
-			RedrivePolicy struct{ MaxReceiveCount int }
-		}](t, s, "Queue")
-		if got := properties[environment](t, s, "SubmitFunction").Environment.Variables["MAX_RECEIVES"]; fmt.Sprint(got) != fmt.Sprint(queue.RedrivePolicy.MaxReceiveCount) {
-			t.Errorf("MAX_RECEIVES is %v, want the %v times that the queue delivers a message", got, queue.RedrivePolicy.MaxReceiveCount)
+		want := properties[queue](t, s, "Queue").RedrivePolicy.MaxReceiveCount
+		if got := properties[environment](t, s, "SubmitFunction").Environment.Variables["MAX_RECEIVES"]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("MAX_RECEIVES is %v, want the %v times that the queue delivers a message", got, want)
 		}
 	})
 }

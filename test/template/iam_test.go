@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
@@ -109,28 +110,28 @@ func roleOf(t *testing.T, s stack, id string) string {
 func reasonsOf(t *testing.T, role string) map[string]string {
 	t.Helper()
 	var doc struct {
-		Resources map[string]struct {
-			Properties yaml.Node `yaml:"Properties"`
-		} `yaml:"Resources"`
+		Resources map[string]yaml.Node `yaml:"Resources"`
 	}
-	if err := yaml.Unmarshal(source(t), &doc); err != nil {
+	if err := yaml.Unmarshal(lipdrop.Template, &doc); err != nil {
 		t.Fatal(err)
 	}
 	var written struct {
-		Policies []struct {
-			PolicyDocument struct {
-				Statement []struct {
-					Sid yaml.Node `yaml:"Sid"`
-				} `yaml:"Statement"`
-			} `yaml:"PolicyDocument"`
-		} `yaml:"Policies"`
+		Properties struct {
+			Policies []struct {
+				PolicyDocument struct {
+					Statement []struct {
+						Sid yaml.Node `yaml:"Sid"`
+					} `yaml:"Statement"`
+				} `yaml:"PolicyDocument"`
+			} `yaml:"Policies"`
+		} `yaml:"Properties"`
 	}
-	node := doc.Resources[role].Properties
+	node := doc.Resources[role]
 	if err := node.Decode(&written); err != nil {
 		t.Fatal(err)
 	}
 	reasons := map[string]string{}
-	for _, policy := range written.Policies {
+	for _, policy := range written.Properties.Policies {
 		for _, st := range policy.PolicyDocument.Statement {
 			reason, ok := strings.CutPrefix(st.Sid.LineComment, "# ")
 			if !ok {
@@ -147,11 +148,7 @@ func reasonsOf(t *testing.T, role string) map[string]string {
 func statements(t *testing.T, s stack, id string) []statement {
 	t.Helper()
 	var all []statement
-	for _, policy := range properties[struct {
-		Policies []struct {
-			PolicyDocument struct{ Statement []statement }
-		}
-	}](t, s, roleOf(t, s, id)).Policies {
+	for _, policy := range properties[role](t, s, roleOf(t, s, id)).Policies {
 		for _, st := range policy.PolicyDocument.Statement {
 			if st.Effect == "Allow" {
 				all = append(all, st)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
@@ -17,7 +18,7 @@ import (
 // it is written, and finds the statements that the template has after the transform.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	const arn = "arn:" // makes the id of a resource an ARN, as the local stack demands
-	here, err := permissions.Read(source(t), map[string]string{
+	here, err := permissions.Read(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
 		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret", "Queue.Arn": arn + "Queue.Arn",
 	})
@@ -55,17 +56,16 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 // The local stack gives each function the variables, timeout and memory that the template
 // gives it. So local.Values has a value for each reference in the variables.
 func TestLocalStackGivesEachVariable(t *testing.T) {
-	functions, err := permissions.Functions(source(t), local.Values("https://127.0.0.1:2", "https://127.0.0.1:1"))
+	functions, err := permissions.Functions(lipdrop.Template, local.Values("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, s stack) {
 		for id := range ofType(s, "AWS::Lambda::Function") {
-			var deployed struct {
-				Environment         struct{ Variables map[string]any }
+			deployed := properties[struct {
+				environment
 				Timeout, MemorySize int
-			}
-			convert(t, s.Resources[id].Properties, &deployed)
+			}](t, s, id)
 			got := functions[id]
 			if diff := cmp.Diff(slices.Sorted(maps.Keys(deployed.Environment.Variables)), slices.Sorted(maps.Keys(got.Variables))); diff != "" {
 				t.Errorf("variables of %s (-deployed +local):\n%s", id, diff)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop"
 )
 
 // lambdaErrors are the errors of Lambda and Step Functions that every Task retries.
@@ -50,7 +52,7 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 
 func TestTemplateHasEachSubstitutionOfTheMachine(t *testing.T) {
 	want := map[string]string{}
-	for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(read(t, "statemachine.asl.json")), -1) {
+	for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(lipdrop.Machine), -1) {
 		want[match[1]] = regexp.MustCompile(`Arn$`).ReplaceAllString(match[1], ".Arn")
 	}
 	want["Partition"] = "aws"

@@ -3,7 +3,6 @@ package template
 import (
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -128,10 +127,7 @@ func count(t *testing.T) counted {
 	previous := slog.Default()
 	slog.SetDefault(slog.New(slog.NewJSONHandler(&lines, nil)))
 	t.Cleanup(func() { slog.SetDefault(previous) })
-	w, err := world.New(rand.New(rand.NewPCG(1, 2)).Float64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = countedQueue, countedRun
 	made, written, expired := requests{}, map[string]bool{}, 0
 	var paused time.Duration
@@ -155,9 +151,7 @@ func count(t *testing.T) counted {
 		made[c.Function][c.Service+" "+c.Op]++
 		return nil
 	}
-	clip, voice := worldtest.Media(t)
-	w.Drop("inbox/talk.mp4", clip)
-	w.Drop("inbox/talk.wav", voice)
+	worldtest.DropPairs(t, w, "talk")
 	for w.Status("talk").State != ledger.Succeeded {
 		if !w.Step(time.Hour) {
 			t.Fatalf("the job does not end: %+v", w.Status("talk"))

@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
@@ -54,7 +55,7 @@ func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 func members(t *testing.T, section string) []string {
 	t.Helper()
 	var doc map[string]yaml.Node
-	if err := yaml.Unmarshal(source(t), &doc); err != nil {
+	if err := yaml.Unmarshal(lipdrop.Template, &doc); err != nil {
 		t.Fatal(err)
 	}
 	var names []string

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -46,12 +47,7 @@ type output struct{ Description, Value string }
 // defaults of parameters and names of resources.
 func written(t *testing.T, given map[string]string) stack {
 	t.Helper()
-	return filled(t, source(t), given)
-}
-
-func source(t *testing.T) []byte {
-	t.Helper()
-	return read(t, "template.yaml")
+	return filled(t, lipdrop.Template, given)
 }
 
 // read returns a file of the project.
@@ -119,15 +115,13 @@ func filled(t *testing.T, text []byte, given map[string]string) stack {
 	return s
 }
 
-// convert reads a value as JSON into another type.
-func convert(t *testing.T, from, to any) {
-	t.Helper()
-	text, err := json.Marshal(from)
-	if err == nil {
-		err = json.Unmarshal(text, to)
-	}
-	if err != nil {
-		t.Fatal(err)
+// queue is what the template says about a queue.
+type queue struct {
+	VisibilityTimeout, MessageRetentionPeriod int // in seconds
+
+	RedrivePolicy struct {
+		DeadLetterTargetArn string
+		MaxReceiveCount     int
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -33,7 +34,7 @@ type retrier struct {
 func shippedMachine(t *testing.T) machine {
 	t.Helper()
 	var m machine
-	if err := json.Unmarshal(read(t, "statemachine.asl.json"), &m); err != nil {
+	if err := json.Unmarshal(lipdrop.Machine, &m); err != nil {
 		t.Fatalf("statemachine.asl.json is not JSON before substitution: %v", err)
 	}
 	return m
@@ -89,22 +90,18 @@ const visibilityOverTimeout = 6
 
 func TestTheQueueTriesForADay(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
-		queue := properties[struct {
-			VisibilityTimeout, MessageRetentionPeriod int
-			RedrivePolicy                             struct{ MaxReceiveCount int }
-		}](t, s, "Queue")
-		visible := time.Duration(queue.VisibilityTimeout) * time.Second
+		drops := properties[queue](t, s, "Queue")
+		visible := time.Duration(drops.VisibilityTimeout) * time.Second
 		if timeout := timeoutOf(t, s, "SubmitFunction"); visible < visibilityOverTimeout*timeout {
 			t.Errorf("a message comes back after %v, want at least %d times the %v of SubmitFunction", visible, visibilityOverTimeout, timeout)
 		}
-		tried := time.Duration(queue.RedrivePolicy.MaxReceiveCount) * visible
+		tried := time.Duration(drops.RedrivePolicy.MaxReceiveCount) * visible
 		if tried < 24*time.Hour || tried > 30*time.Hour {
 			t.Errorf("a message is tried for %v, want 24 to 30 hours", tried)
 		}
-		dead := properties[struct{ MessageRetentionPeriod int }](t, s, "DeadLetterQueue")
-		for _, seconds := range []int{queue.MessageRetentionPeriod, dead.MessageRetentionPeriod} {
+		for _, id := range []string{"Queue", "DeadLetterQueue"} {
 			// The age of a dead letter counts from the drop.
-			if kept := time.Duration(seconds) * time.Second; kept < tried+7*24*time.Hour {
+			if kept := time.Duration(properties[queue](t, s, id).MessageRetentionPeriod) * time.Second; kept < tried+7*24*time.Hour {
 				t.Errorf("a message is tried for %v and kept for %v, want it kept for at least a week longer than it is tried", tried, kept)
 			}
 		}
@@ -115,45 +112,41 @@ func TestTheQueueTriesForADay(t *testing.T) {
 // minutes, because the job may start in the meantime.
 func TestDeletionsAreTriedForHours(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
-		queue := properties[struct {
-			VisibilityTimeout int
-			RedrivePolicy     struct{ MaxReceiveCount int }
-		}](t, s, "DeletionQueue")
-		pause := time.Duration(queue.VisibilityTimeout) * time.Second
+		deletions := properties[queue](t, s, "DeletionQueue")
+		pause := time.Duration(deletions.VisibilityTimeout) * time.Second
 		if timeout := timeoutOf(t, s, "CancelFunction"); pause <= timeout || pause > 5*time.Minute {
 			t.Errorf("a deletion comes back after %v, want more than the %v of CancelFunction and at most 5 minutes", pause, timeout)
 		}
-		if tried := time.Duration(queue.RedrivePolicy.MaxReceiveCount) * pause; tried < 12*time.Hour {
+		if tried := time.Duration(deletions.RedrivePolicy.MaxReceiveCount) * pause; tried < 12*time.Hour {
 			t.Errorf("a deletion is tried for %v, want at least 12 hours", tried)
 		}
 	})
-	source := properties[struct {
-		EventSourceArn, FunctionName string
-		BatchSize                    int
-		FunctionResponseTypes        []string
-		ScalingConfig                struct{ MaximumConcurrency float64 }
-	}](t, transformed(t), "CancelFunctionDeletions")
+	source := properties[eventSource](t, transformed(t), "CancelFunctionDeletions")
 	if source.EventSourceArn != "DeletionQueue.Arn" || source.FunctionName != "CancelFunction" || source.BatchSize != 10 ||
 		!slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) || source.ScalingConfig.MaximumConcurrency != 2 {
 		t.Errorf("deletions are read by %+v, want two batches of 10 at a time for CancelFunction", source)
 	}
 }
 
+// eventSource says how a function reads a queue.
+type eventSource struct {
+	EventSourceArn, FunctionName string
+	BatchSize                    int
+	FunctionResponseTypes        []string
+	ScalingConfig                struct{ MaximumConcurrency float64 }
+}
+
 // Only the messages that failed come back.
 func TestSubmitReportsWhatFailed(t *testing.T) {
 	s := transformed(t)
-	source := properties[struct {
-		EventSourceArn, FunctionName string
-		FunctionResponseTypes        []string
-		ScalingConfig                struct{ MaximumConcurrency float64 }
-	}](t, s, "SubmitFunctionDrops")
+	source := properties[eventSource](t, s, "SubmitFunctionDrops")
 	if source.EventSourceArn != "Queue.Arn" || source.FunctionName != "SubmitFunction" {
 		t.Errorf("%s is read by %s, want Queue.Arn by SubmitFunction", source.EventSourceArn, source.FunctionName)
 	}
-	if len(source.FunctionResponseTypes) != 1 || source.FunctionResponseTypes[0] != "ReportBatchItemFailures" {
+	if !slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) {
 		t.Errorf("the function's response is read as %v, want ReportBatchItemFailures", source.FunctionResponseTypes)
 	}
-	if fmt.Sprint(source.ScalingConfig.MaximumConcurrency) != fmt.Sprint(s.Parameters["SubmitConcurrency"].Default) {
-		t.Errorf("%v batches at the same time, want the %v of SubmitConcurrency", source.ScalingConfig.MaximumConcurrency, s.Parameters["SubmitConcurrency"].Default)
+	if got, want := fmt.Sprint(source.ScalingConfig.MaximumConcurrency), fmt.Sprint(s.Parameters["SubmitConcurrency"].Default); got != want {
+		t.Errorf("%s batches at the same time, want the %s of SubmitConcurrency", got, want)
 	}
 }
