@@ -50,25 +50,25 @@ const (
 // return now gets the verdict unchecked.
 func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string) {
 	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
-	var info media.Info
-	var err, readErr error
+	var info headers
+	var err error
 	for try := range verdictTries {
 		if try > 0 && h.Sleep(ctx, verdictPause<<(try-1)) != nil {
 			break
 		}
-		if info, err, readErr = h.readHeaders(ctx, object); readErr == nil {
+		if info, err = h.readHeaders(ctx, object); err == nil {
 			break
 		}
-		slog.WarnContext(ctx, "output not read", "name", rec.Name, "take", rec.Take, "key", object.Key, "err", readErr)
+		slog.WarnContext(ctx, "output not read", "name", rec.Name, "take", rec.Take, "key", object.Key, "err", err)
 	}
 	output.Width, output.Height, output.Codecs = info.Width, info.Height, info.Codecs()
 	output.DurationSeconds = info.Length().D.Seconds()
 	verdict := &ledger.Verdict{State: ledger.VerdictUnchecked}
 	output.Verdict = verdict
-	if readErr != nil {
+	if err != nil {
 		return output, nil
 	}
-	if verdict.Doubts = doubtsAbout(info, err, rec, h.hasVoice(rec), object.ETag); verdict.Doubts != nil {
+	if verdict.Doubts = doubtsAbout(info, rec, h.hasVoice(rec)); verdict.Doubts != nil {
 		verdict.State = ledger.VerdictDoubtful
 	} else if !info.Unread {
 		verdict.State = ledger.VerdictOK
@@ -76,26 +76,31 @@ func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object t
 	return output, info.Warnings
 }
 
-// readHeaders reads the headers of an output. If S3 returned an error, readErr is that
-// error, and err says nothing about the file. Otherwise, err says what is wrong with the
-// file.
-func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info media.Info, err, readErr error) {
-	info, err = media.Inspect(ctx, media.Source{
-		Name: path.Base(object.Key), Size: object.Bytes,
-		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
-			part, err := h.Ledger.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: object.ETag, Size: object.Bytes}, off, n)
-			if err != nil {
-				readErr = err
-			}
-			return part, err
-		},
-	})
-	return info, err, readErr
+// headers is what the headers of an output say.
+type headers struct {
+	media.Info
+	wrong *problem.Problem // why the output cannot be played, or nil
+	etag  string           // of the output
 }
 
-// doubtsAbout compares an output with what the job was expected to make. Err is the error that
-// media.Inspect returned for the output. Voice says whether the job has an audio input.
-func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag string) (doubts []ledger.Doubt) {
+// readHeaders reads the headers of an output. It returns an error of S3.
+func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (headers, error) {
+	info, err := media.Inspect(ctx, media.Source{
+		Name: path.Base(object.Key), Size: object.Bytes,
+		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
+			return h.Ledger.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: object.ETag, Size: object.Bytes}, off, n)
+		},
+	})
+	wrong, ok := errors.AsType[*problem.Problem](err)
+	if ok {
+		err = nil
+	}
+	return headers{info, wrong, object.ETag}, err
+}
+
+// doubtsAbout compares an output with what the job was expected to make. Voice says whether
+// the job has an audio input.
+func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
 	}
@@ -107,13 +112,13 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag
 		doubt(ledger.UnexpectedType, "%s", what)
 		return doubts
 	}
-	if wrong, ok := errors.AsType[*problem.Problem](err); ok {
-		return append(doubts, ledger.Doubt{Code: ledger.NotPlayable, Reason: "the output cannot be played: " + wrong.Reason})
+	if info.wrong != nil {
+		return append(doubts, ledger.Doubt{Code: ledger.NotPlayable, Reason: "the output cannot be played: " + info.wrong.Reason})
 	}
-	if err != nil || info.Unread || info.Video == nil {
+	if info.Unread || info.Video == nil {
 		return nil
 	}
-	compareLength(info, rec, doubt)
+	compareLength(info.Info, rec, doubt)
 	if voice {
 		switch sound := info.Audio; {
 		case sound == nil:
@@ -130,7 +135,7 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag
 		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
 			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
 		}
-		copied := strings.Trim(in.ETag, `"`) == etag && in.Bytes == info.Bytes // says nothing about large files, whose ETags depend on their parts
+		copied := strings.Trim(in.ETag, `"`) == info.etag && in.Bytes == info.Bytes // says nothing about large files, whose ETags depend on their parts
 		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
 			doubt(ledger.PictureUnchanged, "has the same frames as the input %s: nothing was lip-synced", file)
 		}

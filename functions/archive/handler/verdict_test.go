@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -19,6 +20,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -150,8 +152,9 @@ func TestVerdicts(t *testing.T) {
 			output := run(t, id, input, files, runcomfytest.Script{Form: form, Off: off})
 			_, suffix := outputType(output[:min(len(output), 512)])
 			info, err := inspected(t, "talk"+suffix, output)
+			wrong, _ := errors.AsType[*problem.Problem](err)
 			var codes []ledger.DoubtCode
-			doubts := doubtsAbout(info, err, rec, true, "of the output")
+			doubts := doubtsAbout(headers{info, wrong, "of the output"}, rec, true)
 			for _, d := range doubts {
 				codes = append(codes, d.Code)
 			}
@@ -205,7 +208,7 @@ func TestDoubts(t *testing.T) {
 				want = append(want, tt.want)
 			}
 			var got []ledger.DoubtCode
-			for _, doubt := range doubtsAbout(output, nil, rec, len(rec.Inputs) == 2, "of the output") {
+			for _, doubt := range doubtsAbout(headers{Info: output, etag: "of the output"}, rec, len(rec.Inputs) == 2) {
 				got = append(got, doubt.Code)
 			}
 			if !slices.Equal(got, want) {
