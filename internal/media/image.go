@@ -22,7 +22,10 @@ func readPNG(r *reader, info *Info) {
 	const signature, headerChunk = 8, 4 + 4 + 13 + 4
 	data := r.bytes(signature, headerChunk)
 	length, chunk, sum := data[:4], data[4:headerChunk-4], data[headerChunk-4:]
-	if u32(length) != 13 || string(chunk[:4]) != "IHDR" {
+	switch {
+	case string(chunk[:4]) == "CgBI":
+		panic(refused(info.Name, "a PNG image of an iPhone app (CgBI), which only Apple's programs read", Image))
+	case u32(length) != 13 || string(chunk[:4]) != "IHDR":
 		panic(damage("it does not begin with the size of its picture"))
 	}
 	if crc32.ChecksumIEEE(chunk) != u32(sum) {

@@ -99,10 +99,20 @@ func (g framing) findSound(r *reader, off, n int64) (at int64, found bool) {
 // readMP3 reads the duration of MPEG audio.
 func readMP3(r *reader, info *Info) {
 	start, found := mpegFraming.findSound(r, r.start, frameSearch)
-	if !found {
+	switch {
+	case !found && isFreeFormat(r):
+		panic(refused(info.Name, "an MP3 in the free format, whose frames do not say how long they are; common decoders refuse it", Audio))
+	case !found:
 		panic(damage("it has no frame of sound after its tags"))
 	}
 	measureMPEG(r, start, r.src.Size, info)
+}
+
+// isFreeFormat reports whether two layer 3 frames in the free format begin the sound.
+func isFreeFormat(r *reader) bool {
+	const enough = 8 << 10 // bytes that hold two frames
+	data := r.most(r.start, enough)
+	return len(data) > 3 && data[0] == 0xff && (data[1]&0xfe == 0xfa || data[1]&0xee == 0xe2) && data[2]>>4 == 0 && bytes.Contains(data[3:], data[:3])
 }
 
 // measureMPEG sets the audio track of info from the MPEG audio between start and limit. A

@@ -69,6 +69,12 @@ func export(file string, kind Kind) string {
 	return fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))
 }
 
+// refused returns the problem of a file in a rare variant of its format, which common decoders
+// refuse.
+func refused(file, variant string, kind Kind) error {
+	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is %s", file, variant), convert(file, kind))
+}
+
 // archives are the MIME types of files that hold other files.
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
 

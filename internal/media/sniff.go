@@ -81,6 +81,7 @@ var signatures = []struct {
 	{form{called: "a Dolby Digital stream", mime: "audio/ac3", kind: Audio}, []string{"\x0b\x77"}},
 	{form{called: "a DTS stream", mime: "audio/vnd.dts", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
 	{form{called: "a Flash video", mime: "video/x-flv", kind: Video}, []string{"FLV\x01"}},
+	{form{called: "H.264 or H.265 video without a container", mime: "video/h264", kind: Video}, []string{"\x00\x00\x00\x01\x09", "\x00\x00\x00\x01\x27", "\x00\x00\x00\x01\x67", "\x00\x00\x00\x01\x40\x01", "\x00\x00\x00\x01\x46\x01"}},
 	{form{called: "an MPEG program stream", mime: "video/mpeg", kind: Video}, []string{"\x00\x00\x01\xba"}},
 	{form{called: "a raw DV stream, as camcorders record it", mime: "video/x-dv", kind: Video}, []string{"\x1f\x07\x00"}},
 	{form{called: "an MXF file", mime: "application/mxf", kind: Video}, []string{"\x06\x0e\x2b\x34"}},
@@ -144,7 +145,7 @@ func identify(r *reader, suffix string) (f form, known bool) {
 	}
 	_, found := mpegFraming.findSound(r, r.start, search)
 	// Any other file that begins with a tag is an MP3, even if no frame was found.
-	return formMP3, found || tagged
+	return formMP3, found || tagged || isFreeFormat(r)
 }
 
 // longestSignature is how many bytes of a file the function signature reads. A transport
