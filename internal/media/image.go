@@ -32,13 +32,13 @@ func readPNG(r *reader, info *Info) {
 		panic(damage("the checksum of its header is wrong"))
 	}
 	setSize(info, u32(chunk[4:]), u32(chunk[8:]))
-	checkPNG(r, signature+headerChunk)
+	checkPNG(r, signature+headerChunk, info)
 }
 
 // checkPNG checks that the chunks from off on reach the end of the picture (IEND). A picture
 // may have thousands of chunks, so checkPNG first searches the end of the file for IEND. If
 // IEND is not there, other data may follow the picture, so checkPNG follows the chunks.
-func checkPNG(r *reader, off int64) {
+func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
 	for {
@@ -59,6 +59,8 @@ func checkPNG(r *reader, off int64) {
 			panic(errCutPicture)
 		case kind == "IEND":
 			return
+		case kind == "eXIf":
+			info.turn(turnedAside(r, off+8, off+8+int64(u32(head))))
 		case kind == "IDAT" && tail == nil:
 			if _, tail = r.tail(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
 				return
@@ -82,18 +84,29 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	for c := range r.chunks(12, claimed, binary.LittleEndian) {
-		switch {
-		case c.kind != "VP8 " && c.kind != "VP8L" && c.kind != "ANMF":
-			continue
-		case c.body == c.end:
-			panic(errNoPicture)
-		case c.end > r.src.Size:
-			panic(errCutPicture)
+	const withEXIF = 8 // a flag of the chunk VP8X
+	pictures, last := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
+	r.fits(func() {
+		for c := range r.chunks(12, claimed, binary.LittleEndian) {
+			switch {
+			case c.kind == "EXIF":
+				info.turn(turnedAside(r, c.body, c.end))
+				continue
+			case c.kind != "VP8 " && c.kind != "VP8L" && c.kind != "ANMF":
+				continue
+			case c.body == c.end:
+				panic(errNoPicture)
+			case c.end > r.src.Size:
+				panic(errCutPicture)
+			}
+			if pictures++; last {
+				return
+			}
 		}
-		return
+	})
+	if pictures == 0 {
+		panic(errNoPicture)
 	}
-	panic(errNoPicture)
 }
 
 func setSize(info *Info, width, height uint32) {
@@ -124,8 +137,7 @@ const (
 )
 
 // readJPEG reads the size of a JPEG image from its frame header. It accepts every
-// coding process. It swaps width and height if the EXIF orientation turns the picture
-// by 90 degrees.
+// coding process.
 func readJPEG(r *reader, info *Info) {
 	aside, framed := false, false
 	for off := int64(2); ; {
@@ -136,13 +148,14 @@ func readJPEG(r *reader, info *Info) {
 		case marker == markerEOI:
 			panic(errNoPicture)
 		case marker == markerSOS:
+			info.turn(aside)
 			checkScan(r, body+length)
 			return
 		case isFrame(marker) && !framed:
 			framed = true
-			readFrameHeader(r, body, aside, info)
+			readFrameHeader(r, body, info)
 		case marker == markerAPP1 && !aside:
-			aside = turnedAside(r, body, length)
+			aside = turnedAside(r, body, body+length)
 		}
 		off = body + length
 	}
@@ -174,9 +187,14 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 // checkScan checks that the picture data, which begin at off, come to an end (EOI).
 // Cameras write other data after the picture, such as a film. In picture data only a few
 // markers follow the byte 0xff. So checkScan can recognize a file that ends in the middle
-// of its picture.
+// of its picture. A download that broke off may have zeros instead of the rest.
 func checkScan(r *reader, off int64) {
 	at, tail := r.tail(off, imageTail)
+	if at > off && isZero(tail) {
+		end := r.zeros(off)
+		at = max(off, end-imageTail)
+		tail = r.bytes(at, end-at)
+	}
 	coded, foreign := false, false
 	for i := 1; i < len(tail); i++ {
 		if tail[i-1] != 0xff {
@@ -206,42 +224,50 @@ func isFrame(marker byte) bool {
 		marker != markerDHT && marker != markerJPG && marker != markerDAC
 }
 
-func readFrameHeader(r *reader, body int64, aside bool, info *Info) {
+func readFrameHeader(r *reader, body int64, info *Info) {
 	data := r.bytes(body, 5)
 	height, width := binary.BigEndian.Uint16(data[1:]), binary.BigEndian.Uint16(data[3:])
 	if height == 0 { // JPEG allows this; the height then follows the first scan
 		info.warn("%s does not say at its beginning how high its picture is, so the size of the picture is not checked", r.src.Name)
 		return
 	}
-	if aside {
-		width, height = height, width
-	}
 	setSize(info, uint32(width), uint32(height))
 }
 
-// turnedAside reports whether the APP1 segment at body holds an EXIF orientation that
+// turn swaps width and height if aside is set.
+func (i *Info) turn(aside bool) {
+	if aside {
+		i.Width, i.Height = i.Height, i.Width
+	}
+}
+
+// turnedAside reports whether the metadata between off and end hold an EXIF orientation that
 // turns the picture by 90 degrees (EXIF 2.32, tag 0x0112, values 5 to 8). It returns
 // false for malformed metadata.
-func turnedAside(r *reader, body, length int64) bool {
-	const preamble = "Exif\x00\x00"
+func turnedAside(r *reader, off, end int64) bool {
+	const preamble = "Exif\x00\x00" // in every JPEG, and in some WEBP images
 	const orientation = 0x0112
-	end := min(body+length, r.src.Size)
+	end = min(end, r.src.Size)
 	field := func(off, n int64) []byte { // zeros if it is not there
 		if off > end-n {
 			return make([]byte, n)
 		}
 		return r.bytes(off, n)
 	}
-	head := field(body, int64(len(preamble))+8)
-	if string(head[:len(preamble)]) != preamble {
+	if string(field(off, int64(len(preamble)))) == preamble {
+		off += int64(len(preamble))
+	}
+	head := field(off, 8)
+	var order binary.ByteOrder
+	switch string(head[:2]) {
+	case "II":
+		order = binary.LittleEndian
+	case "MM":
+		order = binary.BigEndian
+	default:
 		return false
 	}
-	var order binary.ByteOrder = binary.BigEndian
-	tiff := head[len(preamble):]
-	if string(tiff[:2]) == "II" {
-		order = binary.LittleEndian
-	}
-	dir := body + int64(len(preamble)) + int64(order.Uint32(tiff[4:]))
+	dir := off + int64(order.Uint32(head[4:]))
 	count := field(dir, 2)
 	for i := range min(int64(order.Uint16(count)), (end-dir)/12) {
 		entry := field(dir+2+12*i, 12)

@@ -14,7 +14,7 @@ import (
 
 // TestImages inspects headers of images that ffmpeg does not make.
 func TestImages(t *testing.T) {
-	exif := func(order binary.AppendByteOrder, orientation int) []byte {
+	tiff := func(order binary.AppendByteOrder, orientation int) []byte {
 		mark := "MM"
 		if order == binary.LittleEndian {
 			mark = "II"
@@ -22,7 +22,13 @@ func TestImages(t *testing.T) {
 		entry := func(tag, value int) []byte {
 			return write(order, []any{uint16(tag), uint16(3), 1, uint16(value), uint16(0)})
 		}
-		return segment(0xe1, []byte("Exif\x00\x00"+mark), write(order, []any{uint16(42), 8, uint16(2), entry(0x0100, 7), entry(0x0112, orientation), 0}))
+		return write(order, []any{mark, uint16(42), 8, uint16(2), entry(0x0100, 7), entry(0x0112, orientation), 0})
+	}
+	exif := func(order binary.AppendByteOrder, orientation int) []byte {
+		return segment(0xe1, []byte("Exif\x00\x00"), tiff(order, orientation))
+	}
+	webp := func(metadata []byte) file {
+		return whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", make([]byte, 99)), chunk("EXIF", metadata)))
 	}
 	jpeg := func(parts ...[]byte) file { return whole([]byte("\xff\xd8"), slices.Concat(parts...), jpegScan(900)) }
 	app := segment(0xe2, make([]byte, 60000))
@@ -52,6 +58,10 @@ func TestImages(t *testing.T) {
 		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{70000, 3}},
 		{name: "PNG with large texts", as: "a.png", file: whole(pngHeader(30, 40), bytes.Repeat(pngChunk("iTXt", make([]byte, 60000)), 30), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{30, 40}},
 		{name: "PNG of many chunks, other data behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},
+		{name: "PNG, turned right", as: "a.png", file: whole(pngHeader(30, 40), pngChunk("eXIf", tiff(binary.BigEndian, 6)), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{40, 30}},
+		{name: "WEBP, turned right", as: "a.webp", file: webp(tiff(binary.LittleEndian, 6)), want: size{48, 64}},
+		{name: "WEBP, turned left, its metadata as in a JPEG", as: "a.webp", file: webp(append([]byte("Exif\x00\x00"), tiff(binary.BigEndian, 8)...)), want: size{48, 64}},
+		{name: "WEBP, upside down", as: "a.webp", file: webp(tiff(binary.LittleEndian, 3)), want: size{64, 48}},
 		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
 		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},
 		{name: "WEBP, extended", as: "a.webp", file: whole(sample(t, "alpha.webp")), want: size{64, 48}},
@@ -93,6 +103,7 @@ func TestBrokenImages(t *testing.T) {
 		{"JPEG that ends with its header", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda)), noPicture},
 		{"JPEG, the last two bytes missing", "a.jpg", picture[:len(picture)-2], cut},
 		{"JPEG, half of it missing", "a.jpg", picture[:len(picture)/2], cut},
+		{"JPEG with zeros instead of its second half", "a.jpg", append(picture[:len(picture)/2:len(picture)/2], make([]byte, len(picture)/2)...), cut},
 		{"JPEG, all but a few bytes missing", "a.jpg", picture[:200], cut},
 		{"PNG without picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IEND", nil)), noPicture},
 		{"PNG without an end", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9))), cut},

@@ -201,7 +201,7 @@ type Info struct {
 	Video, Audio *Track
 
 	// Width and Height are the size of the picture in pixels, as it is shown. The
-	// rotation of a video track or the EXIF orientation of a JPEG may swap them.
+	// rotation of a video track or the EXIF orientation of an image may swap them.
 	// They are zero if they are not known.
 	Width, Height int
 

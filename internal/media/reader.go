@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -176,6 +177,23 @@ func (r *reader) tail(from, n int64) (at int64, data []byte) {
 	at = max(from, r.src.Size-n)
 	return at, r.bytes(at, max(r.src.Size-at, 0))
 }
+
+// zeros returns where the zeros at the end of the file begin, at most 64 bytes too late. It
+// searches from offset from on, as if there were no other run of 64 zeros.
+func (r *reader) zeros(from int64) int64 {
+	const run = 64
+	low, high := from, r.src.Size
+	for high-low > run {
+		if mid := low + (high-low)/2; isZero(r.step(mid, min(run, r.src.Size-mid))) {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return high
+}
+
+func isZero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
 // share returns how many bytes of the budget one of the remaining calls may read.
 func (r *reader) share() int64 { return r.bytesLeft / max(r.callsLeft, 1) }
