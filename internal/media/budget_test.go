@@ -76,12 +76,13 @@ func film(seconds int, first bool) file {
 		return movieBox(1000*seconds, tracks)
 	}
 	data := 75 * 4000 * seconds
-	head := be(8+data, "mdat")
+	head, last := be(8+data, "mdat"), bytes.Repeat([]byte{1}, 300000)
 	if first {
 		at := len(typeBox) + len(index(0)) + len(head)
-		return far(slices.Concat(typeBox, index(at), head), int64(at+data-1), []byte{0})
+		return far(slices.Concat(typeBox, index(at), head), int64(at+data-len(last)), last)
 	}
-	return far(slices.Concat(typeBox, head), int64(len(typeBox)+len(head)+data), index(len(typeBox)+len(head)))
+	at := len(typeBox) + len(head)
+	return far(slices.Concat(typeBox, head), int64(at+data-len(last)), append(last, index(at)...))
 }
 
 // indexed returns the fragments with an index at the end.

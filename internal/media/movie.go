@@ -43,6 +43,8 @@ type track struct {
 	frame     uint64 // how long most samples last
 	end       int64  // when the last sample to be shown ends
 
+	lastSample int64 // offset of the last sample; 0 if all samples have the same size
+
 	start uint64        // start of the first edit that is not empty
 	empty time.Duration // length of the empty edits at the beginning
 	shown time.Duration // length of the presentation, after the edit list
@@ -97,7 +99,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		frag = nil // only the tables count
 	}
 	chosen := m.measure(r, info, frag)
-	known := true
+	known, lastSample := true, int64(0)
 	for _, t := range chosen {
 		if !r.fits(func() { t.checkData(r, moov) }) && cut && frag == nil {
 			panic(errCutMedia)
@@ -108,7 +110,14 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		}
 		info.warnRare(&t.Track, t.doubt)
 		known = known && t.Length.Known()
+		lastSample = max(lastSample, t.lastSample)
 	}
+	const enough = 16 // no compressed sample begins with so many zeros
+	r.fits(func() {
+		if lastSample > 0 && isZero(r.step(lastSample, min(enough, r.src.Size-lastSample))) {
+			panic(errZeroMedia)
+		}
+	})
 	if !known {
 		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", r.src.Name)
 	}

@@ -158,10 +158,12 @@ func (r *reader) table(b box, size int64) []byte {
 }
 
 // errNotThere reports a file without the samples that its index lists. errCutMedia reports
-// a file that ends before its samples do.
+// a file that ends before its samples do. errZeroMedia reports a file in which the last samples
+// were never written.
 const (
-	errNotThere = damage("its index is there, but not its pictures and sound, so the export or the upload broke off")
-	errCutMedia = damage("it ends in the middle of its media data, so the export or the upload broke off")
+	errNotThere  = damage("its index is there, but not its pictures and sound, so the export or the upload broke off")
+	errCutMedia  = damage("it ends in the middle of its media data, so the export or the upload broke off")
+	errZeroMedia = damage("it holds zeros instead of the last part of its media data, so a download or a copy broke off")
 )
 
 // checkData checks that the first and the last chunk of the track are in the file. It panics
@@ -190,14 +192,15 @@ func (t *track) checkData(r *reader, moov box) {
 			panic(errNotThere)
 		}
 	}
-	t.checkLastChunk(r, count, r.src.Size-last)
+	t.checkLastChunk(r, count, last)
 }
 
-// checkLastChunk checks that the last of count chunks has at most available bytes, which is
-// how many the file has from the beginning of this chunk on. It checks nothing if the tables
-// do not say how many bytes the chunk has. This is so for some sound in QuickTime files,
-// whose tables always say that a sample has one byte.
-func (t *track) checkLastChunk(r *reader, count, available int64) {
+// checkLastChunk checks that the last of count chunks, which begins at off, is in the file. It
+// sets lastSample if the samples differ in size. It checks nothing if the tables do not say
+// how many bytes the chunk has. This is so for some sound in QuickTime files, whose tables
+// always say that a sample has one byte.
+func (t *track) checkLastChunk(r *reader, count, off int64) {
+	available := r.src.Size - off
 	stsz, sized := t.tables["stsz"]
 	stsc, found := t.tables["stsc"]
 	if !sized || !found || t.size == 1 {
@@ -221,15 +224,18 @@ func (t *track) checkLastChunk(r *reader, count, available int64) {
 	}
 	some := min(n, maxTable/4)
 	data = r.step(stsz.body+12+(t.Samples-some)*4, some*4)
-	length := int64(0)
+	length, last := int64(0), int64(0) // of the chunk, and of its last sample
 	for ; len(data) > 0; data = data[4:] {
-		length += int64(u32(data))
+		last = int64(u32(data))
+		length += last
 	}
 	switch {
 	case length > available:
 		panic(errCutMedia)
 	case some < n:
 		panic(errBudget)
+	case last > 0:
+		t.lastSample = off + length - last
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // inspectTracks inspects a movie whose tracks have the given media.
 func inspectTracks(t *testing.T, name string, tracks ...[]byte) (media.Info, error) {
 	t.Helper()
-	data := slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", make([]byte, 5000)))
+	data := slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", bytes.Repeat([]byte{1}, 5000)))
 	src := count(name, int64(len(data)), bytes.NewReader(data))
 	info, err := media.Inspect(t.Context(), src.Source)
 	src.checkBudget(t)
@@ -180,7 +180,7 @@ func TestBrokenMovies(t *testing.T) {
 	chunks := func(kind string, offsets ...any) []byte { return table(kind, len(offsets), be(offsets...)) }
 	sizes, runs := table("stsz", 0, be(4, 100, 100, 100, 100)), table("stsc", 1, be(1, 2, 1))
 	movie := func(tracks ...[]byte) []byte {
-		return slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", make([]byte, 1000)))
+		return slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", bytes.Repeat([]byte{1}, 1000)))
 	}
 	whole := movie(track("vide", sizes, runs, chunks("stco", 900, 1100)))
 	uneven := movie(track("vide", table("stsz", 0, be(3, 100, 100, 100)), runs, chunks("stco", 900, 1100)))
@@ -200,6 +200,7 @@ func TestBrokenMovies(t *testing.T) {
 		{"a last chunk that is cut", "a.mp4", whole[:1299], problem.FileDamaged, cut},
 		{"a single chunk of many samples that is cut", "a.m4a", oneChunk(1000), problem.FileDamaged, cut},
 		{"a single chunk of very many samples that is cut", "a.m4a", oneChunk(20000), problem.FileDamaged, cut},
+		{"a last sample of zeros", "a.mp4", append(whole[:1200:1200], make([]byte, 200)...), problem.FileDamaged, "it holds zeros instead of the last part of its media data, so a download or a copy broke off"},
 		{"far chunks that are not there", "a.mp4", movie(track("vide", sizes, runs, chunks("co64", uint64(900), uint64(1<<40)))), problem.FileDamaged, cut},
 		{"samples of one size that are cut", "a.mp4", movie(track("vide", table("stsz", 4000, be(4)), runs, chunks("stco", 700, 900))), problem.FileDamaged, cut},
 		{"a video track without a picture", "a.mp4", movie(track("vide", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its video track holds no picture"},
