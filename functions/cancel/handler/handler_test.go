@@ -348,27 +348,19 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Run(2 * time.Minute) // the job ends ten seconds later
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
-	settled := false
-	w.Before = func(c world.Call) error {
-		if c.Function == "cancel" && c.Op == "PutObject" && !settled {
-			settled = true
-			take := w.Status("ads/talk").Take
-			w.Before = nil
-			if err := w.Redrive("ads/talk", take); err != nil {
-				t.Error(err)
-			}
-			for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
-			}
-			if w.Takes("ads/talk")[0].State != ledger.Succeeded {
-				t.Errorf("while cancel ran, the take became %s, want %s", w.Takes("ads/talk")[0].State, ledger.Succeeded)
-			}
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Function == "cancel" && c.Op == "PutObject" }, func() {
+		take := w.Status("ads/talk").Take
+		w.Before = nil
+		if err := w.Redrive("ads/talk", take); err != nil {
+			t.Error(err)
 		}
-		return nil
-	}
+		for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
+		}
+		if w.Takes("ads/talk")[0].State != ledger.Succeeded {
+			t.Errorf("while cancel ran, the take became %s, want %s", w.Takes("ads/talk")[0].State, ledger.Succeeded)
+		}
+	})
 	worldtest.Rest(t, w)
-	if !settled {
-		t.Fatal("cancel wrote nothing, want a record")
-	}
 	worldtest.WantArchived(t, w)
 }
 

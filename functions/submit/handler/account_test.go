@@ -177,19 +177,7 @@ func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 // atFirstMessage calls do right before submit sends its first message.
 func atFirstMessage(t *testing.T, w *world.World, do func()) {
 	t.Helper()
-	sent := false
-	w.Before = func(c world.Call) error {
-		if c.Service == "sqs" && !sent {
-			sent = true
-			do()
-		}
-		return nil
-	}
-	t.Cleanup(func() {
-		if !sent {
-			t.Error("submit sent no message, want one or more")
-		}
-	})
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "sqs" }, do)
 }
 
 // job.json is deleted and uploaded again while submit's messages about its matches wait.

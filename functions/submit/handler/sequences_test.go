@@ -508,17 +508,12 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "400"), 0)
 	w.Drop("inbox/ads/talk.wav", voice)
-	done := false
-	w.Before = func(c world.Call) error {
-		if c.Service == "runcomfy" && c.Op == "submit" && !done {
-			done = true
-			w.Bucket.Remove("inbox/ads/talk.wav")
-			if failed, err := w.Submit(world.Message("inbox/ads/talk.wav")); len(failed) > 0 || err != nil {
-				t.Errorf("failed messages %v, error %v; want none", failed, err)
-			}
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }, func() {
+		w.Bucket.Remove("inbox/ads/talk.wav")
+		if failed, err := w.Submit(world.Message("inbox/ads/talk.wav")); len(failed) > 0 || err != nil {
+			t.Errorf("failed messages %v, error %v; want none", failed, err)
 		}
-		return nil
-	}
+	})
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
@@ -779,19 +774,13 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 			tt.begin(t, w)
 			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
 			tt.drop(t, w)
-			deleted := false
-			w.Before = func(c world.Call) error {
-				if c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey(tt.about) && !deleted {
-					deleted = true
-					w.Delete(tt.key)
-					w.Run(15 * time.Second) // the deletion is assessed between two requests of the older assessment
-				}
-				return nil
-			}
+			worldtest.BeforeFirst(t, w, func(c world.Call) bool {
+				return c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey(tt.about)
+			}, func() {
+				w.Delete(tt.key)
+				w.Run(15 * time.Second) // the deletion is assessed between two requests of the older assessment
+			})
 			worldtest.Rest(t, w)
-			if !deleted {
-				t.Errorf("submit did not write the status of %s, want a write", tt.about)
-			}
 			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
 		})
 	}

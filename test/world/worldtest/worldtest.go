@@ -88,6 +88,25 @@ func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
 	}
 }
 
+// BeforeFirst calls do right before the first selected call. The test fails if no call is
+// selected.
+func BeforeFirst(t *testing.T, w *world.World, selects func(world.Call) bool, do func()) {
+	t.Helper()
+	done := false
+	w.Before = func(c world.Call) error {
+		if !done && selects(c) {
+			done = true
+			do()
+		}
+		return nil
+	}
+	t.Cleanup(func() {
+		if !done {
+			t.Error("no call was selected, want one")
+		}
+	})
+}
+
 // EveryCall makes Faulty apply the fault to every call.
 const EveryCall runcomfytest.Call = ""
 
