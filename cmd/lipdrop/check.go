@@ -89,7 +89,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	case wrong == found:
 		return errors.New("no job would start")
 	case wrong > 0:
-		return fmt.Errorf("%d of %d names would start no job", wrong, found)
+		return fmt.Errorf("%d of %d drops would start no job", wrong, found)
 	}
 	return nil
 }

@@ -64,11 +64,9 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 		return err
 	}
 	if c.Get != "" && start.jobs > 0 { // check the folder before the jobs are paid for
-		folder, err := client.OpenFolder(c.Get)
-		if err != nil {
+		if err := client.CheckFolder(c.Get); err != nil {
 			return fmt.Errorf("nothing was sent: %w", err)
 		}
-		_ = folder.Close()
 	}
 	if err := p.send(ctx, say); err != nil {
 		return err

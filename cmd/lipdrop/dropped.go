@@ -49,7 +49,7 @@ func gather(folder string, args []string) (*dropped, error) {
 
 func (d *dropped) add(arg string) error {
 	if _, err := os.Lstat(arg); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: there is no such file; check the name and the folder", arg)
+		return fmt.Errorf("%s: there is no such file; check the name and the folder", cmp.Or(arg, `""`))
 	}
 	abs, err := filepath.Abs(arg)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 type getCmd struct {
@@ -34,7 +35,7 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	}
 	names, err = stack.Names(ctx, patterns...)
 	if missing, ok := errors.AsType[*client.NoJobError](err); ok && len(c.Names) > 1 && missing.Name == c.Names[len(c.Names)-1] {
-		missing.Remedy = fmt.Sprintf("If %[1]s is the folder for the outputs, write ./%[1]s", missing.Name)
+		missing.Remedy = fmt.Sprintf("If %s is the folder for the outputs, write %s", missing.Name, problem.ShellWord("./"+missing.Name))
 	}
 	if err != nil {
 		return err

@@ -151,7 +151,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		panic(err) // the function is not a provider
 	}
 	err = command.Run()
-	if unwritten := out.failed(); unwritten != nil {
+	if unwritten := out.failed(); unwritten != nil && !errors.Is(err, unwritten) {
 		err = errors.Join(err, fmt.Errorf("not everything could be printed: %w", unwritten))
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {

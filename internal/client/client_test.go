@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -211,8 +212,8 @@ func TestNamesOfPatterns(t *testing.T) {
 		{text: "ads/talk", want: []string{"ads/talk"}},
 		{text: "ads/", want: []string{"ads/talk", "ads/talk.de", "ads/talking"}},
 		{text: "ads/talk.*", want: []string{"ads/talk.de"}},
-		{text: "ads", err: "there is no job named ads. For all jobs in the folder, write ads/"},
-		{text: "v1.2", err: "there is no job named v1.2. For all jobs in the folder, write v1.2/"},
+		{text: "ads", err: "there is no job named ads. To list the jobs in the folder, run: lipdrop jobs ads/. To name all of them, write ads/"},
+		{text: "v1.2", err: "there is no job named v1.2. To list the jobs in the folder, run: lipdrop jobs v1.2/. To name all of them, write v1.2/"},
 		{text: "solo.mp4", err: "there is no job named solo.mp4. Write the name without the suffix: solo"},
 		{text: "none*", err: "there is no job named none*. Run: lipdrop jobs"},
 	} {
@@ -475,6 +476,22 @@ func TestDownloadContinues(t *testing.T) {
 	}
 	if extra := storage.sent - int64(len(body)); extra > 64<<10 {
 		t.Errorf("%d bytes were fetched twice, in the ranges %v; want at most 65536", extra, storage.ranges)
+	}
+}
+
+func TestCheckFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := CheckFolder(dir); err != nil {
+		t.Errorf("a new folder: %v, want no error", err)
+	}
+	if os.Getuid() == 0 {
+		t.Skip("root may write to every folder")
+	}
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckFolder(dir); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "outputs cannot be stored in "+dir) {
+		t.Errorf("a folder that is read-only: %v, want that outputs cannot be stored there", err)
 	}
 }
 

@@ -104,17 +104,36 @@ type Download struct {
 	Fetched bool   `json:"fetched"` // false if the file was here already
 }
 
-// OpenFolder opens the folder that outputs are stored in. It makes the folder if it does not
+// CheckFolder returns an error if outputs cannot be stored in a folder. It makes the folder if
+// it does not exist.
+func CheckFolder(dir string) error {
+	folder, err := openFolder(dir)
+	if err != nil {
+		return err
+	}
+	const mayWrite = 2
+	if err := syscall.Access(folder.Name(), mayWrite); err != nil {
+		return errors.Join(notStored(dir, err), folder.Close())
+	}
+	return folder.Close()
+}
+
+// openFolder opens the folder that outputs are stored in. It makes the folder if it does not
 // exist.
-func OpenFolder(dir string) (*os.Root, error) {
+func openFolder(dir string) (*os.Root, error) {
 	path, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(path, 0o777); err != nil {
-		return nil, fmt.Errorf("outputs cannot be stored in %s: %w. Name another folder", dir, err)
+		return nil, notStored(dir, err)
 	}
 	return os.OpenRoot(path)
+}
+
+// notStored returns the error for a folder in which outputs cannot be stored.
+func notStored(dir string, why error) error {
+	return fmt.Errorf("outputs cannot be stored in %s: %w. Name another folder", dir, why)
 }
 
 // downloadsAtOnce is how many files are fetched at the same time.
@@ -124,7 +143,7 @@ const downloadsAtOnce = 6
 // the other outputs. It returns all files that are complete. It does not fetch an output
 // that is here already.
 func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([]Download, error) {
-	root, err := OpenFolder(d.Dir)
+	root, err := openFolder(d.Dir)
 	if err != nil {
 		return nil, err
 	}

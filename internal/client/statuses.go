@@ -147,12 +147,12 @@ func (c *Client) NoJob(ctx context.Context, name string) *NoJobError {
 	e := &NoJobError{Name: name, Remedy: "The name is the path below inbox/, without the suffix. Run: lipdrop jobs"}
 	if stem := strings.TrimSuffix(name, path.Ext(name)); stem != name && stem != "" {
 		if st, err := c.Ledger.Posted(ctx, ledger.StatusKey(stem)); err == nil && st.Exists() {
-			e.Remedy = fmt.Sprintf("Write the name without the suffix: %s", stem)
+			e.Remedy = "Write the name without the suffix: " + problem.NameWord(stem)
 			return e
 		}
 	}
 	if below, _, err := c.Bucket.List(ctx, StatusPrefix+name+"/", 1); err == nil && len(below) > 0 {
-		e.Remedy = fmt.Sprintf("For all jobs in the folder, write %s/", name)
+		e.Remedy = fmt.Sprintf("To list the jobs in the folder, run: lipdrop jobs %[1]s. To name all of them, write %[1]s", problem.NameWord(name+"/"))
 	}
 	return e
 }
