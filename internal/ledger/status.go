@@ -221,6 +221,29 @@ func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
 	}
 }
 
+// warnUnreadable posts the status of a job's take with a warning that the record cannot be read,
+// unless the status says that the take has ended.
+func (s *Store) warnUnreadable(ctx context.Context, job workflow.Job, cause error) {
+	key := StatusKey(job.Name)
+	prev, err := s.Posted(ctx, key)
+	if err == nil && prev.Take == job.Take && !prev.State.Ended() {
+		err = s.AddWarning(ctx, key, prev, cause.Error()+", so the state of this job is not recorded and its output is not archived. Restore an earlier version of the record. Then, if the execution has failed, redrive it.")
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
+	}
+}
+
+// AddWarning is Post for a status that gets a warning and otherwise stays the same.
+func (s *Store) AddWarning(ctx context.Context, key string, prev Posted, text string) error {
+	st := prev.Status
+	st.UpdatedAt = time.Time{}
+	if !slices.Contains(st.Warnings, text) {
+		st.Warnings = append(slices.Clone(st.Warnings), text)
+	}
+	return s.Post(ctx, key, st, prev.Order, prev)
+}
+
 // postTake does what PostTake does, without the notice. A status of a drop that was not
 // claimed counts as older if it was written before the claim, whatever its Order is: submit
 // read this status before it claimed the take. The Order of this status may be greater than

@@ -135,9 +135,12 @@ func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (R
 
 // GetOf returns the record of a job that RunComfy knows. If a person has deleted the record,
 // GetOf writes a new record, so that the job's output is still archived and the status is
-// still updated.
+// still updated. If the record cannot be read, GetOf adds a warning to the status.
 func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
+		s.warnUnreadable(ctx, job, err)
+	}
 	if errors.Is(err, bucket.ErrNotFound) {
 		rec, _, err = s.Claim(ctx, Record{
 			Name: job.Name, Take: job.Take, State: Submitted, Model: job.Model, RequestID: job.RequestID, UsualSeconds: job.UsualSeconds,

@@ -70,7 +70,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 }
 
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
-	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
+	rec, err := h.Ledger.GetOf(ctx, job)
 	if err != nil {
 		return workflow.Archived{}, storage(err)
 	}

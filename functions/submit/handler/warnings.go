@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -111,14 +109,9 @@ func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, chan
 // record it is not known whether the present files may start a job. warnUnreadable returns
 // *heldError, so that the queue delivers the message again.
 func (h *Handler) warnUnreadable(ctx context.Context, f finding, cause error) error {
-	st := f.prev.Status
-	st.UpdatedAt = time.Time{}
 	text := cause.Error() + ", so the present files of this name start no job. Restore an earlier version of the record. If the record was unreadable for more than a day, also redrive the dead-letter queue."
-	if !slices.Contains(st.Warnings, text) {
-		st.Warnings = append(slices.Clone(st.Warnings), text)
-	}
-	slog.WarnContext(ctx, "not submitted", "name", f.Name, "take", st.Take, "state", st.State, "code", problem.RecordUnreadable, "err", cause)
-	if err := h.Ledger.Post(ctx, f.Key, st, f.prev.Order, f.prev); err != nil {
+	slog.WarnContext(ctx, "not submitted", "name", f.Name, "take", f.prev.Take, "state", f.prev.State, "code", problem.RecordUnreadable, "err", cause)
+	if err := h.Ledger.AddWarning(ctx, f.Key, f.prev, text); err != nil {
 		return err
 	}
 	return &heldError{code: problem.RecordUnreadable}
