@@ -171,7 +171,7 @@ func Codes() []Info {
 		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "Nothing to do: the job is retried several times an hour, and continues after midnight UTC or when you raise the parameter that the reason names."},
 		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day cannot be read or written, so whether a cap is reached is not known. Nothing was charged.", "Let the submit function's role read and write the object that the reason names or, if the object is damaged, restore an earlier version of the object." + then + " If you delete the object instead, the count of the day begins at 0."},
 
-		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, or is about another take, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
+		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, or is about another take, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you cannot, upload FILE again: the job is then submitted again, and may be charged again."},
 
 		{FilesGone, "withdrawn", "The files were deleted before a job was submitted.", "Nothing to do. To start the job, upload the files again."},
 

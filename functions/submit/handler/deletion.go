@@ -11,13 +11,18 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // mustNotRun reports whether a job without a record must not run, because the
-// status says that its take was submitted, because the status is about a newer take, or
-// because the job's files form a job only since another file was deleted.
+// status says that its take was submitted, or may have been, because the status is about a
+// newer take, or because the job's files form a job only since another file was deleted.
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
+	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
+		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take)) // a person has restored the record, or deleted it
+		return !released, err
+	}
 	if !prev.State.Claimed() {
 		return false, nil
 	}
@@ -106,18 +111,19 @@ func usesVersion(take ledger.Record, file drop.File) bool {
 	})
 }
 
-// goneFrom returns the key of an input that no longer exists, or "". It checks only
-// inputs whose deletion cancels the take.
+// goneFrom returns the key of an input that no longer exists, or "". If the key holds an older
+// version, a person has deleted the version that the take used. goneFrom checks only inputs
+// whose deletion cancels the take.
 func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {
 		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
 			continue
 		}
-		exists, err := h.Ledger.Bucket.Exists(ctx, in.Key)
-		if err != nil {
+		file, err := h.Ledger.Bucket.Listed(ctx, in.Key)
+		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 			return "", err
 		}
-		if !exists {
+		if file.LastModified.Before(in.LastModified.Add(-time.Second)) { // S3 may round the times differently
 			return in.Key, nil
 		}
 	}

@@ -700,8 +700,8 @@ func TestUnreadableLedger(t *testing.T) {
 		}
 		w.Pass(26 * time.Hour)
 		st := w.Status("ads/talk")
-		if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "may be charged again") || strings.Contains(st.Remedy, "upload") {
-			t.Errorf("after a day: reason %q, remedy %q; want the end of the retries and a warning of a second charge, without an upload", st.Reason, st.Remedy)
+		if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "may be charged again. After a restore, redrive") {
+			t.Errorf("after a day: reason %q, remedy %q; want the end of the retries, a warning of a second charge, and a redrive", st.Reason, st.Remedy)
 		}
 		w.Bucket.Set(key, good)
 		w.RedriveDeadLetters()

@@ -73,7 +73,7 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 	const redrive = "redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)"
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
 	if st.Code == problem.RecordUnreadable { // an upload could charge the job a second time
-		st.Remedy += " Then " + redrive + "."
+		st.Remedy += " After a restore, " + redrive + "."
 		return
 	}
 	st.Remedy = "Fix the cause, then " + redrive + ", or upload " + job.File() + " again."

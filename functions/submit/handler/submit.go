@@ -32,7 +32,8 @@ func (h *Handler) submitJob(ctx context.Context, f finding) error {
 		return h.resume(ctx, f, rec)
 	}
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable { // it is not known whether the take was paid for
-		return h.postNotSubmitted(ctx, f, ledger.Record{Name: f.Job.Name, Take: f.Job.Take}, err)
+		manifest, _ := f.Job.Manifest()
+		return h.postNotSubmitted(ctx, f, ledger.Record{Name: f.Job.Name, Take: f.Job.Take, Manifest: manifest.Key, Match: f.Job.Restart().Match}, err)
 	}
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
