@@ -231,7 +231,7 @@ func mkvHead(length float32, tracks ...[]byte) []byte {
 func blocks(track byte, size int, times ...int) []byte {
 	var out []byte
 	for _, at := range times {
-		out = append(out, ebml(0xA3, []byte{0x80 | track}, be(uint16(at)), []byte{0x80}, make([]byte, size))...)
+		out = append(out, ebml(0xA3, []byte{0x80 | track}, be(uint16(at)), []byte{0x80}, bytes.Repeat([]byte{0x55}, size))...)
 	}
 	return out
 }

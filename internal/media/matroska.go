@@ -40,7 +40,8 @@ type matroska struct {
 	tracks      []mkvTrack
 	first, last element // the first cluster, and the last one that was found
 	walked      bool    // last is the last cluster of the file
-	cut         bool    // the file ends in the middle of an element
+	cut         bool    // the file ends in the middle of an element, or with zeros
+	end         int64   // where the segment ends; 0 if it does not say how long it is
 	all         bool    // all blocks were read
 	joined      bool    // another recording follows
 	start       int64   // when the first block starts
@@ -131,6 +132,9 @@ func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack) {
 // the tracks, or if the cluster does not say how long it is.
 func (m *matroska) walk(r *reader, segment element) {
 	m.cut = segment.cut
+	if !segment.open {
+		m.end = segment.end
+	}
 	for off := segment.body; off < segment.end; {
 		e, err := r.element(off, segment.end)
 		if m.first.id != 0 && err != nil {
@@ -349,6 +353,9 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		length = verify
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
+	const never = 4 << 10 // so many zeros at the end were never written
+	written := len(bytes.TrimRight(tail, "\x00"))
+	m.cut = m.cut || len(tail)-written >= never && at+int64(written) < m.end-never
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
