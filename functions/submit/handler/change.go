@@ -203,14 +203,15 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 			continue
 		}
 		a, done := b.assessed[key]
-		if !done {
-			if p.divide = p.divide || i > 0 && h.Ledger.Bucket.Requests()-before > fewRequests; p.divide {
-				p.left = append(p.left, s)
-				continue
-			}
-			if !workflow.HasTime(ctx, h.Now(), assessTime) {
-				return progress{outcome: append(p.outcome, errNoTime)}
-			}
+		many := i > 0 && h.Ledger.Bucket.Requests()-before > fewRequests
+		switch {
+		case done:
+		case p.divide || many:
+			p.divide, p.left = true, append(p.left, s)
+			continue
+		case !workflow.HasTime(ctx, h.Now(), assessTime):
+			return progress{outcome: append(p.outcome, errNoTime)}
+		default:
 			a = &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
 			if c.Last && s.TooMany() {
 				a.lastSince = h.Now()
