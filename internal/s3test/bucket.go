@@ -92,11 +92,7 @@ func (b *Bucket) Object(key string) ([]byte, bool) {
 }
 
 // Set writes an object, without conditions, and without calling Before and After.
-func (b *Bucket) Set(key string, body []byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.store(key, body, "", nil, b.now())
-}
+func (b *Bucket) Set(key string, body []byte) { b.SetMultipart(key, body, b.now()) }
 
 // SetMultipart writes an object as if by a multipart upload that completes now. Its
 // LastModified is the time at which the upload was initiated.
@@ -197,13 +193,13 @@ func (b *Bucket) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 // GetObject implements the client's method.
 func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	return operate(ctx, b, "GetObject", *in.Key, func() (*s3.GetObjectOutput, error) {
-		if _, ok := b.objects[*in.Key]; !ok {
+		o, ok := b.objects[*in.Key]
+		if !ok {
 			return nil, Error(http.StatusNotFound, "NoSuchKey")
 		}
 		if err := b.allowed(*in.Key, in.IfMatch, nil); err != nil {
 			return nil, err
 		}
-		o := b.objects[*in.Key]
 		body := o.body
 		if in.Range != nil {
 			var first, last int

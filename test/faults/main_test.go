@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -228,6 +229,51 @@ func TestCheckFinds(t *testing.T) {
 			is := func(text string) bool { return strings.Contains(text, tt.says) }
 			if tt.broken == "" && len(s.all()) > 0 || tt.broken != "" && !slices.ContainsFunc(s.findings[tt.broken], is) {
 				t.Errorf("findings %v, want one of the kind %q with the text %q; without a kind, want none", s.findings, tt.broken, tt.says)
+			}
+		})
+	}
+}
+
+// Each story ends as the oracle expects.
+func TestStories(t *testing.T) {
+	total, err := tellStories(200, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range total.all() {
+		t.Error(finding)
+	}
+	if total.charges < 200 {
+		t.Errorf("%d charges, want at least 200", total.charges)
+	}
+}
+
+func TestSameSeedTellsTheSameStories(t *testing.T) {
+	for number := range uint64(6) {
+		var texts []string
+		for range 2 {
+			s, err := tellStory(4, number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts = append(texts, fmt.Sprint(s.text(), s.all(), s.calls))
+		}
+		if texts[0] != texts[1] {
+			t.Errorf("story %d differs the second time:\n%s\nand then\n%s", number, texts[0], texts[1])
+		}
+	}
+}
+
+// Each hostile person acts among victims, and all victims have a status in the end.
+func TestHostilePeople(t *testing.T) {
+	for i, person := range hostiles {
+		t.Run(person.name, func(t *testing.T) {
+			found, err := attackWorld(1, uint64(i), 3*time.Hour) // a few deliveries are enough
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, finding := range found.all() {
+				t.Error(finding)
 			}
 		})
 	}

@@ -78,7 +78,7 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 // submit rejects.
 func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
-	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/settings.go", "cmd/lipdrop/check.go"} {
+	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/template.go", "cmd/lipdrop/check.go"} {
 		found := 0
 		for _, members := range literals(parsed(t, path), "drop", "Settings") {
 			if len(members) == 0 {

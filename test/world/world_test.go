@@ -1,6 +1,7 @@
 package world_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
@@ -44,4 +47,77 @@ func TestPairIsArchived(t *testing.T) {
 	if diff := cmp.Diff([]string{"Wait", "Poll", "Ended?"}, path[:3]); diff != "" || path[len(path)-1] != "Archive" {
 		t.Errorf("path %v, want it to begin with Wait, Poll, Ended? and to end with Archive", path)
 	}
+}
+
+// Jobs near their end need more calls of poll at the same time than Lambda runs. The state
+// machine repeats the calls that Lambda refuses, and no job is lost.
+func TestCrowd(t *testing.T) {
+	const jobs, limit = 300, 20
+	w := newWorld(t)
+	w.Batch = 10
+	running, refused := map[int]bool{}, 0
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Service != "lambda":
+		case len(running) == limit:
+			refused++
+			return world.ErrLambda
+		default:
+			running[c.Invocation] = true
+		}
+		return nil
+	}
+	w.After = func(c world.Call) error {
+		if c.Service == "lambda" {
+			delete(running, c.Invocation)
+		}
+		return nil
+	}
+	clip, voice := media(t)
+	for i := range jobs {
+		w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
+		w.Pass(25 * time.Millisecond)
+	}
+	rest(t, w)
+	for i := range jobs {
+		wantStatus(t, w, fmt.Sprint(i), ledger.Succeeded, "")
+	}
+	wantCharges(t, w, jobs)
+	if refused == 0 || len(w.Errors)+len(w.Dead) > 0 {
+		t.Errorf("Lambda refused %d calls, want some; errors %v, %d dead letters, want none", refused, w.Errors, len(w.Dead))
+	}
+}
+
+// Whatever RunComfy responds, no function panics, and the status and the records can
+// still be read.
+func FuzzResponses(f *testing.F) {
+	calls := []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult, runcomfytest.CallCancel}
+	for i := range calls {
+		for _, body := range []string{
+			``, `null`, `{}`, `{"request_id":"r"}`, `{"status":"completed"}`, `{"outcome":"cancelled"}`, `{"error_code":404001}`,
+			`{"status":"succeeded","output":"https://files.runcomfy.net/%00","created_at":"9999-12-31T23:59:59-01:00","cost":1e308}`,
+			`{"status":"succeeded","output":{"videos":["https://files.runcomfy.net/a.json","://","https://[::1"]},"finished_at":"0000-01-01T00:00:00+23:59"}`,
+			`{"status":"failed","error":[[[{"a":1e999}]]],"cost":-1}`, `{"status":"in_queue","queue_position":1e300}`, "\xff<title>x-amz-",
+		} {
+			f.Add(uint8(i), uint16(200), body)
+		}
+		f.Add(uint8(i), uint16(503), `{"error":"x"}`)
+	}
+	f.Fuzz(func(t *testing.T, call uint8, status uint16, body string) {
+		w := newWorld(t)
+		w.RunComfy.Queue = 10 * time.Minute
+		made := calls[int(call)%len(calls)]
+		faulty(w, made, runcomfytest.Fault{Status: 100 + (int(status)+400)%500, Body: []byte(body)}, 3*time.Hour)
+		dropPair(t, w)
+		w.Run(time.Minute)
+		if made == runcomfytest.CallCancel {
+			w.Delete("inbox/ads/talk.wav")
+		}
+		w.Pass(2 * time.Hour)
+		w.Takes("ads/talk") // panics if a record cannot be read
+		if st := w.Status("ads/talk"); st.State == "" {
+			t.Error("ads/talk has no status, want one")
+		}
+	})
 }

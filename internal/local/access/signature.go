@@ -32,14 +32,6 @@ type Signatures struct {
 	Now    func() time.Time
 }
 
-// services maps the first part of X-Amz-Target to the service that a signature must name.
-var services = map[string]string{
-	"AWSStepFunctions": "states",
-	"secretsmanager":   "secretsmanager",
-	"AmazonSQS":        "sqs",
-	"AWSEvents":        "events",
-}
-
 // authorization matches the header Authorization of a signed request: the access key, the
 // date with the region and the service, the signed headers and the signature.
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8}/[^/,\s]+/[^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
@@ -48,8 +40,8 @@ var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
 // whose signature does not include the operation.
 func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 	sum := sha256.Sum256(body)
-	service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	_, refused := s.check(r, hex.EncodeToString(sum[:]), services[service], v4.NewSigner(), "x-amz-target")
+	service, _ := awsjson.Target(r)
+	_, refused := s.check(r, hex.EncodeToString(sum[:]), service, v4.NewSigner(), "x-amz-target")
 	return refused
 }
 

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strings"
 )
 
 // maxRequest bounds the body of a request. SendMessage has the longest body: a message of
@@ -27,6 +28,22 @@ func Join(services ...Operations) Operations {
 		maps.Copy(all, service)
 	}
 	return all
+}
+
+// services maps the first part of X-Amz-Target to the name of the service in signatures and
+// policies.
+var services = map[string]string{
+	"AWSStepFunctions": "states",
+	"secretsmanager":   "secretsmanager",
+	"AmazonSQS":        "sqs",
+	"AWSEvents":        "events",
+}
+
+// Target returns the service and the operation that a request names. The service is "" if the
+// local stack has no such service.
+func Target(r *http.Request) (service, operation string) {
+	prefix, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	return services[prefix], operation
 }
 
 // Error is an error that the client receives.

@@ -27,8 +27,6 @@ type Bus struct {
 	Receive func(Notice)
 }
 
-type entry struct{ Source, DetailType, Detail string }
-
 // Operations returns PutEvents, the only operation of EventBridge that the functions
 // call. A request must have one event, because the functions send one at a time.
 // https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
@@ -36,7 +34,9 @@ func (b *Bus) Operations() awsjson.Operations {
 	return awsjson.Operations{"AWSEvents.PutEvents": awsjson.Operation(b.putEvents)}
 }
 
-func (b *Bus) putEvents(request struct{ Entries []entry }) (any, error) {
+func (b *Bus) putEvents(request struct {
+	Entries []struct{ Source, DetailType, Detail string }
+}) (any, error) {
 	if n := len(request.Entries); n != 1 {
 		return nil, awsjson.Errorf("ValidationException", "%d events; the local stack accepts one in a request", n)
 	}

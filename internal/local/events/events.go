@@ -30,27 +30,17 @@ type Event struct {
 	Detail     any       `json:"detail"`
 }
 
-// object is the detail of an event about an object in S3.
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
-type object struct {
-	Bucket struct {
-		Name string `json:"name"`
-	} `json:"bucket"`
-	Object struct {
-		Key string `json:"key"` // not URL-encoded
-	} `json:"object"`
-	Reason string `json:"reason"` // the API operation
-}
-
 func newEvent(at time.Time, detailType, source string, detail any) Event {
 	return Event{detailType, source, at.UTC().Truncate(time.Second), detail}
 }
 
-// Object returns the event of an object that an API operation created or deleted.
+// Object returns the event of an object that an API operation created or deleted. The reason is
+// the API operation. The key is not URL-encoded.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 func Object(at time.Time, detailType, bucket, key, reason string) Event {
-	detail := object{Reason: reason}
-	detail.Bucket.Name, detail.Object.Key = bucket, key
-	return newEvent(at, detailType, "aws.s3", detail)
+	return newEvent(at, detailType, "aws.s3", map[string]any{
+		"bucket": map[string]string{"name": bucket}, "object": map[string]string{"key": key}, "reason": reason,
+	})
 }
 
 // Schedule returns the event of a scheduled rule that is due.

@@ -36,9 +36,11 @@ func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 			Entries                                           []struct{ Source string } // of events for the default event bus
 		}
 		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
-		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID, arnOfQueue(region, about.QueueURL))}
-		denial.Action = strings.NewReplacer("AWSStepFunctions", "states", "AmazonSQS", "sqs", "AWSEvents", "events").Replace(service) + ":" + operation
+		service, operation := awsjson.Target(r)
+		denial := &Denial{
+			User: user, Action: service + ":" + operation,
+			Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID, arnOfQueue(region, about.QueueURL)),
+		}
 		conditions := map[string][]string{}
 		for _, entry := range about.Entries {
 			denial.Resource = "arn:aws:events:" + region + ":" + Account + ":event-bus/default"

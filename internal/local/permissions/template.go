@@ -3,11 +3,16 @@ package permissions
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop"
+	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
 const functionType = "AWS::Serverless::Function"
@@ -208,4 +213,30 @@ func (t *Template) role(properties any) (Role, error) {
 // replaced.
 func isOpen(resource string) bool {
 	return !strings.HasPrefix(resource, "arn:") || strings.Contains(resource, "${")
+}
+
+// DefaultSettings returns the settings of submit in a stack whose parameters keep
+// their defaults.
+func DefaultSettings() drop.Settings {
+	settings, err := Settings(nil)
+	if err != nil {
+		panic(fmt.Sprintf("template.yaml: %v", err)) // the program was built with this template
+	}
+	return settings
+}
+
+// Settings returns the settings of submit in a stack with the given parameters. The
+// other parameters keep their defaults.
+func Settings(parameters map[string]string) (drop.Settings, error) {
+	p, err := Defaults(lipdrop.Template)
+	if err != nil {
+		return drop.Settings{}, err
+	}
+	maps.Copy(p, parameters)
+	most, err := strconv.Atoi(p["MaxJobsPerDrop"])
+	return drop.Settings{
+		DefaultVideoModel: p["DefaultVideoModel"], DefaultImageModel: p["DefaultImageModel"],
+		SharedFolders: strings.Split(p["SharedFolders"], ","), MaxJobsPerDrop: most,
+		RejectMismatch: p["LengthMismatch"] == "reject",
+	}, err
 }

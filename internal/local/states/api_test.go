@@ -71,12 +71,22 @@ func (e *endpoint) end(t *testing.T) states.Status {
 
 func (e *endpoint) start(t *testing.T, name, input string) {
 	t.Helper()
-	_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
-		StateMachineArn: aws.String(machineARN), Name: aws.String(name), Input: aws.String(input),
-	})
-	if err != nil {
+	if _, err := e.tryStart(t, machineARN, name, input); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (e *endpoint) tryStart(t *testing.T, machine, name, input string) (*sfn.StartExecutionOutput, error) {
+	t.Helper()
+	return e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: &machine, Name: &name, Input: &input})
+}
+
+func (e *endpoint) stop(t *testing.T, name string) error {
+	t.Helper()
+	_, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{
+		ExecutionArn: aws.String(prefix + name), Error: aws.String("Deleted"), Cause: aws.String("the drop is gone"),
+	})
+	return err
 }
 
 func (e *endpoint) describe(t *testing.T, name string) *sfn.DescribeExecutionOutput {
@@ -161,7 +171,7 @@ func TestListingExecutions(t *testing.T) {
 		<-g.begun
 		time.Sleep(2 * time.Millisecond) // the list is ordered by milliseconds
 	}
-	if _, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String(prefix + "b")}); err != nil {
+	if err := e.stop(t, "b"); err != nil {
 		t.Fatal(err)
 	}
 	for status, want := range map[types.ExecutionStatus]string{
@@ -200,14 +210,8 @@ func TestListingExecutions(t *testing.T) {
 func TestStartingTwice(t *testing.T) {
 	g := newGate()
 	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
-	start := func(input string) (*sfn.StartExecutionOutput, error) {
-		return e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
-			StateMachineArn: aws.String(machineARN), Name: aws.String("a"), Input: aws.String(input),
-		})
-	}
-	if _, err := start(`{"a":1}`); err != nil {
-		t.Fatal(err)
-	}
+	start := func(input string) (*sfn.StartExecutionOutput, error) { return e.tryStart(t, machineARN, "a", input) }
+	e.start(t, "a", `{"a":1}`)
 	<-g.begun
 	again, err := start(`{"a":1}`)
 	if err != nil || *again.ExecutionArn != prefix+"a" {
@@ -244,10 +248,7 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 		{"no name", machineARN, "", "{}", "InvalidName"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
-				StateMachineArn: aws.String(row.machine), Name: aws.String(row.execution), Input: aws.String(row.input),
-			})
-			if code(err) != row.want {
+			if _, err := e.tryStart(t, row.machine, row.execution, row.input); code(err) != row.want {
 				t.Errorf("got %v, want %s", err, row.want)
 			}
 		})
@@ -269,5 +270,71 @@ func TestExecutionsThatAreNotThere(t *testing.T) {
 	}
 	if path := e.Path("missing"); path != nil {
 		t.Errorf("path %v, want none", path)
+	}
+}
+
+func TestStoppingCancelsTheTaskUnderWay(t *testing.T) {
+	g := newGate()
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
+	e.start(t, "a", "{}")
+	<-g.begun
+	if err := e.stop(t, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-g.ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the call ended with %v, want context.Canceled", err)
+	}
+	if got := e.end(t); got != states.Aborted {
+		t.Errorf("ended as %s, want %s", got, states.Aborted)
+	}
+	d := e.describe(t, "a")
+	if d.Status != types.ExecutionStatusAborted || aws.ToString(d.Error) != "Deleted" || aws.ToString(d.Cause) != "the drop is gone" {
+		t.Errorf("stopped: %s %s %s, want ABORTED Deleted the drop is gone", d.Status, aws.ToString(d.Error), aws.ToString(d.Cause))
+	}
+	if err := e.stop(t, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if again := e.describe(t, "a"); !again.StopDate.Equal(*d.StopDate) || len(e.ends) != 0 {
+		t.Errorf("stopped again at %v, first at %v, %d more ends; want the same time and no more ends", again.StopDate, d.StopDate, len(e.ends))
+	}
+}
+
+func TestARedriveThroughTheAPI(t *testing.T) {
+	g := newGate()
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
+	e.start(t, "a", `{"n":1}`)
+	redrive := func() error {
+		_, err := e.client.RedriveExecution(t.Context(), &sfn.RedriveExecutionInput{ExecutionArn: aws.String(prefix + "a")})
+		return err
+	}
+	<-g.begun
+	if err := redrive(); code(err) != "ExecutionNotRedrivable" || !strings.Contains(err.Error(), "Execution is RUNNING and cannot be redriven") {
+		t.Errorf("while it runs: %v, want ExecutionNotRedrivable", err)
+	}
+	g.respond("", &states.TaskError{Name: "NoOutput", Cause: "nothing"})
+	if got := e.end(t); got != states.Failed {
+		t.Fatalf("ended as %s, want %s", got, states.Failed)
+	}
+	if d := e.describe(t, "a"); aws.ToString(d.Error) != "NoOutput" || aws.ToString(d.Cause) != "nothing" {
+		t.Errorf("failed: %+v, want the error NoOutput with the cause nothing", d)
+	}
+	if err := redrive(); err != nil {
+		t.Fatal(err)
+	}
+	if payload := <-g.begun; string(payload) != `{"n":1}` {
+		t.Errorf("called with the payload %s, want the first input", payload)
+	}
+	if d := e.describe(t, "a"); d.Status != types.ExecutionStatusRunning || *d.RedriveCount != 1 || d.StopDate != nil || d.Error != nil {
+		t.Errorf("redriven: %+v, want RUNNING after 1 redrive, without a stop date and an error", d)
+	}
+	g.respond("7", nil)
+	if diff := cmp.Diff(states.End{ExecutionARN: prefix + "a", Status: states.Succeeded, RedriveCount: 1}, <-e.ends); diff != "" {
+		t.Errorf("end (-want +got):\n%s", diff)
+	}
+	if len(g.begun) != 0 {
+		t.Errorf("%d more calls, want none", len(g.begun))
+	}
+	if err := redrive(); code(err) != "ExecutionNotRedrivable" {
+		t.Errorf("after its success: %v, want ExecutionNotRedrivable", err)
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/google/go-cmp/cmp"
 
@@ -122,8 +120,7 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 	if len(e.ends) != 0 {
 		t.Errorf("%d executions ended, want none", len(e.ends))
 	}
-	_, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String(prefix + "a")})
-	if code(err) != "InternalFailure" {
+	if err := e.stop(t, "a"); code(err) != "InternalFailure" {
 		t.Errorf("after Close: %v, want InternalFailure", err)
 	}
 
