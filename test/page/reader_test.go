@@ -73,6 +73,11 @@ func TestReader(t *testing.T) {
 	}
 	b.do("open the page", chromedp.Navigate(serve(t, asReader(c))))
 	b.waitFor("the page says that permissions are missing", `document.querySelector("#readonly")?.innerText === "some permissions are missing"`)
+	b.size(390, 844, true)
+	if !eval[bool](b, `document.elementsFromPoint(...(({x, y}) => [x + 4, y + 4])(document.querySelector("#readonly").getBoundingClientRect())).includes(document.querySelector("#readonly"))`) {
+		t.Error("on a phone, the page does not show that permissions are missing")
+	}
+	b.size(1280, 800, false)
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
 	b.job("talk")
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
