@@ -65,9 +65,15 @@ func compile(doc any) (*jsonschema.Schema, error) {
 	return c.Compile(url)
 }
 
+// typeKeyword matches the keyword type of a schema, and its value.
+var typeKeyword = regexp.MustCompile(`"type"\s*:\s*("[^"]*"|\[[^\]]*\])`)
+
 // parseModel parses a model's file.
 func parseModel(data []byte) (*Model, error) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	translated := typeKeyword.ReplaceAllFunc(data, func(keyword []byte) []byte { // RunComfy's float is JSON Schema's number
+		return bytes.ReplaceAll(keyword, []byte(`"float"`), []byte(`"number"`))
+	})
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(translated))
 	if err != nil {
 		return nil, err
 	}
@@ -129,32 +135,6 @@ func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 			maps.Copy(property, keywords.(map[string]any))
 		}
 	}
-	translateFloat(schema)
 	delete(schema, "$schema")
 	return schema
-}
-
-// translateFloat replaces RunComfy's type float by JSON Schema's number throughout a
-// schema.
-func translateFloat(schema map[string]any) {
-	if schema["type"] == "float" {
-		schema["type"] = "number"
-	}
-	types, _ := schema["type"].([]any)
-	for i := range types {
-		if types[i] == "float" {
-			types[i] = "number"
-		}
-	}
-	properties, _ := schema["properties"].(map[string]any)
-	inside := append(slices.Collect(maps.Values(properties)), schema["items"])
-	for _, keyword := range []string{"allOf", "anyOf", "oneOf"} {
-		alternatives, _ := schema[keyword].([]any)
-		inside = append(inside, alternatives...)
-	}
-	for _, s := range inside {
-		if s, ok := s.(map[string]any); ok {
-			translateFloat(s)
-		}
-	}
 }

@@ -3,7 +3,6 @@ package catalog
 import (
 	"bytes"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,13 +81,9 @@ func checkFile(data []byte, form *jsonschema.Schema) (*Model, []error) {
 	if err != nil {
 		return nil, []error{err}
 	}
-	var file modelFile
-	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, []error{err}
-	}
 	members := doc.(map[string]any)
 	properties := members["inputSchema"].(map[string]any)["properties"].(map[string]any)
-	mistakes := checkMedia(file.Media, properties)
+	mistakes := checkMedia(m.file.Media, properties)
 	rules, _ := members["rules"].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		if _, ok := properties[name].(map[string]any); !ok {
