@@ -37,7 +37,6 @@ type costs struct {
 	Unknown         int `json:"unknown"`
 }
 
-// add adds a take.
 func (s *costs) add(rec ledger.Record) {
 	if rec.State == ledger.Unknown {
 		s.Unknown++
@@ -57,7 +56,6 @@ func (s *costs) add(rec ledger.Record) {
 	}
 }
 
-// groupOf returns the group of a take.
 func groupOf(rec ledger.Record, by string) string {
 	switch by {
 	case "model":

@@ -186,7 +186,6 @@ func (d *doctor) checkResources(ctx context.Context) {
 	}
 }
 
-// checkRule checks a rule of EventBridge.
 func (d *doctor) checkRule(ctx context.Context, rule, id string) {
 	out, err := eventbridge.NewFromConfig(d.Config).DescribeRule(ctx, &eventbridge.DescribeRuleInput{Name: &id})
 	switch {

@@ -14,7 +14,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// colorOf returns the colour of a state.
 func colorOf(state ledger.State) text.Color {
 	switch state {
 	case ledger.Succeeded, ledger.Accepted:

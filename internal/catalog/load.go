@@ -68,7 +68,6 @@ func compile(doc any) (*jsonschema.Schema, error) {
 // typeKeyword matches the keyword type of a schema, and its value.
 var typeKeyword = regexp.MustCompile(`"type"\s*:\s*("[^"]*"|\[[^\]]*\])`)
 
-// parseModel parses a model's file.
 func parseModel(data []byte) (*Model, error) {
 	translated := typeKeyword.ReplaceAllFunc(data, func(keyword []byte) []byte { // RunComfy's float is JSON Schema's number
 		return bytes.ReplaceAll(keyword, []byte(`"float"`), []byte(`"number"`))

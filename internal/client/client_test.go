@@ -389,7 +389,7 @@ func TestDownload(t *testing.T) {
 			for range 2 { // the second time, everything is here
 				outputs, err := c.Archived(t.Context(), tt.job, tt.take)
 				if err == nil {
-					_, err = c.Download(t.Context(), Downloads{Dir: dir, Takes: tt.take == AllTakes}, outputs)
+					_, err = c.Download(t.Context(), Downloads{Dir: dir, Takes: tt.take == AllTakes, Progress: func(int64) {}}, outputs)
 				}
 				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 					t.Fatalf("got %v, want %q", err, tt.err)
@@ -535,7 +535,7 @@ func TestDownloadStaysInTheFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = c.Download(t.Context(), Downloads{Dir: dir}, outputs); err == nil {
+	if _, err = c.Download(t.Context(), Downloads{Dir: dir, Progress: func(int64) {}}, outputs); err == nil {
 		t.Error("the download succeeded, want an error")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil {

@@ -88,8 +88,8 @@ type Downloads struct {
 	// another file, such as the video that was dropped, has the name without the take.
 	Takes bool
 
-	// Progress, if set, is called with the number of bytes that were added since the last
-	// call. Bytes that an earlier run fetched count too. Calls may be concurrent.
+	// Progress is called with the number of bytes that were added since the last call. Bytes
+	// that an earlier run fetched count too. Calls may be concurrent.
 	Progress func(n int64)
 }
 
@@ -181,7 +181,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 	}
 	done := Download{o.Name, o.Take, o.Key, filepath.Join(f.to.Dir, at), o.Bytes, o.SHA256, false}
 	if right {
-		f.progress(o.Bytes)
+		f.to.Progress(o.Bytes)
 		return done, nil
 	}
 	if err := f.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
@@ -274,7 +274,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	if here > o.Bytes {
 		return errors.Join(errors.New("the partial file of an earlier run was too long and was removed; run the command again"), f.root.Remove(partial))
 	}
-	f.progress(here)
+	f.to.Progress(here)
 	etag := ""
 	for failures := 0; here < o.Bytes; {
 		n, tag, err := f.appendFrom(ctx, o, file, sum, here, etag)
@@ -311,22 +311,16 @@ func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum h
 		return 0, etag, f.Explain("fetch the output of "+o.Name, o.Key, err)
 	}
 	defer out.Body.Close()
-	n, err := io.Copy(io.MultiWriter(file, sum, progressWriter{f}), out.Body)
+	n, err := io.Copy(io.MultiWriter(file, sum, progressWriter(f.to.Progress)), out.Body)
 	return n, aws.ToString(out.ETag), err
 }
 
-func (f *fetcher) progress(n int64) {
-	if f.to.Progress != nil {
-		f.to.Progress(n)
-	}
-}
-
-// progressWriter reports how many bytes are written to it.
-type progressWriter struct{ f *fetcher }
+// progressWriter is called with the number of bytes that are written to it.
+type progressWriter func(n int64)
 
 // Write implements io.Writer.
 func (w progressWriter) Write(b []byte) (int, error) {
-	w.f.progress(int64(len(b)))
+	w(int64(len(b)))
 	return len(b), nil
 }
 

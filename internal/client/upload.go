@@ -98,7 +98,6 @@ func together(uploads []*Upload) [][]*Upload {
 	return groups
 }
 
-// sender uploads files.
 type sender struct {
 	*Client
 	files, large *semaphore.Weighted // for the files in one piece, and for the files in several parts

@@ -148,7 +148,6 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	return rows, r.problems
 }
 
-// report adds a problem.
 func (r *reader) report(p Problem) { r.problems = append(r.problems, p) }
 
 // isColumn reports whether a list may have a column.

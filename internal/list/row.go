@@ -121,7 +121,6 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults m
 	}
 }
 
-// addMedium adds a medium to the row.
 func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 	scheme, _, isURL := strings.Cut(value, "://")
 	if isURL && strings.EqualFold(scheme, "https") || strings.HasPrefix(value, "/"+ledger.InboxPrefix) {
