@@ -38,22 +38,21 @@ const dueMetadata = "lipdrop-notice-due"
 // same process sends it at once, because its write may have succeeded without a response.
 const sending = 10 * time.Second
 
-// dueAfter returns the mark of a status without a record, which is empty if no notice is due,
-// and reports whether the caller must send the notice. There is one notice when a drop becomes
-// rejected or held, and no second notice if only the reason changes. A process that does not
-// send the notice keeps the mark of the process that does.
-func (s *Store) dueAfter(prev Posted, st Status, order Order) (mark string, send bool) {
+// markDue marks a status without a record if its notice is due, and reports whether the caller
+// must send the notice. There is one notice when a drop becomes rejected or held, and no second
+// notice if only the reason changes. A process that does not send the notice keeps the mark of
+// the process that does.
+func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	own := "by " + s.Writer
+	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)
 	switch {
-	case s.Notify == nil || st.State != Rejected && st.State != Held:
-		return "", false
-	case prev.State != st.State || prev.Take != st.Take || !prev.Order.SameDrop(order):
-		return own, true
-	case prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sending)):
-		return own, true
+	case s.Notify == nil || posted.State != Rejected && posted.State != Held:
+	case isNew || prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sending)):
+		posted.due, send = own, true
 	default:
-		return prev.due, false
+		posted.due = prev.due
 	}
+	return send
 }
 
 // sendDue sends the notice about a status that was just read or written, and removes the mark.
@@ -66,7 +65,8 @@ func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	mark, name := posted.due, posted.Name
 	var err error
 	for range maxRaces {
-		err = s.put(ctx, key, posted.Status, &posted.etag, metadata(posted.Order, ""))
+		posted.due = ""
+		err = s.putStatus(ctx, key, &posted)
 		if !errors.Is(err, bucket.ErrConflict) {
 			break
 		}
@@ -79,13 +79,13 @@ func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	}
 }
 
-// metadata returns the object metadata of a status. The mark is what dueAfter returns.
-func metadata(order Order, mark string) map[string]string {
-	metadata := map[string]string{orderMetadata: string(order)}
-	if mark != "" {
-		metadata[dueMetadata] = mark
+// putStatus writes a status, its order and its mark, as put does.
+func (s *Store) putStatus(ctx context.Context, key string, posted *Posted) error {
+	metadata := map[string]string{orderMetadata: string(posted.Order)}
+	if posted.due != "" {
+		metadata[dueMetadata] = posted.due
 	}
-	return metadata
+	return s.put(ctx, key, posted.Status, &posted.etag, metadata)
 }
 
 // SendNotice sends the notice about the end of a take, if the notice is due. It returns no

@@ -138,26 +138,24 @@ var ErrStale = errors.New("the status was changed after it was read")
 // same. Whether it writes or not, Post sends the notice about a rejected or held drop if
 // the notice is due and no other function can still be sending the notice.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
-	st = st.Fit(MaxObject - reserve)
-	mark, send := s.dueAfter(prev, st, order)
+	posted := Posted{Status: st.Fit(MaxObject - reserve), Order: order, etag: prev.etag}
+	send := s.markDue(prev, &posted)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
-	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && prev.Order.SameDrop(order) {
-		st.UpdatedAt = prev.UpdatedAt
+	if !prev.Rewrite && slices.Equal(encode(same), encode(posted.Status)) && prev.Order.SameDrop(order) {
+		posted.UpdatedAt, posted.due = prev.UpdatedAt, prev.due
 	} else {
-		st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-		err := s.put(ctx, key, st, &prev.etag, metadata(order, mark))
+		posted.UpdatedAt = s.Now().UTC().Truncate(time.Second)
+		err := s.putStatus(ctx, key, &posted)
 		if errors.Is(err, bucket.ErrConflict) {
 			return ErrStale
 		}
 		if err != nil {
 			return err
 		}
-		prev.due = mark
 	}
 	if send {
-		prev.Status, prev.Order = st, order
-		s.sendDue(ctx, key, prev)
+		s.sendDue(ctx, key, posted)
 	}
 	return nil
 }
