@@ -224,9 +224,15 @@ func (s *Stack) takeFolder() error {
 // readCheckout reads the template and the state machine of a checkout.
 func (s *Stack) readCheckout(root string) error {
 	s.options.Say("the local stack runs the checkout " + root)
-	machine, err := readMachine(root)
+	definition, err := os.ReadFile(filepath.Join(root, "statemachine.asl.json"))
 	if err != nil {
 		return err
+	}
+	machine, err := states.Parse(definition, map[string]string{
+		"Partition": "aws", "PollFunctionArn": functionARN(poll), "ArchiveFunctionArn": functionARN(archive),
+	})
+	if err != nil {
+		return fmt.Errorf("statemachine.asl.json: %w", err)
 	}
 	s.states = &states.Server{
 		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),

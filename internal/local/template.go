@@ -10,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
-	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
 // readTemplate reads the functions and their roles from template.yaml in a checkout.
@@ -66,21 +65,6 @@ func (s *Stack) setPolicy(ctx context.Context) error {
 // deny makes the stack fail because a function sent a request that AWS would refuse too. The
 // stack fails even if the function continues.
 func (s *Stack) deny(denial *permissions.Denial) { s.fail(denial) }
-
-// readMachine reads statemachine.asl.json in a checkout.
-func readMachine(root string) (*states.Machine, error) {
-	definition, err := os.ReadFile(filepath.Join(root, "statemachine.asl.json"))
-	if err != nil {
-		return nil, err
-	}
-	machine, err := states.Parse(definition, map[string]string{
-		"Partition": "aws", "PollFunctionArn": functionARN(poll), "ArchiveFunctionArn": functionARN(archive),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("statemachine.asl.json: %w", err)
-	}
-	return machine, nil
-}
 
 func functionARN(name string) string {
 	return "arn:aws:lambda:" + Region + ":" + Account + ":function:" + name

@@ -158,7 +158,7 @@ func (w copier) Copy(ctx context.Context, address string, name func(head []byte)
 	}
 	key, contentType := name(body[:min(len(body), 4096)])
 	object := objectOf(key, contentType, body)
-	_, err = client{w.World}.PutObject(ctx, &s3.PutObjectInput{
+	_, err = client(w).PutObject(ctx, &s3.PutObjectInput{
 		Key: &key, Body: bytes.NewReader(body), ContentType: &contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: sourceOf(u)},
 	})
@@ -186,7 +186,7 @@ func (w copier) Find(ctx context.Context, address, key string) (transfer.Object,
 	if err != nil {
 		return transfer.Object{}, false, err
 	}
-	head, err := client{w.World}.HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
+	head, err := client(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
 	if err != nil {
 		return transfer.Object{}, false, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	}

@@ -11,7 +11,11 @@ import (
 )
 
 // The root user of the server, and the server's region.
-const Access, Secret, Region = "access", "secret-key", "us-east-1"
+const (
+	Access = "access"
+	Secret = "secret-key"
+	Region = "us-east-1"
+)
 
 // Program returns the path of the S3 server. It builds the server if necessary.
 func Program(t testing.TB) string {
