@@ -128,16 +128,6 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 	return id, at, moof
 }
 
-// fromTail finds the last fragments of a large file: by a search of its last 64 KiB, by the
-// headers of all fragments unless a segment index is there, or by a search of as much as the
-// budget allows. It panics with errBudget if it does not find them.
-func (f *fragments) fromTail() {
-	const near = 64 << 10
-	if !f.search(near) && (len(f.indexes) > 0 || !f.skim()) && !f.search(MaxBytes) {
-		panic(errBudget)
-	}
-}
-
 // search looks for the last fragments in the last n bytes of the file, and reports whether
 // it found the ends of all tracks.
 func (f *fragments) search(n int64) bool {

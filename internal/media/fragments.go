@@ -83,7 +83,10 @@ func (f *fragments) read() (found bool) {
 	return true
 }
 
-// findLast finds the ends of the tracks by reading the last fragments.
+// findLast finds the ends of the tracks by reading the last fragments. In a large file without
+// an index at its end, it finds the last fragments by a search of the last 64 KiB, by the
+// headers of all fragments unless there is a segment index, or by a search of as much as the
+// budget allows.
 func (f *fragments) findLast() {
 	err := f.r.withReserve(tailCalls, tailBytes, f.byRandomAccess)
 	if err == nil {
@@ -95,10 +98,11 @@ func (f *fragments) findLast() {
 	}
 	err = f.r.withReserve(tailCalls, tailBytes, func() { f.follow(f.next, f.r.src.Size, nil) })
 	f.all = err == nil && !f.cut
+	const near = 64 << 10
 	switch {
-	case errors.Is(err, errBudget):
-		f.fromTail()
-	case err != nil:
+	case err == nil:
+	case errors.Is(err, errBudget) && (f.search(near) || len(f.indexes) == 0 && f.skim() || f.search(MaxBytes)):
+	default:
 		panic(err)
 	}
 }

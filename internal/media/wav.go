@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // These are format tags of Microsoft's mmreg.h.
@@ -237,7 +238,6 @@ func (w *wav) isChunk(r *reader, off int64) bool {
 		return false
 	}
 	head := r.step(off, 8)
-	printable := func(b byte) bool { return ' ' <= b && b <= '~' }
-	return printable(head[0]) && printable(head[1]) && printable(head[2]) && printable(head[3]) &&
-		int64(w.order.Uint32(head[4:])) <= r.src.Size-off-8
+	foreign := slices.ContainsFunc(head[:4], func(b byte) bool { return b < ' ' || b > '~' })
+	return !foreign && int64(w.order.Uint32(head[4:])) <= r.src.Size-off-8
 }
