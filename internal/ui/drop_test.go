@@ -57,6 +57,42 @@ func TestDropEndsWithThePage(t *testing.T) {
 	})
 }
 
+// If a drop ends while the page sends a part, the rest of the part is written nowhere: the
+// buffer of the reader may be in use for another file.
+func TestDropEndsDuringAPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{ctx: t.Context(), sessions: map[string]*dropSession{}}
+		session, err := s.openSession(dropForm{Files: []droppedFile{{"talk.mp4", 4}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := session.drop.Uploads["inbox/talk.mp4"].Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		buffer := make([]byte, 4)
+		from, to := io.Pipe()
+		go func() {
+			a := <-session.asks
+			go func() {
+				_, _ = session.receive(httptest.NewRequest(http.MethodPost, fmt.Sprint("/?number=", a.Number), from))
+			}()
+			_, _ = to.Write([]byte("ab"))
+			s.endSession(session, io.ErrClosedPipe)
+		}()
+		if _, err := file.ReadAt(buffer, 0); err == nil {
+			t.Error("a part of a drop that has ended: no error")
+		}
+		clear(buffer)
+		_, _ = to.Write([]byte("cd"))
+		_ = to.Close()
+		synctest.Wait()
+		if string(buffer) != "\x00\x00\x00\x00" {
+			t.Errorf("after the drop has ended, the buffer has %q, want no new bytes", buffer)
+		}
+	})
+}
+
 // newDropServer returns a server, its bucket in memory, and a function that returns the keys
 // that were uploaded since the last call of the function, in the order of the uploads.
 // Neighboring keys with the same suffix are sorted, because these files are uploaded at the

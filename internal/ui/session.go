@@ -216,8 +216,14 @@ type ask struct {
 	Offset int64 `json:"offset"`
 	Length int   `json:"length"`
 
-	part []byte // receive writes the bytes here
-	done chan error
+	parts chan part // receive sends one part
+}
+
+// part is a part of a file, or the reason why the file was not read. It has a buffer of its
+// own: the reader may have given up while the page still sends the bytes.
+type part struct {
+	bytes []byte
+	err   error
 }
 
 // browserFile is a file that a person drops onto the page. ReadAt asks the page for the parts
@@ -248,10 +254,10 @@ func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 func (f *browserFile) Close() error { return nil }
 
 // read asks the page for a part of a file and waits for it.
-func (d *dropSession) read(file int, offset int64, part []byte) error {
+func (d *dropSession) read(file int, offset int64, p []byte) error {
 	d.mu.Lock()
 	d.number++
-	a := &ask{Number: d.number, File: file, Offset: offset, Length: len(part), part: part, done: make(chan error, 1)}
+	a := &ask{Number: d.number, File: file, Offset: offset, Length: len(p), parts: make(chan part, 1)}
 	d.pending[a.Number] = a
 	d.mu.Unlock()
 	defer func() {
@@ -265,8 +271,9 @@ func (d *dropSession) read(file int, offset int64, part []byte) error {
 		return context.Cause(d.ctx)
 	}
 	select {
-	case err := <-a.done:
-		return err
+	case got := <-a.parts:
+		copy(p, got.bytes)
+		return got.err
 	case <-d.ctx.Done():
 		return context.Cause(d.ctx)
 	}
@@ -282,7 +289,8 @@ func (d *dropSession) receive(r *http.Request) (any, error) {
 	if err != nil || !ok {
 		return nil, &requestError{http.StatusConflict, "the command has not asked for this part"}
 	}
-	_, err = io.ReadFull(r.Body, a.part)
+	bytes := make([]byte, a.Length)
+	_, err = io.ReadFull(r.Body, bytes)
 	if err == nil {
 		if n, _ := r.Body.Read(make([]byte, 1)); n > 0 {
 			err = errors.New("too many bytes")
@@ -291,7 +299,7 @@ func (d *dropSession) receive(r *http.Request) (any, error) {
 	if err != nil {
 		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.names[a.File])
 	}
-	a.done <- err
+	a.parts <- part{bytes, err}
 	return map[string]bool{"taken": err == nil}, nil
 }
 
