@@ -23,17 +23,24 @@ type dropped struct {
 	problems []error           // one for each file that cannot be read
 }
 
-// newUpload returns the upload of a file of this machine, whose path has no links. A check
-// needs an ETag that changes with the file, so newUpload makes one from the size and the time.
+// newUpload returns the upload of a file of this machine, whose path has no links. Open returns
+// *client.ChangedError if the file has changed since info was read: another program may still
+// be writing the file.
 func newUpload(key, path string, info fs.FileInfo) *client.Upload {
 	return &client.Upload{
-		File: drop.File{Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second), ETag: fmt.Sprint(info.Size(), info.ModTime())},
+		File: drop.File{Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second), ETag: etagOf(info)},
 		Open: func() (client.Content, error) {
-			file, _, err := openRegular(path)
+			file, now, err := openRegular(path)
+			if err == nil && etagOf(now) != etagOf(info) {
+				err = errors.Join(&client.ChangedError{Key: key}, file.Close())
+			}
 			return file, err
 		},
 	}
 }
+
+// etagOf returns an ETag that changes with the file.
+func etagOf(info fs.FileInfo) string { return fmt.Sprint(info.Size(), info.ModTime()) }
 
 // gather gives each argument a key in a folder. An argument that is a folder stands for
 // all its files. The error names every argument that does not exist, and every two files

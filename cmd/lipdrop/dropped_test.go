@@ -23,6 +23,27 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
+// A file that grows after it was found is not read: a part of a voice would be paid for.
+func TestFileThatGrows(t *testing.T) {
+	lay(t, map[string]string{"talk.wav": "@voice.wav"})
+	folder, err := gather("inbox/", []string{"talk.wav"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile("talk.wav", os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = file.WriteString("more")
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = folder.byKey["inbox/talk.wav"].Open()
+	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
+		t.Errorf("Open: %v, want a ChangedError", err)
+	}
+}
+
 // The files of a folder are listed as a bucket lists them, so that a check finds what submit
 // would find.
 func TestFolderListsAsABucket(t *testing.T) {

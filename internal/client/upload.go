@@ -240,14 +240,14 @@ func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, is 
 	return stored, is, err
 }
 
-// ChangedError is returned if a file changes while its sum is calculated, or after that.
+// ChangedError is returned if a file changes while it is checked or uploaded.
 type ChangedError struct{ Key string }
 
 // RetryableError tells the SDK not to repeat the request.
 func (e *ChangedError) RetryableError() bool { return false }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("%s changed while it was read. Drop the file again when it is complete", path.Base(e.Key))
+	return fmt.Sprintf("%s changed while it was read. Wait until the file is complete, then try again", path.Base(e.Key))
 }
 
 // wrongDigest are S3's error codes for a body that does not match its checksum.

@@ -580,7 +580,7 @@ func TestChangedFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := server.send(t, u)
-			if _, ok := errors.AsType[*client.ChangedError](err); !ok || !strings.Contains(err.Error(), "big.mp4 changed while it was read. Drop the file again") {
+			if _, ok := errors.AsType[*client.ChangedError](err); !ok || !strings.Contains(err.Error(), "big.mp4 changed while it was read. Wait until the file is complete") {
 				t.Errorf("%d bytes, %s: %v, want a ChangedError with the file name big.mp4 and what to do", size, name, err)
 			}
 		}
