@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -84,7 +85,7 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
 // names one, Find uses the running local stack in .lipdrop, else the only lipdrop stack of the
-// region. The errors of Find include *NoStackError, *UsageError, *CredentialsError and
+// region. If the target has a profile or a region, the stack is on AWS. The errors of Find include *NoStackError, *UsageError, *CredentialsError and
 // *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
@@ -95,7 +96,7 @@ func (t Target) Find(ctx context.Context) (*Client, error) {
 		stack = os.Getenv(stackVariable)
 	}
 	var noLocal *NoStackError
-	if stack == "" {
+	if stack == "" && (t.Dir != "" || t.Profile == "" && t.Region == "") {
 		c, err := t.findLocal(ctx)
 		if !errors.As(err, &noLocal) || t.Dir != "" {
 			return c, err
@@ -193,7 +194,7 @@ func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	dir := cmp.Or(t.Dir, defaultDir)
 	remedy := "Start the local stack with: " + startLocal(dir) + ". To use a stack on AWS, run aws configure or aws sso login, then name the stack with --stack."
 	ports, err := local.ReadPorts(dir)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}
 	}
 	if err != nil {

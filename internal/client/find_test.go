@@ -60,6 +60,7 @@ func TestFind(t *testing.T) {
 		{name: "no credentials for a stack that is named", target: Target{Stack: "one"}, env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &credentials, err: "there are no AWS credentials. Run aws configure"},
 		{name: "a profile that does not exist", target: Target{Stack: "one", Profile: "gone"}, kind: &credentials, err: "failed to get shared config profile, gone. Run aws configure"},
 		{name: "a folder without a local stack", target: Target{Dir: "gone"}, response: stacksXML("one"), kind: &none, err: "there is no local stack in gone. Start the local stack with: lipdrop local --dir gone."},
+		{name: "a file in place of a folder", target: Target{Dir: os.DevNull}, kind: &none, err: "there is no local stack in /dev/null. Start the local stack with"},
 		{name: "a folder and a stack", target: Target{Dir: "gone", Stack: "one"}, kind: &usage, err: "--stack names a stack on AWS and --dir a local one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
