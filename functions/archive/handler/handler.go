@@ -60,37 +60,47 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 		limited, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), &timeOverError{deadline.Add(-reserve).Sub(h.Now())})
 		defer cancel()
 	}
-	archived, err := h.archive(limited, job)
+	rec, err := h.archive(limited, job)
 	if err != nil {
+		if workflow.Bare(err) == nil { // an error of S3
+			err = &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
+		}
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
 		// Step Functions may call Handle again for hours, so the status says why this call failed.
-		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(ledger.Timestamp(h.Now())), err))
+		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.Now()), err))
+		return workflow.Archived{}, err
 	}
-	return archived, err
+	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
+	for _, output := range rec.Outputs {
+		archived.Outputs = append(archived.Outputs, output.Key)
+	}
+	return archived, nil
 }
 
-func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
+// archive archives the outputs of a job, and returns the record of the take. It returns an
+// error of package workflow and does not wrap it, or an error of S3.
+func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record, error) {
 	rec, err := h.Ledger.GetOf(ctx, job)
 	if err != nil {
-		return workflow.Archived{}, storage(err)
+		return rec, err
 	}
 	if rec.State == ledger.Succeeded {
-		return h.post(ctx, rec)
+		return rec, h.Ledger.PostTake(ctx, rec)
 	}
 	if len(rec.Outputs) > 0 { // an earlier run has copied all of them
 		return h.finish(ctx, rec)
 	}
 	result, err := h.fetchResult(ctx, job)
 	if err != nil {
-		return workflow.Archived{}, err
+		return rec, err
 	}
 	switch {
 	case result.State == runcomfy.ResultFailed:
-		return workflow.Archived{}, h.recordEnd(ctx, rec, result, &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
+		return rec, h.recordEnd(ctx, rec, result, &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
 	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled:
-		return h.post(ctx, rec) // the cancel function cancelled the job, and has recorded why
+		return rec, h.Ledger.PostTake(ctx, rec) // the cancel function cancelled the job, and has recorded why
 	case result.State == runcomfy.ResultCancelled:
-		return workflow.Archived{}, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
+		return rec, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
 	}
 	rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Archiving) {
@@ -101,22 +111,22 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		}
 	})
 	if err != nil {
-		return workflow.Archived{}, storage(err)
+		return rec, err
 	}
 	if len(result.Outputs) == 0 {
 		reason := "RunComfy reports success without an output"
 		if result.Failure != "" {
 			reason += ", and the error: " + result.Failure
 		}
-		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("%s", reason)}
+		return rec, &workflow.NoOutput{Failure: workflow.Failuref("%s", reason)}
 	}
 	if n := len(result.Outputs); n > h.MaxOutputs {
-		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(
+		return rec, &workflow.OutputTooMany{Failure: workflow.Failuref(
 			"RunComfy reports %d outputs of request %s; MaxOutputs allows %d", n, job.RequestID, h.MaxOutputs)}
 	}
 	outputs, warnings, err := h.copyOutputs(ctx, rec, result.Outputs)
 	if err != nil {
-		return workflow.Archived{}, err
+		return rec, err
 	}
 	rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		r.Outputs = outputs
@@ -126,7 +136,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		r.AddResult(result)
 	})
 	if err != nil {
-		return workflow.Archived{}, storage(err)
+		return rec, err
 	}
 	return h.finish(ctx, rec)
 }
@@ -162,7 +172,7 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 // the parameter ended.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, result runcomfy.Result, ended error) error {
 	if err := h.Ledger.RecordEnd(ctx, rec, result); err != nil {
-		return storage(err)
+		return err
 	}
 	return ended
 }
@@ -200,7 +210,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
 	files, _, err := h.Ledger.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {
-		return nil, storage(err)
+		return nil, err
 	}
 	keys := map[string]string{}
 	for _, f := range files {
@@ -255,10 +265,10 @@ func outputType(head []byte) (contentType, suffix string) {
 }
 
 // finish writes result.json, then the record, then the status.
-func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
+func (h *Handler) finish(ctx context.Context, rec ledger.Record) (ledger.Record, error) {
 	ended := ledger.Timestamp(h.Now())
 	if err := h.writeResult(ctx, rec, ended); err != nil {
-		return workflow.Archived{}, storage(err)
+		return rec, err
 	}
 	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Succeeded) && r.State != ledger.Succeeded {
@@ -266,26 +276,10 @@ func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archi
 		}
 	})
 	if err != nil {
-		return workflow.Archived{}, storage(err)
+		return rec, err
 	}
 	slog.InfoContext(ctx, "archived", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outputs", len(rec.Outputs), "cost_usd", rec.CostUSD)
-	return h.post(ctx, rec)
-}
-
-// post writes the status of a take that has ended, and returns the take's outputs.
-func (h *Handler) post(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
-	if err := h.Ledger.PostTake(ctx, rec); err != nil {
-		return workflow.Archived{}, storage(err)
-	}
-	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
-	for _, output := range rec.Outputs {
-		archived.Outputs = append(archived.Outputs, output.Key)
-	}
-	return archived, nil
-}
-
-func storage(err error) error {
-	return &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
+	return rec, h.Ledger.PostTake(ctx, rec)
 }
 
 func unavailable(format string, args ...any) error {
