@@ -120,9 +120,7 @@ func sample(t testing.TB, name string) []byte {
 	}
 	for _, file := range samples {
 		body := read(t, "../media/testdata/"+file)
-		_, err := media.Inspect(t.Context(), media.Source{Name: name, Size: int64(len(body)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
-			return body[off : off+n], nil
-		}})
+		_, err := media.Inspect(t.Context(), media.FromBytes(name, body))
 		if sampleKind, _ := media.KindOf(file); err == nil && sampleKind == kind {
 			return body
 		}

@@ -33,6 +33,13 @@ type Source struct {
 	ReadRange func(ctx context.Context, off, n int64) ([]byte, error)
 }
 
+// FromBytes returns a Source of a file that is in memory.
+func FromBytes(name string, data []byte) Source {
+	return Source{Name: name, Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+		return data[off : off+n], nil
+	}}
+}
+
 // Kind is the role that a file can play in a job.
 type Kind string
 

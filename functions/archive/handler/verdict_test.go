@@ -38,9 +38,7 @@ func silence(length time.Duration) []byte {
 
 func inspected(t *testing.T, name string, data []byte) (media.Info, error) {
 	t.Helper()
-	return media.Inspect(t.Context(), media.Source{Name: name, Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
-		return data[off : off+n], nil
-	}})
+	return media.Inspect(t.Context(), media.FromBytes(name, data))
 }
 
 // run runs a job at the fake RunComfy and returns the job's output file.

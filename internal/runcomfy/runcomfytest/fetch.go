@@ -82,7 +82,11 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.
 		if err := wholeFile(int64(len(data)), err); err != nil {
 			return media.Info{}, err
 		}
-		return inspect(ctx, in, data), nil
+		info, err := media.Inspect(ctx, media.FromBytes(string(in.kind)+in.suffix, data))
+		if err != nil {
+			info = media.Info{} // nothing is known about the input
+		}
+		return info, nil
 	}
 	if !keep {
 		n, err := io.Copy(io.Discard, body)

@@ -3,7 +3,6 @@ package runcomfytest
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"image"
 	"image/png"
@@ -114,16 +113,4 @@ func outputLength(j *job, inputs []media.Info) time.Duration {
 		return max(video, audio)
 	}
 	return audio
-}
-
-// inspect returns what is known about a downloaded input.
-func inspect(ctx context.Context, in input, data []byte) media.Info {
-	name := string(in.kind) + in.suffix
-	info, err := media.Inspect(ctx, media.Source{Name: name, Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
-		return data[off : off+n], nil
-	}})
-	if err != nil {
-		return media.Info{}
-	}
-	return info
 }

@@ -291,9 +291,7 @@ func TestServingAnOutput(t *testing.T) {
 func TestMovieLength(t *testing.T) {
 	movie := runcomfytest.Movie{Length: 5 * time.Minute, Frame: time.Second / 60, Width: 16, Height: 16}
 	data := movie.MP4()
-	info, err := media.Inspect(t.Context(), media.Source{Name: "talk.mp4", Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
-		return data[off : off+n], nil
-	}})
+	info, err := media.Inspect(t.Context(), media.FromBytes("talk.mp4", data))
 	if off := info.Length().D - movie.Length; err != nil || off.Abs() > movie.Frame {
 		t.Errorf("the movie is %v longer than %v, want a difference of at most one frame; error %v", off, movie.Length, err)
 	}
