@@ -46,7 +46,7 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it has no frame of sound after its header"))
 	}
 	certain, _ := f.last(data)
-	_, data = r.tail(start, near)
+	_, data = r.written(start, near)
 	last, found := f.last(data)
 	end := last.first
 	if last.whole() {

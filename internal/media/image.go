@@ -187,14 +187,9 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 // checkScan checks that the picture data, which begin at off, come to an end (EOI).
 // Cameras write other data after the picture, such as a film. In picture data only a few
 // markers follow the byte 0xff. So checkScan can recognize a file that ends in the middle
-// of its picture. A download that broke off may have zeros instead of the rest.
+// of its picture.
 func checkScan(r *reader, off int64) {
-	at, tail := r.tail(off, imageTail)
-	if at > off && isZero(tail) {
-		end := r.zeros(off)
-		at = max(off, end-imageTail)
-		tail = r.bytes(at, end-at)
-	}
+	at, tail := r.written(off, imageTail)
 	coded, foreign := false, false
 	for i := 1; i < len(tail); i++ {
 		if tail[i-1] != 0xff {

@@ -178,19 +178,29 @@ func (r *reader) tail(from, n int64) (at int64, data []byte) {
 	return at, r.bytes(at, max(r.src.Size-at, 0))
 }
 
-// zeros returns where the zeros at the end of the file begin, at most 64 bytes too late. It
-// searches from offset from on, as if there were no other run of 64 zeros.
-func (r *reader) zeros(from int64) int64 {
+// written does what tail does. But if all these bytes are zeros, as after a download that
+// broke off, it returns the bytes before the zeros.
+func (r *reader) written(from, n int64) (at int64, data []byte) {
+	if at, data = r.tail(from, n); at > from && isZero(data) {
+		end := r.zeros(from, at)
+		at = max(from, end-n)
+		data = r.bytes(at, end-at)
+	}
+	return at, data
+}
+
+// zeros returns where the zeros that continue at offset to begin, at most 64 bytes too late.
+// It searches from offset from on, as if there were no other run of 64 zeros.
+func (r *reader) zeros(from, to int64) int64 {
 	const run = 64
-	low, high := from, r.src.Size
-	for high-low > run {
-		if mid := low + (high-low)/2; isZero(r.step(mid, min(run, r.src.Size-mid))) {
-			high = mid
+	for to-from > run {
+		if mid := from + (to-from)/2; isZero(r.step(mid, min(run, r.src.Size-mid))) {
+			to = mid
 		} else {
-			low = mid
+			from = mid
 		}
 	}
-	return high
+	return to
 }
 
 func isZero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
