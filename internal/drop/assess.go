@@ -114,7 +114,7 @@ func (f Finding) Files() []File {
 	if f.Job == nil {
 		return f.files
 	}
-	files := filesOf(f.Job.media)
+	files := f.Job.files()
 	if manifest, ok := f.Job.Manifest(); ok {
 		files = append(files, manifest)
 	}

@@ -201,7 +201,7 @@ func (l *lister) inspectFile(ctx context.Context, used *Used) error {
 // emptyFiles returns a problem for each empty file of the job.
 func (j *Job) emptyFiles() []problem.Problem {
 	var problems []problem.Problem
-	for _, file := range filesOf(j.media) {
+	for _, file := range j.files() {
 		if file.Size == 0 {
 			problems = append(problems, j.fixed(file.Key, *media.EmptyFile(path.Base(file.Key))))
 		}
@@ -209,12 +209,12 @@ func (j *Job) emptyFiles() []problem.Problem {
 	return problems
 }
 
-// filesOf returns the files in used, without the URLs.
-func filesOf(used []Used) []File {
+// files returns the media of the job, without the URLs.
+func (j *Job) files() []File {
 	var files []File
-	for _, u := range used {
-		if u.URL == "" {
-			files = append(files, u.File)
+	for _, used := range j.media {
+		if used.URL == "" {
+			files = append(files, used.File)
 		}
 	}
 	return files

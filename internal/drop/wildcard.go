@@ -83,11 +83,12 @@ func (l *lister) findMatches(ctx context.Context, match string, b bundle) (Asses
 	}
 	slices.Sort(jobs)
 	f.Jobs, f.Order = jobs, orderOf(dropped)
-	if jobs != nil {
+	switch empty := b.job(f.Name).emptyFiles(); {
+	case jobs != nil:
 		f = f.decide(ledger.Used)
-	} else if empty := b.job(f.Name).emptyFiles(); empty != nil {
+	case empty != nil:
 		f = f.decide(ledger.Rejected, empty...)
-	} else {
+	default:
 		f = f.decide(ledger.Waiting, problem.Problem{
 			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(b.wildcard.value)),
 			Remedy: fmt.Sprintf("Beside job.json, upload an audio file that matches %s: the job of this file then starts automatically. Or fix job.json, then upload it again.", problem.Quote(b.wildcard.value)),
