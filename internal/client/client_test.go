@@ -12,9 +12,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -512,6 +514,31 @@ func TestDownloadGivesUp(t *testing.T) {
 	}
 	if _, err := c.Download(t.Context(), Downloads{Dir: t.TempDir(), Progress: onlyOnce}, outputs); err == nil || len(storage.ranges) != 1+triesWithoutProgress {
 		t.Errorf("%d requests and error %v, want %d and an error", len(storage.ranges), err, 1+triesWithoutProgress)
+	}
+}
+
+// A file that cannot be written is not fetched again and again, and the error says what to do.
+func TestDownloadOntoAFullDisk(t *testing.T) {
+	storage := &breaking{Bucket: new(s3test.Bucket), after: 5000}
+	archive(storage.Bucket, "talk", take1, 5000)
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), "talk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before syscall.Rlimit
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	dir := t.TempDir()
+	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1000, Max: before.Max})); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Download(t.Context(), Downloads{Dir: dir, Progress: func(int64) {}}, outputs)
+	if restored := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restored != nil {
+		t.Fatal(restored)
+	}
+	if err == nil || !strings.Contains(err.Error(), "then run the command again to fetch the rest") || len(storage.ranges) != 1 {
+		t.Errorf("%d requests and error %v, want one, and an error that says what to do", len(storage.ranges), err)
 	}
 }
 

@@ -264,7 +264,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	}
 	defer file.Close()
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return errors.New("another run of lipdrop is fetching this output")
+		return errors.New("another run of lipdrop is fetching this output; wait until it has ended")
 	}
 	sum := sha256.New()
 	here, err := io.Copy(sum, file)
@@ -281,6 +281,9 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		here, etag = here+n, tag
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if unwritten, ok := errors.AsType[*fs.PathError](err); ok {
+			return fmt.Errorf("%w. Check the disk and its free space, then run the command again to fetch the rest", unwritten)
 		}
 		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
 			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore the object, then run the command again", here, o.Bytes), f.root.Remove(partial))
