@@ -63,7 +63,7 @@ func TestEstimate(t *testing.T) {
 				t.Errorf("warning %q; want one that ends with %q only if the estimate is not known", warning, tt.unknown)
 			}
 			if w.timeout <= 0 || w.timeout > 2*time.Second {
-				t.Errorf("the request has a timeout of %v, want 2s", w.timeout)
+				t.Errorf("the request has a timeout of %v, want one of at most 2s", w.timeout)
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func TestNamesWithoutATake(t *testing.T) {
 	}
 }
 
-// The error of a refused note says what is wrong with it.
+// If Review refuses a note, the error says what is wrong with the note.
 func TestRefusedNotes(t *testing.T) {
 	for note, want := range map[string]string{"\xff": "is not text in UTF-8", strings.Repeat("é", 2001): "has 4002 bytes"} {
 		_, err := (&Client{}).Review(t.Context(), "ads/talk", "", Approved, note, nil)
@@ -97,8 +97,8 @@ func TestTooLateToRedrive(t *testing.T) {
 }
 
 // The cancel function settles a stopped execution. If the function fails, Lambda calls it again
-// after one minute, and once more after two further minutes. So `lipdrop cancel` waits a
-// little longer than three minutes.
+// after one minute, and once more after two further minutes. So `lipdrop cancel` waits for
+// four minutes.
 func TestCancelWaits(t *testing.T) {
 	tests := []struct {
 		name     string

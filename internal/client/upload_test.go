@@ -687,7 +687,7 @@ func TestUploadThatS3DoesNotComplete(t *testing.T) {
 		return true
 	})
 	if sent := server.mustSend(t, ours); sent != ours.Sum.Size || server.sum(t, ours.Key) != ours.Sum.SHA256 {
-		t.Errorf("%d bytes were reported; want the video and %d bytes", sent, ours.Sum.Size)
+		t.Errorf("%d bytes were reported, and the object is the video: %t; want %d and true", sent, server.sum(t, ours.Key) == ours.Sum.SHA256, ours.Sum.Size)
 	}
 }
 

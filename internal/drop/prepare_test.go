@@ -131,11 +131,11 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}{
 		{"a moment", 100 * time.Millisecond, `{}`, 1, ""},
 		{"three seconds are one clip", 3 * time.Second, `{}`, 1, ""},
-		{"a little more is another", 3100 * time.Millisecond, `{}`, 2, ""},
+		{"a little more needs a second clip", 3100 * time.Millisecond, `{}`, 2, ""},
 		{"a minute", time.Minute, `{}`, 20, ""},
 		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
-		{"all that there can be", 5 * time.Minute, `{}`, 100, ""},
-		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; 100 is the most that community/live-avatar makes"},
+		{"as much as 100 clips hold", 5 * time.Minute, `{}`, 100, ""},
+		{"more than 100 clips hold", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; 100 is the most that community/live-avatar makes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,8 +153,8 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}
 }
 
-// The built-in clip is 3.0 s long, and the voice 7.0 s. If a part of the voice would be
-// dropped, the job has a warning or, if RejectMismatch is set, is rejected.
+// The video is 3.0 s long, and the voice 7.0 s. If a part of the voice would be dropped, the
+// job has a warning or, if RejectMismatch is set, is rejected.
 func TestLengthsThatDiffer(t *testing.T) {
 	const reason = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped"
 	voiceOf7s := voice(7 * time.Second)

@@ -768,11 +768,11 @@ func TestFreeTakes(t *testing.T) {
 		{"cancelled, with a cost", ledger.Record{State: ledger.Cancelled, CostUSD: cost(0.1)}, false},
 		{"failed", ledger.Record{State: ledger.Failed}, false},
 		{"failed after it was cancelled in the queue", ledger.Record{State: ledger.Failed, NotCharged: true}, true},
-		{"failed, for nothing", ledger.Record{State: ledger.Failed, CostUSD: cost(0)}, true},
+		{"failed, with a cost of 0", ledger.Record{State: ledger.Failed, CostUSD: cost(0)}, true},
 		{"failed, with a cost", ledger.Record{State: ledger.Failed, CostUSD: cost(0.1)}, false},
 		{"unknown", ledger.Record{State: ledger.Unknown}, false},
 		{"submitting", ledger.Record{State: ledger.Submitting}, false},
-		{"succeeded, for nothing", ledger.Record{State: ledger.Succeeded, CostUSD: cost(0)}, false},
+		{"succeeded, with a cost of 0", ledger.Record{State: ledger.Succeeded, CostUSD: cost(0)}, false},
 	}
 	for _, tt := range tests {
 		if got := tt.rec.CostsNothing(); got != tt.free {

@@ -281,13 +281,13 @@ func TestEntryThatFails(t *testing.T) {
 				t.Errorf("sent %t, and %d lines; want one only if the notice is not sent: %s", tt.sent, n, lines)
 			}
 			if !tt.sent && !strings.Contains(lines.String(), "ThrottlingException: slow down") {
-				t.Errorf("the line %s does not hold EventBridge's reason", lines)
+				t.Errorf("the log is %s, want EventBridge's reason in it", lines)
 			}
 		})
 	}
 }
 
-// A notice that cannot be sent is logged in one line, and the call returns no error.
+// A notice that cannot be sent is logged in one line, and Send returns false.
 func TestFailureIsOneLine(t *testing.T) {
 	lines := logLines(t)
 	c := &client{put: func(context.Context) (*eventbridge.PutEventsOutput, error) { return nil, errors.New("not authorized") }}

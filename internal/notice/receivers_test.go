@@ -91,7 +91,7 @@ func TestReceiversOfTheDocument(t *testing.T) {
 					_ = cmd.Process.Kill()
 					_ = cmd.Wait()
 					if accepted := status/100 == 2; accepted != tt.accepted || accepted != printed() {
-						t.Errorf("HTTP %d, printed %q; is to be accepted and printed: %t", status, out.String(), tt.accepted)
+						t.Errorf("HTTP %d, printed %q; want it accepted and printed: %t", status, out.String(), tt.accepted)
 					}
 				})
 			}

@@ -159,7 +159,7 @@ func TestSecondCopyFindsTheObject(t *testing.T) {
 				t.Errorf("object (-want +got):\n%s", diff)
 			}
 			if b.called("CreateMultipartUpload") != uploads || b.objects[testKey].etag != version {
-				t.Error("the second copy wrote to the bucket")
+				t.Error("the second copy wrote to the bucket, want no write")
 			}
 			b.check(t, testKey, o.data)
 		}

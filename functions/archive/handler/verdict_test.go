@@ -177,11 +177,11 @@ func TestDoubts(t *testing.T) {
 		want   ledger.DoubtCode // "": no doubt
 	}{
 		{"nothing is wrong", func(*media.Info, *ledger.Record) {}, ""},
-		{"a codec cut 15 pixels off each side", func(o *media.Info, _ *ledger.Record) { o.Width, o.Height = 305, 225 }, ""},
+		{"the width and the height are 15 pixels less", func(o *media.Info, _ *ledger.Record) { o.Width, o.Height = 305, 225 }, ""},
 		{"the width is 16 pixels less", func(o *media.Info, _ *ledger.Record) { o.Width = 304 }, ledger.SmallerPicture},
 		{"the height is 16 pixels less", func(o *media.Info, _ *ledger.Record) { o.Height = 224 }, ledger.SmallerPicture},
-		{"no sound, and there was an audio", func(o *media.Info, _ *ledger.Record) { o.Audio = nil }, ledger.NoSound},
-		{"no sound, and there was no audio", func(o *media.Info, rec *ledger.Record) { o.Audio, rec.Inputs = nil, rec.Inputs[:1] }, ""},
+		{"no sound, although the job has an audio input", func(o *media.Info, _ *ledger.Record) { o.Audio = nil }, ledger.NoSound},
+		{"no sound, and the job has no audio input", func(o *media.Info, rec *ledger.Record) { o.Audio, rec.Inputs = nil, rec.Inputs[:1] }, ""},
 		{"uncompressed sound with few bytes in a frame", func(o *media.Info, _ *ledger.Record) { *o.Audio = media.Track{Codec: "pcm", Samples: 100, Bytes: 200} }, ""},
 		{"as long as the model may make it", func(o *media.Info, rec *ledger.Record) { o.Video.Length.D, rec.ExpectedWithin = 11*time.Second, 1 }, ""},
 		{"longer than the model may make it", func(o *media.Info, rec *ledger.Record) { o.Video.Length.D, rec.ExpectedWithin = 12*time.Second, 1 }, ledger.OutputLong},

@@ -186,8 +186,8 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			if !ended {
 				t.Errorf("%s: the execution is %s, want ABORTED, or also FAILED if pollSees is true", round, x.Status)
 			}
-			if why := "RunComfy cancelled the job before it started"; !rec.NotCharged || !strings.HasSuffix(rec.Reason, why) {
-				t.Errorf("%s: NotCharged is %t, want true; the reason is %q, want one that ends with %q", round, rec.NotCharged, rec.Reason, why)
+			if why := "RunComfy cancelled the job before it started"; rec.State != ledger.Failed || !rec.NotCharged || !strings.HasSuffix(rec.Reason, why) {
+				t.Errorf("%s: the take is %s, want failed; NotCharged is %t, want true; the reason is %q, want one that ends with %q", round, rec.State, rec.NotCharged, rec.Reason, why)
 			}
 			w.Pass(time.Hour) // the sweep frees what cancel could not
 			if n := len(takesOf(t, w, budget.Day(world.Begin))); n > 0 {
@@ -260,7 +260,12 @@ func TestChangeBeforeTheClaim(t *testing.T) {
 // A file of a redriven take is deleted while the take's job runs. RunComfy can no longer cancel
 // the job, so the job's output is archived, and the take keeps its reservation.
 func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
-	w := stopped(t, 0, time.Minute, func(w *world.World) { w.Caps = budget.Caps{Jobs: 5} })
+	w := worldtest.New(t)
+	w.Caps = budget.Caps{Jobs: 5}
+	w.RunComfy.Queue, w.RunComfy.Run = 0, time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	w.Run(time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	worldtest.Redrive(t, w)
@@ -268,6 +273,9 @@ func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
 	w.Delete("inbox/ads/talk.wav")
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
+	if n := len(takesOf(t, w, budget.Day(world.Begin))); n != 1 {
+		t.Errorf("%d takes have a place in the cap, want 1", n)
+	}
 }
 
 // A file of a failed take is deleted. The execution has ended, or Step Functions has forgotten

@@ -525,13 +525,13 @@ func TestRedriveCountsAnew(t *testing.T) {
 	tests := []struct {
 		name    string
 		run     time.Duration
-		fault   string        // of every call, until the job has failed
+		fault   string        // of every call, before the redrive
 		lasts   time.Duration // of the fault
 		code    problem.Code
-		another string // the fault of the first call after the redrive
+		another string // the fault of the first /status after the redrive
 	}{
 		{"queued too long, then a 503", time.Minute, "401", 7 * time.Hour, problem.QueuedTooLong, "503"},
-		{"lost, then lost once more", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
+		{"lost, then one response that the request is unknown", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
 		{"lost, then a 503", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "503"},
 	}
 	for _, tt := range tests {

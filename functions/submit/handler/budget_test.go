@@ -203,9 +203,9 @@ func TestReservationFollowsTheResponse(t *testing.T) {
 // job fits into the cap.
 func TestCancelledJobLeavesItsPlace(t *testing.T) {
 	ends := map[string]func(w *world.World){
-		"a file is deleted":     func(w *world.World) { w.Delete("inbox/0.wav") },
-		"the execution stops":   func(w *world.World) { w.Stop("0", w.Status("0").Take) },
-		"it is queued too long": func(w *world.World) { w.Pass(7 * time.Hour) },
+		"a file is deleted":        func(w *world.World) { w.Delete("inbox/0.wav") },
+		"the execution is stopped": func(w *world.World) { w.Stop("0", w.Status("0").Take) },
+		"it is queued too long":    func(w *world.World) { w.Pass(7 * time.Hour) },
 		"cancelled on RunComfy's page": func(w *world.World) {
 			if err := w.CancelElsewhere(w.Status("0").RequestID); err != nil {
 				t.Fatal(err)
@@ -290,7 +290,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 	book := budget.Key(budget.Day(world.Begin))
 	for _, tt := range []struct {
 		name   string
-		refuse func(w *world.World, c world.Call) bool // refuses the job after the claim
+		refuse func(w *world.World, c world.Call) bool // reports whether c is the last call before submit must release the claim
 	}{
 		{"throttled POST", func(_ *world.World, c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }},
 		{"unreadable book", func(w *world.World, c world.Call) bool {

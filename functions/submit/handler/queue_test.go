@@ -40,7 +40,7 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 		{"a short Retry-After", throttled("2"), 0, 2 * time.Second, 10 * time.Second},
 		{"a longer Retry-After", throttled("90"), 0, 90 * time.Second, 110 * time.Second},
 		{"no Retry-After", throttled(""), 0, 0, 40 * time.Second},
-		{"three POSTs without Retry-After", throttled(""), 20 * time.Second, 0, 2 * time.Minute},
+		{"no Retry-After for 20 seconds", throttled(""), 20 * time.Second, 0, 2 * time.Minute},
 		{"a short Retry-After for ten minutes", throttled("2"), 10 * time.Minute, 0, 25 * time.Minute},
 	}
 	for _, tt := range tests {
@@ -86,7 +86,7 @@ func TestNewChainHasNoHeader(t *testing.T) {
 			t.Fatal(err)
 		}
 		if (len(header) == 0) != newChain {
-			t.Errorf("new chain %t: the header is %q", newChain, header)
+			t.Errorf("new chain %t: the header is %q, want one only if the chain is not new", newChain, header)
 		}
 	}
 }

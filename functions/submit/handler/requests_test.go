@@ -136,7 +136,15 @@ func TestVeryManyJobs(t *testing.T) {
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Run(5 * time.Minute)
 	worldtest.WantCharges(t, w, 3)
-	worldtest.WantStatus(t, w, "ads/talk.504", ledger.Held, problem.TooManyJobs)
+	held := 0
+	for i := range 505 {
+		if w.Status(fmt.Sprintf("ads/talk.%03d", i)).Code == problem.TooManyJobs {
+			held++
+		}
+	}
+	if held != 502 {
+		t.Errorf("%d jobs are held, want 502", held)
+	}
 }
 
 // The video of a bundle arrives while the messages about its matches wait. No more jobs
@@ -257,7 +265,7 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 			}
 			w.Pass(5 * time.Hour)
 			if requests > 0 || deliveries < 20 || deliveries > 30 {
-				t.Errorf("%d requests in %d deliveries, want none in about 25", requests, deliveries)
+				t.Errorf("%d requests in %d deliveries, want none in 20 to 30", requests, deliveries)
 			}
 			w.Pass(24 * time.Hour)
 			if len(w.Dead) != 1 {

@@ -440,6 +440,9 @@ func TestSlowClaimIsReleased(t *testing.T) {
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, 1)
+	if !postponed {
+		t.Error("submit did not postpone the job after the slow claim, want a pause")
+	}
 }
 
 // If S3 refuses to say whether a deleted file exists, the deletion is handled later.
@@ -541,7 +544,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
-		t.Errorf("%s %s, want rejected, because talk.mp4 is not a video", st.State, st.Code)
+		t.Errorf("the status is %s %s, want rejected, because talk.mp4 is not a video", st.State, st.Code)
 	}
 }
 
