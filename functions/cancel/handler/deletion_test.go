@@ -552,7 +552,8 @@ func TestCancelledButNotStopped(t *testing.T) {
 }
 
 // A take has failed, its execution was redriven, and its job is still queued. The job
-// is cancelled if a file is deleted, or if the execution is stopped again.
+// is cancelled if a file is deleted, or if the execution is stopped again. A further redrive
+// changes nothing.
 func TestRedrivenJobIsCancelled(t *testing.T) {
 	failures := []struct {
 		name string
@@ -612,6 +613,12 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				}
 				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {
 					t.Errorf("the execution is %s, want ABORTED", x.Status)
+				}
+				before, _ := w.Record("ads/talk", take)
+				worldtest.Redrive(t, w)
+				worldtest.Rest(t, w)
+				if after, _ := w.Record("ads/talk", take); after.Revision != before.Revision {
+					t.Errorf("the further redrive changed the record from %+v to %+v, want no change", before, after)
 				}
 			})
 		}
