@@ -150,7 +150,7 @@ func TestRequests(t *testing.T) {
 			}
 			for name := range header {
 				if strings.Contains(name, "Idempotency") {
-					t.Errorf("header %s lets a transport repeat the request", name)
+					t.Errorf("the header %s is sent, want no header that lets a transport repeat the request", name)
 				}
 			}
 			if wantJSON := tt.want.Body != ""; wantJSON != (header.Get("Content-Type") == "application/json") {
@@ -317,7 +317,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				t.Errorf("error %v, want an *Error with HTTP %d and the kind %s", err, status, runcomfy.KindUnavailable)
 			}
 			if followed != 0 {
-				t.Error("the redirect was followed")
+				t.Error("the redirect was followed, want no request to its target")
 			}
 			if strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v, want no query of a URL in it", err)

@@ -192,7 +192,7 @@ func TestNoTransportCanRepeatThePost(t *testing.T) {
 		t.Fatalf("error %v, want %v", err, io.ErrUnexpectedEOF)
 	}
 	if seen.GetBody != nil {
-		t.Error("the request has GetBody, so a transport could send the body twice")
+		t.Error("the request has GetBody, want none: a transport could send the body twice")
 	}
 	if want := int64(len(`{"x":1}`)); seen.ContentLength != want {
 		t.Errorf("Content-Length %d, want %d", seen.ContentLength, want)

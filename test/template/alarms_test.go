@@ -91,7 +91,7 @@ func TestAlarmsWatchMetricsThatExist(t *testing.T) {
 				m.dimension, m.value = a.Dimensions[0].Name, a.Dimensions[0].Value
 			}
 			if problem := m.missing(s, t); problem != "" || len(a.Dimensions) > 1 {
-				t.Errorf("%s: %s", id, problem)
+				t.Errorf("%s has %d dimensions, want at most one: %s", id, len(a.Dimensions), problem)
 			}
 			if a.AlarmDescription == "" || a.TreatMissingData != "notBreaching" || !slices.Equal(a.AlarmActions, []string{"AlarmTopic"}) {
 				t.Errorf("%s has the description %q, the actions %v and %q for missing data; want a description, AlarmTopic and notBreaching",
@@ -104,7 +104,7 @@ func TestAlarmsWatchMetricsThatExist(t *testing.T) {
 // Alarms are mailed to AlarmEmail, if it is set.
 func TestAlarmMail(t *testing.T) {
 	if _, ok := written(t, nil).Resources["AlarmMail"]; ok {
-		t.Error("without AlarmEmail there is a subscription to alarms")
+		t.Error("without AlarmEmail there is a subscription to alarms, want none")
 	}
 	s := written(t, map[string]string{"AlarmEmail": "a@example.com"})
 	mail := properties[struct{ TopicArn, Protocol, Endpoint string }](t, s, "AlarmMail")

@@ -63,7 +63,8 @@ func sentEvent(t *testing.T, stackName string, state ledger.State) map[string]an
 	return event
 }
 
-// The rules match the notices that the functions send, and no other events.
+// The rule for mail matches the notices that NotifyOn selects, and the rule for the webhook
+// matches every notice. Neither rule matches other events.
 func TestRulesMatchTheNotices(t *testing.T) {
 	all := notice.States()
 	failures := []ledger.State{ledger.Failed, ledger.Unknown, ledger.Rejected, ledger.Held}

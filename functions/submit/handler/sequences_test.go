@@ -592,8 +592,8 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	}
 }
 
-// A message that needs more than the function's time is finished over several
-// deliveries, and the other messages of its batch are finished too.
+// A message about many names is finished by several messages, and the other messages of
+// its batch are finished too. Each call ends within the function's time.
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = w.SubmitBatch()

@@ -7,7 +7,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// FaultNamed finds each fault by its name.
+// Each fault of a call has a name of its own, so FaultNamed finds each fault.
 func TestFaultsHaveNames(t *testing.T) {
 	for _, call := range []runcomfytest.Call{
 		runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult,
