@@ -43,7 +43,7 @@ func Start(newHandler func(context.Context, *Env) any) {
 	lambda.Start(handler)
 }
 
-// Clients are the clients that every function uses.
+// Clients are the clients that Env.Clients makes for a function.
 type Clients struct {
 	AWS    aws.Config
 	S3     *s3.Client

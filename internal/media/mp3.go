@@ -118,8 +118,9 @@ func isFreeFormat(r *reader) bool {
 // measureMPEG sets the audio track of info from the MPEG audio between start and limit. A
 // frame begins at start. If a Xing, Info or VBRI header agrees with the end of the sound and
 // the size of the frames, the number of frames in the header gives the length. Otherwise
-// measureMPEG measures the frames. If that gives only an estimate, and a header without a
-// size gives a length near the estimate, the length by the header counts.
+// measureMPEG measures the frames. If the frames give only an estimate, measureMPEG
+// prefers the length by a header that does not say how many bytes the sound has, if this length
+// is near the estimate.
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
@@ -172,7 +173,7 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // bytes that the frame with the header adds to the mean, if the encoder counted this frame
+		ahead := uint64(s.start-start) / c.frames // what the frame with the header adds to the mean, if c.size includes this frame and c.frames does not
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file

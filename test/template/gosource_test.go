@@ -40,7 +40,7 @@ type call struct {
 	args     []ast.Expr
 }
 
-// calls returns the calls in files whose function is written as on.name.
+// calls returns every call in files of the form x.f(…). In the result, on is x and name is f.
 func calls(files []*ast.File) []call {
 	var all []call
 	for _, file := range files {
@@ -97,8 +97,8 @@ func text(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// logged returns the messages that a function logs, with the keys of each. If the function
-// sends notices, the messages of package notice are included.
+// logged returns the messages that the code in functions/<function> logs, with the keys of each
+// message. If the function sends notices, the messages of package notice are included.
 func logged(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
 	messages := map[string]map[string]bool{}

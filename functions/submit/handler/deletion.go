@@ -14,13 +14,18 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// mustNotRun reports whether a job without a record must not run, because the
-// status says that its take was submitted, or may have been, because the status is about a
-// newer take, or because the job's files form a job only since another file was deleted.
+// mustNotRun reports whether a job must not run although Ledger.Get found no record of its take.
+// The job must not run in these cases:
+//   - The status says that the take was submitted, and a person has deleted the record.
+//   - The status says that the record could not be read, and a person has deleted the record.
+//   - The status is about a newer take.
+//   - A file of the newest take was deleted, and no file of this job was uploaded since.
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
-		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take)) // a person has restored the record, or deleted it
+		// A record that exists is restored, and Get found none because its claim was released. So
+		// the job may run.
+		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take))
 		return !released, err
 	}
 	if !prev.State.Claimed() {
@@ -88,10 +93,10 @@ func (h *Handler) timeOf(c change) time.Time {
 // uploadedSince reports whether an upload in this batch lets the finding start a job, although
 // a file of the take was deleted. If the take uses the uploaded version of a file, the upload
 // does not count. Any other upload counts if the file has the finding's own name or is in a
-// bundle. A file with another name is a video or image that an audio with a tag, such as
-// talk.de.wav, is paired with. The upload of such a file counts if the time of the upload is
-// unknown, or is not before the claim of the take and not before the last deletion that
-// started no job. Times are compared in whole seconds, as EventBridge gives them.
+// bundle. A file has another name if the finding is about an audio with a tag: talk.de.wav is
+// paired with talk.mp4, whose name is talk. The upload of such a file counts if its time is
+// unknown. It also counts if it is not before the claim of the take and not before take.Deleted,
+// when a file of the take was deleted and the files that were left started no job. Times are compared in whole seconds, as EventBridge gives them.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {

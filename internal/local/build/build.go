@@ -1,6 +1,6 @@
-// Package build builds the programs of the local stack with the Go command, from the
-// source in a checkout: the S3 server, at the version in tools/go.mod, and the Lambda
-// functions.
+// Package build builds the programs of the local stack with the Go command: the Lambda
+// functions, from the source in a checkout, and the S3 server, at the version in the
+// checkout's tools/go.mod.
 package build
 
 import (
@@ -87,7 +87,7 @@ func checkOwner(root string) error {
 type Source struct {
 	Root  string       // the checkout: see Root
 	Cache string       // a folder in the user's cache; other users can neither read nor change its files
-	Say   func(string) // is called with a sentence before something that takes long
+	Say   func(string) // is called with a sentence when something takes long
 }
 
 // Find returns the checkout that Root finds, with a cache for its programs. Find makes the
@@ -146,12 +146,12 @@ const (
 
 // build builds main packages in a folder of the checkout and returns the folder of the
 // programs. The cache has such a folder for each checkout, so that the Go command does not link
-// unchanged programs again. If several processes call build at the same time, they build one
-// after the other, and the later ones find unchanged programs.
+// unchanged programs again. If several processes call build for one checkout at the
+// same time, they build one after the other.
 //
 // The programs have no symbols for debuggers, and are for this machine, even if the
-// environment names another system. They do not contain the commit, because git refuses to
-// read the checkout of another user.
+// environment names another system. They do not contain the commit: the Go command would
+// ask git for the commit, and git refuses to read a checkout of another user.
 func (s Source) build(ctx context.Context, folder, what string, packages ...string) (programs string, err error) {
 	tool, err := exec.LookPath("go")
 	if err != nil {
@@ -165,7 +165,7 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 	lock := flock.New(programs+".lock", flock.SetPermissions(0o600)) // the kernel releases the lock when the process ends
 	held, err := lock.TryLock()
 	if err == nil && !held {
-		s.Say("another process is building " + what + ": waiting for it")
+		s.Say("another process is building programs of this checkout: waiting for it")
 		_, err = lock.TryLockContext(ctx, lockEvery)
 	}
 	if err != nil {

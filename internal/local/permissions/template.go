@@ -47,7 +47,7 @@ func each[T any](text []byte, values map[string]string, kind string, read func(t
 }
 
 // Read returns the roles of the functions in the text of template.yaml, by logical id of the
-// function. For values, see the function each. The SAM transform does not change roles, so Read
+// function. The comment of func each describes values. The SAM transform does not change roles, so Read
 // does not need the transform.
 //
 // Read knows only the forms of statements that template.yaml uses. Another form is an error,
@@ -99,8 +99,8 @@ type properties struct {
 	}
 }
 
-// Functions returns the functions in the text of template.yaml, by logical id. For
-// values, see the function each. If a variable of a function refers to a name without a value,
+// Functions returns the functions in the text of template.yaml, by logical id. The
+// comment of func each describes values. If a variable of a function refers to a name without a value,
 // Functions returns an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
 	return each(template, values, functionType, func(t *Template, own any) (Function, error) {
@@ -134,8 +134,8 @@ type Queue struct {
 	MaxReceives int           // how often the queue delivers a message; 0 without a dead-letter queue
 }
 
-// Queues returns the queues in the text of template.yaml, by logical id. For values,
-// see the function each.
+// Queues returns the queues in the text of template.yaml, by logical id. The comment of
+// func each describes values.
 func Queues(template []byte, values map[string]string) (map[string]Queue, error) {
 	return each(template, values, "AWS::SQS::Queue", func(t *Template, properties any) (Queue, error) {
 		var read struct {
@@ -162,7 +162,7 @@ func Defaults(template []byte) (map[string]string, error) {
 	return defaults, nil
 }
 
-// kept matches the actions that the local stack checks. Read returns the statements that have
+// kept matches the actions that the local stack checks. Read leaves out a statement without
 // such an action.
 var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
@@ -170,7 +170,8 @@ var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMes
 // that kept matches.
 var open = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
-// role returns the statements of a role with an action that kept matches.
+// role returns the statements of a role that have an action that kept matches, except a Deny for
+// other accounts.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string
