@@ -74,13 +74,13 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// period is a time of more than zero.
+// period is a time. Zero means that there is no limit.
 type period time.Duration
 
 // UnmarshalText parses what parseTime accepts.
 func (p *period) UnmarshalText(text []byte) error {
 	d, err := parseTime(string(text))
-	if err != nil || d <= 0 {
+	if err != nil || d < 0 {
 		return fmt.Errorf("%q is not a time; give a time such as 30d, 12h or 90s", text)
 	}
 	*p = period(d)
@@ -121,12 +121,12 @@ func parseTime(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// portNumber is a port. The zero value stands for a port that the stack chooses.
+// portNumber is a port. Zero stands for a port that the stack chooses.
 type portNumber int
 
-// UnmarshalText parses a number from 1 to 65535.
+// UnmarshalText parses a number from 0 to 65535.
 func (p *portNumber) UnmarshalText(text []byte) error {
-	n, err := parseNumber(text, 65535)
+	n, err := parseNumber(text, 0, 65535)
 	*p = portNumber(n)
 	return err
 }
@@ -136,15 +136,15 @@ type jobCount int
 
 // UnmarshalText parses a number from 1 to 1000.
 func (c *jobCount) UnmarshalText(text []byte) error {
-	n, err := parseNumber(text, 1000)
+	n, err := parseNumber(text, 1, 1000)
 	*c = jobCount(n)
 	return err
 }
 
-func parseNumber(text []byte, most int) (int, error) {
+func parseNumber(text []byte, least, most int) (int, error) {
 	n, err := strconv.Atoi(string(text))
-	if err != nil || n < 1 || n > most {
-		return 0, fmt.Errorf("%q is not a whole number from 1 to %d", text, most)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("%q is not a whole number from %d to %d", text, least, most)
 	}
 	return n, nil
 }

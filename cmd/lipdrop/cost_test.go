@@ -76,7 +76,7 @@ ads/,3,5.5,0.3,0.125,1,2,1
 }
 
 func TestPeriod(t *testing.T) {
-	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "0": -1, "d": -1, "-3h": -1, "soon": -1, "99999999d": -1} {
+	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "0": 0, "d": -1, "-3h": -1, "soon": -1, "99999999d": -1} {
 		var p period
 		err := p.UnmarshalText([]byte(text))
 		if (err != nil) != (want < 0) || err == nil && time.Duration(p) != want {
