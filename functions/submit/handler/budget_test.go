@@ -290,7 +290,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 	book := budget.Key(budget.Day(world.Begin))
 	for _, tt := range []struct {
 		name   string
-		refuse func(w *world.World, c world.Call) bool // reports whether c is the last call before submit must release the claim
+		refuse func(w *world.World, c world.Call) bool // reports whether submit must release the claim because of the call c
 	}{
 		{"throttled POST", func(_ *world.World, c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }},
 		{"unreadable book", func(w *world.World, c world.Call) bool {

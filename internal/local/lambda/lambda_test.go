@@ -245,7 +245,7 @@ func TestWhatCannotBeStarted(t *testing.T) {
 }
 
 // Two invocations wait for each other, so they need two environments. A third invocation
-// waits until one of the environments is free.
+// gets one of these environments, before or after them.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
