@@ -129,7 +129,7 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 		t.Errorf("Gateway() = %v, want context.Canceled", err)
 	}
 	if last := said.lines[len(said.lines)-1]; !strings.Contains(last, "waiting for it") {
-		t.Errorf("said %q, want that it waits", last)
+		t.Errorf("the last line is %q, want one with: waiting for it", last)
 	}
 }
 
@@ -218,7 +218,7 @@ replace github.com/versity/versitygw => ./versitygw
 	if after, err := os.Stat(programs[0]); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the program was built again (%v), want the same file", err)
 	}
-	if left, err := os.ReadDir(src.Cache); err != nil || len(left) != 2 { // the programs and the lock
+	if left, err := os.ReadDir(src.Cache); err != nil || len(left) != 2 { // the folder of the program, and the lock
 		t.Errorf("the cache has %v, %v; want two entries", left, err)
 	}
 }
@@ -237,7 +237,7 @@ func TestGatewayWithoutModuleProxy(t *testing.T) {
 			t.Setenv("GOFLAGS", "-modcacherw")
 			_, err := src.Gateway(t.Context())
 			if err == nil || !strings.Contains(err.Error(), "set GOPROXY to a proxy that you can reach") || strings.Contains(err.Error(), "\n") {
-				t.Errorf("Gateway() = %v, want one line with the remedy", err)
+				t.Errorf("Gateway() = %v, want one line that says to set GOPROXY to a proxy in reach", err)
 			}
 		})
 	}

@@ -261,7 +261,7 @@ func TestWaitsAndChoicesThatCannotBeMade(t *testing.T) {
 			x := m.Start(row.input, began)
 			finish(t, m, x, &clock{began}, func(context.Context, string, []byte) ([]byte, error) { return []byte(row.input), nil })
 			if x.Status != states.Failed || x.Error != "States.QueryEvaluationError" || !strings.Contains(x.Cause, row.cause) {
-				t.Errorf("ended as %s: %s: %s, want States.QueryEvaluationError: %s", x.Status, x.Error, x.Cause, row.cause)
+				t.Errorf("ended as %s: %s: %s, want FAILED: States.QueryEvaluationError: %s", x.Status, x.Error, x.Cause, row.cause)
 			}
 		})
 	}
