@@ -38,7 +38,7 @@ var scenarios = []scenario{
 	// Scenarios in which a person deletes a status or a record have a bucket without versions:
 	// unlike S3, versitygw treats a delete marker as an existing object.
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
-	{name: "a job whose record is deleted", tries: "poll", run: polledWithoutRecord, unversioned: true},
+	{name: "a job whose record is deleted again and again", tries: "poll archive", run: archivedWithoutRecord, unversioned: true},
 	{name: "an answer file", tries: "submit", run: answered},
 	{name: "a video of many jobs", tries: "submit", run: divided},
 	{name: "a job that RunComfy refuses for now", tries: "submit", run: released, fault: throttled},
@@ -133,12 +133,15 @@ func archivedWithoutStatus(d *deployment) {
 	d.archives(job)
 }
 
-// polledWithoutRecord deletes the record of a submitted job. Poll writes a new record.
-func polledWithoutRecord(d *deployment) {
+// archivedWithoutRecord is like archivedWithoutStatus, but the person deletes the record.
+func archivedWithoutRecord(d *deployment) {
 	job := d.submitted()
 	d.passes(queueTime + runTime)
 	d.remove(ledger.RecordKey(job.Name, job.Take))
 	d.polled(&job, ledger.Archiving)
+	d.remove(ledger.RecordKey(job.Name, job.Take))
+	must(d.archive.Handle(d.ctx, job))
+	d.wantRecord(ledger.Succeeded)
 }
 
 // answered drops a file that cannot belong to a job, then deletes the file.
