@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // If two places in the inbox give the same name, the name is rejected, whichever place
@@ -122,6 +124,30 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 	})
+}
+
+// If a match and a bundle with a wildcard have the same name, the matches of that bundle are
+// rejected too. After the first match is deleted, they are assessed again.
+func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{
+		"ads/cafe.job/v.mp4", reactJob("ads/cafe.job/job.json", "v.mp4", "*.wav"), "ads/cafe.job/de.wav",
+		"ads/cafe/de.job/v.mp4", "ads/cafe/de.job/a.wav", reactJob("ads/cafe/de.job/job.json", "v.mp4", "*.wav"),
+	} {
+		b.step(t, s)
+	}
+	want := []string{"ads/cafe/de/a: rejected, ambiguous", "ads/cafe/de: rejected, ambiguous, by ads/cafe/de/a"}
+	if diff := cmp.Diff(want, b.look(t, []string{"inbox/ads/cafe/de.job/job.json"})); diff != "" {
+		t.Errorf("before the deletion (-want +got):\n%s", diff)
+	}
+	deleted := b.step(t, "- ads/cafe.job/de.wav")
+	want = []string{
+		"ads/cafe/de/a: job of react, video_url=ads/cafe/de.job/v.mp4, audio_url=ads/cafe/de.job/a.wav",
+		"ads/cafe/de: used, by ads/cafe/de/a", "ads/cafe: waiting, waiting_for_match",
+	}
+	if diff := cmp.Diff(want, b.look(t, []string{deleted})); diff != "" {
+		t.Errorf("after the deletion (-want +got):\n%s", diff)
+	}
 }
 
 func TestBothSourcesAreNamed(t *testing.T) {

@@ -104,7 +104,7 @@ func (l *lister) findMatches(ctx context.Context, match string, b bundle) (Asses
 		return Assessment{Own: f}, nil
 	}
 	m, err := l.findMatch(ctx, match, byName, b)
-	return Assessment{Own: f, Match: &m}, err
+	return Assessment{Own: f, Match: &m.Own, Matches: m.Matches}, err
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
@@ -124,32 +124,31 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []S
 	return subjects
 }
 
-// findMatch returns the finding of the name of one match.
-func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, b bundle) (Finding, error) {
+// findMatch assesses the name of one match.
+func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, b bundle) (a Assessment, err error) {
 	name := matchName(b.folder, match)
 	f, stem := about(name), ledger.InboxPrefix+name
 	from, err := l.ownSources(ctx, stem)
 	if err != nil {
-		return f, err
+		return a, err
 	}
 	if from.matches = byName[name]; from.matches != nil {
 		from.parent = b.folder
 	}
-	contested, ok, err := l.contested(ctx, &from, f)
-	if ok || err != nil {
-		return contested, err
-	}
+	f, contested, err := l.contested(ctx, &from, f)
 	switch {
+	case contested || err != nil:
+		a.Own = f
 	case from.pair != nil:
-		return l.findPair(ctx, f, stem, from.pair)
+		a.Own, err = l.findPair(ctx, f, stem, from.pair)
 	case from.matches != nil:
-		return matched(name, from.matches, b), nil
+		a.Own = matched(name, from.matches, b)
 	case from.bundles != nil:
-		a, err := l.findBundle(ctx, f, from.bundles[0], "")
-		return a.Own, err
+		return l.findBundle(ctx, f, from.bundles[0], "")
 	default:
-		return f.gone(path.Base(match)+" was deleted", ""), nil
+		a.Own = f.gone(path.Base(match)+" was deleted", "")
 	}
+	return a, err
 }
 
 // matches returns the files that match a wildcard, by job name, and whether it compared all
