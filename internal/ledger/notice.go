@@ -46,10 +46,10 @@ func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	own := "by " + s.Writer
 	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)
 	switch {
-	case s.Notify == nil || posted.State != Rejected && posted.State != Held:
-	case isNew || prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sending)):
+	case posted.State != Rejected && posted.State != Held:
+	case s.Notify != nil && (isNew || prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sending))):
 		posted.due, send = own, true
-	default:
+	case !isNew:
 		posted.due = prev.due
 	}
 	return send

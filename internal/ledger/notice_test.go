@@ -157,6 +157,15 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, noBalance, first)
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},
+		{"poll, which sends no notices, writes the status before the notice is sent", func(t *testing.T, n *notified) {
+			send := n.Notify
+			n.dying(func() { n.assess(t, throttled, first) })
+			n.Notify = nil
+			n.assess(t, noBalance, first)
+			n.Notify = send
+			n.past += 10 * time.Second
+			n.assess(t, noBalance, first)
+		}, []string{"held " + take + " status/n.json"}},
 		{"the reason for a notice is gone before the notice is sent", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, waiting, first)
