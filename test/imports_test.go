@@ -1,4 +1,4 @@
-// Package test tests which packages of the project import which.
+// Package test checks the imports between the packages of the project.
 package test
 
 import (

@@ -115,7 +115,7 @@ func (f File) SameVersion(etag string, modified time.Time) bool {
 var ErrNotFound = errors.New("not in the bucket")
 
 // ErrConflict is returned by PutJSON if the object is not what the caller expects.
-var ErrConflict = errors.New("the object was written by somebody else")
+var ErrConflict = errors.New("the object was written or deleted meanwhile")
 
 // ErrChanged is returned by ReadRange if the file was changed or deleted. The
 // ranges that the caller has read before are then of no use.
@@ -203,8 +203,8 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File
 	}, err
 }
 
-// ReadRange returns up to n bytes of a file from an offset. It returns
-// ErrChanged if the file is no longer the same, or *RefusedError.
+// ReadRange returns up to n bytes of a file from an offset. It returns ErrChanged if the
+// file is no longer the same, and *RefusedError if S3 refuses to return the file.
 func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error) {
 	n = min(n, f.Size-off)
 	if n <= 0 {

@@ -299,7 +299,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "a number of clips without bounds",
+			name: "an option that counts clips, but is not an integer and has no maximum",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 				"outputLength": {"option": "n", "framesOption": "x", "framesPerSecond": 1},
 				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "number", "default": 1}}}}`},
@@ -347,6 +347,6 @@ func TestLoadReportsAWrongSchema(t *testing.T) {
 		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "double"}}}}`)}}
 	_, err := Load(fsys)
 	if err == nil || !strings.HasPrefix(err.Error(), "a.json: inputSchema: ") || !strings.Contains(err.Error(), "/properties/n/type") {
-		t.Errorf("got %v, want an error that begins with a.json: inputSchema: and holds /properties/n/type", err)
+		t.Errorf(`got %v, want an error that begins with "a.json: inputSchema: " and contains "/properties/n/type"`, err)
 	}
 }

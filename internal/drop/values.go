@@ -114,8 +114,8 @@ func (r ref) badLink() *problem.Problem {
 }
 
 // badKey returns the problem of the key that the value names, or nil. A value that begins with
-// a slash may name a file in a folder whose name begins with a dot: files there start no job
-// themselves, so several jobs can use them.
+// a slash may name a file in a folder whose name begins with a dot: files there start no
+// job themselves, so such a folder suits files that several jobs use.
 func (r ref) badKey(model string) *problem.Problem {
 	below, inbox := strings.CutPrefix(r.key, ledger.InboxPrefix)
 	switch kind, known := media.KindOf(r.key); {

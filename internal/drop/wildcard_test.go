@@ -63,7 +63,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/caf\u00e9-1: " + job + "cafe\u0301-1.wav", "x: used, by x/caf\u00e9-1"},
 		},
 		{
-			says: "the job of a match waits for the files that all jobs have",
+			says: "the job of a match waits for the files that every job needs",
 			do:   []string{voices("*.wav"), "x.job/de.wav"},
 			want: []string{"x/de: waiting, waiting_for_files", "x: used, by x/de"},
 		},
@@ -106,17 +106,17 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "an empty match is rejected while a file that all jobs have is missing",
+			says: "an empty match is rejected even if a file that every job needs is still missing",
 			do:   []string{voices("*.wav"), "x.job/de.wav = ", "x.job/fr.wav"},
 			want: []string{"x/de: rejected, empty_file", "x/fr: waiting, waiting_for_files", "x: used, by x/de x/fr"},
 		},
 		{
-			says: "an empty file that all jobs have is rejected, with a match",
+			says: "if a file that every job needs is empty, the job of a match is rejected",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = ", "x.job/de.wav"},
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "an empty file that all jobs have is rejected before there is a match",
+			says: "if a file that every job needs is empty and there is no match yet, the bundle is rejected",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = "},
 			want: []string{"x: rejected, empty_file"},
 		},
@@ -126,7 +126,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: rejected, ambiguous, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "a wildcard of another kind",
+			says: "a wildcard for images in an audio value",
 			do:   []string{voices("*.png"), all},
 			want: []string{"x: rejected, wrong_kind"},
 		},
@@ -146,7 +146,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, bad_value, bad_value"},
 		},
 		{
-			says: "a wildcard with a wrong option is rejected once, not with each match",
+			says: "if a job.json with a wildcard has a wrong option, the bundle is rejected once, and not each match",
 			do: []string{
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`,
 				all, "x.job/de.wav",

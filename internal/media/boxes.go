@@ -62,9 +62,12 @@ func (r *reader) boxes(off, end int64, visit func(box)) {
 func (r *reader) children(off, end int64, visit func(box)) {
 	for off <= end-8 {
 		var b box
-		if errors.Is(try(func() { b = r.box(off, end) }), errBox) {
+		switch err := try(func() { b = r.box(off, end) }); {
+		case errors.Is(err, errBox):
 			r.misfit = true
 			return
+		case err != nil:
+			panic(err)
 		}
 		if b.end > r.src.Size && slices.Contains(needed, b.kind) {
 			panic(errCutIndex)
@@ -94,9 +97,9 @@ func (r *reader) fields(b box, n int64) []byte {
 	return r.bytes(b.body, n)
 }
 
-// versioned returns the fields of a box after its version and flags. In version 0 these
-// fields take n bytes. In later versions, some of these fields have 64 bits instead of 32.
-// Wide says how many.
+// versioned returns the flags of a box and a cursor over the first fields after the flags. In
+// version 0 these fields take n bytes. In later versions, wide of these fields have 64 bits
+// instead of 32.
 func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
 	data := r.fields(b, 1)
 	if c.wide = data[0] != 0; c.wide {

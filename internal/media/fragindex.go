@@ -58,8 +58,8 @@ const errNoIndex = damage("it has no index of its fragments")
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
 // end of the file. The mfra box holds one table per track (tfra). The last box in mfra
 // (mfro) holds the length of mfra. A table may list only the fragments to which a player can
-// jump, so byRandomAccess also reads the fragments after the last one in a table. It panics
-// if there is no valid index.
+// jump. Therefore byRandomAccess reads all fragments from the earliest one that readLastAccess
+// returned up to mfra. It panics if there is no valid index.
 func (f *fragments) byRandomAccess() {
 	const near, mfroSize = 4 << 10, 16
 	_, tail := f.r.tail(f.firstMoof, near)
@@ -95,8 +95,8 @@ func (f *fragments) byRandomAccess() {
 // time of a sample in units of the track's timescale, and the offset of the fragment that
 // contains this sample. The offset is 0 if the box has no entries. Samples are not decoded in
 // the order in which they are shown, so the sample that is shown last may not be in the last
-// fragment. Therefore readLastAccess chooses the earliest of the last entries whose fragment
-// is near the mfra box. Index is the offset of mfra.
+// fragment. Therefore readLastAccess goes back from the last entry while the fragments are near
+// the mfra box, and chooses the entry that it reaches. The parameter index is the offset of mfra.
 func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moof int64) {
 	const head = 4 + 4 + 4 + 4
 	c, _ := r.versioned(tfra, head-4, 0)
@@ -111,7 +111,7 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 		panic(damage("its index of fragments is shorter than it says"))
 	}
 	const far = 128 << 10
-	const reordered = 16 // in H.264 and HEVC, at most so many pictures follow a picture that is shown after them
+	const reordered = 16 // how many of the last entries are read: encoders reorder fewer pictures than this
 	length := min(count, reordered) * entry
 	data := r.bytes(end-length, length)
 	for i := int64(0); i < length; i += entry {
@@ -161,8 +161,8 @@ func (f *fragments) skim() bool {
 }
 
 // endsFrom reads the fragments between off and the end of the file, and reports whether it
-// found the ends of all tracks. If a track has no samples there, its samples may end
-// anywhere. If endsFrom fails, it leaves f unchanged.
+// found the ends of all tracks. It returns false if a track has no samples there, because
+// this track may then end anywhere before off. If endsFrom returns false, it leaves f unchanged.
 func (f *fragments) endsFrom(off int64) bool {
 	trial := *f
 	trial.spans = maps.Clone(f.spans)

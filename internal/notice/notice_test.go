@@ -161,8 +161,8 @@ func schemaOf(t *testing.T, document string) *jsonschema.Schema {
 	return schema
 }
 
-// checkForm validates an event with the schema of events, and the members of its detail
-// that come from the status with the schema of statuses.
+// checkForm validates an event with the schema of events. It also validates those members of
+// the event's detail that come from the status, with the schema of statuses.
 func checkForm(t *testing.T, schema, status *jsonschema.Schema, event []byte) {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(event))

@@ -10,10 +10,11 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// The rates are probabilities for each call, in a world whose simulation.rate is 1.
+// The rates are probabilities for each call, in a world whose simulation.rate is 1. Calls of
+// Step Functions fail 5 times as often as refusedRate says, calls of EventBridge 25 times.
 const (
 	crashRate    = 0.001 // the function dies before the call, and as often after it
-	refusedRate  = 0.004 // the service returns an error
+	refusedRate  = 0.004 // the service returns an error, or there is no connection
 	lostRate     = 0.003 // the call takes effect, but its response is lost
 	sideBySide   = 0.01  // another function runs before this call
 	maxDepth     = 2
@@ -36,7 +37,7 @@ func faultsOf(call runcomfytest.Call) []runcomfytest.Fault {
 	return all
 }
 
-// happens draws at random whether something fails now.
+// happens draws at random whether something with this rate happens now.
 func (s *simulation) happens(rate float64) bool { return s.dice.Float64() < rate*s.rate }
 
 // before is the hook before each call that a function makes.
@@ -46,7 +47,7 @@ func (s *simulation) before(c world.Call) error {
 	if s.calmed {
 		return nil
 	}
-	s.another(c)
+	s.sometimesOther(c)
 	if o := s.outageOf(c.Service); o != nil && o.err != nil {
 		s.excuse(c)
 		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
@@ -109,9 +110,9 @@ func (s *simulation) after(c world.Call) error {
 	return nil
 }
 
-// another may run another function between two calls of this function. The other function
-// starts before half of this function's remaining time is over.
-func (s *simulation) another(c world.Call) {
+// sometimesOther sometimes does the world's next step before the call c, as if another function
+// ran at the same time. That step begins before half of the remaining time of c's function is over.
+func (s *simulation) sometimesOther(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return
 	}
@@ -173,8 +174,8 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return fault
 }
 
-// follow notes which record an invocation has claimed. It removes the note when the
-// invocation has resolved the claim.
+// follow stores in s.open which record each invocation has claimed. It deletes the entry when
+// the invocation has resolved the claim.
 func (s *simulation) follow(c world.Call) {
 	if c.Service != "s3" || c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") {
 		return

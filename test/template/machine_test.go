@@ -29,11 +29,11 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 		tasks++
 		retried := map[string]bool{}
 		for _, r := range state.Retry {
+			if r.MaxAttempts == 0 {
+				continue // these errors end the execution
+			}
 			for _, e := range r.ErrorEquals {
 				retried[e] = true
-			}
-			if r.MaxAttempts == 0 {
-				continue // these errors end the job
 			}
 			if r.JitterStrategy != "FULL" || r.MaxDelaySeconds == 0 {
 				t.Errorf("%s retries %v without jitter or a maximum delay", name, r.ErrorEquals)

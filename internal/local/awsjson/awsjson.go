@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// maxRequest bounds the body of a request. SendMessage has the longest body: a message of
-// 256 KiB, in which each byte may be escaped.
+// maxRequest bounds the body of a request. The longest bodies have a text of 256 KiB, such
+// as the message of SendMessage, in which each byte may be escaped.
 const maxRequest = 2 << 20
 
 // Operations are the operations that are served, by their X-Amz-Target.
@@ -57,7 +57,7 @@ func Errorf(code, format string, args ...any) *Error {
 }
 
 // Operation returns an operation that decodes its request and calls do. The operation
-// refuses unknown members. The name of a member may differ from the name of its field in case.
+// refuses unknown members. A member is also known if only capital and small letters differ.
 func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, error) {
 	return func(text []byte) (any, error) {
 		var request Request

@@ -106,7 +106,8 @@ func code(err error) string {
 	return fmt.Sprint(err)
 }
 
-// gate is an Invoker. Each call waits until the test calls respond, or the call is cancelled.
+// gate is an Invoker. Each invocation waits until the test calls respond, or until its
+// context ends.
 type gate struct {
 	begun chan []byte // the payload of each call
 	reply chan func() (string, error)
