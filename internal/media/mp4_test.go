@@ -296,6 +296,18 @@ func TestMP4(t *testing.T) {
 	}
 }
 
+// If a movie has more boxes than Inspect may read before the tracks, the movie is not checked. It
+// does not count as a movie without tracks.
+func TestMovieWithMoreBoxesThanAreRead(t *testing.T) {
+	file := whole(typeBox, movieBox(9000, bytes.Repeat(atom("free", make([]byte, 60000)), 200), trackBox(1, "vide", 9000)))
+	src := count("a.mp4", file.size, file)
+	got, err := media.Inspect(t.Context(), src.Source)
+	checkSane(t, src, got, err)
+	if err != nil || len(got.Warnings) != 1 || !strings.HasPrefix(got.Warnings[0], "a.mp4 was not checked: its header is larger") {
+		t.Errorf("got %+v, %v; want only a warning that the file was not checked", got, err)
+	}
+}
+
 // gigabyte is larger than what Inspect may read.
 const gigabyte = int64(1 << 30)
 
