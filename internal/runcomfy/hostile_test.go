@@ -2,6 +2,7 @@ package runcomfy_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,6 +62,18 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 				t.Errorf("the error of Submit is %v, want an error that leaves open whether RunComfy accepted the job", submitErr)
 			}
 		})
+	}
+}
+
+// If a proxy refuses to connect, the error is the text of the proxy's response. Even if that text
+// is only a secret, the client's error does not contain it.
+func TestAnErrorThatIsOnlyASecret(t *testing.T) {
+	const secret = "signature=canary"
+	client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		return nil, errors.New("?" + secret)
+	})}}
+	if _, err := client.Status(t.Context(), "r"); err == nil || strings.Contains(err.Error(), secret) {
+		t.Errorf("error %v, want one without %s", err, secret)
 	}
 }
 
