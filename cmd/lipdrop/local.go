@@ -139,8 +139,8 @@ func (c *localCmd) webhookText(stack *local.Stack) string {
 	return fmt.Sprintf("Notices are sent to %s with the header %s: %s\n", c.Webhook, local.WebhookKeyHeader, stack.Keys().Webhook)
 }
 
-// containerCommands prepares the state folder for `sam local` and returns the
-// commands to print.
+// containerCommands returns the commands of `sam local` to print, and writes the files that they
+// need into the state folder. Without --containers it returns a line that names the flag.
 func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 	if !c.Containers {
 		return "Start the stack with --containers to run the functions in Docker with sam local.\n", nil

@@ -29,7 +29,7 @@ import (
 )
 
 // In the scripts, the sync_mode of a job decides what happens to the job. A preset.json in the
-// script's folder sets the sync_mode.
+// folder of the job sets the sync_mode.
 const (
 	modeQueues  = "silence" // queues for an hour
 	modeFails   = "remap"   // RunComfy's job fails
@@ -38,7 +38,7 @@ const (
 )
 
 // TestScripts runs the scripts in testdata/script over one local stack, or over a stack in
-// an emulator of AWS (see scriptStack). Each script drops into a folder of its own.
+// an emulator of AWS (see scriptStack). No two scripts drop into the same folder.
 //
 // The scripts have these commands besides those of testscript:
 //
@@ -208,8 +208,8 @@ func awaitState[S ~string](b *bucket.Bucket, name string, states ...S) (ledger.S
 	return last.Status, fmt.Errorf("%s is still %s, want %v", name, client.Describe(last.Status), states)
 }
 
-// schemasOf returns the JSON schemas of documents by their names. A block without a name
-// is named after its document.
+// schemasOf returns the JSON schemas in Markdown documents, by name. Each schema is a code block
+// that begins with "json schema NAME". Without NAME, the schema has the name of the document.
 func schemasOf(t *testing.T, documents ...string) map[string]*jsonschema.Schema {
 	t.Helper()
 	block := regexp.MustCompile("(?s)```json schema ?([a-z]*)\n(.*?)```")

@@ -107,8 +107,8 @@ func TestProblems(t *testing.T) {
 	}{
 		{name: "empty", text: "", want: []string{"l.csv has no rows. Add a row for each job."}},
 		{name: "a header only", text: header, want: []string{"l.csv has no rows. Add a row for each job."}},
-		{name: "no header", text: good + good, want: []string{"row 1: the first row has no column that a list may have. Begin the list with the names of the columns, such as name, video, audio and model."}},
-		{name: "a line that names no separator", text: "sep=\r\nname,video\r\n", want: []string{"row 1: the first row has no column that a list may have. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "no header", text: good + good, want: []string{"row 1: the first row names no column that a list may have. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "a line that names no separator", text: "sep=\r\nname,video\r\n", want: []string{"row 1: the first row names no column that a list may have. Begin the list with the names of the columns, such as name, video, audio and model."}},
 		{name: "a line that names a quote as the separator", text: "sep=\"\nname,video\n", want: []string{`row 1, column A: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`}},
 		{name: "an unknown column", text: "name,video,audio,emtion\na,a.mp4,a.wav,happy\n",
 			want: []string{`row 1, column D (emtion): there is no column "emtion" (the nearest is "emotion"). Rename it to emotion, or remove it.`}},
@@ -176,10 +176,10 @@ func TestProblems(t *testing.T) {
 			"row 3, column C (audio): an audio file is missing; community/live-avatar requires one. Name an audio file there.",
 		}},
 		{name: "a quote that is not closed", text: header + "\"a,a.mp4,a.wav\nb,b.mp4,b.wav\n", want: []string{
-			`row 2: a cell that begins with a double quote does not end with one, or has a single double quote inside it. Write "" for each quote inside the cell, and end the cell with one quote.`,
+			`row 2: a cell that begins with a double quote does not end with one, or has a double quote inside it that is not written twice. Write "" for each quote inside the cell, and end the cell with one quote.`,
 		}},
 		{name: "the characters of old Windows", text: header + "caf\xe9,a.mp4,a.wav\n", want: []string{`row 2, column A (name): the cell "caf\xe9" is not text in UTF-8. Save the list as CSV UTF-8.`}},
-		{name: "UTF-16", text: "\xff\xfen\x00a\x00", want: []string{"the list is not text in UTF-8: it has zero bytes. Save the list as CSV UTF-8."}},
+		{name: "UTF-16", text: "\xff\xfen\x00a\x00", want: []string{"the list is not text in UTF-8: it contains bytes with the value 0. Save the list as CSV UTF-8."}},
 		{name: "every problem of every row", text: header + ",a.wav,\nb,b.mp4,b.txt\n", want: []string{
 			"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job.",
 			"row 2, column B (video): a.wav is an audio file; sync/sync/lipsync/v2/pro accepts a video there. Name a video.",

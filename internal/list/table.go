@@ -29,7 +29,7 @@ const saveAsUTF8 = "Save the list as CSV UTF-8."
 func (r *reader) readTable(text []byte) []Row {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	if bytes.IndexByte(text, 0) >= 0 {
-		r.report(Problem{Reason: "the list is not text in UTF-8: it has zero bytes", Remedy: saveAsUTF8})
+		r.report(Problem{Reason: "the list is not text in UTF-8: it contains bytes with the value 0", Remedy: saveAsUTF8})
 		return nil
 	}
 	if bytes.IndexByte(text, '\n') < 0 { // as Excel for Mac saves "CSV (Macintosh)"
@@ -114,7 +114,7 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 	}
 	if !known {
 		r.report(Problem{
-			Row: number, Reason: "the first row has no column that a list may have",
+			Row: number, Reason: "the first row names no column that a list may have",
 			Remedy: "Begin the list with the names of the columns, such as name, video, audio and model.",
 		})
 		return nil
@@ -177,7 +177,7 @@ var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 func brokenQuotes(number int, raw []byte, separator rune, err *csv.ParseError) Problem {
 	p := Problem{Row: number, Reason: "a double quote is inside a cell that has no quotes around it", Remedy: `Put the whole cell in double quotes, and write "" for each quote inside it.`}
 	if errors.Is(err.Err, csv.ErrQuote) {
-		p.Reason = "a cell that begins with a double quote does not end with one, or has a single double quote inside it"
+		p.Reason = "a cell that begins with a double quote does not end with one, or has a double quote inside it that is not written twice"
 		p.Remedy = `Write "" for each quote inside the cell, and end the cell with one quote.`
 	}
 	if err.Line == err.StartLine { // the mistake is in the first line of the record

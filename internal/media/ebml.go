@@ -89,7 +89,7 @@ func (r *reader) elements(off, end int64, visit func(element)) {
 
 // value returns up to n bytes of an element.
 func (r *reader) value(e element, n int64) (data []byte) {
-	_ = try(func() { data = r.step(e.body, min(n, e.end-e.body)) }) // a value that is not there counts as 0
+	_ = try(func() { data = r.step(e.body, min(n, e.end-e.body)) }) // data is nil if the value cannot be read, and nil counts as 0
 	return data
 }
 

@@ -63,7 +63,7 @@ func TestResponsesThatQuoteTheQuery(t *testing.T) {
 				t.Fatal("the copy succeeded, want an error")
 			}
 			if said := err.Error(); strings.Contains(said, secret) || len(said) > 500 {
-				t.Errorf("the error has %d bytes, want at most 500 without the query: %.300s", len(said), said)
+				t.Errorf("the error has %d bytes; want at most 500 bytes, and no query in them: %.300s", len(said), said)
 			}
 		})
 	}

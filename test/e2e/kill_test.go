@@ -68,15 +68,15 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("seed of the random moments: %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	moments := []func(string) bool{
-		nth(1, "queue/", "is written"), // the event of the first file
-		nth(1, "queue/", "is written"), // while the stack starts and catches up
+		nth(1, "queue/", "has changed"), // the event of the first file
+		nth(1, "queue/", "has changed"), // while the stack starts and catches up
 		nth(1, "submit arrives"),
 		nth(1, "submit has taken effect"),
 		nth(1, "output is half sent"),
 	}
 	if !testing.Short() {
 		moments = append(moments,
-			nth(1, "/jobs/", "is written"), // a claim
+			nth(1, "/jobs/", "has changed"), // a claim
 			nth(1, "submit is half sent"),
 			nth(1, "submit is sent"),
 			nth(1, "executions/", ".partial is written"),

@@ -31,7 +31,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// If the environment variable stackDir is set, the test binary runs a stack in that folder until it is killed.
+// If the environment variable stackDir is set, the test binary runs a stack in that folder until
+// the binary is killed or the test ends.
 // The variable stackComfy has the address of the stack's RunComfy.
 const (
 	stackDir   = "E2E_STACK_DIR"
@@ -72,7 +73,7 @@ type mortal struct {
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
-	chosen func(moment string) bool // reports whether to kill the process; nil if it is not killed
+	chosen func(moment string) bool // reports whether to kill the process at a moment; nil if no kill is to come
 	killed bool                     // the process was killed
 	life   int                      // how many processes have become ready
 	up     chan struct{}            // closed while the process is ready
@@ -135,7 +136,7 @@ func (m *mortal) written(path string) {
 	if err != nil {
 		return // both paths are absolute, so there is no error
 	}
-	m.moment(filepath.ToSlash(below) + " is written")
+	m.moment(filepath.ToSlash(below) + " has changed")
 }
 
 // moment kills the process if this is the chosen moment. It reports whether it did.
@@ -192,7 +193,8 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // begin starts the process, which is killed at the chosen moment. The returned function
-// waits for the end of the process. It returns nil if moment killed the process.
+// waits for the end of the process. That function returns nil if the method moment killed the
+// process.
 func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 	m.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -302,8 +304,8 @@ func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) 
 	}
 }
 
-// fetch downloads an input of a job, as RunComfy does. A kill of the stack does not make
-// fetch fail, because on AWS the bucket stays reachable.
+// fetch downloads an input of a job, as RunComfy does. If a kill of the stack breaks
+// the download, fetch repeats it, because on AWS the bucket would have stayed reachable.
 func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, error) {
 	var body []byte
 	err := m.persist(ctx, func(_ *s3.Client, https *http.Client) error {

@@ -32,10 +32,11 @@ func TestReadmeHasParametersAndOutputs(t *testing.T) {
 	golden.CompareBetween(t, root+"/README.md", "<!-- parameters -->", b.String())
 }
 
-// fewValues is how many allowed values a cell lists.
+// fewValues is how many allowed values a cell lists at most. If there are more, the cell has their
+// number, the first and the last.
 const fewValues = 5
 
-// values says what a parameter may be, beyond what its description says.
+// values returns which values a parameter accepts, or "" if the template does not say.
 func (p parameter) values() string {
 	switch {
 	case p.Type == "Number" && len(p.AllowedValues) == 0:

@@ -81,8 +81,8 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 	}
 }
 
-// expectEnd waits for the end of the children's output. Only the children hold the pipe of this
-// output open, so the children have ended when the output ends.
+// expectEnd waits for the end of the children's output. Each child holds the pipe of this output
+// open, so the children have ended when the output ends.
 func expectEnd(t *testing.T, out io.Reader, pids string) {
 	t.Helper()
 	ended := make(chan error, 1)
