@@ -105,11 +105,16 @@ type sender struct {
 }
 
 // upload uploads the files of a group. A file is sent in one request if it is empty, or if it
-// is the first file and is not large. Every other file is sent in parts. When S3 has all parts,
-// the first file appears in the bucket. Then the others appear, each by one short request.
+// is the first file, is not large and is not in the bucket already. Every other file is sent in
+// parts. When S3 has all parts, the first file appears in the bucket. Then the others appear,
+// each by one short request.
+//
+// The SDK repeats a request whose response was lost. If the request sends a file again that has
+// not changed, no condition refuses the second request, and the file would start two takes. But
+// S3 completes a multipart upload only once.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
-	for _, u := range files[1:] {
-		if u.Sum.parts == nil && u.Sum.Size > 0 {
+	for i, u := range files {
+		if (i > 0 || u.Same) && u.Sum.parts == nil && u.Sum.Size > 0 {
 			u.Sum.parts = []uint64{u.Sum.crc}
 		}
 	}

@@ -169,6 +169,18 @@ func (s *s3Server) mustSend(t *testing.T, uploads ...*client.Upload) int64 {
 	return sent
 }
 
+// age sets the time at which an object was stored back by an hour.
+func (s *s3Server) age(t *testing.T, key string) {
+	t.Helper()
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(s.path(key), old, old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// path returns the file in which the gateway keeps an object.
+func (s *s3Server) path(key string) string { return filepath.Join(s.dir, "objects", testBucket, key) }
+
 // openUploads returns how many uploads are unfinished.
 func (s *s3Server) openUploads(t *testing.T) int {
 	t.Helper()
@@ -607,12 +619,9 @@ func TestSendAgainAtTheSameTime(t *testing.T) {
 			{"the second drop", nil, &second, false},
 			{"a later drop", []*client.Upload{&later}, &later, true},
 		} {
-			object := filepath.Join(server.dir, "objects", testBucket, u.Key)
+			object := server.path(u.Key)
 			if row.chosen != nil {
-				old := time.Now().Add(-time.Hour)
-				if err := os.Chtimes(object, old, old); err != nil {
-					t.Fatal(err)
-				}
+				server.age(t, u.Key)
 				choose(t, server, row.chosen...)
 			}
 			before, _ := os.Stat(object)
@@ -710,27 +719,56 @@ func TestCutResponse(t *testing.T) {
 	}
 }
 
-// If the response to the completion is lost, Send finds the object and sends no part again.
-func TestLostCompletion(t *testing.T) {
+// If the response to the request that makes a file appear is lost, the SDK sends the request
+// again. The file is still stored once, so that it starts one take, and no part is sent again.
+// This is true for a new file, for a file that replaces another, and for a file that is sent
+// again although it has not changed.
+func TestLostResponse(t *testing.T) {
 	server := startServer(t)
-	path := randomFile(t, partBytes+1)
-	u := fileUpload(t, "inbox/big.mp4", path)
-	var completions atomic.Int32
-	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method != http.MethodPost || !r.URL.Query().Has("uploadId") || completions.Add(1) > 1 {
-			return false
-		}
-		response := httptest.NewRecorder()
-		if server.proxy.ServeHTTP(response, r); response.Code != http.StatusOK {
-			t.Errorf("the completion: HTTP status %d, want 200", response.Code)
-		}
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	})
-	server.mustSend(t, u)
-	for number, n := range server.begun {
-		if n != 1 {
-			t.Errorf("part %s was sent %d times, want once", number, n)
+	for _, size := range []int{100, partBytes + 1} {
+		for _, old := range []string{"", "another video", "the same video"} {
+			u, _ := twoVideos(t, size)
+			u.Key = fmt.Sprintf("inbox/%d/%s.mp4", size, old)
+			want := 1 // version
+			switch old {
+			case "another video":
+				put(t, server, u.Key, old)
+				want++
+			case "the same video":
+				server.setHandler(nil)
+				server.mustSend(t, u)
+				server.age(t, u.Key)
+				want++
+			}
+			choose(t, server, u)
+			clear(server.begun)
+			var tries atomic.Int32
+			server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+				query := r.URL.Query()
+				finishes := r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
+				if !finishes || tries.Add(1) > 1 {
+					return false
+				}
+				response := httptest.NewRecorder()
+				if server.proxy.ServeHTTP(response, r); response.Code != http.StatusOK {
+					t.Errorf("the first try: HTTP status %d, want 200", response.Code)
+				}
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			})
+			sent := server.mustSend(t, u)
+			out, err := server.direct.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(testBucket), Prefix: &u.Key})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tries.Load() != 2 || sent != u.Sum.Size || len(out.Versions) != want {
+				t.Errorf("%d bytes in place of %q: %d tries, %d bytes were reported, and there are %d versions; want 2 tries, all bytes and %d versions", size, old, tries.Load(), sent, len(out.Versions), want)
+			}
+			for number, n := range server.begun {
+				if n != 1 {
+					t.Errorf("%d bytes in place of %q: part %s was sent %d times, want once", size, old, number, n)
+				}
+			}
 		}
 	}
 }

@@ -102,15 +102,24 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	storage := &s3test.Bucket{}
 	var mu sync.Mutex
 	var uploaded []string
+	parts := map[string][]byte{} // by key; each multipart upload has one part
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key := strings.TrimPrefix(r.URL.Path, "/b/")
+		key, query := strings.TrimPrefix(r.URL.Path, "/b/"), r.URL.Query()
 		stored, ok := storage.Object(key)
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
 		switch {
+		case query.Has("uploads"): // a list of uploads, or a new upload
+			_, _ = io.WriteString(w, "<Result><UploadId>1</UploadId></Result>")
+		case query.Has("partNumber"):
+			parts[key] = body
+		case r.Method == http.MethodPost:
+			body = parts[key]
+			_, _ = io.WriteString(w, "<Result></Result>")
+			fallthrough
 		case r.Method == http.MethodPut:
-			body, _ := io.ReadAll(r.Body)
 			storage.Set(key, body)
-			mu.Lock()
-			defer mu.Unlock()
 			uploaded = append(uploaded, key)
 		case r.Method == http.MethodHead && ok:
 			w.Header().Set("Content-Length", strconv.Itoa(len(stored)))
