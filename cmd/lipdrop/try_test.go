@@ -146,7 +146,7 @@ func (w writer) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// try refuses what cannot succeed before it starts a stack.
+// Before try starts a stack, it refuses what cannot succeed.
 func TestTryRefuses(t *testing.T) {
 	long := strings.Repeat("n", 212)
 	tests := []struct {

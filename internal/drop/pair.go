@@ -13,9 +13,10 @@ import (
 )
 
 // touchedByVisual returns the subjects that a change of a video or image may concern:
-// the file's own name, and the names of the tagged audios that use the file. If there are
-// videos or images with shorter stems, the name of the longest of these stems is the last
-// subject: after a deletion of the file, the tagged audios may use the files of that stem.
+// the file's own name, and the names of the tagged audios that use the file. The
+// last subject is the nearest name with fewer tags that has a video or an image, if there is
+// one. For talk.v2.mp4, this is talk if talk.mp4 exists: after a deletion of talk.v2.mp4,
+// talk.v2.de.wav may use talk.mp4.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	tagged, _, err := l.tagged(ctx, stem)
 	if err = exceptCrowded(err); err != nil {

@@ -109,7 +109,7 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 		return nil, nil, err
 	}
 	for i := range presetFolders(folder) {
-		var level []string // one folder in its forms
+		var level []string // the Unicode forms of one folder
 		for _, form := range present {
 			if f := presetFolders(form)[i]; !slices.Contains(level, f) {
 				level = append(level, f)

@@ -95,7 +95,7 @@ func (l *lister) findMatches(ctx context.Context, match string, b bundle) (Asses
 		})
 	}
 	if !all {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %s", maxMatches, problem.Quote(b.wildcard.value)))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files whose keys begin with %q were compared with %s", maxMatches, b.wildcard.literal, problem.Quote(b.wildcard.value)))
 	}
 	if match == "" || b.names(match) {
 		return Assessment{Own: f, Matches: l.matchSubjects(byName, len(jobs), b)}, nil

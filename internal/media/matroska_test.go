@@ -27,7 +27,7 @@ func TestMatroska(t *testing.T) {
 		return slices.Concat(openEBML(0x1F43B675), c[12:])
 	}
 	closed := func(head []byte, body ...[]byte) []byte { // with the length of the segment
-		const at, end = 26, 38 // of the head of the segment
+		const at, end = 26, 38 // head[at:end] is the head of the segment
 		return slices.Concat(head[:at], ebml(0x18538067, head[end:], slices.Concat(body...)))
 	}
 	durationTag := func(uid int, clock string) []byte {

@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// page returns a page of an Ogg stream with one packet for each body.
+// page returns a page of an Ogg stream that holds the given packets.
 func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 	var lacing, body []byte
 	for _, p := range packets {
@@ -21,9 +21,9 @@ func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 	return slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body)
 }
 
-// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second: the
-// first page ends at second number from, and the last page at second number to. The encoder's
-// delay is 312 samples.
+// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second. The
+// arguments from and to say at which second the first and the last of these pages end. The
+// encoder's delay is 312 samples.
 func opus(serial, from, to int) []byte {
 	out := slices.Concat(
 		page(2, 0, serial, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
@@ -83,7 +83,7 @@ func TestOgg(t *testing.T) {
 		{name: "two recordings of one serial number, joined", file: whole(opus(1, 1, 50), opus(1, 1, 30)), duration: 80*time.Second - 2*delay},
 		{name: "two long recordings, joined", file: whole(opus(1, 1, 900), opus(2, 1, 900)), warning: "a.opus holds several recordings"},
 		{name: "two long recordings of one serial number, joined", file: whole(opus(1, 1, 900), opus(1, 1, 900)), warning: "a.opus holds several recordings"},
-		{name: "a page across the end of the first part", file: whole(opus(1, 1, 16)), duration: 16*time.Second - delay},
+		{name: "a page across the end of the first 32 KiB", file: whole(opus(1, 1, 16)), duration: 16*time.Second - delay},
 		{name: "no positions", file: whole(positions(0, 0, 0, 0, 0)), duration: 5*time.Second - delay},
 		{name: "a last position that is far too late", file: whole(positions(48000, 96000, 144000, 192000, 48000*5000)), duration: 5*time.Second - delay, least: 5*time.Second - delay,
 			warning: "the length of a.opus, about 5.0 s, is an estimate: the positions in its pages are wrong"},
@@ -121,8 +121,8 @@ func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file of frames of 4,096 samples. The number of samples in STREAMINFO is
-// samples. First is the number of the first frame. A frame with a number below 128 has 2,008
+// flac returns a FLAC file of frames of 4,096 samples. The argument samples is the
+// number of samples in STREAMINFO, and first is the number of the first frame. A frame with a number below 128 has 2,008
 // bytes. Other frames have more.
 func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))

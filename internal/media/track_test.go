@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// inspectTracks inspects a movie whose tracks have the given media.
+// inspectTracks inspects a movie with the given tracks.
 func inspectTracks(t *testing.T, name string, tracks ...[]byte) (media.Info, error) {
 	t.Helper()
 	data := slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", bytes.Repeat([]byte{1}, 5000)))
@@ -167,7 +167,8 @@ func TestFrameOfFragments(t *testing.T) {
 	}
 }
 
-// TestBrokenMovies inspects movies that no program can show.
+// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts two
+// movies whose samples are all there.
 func TestBrokenMovies(t *testing.T) {
 	const (
 		notThere = "its index is there, but not its pictures and sound, so the export or the upload broke off"

@@ -150,8 +150,8 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	}
 }
 
-// returnedErrors returns the error types with a problem code that the source in some
-// folders creates.
+// returnedErrors returns the names of the error types that the source in some folders creates
+// and that have a problem code.
 func returnedErrors(t *testing.T, folders []string) []string {
 	t.Helper()
 	var names []string
@@ -259,8 +259,8 @@ func TestWait(t *testing.T) {
 		{"a run that began late", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: 0}, 173, false},
 		{"when an end is likely, the shortest wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
 		{"in the first minutes, a short wait", workflow.Progress{Usual: usual, Elapsed: 110 * time.Second, Running: 110 * time.Second}, 3, true},
-		{"later, a part of the time that has passed", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
-		{"so late that asking again costs more than a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
+		{"after three minutes, a wait that finds the end 3 s late on average", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
+		{"so late that several questions in one call cost more than a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
 		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour, Running: 20 * time.Hour}, 900, false},
 		{"queued", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true}, 45, false},
 		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},

@@ -79,10 +79,10 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			nth(1, "/jobs/", "has changed"), // a claim
 			nth(1, "submit is half sent"),
 			nth(1, "submit is sent"),
-			nth(1, "executions/", ".partial is written"),
+			nth(1, "executions/", ".partial has changed"),
 			nth(1, "status arrives"),
 			nth(1, "result arrives"),
-			nth(1, "/outbox/", ".mp4 is written"),
+			nth(1, "/outbox/", ".mp4 has changed"),
 			except("queue/", nth(1+chance.IntN(40))),
 			except("queue/", nth(1+chance.IntN(40))),
 		)

@@ -107,7 +107,8 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		t.Fatal(err)
 	}
 
-	// The executions do not run. The scenarios call poll and archive themselves.
+	// Each execution waits in its first call of a function. The scenarios call poll and archive
+	// themselves.
 	machine := &states.Server{
 		Machine: l.machine, ARN: machineARN, Dir: t.TempDir(),
 		Invoke: func(ctx context.Context, _ string, _ []byte) ([]byte, error) {

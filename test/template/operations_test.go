@@ -210,7 +210,7 @@ func TestDocumentOfCosts(t *testing.T) {
 		{"Lambda: GB-seconds on arm64", gigabyteSeconds, strings.Join(compute, ", "), 0.0000133334},
 		{"Lambda: calls", float64(made.of("", "lambda Invoke")), "the above", 0.20 / 1_000_000},
 		{"EventBridge: events of S3", float64(made.of("", "s3 PutObject") + dropped + made.expired),
-			fmt.Sprintf("one for every object of the bucket, not only for drops; and %d for versions that expire a month later", made.expired), 1.00 / 1_000_000},
+			fmt.Sprintf("one for every PUT into the bucket, not only for drops; and %d for versions that expire a month later", made.expired), 1.00 / 1_000_000},
 		{"EventBridge: notices", float64(made.of("", "events PutEvents")), "that the job succeeded", 1.00 / 1_000_000},
 		{"SQS: requests", 3 * dropped, "each drop is sent, received and deleted", 0.40 / 1_000_000},
 		{"Secrets Manager: calls", float64(made.of("", "secretsmanager GetSecretValue")), "one for each cold start", 0.05 / 10_000},

@@ -468,7 +468,7 @@ func TestLateJobIsNotClaimed(t *testing.T) {
 		switch {
 		case c.Function != "submit" || !late:
 		case c.Op == "HeadObject":
-			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // 3 of the 76 s are kept for the response
+			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // submit keeps 3 of the 76 s for its own return, and the claim needs 75 s
 		case c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/"):
 			claims++
 		case c.Op == "ChangeMessageVisibility":
@@ -592,8 +592,8 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	}
 }
 
-// A message about many names is finished by several messages, and the other messages of
-// its batch are finished too. Each call ends within the function's time.
+// Submit divides a message about many names into several messages, and finishes the other
+// messages of its batch too. Each call ends within the function's time.
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = w.SubmitBatch()
@@ -676,7 +676,7 @@ func TestUnreadableLedger(t *testing.T) {
 		}
 		worldtest.WantCharges(t, w, 2)
 	})
-	t.Run("the record of the last take, after a deletion that leaves another job", func(t *testing.T) {
+	t.Run("the record of the last take, after a deletion, if the files that are left form another job", func(t *testing.T) {
 		w := worldtest.New(t)
 		worldtest.DropPairs(t, w, "ads/talk.de")
 		w.Pass(time.Hour)
@@ -813,8 +813,9 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	wantWarning(t, w, "ads/talk.de", "upload one of its files again")
 }
 
-// A file is deleted soon after its upload. The files that are left start no job, although the
-// upload is assessed before the deletion. They start a job only if one of them was uploaded too.
+// A file is deleted soon after its upload. The files that are left start no job, whichever of
+// the two events arrives first. But if one of these files is itself uploaded in these seconds,
+// they start a job.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
@@ -878,8 +879,8 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	}
 }
 
-// After the deletion of a take's file, the status is still about the take. The files that are
-// left are newer, but belong to another name.
+// After the deletion of a take's file, the status is still about the take. Some of the files that
+// are left are newer, but these belong to another name.
 func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPairs(t, w, "ads/talk.de")
@@ -944,8 +945,9 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
-// A pair is dropped in the same batch as a job.json that no longer names a match with the
-// pair's name. The match's message does not count as an assessment of the pair.
+// One batch has the events of the pair cafe/a and of a job.json that no longer names the match
+// cafe/a. Submit sends a message to assess this match. That message does not replace the
+// assessment of the pair.
 func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)

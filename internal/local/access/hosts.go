@@ -54,7 +54,7 @@ func (h Hosts) Handler(next http.Handler) http.Handler {
 }
 
 // Below returns a handler that serves next below a secret path, for clients that
-// cannot sign requests. The response to every other path is 404.
+// cannot sign requests. Requests for other paths do not reach next.
 func Below(secret string, next http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/"+secret+"/", http.StripPrefix("/"+secret, next))

@@ -20,7 +20,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// The simulation uses a bucket in memory. This bucket responds as the real server does.
+// Many tests use s3test.Bucket, a bucket in memory, instead of an S3 server. It responds as the
+// S3 server of the local stack does.
 func TestStandInRespondsLikeTheServer(t *testing.T) {
 	server := start(t, func(*gateway.Config) {})
 	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
@@ -42,8 +43,8 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 	}
 }
 
-// conditions makes calls whose responses depend on conditions. It returns a line for each
-// call, with the response.
+// conditions reads, writes and lists objects, with and without conditions. It returns a line
+// for each response.
 func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	var got []string
 	note := func(what string, response any, err error) {

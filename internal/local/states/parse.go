@@ -75,8 +75,8 @@ type retrier struct {
 var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // Parse reads a definition in the States Language. It first replaces each ${Name} in the
-// definition by the substitution of that name. The error has a line for each mistake, and for
-// each thing that this package does not know.
+// definition by the substitution of that name. The error has a line for each problem that Parse
+// found. Parse checks the states only if the text can be decoded.
 func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 	var problems []error
 	text = substitution.ReplaceAllFunc(text, func(match []byte) []byte {
@@ -224,13 +224,14 @@ const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.contex
 // member of either.
 var path = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
 
-// isExpression reports whether a text is a JSONata expression about one of the roots.
+// isExpression reports whether a text is an expression that Parse accepts and whose root is among
+// roots: input, result or redriveCount.
 func isExpression(text string, roots ...string) bool {
-	root := text
-	if found := path.FindStringSubmatch(text); found != nil {
-		root = found[1]
+	found := path.FindStringSubmatch(text)
+	if found == nil {
+		return text == redriveCount && slices.Contains(roots, text)
 	}
-	return slices.Contains(roots, root)
+	return slices.Contains(roots, found[1])
 }
 
 // eval returns the JSON text of the value of an expression.

@@ -65,6 +65,7 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"no timeout", `"TimeoutSeconds":90,`, ``, `state "Poll": TimeoutSeconds must be at least 1`},
 
 		{"no expression", `"{% $states.input.waitSeconds %}"`, `5`, `the expression "5" is not known`},
+		{"a root without an expression", `"{% $states.input.waitSeconds %}"`, `"input"`, `the expression "input" is not known`},
 		{"an expression that is a call", `$states.input.waitSeconds`, `$max([1,2])`, `$max([1,2])`},
 		{"an expression with an operator", `$states.input.ended`, `$states.input.ended = true`, `is not known`},
 		{"an index", `$states.input.ended`, `$states.input.e[0]`, `is not known`},

@@ -27,11 +27,11 @@ export const byId = (id) => document.getElementById(id);
 
 let proof; // of the first response: see shell.go
 
-// isOurs reports whether a response with this proof is from the command.
+// isOurs reports whether a response has the same proof as the first response. Another proof means that another program responds.
 export const isOurs = (given) => given === (proof ??= given);
 
 // request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. The message of an
-// error is a text for the person.
+// error is a text for the person, unless signal has aborted the request.
 export async function request(path, { body, part, signal, keepalive } = {}) {
   const options = { signal, keepalive };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
@@ -67,7 +67,7 @@ export function notify(text, bad = false) {
 export function confirmed(title, text, action) {
   const dialog = byId("confirm");
   return new Promise((resolve) => {
-    // The window's event "close" would come too late, perhaps after the next question has been asked.
+    // The promise is resolved here, because the dialog's event "close" may come only after the next question has been asked.
     const end = (yes) => {
       dialog.close();
       resolve(yes);
