@@ -72,7 +72,7 @@ type Assessment struct {
 	// Own is about the subject's own name or file.
 	Own Finding
 	// Match is about the job of the subject's file. It is set only if the file matches the
-	// wildcard of its bundle and the change concerns no other job.
+	// wildcard of its bundle and the change concerns no other job of the bundle.
 	Match *Finding
 	// Matches are the subjects of all matches of a wildcard, if the change concerns all
 	// of them. The caller assesses each of these subjects by itself.
