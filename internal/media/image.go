@@ -86,7 +86,7 @@ func readWEBP(r *reader, info *Info) {
 	setSize(info, uint32(config.Width), uint32(config.Height))
 	const withEXIF = 8 // a flag of the chunk VP8X
 	pictures, last := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
-	r.fits(func() {
+	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
 			case c.kind == "EXIF":
@@ -104,8 +104,12 @@ func readWEBP(r *reader, info *Info) {
 			}
 		}
 	})
-	if pictures == 0 {
+	switch {
+	case pictures > 0:
+	case whole:
 		panic(errNoPicture)
+	default:
+		panic(errBudget)
 	}
 }
 

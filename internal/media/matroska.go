@@ -353,7 +353,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		length = verify
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
-	const never = 4 << 10 // so many zeros at the end of the segment were never written
+	const never = 32 << 10 // so many zeros at the end of the segment were never written; a block of silence has fewer
 	m.cut = m.cut || at+int64(len(bytes.TrimRight(tail, "\x00"))) < m.end-never
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))

@@ -189,18 +189,30 @@ func (r *reader) written(from, n int64) (at int64, data []byte) {
 	return at, data
 }
 
-// zeros returns where the zeros that continue at offset to begin, at most 64 bytes too late.
-// It searches from offset from on, as if there were no other run of 64 zeros.
-func (r *reader) zeros(from, to int64) int64 {
-	const run = 64
-	for to-from > run {
-		if mid := from + (to-from)/2; isZero(r.step(mid, min(run, r.src.Size-mid))) {
-			to = mid
-		} else {
-			from = mid
+// zeros returns where the zeros that continue at offset end begin, at most 64 bytes too late.
+// It searches from offset from on. Other zeros may come before, such as those of a white area
+// in a JPEG. So zeros also looks at some places between the result and end.
+func (r *reader) zeros(from, end int64) int64 {
+	const run, places = 64, 16
+	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
+	for {
+		at := end
+		for at-from > run {
+			if mid := from + (at-from)/2; isZero(data(mid)) {
+				at = mid
+			} else {
+				from = mid
+			}
 		}
+		place := int64(places - 1)
+		for place > 0 && isZero(data(at+(end-at)*place/places)) {
+			place--
+		}
+		if place == 0 {
+			return at
+		}
+		from = at + (end-at)*place/places
 	}
-	return to
 }
 
 func isZero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
