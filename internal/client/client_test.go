@@ -22,6 +22,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -539,6 +540,25 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "then run the command again to fetch the rest") || len(storage.ranges) != 1 {
 		t.Errorf("%d requests and error %v, want one, and an error that says what to do", len(storage.ranges), err)
+	}
+}
+
+// If the file with the credentials is gone, the error does not say that the disk may be full.
+func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
+	storage := new(s3test.Bucket)
+	archive(storage, "talk", take1, 5000)
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), "talk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Bucket.S3 = s3.New(s3.Options{Region: "us-east-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		_, err := os.Open(filepath.Join(t.TempDir(), "token.json"))
+		return aws.Credentials{}, err
+	})})
+	_, err = c.Download(t.Context(), Downloads{Dir: t.TempDir(), Progress: func(int64) {}}, outputs)
+	if err == nil || !strings.Contains(err.Error(), "get credentials: open ") || strings.Contains(err.Error(), "disk") {
+		t.Errorf("got %v, want an error about the credentials", err)
 	}
 }
 
