@@ -357,7 +357,7 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 }
 
 // sendParts sends the parts of a file, and returns the function that completes the
-// upload. It continues an unfinished upload of the same content.
+// upload. It continues an unfinished upload of the same content if the file has several parts.
 func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(context.Context) error, err error) {
 	slots := s.large
 	if len(u.Sum.parts) == 1 {
@@ -372,9 +372,12 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		return nil, err
 	}
 	defer file.Close()
-	id, parts, err := s.unfinished(ctx, u)
-	if err != nil {
-		return nil, err
+	var id *string
+	var parts []types.CompletedPart
+	if len(u.Sum.parts) > 1 { // an upload of one part is quickly sent, and its LastModified must be the time of this drop
+		if id, parts, err = s.unfinished(ctx, u); err != nil {
+			return nil, err
+		}
 	}
 	if id == nil {
 		created, err := s.S3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
