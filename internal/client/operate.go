@@ -25,8 +25,8 @@ const settleTime = 4 * time.Minute
 // readEvery is how often Cancel reads a record while it waits.
 const readEvery = 200 * time.Millisecond
 
-// StateError is returned if the state of a take or of its review does not allow what was
-// asked for.
+// StateError says why a name or a take cannot be cancelled, redriven or reviewed, or why a
+// file cannot be dropped again.
 type StateError struct {
 	Reason string
 
@@ -73,7 +73,7 @@ func (c *Client) executionARN(rec ledger.Record) *string {
 
 // Cancel cancels every take under way of a name, as a deletion of the name's files does. It
 // calls say with each step. The error is nil only if all these takes are cancelled. If the
-// name has no take under way, the error is a *StateError.
+// name has no take under way, the error is *StateError, or *NoJobError if there is no such job.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {
@@ -123,20 +123,21 @@ func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record,
 		if time.Now().After(deadline) {
 			return rec, &StateError{Reason: fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
 		}
-		err := workflow.Sleep(ctx, readEvery)
-		if err != nil {
+		if err := workflow.Sleep(ctx, readEvery); err != nil {
 			return rec, err
 		}
-		if rec, err = c.Ledger.Get(ctx, rec.Name, rec.Take); err != nil {
+		latest, err := c.Ledger.Get(ctx, rec.Name, rec.Take)
+		if err != nil {
 			return rec, c.Explain("read the record of "+rec.Name, ledger.RecordKey(rec.Name, rec.Take), err)
 		}
+		rec = latest
 	}
 	return rec, nil
 }
 
 // Redrive continues the execution of a failed take where it failed, and returns the
 // take's record. It submits nothing again. If take is empty, it redrives the newest take
-// that failed. Newest reports whether the name has no newer take.
+// that failed. The result newest reports whether the name has no newer take.
 func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {

@@ -45,8 +45,8 @@ const (
 // Send stops at the first error; the next Send continues what is unfinished.
 //
 // Send calls sent with the number of bytes that were sent since the last call. The number
-// is negative if bytes must be sent again. Parts that S3 already has count too. Calls may
-// be concurrent.
+// is negative if bytes must be sent again. Parts that S3 already has count too. The calls
+// of sent may be concurrent.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
 	s := &sender{Client: c, files: semaphore.NewWeighted(uploadsAtOnce), large: semaphore.NewWeighted(largeAtOnce), sent: sent}
 	byRank := map[int][][]*Upload{}
@@ -105,12 +105,12 @@ type sender struct {
 }
 
 // upload uploads the files of a group. A file is sent in one request if it is empty, or if it
-// is the first file, is not large and is not in the bucket already. Every other file is sent in
-// parts. When S3 has all parts, the first file appears in the bucket. Then the others appear,
-// each by one short request.
+// is the first file, is not large and replaces no object with the same content. Every other
+// file is sent in parts. When S3 has all parts, the first file appears in the bucket. Then the
+// others appear, each by one short request.
 //
-// The SDK repeats a request whose response was lost. If the request sends a file again that has
-// not changed, no condition refuses the second request, and the file would start two takes. But
+// The SDK repeats a request whose response was lost. If the file is the same as the object in
+// the bucket, no condition refuses the second request, and the file would start two takes. But
 // S3 completes a multipart upload only once.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for i, u := range files {
@@ -179,7 +179,8 @@ func condition(u *Upload) (ifMatch, ifNoneMatch *string) {
 	}
 }
 
-// isTaken reports whether an error says that the condition of an upload does not hold.
+// isTaken reports whether an error says that the condition of an upload does not hold, or
+// could not be checked.
 func isTaken(err error) bool {
 	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || isConflict(err)
 }
@@ -192,15 +193,15 @@ func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusCo
 // unlessStored calls finish, which makes a file appear. If finish returns an error that isTaken
 // or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
 // stored by another drop, or by an earlier request whose response was lost. If the bucket holds
-// no object, or still the object that Choose found, unlessStored calls finish again. It does
-// not complete a multipart upload again after a conflict.
+// no object, or still the object that Choose found, unlessStored calls finish again. But it
+// does not complete a multipart upload again after a conflict, or if the upload is gone.
 //
 // The condition does not refuse a file that is sent again with the same content. So for such a
 // file unlessStored first checks whether another drop has sent it since Choose.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
 	if u.Same {
-		if _, is, _ := s.isStored(ctx, u); is {
-			return nil
+		if _, is, err := s.isStored(ctx, u); is || err != nil {
+			return err
 		}
 	}
 	for try := 1; ; try++ {
@@ -217,9 +218,10 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 		if headErr != nil || replaced || uploadGone || try == uploadAttempts {
 			return err
 		}
-		// After a conflict, the next request needs the condition, because the request of another
-		// drop may still be running. versitygw 1.8.0 treats a delete marker as an object, so the
-		// condition is left out if it was that no object is there.
+		// After a conflict, the next request needs a condition, because the request of another
+		// drop may still be running. If S3 returned HTTP status 412 although no object is
+		// there, the next request has no condition: versitygw 1.8.0 treats a delete marker as an
+		// object.
 		deleteMarker := !u.Exists && bucket.HTTPStatus(err) == http.StatusPreconditionFailed
 		u.Exists, u.stored = deleteMarker || stored.ETag != "", stored
 		if isConflict(err) && u.Sum.parts != nil {
@@ -228,14 +230,14 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 	}
 }
 
-// isGone reports whether an error says that a multipart upload no longer exists: it was
-// aborted or completed. This sender may have completed it with a request whose response was
-// lost.
+// isGone reports whether an error says that a multipart upload, or the object of its
+// condition, no longer exists. The upload was aborted or completed. This sender may have
+// completed it with a request whose response was lost.
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
-// the file since Choose. In this case it also reports the bytes of a file without parts, because
-// S3 did not store the bytes of this sender.
+// the file since Choose. If so, it also calls sent with the size of a file without parts, because
+// options has subtracted the bytes of the failed request.
 func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, is bool, err error) {
 	stored, is, err = s.isSame(ctx, u)
 	is = is && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
@@ -258,8 +260,8 @@ func (e *ChangedError) Error() string {
 // wrongDigest are S3's error codes for a body that does not match its checksum.
 var wrongDigest = []string{"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 
-// explain returns an error of an upload in words for a person: *ChangedError, or what
-// Client.Explain returns.
+// explain returns an error of an upload in words for a person. The error is *ChangedError if
+// the file has changed.
 func (s *sender) explain(u *Upload, err error) error {
 	if changed, ok := errors.AsType[*ChangedError](err); ok {
 		return changed

@@ -645,6 +645,32 @@ func TestSendAgainAtTheSameTime(t *testing.T) {
 	}
 }
 
+// If Send cannot learn whether another drop has sent a file again since Choose, it does not store
+// the file, because both drops would start a take.
+func TestSendAgainWithoutComparison(t *testing.T) {
+	server := startServer(t)
+	u, _ := twoVideos(t, 100)
+	server.mustSend(t, u)
+	server.age(t, u.Key)
+	choose(t, server, u)
+	before, _ := os.Stat(server.path(u.Key))
+	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodHead {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	_, err := server.send(t, u)
+	after, statErr := os.Stat(server.path(u.Key))
+	if statErr != nil {
+		t.Fatal(statErr)
+	}
+	if denied, ok := errors.AsType[*client.DeniedError](err); !ok || denied.Permission != "s3:GetObject" || !before.ModTime().Equal(after.ModTime()) {
+		t.Errorf("error %v, and the file is from %v; want a DeniedError about s3:GetObject and the file from %v", err, after.ModTime(), before.ModTime())
+	}
+}
+
 // If S3 returns a conflict, and the object of another drop appears only then, Send tries again
 // and does not replace that object.
 func TestConflict(t *testing.T) {
