@@ -98,7 +98,7 @@ type Finding struct {
 	Order ledger.Order
 
 	// Job is a job whose files are all there. If Job is nil, the next four fields are what
-	// to post. Jobs are then the names of the jobs that use the file.
+	// to post. Jobs are then the names of the jobs that use the file, or of a bundle's matches.
 	Job      *Job
 	State    ledger.State
 	Problems []problem.Problem

@@ -46,8 +46,8 @@ type bundle struct {
 // if something in job.json is wrong.
 func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "" }
 
-// job returns the bundle's own job or, if the wildcard matches some audio files of one name, the
-// job of that name.
+// job returns the job of the given name: the bundle's own job or, with audios, the job of these
+// matches of the wildcard.
 func (b bundle) job(name string, audios ...File) *Job {
 	take := takeOf(name, append([]File{b.doc.file}, audios...))
 	job := &Job{Name: name, Take: take, doc: b.doc, media: slices.Clone(b.media), wrong: b.problems}
@@ -105,7 +105,7 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 	return b, nil
 }
 
-// readBundle reads a job.json, and reports problems with its model.
+// readBundle reads a job.json, and reports problems with its form and its model.
 func (l *lister) readBundle(ctx context.Context, manifest File) (bundle, error) {
 	b := bundle{folder: folderOf(manifest.Key)}
 	var err error

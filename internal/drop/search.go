@@ -162,8 +162,8 @@ func nameSpellings(name string) []string {
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
 // It leaves out audios that pair with a video or image of a longer stem. It compares at most
-// maxPages pages of files whose names begin with stem and a dot. all is false if there are
-// more files. With errCrowded, it also returns the stems that it found.
+// maxPages pages of files whose names begin with stem and a dot. The result all is false if
+// there are more files. With errCrowded, it also returns the stems that it found.
 func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all bool, err error) {
 	var found []File
 	all = true

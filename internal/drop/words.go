@@ -61,8 +61,8 @@ func since(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
-// visible returns a name. It quotes a name that begins or ends with a space, or contains an
-// invisible character or a space other than U+0020.
+// visible returns a file name. It quotes a name with a space at its beginning, at its end or
+// before its suffix, with a space other than U+0020, or with U+200B or U+FEFF.
 func visible(name string) string {
 	unusual := func(r rune) bool { return r != ' ' && unicode.Is(unicode.Zs, r) || r == '\u200b' || r == '\ufeff' }
 	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem || strings.ContainsFunc(name, unusual) {
