@@ -24,11 +24,12 @@ type Notice struct {
 // The write that stores a new state also marks the notice about this state as due. After
 // the notice was sent, another write removes the mark. If the notice cannot be sent, or the
 // function dies before that, the mark stays. The next call of PostTake for the take then sends
-// the notice. A call of Post for the drop also sends the notice, but only when the time given
-// by sending is over. The hourly sweep sends the due notices of takes too. So the notice of a
-// take is sent at least once, and usually only once. The notice of a drop without a record is
-// lost if the drop is not assessed again in the same state. The mark of a take is NoticeDue in
-// the record. The mark of a drop without a record is dueMetadata of the status.
+// the notice. For a drop without a record, the next call of Post sends the notice, but in
+// another process only after the time in the constant sending. The hourly sweep sends the due
+// notices of takes too. So the notice of a take is sent at least once, and usually only once.
+// The notice of a drop without a record is lost if the drop is not assessed again in the same
+// state. The mark of a take is NoticeDue in the record. The mark of a drop without a record is
+// dueMetadata of the status.
 
 // dueMetadata is the object metadata of a status whose notice is due. It holds the Writer.
 const dueMetadata = "lipdrop-notice-due"

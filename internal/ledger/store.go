@@ -153,7 +153,7 @@ func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
 
 // RecordEnd records that RunComfy reports the job of a take as failed or cancelled, and posts
 // the status. If the take was Failed with another code and RunComfy reports a failed job,
-// the code and the reason are replaced. A take that was already Cancelled stays unchanged.
+// the code and the reason are replaced. Any other take that has ended stays unchanged.
 func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Result) error {
 	state, code := Failed, problem.JobFailed
 	if result.State == runcomfy.ResultCancelled {
@@ -177,7 +177,7 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 //
 // The record is overwritten, not deleted. Submit has no permission to delete. The deletion
 // of one version also does not work in every bucket: Object Lock and MFA delete refuse it,
-// and with suspended versioning every version has the id "null".
+// and with suspended versioning every new version has the id "null".
 func (s *Store) Release(ctx context.Context, claim Record) error {
 	revision := claim.Revision
 	_, err := s.Update(ctx, claim, func(r *Record) {
