@@ -21,15 +21,15 @@ type Row struct {
 	Number int
 
 	Name  string         // in NFC
-	Model *catalog.Model // nil if Read reports that the row has no model
+	Model *catalog.Model // nil if Read reports that the model is missing or unknown
 
 	// Options are the options of the model.
 	Options map[string]any
 
 	// Links are the media that are https URLs or files of the bucket, and Files are the
 	// media that are files of this computer. The keys are properties of the model; the
-	// values are as in the list. A file with a wrong suffix, which Read reports, is in Links
-	// too.
+	// values are as in the list. A file with a wrong suffix, which Read reports, is in
+	// Links, not in Files.
 	Links, Files map[string]string
 
 	table  bool              // from a table, in which every value is a text
