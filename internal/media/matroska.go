@@ -173,7 +173,7 @@ func (m *matroska) readInfo(r *reader, e element) {
 	}
 }
 
-// addCluster records the last cluster that was found so far.
+// addCluster records a cluster as the last one, and as the first one if there was none.
 func (m *matroska) addCluster(r *reader, e element) {
 	if m.last = e; m.first.id == 0 {
 		m.first = e
@@ -353,7 +353,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		length = verify
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
-	const never = 32 << 10 // so many zeros at the end of the segment were never written; a block of silence has fewer
+	const never = 32 << 10 // if more zeros are at the end of the segment, its end was not written; a block of silence has fewer
 	m.cut = m.cut || at+int64(len(bytes.TrimRight(tail, "\x00"))) < m.end-never
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
@@ -418,7 +418,7 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 
 // readBlocks reads the blocks of a cluster between the offsets off and end. Base is the
 // timestamp of the cluster. readBlocks records when the blocks start and end, and reports
-// whether it did. If guess is set, a block may not begin at off: readBlocks then records the
+// whether it did. If guess is set, off may be inside a block: readBlocks then records the
 // blocks only if all are of known tracks and follow one another up to end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
@@ -445,7 +445,7 @@ blocks:
 			known = trial.noteBlock(r, base, e, 0)
 		case idBlockGroup:
 			known = trial.noteGroup(r, base, e, left)
-		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, void, checksum
+		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, silent tracks, void, checksum
 		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // of the segment
 			break blocks
 		default: // the element does not belong to a cluster, so the blocks end here
@@ -493,7 +493,7 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 
 // noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
 // its frames. If the file does not say how long a frame lasts, the block lasts as long as the
-// time since the block before it. noteBlock returns false if the block is of no known track.
+// time since the block before it. noteBlock returns false unless e is a block of a known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)

@@ -144,7 +144,8 @@ type Length struct {
 	// It is 0 if the length is not known.
 	D time.Duration
 
-	// Exact reports that D is a fact: independent signs in the file agree on it.
+	// Exact reports that D is a fact: it was counted, or independent signs in the file agree
+	// on it.
 	Exact bool
 
 	// Least is the shortest length that the evidence allows, if D is not a fact. Even if

@@ -43,7 +43,7 @@ type track struct {
 	frame     uint64 // how long most samples last
 	end       int64  // when the last sample to be shown ends
 
-	lastSample int64 // offset of the last sample; 0 if all samples have the same size
+	lastSample int64 // offset of the last sample; 0 if not known, or if all samples have the same size
 
 	start uint64        // start of the first edit that is not empty
 	empty time.Duration // length of the empty edits at the beginning
@@ -65,7 +65,7 @@ func readMP4(r *reader, info *Info) {
 			panic(err)
 		}
 		if err != nil {
-			break // nothing after the moov box is needed
+			break // without fragments, nothing after the moov box is needed
 		}
 		switch {
 		case b.kind == "moov" && m == nil:
@@ -144,8 +144,9 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 }
 
 // chooseTracks returns the tracks that a player shows, and sets info.Video and info.Audio to
-// them. It panics if the track that a file of this kind needs has no samples. Frag is nil if
-// only the tables count.
+// them. It panics if one of them is encrypted, if the track that a file of this kind needs has
+// no samples, or if no track is left and a box was malformed. Frag is nil if only the tables
+// count.
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	empty := func(t *track) bool { return t.Samples == 0 && (frag == nil || frag.lacks(t.id)) }
 	var chosen []*track

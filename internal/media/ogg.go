@@ -294,9 +294,9 @@ func (o *oggFile) follows(r *reader, off, n int64) bool {
 	return true
 }
 
-// readOggPages reads the first pages of a file and the last page. If the file may hold
-// several recordings and fits into the budget, readOggPages reads all pages. Complete reports
-// whether the pages that were read are enough to know the length of the file.
+// readOggPages reads the first and the last pages of a file. If the other pages may change the
+// length of the file, and the file fits into the budget, readOggPages reads all pages. Complete
+// reports whether the pages that were read are enough to know the length of the file.
 func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10
 	size := r.src.Size - r.start

@@ -50,7 +50,7 @@ func wrongContent(file string, f form) error {
 	}
 	remedy := convert(file, to)
 	switch {
-	case (to == Audio) != (kind == Audio): // a job needs a sound and a picture, so with another name the file would still be missing
+	case (to == Audio) != (kind == Audio): // under a new name, the job would still lack a file of this kind
 		remedy = export(file, kind)
 	case suffix != "":
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)
@@ -69,8 +69,8 @@ func export(file string, kind Kind) string {
 	return fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))
 }
 
-// refused returns the problem of a file in a rare variant of its format, which common decoders
-// refuse.
+// refused returns the problem of a file in a rare variant of its format. Common decoders refuse
+// the variant.
 func refused(file, variant string, kind Kind) error {
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is %s", file, variant), convert(file, kind))
 }

@@ -171,8 +171,8 @@ func (r *reader) padded(off, n, length int64) []byte {
 	return append(make([]byte, 0, length), data...)[:length]
 }
 
-// tail returns the last n bytes of the file, or fewer if some of them are before offset
-// from. It also returns the offset at which they begin.
+// tail returns the last n bytes of the file, and the offset at which they begin. It leaves
+// out the bytes before the parameter from.
 func (r *reader) tail(from, n int64) (at int64, data []byte) {
 	at = max(from, r.src.Size-n)
 	return at, r.bytes(at, max(r.src.Size-at, 0))
@@ -189,9 +189,10 @@ func (r *reader) written(from, n int64) (at int64, data []byte) {
 	return at, data
 }
 
-// zeros returns where the zeros that continue at offset end begin, at most 64 bytes too late.
-// It searches from offset from on. Other zeros may come before, such as those of a white area
-// in a JPEG. So zeros also looks at some places between the result and end.
+// zeros returns where a run of zeros begins, at most 64 bytes too late. The parameter end is an
+// offset in the run. zeros searches from the parameter from on. Other zeros may come before the
+// run, such as those of a white area in a JPEG. So zeros also checks some places between the
+// result and end.
 func (r *reader) zeros(from, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }

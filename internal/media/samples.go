@@ -9,8 +9,8 @@ import (
 )
 
 // These tables of a track are read. stsd describes the codec and the picture. A sample is a
-// picture, or a frame of sound: stts says how long each sample lasts, ctts how much later
-// than decoded the sample is shown, and stsz or stz2 how many bytes the sample has. Samples
+// picture, or a frame of sound: stts says how long each sample lasts, ctts how long after its
+// decoding the sample is shown, and stsz or stz2 how many bytes the sample has. Samples
 // are stored in chunks: stco or co64 says where each chunk begins, and stsc how many samples
 // the chunk has. The edit list (elst) says which parts of the media are shown.
 
@@ -19,7 +19,7 @@ import (
 const maxTable = 32 << 10
 
 // readTables reads what the tables of a track say. It leaves out what does not fit into
-// the budget.
+// the budget, but panics if the edit list does not fit.
 func (t *track) readTables(r *reader, m *movie) {
 	for _, read := range []func(*reader){t.readEntry, t.readCount, t.readDurations, t.readOrder, t.readSizes} {
 		r.fits(func() { read(r) })
@@ -63,7 +63,7 @@ func (t *track) readDurations(r *reader) {
 }
 
 // readOrder finds when the sample that is shown last ends. Samples are stored in the order
-// in which they are decoded. ctts says how much later than decoded each sample is shown.
+// in which they are decoded. ctts says how long after its decoding each sample is shown.
 func (t *track) readOrder(r *reader) {
 	t.end = int64(t.total)
 	ctts, found := t.tables["ctts"]
@@ -240,8 +240,8 @@ func (t *track) checkLastChunk(r *reader, count, off int64) {
 }
 
 // readEdits sets start, empty and shown from the edit list. An edit shows no more of the
-// media than there is. The length of an edit is in units of 1/movie seconds: movie is the
-// timescale of the movie, not of the track. If a time in the list is impossible, shown stays
+// media than there is. The length of an edit is in units of the movie's timescale, the
+// parameter movie, and not of the track's timescale. If a time in the list is impossible, shown stays
 // the length of the media.
 func (t *track) readEdits(r *reader, movie uint64) {
 	media, _ := inTime(t.length, t.timescale)

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// These are format tags of Microsoft's mmreg.h.
+// Format tags from Microsoft's mmreg.h.
 const (
 	tagPCM        = 0x0001
 	tagADPCM      = 0x0002
@@ -174,7 +174,7 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 		}
 	}
 	if l.Known() {
-		info.warn("the length of %s, about %.1f s, is an estimate: only the header gives this length", info.Name, l.D.Seconds())
+		info.warn("the length of %s, about %.1f s, is an estimate: nothing else in the file confirms it", info.Name, l.D.Seconds())
 	}
 }
 
