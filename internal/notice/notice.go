@@ -1,5 +1,5 @@
-// Package notice sends an event to EventBridge when a job has ended, was rejected or is
-// held. docs/notices.md describes the event.
+// Package notice sends an event to EventBridge when a name reaches a state that States
+// lists. docs/notices.md describes the event.
 //
 // Package ledger decides when a notice is due, and calls Sender.Send after it has
 // written the status. A notice that cannot be sent is logged, and changes nothing
@@ -41,7 +41,7 @@ func States() []ledger.State {
 
 // Detail is the detail of an event: the status, and where it comes from.
 type Detail struct {
-	// ID identifies a state of a drop or take. If its notice is sent again, ID is the same.
+	// ID identifies a state of a drop or take. A notice that is sent again has the same ID.
 	ID     string `json:"id"`
 	Stack  string `json:"stack"`
 	Bucket string `json:"bucket"`
