@@ -39,8 +39,8 @@ func Dir(path string) error {
 	return os.Chmod(path, ownerOnly)
 }
 
-// Replace replaces a file in one step, so that a kill leaves the old file or the new
-// one. Nothing is synced to the disk, so a crash of the machine can lose the change. After an
+// Replace replaces a file in one step. If the process is killed, the old file or the new one
+// is there. Nothing is synced to the disk, so a crash of the machine can lose the change. After an
 // error, such as a full disk, Replace leaves no unfinished file.
 func Replace(path string, text []byte, mode fs.FileMode) error {
 	partial := path + ".partial"
