@@ -204,8 +204,8 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 const maxCostUSD = 10_000
 
 // dropUnusable drops outputs whose URL holds the token, because the token is sent only
-// to the API's host. It also drops a cost that cannot be right, and times that a record
-// cannot hold: JSON allows the years 0 to 9999. It adds a warning about what it drops.
+// to the API's host. It also drops a cost that cannot be right, and times outside the years 0
+// to 9999, which Go cannot encode as JSON. It adds a warning about what it drops.
 func (r *Result) dropUnusable(res *response) {
 	if n := len(r.Outputs); n > 0 {
 		if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {

@@ -136,7 +136,7 @@ func (c *Client) token(ctx context.Context) (string, error) {
 	for _, r := range token {
 		if r <= ' ' || r > '~' {
 			c.Token.Refused() // a person may correct the secret
-			return "", &TokenError{Err: errors.New("the token has a character that no token has: a space, a line break or a letter that is not ASCII")}
+			return "", &TokenError{Err: errors.New("the token has a character that no token has, such as a space, a line break or a letter that is not ASCII")}
 		}
 	}
 	return token, nil

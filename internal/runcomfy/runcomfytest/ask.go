@@ -19,8 +19,8 @@ type Job struct {
 	// has not started.
 	FetchError string
 
-	// OutputSHA256 is the SHA-256 of each output in hexadecimal, or "" if there is
-	// no output yet.
+	// OutputSHA256 is the SHA-256 of an output in hexadecimal, or "" if there is no output
+	// yet. All outputs of a job have the same content.
 	OutputSHA256 string
 }
 
