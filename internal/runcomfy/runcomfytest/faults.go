@@ -79,8 +79,8 @@ var refusals = []Fault{
 	{Name: "token refused as 200", Status: 200, Body: errorBody(400004, "invalid token")},
 }
 
-// unreadable are faults with which a request has no effect and gets a response from which
-// the caller learns nothing about the job.
+// unreadable are faults with which a request has no effect and gets a response without what
+// the call asks for.
 var unreadable = []Fault{
 	{Name: "200 empty", Status: 200, Body: []byte{}},
 	{Name: "200 not JSON", Status: 200, Body: []byte("ok")},

@@ -44,7 +44,7 @@ type record struct {
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
 	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
-	Suffix      string         `json:"suffix"` // of the output, with its dot
+	Suffix      string         `json:"suffix"` // of the input that is the output, with its dot; .mp4 if the output is made up
 	Bytes       int64          `json:"bytes"`
 	SHA256      string         `json:"sha256"`
 }
@@ -81,7 +81,7 @@ func (j *job) queuePosition(now time.Time) int {
 	return int(j.startsAt().Sub(now) / max(j.Run, time.Second))
 }
 
-// submit accepts a job.
+// submit accepts or refuses a job.
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, body []byte) {
 	if _, known := s.Models[modelID]; !known && s.Models != nil {
 		refuse(w, http.StatusBadRequest, 400001, "there is no model "+modelID)

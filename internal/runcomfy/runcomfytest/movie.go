@@ -64,8 +64,8 @@ func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 }
 
 // track returns a trak box. The samples are the coded frames. The parameter at is the offset of
-// the first sample in the file. Times are in units of 1/scale seconds. The parameter each is the
-// length of one sample in these units.
+// the first sample in the file. The parameter each is the length of one sample in units of
+// 1/scale seconds.
 func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 	length := each * uint32(len(samples))

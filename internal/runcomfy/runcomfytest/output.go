@@ -54,8 +54,8 @@ func (s *Server) output(r *http.Request, j *job) any {
 	return members
 }
 
-// suffix returns the suffix of the output's URL. It is the suffix of the input's URL if that
-// suffix fits the kind of the output.
+// suffix returns the suffix of the output's URL: j.Suffix if it fits the kind of the output,
+// else .png or .mp4.
 func (j *job) suffix() string {
 	kind, _ := media.KindOf(j.Suffix)
 	switch {

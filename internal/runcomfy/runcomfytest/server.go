@@ -67,8 +67,8 @@ type Server struct {
 	Dir string
 
 	// OutputURL is the beginning of the URL of each output. If OutputURL is only a path, the
-	// path follows the scheme and host of the request for the result. Requests for outputs must
-	// reach this Server without the path in OutputURL.
+	// path follows the scheme and host of the request for the result. Whoever passes requests for
+	// outputs to this Server must first remove the path in OutputURL.
 	OutputURL string
 
 	// CostUSD is the cost of each job. If it is 0, results have no cost.
@@ -106,8 +106,8 @@ type Script struct {
 
 	// Output, if set, returns the output member of the result for the URLs of the
 	// outputs. There are no URLs if the output is OwnInput and the job has neither a video nor
-	// an image. By default, the output member has the members video and videos, or image and
-	// images.
+	// an image. By default, the output member holds the first URL as video or image, and the
+	// other URLs as videos or images.
 	Output func(urls []string) any
 }
 
@@ -181,7 +181,7 @@ func (s *Server) faultOf(r *http.Request, body []byte) *Fault {
 	return s.Fault(r, body)
 }
 
-// count counts a request that has reached the server.
+// count counts a request for Calls or for LeakedTokens.
 func (s *Server) count(r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
