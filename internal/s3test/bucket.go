@@ -1,6 +1,6 @@
-// Package s3test is an S3 bucket in memory that has the methods and errors of the
-// SDK's client. Conditional writes, ranges and listings behave as in S3. The tests of
-// package gateway compare their behaviour with a real server.
+// Package s3test is an S3 bucket in memory that has some methods and the errors of the
+// SDK's client. Conditional writes, ranges with both ends and listings behave as in S3. The
+// tests of package gateway compare their behaviour with a real server.
 package s3test
 
 import (
