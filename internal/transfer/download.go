@@ -15,14 +15,14 @@ import (
 
 const (
 	// slowFactor is how many times longer than the average a range may take before
-	// it is requested once more. Without this limit, one bad connection would delay the
-	// rest of the file.
+	// it is requested once more, but never before pace.stall. Without this limit, one bad
+	// connection would delay the rest of the file.
 	slowFactor = 16
 
 	// averaged is about how many of the latest pieces the average time covers.
 	averaged = 8
 
-	// pieces is how many pieces a small file is divided into, so that its upload
+	// pieces is about how many pieces a small file is divided into, so that its upload
 	// starts before its download ends. Every piece except the last has at least
 	// leastPiece bytes.
 	pieces     = 16
@@ -58,7 +58,7 @@ type piece struct {
 	buffer []byte // one byte longer than a range, to notice a body that is too long
 	from   int64
 	data   []byte        // the part of buffer that the range fills
-	last   bool          // the file ends here
+	last   bool          // the file ends with this piece
 	ready  chan struct{} // gets an element when data is complete
 }
 
@@ -128,9 +128,9 @@ func (d *download) result() (bytes int64, sum string, complete bool) {
 	return d.bytes, hex.EncodeToString(d.sha.Sum(nil)), d.ended && len(d.left) == 0
 }
 
-// fetchAll fetches all pieces in order, the first ones from open. The queue holds up to
-// pace.window-1 pieces. Two more are in memory: the one that is being read, and the one
-// that waits for a place in the queue.
+// fetchAll queues all pieces in order and fetches them, the first ones from open. The queue
+// holds up to pace.window-1 pieces. Two more are in memory: the one that is being read, and the
+// one that waits for a place in the queue.
 func (d *download) fetchAll(open *response) {
 	for from, last := int64(0), false; !last; {
 		p, ok := d.pool.Get().(*piece)

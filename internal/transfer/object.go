@@ -119,7 +119,8 @@ func (u *uploader) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteM
 	return u.S3.CompleteMultipartUpload(ctx, in, options...)
 }
 
-// AbortMultipartUpload stores its error, which transfermanager does not return.
+// AbortMultipartUpload stores its error, which transfermanager does not return. HTTP 404 is not
+// stored: the upload is gone.
 func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, options ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
 	out, err := u.S3.AbortMultipartUpload(ctx, in, options...)
 	if bucket.HTTPStatus(err) != http.StatusNotFound {

@@ -203,7 +203,8 @@ func (s *source) unavailable(err error) error {
 	return &temporaryError{error: s.unusable(errors.New(text))}
 }
 
-// unusable returns the error for a response if another response would be no better.
+// unusable returns err as a *workflow.OutputUnavailable. To ask for another try, the caller wraps
+// it in a temporaryError.
 func (s *source) unusable(err error) error {
 	return &workflow.OutputUnavailable{Failure: workflow.Failuref("%s: %w", s.host(), err)}
 }

@@ -67,7 +67,7 @@ type pace struct {
 }
 
 // defaultPace keeps up to 42 MiB in memory: 17 pieces, and 5 parts of the smallest
-// size that S3 accepts. One PUT needs fewer requests than a multipart upload, but if
+// size that S3 accepts. The parts are larger if MaxBytes is more than 48 GiB. One PUT needs fewer requests than a multipart upload, but if
 // its connection breaks, the whole upload is lost. For a file of more than 64 MiB, several
 // connections are faster.
 var defaultPace = pace{
@@ -108,7 +108,7 @@ const (
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
 // cause of the end of ctx. The error contains no query of a URL. After an error the
-// key holds no part of the file, and no upload is left open unless the error says
+// key does not hold an incomplete file, and no upload is left open unless the error says
 // that its abort failed as well. ctx should end some seconds before the process
 // does, so that an upload can be aborted.
 func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte) (key, contentType string)) (Object, error) {
