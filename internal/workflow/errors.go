@@ -34,12 +34,13 @@ type (
 	// NoOutput says that RunComfy reports success without an output, or that the
 	// output has no bytes.
 	NoOutput struct{ Failure }
-	// OutputRefused says that an output's URL may not be fetched: its origin is not in
-	// OutputOrigins, or its host resolves to an IP address that is not public.
+	// OutputRefused says that an output's URL, or a redirect from it, may not be fetched. For
+	// example, its origin is not in OutputOrigins, or its host resolves to an IP address that
+	// is not public.
 	OutputRefused struct{ Failure }
 	// OutputUnavailable says that one call of archive could not copy an output.
 	OutputUnavailable struct{ Failure }
-	// OutputChanged says that an output changed during each try to copy it.
+	// OutputChanged says that an output changed while it was copied.
 	OutputChanged struct{ Failure }
 	// OutputTooLarge says that an output is larger than MaxOutputGiB.
 	OutputTooLarge struct{ Failure }

@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// Job is the whole state of an execution: ids, keys and counters. It is smaller than
+// Job is the whole state of an execution: ids, times and counters. It is smaller than
 // 4 KB and never holds a URL of media. Submit starts an execution with it, poll
 // accepts and returns it at every turn, and archive accepts it when the job has
 // ended.
