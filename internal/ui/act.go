@@ -88,8 +88,8 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 	return r
 }
 
-// tryWrite tries to replace an object that has a made-up ETag. No object has that ETag, so
-// nothing is written. Even a written object would not be a drop, because its file name
+// tryWrite tries to write an object on condition that its present ETag is a made-up one. No
+// object has that ETag, so nothing is written. Even a written object would not be a drop, because its file name
 // begins with a dot.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
 	_, err := s.Client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
@@ -125,9 +125,9 @@ func (s *Server) act(do func(ctx context.Context, a action) (string, error)) fun
 
 func (s *Server) review(ctx context.Context, a action) (string, error) {
 	if a.Decision != client.Approved && a.Decision != client.Rejected {
-		return "", &requestError{http.StatusBadRequest, "a decision is approved or rejected"}
+		return "", &requestError{http.StatusBadRequest, "the decision must be approved or rejected"}
 	}
-	if err := validName(a.Take); err != nil {
+	if err := validTake(a.Take); err != nil {
 		return "", err
 	}
 	_, err := s.Client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
@@ -148,7 +148,7 @@ func (s *Server) redrive(ctx context.Context, a action) (string, error) {
 // again starts a new take of a name. It copies a file of the given take onto itself, which
 // has the effect of uploading that file again.
 func (s *Server) again(ctx context.Context, a action) (string, error) {
-	if err := validName(a.Take); err != nil {
+	if err := validTake(a.Take); err != nil {
 		return "", err
 	}
 	rec, err := s.Client.Ledger.Get(ctx, a.Name, a.Take)

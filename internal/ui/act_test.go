@@ -1,14 +1,20 @@
 package ui
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -72,6 +78,31 @@ func TestLinksOfALocalJob(t *testing.T) {
 					t.Errorf("in the folder %q, the links of the %s are %+v; want a link to the AWS console: %t", dir, what, got, want)
 				}
 			}
+		}
+	}
+}
+
+// The page says why it cannot sign the URLs of a file.
+func TestMediumWithoutASignature(t *testing.T) {
+	s, _, _ := newDropServer(t)
+	s.Client.S3 = s3.New(s.Client.S3.Options(), func(o *s3.Options) {
+		o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{}, errors.New("the SSO session has expired")
+		})
+	})
+	m := s.presignAll(t.Context(), []medium{{Name: "talk.wav", Input: ledger.Input{Key: "inbox/talk.wav", VersionID: "1"}}})[0]
+	if !strings.Contains(m.Gone, "the SSO session has expired") {
+		t.Errorf("the reason is %q, want the error of the credentials", m.Gone)
+	}
+}
+
+// A wrong take is not reported as a wrong name of a job.
+func TestActionsWithAWrongTake(t *testing.T) {
+	s, _, _ := newDropServer(t)
+	for name, do := range map[string]func(context.Context, action) (string, error){"review": s.review, "again": s.again} {
+		_, err := do(t.Context(), action{Name: "ads/talk", Take: "..", Decision: client.Approved})
+		if want := `".." is not a take`; err == nil || err.Error() != want || statusOf(err) != http.StatusBadRequest {
+			t.Errorf("%s: got %v, want %s with HTTP status 400", name, err, want)
 		}
 	}
 }

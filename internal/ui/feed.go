@@ -57,7 +57,7 @@ type feed struct {
 	version int
 	streams int           // how many are open
 	reading bool          // the objects of the first listing have not all been read
-	trouble error         // of the last listing
+	trouble error         // of the last refresh
 	changed chan struct{} // closed, and replaced, by announce
 }
 
@@ -108,7 +108,7 @@ func (f *feed) isOpen() bool {
 	return f.streams > 0
 }
 
-// setTrouble sets the error of the last listing; nil means that the listing succeeded.
+// setTrouble sets the error of the last refresh; nil means that the refresh succeeded.
 func (f *feed) setTrouble(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -155,8 +155,8 @@ func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 }
 
 // compare returns the files of a listing that have changed, in the order in which to read
-// them. It also forgets the files that are not in the listing. Before is the feed's version
-// when compare was called.
+// them. It also forgets the files that are not in the listing. The result before is the feed's
+// version when compare was called.
 func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -273,7 +273,7 @@ type change struct {
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
-	Trouble string   `json:"trouble,omitempty"` // the error of the last listing
+	Trouble string   `json:"trouble,omitempty"` // the error of the last refresh
 	Proof   string   `json:"proof"`             // see shell; an event has the proof because an EventSource shows the page no headers
 
 	version int // that the page has after this event

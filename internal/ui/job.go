@@ -88,6 +88,13 @@ func validName(name string) error {
 	return nil
 }
 
+func validTake(take string) error {
+	if validName(take) != nil {
+		return &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a take", take)}
+	}
+	return nil
+}
+
 // job returns the jobView that the page asks for.
 func (s *Server) job(r *http.Request) (any, error) {
 	ctx, key, wanted := r.Context(), r.FormValue("key"), r.FormValue("take")
@@ -102,6 +109,9 @@ func (s *Server) job(r *http.Request) (any, error) {
 	posted, err := s.Client.Ledger.Posted(ctx, statusKey)
 	if err != nil {
 		return nil, s.Client.Explain("read the status of "+name, statusKey, err)
+	}
+	if !posted.Exists() && isFile {
+		return nil, &requestError{http.StatusNotFound, "there is no answer file for " + name}
 	}
 	if !posted.Exists() {
 		return nil, &requestError{http.StatusNotFound, fmt.Sprintf("there is no job named %s", name)}
@@ -209,8 +219,8 @@ func droppedMedium(f bucket.File) medium {
 	return m
 }
 
-// droppedMedia returns the media of a name that has no take to show. These are the files
-// whose keys begin with the name and a dot, as the keys of a pair and of a bundle do.
+// droppedMedia returns the media of a name that has no take to show: those among the first
+// files whose keys begin with the name and a dot, as most keys of a pair and of a bundle do.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
 	files, _, err := s.Client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
@@ -251,7 +261,7 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 		}
 		var err error
 		if m.Show, m.Download, err = s.presign(ctx, m.Key, m.VersionID); err != nil {
-			m.Gone = m.Name + " cannot be shown: there are no credentials to sign with."
+			m.Gone = s.Client.Explain("sign URLs of the bucket", "", err).Error()
 		}
 	}
 	return all
