@@ -261,7 +261,7 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 		}
 		var err error
 		if m.Show, m.Download, err = s.presign(ctx, m.Key, m.VersionID); err != nil {
-			m.Gone = s.Client.Explain("sign URLs of the bucket", "", err).Error()
+			m.Gone = s.Client.Explain("sign the URLs of "+m.Name, "", err).Error()
 		}
 	}
 	return all
