@@ -69,7 +69,7 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	}
 	*f = inboxFolder(ledger.InboxPrefix + below + "/")
 	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual || strings.Contains(below, "//") {
-		return fmt.Errorf("%q is not a folder to drop into: give a folder such as ads/spring. No part of the path may be empty, begin with a dot or end in .job", text)
+		return fmt.Errorf("%q is not a folder to drop into: give a folder such as ads/spring. No part of the path may be empty, begin with a dot, end in .job or have characters that cannot be typed", text)
 	}
 	return nil
 }

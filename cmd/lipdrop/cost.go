@@ -70,8 +70,8 @@ func groupOf(rec ledger.Record, by string) string {
 }
 
 // sumCosts returns the sums of the takes of each group, ordered by group, and the total.
-// It leaves out takes that RunComfy certainly does not charge, and takes without a request
-// id, unless their state is unknown.
+// It leaves out takes that RunComfy certainly does not charge, and takes that have neither a
+// request id nor the state unknown.
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}
 	for _, rec := range recs {

@@ -46,8 +46,7 @@ type doctor struct {
 	wrongs  int // how many things are wrong
 }
 
-// Run checks a deployed stack and prints what to fix. Without c.Drop it only reads, which
-// costs nothing.
+// Run checks a deployed stack and prints what to fix. Without c.Drop it only reads.
 func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 	stack, err := client.Target{Stack: c.Stack, Profile: c.Profile, Region: c.Region}.FindOnAWS(ctx)
 	if _, ok := errors.AsType[*client.UsageError](err); ok {
@@ -122,7 +121,7 @@ func (d *doctor) command(line string) string {
 
 // checkBucket checks the region of the bucket, and whether the bucket sends its events to
 // EventBridge. It checks the region first: a bucket in another region sends its events to
-// that region, and S3 refuses all other requests about the bucket.
+// that region, and S3 refuses the next request, which goes to the stack's region.
 func (d *doctor) checkBucket(ctx context.Context) {
 	name := d.Bucket.Name
 	region, err := d.bucketRegion(ctx)

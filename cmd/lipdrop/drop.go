@@ -81,10 +81,10 @@ func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
 
 const (
 	// detailed is how many starting jobs are printed with their media and options. If more
-	// jobs start, each is printed in one line.
+	// jobs start, each is printed in one line, followed by its warnings.
 	detailed = 10
 
-	// mostShown is how many jobs are printed at all.
+	// mostShown is the largest number of jobs that are printed.
 	mostShown = 30
 )
 
@@ -182,8 +182,9 @@ func (c *dropCmd) ask(ctx context.Context, starting int, say messages) error {
 	fmt.Fprintf(say, "Start %s? [y/N] ", count(starting, "job"))
 	answer, in := make(chan string, 1), bufio.NewReader(os.Stdin)
 	go func() {
-		line, err := in.ReadString('\n') // an error means no
+		line, err := in.ReadString('\n')
 		if err != nil {
+			line = ""         // an error means no
 			fmt.Fprintln(say) // after Ctrl-D, the terminal is still on the line of the question
 		}
 		answer <- strings.ToLower(strings.TrimSpace(line))

@@ -56,7 +56,7 @@ func splitFolder(args []string) (names []string, dir string) {
 }
 
 // fetch fetches the outputs of jobs into a folder and prints the files. If no job has an
-// output, fetch returns an error. Otherwise it only reports the jobs without an output.
+// output, fetch returns an error. Otherwise it prints a message for each job without an output.
 func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, names []string, dir string) error {
 	take := c.Take
 	if c.AllTakes {

@@ -175,12 +175,12 @@ type versionCmd struct {
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
-	Modified bool   `json:"modified,omitempty"` // built from files that are not committed
+	Modified bool   `json:"modified,omitempty"` // built from a checkout with uncommitted changes
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
 }
 
-// Run prints which lipdrop this is.
+// Run prints the version, the commit, the Go version and the platform.
 func (c *versionCmd) Run(_ context.Context, out *terminal) error {
 	b := build{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -103,7 +103,7 @@ func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
 func (l *modelLine) price() string {
 	price := "price not known"
 	if l.BasePriceUSD != nil {
-		price = fmt.Sprintf("$%.4f per %s", *l.BasePriceUSD, cmp.Or(l.PriceUnit, "unit that is not known"))
+		price = fmt.Sprintf("$%.4f per %s", *l.BasePriceUSD, cmp.Or(l.PriceUnit, "unknown unit"))
 	}
 	if l.Differs != nil {
 		price += "; RunComfy has changed " + strings.Join(l.Differs, ", ")

@@ -81,8 +81,8 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	}
 }
 
-// drop deletes earlier files with the same names, drops the files as `lipdrop drop --get`
-// does, and returns the jobs.
+// drop deletes what removeEarlier selects, drops the files as `lipdrop drop --get` does, and
+// returns the jobs.
 func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say messages) ([]*followed, error) {
 	stack, err := client.Target{Dir: c.Dir}.Find(ctx)
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 		return nil, err
 	}
 	if removed > 0 {
-		printf(out, "removed %s of earlier drops with the same names\n", count(removed, "file"))
+		printf(out, "removed %s of earlier drops\n", count(removed, "file"))
 		// S3's times have a resolution of one second, and the new files must be newer
 		// than the deleted ones.
 		if err := workflow.Sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second))); err != nil {
@@ -227,8 +227,11 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 
 // fakeOutputs says what the fake RunComfy returns for a value of the flag --output.
 func fakeOutputs(output string) string {
-	if runcomfytest.Form(output) == runcomfytest.OwnInput {
+	switch runcomfytest.Form(output) {
+	case runcomfytest.OwnInput:
 		return "each output is the job's own input video or image, so the output has the picture and the length of the input"
+	case runcomfytest.WrongType:
+		return fmt.Sprintf("each output is a black image (%s), not a video", output)
 	}
 	return fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", output)
 }

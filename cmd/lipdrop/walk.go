@@ -17,9 +17,9 @@ func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
 	walkBelow(path, nil, visit)
 }
 
-// walkBelow does the same as walk for a path inside the folders whose real paths are in
-// within. It does not follow a link to one of these folders, or to a folder that contains
-// one, because that would never end.
+// walkBelow does the same as walk. The parameter within has the real paths of the folders
+// that contain path. walkBelow does not follow a link to one of these folders, or to a folder
+// that contains one, because that would never end.
 func walkBelow(path string, within []string, visit func(path string, info fs.FileInfo, err error)) {
 	info, err := os.Stat(path)
 	if err != nil {

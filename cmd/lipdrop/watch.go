@@ -16,7 +16,7 @@ import (
 type watchCmd struct {
 	client.Target
 	Timeout    period           `placeholder:"2h" help:"End after this time with exit code 4, or 5 if all jobs that have not ended are held. The jobs continue."`
-	ExitStatus bool             `help:"When all jobs have ended, exit with 1 if one has failed, or else with 5 if one needs a person. Without this flag, exit with 0."`
+	ExitStatus bool             `help:"When all jobs have ended, exit with 1 if one has failed or was rejected, cancelled or withdrawn, or else with 5 if one is unknown. Without this flag, exit with 0."`
 	JSON       bool             `name:"json" help:"Print one JSON object for each change: the status."`
 	Names      []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
 }
