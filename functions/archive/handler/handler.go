@@ -98,7 +98,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record,
 	case result.State == runcomfy.ResultFailed:
 		return rec, h.recordEnd(ctx, rec, result, &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
 	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled:
-		return rec, h.Ledger.PostTake(ctx, rec) // the cancel function cancelled the job, and has recorded why
+		return rec, h.Ledger.PostTake(ctx, rec) // the cancel function, or an earlier run, has recorded why
 	case result.State == runcomfy.ResultCancelled:
 		return rec, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
 	}
@@ -254,8 +254,8 @@ func outputStem(rec ledger.Record, index int) string {
 }
 
 // outputType returns the content type and the suffix of an output. It examines the
-// first bytes and ignores the URL. An output that is neither a video nor an image
-// gets the suffix .bin, so that no browser opens it as a page and no output is named
+// first bytes and ignores the URL. An output to which media.Sniff gives no
+// suffix gets .bin, so that no browser opens it as a page and no output is named
 // result.json.
 func outputType(head []byte) (contentType, suffix string) {
 	if contentType, suffix = media.Sniff(head); suffix == "" {
