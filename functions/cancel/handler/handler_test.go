@@ -235,8 +235,8 @@ func TestCancelImpossibleForADay(t *testing.T) {
 			}
 			w.Pass(3 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-			if !strings.Contains(st.Reason, "could not be asked") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
-				t.Errorf("reason %q, remedy %q; want that RunComfy could not be asked, and a remedy that begins with RunComfy's page", st.Reason, st.Remedy)
+			if !strings.Contains(st.Reason, "not known whether RunComfy cancelled the job") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
+				t.Errorf("reason %q, remedy %q; want that the cancellation is not known, and a remedy that begins with RunComfy's page", st.Reason, st.Remedy)
 			}
 			w.RunComfy.Fault = nil
 			worldtest.Redrive(t, w)

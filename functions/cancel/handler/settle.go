@@ -18,8 +18,8 @@ import (
 )
 
 // giveUpAfter is how long the cancel function tries to cancel the job of an
-// execution that has ended. After that, the execution is settled even if RunComfy
-// could not be asked. giveUpAfter is shorter than sweepBack, so the sweep still finds
+// execution that has ended. After that, the execution is settled even if it is not known
+// whether RunComfy cancelled the job. giveUpAfter is shorter than sweepBack, so the sweep still finds
 // the execution.
 const giveUpAfter = 20 * time.Hour
 
@@ -74,7 +74,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		end.state, end.code = ledger.Cancelled, problem.CancelledByStop
 		end.reason += ", and RunComfy cancelled the job before it started"
 	case err != nil:
-		end.reason += "; RunComfy could not be asked to cancel the job: " + err.Error()
+		end.reason += "; it is not known whether RunComfy cancelled the job: " + err.Error()
 	case end.cancelled:
 		end.reason += "; RunComfy cancelled the job before it started"
 	case state != "":
@@ -93,14 +93,14 @@ func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a failed
 // take. It returns false if mayHaveFailedAgain does, or if the end has the code JobFailed.
-// Otherwise the reason is replaced if the end and the record have different codes, if a person
-// stopped the execution, or if the job is still queued (QueuedTooLong).
+// Otherwise it returns true if the end and the record have different codes, if a person
+// stopped the execution, or if the job was queued too long again (QueuedTooLong).
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
 	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)
 }
 
-// endOf returns how a take has failed whose execution did not succeed.
+// endOf returns how the take of an unsuccessful execution has failed.
 func endOf(exec *sfn.DescribeExecutionOutput) ending {
 	switch exec.Status {
 	case types.ExecutionStatusAborted:
