@@ -73,8 +73,8 @@ func dialContainerHost(transport *http.Transport) {
 // WriteEnv writes the file that `sam local` reads with --env-vars: the
 // variables with which each function of template.yaml reaches this stack from a
 // container (see Options.Containers). SAM passes on only the variables that the
-// template declares for a function. The credentials are not among these variables. SAM gives
-// all functions the credentials of its own environment. If SAM runs with the owner's
+// template declares for a function. The template does not declare the credentials, so SAM
+// gives all functions the credentials of its own environment. If these are the owner's
 // credentials, the roles of the functions are not enforced.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}

@@ -35,7 +35,7 @@
 //	executions/      the executions of the state machine
 //	runcomfy/        the jobs and outputs of the fake
 //	last-event       the time until which all events of the bucket are in the queues
-//	logs/            a file for each program
+//	logs/            the logs of the functions and the servers
 //	drop/            where a person puts files to drop
 //	sample/          the clip and the voice of lipdrop try
 package local

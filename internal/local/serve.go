@@ -72,7 +72,7 @@ func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 	})
 }
 
-// handler serves the operations of AWS, RunComfy's API below /v1/ and /prod/, and RunComfy's
+// handler serves the AWS services except S3, RunComfy's API below /v1/ and /prod/, and RunComfy's
 // outputs. It passes every other request to S3. The outputs need no token, so they are served
 // only below a secret path.
 func (s *Stack) handler() http.Handler {
@@ -92,7 +92,7 @@ func (s *Stack) handler() http.Handler {
 	})
 }
 
-// serveAWS serves the operations of AWS. It checks the signature of each request. If a function
+// serveAWS serves the AWS services except S3. It checks the signature of each request. If a function
 // sent the request, serveAWS also checks whether the role of the function allows the request.
 func (s *Stack) serveAWS() http.Handler {
 	keys := maps.Clone(s.keys.Functions)
@@ -102,7 +102,7 @@ func (s *Stack) serveAWS() http.Handler {
 	return services.Handler(signatures.Check, permissions.Guard(s.roles, s.deny))
 }
 
-// newClient returns a client that trusts the certificate of the stack.
+// newClient returns a client that trusts only the certificate of the stack.
 func (s *Stack) newClient() (*http.Client, error) {
 	roots, err := s.certs.Pool()
 	if err != nil {

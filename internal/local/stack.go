@@ -45,7 +45,7 @@ type Stack struct {
 	keys    Keys
 	hosts   access.Hosts // hosts that requests may be addressed to
 	certs   certs.Files
-	client  *http.Client // trusts certs
+	client  *http.Client // trusts only certs
 
 	template  []byte                          // template.yaml
 	functions map[string]permissions.Function // by logical id

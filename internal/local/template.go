@@ -36,10 +36,10 @@ func (s *Stack) readTemplate(root string) (err error) {
 	return nil
 }
 
-// Values returns the values of resources, attributes and parameters of template.yaml in a
-// local stack. aws is the URL of the AWS services, and runComfy is the URL of RunComfy. Other
-// parameters have their defaults. Values must have every resource and every attribute that a
-// variable of a function refers to.
+// Values returns the values of parameters, pseudo parameters, resources and attributes of
+// template.yaml in a local stack. aws is the URL of the AWS services, and runComfy is the URL of
+// RunComfy. Other parameters have their defaults. Values must have every resource and every
+// attribute to which a variable or the role of a function refers.
 func Values(aws, runComfy string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
@@ -50,7 +50,7 @@ func Values(aws, runComfy string) map[string]string {
 }
 
 // setPolicy sets the policy of the bucket. The policy allows each function what its role
-// allows.
+// allows in S3.
 func (s *Stack) setPolicy(ctx context.Context) error {
 	policy, err := permissions.BucketPolicy(s.roles)
 	if err == nil {
