@@ -37,7 +37,7 @@ const maxLine = 256 << 10
 type environment struct {
 	function *function
 	child    *process.Child
-	work     chan *invocation // next receives an invocation here and passes it to the process
+	work     chan *invocation // invoke sends an invocation; the method next passes it to the process
 	used     bool             // the process has received an invocation
 
 	current atomic.Pointer[invocation] // the last invocation that the process received
@@ -152,7 +152,7 @@ func (e *environment) report(inv *invocation, kind, how string) outcome {
 	return outcome{err: failure}
 }
 
-// next serves the next invocation.
+// next handles a request for work. It responds with an invocation as soon as there is one.
 func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	select {
 	case inv := <-e.work:
