@@ -156,8 +156,8 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 	return nil
 }
 
-// maxEvent is EventBridge's limit for the size of one request, in bytes. A request must be
-// smaller.
+// maxEvent is the older limit of EventBridge for the size of a request, in bytes. A request must
+// be smaller. EventBridge has accepted 1 MB since January 2026.
 const maxEvent = 256 << 10
 
 // Notice is an event that a function sent, as EventBridge delivers the event.
@@ -189,7 +189,7 @@ func (b *Bus) putEvents(request struct {
 	var object map[string]any
 	switch size := len(e.Source) + len(e.DetailType) + len(e.Detail); {
 	case size >= maxEvent:
-		return nil, awsjson.Errorf("ValidationException", "an event of %d bytes; EventBridge accepts less than %d", size, maxEvent)
+		return nil, awsjson.Errorf("ValidationException", "an event of %d bytes; the local stack accepts fewer than %d", size, maxEvent)
 	case e.Source == "" || e.DetailType == "" || strings.HasPrefix(e.Source, "aws."):
 		return nil, awsjson.Errorf("InvalidArgument", "the source or the detail type is missing, or the source begins with aws., which is reserved")
 	case json.Unmarshal([]byte(e.Detail), &object) != nil:
