@@ -58,7 +58,7 @@ func (t *Template) member(section, name string) map[string]any {
 }
 
 // Fill replaces the intrinsic functions in a part of the template by their values, and decodes
-// the result into a variable. If the part is nil, the variable stays as it is.
+// the result into a variable. If the part is nil, a struct stays as it is.
 func (t *Template) Fill(part, to any) error {
 	filled, err := t.value(part)
 	if err != nil {

@@ -3,8 +3,8 @@
 // S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
 // EventBridge by a Guard.
 //
-// The package ignores the statements that let Lambda write the log of a function and read the
-// queues of the function.
+// The package ignores other statements, such as those that let Lambda write the log of a function
+// and read its queues, and a Deny for other accounts.
 package permissions
 
 import (
