@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -81,6 +82,7 @@ type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 // SQS returns a Consumer.Deliver for a Lambda function that reads the queue with the given
 // ARN. Deliver invokes the function with the batch as an SQS event, which has only the members
 // that lipdrop's functions read. The response of the function names the messages that failed.
+// Deliver logs an error if it cannot use the response; invoke logs its own errors.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
@@ -101,7 +103,11 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 		if err != nil {
 			return nil, err
 		}
-		return failures(response, batch)
+		failed, err := failures(response, batch)
+		if err != nil {
+			slog.Error("whole batch failed", "queue", arn, "err", err)
+		}
+		return failed, err
 	}
 }
 

@@ -1,10 +1,12 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -182,10 +184,16 @@ func TestSQSResponses(t *testing.T) {
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
+			var logs bytes.Buffer
+			defer slog.SetDefault(slog.Default())
+			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
 			deliver := queue.SQS("arn", func(context.Context, []byte) ([]byte, error) { return []byte(row.response), row.err })
 			failed, err := deliver(t.Context(), []queue.Message{message("a"), message("b")})
 			if diff := cmp.Diff(row.failed, failed); diff != "" {
 				t.Errorf("failed (-want +got):\n%s", diff)
+			}
+			if logged := row.err == nil && row.wrong != ""; strings.Contains(logs.String(), "ERROR") != logged {
+				t.Errorf("logged %q, want an error: %v", logs.String(), logged)
 			}
 			if (err != nil) != (row.wrong != "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
 				t.Errorf("error %v, want %q", err, row.wrong)
