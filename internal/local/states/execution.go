@@ -266,8 +266,8 @@ func (m *Machine) raise(x *Execution, s *state, now time.Time, failure *TaskErro
 	x.fail(now, failure.Name, failure.Cause)
 }
 
-// matches reports whether the retrier is for the error with this name. States.ALL does not
-// match the errors that Step Functions never retries.
+// matches reports whether the retrier is for the error with this name. As on AWS, States.ALL
+// does not match States.Runtime and States.DataLimitExceeded.
 func (r *retrier) matches(name string) bool {
 	return slices.Contains(r.ErrorEquals, name) ||
 		slices.Contains(r.ErrorEquals, errAll) && name != errRuntime && name != errDataLimitExceeded

@@ -12,8 +12,8 @@ import (
 
 // Server is the Step Functions endpoint of one state machine. Executions run in real
 // time, each in its own goroutine. The server saves each execution in a file. After a kill,
-// a new Server continues each execution from its file, and repeats at most one step of an
-// execution that was saved without an error.
+// a new Server continues each execution from its file. If every save succeeded, the new Server
+// repeats at most one call of a function in each execution.
 type Server struct {
 	// Machine is the state machine, and ARN its ARN:
 	// arn:aws:states:REGION:ACCOUNT:stateMachine:NAME.
@@ -148,7 +148,7 @@ func (s *Server) resume(r *run) {
 }
 
 // drive steps through an execution until the execution ends or ctx is done. It saves the
-// execution before each call of a function and before each wait. If ctx is done during a call,
+// execution before each call of a function, before each wait, and at the end. If ctx is done during a call,
 // drive discards the outcome of the call. In this case, the execution was stopped, or the server
 // was closed. After a Close, the next Server calls the function again.
 func (s *Server) drive(ctx context.Context, r *run) {

@@ -12,8 +12,8 @@ import "context"
 
 // Invoker calls a function with a JSON payload and returns its JSON result. An
 // error of the function, or of Lambda, is a *TaskError; any other error counts
-// as Lambda.SdkClientException. ctx is done when the task times out, or when the execution
-// ends. Invoker must return soon after that.
+// as Lambda.SdkClientException. ctx is done when the task times out, when the execution
+// ends, or when the Server is closed. Invoker must return soon after that.
 type Invoker func(ctx context.Context, functionARN string, payload []byte) (result []byte, err error)
 
 // TaskError is how a task failed.
@@ -22,8 +22,8 @@ type TaskError struct {
 	// of an error of Lambda or of the States Language.
 	Name string
 
-	// Cause is the whole error payload of the function, as JSON text. For an error that the
-	// function did not return, it is a sentence.
+	// Cause is the whole error payload of Lambda, as JSON text. For an error without a
+	// payload, Cause is a sentence or empty.
 	Cause string
 }
 
