@@ -46,7 +46,7 @@ func readAVI(r *reader, info *Info) {
 	a := avi{info: info}
 	for c := range r.chunks(0, r.src.Size, binary.LittleEndian) {
 		if c.kind != "RIFF" {
-			break // what follows the last chunk is ignored
+			break // what follows the last RIFF chunk is ignored
 		}
 		if c.body == 8 {
 			a.walk(r, c.body+4, r.src.Size)

@@ -36,11 +36,11 @@ var rare = map[string]string{
 	"alac": "Apple Lossless (ALAC)", "apac": doubtSpatial, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
 }
 
-// warnRare warns that few programs decode a track with the given codec, which is a value of
-// rare. It does nothing if codec is empty. It ignores the pictures of an audio file, because
-// no model uses them.
-func (i *Info) warnRare(t *Track, codec string) {
-	if codec == "" || t == i.Video && i.Kind == Audio {
+// warnRare warns that few programs decode a track. doubt says what the track is, such as a value
+// of rare. warnRare does nothing if doubt is empty. It ignores the pictures of an audio file,
+// because no model uses them.
+func (i *Info) warnRare(t *Track, doubt string) {
+	if doubt == "" || t == i.Video && i.Kind == Audio {
 		return
 	}
 	part := i.Name
@@ -51,7 +51,7 @@ func (i *Info) warnRare(t *Track, codec string) {
 	if i.Kind == Audio {
 		better = "WAV or MP3"
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, codec, i.Name, better)
+	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, doubt, i.Name, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).

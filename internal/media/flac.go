@@ -10,11 +10,11 @@ type flacInfo struct {
 	samples   uint64 // of one channel; 0 if unknown
 }
 
-// flacFrame is what the header of a frame says. First is how many samples come before the
-// frame, and samples is how many samples the frame has. Data begins with the frame.
+// flacFrame is what the header of a frame says.
 type flacFrame struct {
-	first, samples uint64
-	data           []byte
+	first   uint64 // how many samples come before the frame
+	samples uint64 // how many samples the frame has
+	data    []byte // begins with the frame
 }
 
 // readFLAC computes the length of a FLAC file from the first and the last frame: the header

@@ -55,11 +55,11 @@ const (
 	indexBytes = 64 << 10
 )
 
-// read finds when the samples of the tracks start and end. It tries three ways to find the
-// last fragments: by the index at the end of the file (mfra), by reading one fragment after
-// the other, and by a search from the end of the file. If none of the three ways fits into
-// the budget, read uses the segment indexes at the beginning of the file (sidx). It reports
-// whether it found when the samples end.
+// read finds when the samples of the tracks start and end. To find the last fragments, it tries
+// the index at the end of the file (mfra), then all fragments or their headers, and a search from
+// the end of the file (see findLast). If none of these ways fits into the budget, read uses the
+// segment indexes at the beginning of the file (sidx). It reports whether it found when the
+// samples end.
 func (f *fragments) read() (found bool) {
 	f.spans = map[uint32]span{}
 	f.r.fits(f.readFirst)
@@ -132,8 +132,8 @@ func (f *fragments) readFirst() {
 
 // priming limits the sound before the start of the presentation. Up to this limit, such
 // sound counts as part of the length. Longer sound does not count at all. Encoders write such
-// sound while they warm up. ffprobe counts it in fragmented files, and lipdrop lets a length
-// exceed a model's limit by as much.
+// sound while they warm up. ffprobe counts it in fragmented files, and package catalog lets a
+// duration exceed a model's limit by the same 50 ms.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
@@ -141,9 +141,9 @@ const priming = 50 * time.Millisecond
 // count. Some files say that a sample is shown before it is decoded. lengths then adds the
 // span's delay to the times of all samples of the track, as ffprobe and players do.
 //
-// Found says whether read found when the samples end. If it did not, lengths takes the
-// length in the mehd box as an estimate. If samples of the last fragment are missing, the
-// length by the fragments is an estimate.
+// If found is false, read has not found when the samples end, and lengths takes the length in
+// the mehd box as an estimate. If samples of the last fragment are missing, the length by the
+// fragments is an estimate.
 func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
 	for _, t := range tracks {
@@ -196,7 +196,7 @@ func (m *movie) track(id uint32) *track {
 
 // follow reads every fragment between off and end that readFirst has not read. It stops at
 // an mfra box. If an mdat box extends past end, follow sets cut and partial. If another box
-// extends past end, or if a box is malformed, follow panics with errEnd. Guess is passed to
+// extends past end, or if a box is malformed, follow panics with errEnd. It passes guess to
 // readMoof.
 func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	for off = max(off, f.next); off <= end-8; {
@@ -334,10 +334,10 @@ func within(at uint64) {
 	}
 }
 
-// note adds a sample, or several samples of one length, to the span of the track. They begin
-// at the time shown and end at the time end. Each lasts as long as each says. Early is how
-// long before its decoding time a sample is to be shown. Each call is one vote on how long
-// most samples last.
+// note adds a sample, or several samples of one length, to the span of the track: shown is when
+// the first of them begins, end is when the last of them ends, each is the length of one sample,
+// and early is how long before its decoding time a sample is to be shown. A call of note is one
+// vote on how long most samples last.
 func (t *trackRun) note(shown, end, each, early uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {

@@ -39,13 +39,13 @@ func (g framing) at(data []byte) (frame, bool) {
 // byParts is the warning about a length that [stream.measure] could not find exactly.
 const byParts = "the length of %s, about %.1f s, is an estimate from parts of the file, because the file does not say how long it is"
 
-// chainLength is how many frames of one stream must follow one another before sync accepts
-// the first of them.
+// chainLength is how many frames of one stream must follow one another before the method
+// sync accepts the first of them.
 const chainLength = 3
 
-// isChain reports whether data begins with three frames of one stream. Last says that data
-// extends to the end of the sound. Fewer frames are then enough if only a tag, zeros or
-// nothing follows them.
+// isChain reports whether data begins with three frames of one stream. If last is true, data
+// extends to the end of the sound, and fewer frames are enough if only a tag, zeros or nothing
+// follows them.
 func (g framing) isChain(data []byte, last bool) bool {
 	var first frame
 	for n := range chainLength {
@@ -62,8 +62,8 @@ func (g framing) isChain(data []byte, last bool) bool {
 }
 
 // sync returns the first index of data, not below from, at which a chain of frames begins. If
-// there is no such index, it returns len(data). Short reports whether a chain that begins
-// with the given frame may have fewer than three frames at the end of data (see isChain).
+// there is no such index, it returns len(data). The function short reports whether a chain that
+// begins with the given frame may have fewer than three frames at the end of data (see isChain).
 func (g framing) sync(data []byte, from int, short func(frame) bool) int {
 	for from < len(data) {
 		next := bytes.IndexByte(data[from:], 0xff)
