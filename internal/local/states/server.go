@@ -148,9 +148,9 @@ func (s *Server) resume(r *run) {
 }
 
 // drive steps through an execution until the execution ends or ctx is done. It saves the
-// execution before each call of a function, before each wait, and at the end. If ctx is done during a call,
-// drive discards the outcome of the call. In this case, the execution was stopped, or the server
-// was closed. After a Close, the next Server calls the function again.
+// execution before each call of a function, before each wait, and at the end. If ctx is done
+// during a call, drive discards the outcome of the call. In this case, the execution was stopped,
+// or the server was closed. After a Close, the next Server calls the function again.
 func (s *Server) drive(ctx context.Context, r *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
