@@ -26,8 +26,8 @@ type Handler struct {
 	Jitter func() float64                             // in [0, 1)
 }
 
-// askTime is how much of the function's time must be left before a request to RunComfy. It is
-// enough for the request, and for writing the state that the response reports.
+// askTime is how much of the function's time must be left before each request to RunComfy after
+// the first. It is enough for the request, and for writing the state that the response reports.
 const askTime = runcomfy.Timeout + 5*time.Second
 
 // Handle asks RunComfy for the state of the job and returns the updated job. If the job may end
@@ -60,8 +60,8 @@ func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 	return err == nil && result.State.Ended()
 }
 
-// ask asks RunComfy once, and updates the job, its record and its status. It reports
-// whether the job may end soon.
+// ask asks RunComfy for the state of the job, and updates the job, its record and its status.
+// It reports whether the job may end soon.
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
 	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
 	status, err := h.API.Status(ctx, job.RequestID)
@@ -101,7 +101,7 @@ func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 	return next.Sub(started) <= workflow.AskFor && workflow.HasTime(ctx, next, askTime)
 }
 
-// stateOf returns the state to record, or "" for a status that is not known.
+// stateOf returns the state to record, or "" if RunComfy reports an unknown word.
 func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy.Status) ledger.State {
 	switch {
 	case job.Ended:
