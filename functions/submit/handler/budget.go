@@ -33,7 +33,7 @@ func reservationOf(rec ledger.Record) budget.Take {
 
 // checkCaps returns an error if a take that is about to be claimed does not fit into the
 // caps of the day. A held take is tried again for days, and without this check each try
-// would write its record twice.
+// would claim the take and release the claim.
 func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 	if h.Caps.None() {
 		return nil

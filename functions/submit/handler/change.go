@@ -122,8 +122,8 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 	}
 }
 
-// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop is
-// higher, handleWaiting assesses the whole change again. It also does so on the last delivery:
+// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop
+// was raised, handleWaiting assesses the whole change again. It also does so on the last delivery:
 // the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. Only the
 // number of deliveries ends the retries, because the message may already be old when its jobs
 // are first tried.

@@ -17,10 +17,11 @@ import (
 )
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
-// the status of a newer take. It also keeps a take's status if a file of the take was
-// deleted, and the finding is about the files that are left. For a held finding it returns
-// *heldError, but not for a job beyond MaxJobsPerDrop. For all jobs beyond MaxJobsPerDrop, one
-// message waits until the parameter is raised.
+// the status of a take whose files are newer than the finding's. A finding without a job also
+// keeps a take's status in two cases: the take is of the same drop, or a file of the take was
+// deleted and the finding is about the files that are left. For a held finding postFinding
+// returns *heldError, but not for a job beyond MaxJobsPerDrop. For all jobs beyond
+// MaxJobsPerDrop, one message waits until the parameter is raised.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {

@@ -21,8 +21,8 @@ func (a *assessment) keep(name, take string) {
 // warnUnused adds a warning to each take that an assessment kept, for each unused upload that
 // may have been meant for the take. The changed file may have been meant if it is in a bundle,
 // if its name is the subject's name, or if the subject's name adds a tag to its name: talk.mp4
-// may have been meant for talk.de. Another upload of the batch may have been meant only if its
-// name is the subject's name.
+// may have been meant for talk.de. A message of submit also has the other uploads of its batch.
+// Such an upload may have been meant only if its name is the subject's name.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
@@ -89,8 +89,8 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 		path.Base(file.Key), restart, note))
 }
 
-// warn adds a warning to the record and the status of a take, and applies changes to
-// the record.
+// warn adds a warning to the record and the status of a take. It also calls the functions in
+// changes with the record.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, changes ...func(*ledger.Record)) error {
 	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
 	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
