@@ -64,10 +64,10 @@ func TestModel(t *testing.T) {
 		t.Errorf("media (-want +got):\n%s", diff)
 	}
 	options := []catalog.Option{
-		{Name: "cuts", Allowed: "a list"},
+		{Name: "cuts", Allowed: "a list", Default: "[0.5,1]"},
 		{Name: "frames", Allowed: "a whole number of at least 1", Default: "10"},
 		{Name: "mood", Required: true, Allowed: "calm or lively"},
-		{Name: "note", Allowed: "a value"},
+		{Name: "note", Allowed: "a value", Default: `""`},
 		{Name: "pieces", Allowed: "a whole number from 1 to 7", Default: "3"},
 		{Name: "seed", Allowed: "null or a whole number of at most 9"},
 		{Name: "strength", Allowed: "a number of at most 2.5"},

@@ -48,7 +48,8 @@ type Expected struct {
 	Warning string
 
 	// Dropped is the problem that Warning describes if a part of a media file would be
-	// missing in the output, else nil. Dropped.Again holds the name of that file.
+	// missing in the output, else nil. Dropped.Again holds the name of that file. Dropped
+	// is nil if the mode cuts a longer video to the length of the audio.
 	Dropped *problem.Problem
 }
 
@@ -81,7 +82,7 @@ func (m *Model) option(input map[string]any, name string) any {
 	return *m.schema.Properties[name].Default
 }
 
-// exact returns the first file of a kind if its length is a fact, else the zero Info.
+// exact returns the first file of a kind if its length is exact, else the zero Info.
 func exact(kind media.Kind, given []media.Info) media.Info {
 	i := slices.IndexFunc(given, func(m media.Info) bool { return m.Kind == kind })
 	if i < 0 || !given[i].Length().Exact {

@@ -117,7 +117,7 @@ func parseModel(data []byte) (*Model, error) {
 
 // validationSchema returns the input schema with which lipdrop validates. That schema
 // includes the rules of the model's file, and accepts file names in place of URLs.
-// validationSchema changes members, which is the same file as generic JSON.
+// The map members holds the same file as generic JSON; validationSchema changes the map.
 func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	schema := members["inputSchema"].(map[string]any)
 	properties := schema["properties"].(map[string]any)

@@ -65,7 +65,7 @@ type Option struct {
 	Name     string `json:"name"`
 	Required bool   `json:"required"`
 	Allowed  string `json:"allowed"` // in words: "a whole number from 1 to 100"
-	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is no default
+	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is no default, or it is a sample
 }
 
 // Schema returns the input schema that RunComfy publishes, without its prose and
@@ -82,7 +82,8 @@ func (m *Model) Options() []Option {
 	for _, name := range m.optionNames() {
 		o := Option{Name: name, Required: m.isRequired(name), Allowed: m.allowed(name)}
 		if d := m.schema.Properties[name].Default; d != nil && !slices.Contains(m.file.Samples, name) {
-			o.Default = show(*d)
+			text, _ := json.Marshal(*d) // always succeeds: the schema was parsed from JSON
+			o.Default = string(text)
 		}
 		options = append(options, o)
 	}
