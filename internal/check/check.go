@@ -85,7 +85,7 @@ type Job struct {
 	Media    []Medium       `json:"media,omitempty"`
 	Expected float64        `json:"expectedSeconds,omitempty"`
 	// EstimateUSD is what the job costs by RunComfy's base price. It is nil if no estimate
-	// was asked for, or the price is not known.
+	// was asked for, or the cost is not known.
 	EstimateUSD *float64  `json:"estimateUsd,omitempty"`
 	Jobs        []string  `json:"jobs,omitempty"`
 	Problems    []Problem `json:"problems,omitempty"`
