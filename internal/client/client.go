@@ -62,8 +62,8 @@ type Client struct {
 	// Dir is the folder of the local stack. It is empty for a stack on AWS.
 	Dir string
 
-	// Stack, Outputs and Parameters describe a stack on AWS. They are empty for the
-	// local stack.
+	// Stack, Outputs and Parameters describe a stack on AWS. For the local stack, only
+	// Parameters is set, and has only RunComfyBaseUrl.
 	Stack               string
 	Outputs, Parameters map[string]string
 
@@ -85,8 +85,8 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
 // names one, Find uses the running local stack in .lipdrop, else the only lipdrop stack of the
-// region. If the target has a profile or a region, the stack is on AWS. The errors of Find include *NoStackError, *UsageError, *CredentialsError and
-// *DeniedError.
+// region. If the target has a profile or a region, but no folder, the stack is on AWS. The
+// errors of Find include *NoStackError, *UsageError, *CredentialsError and *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
 	if stack != "" && t.Dir != "" {

@@ -46,11 +46,11 @@ func setStatus(storage *s3test.Bucket, st ledger.Status) {
 
 // S3 sends no error code in response to a HEAD request.
 func TestExplainOfARefusedRead(t *testing.T) {
-	for code, want := range map[string]string{
-		"InvalidObjectState": "cannot read a.mp4: AWS responded InvalidObjectState",
-		"":                   "cannot read a.mp4: AWS responded HTTP 400",
+	for want, refused := range map[string]bucket.RefusedError{
+		"cannot read a.mp4: AWS responded InvalidObjectState: it is archived": {HTTPStatus: 403, S3Code: "InvalidObjectState", S3Message: "it is archived"},
+		"cannot read a.mp4: AWS responded HTTP 400":                           {HTTPStatus: 400},
 	} {
-		if err := Explain("read a.mp4", "", &bucket.RefusedError{Key: "inbox/a.mp4", HTTPStatus: 400, S3Code: code}); err.Error() != want {
+		if err := Explain("read a.mp4", "", &refused); err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

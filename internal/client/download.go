@@ -251,8 +251,8 @@ func (f *fetcher) isRight(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// triesWithoutProgress is after how many failed requests in a row a download gives up, if none
-// of these requests has fetched a byte.
+// triesWithoutProgress is the number of failed requests in a row, none of which fetched a byte,
+// after which a download gives up.
 const triesWithoutProgress = 5
 
 // complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the

@@ -63,8 +63,7 @@ func Files(uploads map[string]*Upload) *check.Snapshot {
 
 // Snapshot lists the files of the bucket in the common folder of the uploads.
 func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
-	// If the folder has more files than this, a check does not list the folder. It lists the
-	// files of each job.
+	// If the folder has more files than this, a check lists the files of each job instead.
 	most := bucket.PageSize * (3 + len(d.Uploads)/10)
 	snapshot, err := check.NewSnapshot(ctx, d.Bucket, d.Folder(), most)
 	return snapshot, d.Explain("see what is in the bucket", "inbox/", err)

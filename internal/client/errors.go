@@ -114,8 +114,9 @@ var services = map[string]string{
 // Explain returns an error of the SDK in words for a person. If there are no credentials, the
 // result is a *CredentialsError. If AWS responded, the result is a *CredentialsError, a
 // *DeniedError or a *ServiceError. Purpose says what was tried, such as "read the status of
-// talk". Key is the key or the prefix that the error is about, or "". Errors that are not from
-// the SDK, and errors that are explained already, stay as they are.
+// talk". Key is the key or the prefix that the error is about, or "". These errors stay as they
+// are: bucket.ErrNotFound, the end of a context, errors that are explained already, and errors
+// that are not from the SDK.
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
@@ -147,7 +148,7 @@ func explain(purpose, resource, remedy string, err error) error {
 		if refused.HTTPStatus == 403 && (refused.S3Code == "" || deniedCodes[refused.S3Code]) {
 			return denied(purpose, "s3:GetObject", resource, refused.S3Message, err)
 		}
-		return &ServiceError{Purpose: purpose, Code: cmp.Or(refused.S3Code, fmt.Sprintf("HTTP %d", refused.HTTPStatus)), Err: err}
+		return &ServiceError{Purpose: purpose, Code: cmp.Or(refused.S3Code, fmt.Sprintf("HTTP %d", refused.HTTPStatus)), Message: refused.S3Message, Err: err}
 	}
 	operation, ok := errors.AsType[*smithy.OperationError](err)
 	if !ok {
