@@ -85,8 +85,9 @@ func (s *Stack) post(ctx context.Context, body []byte) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set(WebhookKeyHeader, s.keys.Webhook)
-	client := *s.client
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the redirect may lead to another machine
+	client := http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the redirect may lead to another machine
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	}))
 	defer webhook.Close()
 	var printed []string
-	s := &Stack{options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}, client: &http.Client{}}
+	s := &Stack{options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}}
 	s.keys.Webhook = "key"
 	var stop context.CancelFunc
 	s.intake, stop = context.WithCancel(t.Context())
