@@ -290,6 +290,28 @@ func TestSweepContinuesAfterAnError(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/1", ledger.Cancelled, problem.CancelledByStop)
 }
 
+// S3 is so slow that the sweep cannot read all records. The sweep reads the newest record first.
+func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Function == "submit" && c.Op == "StartExecution" })
+	worldtest.DropPairs(t, w, "ads/z")
+	w.Run(20 * time.Minute)
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Function == "submit":
+			return world.ErrLambda
+		case c.Function == "cancel" && c.Op == "GetObject" && strings.HasPrefix(c.Key, "jobs/"):
+			w.Spend(110 * time.Second)
+		}
+		return nil
+	}
+	w.Sweep()
+	w.Run(time.Hour)
+	worldtest.WantStatus(t, w, "ads/z", ledger.Succeeded, "")
+}
+
 // A late event changes nothing if the execution was redriven or has succeeded
 // since. Nothing overwrites a success.
 func TestLateStatusEvent(t *testing.T) {
