@@ -618,6 +618,30 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
+// A slow message that is delivered again is handled after the other message of its batch. So the
+// slow message does not use up the time that the other message needs.
+func TestRepeatedMessageIsHandledLast(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	for _, name := range []string{"slow", "talk"} {
+		w.Put("inbox/ads/"+name+".mp4", clip)
+		w.Put("inbox/ads/"+name+".wav", voice)
+	}
+	w.Before = func(c world.Call) error {
+		if c.Op == "GetObject" && c.Key == "inbox/ads/slow.mp4" {
+			w.Spend(time.Minute)
+		}
+		return nil
+	}
+	slow := world.Message("inbox/ads/slow.wav")
+	slow.Attributes["ApproximateReceiveCount"] = "2"
+	failed, err := w.Submit(slow, world.Message("inbox/ads/talk.wav"))
+	if want := []string{slow.MessageId}; err != nil || !slices.Equal(failed, want) {
+		t.Errorf("failed messages %q, error %v; want %q", failed, err, want)
+	}
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
+}
+
 // RunComfy responds to each POST just before the client's timeout. The function's time is
 // still enough for a whole batch, so no message is delivered twice.
 func TestSlowRunComfyTakesNoOtherWithIt(t *testing.T) {
