@@ -43,7 +43,7 @@ type batch struct {
 	uploads    map[string]time.Time // the time of the newest upload of each key
 	ownUploads map[string]time.Time // like uploads, but only of files that can belong to a job, and only from events of this batch
 	assessed   map[assessmentKey]*assessment
-	sent       map[assessmentKey]bool // whether a message was sent in place of the assessment
+	sent       map[assessmentKey]bool // whether a message was sent in place of the assessment; see send
 }
 
 // assessmentKey identifies an assessment. In a batch, assessments with equal keys have the
@@ -199,7 +199,7 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 		s := subjects[i]
 		key := c.assessmentKey(s)
 		p.tooMany = p.tooMany || s.TooMany()
-		if b.sent[key] {
+		if b.sent[key] && !c.isPart() {
 			continue
 		}
 		a, done := b.assessed[key]
@@ -234,14 +234,15 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 	return p
 }
 
-// send divides the subjects of a change into messages (see maxParts), and sends them. It
-// leaves out each subject for which the batch has already sent a message.
+// send divides the subjects of a change into messages (see maxParts), and sends them. If the
+// change is an event, each message has newest and ownUploads of the whole batch. So send leaves
+// out each subject for which it has already sent a message about another event of the batch. If
+// the change is a part, each message has only the Newest and Uploads of that part. So such a
+// message replaces no other message.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
-	subjects = slices.DeleteFunc(slices.Clone(subjects), func(s drop.Subject) bool { return b.sent[c.assessmentKey(s)] })
-	if len(subjects) == 0 {
-		return nil
-	}
-	if !c.isPart() {
+	part := c.isPart()
+	if !part {
+		subjects = slices.DeleteFunc(slices.Clone(subjects), func(s drop.Subject) bool { return b.sent[c.assessmentKey(s)] })
 		c.Again, c.Newest, c.Uploads = c.Again || b.again, b.newest, b.ownUploads
 	}
 	most := (len(subjects) + maxParts - 1) / maxParts
@@ -254,6 +255,9 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 		c.Subjects, subjects = subjects[:n], subjects[n:]
 		if err := h.sendChange(ctx, c); err != nil {
 			return err
+		}
+		if part {
+			continue
 		}
 		for _, s := range c.Subjects {
 			b.sent[c.assessmentKey(s)] = true

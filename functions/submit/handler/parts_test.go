@@ -186,6 +186,51 @@ func TestDividedChange(t *testing.T) {
 	}
 }
 
+// A message about many jobs and the upload of the audio of one of these jobs come in one batch, so
+// a new message continues with that job. The upload starts the job again, although the upload
+// began before the take's version of the audio was uploaded.
+func TestUploadBesideADividedChange(t *testing.T) {
+	part := world.Message("")
+	part.Body = `{"lipdrop": {"key": "inbox/ads/talk.mp4", "subjects": [{"stem": "inbox/ads/talk.10"}, {"stem": "inbox/ads/talk.11"}]}}`
+	for name, many := range map[string]events.SQSMessage{"the event": world.Message("inbox/ads/talk.mp4"), "a message of submit": part} {
+		t.Run(name, func(t *testing.T) {
+			w := worldtest.New(t)
+			manyJobs[0].drop(t, w, 12)
+			worldtest.Rest(t, w)
+			_, voice := worldtest.Media(t)
+			w.PutLarge("inbox/ads/talk.11.wav", voice, world.Begin.Add(-time.Minute))
+			if failed, err := w.Submit(many, world.Message("inbox/ads/talk.11.wav")); err != nil || len(failed) > 0 {
+				t.Fatalf("failed messages %v, error %v; want none", failed, err)
+			}
+			worldtest.Rest(t, w)
+			worldtest.WantCharges(t, w, 13)
+		})
+	}
+}
+
+// A late event about many jobs and the upload of the audio of one of these jobs come in one
+// batch, so a message continues with that job. Submit writes the job's status, although the
+// status stays the same. So an assessment that began before the upload cannot overwrite it.
+func TestOlderAssessmentBesideADividedChange(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 2
+	w.Notify("Object Created", "inbox/ads/talk.mp4", 10*time.Minute)
+	w.Pass(time.Minute)
+	manyJobs[0].drop(t, w, 12)
+	w.Drop("inbox/ads/talk.11.wav", nil)
+	w.Pass(9*time.Minute - time.Second)
+	w.Delete("inbox/ads/talk.11.wav")
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool {
+		return c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey("ads/talk.11")
+	}, func() {
+		w.DropLarge("inbox/ads/talk.11.wav", nil, world.Begin)
+		w.Spend(20 * time.Second) // until both events are due
+		w.Run(15 * time.Second)
+	})
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk.11", ledger.Rejected, problem.FileEmpty)
+}
+
 // A held job of a divided change keeps a message of its own. The deliveries of this message
 // concern no other job.
 func TestHeldJobsOfADividedChange(t *testing.T) {
