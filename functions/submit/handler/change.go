@@ -14,7 +14,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 const (
@@ -209,8 +208,6 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 		case p.divide || many:
 			p.divide, p.left = true, append(p.left, s)
 			continue
-		case !workflow.HasTime(ctx, h.Now(), assessTime):
-			return progress{outcome: append(p.outcome, errNoTime)}
 		default:
 			a = &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
 			if c.Last && s.TooMany() {

@@ -62,8 +62,6 @@ const (
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 	// claimTime is how much time must be left before the claim.
 	claimTime = submitTime + 5*time.Second
-	// assessTime is how much time must be left before a subject is assessed.
-	assessTime = 20 * time.Second
 	// returnTime is how long before the function's timeout every request is cancelled,
 	// so that the function can still return its response.
 	returnTime = 3 * time.Second
