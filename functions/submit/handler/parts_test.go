@@ -190,16 +190,24 @@ func TestDividedChange(t *testing.T) {
 // a new message continues with that job. The upload starts the job again, although the upload
 // began before the take's version of the audio was uploaded.
 func TestUploadBesideADividedChange(t *testing.T) {
-	part := world.Message("")
-	part.Body = `{"lipdrop": {"key": "inbox/ads/talk.mp4", "subjects": [{"stem": "inbox/ads/talk.10"}, {"stem": "inbox/ads/talk.11"}]}}`
-	for name, many := range map[string]events.SQSMessage{"the event": world.Message("inbox/ads/talk.mp4"), "a message of submit": part} {
+	part := func(fields string) events.SQSMessage {
+		m := world.Message("")
+		m.Body = `{"lipdrop": {"key": "inbox/ads/talk.mp4", "subjects": [{"stem": "inbox/ads/talk.10"}, {"stem": "inbox/ads/talk.11"}]` + fields + `}}`
+		return m
+	}
+	event, upload := world.Message("inbox/ads/talk.mp4"), world.Message("inbox/ads/talk.11.wav")
+	for name, batch := range map[string][]events.SQSMessage{
+		"an event":            {event, upload},
+		"a message of submit": {part(""), upload},
+		"a message of submit contains the upload": {event, part(`, "uploads": {"inbox/ads/talk.11.wav": "2050-01-03T12:00:00Z"}`)},
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
 			manyJobs[0].drop(t, w, 12)
 			worldtest.Rest(t, w)
 			_, voice := worldtest.Media(t)
 			w.PutLarge("inbox/ads/talk.11.wav", voice, world.Begin.Add(-time.Minute))
-			if failed, err := w.Submit(many, world.Message("inbox/ads/talk.11.wav")); err != nil || len(failed) > 0 {
+			if failed, err := w.Submit(batch...); err != nil || len(failed) > 0 {
 				t.Fatalf("failed messages %v, error %v; want none", failed, err)
 			}
 			worldtest.Rest(t, w)
