@@ -96,7 +96,8 @@ func (h *Handler) timeOf(c change) time.Time {
 // bundle. A file has another name if the finding is about an audio with a tag: talk.de.wav is
 // paired with talk.mp4, whose name is talk. The upload of such a file counts if its time is
 // unknown. It also counts if it is not before the claim of the take and not before take.Deleted,
-// when a file of the take was deleted and the files that were left started no job. Times are compared in whole seconds, as EventBridge gives them.
+// when a file of the take was deleted and the files that were left started no job. Times are
+// compared in whole seconds, as EventBridge gives them.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
