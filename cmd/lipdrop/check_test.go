@@ -36,7 +36,7 @@ func TestCheckAsJSON(t *testing.T) {
 		{name: "a URL, whose query is not printed", files: map[string]string{"x.job/v.mp4": "@clip.mp4",
 			"x.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"https://example.com/a.wav?key=s3cret"}}`},
 			args: []string{"x.job"}, want: []string{`{"file":"https://example.com/a.wav","property":"audio_url","exact":false}`}},
-		{name: "a video of two voices", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.de.wav": "@voice.wav", "talk.fr.wav": "@voice.wav"},
+		{name: "one video with two voices", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.de.wav": "@voice.wav", "talk.fr.wav": "@voice.wav"},
 			args: []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"}, want: []string{`"name":"talk.de","state":"ready"`, `"state":"used","jobs":["talk.de","talk.fr"]`, `"name":"talk.fr"`}},
 		{name: "a name with control and format characters", files: map[string]string{"a\x1b\x7f\u202e\U000e0001\n.wav": "@voice.wav"},
 			args: []string{"."}, code: 1, want: []string{`a\u001b\u007f\u202e\udb40\udc01\n.wav`}},

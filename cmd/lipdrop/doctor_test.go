@@ -207,12 +207,12 @@ func TestDoctor(t *testing.T) {
 		{name: "dead letters", aws: stack{token: "right", deadLetters: 3},
 			want: "WRONG  the dead-letter queue has messages (3): events of drops and deletions that are no longer retried\n" +
 				"       Fix the causes that the statuses of these jobs name, then run: aws redrive --region eu-west-1"},
-		{name: "a question that is not allowed", aws: stack{token: "right", denied: "DescribeRule"},
+		{name: "rules that may not be read", aws: stack{token: "right", denied: "DescribeRule"},
 			want: "WRONG  cannot ask whether the rule DropRule is enabled: your credentials lack the permission events:DescribeRule" + lacking},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["properties"].(map[string]any)["mood"] = map[string]any{"type": "string"}
 		}, want: "WRONG  RunComfy has changed the input of sync/react-1: mood" + newer},
-		{name: "an option that takes less, and one that is gone", aws: stack{token: "right"}, change: func(schema map[string]any) {
+		{name: "an option that accepts fewer values, and one that is gone", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			properties := schema["properties"].(map[string]any)
 			properties["emotion"].(map[string]any)["enum"] = []string{"happy"}
 			delete(properties, "temperature")
@@ -285,7 +285,7 @@ func TestDoctor(t *testing.T) {
 				got = strings.TrimSuffix(fine.ReplaceAllString(got, ""), "\n")
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("doctor says otherwise (-want +got):\n%s", diff)
+				t.Errorf("doctor printed (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -33,8 +33,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// through returns a folder for --dir with which the command reaches the stack through a
-// proxy. The proxy passes a request on if handle returns false.
+// through returns a folder for --dir. With this folder, the command reaches the stack through
+// a proxy, which passes a request on if handle returns false.
 func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) bool) string {
 	r.t.Helper()
 	ports, err := local.ReadPorts(r.dir)
@@ -209,11 +209,11 @@ func TestDrop(t *testing.T) {
 			`wrong.csv: row 8, column D (audio): audio_url "/inbox/shared/none.wav" does not exist`,
 		)
 		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || puts > 0 {
-			t.Errorf("%d requests write, want 0; want no problem of row 2, and one of row 9:\n%s", puts, out)
+			t.Errorf("%d requests to write, want 0; want no problem of row 2, and one of row 9:\n%s", puts, out)
 		}
 	})
 
-	// The command is killed in the middle of an upload of 200 MB. The same command again
+	// The command is killed in the middle of an upload of 200 MiB. The same command again
 	// sends the parts that are missing, one of them for the second time, and the job is
 	// charged once.
 	t.Run("killed in the middle", func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestDrop(t *testing.T) {
 		}
 		there, _, err := stack.bucket.Get(t.Context(), "inbox/killed/big.mp4", math.MaxInt64)
 		if err != nil || string(there) != contentOf(t, "big.mp4") {
-			t.Errorf("the object is not the file: %v", err)
+			t.Errorf("the object has %d bytes, error %v; want the content of big.mp4 and no error", len(there), err)
 		}
 		charges(t, before+1)
 	})
@@ -310,7 +310,7 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// A status is followed only if it is about the uploaded files.
+// A status is followed only if it is about the uploaded files or newer ones.
 func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
 	job := drop.Finding{Order: "20260102T030405Z", Job: &drop.Job{Take: "20260102T030405Z-aaaaaaaaaaaa"}}
 	tests := []struct {

@@ -23,7 +23,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// A file that grows after it was found is not read: a part of a voice would be paid for.
+// A file that grows after it was found is not read, because it may be incomplete.
 func TestFileThatGrows(t *testing.T) {
 	lay(t, map[string]string{"talk.wav": "@voice.wav"})
 	folder, err := gather("inbox/", []string{"talk.wav"})

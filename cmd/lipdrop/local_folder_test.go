@@ -187,7 +187,7 @@ func TestWatcher(t *testing.T) {
 			f.do(os.RemoveAll(ads))
 			f.has("c.txt", "d.txt")
 		}},
-		{"an older file of the same size is moved over", func(t *testing.T, f *watched) {
+		{"an older file of the same size replaces a file", func(t *testing.T, f *watched) {
 			old := filepath.Join(t.TempDir(), "old")
 			f.do(os.WriteFile(old, []byte("2"), 0o600))
 			f.do(os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)))
@@ -237,7 +237,7 @@ func TestWatcher(t *testing.T) {
 		f.write("a.txt", "1")
 		soon(t, "a line about the failure", func() bool { return f.said.count("a.txt cannot be dropped") == 1 })
 		if f.said.count("https response error") != 0 {
-			t.Errorf("the raw error is printed: %q", f.said.said)
+			t.Errorf("the watcher said %q, want no raw error", f.said.said)
 		}
 		broken.fails.Store(false)
 		f.has("a.txt")

@@ -121,6 +121,6 @@ func TestRedriveCommand(t *testing.T) {
 	s.await("late", ledger.Succeeded)
 	s.charged(2, 0)
 	if dead := s.DeadLetters(); len(dead) > 0 {
-		t.Errorf("dead letters: %v", dead)
+		t.Errorf("dead letters: %v, want none", dead)
 	}
 }

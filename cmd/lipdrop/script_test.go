@@ -33,7 +33,7 @@ import (
 const (
 	modeQueues  = "silence" // queues for an hour
 	modeFails   = "remap"   // RunComfy's job fails
-	modeHeld    = "bounce"  // RunComfy accepts no job
+	modeHeld    = "bounce"  // RunComfy does not accept the job
 	modeUnknown = "loop"    // RunComfy breaks the connection
 )
 
@@ -45,7 +45,7 @@ const (
 //	exits CODE lipdrop ARG…        runs the command and compares its exit code
 //	interrupts TEXT lipdrop ARG…   runs the command, interrupts it after it has printed TEXT, and
 //	                               checks that the error says that one job continues
-//	put SAMPLE KEY                 uploads clip.mp4, voice.wav, or a file of the script
+//	put FILE PATH                  uploads clip.mp4, voice.wav, or a file of the script, to inbox/PATH
 //	await NAME STATE…              waits until the status of NAME has one of the states
 //	matches SCHEMA                 compares each line of the last stdout with a schema of docs/
 func TestScripts(t *testing.T) {

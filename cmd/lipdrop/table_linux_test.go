@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// openTerminal opens a pseudo-terminal of the given size. The function printed closes the
+// openTerminal opens a pseudo-terminal of the given size. A call of printed closes the
 // terminal and returns what was printed on it.
 func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed func() string) {
 	t.Helper()

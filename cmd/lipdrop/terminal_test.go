@@ -20,7 +20,7 @@ func TestEscapef(t *testing.T) {
 		{"a byte that is not UTF-8", "%s", "a\x9bb", `a\x9bb`},
 		{"a bidirectional override", "%s", "a\u202egpj.b", `a\u202egpj.b`},
 		{"a line separator", "%s", "a\u2028b", `a\u2028b`},
-		{"a replacement character is a character", "%s", "a\ufffdb", "a\ufffdb"},
+		{"a replacement character in valid UTF-8 is kept", "%s", "a\ufffdb", "a\ufffdb"},
 		{"an error", "%v", errors.New("no \x1b"), `no \x1b`},
 		{"a number with its width", "%5.1f", 2.25, "  2.2"},
 		{"the format's own newline", "%s\n", "a\nb", `a\nb` + "\n"},

@@ -91,7 +91,7 @@ func TestTryAgain(t *testing.T) {
 		out := filepath.Join(dir, "out", string(rune('0'+i)))
 		said := try(t, 0, state, out, tt.files...)
 		if contentOf(t, filepath.Join(out, tt.out)) != video {
-			t.Errorf("%s: the output was not made from this video:\n%s", tt.name, said)
+			t.Errorf("%s: %s has other bytes, want those of %s:\n%s", tt.name, tt.out, tt.video, said)
 		}
 		contains(t, said, tt.warns...)
 		jobs, err := filepath.Glob(filepath.Join(state, "runcomfy", "*.json"))
