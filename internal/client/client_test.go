@@ -56,7 +56,7 @@ func TestExplainOfARefusedRead(t *testing.T) {
 	}
 }
 
-// If AWS's message names another permission than the operation does, Explain names that permission.
+// If AWS's message names another permission than the operation's, Explain names the one in the message.
 func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
 	const key = "arn:aws:kms:us-east-1:000000000000:key/1"
 	for message, want := range map[string]string{
@@ -67,8 +67,8 @@ func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
 	} {
 		api := &smithy.GenericAPIError{Code: "AccessDenied", Message: message}
 		for what, err := range map[string]error{
-			"a read":  &bucket.RefusedError{HTTPStatus: 403, S3Code: api.Code, S3Message: api.Message},
-			"a write": &smithy.OperationError{ServiceID: "S3", OperationName: "GetObject", Err: api},
+			"a RefusedError":      &bucket.RefusedError{HTTPStatus: 403, S3Code: api.Code, S3Message: api.Message},
+			"an error of the SDK": &smithy.OperationError{ServiceID: "S3", OperationName: "GetObject", Err: api},
 		} {
 			if d, ok := errors.AsType[*DeniedError](Explain("read a", "arn", err)); !ok || d.Permission+" "+d.Resource != want {
 				t.Errorf("%s, %q: %+v, want %q", what, message, d, want)
@@ -179,7 +179,7 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// A listing of the changes of an hour among 10,000 statuses makes at most 30 requests.
+// To find the 10 statuses of the last hour among 10,000 older ones, Statuses makes at most 30 requests.
 func TestStatusesSince(t *testing.T) {
 	now := time.Now()
 	storage := &s3test.Bucket{Now: func() time.Time { return now }}
@@ -255,7 +255,8 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// A failure of S3 that passes does not end Follow; a missing permission does.
+// A short failure of S3 does not end Follow. A long failure ends it, and so do a missing
+// permission and expired credentials.
 func TestFollowInTrouble(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -558,7 +559,7 @@ func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
 	})})
 	_, err = c.Download(t.Context(), Downloads{Dir: t.TempDir(), Progress: func(int64) {}}, outputs)
 	if err == nil || !strings.Contains(err.Error(), "get credentials: open ") || strings.Contains(err.Error(), "disk") {
-		t.Errorf("got %v, want an error about the credentials", err)
+		t.Errorf("got %v, want an error about the credentials and not about the disk", err)
 	}
 }
 

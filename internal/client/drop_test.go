@@ -44,7 +44,7 @@ func TestBundlePairsKeepsWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &Drop{Client: newClient(new(s3test.Bucket)), Resolver: drop.Resolver{Catalog: models}, Uploads: map[string]*Upload{}}
-	folder := "inbox/" + strings.Repeat("a/", 100) // more folders than presets count in
+	folder := "inbox/" + strings.Repeat("a/", 100) // a pair this deep usually gets a warning about presets
 	for _, u := range []*Upload{uploadOf(folder+"talk.png", face.Bytes()), uploadOf(folder+"talk.mp3", estimatedMP3())} {
 		d.Uploads[u.Key] = u
 	}

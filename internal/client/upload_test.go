@@ -169,7 +169,7 @@ func (s *s3Server) mustSend(t *testing.T, uploads ...*client.Upload) int64 {
 	return sent
 }
 
-// age sets the time at which an object was stored back by an hour.
+// age makes an object look as if it was stored an hour ago.
 func (s *s3Server) age(t *testing.T, key string) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour)
@@ -206,8 +206,8 @@ func randomFile(t *testing.T, size int) string {
 }
 
 // An upload that ends in the middle of a part is continued later: only the missing parts are
-// sent, and only the part that was interrupted is sent a second time. The test of the command
-// kills the process.
+// sent, and only the part that was interrupted is sent a second time. Here the context is
+// cancelled; in TestDrop of cmd/lipdrop the process is killed.
 func TestUploadIsResumed(t *testing.T) {
 	server := startServer(t)
 	u := fileUpload(t, "inbox/big.mp4", randomFile(t, 3*partBytes+12345))
@@ -283,8 +283,8 @@ func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 	}
 }
 
-// At the end of Send, every byte was counted once. The count is never larger than the files,
-// even if a request is tried again.
+// At the end of Send, every byte was counted once. The count never exceeds the size of the
+// files, even if a request is tried again.
 func TestProgress(t *testing.T) {
 	path := randomFile(t, 2*partBytes+99)
 	server := startServer(t)
@@ -313,7 +313,7 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if total := u.Sum.Size + small.Sum.Size; sent != total || most > total {
-		t.Errorf("%d bytes were reported, and %d at most; want %d", sent, most, total)
+		t.Errorf("the count ended at %d bytes, and its maximum was %d; want %d for both", sent, most, total)
 	}
 }
 
@@ -604,7 +604,7 @@ func TestSendAtTheSameTime(t *testing.T) {
 // Two drops send the same file again at the same time, although it has not changed. The file is
 // stored once. A later drop stores it again. If the file has one part, the later drop does not
 // continue the upload that the second drop has left: S3 would set LastModified to the time when
-// that upload began, which may be the time of the take of the first drop.
+// that upload began. If the first drop was at that time, the later drop would start no take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
@@ -646,7 +646,7 @@ func TestSendAgainAtTheSameTime(t *testing.T) {
 }
 
 // If Send cannot learn whether another drop has sent a file again since Choose, it does not store
-// the file, because both drops would start a take.
+// the file, because otherwise both drops might start a take.
 func TestSendAgainWithoutComparison(t *testing.T) {
 	server := startServer(t)
 	u, _ := twoVideos(t, 100)
