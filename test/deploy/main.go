@@ -1,11 +1,11 @@
 // Command deploy deploys the template to an AWS emulator with the real SAM CLI. Then
 // it uses the stack as its first user would: it sets the token, runs doctor, drops a
-// pair and a bundle, and compares their outputs with the clip. It updates the stack, drops
-// again, and runs the scripts of the command. Finally it deletes the stack. RunComfy is the
-// project's fake.
+// pair and a bundle, and compares their outputs with the dropped video. It updates the stack,
+// drops again, and runs the test scripts of cmd/lipdrop. Finally it deletes the stack. RunComfy
+// is the project's fake.
 //
 // The variable AWS_ENDPOINT_URL has the URL of the emulator, with a loopback IP address.
-// With any other URL, the command fails and deploys nothing. The variable SAM names the
+// With any other URL, deploy fails and deploys nothing. The variable SAM names the
 // program of the SAM CLI. It defaults to sam.
 //
 //	go run ./test/deploy
@@ -130,8 +130,8 @@ func run(ctx context.Context) error {
 	return t.remove(ctx, outputs["BucketName"])
 }
 
-// output runs a program in the current folder, which must be the project's. It prints the
-// program's output and returns it.
+// output runs a program in the current folder, which must be the root of a checkout. It prints
+// the program's output and returns it.
 func output(cmd *exec.Cmd) (string, error) {
 	fmt.Println(strings.Join(cmd.Args, " "))
 	var text strings.Builder
@@ -149,7 +149,8 @@ func (t *trial) command(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// deploy deploys the stack. samconfig.toml has the other options.
+// deploy deploys the stack. changed is one more parameter override. samconfig.toml has the
+// other options.
 func (t *trial) deploy(ctx context.Context, changed string) error {
 	return t.command(ctx, "deploy", "--stack-name", stackName, "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
 		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
@@ -196,7 +197,7 @@ func (t *trial) setUp(ctx context.Context, tokenSecret string) error {
 }
 
 // drop drops a folder with a pair and a bundle, waits for their jobs, and compares the
-// outputs with the clip.
+// outputs with the dropped video.
 func (t *trial) drop(ctx context.Context, folder string) error {
 	dir, err := os.MkdirTemp("", "lipdrop-deploy-")
 	if err != nil {
