@@ -135,7 +135,7 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	for _, out := range rec.Outputs {
 		body, ok := s.w.Bucket.Object(out.Key)
 		if !ok || !bytes.Equal(body, clip) || out.SHA256 != job.OutputSHA256 || !strings.HasPrefix(out.Key, ledger.OutputPrefix(rec.Name, rec.Take)) {
-			return out.Key + " is not what RunComfy served"
+			return out.Key + " is not in the folder of the take, or is not what RunComfy served"
 		}
 		s.outputs++
 	}

@@ -76,7 +76,7 @@ var hostiles = []hostile{
 func (s *simulation) dropWrong(below string) { s.w.Drop(ledger.InboxPrefix+below, []byte("x")) }
 
 // attackWorld lets one hostile person act among victims for some time. A victim without a
-// status is a finding, and so is a dead letter about a victim.
+// status, or with one that is still waiting, is a finding, and so is a dead letter about a victim.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {

@@ -51,7 +51,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
 		s.wrong("%s, remedy %q: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
-	if st.Code == problem.FilesGone { // the file of a match of a wildcard has the match's name, and must be gone
+	if st.Code == problem.FilesGone { // the file that the wildcard matched must be gone; its stem is the end of the match's name
 		for key := range after(acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				s.wrong("%s, but %s is there", says, key)
@@ -63,11 +63,11 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	}
 }
 
-// judgeWarnings checks the warnings about files of a bundle that were dropped again after
-// the take was claimed. Such a file starts nothing, so the status must warn.
+// judgeWarnings checks the warnings about files of a bundle without a wildcard that were
+// dropped again after the take was claimed. Such a file starts nothing, so the status must warn.
 func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there inbox) {
 	if len(there.names()[rec.Name].uses) != 1 {
-		return // not a bundle
+		return // a pair, or a match of a wildcard
 	}
 	for _, in := range rec.Inputs {
 		f, ok := there[in.Key]
@@ -109,7 +109,7 @@ func (t *story) judgeCancelled() {
 			continue
 		}
 		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
-			t.wrong("take %s of %s is %s %s (%s), want it cancelled: a file was deleted an hour before the job would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
+			t.wrong("take %s of %s is %s %s (%s), want it cancelled: a file was deleted more than an hour before the job would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
 		}
 	}
 }

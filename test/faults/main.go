@@ -147,7 +147,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 // tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // paid runs that people ask for
+	jobs    int // paid runs that people ask for, except in stories
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served

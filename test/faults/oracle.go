@@ -69,7 +69,7 @@ var promises = []promise{lost, chargedTwice, wrongStatus, leaked, noStatus, over
 // expects.
 func (s *simulation) check() {
 	records := s.records()
-	charged := s.checkCharges(records) // the same files and options are paid for once, and each paid job is recorded
+	charged := s.checkCharges(records) // the same files and options are paid for once, and each job that succeeded is recorded
 	for _, rec := range records {
 		s.checkRecord(rec, charged) // each take ended as its job did; each output is archived, byte for byte
 	}
@@ -171,7 +171,7 @@ func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the result whose files may have made a record: w, or one of its sides.
+// jobOf returns the result, w or one of its sides, from whose files a record may have been made.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && made(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {

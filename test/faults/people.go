@@ -53,8 +53,8 @@ type action struct {
 }
 
 const (
-	dropTime  = 24 * time.Hour // the time in which people drop files
-	chaosTime = 48 * time.Hour // the time in which faults happen
+	dropTime  = 24 * time.Hour // the time in which people drop files for the first time
+	chaosTime = 48 * time.Hour // the time in which outages begin; faults may happen for some hours more
 )
 
 // plan plans what people do. It stops when the drops make the given number of jobs.
@@ -226,7 +226,8 @@ func (s *simulation) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.plans.Int64N(int64(to-from)))
 }
 
-// late returns how late an event is: with the given probability less than most, else 0.
+// late returns how late an event is: with the given probability, a random time below the limit
+// most; otherwise 0.
 func (s *simulation) late(probability float64, most time.Duration) time.Duration {
 	if !s.chance(probability) {
 		return 0

@@ -30,7 +30,7 @@ const (
 	onceAfterward   trouble = "not known for minutes, and once after each redrive"
 	outputUnread    trouble = "archived files cannot be read"
 	interleaved     trouble = "side by side" // other functions and people act between two calls that a function makes
-	slow            trouble = "slow calls"   // of every service
+	slow            trouble = "slow calls"   // of every service; of RunComfy, only the POST
 	unpaid          trouble = "no balance for hours"
 	shuffled        trouble = "the events arrive after all acts, in another order"
 )
