@@ -145,7 +145,7 @@ func (w *World) stop(arn, name, cause string) bool {
 }
 
 // ended removes an execution from the running ones. If the execution ended badly, ended sends
-// its event.
+// its event, unless LoseStatusEvents is set.
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {

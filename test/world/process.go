@@ -47,7 +47,7 @@ type Crash struct {
 
 // pool holds the processes of a function, as Lambda does. Invocations at the same time
 // have different processes. A later invocation reuses a process, with the token that the
-// process has read, unless the process died before it returned, or Restart ended it.
+// process has read, unless the function died before it returned, or Restart ended the process.
 type pool[H any] struct {
 	start func() H
 

@@ -33,8 +33,8 @@ func (w *World) Run(most time.Duration) bool {
 	return false
 }
 
-// Pass lets exactly the time d pass. It does everything that is due in that time,
-// including the hourly sweeps.
+// Pass lets the time d pass, or more if the last step ends later. It does everything that is
+// due in that time, including the hourly sweeps.
 func (w *World) Pass(d time.Duration) {
 	end := w.now.Add(d)
 	for {
@@ -66,8 +66,8 @@ func (w *World) reach(at time.Time) {
 	}
 }
 
-// Step does the next thing that is due within the given time from now. It reports whether
-// something was due. A hook may call Step: the step then runs between two calls of the
+// Step does the next thing that is due within the given time from now. It returns false if
+// nothing is due, or only the hourly sweep. A hook may call Step: the step then runs between two calls of the
 // function that the hook interrupts, as if two functions ran at the same time.
 func (w *World) Step(within time.Duration) bool {
 	end := w.now.Add(within)
@@ -85,7 +85,7 @@ func (w *World) Step(within time.Duration) bool {
 	return true
 }
 
-// next returns the next step and its time. The step is nil if nothing is left to do.
+// next returns the next step and its time. The step is nil if only the hourly sweep is left to do.
 func (w *World) next() (time.Time, func()) {
 	var at time.Time
 	var step func()
@@ -251,7 +251,7 @@ func (w *World) advance(e *execution) {
 // else continues.
 type sleeper struct {
 	wake time.Time
-	next func() (time.Time, bool) // runs the execution until a function sleeps again
+	next func() (time.Time, bool) // runs the execution until a function sleeps again; false if none did
 }
 
 // parkKey is the context key of the function that parks an execution until a time.

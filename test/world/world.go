@@ -112,7 +112,7 @@ type World struct {
 	Errors        []string // the errors that invocations returned
 
 	Notices      []notice.Detail // the notices that EventBridge accepted, in order
-	WrongNotices []string        // notices whose type does not fit their state, or whose content was never in a status or record
+	WrongNotices []string        // notices whose type does not fit their state, or whose content was never in a status, answer file or record
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -136,7 +136,7 @@ type World struct {
 	events    []*event
 	nextSweep time.Time
 	versions  map[string][]byte // of dropped files: see version
-	said      map[saying]bool   // what statuses and records have said
+	said      map[saying]bool   // what statuses, answer files and records have said
 }
 
 // queue is a queue of a function. dead receives the bodies of the messages that were
@@ -307,7 +307,7 @@ func (w *World) NotifyExpiry(key string) {
 // send puts the first message of a chain into a queue, with a delay.
 func (w *World) send(q *queue, body string, delay time.Duration) { w.sendAs(q, body, delay, 1) }
 
-// sendAs is send for a message with a number in its chain.
+// sendAs is like send, but chain is the number of the message in its chain.
 func (w *World) sendAs(q *queue, body string, delay time.Duration, chain int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

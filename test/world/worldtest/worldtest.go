@@ -55,7 +55,8 @@ func DropPairs(t *testing.T, w *world.World, names ...string) {
 	}
 }
 
-// DropMany drops n pairs. It makes their names from the format string form and the numbers from 0.
+// DropMany drops n pairs. Their names come from the format string form and the numbers from 0
+// to n-1.
 func DropMany(t *testing.T, w *world.World, form string, n int) {
 	t.Helper()
 	for i := range n {
