@@ -301,7 +301,7 @@ func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 		worldtest.Rest(t, w)
 		w.Pass(2 * time.Hour)
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {
-			t.Errorf("the reason %q became %q, want no change", before.Reason, st.Reason)
+			t.Errorf("%s: the reason %q became %q, want no change", call, before.Reason, st.Reason)
 		}
 	}
 }

@@ -184,7 +184,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 				reasons = append(reasons, doubt.Reason)
 			}
 			if in := result.Inputs[0]; strings.Join(reasons, "; ") != want || result.ExpectedSeconds != st.ExpectedSeconds || in.Width != 320 || in.Codecs[0] != "h264" {
-				t.Errorf("result.json is %s\nwant the doubts %q, %g s, a width of 320 and h264", body, want, st.ExpectedSeconds)
+				t.Errorf("result.json is %s\nwant the doubts %q, an expected length of %g s, and an input with a width of 320 and the codec h264", body, want, st.ExpectedSeconds)
 			}
 		})
 	}
