@@ -28,7 +28,7 @@ func takesOf(t *testing.T, w *world.World, day string) []budget.Take {
 	return book.Takes
 }
 
-// The sweep frees the reservations that submit and cancel should have freed, and keeps the
+// The sweep frees the reservations of jobs that RunComfy refused or cancelled, and keeps the
 // other reservations.
 func TestSweepFreesReservations(t *testing.T) {
 	day := budget.Day(world.Begin)
@@ -85,11 +85,11 @@ func TestSweepFreesReservations(t *testing.T) {
 			tt.end(w)
 			w.Run(15 * time.Minute)
 			if n := len(takesOf(t, w, day)); n != 1 {
-				t.Errorf("%d takes before the sweep, want 1", n)
+				t.Errorf("%d takes are in the book before the sweep, want 1", n)
 			}
 			w.Pass(2 * time.Hour)
 			if n := len(takesOf(t, w, day)); n != tt.left {
-				t.Errorf("%d takes after the sweep, want %d", n, tt.left)
+				t.Errorf("%d takes are in the book after the sweep, want %d", n, tt.left)
 			}
 		})
 	}

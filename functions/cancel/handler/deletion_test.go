@@ -50,7 +50,7 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// S3 does not let submit and cancel read a deleted file. If the file was uploaded again, the
+// A file is deleted, and S3 refuses each read of it. If the file was uploaded again, the
 // deletion cancels nothing and is not tried again. If the file is gone, S3 also refuses to list
 // it for ten minutes. The deletion is tried until S3 accepts a request to list it.
 func TestDeletedFileIsRefused(t *testing.T) {
@@ -360,7 +360,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
 	queueBatch(t, w, jobs)
 	w.TimedOut = func(c world.Call) {
 		if c.Function == "cancel" {
-			t.Errorf("Lambda ended cancel before %v, want every call to end in time", c)
+			t.Errorf("Lambda ended cancel before the request %v, want cancel to return in time", c)
 		}
 	}
 	w.After = func(c world.Call) error {
@@ -481,8 +481,8 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	}
 }
 
-// If a record says how its execution ended, the sweep does not describe the
-// execution, but it still posts the status.
+// If a record says how its execution ended, the sweep does not call DescribeExecution for
+// it, but the sweep still writes the status.
 func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 20 * time.Minute
@@ -608,8 +608,9 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				if n := len(w.RunComfy.Cancelled()); n != 1 {
 					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 				}
-				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != problem.ExecutionStopped.RemedyFor(problem.Restart{NotCharged: true}) {
-					t.Errorf("reason %q, want %q; remedy %q, want that nothing was charged", st.Reason, a.why, st.Remedy)
+				remedy := problem.ExecutionStopped.RemedyFor(problem.Restart{NotCharged: true})
+				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != remedy {
+					t.Errorf("reason %q, want %q; remedy %q, want %q", st.Reason, a.why, st.Remedy, remedy)
 				}
 				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {
 					t.Errorf("the execution is %s, want ABORTED", x.Status)

@@ -24,8 +24,9 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// stopped returns a world in which the execution of ads/talk was stopped after the
-// given time. It calls prepare right before the stop.
+// stopped returns a world with the job of ads/talk, which RunComfy keeps in its queue for the
+// first duration. The execution was stopped the second duration after the drop. Right before
+// the stop, stopped calls the function prepare.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
@@ -85,7 +86,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			} else {
 				w.Delete("inbox/ads/talk.wav")
 			}
-			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "runcomfy" && c.Function != "cancel" }) // so that cancel is the first to ask
+			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "runcomfy" && c.Function != "cancel" }) // so cancel is the first that learns of the failure
 			w.Run(2 * time.Minute)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			if rec, _ := w.Record("ads/talk", take); rec.Times.Ended.IsZero() || rec.Times.Finished.IsZero() {
@@ -236,7 +237,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 			w.Pass(3 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 			if !strings.Contains(st.Reason, "not known whether RunComfy cancelled the job") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
-				t.Errorf("reason %q, remedy %q; want that the cancellation is not known, and a remedy that begins with RunComfy's page", st.Reason, st.Remedy)
+				t.Errorf("reason %q, remedy %q; want that the cancellation is not known, and a remedy that begins with \"Check RunComfy's page.\"", st.Reason, st.Remedy)
 			}
 			w.RunComfy.Fault = nil
 			worldtest.Redrive(t, w)
