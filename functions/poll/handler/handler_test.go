@@ -257,7 +257,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 	}
 }
 
-// The history of an execution holds 25,000 events, including those of its redrives. The
+// The history of an execution holds at most 25,000 events, including those of its redrives. The
 // longest job that the parameters allow fits into the history, both with the slowest model
 // and with a model whose jobs usually run for a moment. The last of the 1,000 redrives that
 // Step Functions allows still archives the output.
@@ -665,8 +665,8 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A running job goes back into the queue while only the status cannot be written, and runs
-// again. The record does not stay queued.
+// A running job goes back into the queue and runs again. Meanwhile S3 accepts writes of the
+// record, but not of the status. The record does not stay queued.
 func TestRecordAfterALostStatus(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour
