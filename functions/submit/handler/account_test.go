@@ -174,7 +174,7 @@ func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	}
 }
 
-// atFirstMessage calls do right before submit sends its first message.
+// atFirstMessage calls the function do right before submit sends its first message.
 func atFirstMessage(t *testing.T, w *world.World, do func()) {
 	t.Helper()
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "sqs" }, do)
@@ -279,7 +279,7 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 	}
 }
 
-// A match is deleted, job.json is changed or stays as it is, and the match is uploaded again.
+// A match is deleted. Then job.json is deleted, changed or kept, and the match is uploaded again.
 // The status of the match no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
 	const folder = "inbox/cafe.job/"

@@ -316,7 +316,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 			dropOnce(t, w)
 			w.Run(3 * time.Minute)
 			if _, there := w.Bucket.Object(ledger.StatusKey("ads/talk")); there || !refused {
-				t.Errorf("a status exists: %v, want false; the job was refused: %v, want true", there, refused)
+				t.Errorf("a status exists: %v, want false; submit had to release the claim: %v, want true", there, refused)
 			}
 			w.Pass(time.Hour)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)

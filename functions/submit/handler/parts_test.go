@@ -16,7 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// manyJobs are changes that ask for many jobs.
+// manyJobs are changes that ask for many jobs. Submit divides such a change: it sends itself
+// several messages, each about some of the jobs.
 var manyJobs = []struct {
 	name string
 	drop func(t *testing.T, w *world.World, jobs int) // causes one event
@@ -304,8 +305,9 @@ func TestManyJobsWithoutTheirFile(t *testing.T) {
 // Only submit sends messages of this form, so a message that submit would not send is an error.
 func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 	const cause = `{"lipdrop": {"key": "inbox/talk.mp4", `
+	const valid = "a message as submit sends it"
 	tests := map[string]string{
-		"":                             cause + `"subjects": [{"stem": "inbox/talk.de"}]}}`,
+		valid:                          cause + `"subjects": [{"stem": "inbox/talk.de"}]}}`,
 		"another member":               cause + `"subjects": [{"stem": "inbox/talk.de"}], "x": 1}}`,
 		"another member of a subject":  cause + `"subjects": [{"stem": "inbox/talk.de", "x": 1}]}}`,
 		"a member beside lipdrop":      cause + `"subjects": [{"stem": "inbox/talk.de"}]}, "detail-type": "Object Created"}`,
@@ -326,10 +328,10 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
 			failed, err := w.Submit(events.SQSMessage{MessageId: "1", EventSource: "aws:sqs", Body: body})
-			if err != nil || (len(failed) == 0) != (name == "") {
-				t.Errorf("failed messages %v, want a failure: %t (%v)", failed, name != "", err)
+			if err != nil || (len(failed) == 0) != (name == valid) {
+				t.Errorf("failed messages %v, error %v; want a failed message: %t, and no error", failed, err, name != valid)
 			}
-			if st := w.Status("talk.de"); name != "" && st.State != "" {
+			if st := w.Status("talk.de"); name != valid && st.State != "" {
 				t.Errorf("talk.de is %s, want no status", st.State)
 			}
 		})

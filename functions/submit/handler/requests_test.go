@@ -59,7 +59,7 @@ func TestRequests(t *testing.T) {
 		{name: "a preset among files that begin the same", drops: []string{"preset.json = {}"}, others: "inbox/preset.%05d inbox/PRESET%05d inbox/Preset.j%05d"},
 		{name: "a preset in deep folders", drops: []string{strings.Repeat("a/", 480) + "preset.json = {}"}},
 		{name: "control characters", drops: []string{strings.Repeat("\x01", 900) + ".wav"}},
-		{name: "a part ..", drops: []string{strings.Repeat("../", 300) + "t.wav"}},
+		{name: "folders named ..", drops: []string{strings.Repeat("../", 300) + "t.wav"}},
 		{name: "an unknown suffix among files that begin the same", drops: []string{"t.txt"}, others: "inbox/t.%05d.txt"},
 		{name: "nine files that are not there, in mixed spelling", drops: []string{
 			"x.job/job.json = " + images(func(i int) string { return fmt.Sprintf("e\u0301\u00e9%d.png", i) })}},

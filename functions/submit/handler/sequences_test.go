@@ -221,7 +221,7 @@ func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 }
 
 // Submit dies after its claim, and again after it has recorded that the outcome is unknown. Then
-// job.json is deleted, so no assessment finds the take. The sweep posts the take's status.
+// job.json is deleted, so no assessment finds the take. The sweep writes the take's status.
 func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 	w := worldtest.New(t)
 	w.After = func(c world.Call) error {

@@ -376,12 +376,12 @@ func TestRecordThatHasMovedOn(t *testing.T) {
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
-	claims, released := 0, false
+	writes, released := 0, false
 	w.After = func(c world.Call) error {
 		if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || released {
 			return nil
 		}
-		if claims++; claims < 2 {
+		if writes++; writes < 2 { // the claim; the second write is the release
 			return nil
 		}
 		released = true
@@ -422,7 +422,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// With LengthMismatch reject, a job whose output would lack a part of the voice is not
+// If LengthMismatch is reject, a job whose output would lack a part of the voice is not
 // submitted. An option that keeps the whole voice, or a shorter voice, starts the job.
 func TestLengthMismatch(t *testing.T) {
 	clip, voice := worldtest.Media(t)
