@@ -165,7 +165,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]ledger.State{ledger.Submitting, ledger.Submitted}, seen); diff != "" {
-		t.Errorf("states that change got (-want +got):\n%s", diff)
+		t.Errorf("states passed to the function change (-want +got):\n%s", diff)
 	}
 	if got, _ := s.Get(t.Context(), "n", "t"); got.State != ledger.InQueue {
 		t.Errorf("record is %s, want %s", got.State, ledger.InQueue)
@@ -494,7 +494,7 @@ func TestPostOverAnotherStatusIsStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Post(t.Context(), key, waiting, "1", before); !errors.Is(err, ledger.ErrStale) {
-		t.Errorf("a second post over nothing: %v, want %v", err, ledger.ErrStale)
+		t.Errorf("a second post that expects no status: %v, want %v", err, ledger.ErrStale)
 	}
 }
 
@@ -503,11 +503,11 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	s := newStore(b)
 	st := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
 	for range 3 {
-		over, err := s.Posted(t.Context(), ledger.StatusKey("n"))
+		prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "1", over); err != nil {
+		if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "1", prev); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -669,18 +669,18 @@ func TestRecordIsNeverTooLargeToRead(t *testing.T) {
 		r.Reason = strings.Repeat("x", ledger.MaxObject)
 	})
 	if got, readErr := s.Get(t.Context(), "n", "t"); err == nil || readErr != nil || got.Revision != rec.Revision {
-		t.Errorf("update: %v; then the record is %q, %v; want an error and the old record", err, got.Revision, readErr)
+		t.Errorf("update: %v, want an error; then the record has the revision %q, %v; want %q", err, got.Revision, readErr, rec.Revision)
 	}
 }
 
 func TestUnreadableObjects(t *testing.T) {
 	for name, body := range map[string][]byte{
-		"not JSON":  []byte("{"),
-		"too large": []byte(`{"name":"` + strings.Repeat("x", ledger.MaxObject) + `"}`),
-		"empty":     []byte("{}"),
-		"null":      []byte("null"),
-		"a number":  []byte(`{"name":"n","take":"t2","state":"archiving","warnings":1}`),
-		"a copy":    []byte(`{"name":"n","take":"t1","state":"archiving"}`),
+		"not JSON":                   []byte("{"),
+		"too large":                  []byte(`{"name":"` + strings.Repeat("x", ledger.MaxObject) + `"}`),
+		"empty":                      []byte("{}"),
+		"null":                       []byte("null"),
+		"warnings that are a number": []byte(`{"name":"n","take":"t2","state":"archiving","warnings":1}`),
+		"a copy":                     []byte(`{"name":"n","take":"t1","state":"archiving"}`),
 
 		"a copy from another name": []byte(`{"name":"m","take":"t2","state":"archiving"}`),
 	} {
@@ -745,7 +745,7 @@ func TestRecentTakes(t *testing.T) {
 	}
 }
 
-// Uses is false for the empty key, although an input that is a URL has an empty key.
+// Uses returns false for the empty key, although an input that is a URL has an empty key.
 func TestUses(t *testing.T) {
 	rec := ledger.Record{Inputs: []ledger.Input{{URL: "https://example.com/talk.mp4"}, {Key: "inbox/ads/talk.wav"}}}
 	for key, want := range map[string]bool{"inbox/ads/talk.wav": true, "inbox/ads/talk.mp4": false, "": false} {

@@ -60,7 +60,7 @@ func (n *notified) assess(t *testing.T, st ledger.Status, order ledger.Order) {
 	}
 }
 
-// dying calls do, and simulates that the function dies when do sends a notice.
+// dying calls the function do, and simulates that Lambda's process dies when do sends a notice.
 func (n *notified) dying(do func()) {
 	n.dies = true
 	defer func() { _ = recover(); n.dies = false }()
