@@ -93,10 +93,10 @@ func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := o.count(); n != 1 {
-				t.Errorf("%d requests to the source, want 1", n)
+				t.Errorf("%d bytes, whole %t: %d requests to the source, want 1", size, whole, n)
 			}
 			if diff := cmp.Diff(map[string]int{"PutObject": 1}, b.calls); diff != "" {
-				t.Errorf("calls of S3 (-want +got):\n%s", diff)
+				t.Errorf("%d bytes, whole %t: calls of S3 (-want +got):\n%s", size, whole, diff)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func TestSecondCopyFindsTheObject(t *testing.T) {
 				t.Errorf("object (-want +got):\n%s", diff)
 			}
 			if b.called("CreateMultipartUpload") != uploads || b.objects[testKey].etag != version {
-				t.Error("the second copy wrote to the bucket, want no write")
+				t.Errorf("%d bytes, chunked %t: the second copy wrote to the bucket, want no write", size, chunked)
 			}
 			b.check(t, testKey, o.data)
 		}
@@ -239,7 +239,7 @@ func TestRangesNeedAStrongETagOrLastModified(t *testing.T) {
 		}
 		for _, r := range o.requests[1:] {
 			if got := r.Header.Get("If-Range"); got != want {
-				t.Errorf("%v: If-Range %s, want %s", tt.header, got, want)
+				t.Errorf("%v: If-Range %q, want %q", tt.header, got, want)
 			}
 		}
 	}

@@ -54,7 +54,7 @@ func TestSourceFaults(t *testing.T) {
 		"a range is cut off": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
 		}},
-		"every range is cut off": {set: func(o *origin) {
+		"every response after the first is cut off": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
 		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
 		"the connection is reset within a range": {set: func(o *origin) {
@@ -74,7 +74,7 @@ func TestSourceFaults(t *testing.T) {
 		"a range is longer than announced": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}},
-		"every range is longer than announced": {set: func(o *origin) {
+		"every range after the first is longer than announced": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}, want: &workflow.OutputUnavailable{}, text: "longer"},
 		"the first response is longer than announced": {set: func(o *origin) {
@@ -201,8 +201,8 @@ func TestSourceFaults(t *testing.T) {
 				return !first
 			}
 		}},
-		"a 416":    {set: func(o *origin) { o.fault = once(status(416)) }},
-		"only 416": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &workflow.OutputUnavailable{}, text: "416"},
+		"a 416":                    {set: func(o *origin) { o.fault = once(status(416)) }},
+		"only 416 after the first": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &workflow.OutputUnavailable{}, text: "416"},
 		"416 for every range": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if r.Header.Get("Range") != "" {
@@ -234,7 +234,7 @@ func TestSourceFaults(t *testing.T) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &workflow.OutputUnavailable{}, text: "no response in time"},
 		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
-		"every range stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
+		"every response after the first stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
 			pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
 		"a slow drip":      {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: quick},
 		"only a slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},

@@ -10,8 +10,8 @@ import (
 )
 
 // Whatever S3 does to a put of a file that is still being downloaded, the object is
-// right or is not written. If the put fails, the file is downloaded again and uploaded
-// in parts.
+// right or is not written. If the put fails and no object has the key, the file is
+// downloaded again and uploaded in parts.
 func TestFlowFaults(t *testing.T) {
 	data, other := random(300_000, 1), random(5000, 9)
 	respond := func(status int, code string) http.HandlerFunc {
@@ -132,7 +132,7 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if b.called("UploadPart") == 0 {
-		t.Error("the file was not uploaded in parts, so Copy took the early response for a success")
+		t.Error("the file was not uploaded in parts, want parts: Copy took the early response for a success")
 	}
 }
 
@@ -157,11 +157,11 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if b.called("UploadPart") > 0 {
-		t.Error("the file was uploaded in parts, so Copy gave up the put")
+		t.Error("the file was uploaded in parts, want one put: Copy gave up the put")
 	}
 }
 
-// damaged flips one bit of a body's first read.
+// damaged flips one bit of a body, in the first read of more than 100 bytes.
 type damaged struct {
 	io.ReadCloser
 	done bool

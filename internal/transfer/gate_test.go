@@ -17,9 +17,12 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 	for _, address := range [][4]byte{{127, 0, 0, 1}, {10, 0, 0, 1}, {169, 254, 169, 254}} {
 		o, b := newOrigin(t, data), newBucket(t)
 		c := o.copier(t, b)
-		c.Origins, _ = origins.Parse([]string{"https://*.example.com"})
+		var err error
+		if c.Origins, err = origins.Parse([]string{"https://*.example.com"}); err != nil {
+			t.Fatal(err)
+		}
 		c.dialer.Resolver = resolver(address)
-		_, err := c.Copy(t.Context(), "https://cdn.example.com/talk.mp4?"+secret, named)
+		_, err = c.Copy(t.Context(), "https://cdn.example.com/talk.mp4?"+secret, named)
 		checkError(t, err, &workflow.OutputRefused{}, "cdn.example.com:443: the name resolves to an address that is not public")
 		b.check(t, testKey, nil)
 	}
@@ -27,7 +30,10 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 	o, b := newOrigin(t, data), newBucket(t)
 	c := o.copier(t, b)
 	listed := strings.Replace(o.server.URL, "127.0.0.1", "cdn.example.com", 1)
-	c.Origins, _ = origins.Parse([]string{listed})
+	var err error
+	if c.Origins, err = origins.Parse([]string{listed}); err != nil {
+		t.Fatal(err)
+	}
 	c.dialer.Resolver = resolver([4]byte{127, 0, 0, 1})
 	if _, err := c.Copy(t.Context(), listed+"/talk.mp4", named); err != nil {
 		t.Fatal(err)

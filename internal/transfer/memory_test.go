@@ -59,14 +59,15 @@ func patterns(t testing.TB, size int64, ranges bool) *httptest.Server {
 	return server
 }
 
-// inUse returns the bytes that the process holds for its heap and its stacks.
+// inUse returns how many bytes of memory the Go runtime holds, without those that it has
+// returned to the operating system.
 func inUse() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// A GiB is copied with 96 MiB of memory, including the servers of the test.
+// A GiB is copied with at most 96 MiB of memory, including the servers of the test.
 func TestMemory(t *testing.T) {
 	const limit = 96 << 20
 	for _, tt := range []struct {

@@ -60,7 +60,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
-		want := data // a copy of data: a handler whose request was cancelled may still read data
+		want := data // so data is never set to nil: a handler whose request was cancelled may still read it
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged

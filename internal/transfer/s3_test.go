@@ -90,8 +90,8 @@ func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
 	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
 }
 
-// client returns the SDK's client of the bucket, which tries each call three
-// times without waiting in between.
+// client returns the SDK's client of the bucket, which tries each call at most
+// three times, without a wait in between.
 func (b *fakeS3) client() *s3.Client {
 	options := s3.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(b.server.URL), UsePathStyle: true,
@@ -163,12 +163,12 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	object, there := b.objects[key]
-	taken := call == "PutObject" || call == "CompleteMultipartUpload"
+	writes := call == "PutObject" || call == "CompleteMultipartUpload"
 	switch {
-	case taken && r.Header.Get("If-None-Match") != "*":
+	case writes && r.Header.Get("If-None-Match") != "*":
 		fail(w, 400, "NoCondition")
 		return
-	case taken && there:
+	case writes && there:
 		fail(w, 412, "PreconditionFailed")
 		return
 	}
