@@ -246,3 +246,22 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 		}
 	}
 }
+
+// If EventBridge accepts a request but not its event, only lipdrop sends the event again. The
+// SDK sees a response without an error, so it does not retry.
+func TestEntryThatFailsIsSentThreeTimes(t *testing.T) {
+	w := newWorld(t)
+	calls := 0
+	w.Before = func(c world.Call) error {
+		if c.Service != "events" {
+			return nil
+		}
+		calls++
+		return world.ErrEntry
+	}
+	w.Drop("inbox/notes.txt", []byte("x"))
+	worldtest.Rest(t, w)
+	if calls != 3 {
+		t.Errorf("%d calls of EventBridge for one notice, want 3", calls)
+	}
+}

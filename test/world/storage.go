@@ -48,8 +48,11 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 }
 
 // isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP
-// status is 500 or more, or if there was no response.
+// status is 500 or more, or if there was no response. After ErrEntry there was one.
 func isTemporary(err error) bool {
+	if errors.Is(err, ErrEntry) {
+		return false
+	}
 	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return resp.HTTPStatusCode() >= http.StatusInternalServerError
 	}
