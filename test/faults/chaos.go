@@ -57,6 +57,9 @@ func (s *simulation) before(c world.Call) error {
 	repeated.Deadline = time.Time{} // a retry is the same call with another deadline
 	if n := s.failing[repeated]; n > 0 {
 		s.failing[repeated]--
+		if c.Service == "states" {
+			return world.ErrThrottledStates
+		}
 		return world.Throttled
 	}
 	switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -134,6 +135,19 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 		t.Errorf("the status is %s before the redrive, want succeeded", st.State)
 	}
 	wantRedriven(t, s, 1)
+}
+
+// A call of Step Functions that is throttled several times gets the same error each time.
+func TestRepeatedThrottlingOfStepFunctions(t *testing.T) {
+	s, err := newWorld(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := world.Call{Service: "states", Op: "StartExecution"}
+	s.failing[start] = 1
+	if err := s.before(start); !errors.Is(err, world.ErrThrottledStates) {
+		t.Errorf("the error is %v, want %v", err, world.ErrThrottledStates)
+	}
 }
 
 // The check finds what each row tampers with after the run.
