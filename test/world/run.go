@@ -135,6 +135,7 @@ var errLoop = errors.New("RecursiveInvocationException")
 func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
+	defer func(outer int) { w.chain = outer }(w.chain) // a hook of another delivery may have called this one
 	w.chain = 0
 	for i, m := range q.messages {
 		if m.visibleAt.After(w.now) || len(batch) == w.Batch {

@@ -1,0 +1,25 @@
+package world
+
+import (
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+)
+
+// If a hook delivers a message of another queue while submit runs, the messages that submit
+// sends afterwards still belong to the chain of submit's own message.
+func TestChainAfterANestedDelivery(t *testing.T) {
+	w, err := New(func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sendAs(&w.drops, "", 0, 5)
+	w.sendAs(&w.deletions, "", 0, 1)
+	w.deliver(&w.drops, func(...events.SQSMessage) ([]string, error) {
+		w.deliver(&w.deletions, func(...events.SQSMessage) ([]string, error) { return nil, nil })
+		if w.chain != 5 {
+			t.Errorf("the chain is %d, want 5", w.chain)
+		}
+		return nil, nil
+	})
+}
