@@ -29,7 +29,7 @@ func logged(t *testing.T) *bytes.Buffer {
 	return &lines
 }
 
-// wantNoSecrets searches for secrets in everything that the functions have written.
+// wantNoSecrets searches for secrets in everything that the functions have written, and in the notices.
 // It returns the number of texts that it searched.
 func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 	t.Helper()
@@ -51,6 +51,9 @@ func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 	}
 	for i, text := range w.Errors {
 		texts[fmt.Sprintf("error %d", i)] = text
+	}
+	for i, n := range w.Notices {
+		texts[fmt.Sprintf("notice %d", i)] = fmt.Sprintf("%+v", n)
 	}
 	for where, text := range texts {
 		for _, secret := range []string{world.Token, "X-Amz-", "canary"} {
@@ -86,7 +89,7 @@ func talkative(call runcomfytest.Call) []runcomfytest.Fault {
 	return all
 }
 
-// No log line, object outside inbox/, execution or error contains a secret, whatever
+// No log line, object outside inbox/, execution, notice or error contains a secret, whatever
 // RunComfy returns and whatever people do. The secrets are the token, the query of a
 // presigned URL, and the query of an https URL in a job.json.
 func TestNoSecretLeaves(t *testing.T) {
