@@ -27,11 +27,11 @@ func newWorld(t *testing.T) *world.World {
 	return w
 }
 
-// rest lets time pass until nothing is left to do.
+// rest lets time pass until only the hourly sweep is left to do.
 func rest(t *testing.T, w *world.World) {
 	t.Helper()
 	if !w.Run(24 * time.Hour) {
-		t.Fatal("not at rest after a day")
+		t.Fatal("after a day, more than the hourly sweep is left to do; want only the sweep")
 	}
 }
 
