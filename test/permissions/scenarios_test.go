@@ -277,8 +277,8 @@ func recovered(d *deployment) {
 	d.wantExecution(types.ExecutionStatusRunning)
 }
 
-// longOutput returns a fault that makes outputs so long that archive uploads them in
-// parts.
+// longOutput returns a fault that serves outputs of more than one part without a
+// Content-Length, so archive uploads them in parts.
 func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput {
 		return &runcomfytest.Fault{Status: http.StatusOK, Body: make([]byte, 9<<20)}
