@@ -49,7 +49,7 @@ type browser struct {
 	ctx context.Context
 
 	mu       sync.Mutex
-	problems []string // errors of scripts, and what the Content-Security-Policy has blocked
+	problems []string // errors of scripts, what the Content-Security-Policy has blocked, and dialogs
 	requests []string // addresses that the page has requested
 }
 
@@ -147,7 +147,7 @@ func eval[T any](b *browser, expression string) T {
 	return value
 }
 
-// complaints returns the errors of scripts and of the Content-Security-Policy.
+// complaints returns the problems so far.
 func (b *browser) complaints() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
