@@ -82,8 +82,8 @@ func write(t *testing.T, path string, body []byte) string {
 	return path
 }
 
-// quiet fails the test if a script of the page has failed, or has tried something that
-// the Content-Security-Policy forbids.
+// quiet fails the test if a script of the page has failed, has tried something that the
+// Content-Security-Policy forbids, or has opened a dialog.
 func (b *browser) quiet() {
 	b.t.Helper()
 	for _, problem := range b.complaints() {
