@@ -87,10 +87,15 @@ func (s *stack) record(name string) ledger.Record {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if len(list.Contents) != 1 {
-		s.t.Fatalf("%s has %d records, want 1", name, len(list.Contents))
+	var body []byte
+	var records []string
+	for _, object := range list.Contents {
+		body, _ = s.object(*object.Key)
+		records = append(records, *object.Key+": "+string(body))
 	}
-	body, _ := s.object(*list.Contents[0].Key)
+	if len(records) != 1 {
+		s.t.Fatalf("%s has the records %q, want one", name, records)
+	}
 	var rec ledger.Record
 	if err := json.Unmarshal(body, &rec); err != nil {
 		s.t.Fatal(err)

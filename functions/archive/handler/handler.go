@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -80,7 +81,15 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 // archive archives the outputs of a job, and returns the record of the take. It returns an
 // error of package workflow and does not wrap it, or an error of S3.
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record, error) {
-	rec, err := h.Ledger.GetOf(ctx, job)
+	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
+	if errors.Is(err, bucket.ErrNotFound) { // GetOf writes a new record, so RunComfy must know the job
+		if _, err := h.fetchResult(ctx, job); err != nil {
+			return rec, err
+		}
+	}
+	if err != nil {
+		rec, err = h.Ledger.GetOf(ctx, job)
+	}
 	if err != nil {
 		return rec, err
 	}
