@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,6 +42,26 @@ func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (stri
 
 func (c *slowCopier) Find(_ context.Context, _, key string) (transfer.Object, bool, error) {
 	return transfer.Object{Key: key, Bytes: 1, Existed: true}, true, nil
+}
+
+// Archive writes no record for a job that RunComfy does not know, such as the job of the sample
+// event.
+func TestUnknownJobGetsNoRecord(t *testing.T) {
+	storage := &s3test.Bucket{}
+	store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
+	h := &Handler{
+		Ledger: store, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
+		API: &runcomfy.Client{
+			Token: runcomfytest.Token("token"),
+			HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: http.NoBody}, nil
+			})},
+		},
+	}
+	_, err := h.Handle(t.Context(), workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r"})
+	if _, getErr := store.Get(t.Context(), "ads/talk", "T"); err == nil || !errors.Is(getErr, bucket.ErrNotFound) {
+		t.Errorf("archive returned %v, and reading the record returned %v; want an error and %v", err, getErr, bucket.ErrNotFound)
+	}
 }
 
 // If the first output that a call of archive copies needs more than the function's time,
