@@ -81,7 +81,7 @@ func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal,
 		total += o.Bytes
 	}
 	add, end := newBar(say.terminal, total)
-	done, err := stack.Download(ctx, client.Downloads{Dir: dir, Takes: c.AllTakes, Progress: add}, outputs)
+	done, err := stack.Download(ctx, client.DownloadOptions{Dir: dir, TakeInName: c.AllTakes, Progress: add}, outputs)
 	end()
 	for _, d := range done {
 		if c.JSON {

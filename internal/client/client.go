@@ -181,8 +181,8 @@ func clientOf(cfg aws.Config, stack types.Stack) *Client {
 	return c
 }
 
-// startLocal returns the command that starts the local stack in a folder.
-func startLocal(dir string) string {
+// startCommand returns the command that starts the local stack in a folder.
+func startCommand(dir string) string {
 	if dir == defaultDir {
 		return "lipdrop local"
 	}
@@ -192,7 +192,7 @@ func startLocal(dir string) string {
 // findLocal returns a client of the local stack that runs in the target's folder.
 func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	dir := cmp.Or(t.Dir, defaultDir)
-	remedy := "Start the local stack with: " + startLocal(dir) + ". To use a stack on AWS, run aws configure or aws sso login, then name the stack with --stack."
+	remedy := "Start the local stack with: " + startCommand(dir) + ". To use a stack on AWS, run aws configure or aws sso login, then name the stack with --stack."
 	ports, err := local.ReadPorts(dir)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}

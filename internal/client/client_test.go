@@ -393,7 +393,7 @@ func TestDownload(t *testing.T) {
 			for range 2 { // the second time, everything is here
 				outputs, err := c.Archived(t.Context(), tt.job, tt.take)
 				if err == nil {
-					_, err = c.Download(t.Context(), Downloads{Dir: dir, Takes: tt.take == AllTakes, Progress: func(int64) {}}, outputs)
+					_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, TakeInName: tt.take == AllTakes, Progress: func(int64) {}}, outputs)
 				}
 				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 					t.Fatalf("got %v, want %q", err, tt.err)
@@ -458,7 +458,7 @@ func TestDownloadContinues(t *testing.T) {
 			kill()
 		}
 	}
-	_, err = c.Download(ctx, Downloads{Dir: dir, Progress: progress}, outputs)
+	_, err = c.Download(ctx, DownloadOptions{Dir: dir, Progress: progress}, outputs)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("the run that is interrupted: %v, want context.Canceled", err)
 	}
@@ -468,7 +468,7 @@ func TestDownloadContinues(t *testing.T) {
 		}
 	}
 	here = 0
-	done, err := c.Download(t.Context(), Downloads{Dir: dir, Progress: func(n int64) { here += n }}, outputs)
+	done, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(n int64) { here += n }}, outputs)
 	if err != nil || len(done) != 1 || !done[0].Fetched {
 		t.Fatalf("the second run: %+v and error %v, want one fetched file and no error", done, err)
 	}
@@ -514,7 +514,7 @@ func TestDownloadGivesUp(t *testing.T) {
 			storage.after = 0
 		}
 	}
-	if _, err := c.Download(t.Context(), Downloads{Dir: t.TempDir(), Progress: onlyOnce}, outputs); err == nil || len(storage.ranges) != 1+triesWithoutProgress {
+	if _, err := c.Download(t.Context(), DownloadOptions{Dir: t.TempDir(), Progress: onlyOnce}, outputs); err == nil || len(storage.ranges) != 1+triesWithoutProgress {
 		t.Errorf("%d requests and error %v, want %d and an error", len(storage.ranges), err, 1+triesWithoutProgress)
 	}
 }
@@ -535,7 +535,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1000, Max: before.Max})); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Download(t.Context(), Downloads{Dir: dir, Progress: func(int64) {}}, outputs)
+	_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	if restored := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restored != nil {
 		t.Fatal(restored)
 	}
@@ -557,7 +557,7 @@ func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
 		_, err := os.Open(filepath.Join(t.TempDir(), "token.json"))
 		return aws.Credentials{}, err
 	})})
-	_, err = c.Download(t.Context(), Downloads{Dir: t.TempDir(), Progress: func(int64) {}}, outputs)
+	_, err = c.Download(t.Context(), DownloadOptions{Dir: t.TempDir(), Progress: func(int64) {}}, outputs)
 	if err == nil || !strings.Contains(err.Error(), "get credentials: open ") || strings.Contains(err.Error(), "disk") {
 		t.Errorf("got %v, want an error about the credentials and not about the disk", err)
 	}
@@ -583,7 +583,7 @@ func TestDownloadStaysInTheFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = c.Download(t.Context(), Downloads{Dir: dir, Progress: func(int64) {}}, outputs); err == nil {
+	if _, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs); err == nil {
 		t.Error("the download succeeded, want an error")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil {

@@ -65,9 +65,9 @@ type Sum struct {
 
 func (s Sum) known() bool { return s.SHA256 != [sha256.Size]byte{} }
 
-// nvme is the table of CRC64NVME. S3 verifies this checksum for each part, and for the
+// crcTable is the table of CRC64NVME. S3 verifies this checksum for each part, and for the
 // whole object.
-var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
+var crcTable = crc64.MakeTable(0x9a6c9329ac4bc9b5)
 
 const (
 	// minPart is the smallest size that partSize returns, in bytes. maxParts is the largest
@@ -85,13 +85,13 @@ func partSize(size int64) int64 {
 // has become shorter than size.
 func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, error) {
 	sum := Sum{Size: size}
-	whole, sha, hash := crc64.New(nvme), sha256.New(), md5.New()
+	whole, sha, hash := crc64.New(crcTable), sha256.New(), md5.New()
 	part := partSize(size)
 	for off := int64(0); off < size; off += part {
 		if err := ctx.Err(); err != nil {
 			return sum, err
 		}
-		own, n := crc64.New(nvme), min(part, size-off)
+		own, n := crc64.New(crcTable), min(part, size-off)
 		read, err := io.Copy(io.MultiWriter(whole, sha, hash, own), readAhead(io.NewSectionReader(file, off, n), n))
 		if err != nil {
 			return sum, err
@@ -122,16 +122,16 @@ type nopCloser struct{ *bytes.Reader }
 
 func (nopCloser) Close() error { return nil }
 
-// encode returns a CRC64 in the form of S3's headers.
-func encode(crc uint64) *string {
+// encodeCRC returns a CRC64 in the form of S3's headers.
+func encodeCRC(crc uint64) *string {
 	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc)))
 }
 
 // sumsAtOnce is how many files are read at the same time.
 const sumsAtOnce = 4
 
-// sum sets the sums of the uploads that have none.
-func sum(ctx context.Context, uploads []*Upload) error {
+// setSums sets the sums of the uploads that have none.
+func setSums(ctx context.Context, uploads []*Upload) error {
 	return each(ctx, sumsAtOnce, uploads, func(ctx context.Context, _ int, u *Upload) error {
 		if u.Sum.known() {
 			return nil
@@ -150,7 +150,7 @@ func sum(ctx context.Context, uploads []*Upload) error {
 // Sum, Exists and Same of each upload.
 func (d *Drop) compare(ctx context.Context) error {
 	uploads := slices.Collect(maps.Values(d.Uploads))
-	if err := sum(ctx, uploads); err != nil {
+	if err := setSums(ctx, uploads); err != nil {
 		return err
 	}
 	stored, err := d.Snapshot(ctx)
@@ -165,16 +165,16 @@ func (d *Drop) compare(ctx context.Context) error {
 				return nil
 			}
 		}
-		u.stored, u.Same, err = d.isSame(ctx, u)
+		u.stored, u.Same, err = d.headAndCompare(ctx, u)
 		u.Exists = u.stored.ETag != ""
 		return err
 	})
 }
 
-// isSame asks S3 for the object with the key of an upload. It returns the ETag and LastModified of
+// headAndCompare asks S3 for the object with the key of an upload. It returns the ETag and LastModified of
 // the object, which are empty if there is no object, and whether the object has the content of
 // the upload.
-func (c *Client) isSame(ctx context.Context, u *Upload) (stored drop.File, same bool, err error) {
+func (c *Client) headAndCompare(ctx context.Context, u *Upload) (stored drop.File, same bool, err error) {
 	head, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket.Name, Key: &u.Key, ChecksumMode: types.ChecksumModeEnabled})
 	switch status := bucket.HTTPStatus(err); {
 	case status == http.StatusNotFound:
@@ -183,7 +183,7 @@ func (c *Client) isSame(ctx context.Context, u *Upload) (stored drop.File, same 
 		return drop.File{}, false, c.Explain("compare "+u.Key+" with the file in the bucket", u.Key, err)
 	}
 	stored.ETag, stored.LastModified = strings.Trim(aws.ToString(head.ETag), `"`), aws.ToTime(head.LastModified)
-	sameCRC := head.ChecksumType == types.ChecksumTypeFullObject && aws.ToString(head.ChecksumCRC64NVME) == *encode(u.Sum.crc)
+	sameCRC := head.ChecksumType == types.ChecksumTypeFullObject && aws.ToString(head.ChecksumCRC64NVME) == *encodeCRC(u.Sum.crc)
 	sameMD5 := stored.ETag == hex.EncodeToString(u.Sum.md5[:])
 	return stored, aws.ToInt64(head.ContentLength) == u.Sum.Size && (sameCRC || sameMD5), nil
 }

@@ -50,7 +50,7 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 		}
 	}
 	if takes == nil {
-		records, err := c.succeeded(ctx, name, strings.TrimSuffix(take, AllTakes))
+		records, err := c.succeededTakes(ctx, name, strings.TrimSuffix(take, AllTakes))
 		if err != nil {
 			return nil, err
 		}
@@ -77,24 +77,24 @@ type Result struct {
 	Outputs []ledger.Output `json:"outputs"`
 }
 
-// Downloads says where outputs are stored and under which names. A file gets its name
+// DownloadOptions says where outputs are stored and under which names. A file gets its name
 // only when it is complete and has the SHA-256 that result.json says. Until then, the file
 // has a hidden name, and a later run fetches only the bytes that the file lacks.
-type Downloads struct {
+type DownloadOptions struct {
 	// Dir is the folder.
 	Dir string
 
-	// Takes puts the take into every file name. Otherwise a file name has the take only if
+	// TakeInName puts the take into every file name. Otherwise a file name has the take only if
 	// another file, such as the video that was dropped, has the name without the take.
-	Takes bool
+	TakeInName bool
 
 	// Progress is called with the number of bytes that were added since the last call. Bytes
 	// that an earlier run fetched count too. Calls may be concurrent.
 	Progress func(n int64)
 }
 
-// Download is a complete file, as get --json prints it.
-type Download struct {
+// Downloaded is a complete file, as get --json prints it.
+type Downloaded struct {
 	Name    string `json:"name"`
 	Take    string `json:"take"`
 	Key     string `json:"key"`
@@ -142,20 +142,20 @@ const downloadsAtOnce = 6
 // Download fetches outputs, several at the same time. After an error, it continues with
 // the other outputs. It returns all files that are complete. It does not fetch an output
 // that is here already.
-func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([]Download, error) {
+func (c *Client) Download(ctx context.Context, d DownloadOptions, outputs []Output) ([]Downloaded, error) {
 	root, err := openFolder(d.Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	f := &fetcher{Client: c, to: d, root: root, names: map[string]bool{}}
-	done := make([]Download, len(outputs))
+	f := &fetcher{Client: c, options: d, root: root, names: map[string]bool{}}
+	done := make([]Downloaded, len(outputs))
 	errs := make([]error, len(outputs))
 	_ = each(ctx, downloadsAtOnce, outputs, func(ctx context.Context, i int, o Output) error {
 		done[i], errs[i] = f.fetch(ctx, o)
 		return nil // errs has the errors
 	})
-	var here []Download
+	var here []Downloaded
 	for i, err := range errs {
 		if err == nil {
 			here = append(here, done[i])
@@ -166,36 +166,36 @@ func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([
 
 type fetcher struct {
 	*Client
-	to   Downloads
-	root *os.Root
+	options DownloadOptions
+	root    *os.Root
 
 	mu    sync.Mutex
 	names map[string]bool // the paths of the outputs that were placed, in lower case
 }
 
 // fetch stores an output as a file in the folder.
-func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
-	at, right, err := f.place(o)
+func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
+	at, present, err := f.place(o)
 	if err != nil {
-		return Download{}, err
+		return Downloaded{}, err
 	}
-	done := Download{o.Name, o.Take, o.Key, filepath.Join(f.to.Dir, at), o.Bytes, o.SHA256, false}
-	if right {
-		f.to.Progress(o.Bytes)
+	done := Downloaded{o.Name, o.Take, o.Key, filepath.Join(f.options.Dir, at), o.Bytes, o.SHA256, false}
+	if present {
+		f.options.Progress(o.Bytes)
 		return done, nil
 	}
 	if err := f.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
-		return Download{}, fmt.Errorf("%s cannot be stored: %w", done.Path, err)
+		return Downloaded{}, fmt.Errorf("%s cannot be stored: %w", done.Path, err)
 	}
 	partial := filepath.Join(filepath.Dir(at), fmt.Sprintf(".%s.%s.partial", filepath.Base(at), o.SHA256[:min(12, len(o.SHA256))]))
 	if err := f.complete(ctx, o, partial); err != nil {
-		return Download{}, fmt.Errorf("fetch %s: %w", o.Key, err)
+		return Downloaded{}, fmt.Errorf("fetch %s: %w", o.Key, err)
 	}
 	if _, err := f.root.Lstat(at); err == nil {
-		return Download{}, fmt.Errorf("another program made %s during the download; move that file away, then run the command again", done.Path)
+		return Downloaded{}, fmt.Errorf("another program made %s during the download; move that file away, then run the command again", done.Path)
 	}
 	if err := f.root.Rename(partial, at); err != nil {
-		return Download{}, err
+		return Downloaded{}, err
 	}
 	done.Fetched = true
 	return done, nil
@@ -203,14 +203,14 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 
 // place returns the path of an output below the folder, and whether the file with that path
 // is the output already. If another file has that path, the output's file name gets the take.
-func (f *fetcher) place(o Output) (at string, right bool, err error) {
+func (f *fetcher) place(o Output) (at string, present bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)
 	candidates := []string{
 		filepath.FromSlash(path.Join(folder, base)),
 		filepath.FromSlash(path.Join(folder, strings.TrimSuffix(base, ext)+"."+o.Take+ext)),
 	}
-	if f.to.Takes {
+	if f.options.TakeInName {
 		candidates = candidates[1:]
 	}
 	f.mu.Lock()
@@ -227,20 +227,20 @@ func (f *fetcher) place(o Output) (at string, right bool, err error) {
 		case !info.Mode().IsRegular() || info.Size() != o.Bytes:
 			continue
 		default:
-			if right, err = f.isRight(at, o); err != nil {
+			if present, err = f.isOutput(at, o); err != nil {
 				return "", false, err
 			}
-			if !right {
+			if !present {
 				continue
 			}
 		}
 		f.names[strings.ToLower(at)] = true
-		return at, right, nil
+		return at, present, nil
 	}
-	return "", false, fmt.Errorf("%s exists, and is not this output; move the existing file or folder away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
+	return "", false, fmt.Errorf("%s exists, and is not this output; move the existing file or folder away, or name another folder", filepath.Join(f.options.Dir, candidates[len(candidates)-1]))
 }
 
-func (f *fetcher) isRight(at string, o Output) (bool, error) {
+func (f *fetcher) isOutput(at string, o Output) (bool, error) {
 	file, err := f.root.Open(at)
 	if err != nil {
 		return false, err
@@ -274,7 +274,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	if here > o.Bytes {
 		return errors.Join(errors.New("the partial file of an earlier run was too long and was removed; run the command again"), f.root.Remove(partial))
 	}
-	f.to.Progress(here)
+	f.options.Progress(here)
 	etag := ""
 	for failures := 0; here < o.Bytes; {
 		n, tag, err := f.appendFrom(ctx, o, file, sum, here, etag)
@@ -314,7 +314,7 @@ func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum h
 		return 0, etag, f.Explain("fetch the output of "+o.Name, o.Key, err)
 	}
 	defer out.Body.Close()
-	n, err := io.Copy(io.MultiWriter(file, sum, progressWriter(f.to.Progress)), out.Body)
+	n, err := io.Copy(io.MultiWriter(file, sum, progressWriter(f.options.Progress)), out.Body)
 	return n, aws.ToString(out.ETag), err
 }
 

@@ -149,7 +149,7 @@ func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[strin
 		manifest, _ := f.Job.Manifest()
 		if starts(f, send) {
 			started[manifest.Key] = true
-		} else if changes(f, send) {
+		} else if sendsAny(f, send) {
 			again[manifest.Key] = true
 		}
 	}
@@ -161,8 +161,8 @@ func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[strin
 	return send
 }
 
-// changes reports whether a file of a job is sent.
-func changes(f drop.Finding, sent map[string]*Upload) bool {
+// sendsAny reports whether a file of a job is sent.
+func sendsAny(f drop.Finding, sent map[string]*Upload) bool {
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool { return sent[file.Key] != nil })
 }
 
@@ -185,7 +185,7 @@ func starts(f drop.Finding, sent map[string]*Upload) bool {
 
 // WhyNot returns a clause that says why the sent files do not start a job.
 func (d *Drop) WhyNot(job DroppedJob) string {
-	if changes(job.Finding, d.Sent) {
+	if sendsAny(job.Finding, d.Sent) {
 		return "only job.json starts the job again, and job.json was not sent"
 	}
 	return "the bucket holds the same files already"
@@ -247,7 +247,7 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 		return nil
 	})
 	if err == nil && shared {
-		err = sum(ctx, slices.Collect(maps.Values(used)))
+		err = setSums(ctx, slices.Collect(maps.Values(used)))
 	}
 	if err != nil {
 		return nil, nil, err

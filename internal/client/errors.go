@@ -124,7 +124,7 @@ func (c *Client) Explain(purpose, key string, err error) error {
 	}
 	remedy := checkNetwork
 	if c.Local() {
-		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: " + startLocal(c.Dir)
+		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: " + startCommand(c.Dir)
 	}
 	return explain(purpose, resource, remedy, err)
 }

@@ -37,10 +37,10 @@ type StateError struct {
 
 func (e *StateError) Error() string { return e.Reason }
 
-// Submitted returns the records of a name's takes, oldest first. If there are none, the
-// error says why: *NoJobError or *StateError. Submitted does not rely on the status, because
+// SubmittedTakes returns the records of a name's takes, oldest first. If there are none, the
+// error says why: *NoJobError or *StateError. SubmittedTakes does not rely on the status, because
 // the status may be about a newer drop that has no take.
-func (c *Client) Submitted(ctx context.Context, name string) ([]ledger.Record, error) {
+func (c *Client) SubmittedTakes(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Takes(ctx, name)
 	if err != nil || len(takes) > 0 {
 		return takes, err
@@ -75,7 +75,7 @@ func (c *Client) executionARN(rec ledger.Record) *string {
 // calls say with each step. The error is nil only if all these takes are cancelled. If the
 // name has no take under way, the error is *StateError, or *NoJobError if there is no such job.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
-	takes, err := c.Submitted(ctx, name)
+	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		return Explain("stop the execution of "+rec.Name, *c.executionARN(rec), err)
 	}
 	say(fmt.Sprintf("stopped the execution of %s; lipdrop is asking RunComfy to cancel the job", rec.Name))
-	if rec, err = c.settled(ctx, rec); err != nil {
+	if rec, err = c.waitUntilEnded(ctx, rec); err != nil {
 		return err
 	}
 	switch {
@@ -117,8 +117,8 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 	}
 }
 
-// settled waits until the take of a stopped execution has ended.
-func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record, error) {
+// waitUntilEnded waits until the take of a stopped execution has ended.
+func (c *Client) waitUntilEnded(ctx context.Context, rec ledger.Record) (ledger.Record, error) {
 	for deadline := time.Now().Add(settleTime); !rec.State.Ended(); {
 		if time.Now().After(deadline) {
 			return rec, &StateError{Reason: fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
@@ -139,7 +139,7 @@ func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record,
 // take's record. It submits nothing again. If take is empty, it redrives the newest take
 // that failed. The result newest reports whether the name has no newer take.
 func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
-	takes, err := c.Submitted(ctx, name)
+	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {
 		return ledger.Record{}, false, err
 	}

@@ -62,7 +62,7 @@ func TestNamesWithoutATake(t *testing.T) {
 		"lone":   "nothing was submitted for lone: it is waiting (waiting_for_audio): the voice is missing. Upload it.",
 		"none":   "there is no job named none. The name is the path below inbox/, without the suffix. Run: lipdrop jobs",
 	} {
-		if _, err := newClient(storage).Submitted(t.Context(), name); err == nil || err.Error() != want {
+		if _, err := newClient(storage).SubmittedTakes(t.Context(), name); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
@@ -132,7 +132,7 @@ func TestCancelWaits(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
 				defer cancel()
 				began := time.Now()
-				got, err := (&Client{Ledger: store}).settled(ctx, rec)
+				got, err := (&Client{Ledger: store}).waitUntilEnded(ctx, rec)
 				if tt.err == "" && (err != nil || got.State != ledger.Cancelled) || tt.err != "" && (err == nil || err.Error() != tt.err) {
 					t.Errorf("got state %s and error %v; want error %q, or cancelled if that is empty", got.State, err, tt.err)
 				}
@@ -148,7 +148,7 @@ func TestCancelNamesTheRecordThatItCannotRead(t *testing.T) {
 	storage := &s3test.Bucket{Before: func(string, string) error { return s3test.Error(http.StatusForbidden, "AccessDenied") }}
 	b := &bucket.Bucket{S3: storage, Name: "lipdrop"}
 	c := &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:lipdrop"}
-	_, err := c.settled(t.Context(), ledger.Record{Name: "talk", Take: "20261121T120000Z-0123456789ab", State: ledger.Submitted})
+	_, err := c.waitUntilEnded(t.Context(), ledger.Record{Name: "talk", Take: "20261121T120000Z-0123456789ab", State: ledger.Submitted})
 	denied, ok := errors.AsType[*DeniedError](err)
 	if !ok || denied.Purpose != "read the record of talk" || denied.Resource != "arn:aws:s3:::lipdrop/jobs/talk/20261121T120000Z-0123456789ab.json" {
 		t.Errorf("got %v, want *DeniedError with the name and the key of the record", err)

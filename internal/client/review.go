@@ -66,7 +66,7 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 	case len(note) > maxNote:
 		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d are accepted. Shorten it", len(note), maxNote)}
 	}
-	takes, err := c.succeeded(ctx, name, take)
+	takes, err := c.succeededTakes(ctx, name, take)
 	if err != nil {
 		return Review{}, err
 	}
@@ -108,13 +108,6 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 	return review, file.ETag, nil
 }
 
-// formula matches what a spreadsheet would read as the beginning of a formula. In many
-// countries, a semicolon ends a cell. Some spreadsheets also read full-width characters.
-var formula = regexp.MustCompile(`(^|;"*)([=+@\t\r\n＝＋－＠-])`)
-
-// ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before each formula.
-func ForSheet(text string) string { return formula.ReplaceAllString(text, "$1'$2") }
-
 // Reviews returns all reviews, ordered by key. It leaves out broken reviews.
 func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	files, _, err := c.Bucket.List(ctx, ReviewPrefix, math.MaxInt)
@@ -131,11 +124,11 @@ func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	})
 }
 
-// succeeded returns the takes of a name that have succeeded, oldest first. If take is not
+// succeededTakes returns the takes of a name that have succeeded, oldest first. If take is not
 // empty, it returns only that take. If no such take has succeeded, it returns *NoJobError or
 // *StateError.
-func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Record, error) {
-	takes, err := c.Submitted(ctx, name)
+func (c *Client) succeededTakes(ctx context.Context, name, take string) ([]ledger.Record, error) {
+	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -151,3 +144,10 @@ func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Rec
 	}
 	return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.describeTake(newest))}
 }
+
+// formula matches what a spreadsheet would read as the beginning of a formula. In many
+// countries, a semicolon ends a cell. Some spreadsheets also read full-width characters.
+var formula = regexp.MustCompile(`(^|;"*)([=+@\t\r\n＝＋－＠-])`)
+
+// ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before each formula.
+func ForSheet(text string) string { return formula.ReplaceAllString(text, "$1'$2") }

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -64,34 +63,6 @@ func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([
 	return slices.CompactFunc(entries, func(a, b entry) bool { return a.name == b.name }), nil
 }
 
-// ReadsAtOnce is how many objects are read at the same time.
-const ReadsAtOnce = 32
-
-// InParallel calls do with each item, and with at most atOnce items at the same time. It
-// returns all results in the order of the items.
-func InParallel[In, Out any](ctx context.Context, atOnce int, items []In, do func(context.Context, In) ([]Out, error)) ([]Out, error) {
-	results := make([][]Out, len(items))
-	err := each(ctx, atOnce, items, func(ctx context.Context, i int, item In) (err error) {
-		results[i], err = do(ctx, item)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat(results...), nil
-}
-
-// each calls do with the index of each item and the item, and with at most atOnce items at the
-// same time. It returns the first error, after which the context of the other calls ends.
-func each[T any](ctx context.Context, atOnce int, items []T, do func(ctx context.Context, i int, item T) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atOnce)
-	for i, item := range items {
-		group.Go(func() error { return do(ctx, i, item) })
-	}
-	return group.Wait()
-}
-
 // read reads statuses and leaves out those that no longer exist. A status that is not
 // JSON has an empty State.
 func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
@@ -101,12 +72,12 @@ func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
 			return nil, c.Explain("read the status of "+e.name, e.Key, err)
 		}
 		posted.Name = e.name
-		return []Status{{c.Reachable(posted.Status), posted.Order}}, nil
+		return []Status{{c.ReachableLinks(posted.Status), posted.Order}}, nil
 	})
 }
 
-// Reachable returns a status without the link to the AWS console if the stack is local.
-func (c *Client) Reachable(st ledger.Status) ledger.Status {
+// ReachableLinks returns a status without the link to the AWS console if the stack is local.
+func (c *Client) ReachableLinks(st ledger.Status) ledger.Status {
 	if c.Local() && st.Links != nil {
 		links := *st.Links
 		links.Execution = ""

@@ -48,10 +48,10 @@ const (
 // is negative if bytes must be sent again. Parts that S3 already has count too. The calls
 // of sent may be concurrent.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
-	s := &sender{Client: c, files: semaphore.NewWeighted(uploadsAtOnce), large: semaphore.NewWeighted(largeAtOnce), sent: sent}
+	s := &sender{Client: c, smallSlots: semaphore.NewWeighted(uploadsAtOnce), largeSlots: semaphore.NewWeighted(largeAtOnce), sent: sent}
 	byRank := map[int][][]*Upload{}
 	uploads = slices.SortedFunc(slices.Values(uploads), func(a, b *Upload) int { return strings.Compare(a.Key, b.Key) })
-	for _, files := range together(uploads) {
+	for _, files := range groupPairs(uploads) {
 		rank := check.UploadRank(files[0].Key)
 		byRank[rank] = append(byRank[rank], files)
 	}
@@ -64,12 +64,12 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 	return nil
 }
 
-// together groups the files that must appear in the bucket together. Each file of a pair
+// groupPairs groups the files that must appear in the bucket together. Each file of a pair
 // starts the job of the pair. A new video must not start a job with the old version of its
 // voice, because that job would be charged too. So an audio file joins the group of the video
 // or image that it pairs with, if either of the two replaces an object. The video or image is
 // the first file of its group. Every other file is a group of its own.
-func together(uploads []*Upload) [][]*Upload {
+func groupPairs(uploads []*Upload) [][]*Upload {
 	var groups [][]*Upload
 	visuals := map[string]int{} // the groups of the videos and images, by name
 	for _, u := range uploads {
@@ -100,8 +100,8 @@ func together(uploads []*Upload) [][]*Upload {
 
 type sender struct {
 	*Client
-	files, large *semaphore.Weighted // for the files in one piece, and for the files in several parts
-	sent         func(n int64)
+	smallSlots, largeSlots *semaphore.Weighted // for the files in one piece, and for the files in several parts
+	sent                   func(n int64)
 }
 
 // upload uploads the files of a group. A file is sent in one request if it is empty, or if it
@@ -144,7 +144,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
-		if _, is, _ := s.isStored(ctx, u); is {
+		if _, ok, _ := s.isStored(ctx, u); ok {
 			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
 		}
@@ -179,9 +179,9 @@ func condition(u *Upload) (ifMatch, ifNoneMatch *string) {
 	}
 }
 
-// isTaken reports whether an error says that the condition of an upload does not hold, or
+// isConditionError reports whether an error says that the condition of an upload does not hold, or
 // could not be checked.
-func isTaken(err error) bool {
+func isConditionError(err error) bool {
 	return bucket.HTTPStatus(err) == http.StatusPreconditionFailed || isConflict(err)
 }
 
@@ -190,7 +190,7 @@ func isTaken(err error) bool {
 // complete the same multipart upload.
 func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusConflict }
 
-// unlessStored calls finish, which makes a file appear. If finish returns an error that isTaken
+// unlessStored calls finish, which makes a file appear. If finish returns an error that isConditionError
 // or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
 // stored by another drop, or by an earlier request whose response was lost. If the bucket holds
 // no object, or still the object that Choose found, unlessStored calls finish again. But it
@@ -200,17 +200,17 @@ func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusCo
 // file unlessStored first checks whether another drop has sent it since Choose.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
 	if u.Same {
-		if _, is, err := s.isStored(ctx, u); is || err != nil {
+		if _, ok, err := s.isStored(ctx, u); ok || err != nil {
 			return err
 		}
 	}
 	for try := 1; ; try++ {
 		err := finish(ctx)
-		if !isTaken(err) && !isGone(err) {
+		if !isConditionError(err) && !isGone(err) {
 			return err
 		}
-		stored, is, headErr := s.isStored(ctx, u)
-		if is {
+		stored, ok, headErr := s.isStored(ctx, u)
+		if ok {
 			return nil
 		}
 		replaced := stored.ETag != "" && stored.ETag != u.stored.ETag
@@ -238,13 +238,13 @@ func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFou
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
 // the file since Choose. If so, it also calls sent with the size of a file without parts, because
 // options has subtracted the bytes of the failed request.
-func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, is bool, err error) {
-	stored, is, err = s.isSame(ctx, u)
-	is = is && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
-	if is && u.Sum.parts == nil {
+func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, ok bool, err error) {
+	stored, ok, err = s.headAndCompare(ctx, u)
+	ok = ok && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
+	if ok && u.Sum.parts == nil {
 		s.sent(u.Sum.Size)
 	}
-	return stored, is, err
+	return stored, ok, err
 }
 
 // ChangedError is returned if a file changes while it is checked or uploaded.
@@ -266,7 +266,7 @@ func (s *sender) explain(u *Upload, err error) error {
 	if changed, ok := errors.AsType[*ChangedError](err); ok {
 		return changed
 	}
-	if isTaken(err) {
+	if isConditionError(err) {
 		return fmt.Errorf("another program uploaded %s at the same time. Drop your file again: lipdrop then compares it with the file in the bucket", u.Key)
 	}
 	explained := s.Explain("upload "+u.Key, u.Key, err)
@@ -341,10 +341,10 @@ func (b *countedBody) end(stored int64) {
 
 // put uploads a file in one request.
 func (s *sender) put(ctx context.Context, u *Upload) error {
-	if err := s.files.Acquire(ctx, 1); err != nil {
+	if err := s.smallSlots.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer s.files.Release(1)
+	defer s.smallSlots.Release(1)
 	file, err := u.Open()
 	if err != nil {
 		return err
@@ -353,7 +353,7 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 	ifMatch, ifNoneMatch := condition(u)
 	_, err = s.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket.Name, Key: &u.Key, ContentType: bucket.ContentType(u.Key), ContentLength: &u.Sum.Size,
-		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc), IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
+		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encodeCRC(u.Sum.crc), IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
 	}, s.options(u))
 	return err
 }
@@ -361,9 +361,9 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 // sendParts sends the parts of a file, and returns the function that completes the
 // upload. It continues an unfinished upload of the same content if the file has several parts.
 func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(context.Context) error, err error) {
-	slots := s.large
+	slots := s.largeSlots
 	if len(u.Sum.parts) == 1 {
-		slots = s.files
+		slots = s.smallSlots
 	}
 	if err := slots.Acquire(ctx, 1); err != nil {
 		return nil, err
@@ -400,7 +400,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			s.sent(n)
 			continue
 		}
-		number, crc := aws.Int32(int32(i+1)), encode(u.Sum.parts[i])
+		number, crc := aws.Int32(int32(i+1)), encodeCRC(u.Sum.parts[i])
 		out, err := s.S3.UploadPart(ctx, &s3.UploadPartInput{
 			Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, PartNumber: number, ContentLength: &n,
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
@@ -415,7 +415,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		ifMatch, ifNoneMatch := condition(u)
 		_, err := s.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
+			ChecksumCRC64NVME: encodeCRC(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
 			IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
 		}, func(o *s3.Options) { o.RetryMaxAttempts = uploadAttempts })
 		if isConflict(err) {
@@ -470,7 +470,7 @@ func (s *sender) partsOf(ctx context.Context, u *Upload, id *string) ([]types.Co
 		}
 		for _, p := range page.Parts {
 			i := int(aws.ToInt32(p.PartNumber)) - 1
-			if i < 0 || i >= len(parts) || aws.ToInt64(p.Size) != min(size, u.Sum.Size-int64(i)*size) || aws.ToString(p.ChecksumCRC64NVME) != *encode(u.Sum.parts[i]) {
+			if i < 0 || i >= len(parts) || aws.ToInt64(p.Size) != min(size, u.Sum.Size-int64(i)*size) || aws.ToString(p.ChecksumCRC64NVME) != *encodeCRC(u.Sum.parts[i]) {
 				return nil, nil
 			}
 			parts[i] = types.CompletedPart{PartNumber: p.PartNumber, ETag: p.ETag, ChecksumCRC64NVME: p.ChecksumCRC64NVME}

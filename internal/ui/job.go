@@ -119,7 +119,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile && validName(posted.Name) == nil {
 		name = posted.Name // the key of the answer file may be cut
 	}
-	view := &jobView{Key: key, Name: name, Status: s.Client.Reachable(posted.Status), Commands: map[string]string{}, Can: s.rights(ctx, name)}
+	view := &jobView{Key: key, Name: name, Status: s.Client.ReachableLinks(posted.Status), Commands: map[string]string{}, Can: s.rights(ctx, name)}
 	if isFile {
 		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil
@@ -147,7 +147,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 
 func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) error {
 	view.Take = &takeView{
-		Status: s.Client.Reachable(s.Client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
+		Status: s.Client.ReachableLinks(s.Client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}
 	if rec.Take == view.Status.Take { // the status also has the warnings that the record lacks
 		view.Take.Status = view.Status

@@ -59,7 +59,7 @@ func TestPeople(t *testing.T) {
 			}
 			outputs, err := c.Archived(t.Context(), names[0], "")
 			if err == nil {
-				_, err = c.Download(t.Context(), client.Downloads{Dir: dir, Progress: func(int64) {}}, outputs)
+				_, err = c.Download(t.Context(), client.DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 			}
 			return err
 		}},
