@@ -141,7 +141,7 @@ func TestRaisedCap(t *testing.T) {
 		}
 		return nil
 	}
-	w.Pass(time.Minute)
+	w.Pass(20 * time.Minute) // at first, the pauses are shorter
 	tries = 0
 	w.Pass(2 * time.Hour)
 	// Both messages of the pair come back, and the second file's message has its own pause.

@@ -157,8 +157,6 @@ func (h *Handler) pause(out outcome, receives int) time.Duration {
 	switch {
 	case errors.Is(errors.Join(out...), errRetried):
 		return burnPause
-	case out.overBudget():
-		return 0 // nothing changes before midnight, unless a person raises the cap
 	case after > 0 && receives <= promptReceives:
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
 	case receives <= promptHolds:

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/lipdrop/lipdrop/functions/submit/handler"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -62,6 +63,33 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 			worldtest.WantArchived(t, w)
 			if took := w.Takes("ads/talk")[0].Times.Submitted.Sub(first); took < tt.least || took > tt.within {
 				t.Errorf("submitted after %v, want %v to %v", took, tt.least, tt.within)
+			}
+		})
+	}
+}
+
+// OldestMessageAlarm counts a message until its fourth delivery. So a held job does not raise
+// this alarm, even if a cap of the day holds the job until midnight.
+func TestHeldJobIsDeliveredFourTimesSoon(t *testing.T) {
+	for _, code := range []problem.Code{problem.NoBalance, problem.OverBudget} {
+		t.Run(string(code), func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.SetBalanceEmpty(true)
+			if code == problem.OverBudget {
+				setCaps(w, budget.Caps{USD: 0.01})
+			}
+			deliveries := 0
+			w.Before = func(c world.Call) error {
+				if c.Service == "lambda" {
+					deliveries++
+				}
+				return nil
+			}
+			dropOnce(t, w)
+			w.Run(2 * time.Minute)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
+			if deliveries < 4 {
+				t.Errorf("delivered %d times in two minutes, want at least 4", deliveries)
 			}
 		})
 	}
