@@ -18,6 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -106,8 +107,8 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record,
 	switch {
 	case result.State == runcomfy.ResultFailed:
 		return rec, h.recordEnd(ctx, rec, result, &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
-	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled:
-		return rec, h.Ledger.PostTake(ctx, rec) // the cancel function, or an earlier run, has recorded why
+	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled && rec.Code != problem.JobCancelled:
+		return rec, h.Ledger.PostTake(ctx, rec) // the cancel function has recorded why
 	case result.State == runcomfy.ResultCancelled:
 		return rec, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
 	}

@@ -2,13 +2,16 @@ package handler_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -109,6 +112,41 @@ func TestJobCancelledElsewhere(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.JobCancelled)
 		}
+	}
+}
+
+// Archive records that a job was cancelled on RunComfy's page, and then dies or cannot write the
+// status. The next run ends the execution with the same error as if the first run had not failed.
+func TestJobCancelledElsewhereIfTheStatusIsNotWritten(t *testing.T) {
+	for name, fail := range map[string]func() error{
+		"S3 refuses the status": func() error { return s3test.Error(http.StatusForbidden, "AccessDenied") },
+		"archive dies":          func() error { panic(world.Crash{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Queue = time.Hour
+			worldtest.DropPair(t, w)
+			w.Run(time.Minute)
+			take := w.Status("ads/talk").Take
+			if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
+				t.Fatal(err)
+			}
+			w.Before = func(c world.Call) error {
+				if rec, _ := w.Record("ads/talk", take); c.Function == "archive" && rec.State == ledger.Cancelled {
+					w.Before = nil
+					return fail()
+				}
+				return nil
+			}
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.JobCancelled)
+			if e, _ := w.Execution("ads/talk", take); e.Status != states.Failed || e.Error != "JobCancelled" {
+				t.Errorf("the execution is %s with the error %q, want FAILED with JobCancelled", e.Status, e.Error)
+			}
+			if w.Before != nil {
+				t.Error("archive did not record that the job was cancelled")
+			}
+		})
 	}
 }
 
