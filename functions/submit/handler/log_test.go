@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -51,6 +52,29 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			again, failed := strings.Contains(logs.String(), "tried again later"), strings.Contains(logs.String(), "level=ERROR")
 			if again == tt.error || failed != tt.error {
 				t.Errorf("logged as tried again: %v, as an error: %v; want %v, %v\n%s", again, failed, !tt.error, tt.error, logs.String())
+			}
+		})
+	}
+}
+
+// The log says that a take was submitted once for each job that RunComfy has certainly accepted,
+// however many events arrive.
+func TestSubmittedIsLoggedOnce(t *testing.T) {
+	for fault, want := range map[string]int{"accepted as 202": 1, "silence": 0, "429": 1} {
+		t.Run(fault, func(t *testing.T) {
+			var logs bytes.Buffer
+			defer slog.SetDefault(slog.Default())
+			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
+			w := worldtest.New(t)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, fault), 0)
+			worldtest.DropPair(t, w)
+			w.Run(time.Minute)
+			w.Notify("Object Created", "inbox/ads/talk.wav", 0)
+			worldtest.Rest(t, w)
+			w.Notify("Object Created", "inbox/ads/talk.wav", 0)
+			worldtest.Rest(t, w)
+			if got := strings.Count(logs.String(), "msg=submitted "); got != want {
+				t.Errorf("submitted is logged %d times, want %d", got, want)
 			}
 		})
 	}

@@ -103,6 +103,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
 		return err
 	}
+	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	return h.ensureExecution(ctx, f, rec)
 }
 
@@ -277,7 +278,6 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 // take, that take may be newer, so ledger.PostTake decides which of the two takes the status is
 // about.
 func (h *Handler) postTake(ctx context.Context, f finding, rec ledger.Record) error {
-	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	if f.prev.Take == rec.Take {
 		if err := h.rewrite(ctx, f); err != nil {
 			return err
