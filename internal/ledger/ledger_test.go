@@ -224,6 +224,9 @@ func TestClaimOverARecordThatIsDeletedMeanwhile(t *testing.T) {
 		return nil
 	}
 	claim(t, s, "n", "t")
+	if puts != 3 {
+		t.Errorf("%d writes, want 3: over no record, over the released record, and again over no record", puts)
+	}
 }
 
 // If many invocations claim a released take at once, exactly one wins.
