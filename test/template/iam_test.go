@@ -54,7 +54,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| EventBridge, only for the stack's own rule for deletions | `sqs:SendMessage` | the queue of deletions |\n" +
 		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
 		"| EventBridge, only for rules of the account | `sqs:SendMessage` | the dead-letter queue of notices |\n" +
-		"| EventBridge, only for the stack's own rule for mail; with `NotifyEmail` | `sns:Publish` | the topic of notices |\n" +
+		"| EventBridge, with a role that only EventBridge can assume, and only for the stack's account; with `NotifyEmail` | `sns:Publish` | the topic of notices |\n" +
 		"| EventBridge, with a role that only EventBridge can assume, and only for the stack's account; with `NotifyWebhookUrl` | `events:InvokeApiDestination` | the webhook's destination |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a customer-provided key (SSE-C), " +

@@ -76,7 +76,7 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 }
 
 // Only one service may assume each role, and only on behalf of this account: the service
-// that runs the function or the machine, or that calls the webhook. Step Functions documents
+// that runs the function or the machine, or that sends notices. Step Functions documents
 // that it names the account. Lambda and EventBridge do not document this, so their condition
 // is also true if no account is named. Otherwise Lambda might be unable to read the queue,
 // and nothing would report that.
@@ -87,7 +87,7 @@ func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 		switch id {
 		case "StateMachineRole":
 			service, operator = "states.amazonaws.com", "StringEquals"
-		case "WebhookRole":
+		case "NoticeMailRole", "WebhookRole":
 			service = "events.amazonaws.com"
 		}
 		want := []statement{{
@@ -135,7 +135,7 @@ func TestExistingBucketAndSecret(t *testing.T) {
 func TestResourcePolicies(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		allowed := map[string]string{}
-		for _, kind := range []string{"AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"} {
+		for _, kind := range []string{"AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"} {
 			for id := range ofType(s, kind) {
 				for _, st := range properties[struct{ PolicyDocument document }](t, s, id).PolicyDocument.Statement {
 					if st.Effect == "Allow" {
