@@ -108,6 +108,19 @@ func TestTheQueueTriesForADay(t *testing.T) {
 	})
 }
 
+// If submit dies on a message each time, OldestMessageAlarm goes off while SQS still counts the
+// message's age, which is until the message was received three times:
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+func TestAMessageThatAlwaysFailsRaisesAnAlarm(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		a := properties[struct{ Threshold int }](t, s, "OldestMessageAlarm")
+		third := 2 * properties[queue](t, s, "Queue").VisibilityTimeout
+		if settle := int(s.Parameters["SettleSeconds"].MaxValue); a.Threshold+120 > third || a.Threshold < settle+120 {
+			t.Errorf("the alarm goes off after %d s, want more than the %d s of SettleSeconds and less than the %d s until the third try", a.Threshold, settle, third)
+		}
+	})
+}
+
 // A deletion is tried for at least 12 hours. The pause between two tries is at most five
 // minutes, because the job may start in the meantime.
 func TestDeletionsAreTriedForHours(t *testing.T) {
