@@ -114,6 +114,26 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		_, err := c.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("out/1"), UploadId: aws.String("any")})
 		return err
 	}
+	versioning := func(c *s3.Client) error {
+		_, err := c.GetBucketVersioning(t.Context(), &s3.GetBucketVersioningInput{Bucket: aws.String(bucket)})
+		return err
+	}
+	versions := func(c *s3.Client) error {
+		_, err := c.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucket), Prefix: aws.String("in/")})
+		return err
+	}
+	uploads := func(c *s3.Client) error {
+		_, err := c.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+		return err
+	}
+	removePolicy := func(c *s3.Client) error {
+		_, err := c.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: aws.String(bucket)})
+		return err
+	}
+	removeBucket := func(c *s3.Client) error {
+		_, err := c.DeleteBucket(t.Context(), &s3.DeleteBucketInput{Bucket: aws.String(bucket)})
+		return err
+	}
 	const large = 5 << 20 // so large that the client waits for the server's 100 Continue
 	tests := []struct {
 		name             string
@@ -138,6 +158,11 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "writes a large file", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
 		{name: "deletes a version", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
 		{name: "deletes another file", call: remove("out/1", nil), code: "AccessDenied", action: "s3:DeleteObject", resource: "/out/1"},
+		{name: "reads whether the bucket has versions", call: versioning, code: "AccessDenied", action: "s3:GetBucketVersioning"},
+		{name: "lists versions", call: versions, code: "AccessDenied", action: "s3:ListBucketVersions", prefix: "in/"},
+		{name: "lists uploads", call: uploads, code: "AccessDenied", action: "s3:ListBucketMultipartUploads"},
+		{name: "deletes the policy", call: removePolicy, code: "AccessDenied", action: "s3:DeleteBucketPolicy"},
+		{name: "deletes the bucket", call: removeBucket, code: "AccessDenied", action: "s3:DeleteBucket"},
 		{name: "aborts an upload", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
 	}
 	asUser := func(o *s3.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(user, secret, "") }
