@@ -35,6 +35,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
@@ -235,13 +236,21 @@ func (t *trial) remove(ctx context.Context, bucket string) error {
 	if err := t.command(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
 		return err
 	}
-	_, err := cloudformation.NewFromConfig(t.config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stackName)})
-	if err == nil {
-		return fmt.Errorf("the stack %s is still there", stackName)
+	if err := t.checkDeleted(ctx); err != nil {
+		return err
 	}
 	storage := s3.NewFromConfig(t.config, func(o *s3.Options) { o.UsePathStyle = true })
 	if _, err := storage.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket}); err != nil {
 		return fmt.Errorf("the bucket was not retained: %w", err)
 	}
 	return nil
+}
+
+// checkDeleted returns an error unless CloudFormation says that the stack does not exist.
+func (t *trial) checkDeleted(ctx context.Context) error {
+	_, err := cloudformation.NewFromConfig(t.config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stackName)})
+	if refused, ok := errors.AsType[smithy.APIError](err); ok && refused.ErrorCode() == "ValidationError" {
+		return nil
+	}
+	return fmt.Errorf("the stack %s may still be there: %w", stackName, cmp.Or(err, errors.New("CloudFormation describes it")))
 }
