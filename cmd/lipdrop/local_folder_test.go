@@ -82,7 +82,7 @@ func (f *watched) has(names ...string) {
 			return
 		}
 	}
-	f.t.Fatalf("the bucket has %q, want %q; the watcher said %q", got, names, f.said.said)
+	f.t.Fatalf("the bucket has %q, want %q; the watcher said %q", got, names, f.said)
 }
 
 // failing is a transport that responds to uploads with HTTP status 500 while fails is true.
@@ -237,7 +237,7 @@ func TestWatcher(t *testing.T) {
 		f.write("a.txt", "1")
 		soon(t, "a line about the failure", func() bool { return f.said.count("a.txt cannot be dropped") == 1 })
 		if f.said.count("https response error") != 0 {
-			t.Errorf("the watcher said %q, want no raw error", f.said.said)
+			t.Errorf("the watcher said %q, want no raw error", f.said)
 		}
 		broken.fails.Store(false)
 		f.has("a.txt")

@@ -235,11 +235,14 @@ func (l *lines) say(text string) {
 	l.said = append(l.said, text)
 }
 
-func (l *lines) count(part string) int {
+// String returns the lines.
+func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Count(strings.Join(l.said, "\n"), part)
+	return strings.Join(l.said, "\n")
 }
+
+func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
 // printStatuses prints a line for a status that cannot be read, and skips an object whose key
 // the S3 server lists wrongly. It prints the other statuses.
@@ -271,6 +274,6 @@ func TestPrintStatuses(t *testing.T) {
 		t.Errorf("%d lines about the broken status, want 1", n)
 	}
 	if said.count("\x1b") != 0 || said.count("old") != 0 {
-		t.Errorf("printed %q, want no escape character and no status that was there before", said.said)
+		t.Errorf("printed %q, want no escape character and no status that was there before", &said)
 	}
 }
