@@ -64,19 +64,19 @@ var endings = []struct {
 		}
 	}, []string{"ads/talk cancelled"}},
 	{"a POST without a response", func(t *testing.T, w *world.World) {
-		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "silence"), 0)
+		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "silence"), 0)
 		dropPair(t, w)
 	}, []string{"ads/talk unknown"}},
 	{"a job that is held for hours", func(t *testing.T, w *world.World) {
-		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 3*time.Hour)
+		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 3*time.Hour)
 		dropPair(t, w)
 	}, []string{"ads/talk held", "ads/talk succeeded"}},
 	{"a job that is held until it is a dead letter", func(t *testing.T, w *world.World) {
-		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 60*time.Hour)
+		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 60*time.Hour)
 		dropPair(t, w)
 	}, []string{"ads/talk held"}},
 	{"a job that RunComfy refuses", func(t *testing.T, w *world.World) {
-		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "422"), 99*time.Hour)
+		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "422"), 99*time.Hour)
 		dropPair(t, w)
 	}, []string{"ads/talk rejected"}},
 	{"a file of no known kind", func(_ *testing.T, w *world.World) { w.Drop("inbox/ads/notes.txt", []byte("text")) }, []string{"ads/notes.txt rejected"}},

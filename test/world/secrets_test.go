@@ -138,7 +138,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		}
 	}
 	for _, call := range calls {
-		for i, fault := range append(talkative(call), named(t, runcomfytest.CallModel, "unknown request")) {
+		for i, fault := range append(talkative(call), runcomfytest.FaultNamed(runcomfytest.CallModel, "unknown request")) {
 			lasts := time.Duration(0)
 			if i%3 == 0 {
 				lasts = 9 * time.Hour // longer than QueueHours, and than all retries of archive

@@ -121,7 +121,7 @@ func TestSequences(t *testing.T) {
 			move(w, "inbox/é.wav", "inbox/e\u0301.wav")
 		}, 2, []string{"é succeeded"}, ""},
 		{"the voice is replaced twice while the job is held", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 2*time.Hour)
+			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 2*time.Hour)
 			dropPair(t, w)
 			for range 2 {
 				w.Pass(20 * time.Minute)
@@ -129,7 +129,7 @@ func TestSequences(t *testing.T) {
 			}
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"the voice is deleted while the job is held, and uploaded again", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 2*time.Hour)
+			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 2*time.Hour)
 			dropPair(t, w)
 			w.Pass(20 * time.Minute)
 			w.Delete("inbox/ads/talk.wav")
@@ -137,7 +137,7 @@ func TestSequences(t *testing.T) {
 			w.Drop("inbox/ads/talk.wav", voice)
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"dead letters are redriven after another take has succeeded", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 30*time.Hour)
+			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 30*time.Hour)
 			dropPair(t, w)
 			w.Pass(60 * time.Hour)
 			w.Drop("inbox/ads/talk.wav", voice)
@@ -234,7 +234,7 @@ func TestSequences(t *testing.T) {
 			w.Drop("inbox/ads/talk.mp4", clip)
 		}, 2, []string{"ads/talk succeeded"}, ""},
 		{"the record of a held job becomes unreadable, and is restored", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), time.Hour)
+			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), time.Hour)
 			dropPair(t, w)
 			w.Pass(10 * time.Minute)
 			w.Bucket.Set(record(w), spoil(w))

@@ -21,7 +21,6 @@ var (
 	newWorld    = worldtest.New
 	dropPair    = worldtest.DropPair
 	faulty      = worldtest.Faulty
-	named       = worldtest.Fault
 	rest        = worldtest.Rest
 	wantStatus  = worldtest.WantStatus
 	wantCharges = worldtest.WantCharges

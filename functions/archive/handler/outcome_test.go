@@ -103,7 +103,7 @@ func TestJobCancelledElsewhere(t *testing.T) {
 		for _, spelling := range []string{"canceled", "upper case"} {
 			w := worldtest.New(t)
 			w.RunComfy.Queue = time.Hour
-			worldtest.Faulty(w, call, worldtest.Fault(t, call, spelling), 24*time.Hour)
+			worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, spelling), 24*time.Hour)
 			worldtest.DropPair(t, w)
 			w.Run(time.Minute)
 			if err := w.CancelElsewhere(w.RunComfy.Submitted()[0].RequestID); err != nil {
@@ -164,22 +164,22 @@ func TestRedriveArchives(t *testing.T) {
 		{"no output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallResult, noOutput, long) }},
 		{"an empty output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
 		{"the result cannot be fetched", problem.ResultUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "502 huge page"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "502 huge page"), long)
 		}},
 		{"the result is not ready for hours", problem.ResultUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "not ready as 400005"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "not ready as 400005"), long)
 		}},
 		{"the token is refused for hours", problem.ResultUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "token refused as 401"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "token refused as 401"), long)
 		}},
 		{"the output cannot be fetched", problem.OutputUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "404"), long)
+			worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.FaultNamed(runcomfytest.CallOutput, "404"), long)
 		}},
 		{"the output breaks off", problem.OutputUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "cut off"), long)
+			worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.FaultNamed(runcomfytest.CallOutput, "cut off"), long)
 		}},
 		{"the request is lost", problem.RequestLost, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "unknown request"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "unknown request"), long)
 		}},
 		{"S3 is not available for hours", problem.StorageUnavailable, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
@@ -246,7 +246,7 @@ func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready as 400005", runcomfytest.CallOutput: "404"} {
 		w := worldtest.New(t)
 		w.RunComfy.Form = runcomfytest.Right
-		worldtest.Faulty(w, call, worldtest.Fault(t, call, name), 3*time.Hour)
+		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, name), 3*time.Hour)
 		worldtest.DropPair(t, w)
 		for range 2 {
 			w.Run(time.Hour)
@@ -266,12 +266,12 @@ func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 // If a redriven execution fails for another reason, the status has the new reason.
 func TestRedriveFailsAnew(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "404"), 24*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.FaultNamed(runcomfytest.CallOutput, "404"), 24*time.Hour)
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
 	w.Pass(24 * time.Hour)
-	worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "unknown request"), 24*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "unknown request"), 24*time.Hour)
 	worldtest.Redrive(t, w)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
@@ -333,7 +333,7 @@ func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 		worldtest.DropPair(t, w)
 		worldtest.Rest(t, w)
 		before := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
-		worldtest.Faulty(w, call, worldtest.Fault(t, call, "unknown request"), 30*24*time.Hour)
+		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, "unknown request"), 30*24*time.Hour)
 		w.Pass(8 * 24 * time.Hour)
 		worldtest.Redrive(t, w)
 		worldtest.Rest(t, w)

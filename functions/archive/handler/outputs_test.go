@@ -258,7 +258,7 @@ func TestSourceGoneAfterTheCopy(t *testing.T) {
 			w.After = func(c world.Call) error {
 				if c.Function == "archive" && c.Op == "PutObject" && tt.last(c) {
 					w.After = nil
-					worldtest.Faulty(w, tt.call, worldtest.Fault(t, tt.call, tt.gone), 24*time.Hour)
+					worldtest.Faulty(w, tt.call, runcomfytest.FaultNamed(tt.call, tt.gone), 24*time.Hour)
 					panic(world.Crash{})
 				}
 				return nil

@@ -42,10 +42,10 @@ func TestSweepFreesReservations(t *testing.T) {
 			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Fail: "no face"} }
 		}, 1},
 		{"the outcome is unknown", func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "500"), 0)
 		}, 1},
 		{"RunComfy refuses the job, and submit cannot give the reservation back", func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "422"), 0)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "422"), 0)
 			puts := 0
 			w.Before = func(c world.Call) error {
 				if c.Function == "submit" && c.Op == "PutObject" && c.Key == budget.Key(day) {
@@ -118,7 +118,7 @@ func TestSweepBesideAClaim(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
 	w.Caps = budget.Caps{Jobs: 5}
-	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "422"), 0)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "422"), 0)
 	day, puts, claimed := budget.Day(world.Begin), 0, false
 	w.Before = func(c world.Call) error {
 		if c.Op != "PutObject" || c.Key != budget.Key(day) {

@@ -33,7 +33,7 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 				w.RunComfy.Queue = 3 * time.Hour
 				worldtest.DropPair(t, w)
 				w.Run(time.Minute)
-				worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, fault), lasts)
+				worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, fault), lasts)
 				w.Delete("inbox/ads/talk.wav")
 				w.Delete("inbox/ads/talk.mp4")
 				w.Run(lasts + 10*time.Minute)
@@ -162,7 +162,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			worldtest.DropPair(t, w)
 			w.Run(time.Minute)
 			take := w.Status("ads/talk").Take
-			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
 			w.Stop("ads/talk", take)
 			w.Run(20 * time.Minute)
 			w.RunComfy.Fault = nil
@@ -331,7 +331,7 @@ func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	w.Drop("inbox/talk.fr.wav", voice)
 	w.Drop("inbox/talk.mp4", clip)
 	w.Run(time.Minute)
-	broken, requestID := worldtest.Fault(t, runcomfytest.CallCancel, "503"), w.Status("talk.de").RequestID
+	broken, requestID := runcomfytest.FaultNamed(runcomfytest.CallCancel, "503"), w.Status("talk.de").RequestID
 	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
 		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallCancel && strings.Contains(r.URL.Path, requestID) {
 			return &broken
@@ -403,7 +403,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
 	queueBatch(t, w, jobs)
-	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
+	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
 	end, requests := w.Now().Add(2*runcomfy.Timeout), map[int]int{} // by the call of cancel, until RunComfy responds
 	w.Before = func(c world.Call) error {
 		if c.Function == "cancel" && c.Service == "runcomfy" && w.Now().Before(end) {
@@ -467,7 +467,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	worldtest.DropMany(t, w, "ads/%d", jobs)
 	w.Run(10 * time.Minute)
 	w.LoseStatusEvents = true
-	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "silence"), 30*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "silence"), 30*time.Hour)
 	for i := range jobs {
 		name := fmt.Sprintf("ads/%d", i)
 		w.Stop(name, w.Status(name).Take)
@@ -526,7 +526,7 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	worldtest.DropMany(t, w, "ads/%d", 40) // two pages of the list
 	w.Pass(13 * 24 * time.Hour)
 	w.LoseStatusEvents = true
-	worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
+	worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 3*time.Hour)
 	worldtest.Redrive(t, w)
 	w.Pass(4 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
@@ -564,14 +564,14 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 			t.Helper()
 			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
 				call, _ := runcomfytest.CallOf(r)
-				fault := worldtest.Fault(t, call, "unknown request")
+				fault := runcomfytest.FaultNamed(call, "unknown request")
 				return &fault
 			}
 			w.Run(20 * time.Minute)
 		}},
 		{"the execution was stopped, but RunComfy did not cancel the job", problem.ExecutionStopped, func(t *testing.T, w *world.World, take string) {
 			t.Helper()
-			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
 			w.Stop("ads/talk", take)
 			w.Run(20 * time.Minute)
 		}},
@@ -632,7 +632,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 200 * time.Hour
-	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 40*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), 40*time.Hour)
 	worldtest.DropPair(t, w)
 	w.Pass(40 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)

@@ -94,7 +94,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			}
 
 			w.Before = nil
-			unknown := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
+			unknown := runcomfytest.FaultNamed(runcomfytest.CallStatus, "unknown request")
 			w.RunComfy.Fault = func(*http.Request, []byte) *runcomfytest.Fault { return &unknown }
 			if by == "stop" {
 				worldtest.Redrive(t, w)
@@ -194,7 +194,7 @@ func TestCancelResponses(t *testing.T) {
 // An execution is stopped, and RunComfy no longer knows the job. After a few minutes cancel
 // records the take as failed. The reason does not say whether the job is paid for.
 func TestStopOfAnUnknownJob(t *testing.T) {
-	unknown := worldtest.Fault(t, runcomfytest.CallCancel, "unknown request")
+	unknown := runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown request")
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &unknown, &unknown) })
 	w.Pass(10 * time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != "the execution was stopped" {
@@ -205,7 +205,7 @@ func TestStopOfAnUnknownJob(t *testing.T) {
 // RunComfy cannot cancel the job for an hour, and does not know its result. The response to
 // /result does not prove that there is no job, so cancel continues until the job is cancelled.
 func TestCancelWhileTheResultIsUnknown(t *testing.T) {
-	broken, unknown := worldtest.Fault(t, runcomfytest.CallCancel, "503"), worldtest.Fault(t, runcomfytest.CallResult, "unknown request")
+	broken, unknown := runcomfytest.FaultNamed(runcomfytest.CallCancel, "503"), runcomfytest.FaultNamed(runcomfytest.CallResult, "unknown request")
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &broken, &unknown) })
 	w.Pass(time.Hour)
 	w.RunComfy.Fault = nil
@@ -227,7 +227,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
 			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
-				fault := worldtest.Fault(t, runcomfytest.CallCancel, name)
+				fault := runcomfytest.FaultNamed(runcomfytest.CallCancel, name)
 				setFaults(w, &fault, &fault)
 			})
 			w.Pass(19 * time.Hour)
@@ -534,7 +534,7 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 		w.RunComfy.Queue = 20 * time.Hour
 		worldtest.DropPair(t, w)
 		w.Run(after)
-		worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 4*time.Hour)
+		worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 4*time.Hour)
 		w.Stop("ads/talk", w.Status("ads/talk").Take)
 		for range 3 {
 			w.Pass(time.Hour)
@@ -559,13 +559,13 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 		worldtest.DropPair(t, w)
 		w.Run(time.Minute)
 		if want == ledger.Failed {
-			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), time.Minute)
+			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), time.Minute)
 			take := w.Status("ads/talk").Take
 			w.Stop("ads/talk", take)
 			w.Run(2 * time.Minute)
 			worldtest.Redrive(t, w)
 		}
-		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "503"), time.Hour)
+		worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "503"), time.Hour)
 		warned := 0
 		w.After = func(c world.Call) error {
 			if c.Function == "cancel" && c.Op == "PutObject" && strings.HasPrefix(strings.Join(w.Status("ads/talk").Warnings, ""), "inbox/ads/talk.wav was deleted, but the job is not cancelled yet: ") {

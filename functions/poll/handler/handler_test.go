@@ -67,7 +67,7 @@ func TestOutage(t *testing.T) {
 			w.RunComfy.Form = runcomfytest.Right
 			worldtest.DropPair(t, w)
 			w.Run(11 * time.Second)
-			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, name), time.Hour)
+			worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, name), time.Hour)
 			w.Run(50 * time.Minute)
 			st := w.Status("ads/talk")
 			if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
@@ -114,7 +114,7 @@ func TestRotatedToken(t *testing.T) {
 // A request is lost after three responses in a row, over at least a minute, that say that
 // RunComfy does not know the request. Any other response in between resets the count.
 func TestRequestLost(t *testing.T) {
-	lost := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
+	lost := runcomfytest.FaultNamed(runcomfytest.CallStatus, "unknown request")
 	tests := []struct {
 		name    string
 		call    runcomfytest.Call
@@ -278,7 +278,7 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	slowest := slices.MaxFunc(models.IDs(), func(a, b string) int {
 		return cmp.Compare(usualOfAnHour(models, a), usualOfAnHour(models, b))
 	})
-	status503 := worldtest.Fault(t, runcomfytest.CallStatus, "503")
+	status503 := runcomfytest.FaultNamed(runcomfytest.CallStatus, "503")
 	tests := []struct {
 		name    string
 		prepare func(w *world.World)
@@ -417,7 +417,7 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	w.RunComfy.Run = 10 * time.Hour
 	worldtest.DropPair(t, w)
 	w.Run(time.Hour)
-	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 5*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 5*time.Hour)
 	broken := w.Now().Add(30 * time.Minute)
 	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Function == "poll" && c.Op == "PutObject" && w.Now().Before(broken) })
 	w.Run(time.Hour)
@@ -436,7 +436,7 @@ func TestWarningIsRemoved(t *testing.T) {
 	w.RunComfy.Run = 10 * time.Hour
 	worldtest.DropPair(t, w)
 	w.Run(time.Hour)
-	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 20*time.Minute)
+	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 20*time.Minute)
 	broken := w.Now().Add(20 * time.Minute)
 	w.After = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool {
 		return c.Function == "poll" && c.Op != "HeadObject" && c.Service == "s3" && w.Now().Before(broken) && len(w.Status("ads/talk").Warnings) > 0
@@ -461,7 +461,7 @@ func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 	}{{"unknown word", 5 * time.Minute}, {"500", 7 * time.Hour}, {"unknown request", 5 * time.Minute}} {
 		w := worldtest.New(t)
 		w.RunComfy.Form = runcomfytest.Right
-		worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), 24*time.Hour)
+		worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, tt.fault), 24*time.Hour)
 		var before ledger.Status
 		w.Before = func(c world.Call) error {
 			if c.Function == "archive" && c.Service == "lambda" {
@@ -489,7 +489,7 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 		trouble func(w *world.World)
 	}{
 		{"a 503", func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 0)
+			worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 0)
 		}},
 		{"the token was changed meanwhile", func(w *world.World) {
 			w.RunComfy.SetToken("new-canary")
@@ -504,7 +504,7 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 				worldtest.DropPair(t, w)
 				w.Run(11 * time.Second)
 				if code == problem.QueuedTooLong { // poll does not see that the job started
-					worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
+					worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "401"), 7*time.Hour)
 				}
 				worldtest.Rest(t, w)
 				w.Pass(2 * time.Hour)
@@ -540,11 +540,11 @@ func TestRedriveCountsAnew(t *testing.T) {
 			w.RunComfy.Run = tt.run
 			worldtest.DropPair(t, w)
 			w.Run(11 * time.Second)
-			worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), tt.lasts)
+			worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, tt.fault), tt.lasts)
 			worldtest.Rest(t, w)
 			w.Pass(2 * time.Hour)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
-			count := worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.another), 0)
+			count := worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, tt.another), 0)
 			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			if *count != 1 {
@@ -561,7 +561,7 @@ func TestStatusWarnsForHours(t *testing.T) {
 	for name, want := range map[string]string{"503": "has not reported the state of the job since", "unknown word": `reports the state "warming_up", which lipdrop does not know`} {
 		w := worldtest.New(t)
 		w.RunComfy.Form, w.RunComfy.Queue = runcomfytest.Right, 4*time.Hour
-		worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, name), 3*time.Hour)
+		worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, name), 3*time.Hour)
 		worldtest.DropPair(t, w)
 		for _, wait := range []time.Duration{10 * time.Minute, 40 * time.Minute, time.Hour, time.Hour} {
 			w.Run(wait)
@@ -587,7 +587,7 @@ func TestNoWarningAfterTheEnd(t *testing.T) {
 	w.Run(time.Minute)
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StopExecution" })
 	w.Delete("inbox/ads/talk.wav")
-	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), time.Hour)
 	w.Pass(30 * time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion); len(st.Warnings) > 0 {
 		t.Errorf("the status has the warnings %q, want none", st.Warnings)

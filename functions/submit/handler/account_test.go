@@ -70,7 +70,7 @@ func TestAccountTrouble(t *testing.T) {
 					if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit || !strings.HasSuffix(r.Header.Get("Authorization"), " "+world.Token) {
 						return nil
 					}
-					fault := worldtest.Fault(t, runcomfytest.CallSubmit, "402")
+					fault := runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402")
 					return &fault
 				}
 			},

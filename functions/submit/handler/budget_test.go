@@ -165,7 +165,7 @@ func TestThrottledAfterACap(t *testing.T) {
 			w.Pass(held)
 			worldtest.WantStatus(t, w, "0", ledger.Held, problem.OverBudget)
 			setCaps(w, budget.Caps{})
-			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 8*time.Hour)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 8*time.Hour)
 			w.Pass(7 * time.Hour)
 			worldtest.WantStatus(t, w, "0", ledger.Held, problem.Throttled)
 			w.Pass(3 * time.Hour)
@@ -304,7 +304,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			setCaps(w, budget.Caps{Jobs: 1})
-			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 0)
 			refused := false
 			w.Before = func(c world.Call) error {
 				if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && refused && w.Now().Before(world.Begin.Add(2*time.Minute)) {

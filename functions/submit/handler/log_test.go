@@ -66,7 +66,7 @@ func TestSubmittedIsLoggedOnce(t *testing.T) {
 			defer slog.SetDefault(slog.Default())
 			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
 			w := worldtest.New(t)
-			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, fault), 0)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, fault), 0)
 			worldtest.DropPair(t, w)
 			w.Run(time.Minute)
 			w.Notify("Object Created", "inbox/ads/talk.wav", 0)

@@ -204,7 +204,7 @@ func TestPauseThatCannotBeSet(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.Batch = 10
-			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429 with Retry-After"), 0)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429 with Retry-After"), 0)
 			w.Before = func(c world.Call) error {
 				if c.Service == "sqs" {
 					return tt.fail()

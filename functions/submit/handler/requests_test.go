@@ -304,7 +304,7 @@ func TestLimitIsRaisedAfterADay(t *testing.T) {
 	worldtest.WantCharges(t, w, 1)
 	w.Settings.MaxJobsPerDrop = 2
 	w.Restart()
-	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429 with Retry-After"), 0)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429 with Retry-After"), 0)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 2)
 	if len(w.Dead) > 0 {

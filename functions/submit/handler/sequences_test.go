@@ -320,7 +320,7 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 // take, and the status warns about the upload.
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "500"), 0)
 	clip, voice := worldtest.Media(t)
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"voice.wav", voice)
@@ -373,7 +373,7 @@ func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 // After the last try of a held match, the remedy names the match's file.
 func TestHeldMatchNamesItsFile(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "402"), 48*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 48*time.Hour)
 	clip, voice := worldtest.Media(t)
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"a.wav", voice)
@@ -515,7 +515,7 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Pass(time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
-	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "400"), 0)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "400"), 0)
 	w.Drop("inbox/ads/talk.wav", voice)
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }, func() {
 		w.Bucket.Remove("inbox/ads/talk.wav")

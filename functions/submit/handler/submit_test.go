@@ -375,7 +375,7 @@ func TestRecordThatHasMovedOn(t *testing.T) {
 // repetition does not release a claim that another invocation has made meanwhile.
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 0)
 	writes, released := 0, false
 	w.After = func(c world.Call) error {
 		if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || released {
@@ -400,7 +400,7 @@ func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 // the job is held and does not look as if it may have been charged.
 func TestReleaseIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
-	tries := worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
+	tries := worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 0)
 	refused := 0
 	postponed := false
 	w.Before = func(c world.Call) error {

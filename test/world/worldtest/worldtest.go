@@ -127,11 +127,6 @@ func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, la
 	return &count
 }
 
-// Fault returns the fault with the given name, for a call.
-func Fault(_ *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault {
-	return runcomfytest.FaultNamed(call, name)
-}
-
 // Rest runs the world until only the hourly sweep is left to do, for at most a month.
 func Rest(t *testing.T, w *world.World) {
 	t.Helper()
