@@ -102,7 +102,8 @@ type action struct {
 	Take     string          `json:"take"`
 	Decision client.Decision `json:"decision"`
 	Note     string          `json:"note"`
-	ETag     string          `json:"etag"` // of the review that the person has seen
+	ETag     string          `json:"etag"`    // of the review that the person has seen
+	Dropped  time.Time       `json:"dropped"` // of the take that the person has seen: see takeView
 }
 
 // act returns a handler that does the action of a request.
@@ -162,6 +163,9 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 	}
 	if err != nil {
 		return "", s.Client.Explain("read "+key, key, err)
+	}
+	if !head.LastModified.Equal(a.Dropped) { // such as by the same button in another tab
+		return "", &client.StateError{Reason: path.Base(key) + " was uploaded again after this page read it; check the newest take before you drop it again"}
 	}
 	if err := s.copyAgain(ctx, head); err != nil {
 		return "", s.Client.Explain("drop "+path.Base(key)+" again", key, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +132,61 @@ func TestReplacedMedium(t *testing.T) {
 	storage.Set(key, []byte("first"))
 	if m := s.presignAll(t.Context(), []medium{input})[0]; m.Gone != "" {
 		t.Errorf("an upload in parts: the reason is %q, want no reason and a URL", m.Gone)
+	}
+}
+
+// The second click on "Drop again" in two tabs starts no second take, unless that tab has shown
+// the drop of the first click.
+func TestDropAgainInTwoTabs(t *testing.T) {
+	s, storage, uploaded := newDropServer(t)
+	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, Now: time.Now}
+	const take = "20261121T120000Z-0123456789ab"
+	storage.SetMultipart("inbox/talk.wav", []byte("voice"), time.Now().Add(-time.Hour))
+	storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: take}, ""))
+	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Succeeded, Inputs: []ledger.Input{{Property: "audio_url", Key: "inbox/talk.wav"}}}, ""))
+	open := func() action {
+		t.Helper()
+		response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return action{Name: "talk", Take: take, Dropped: response.(*jobView).Take.Dropped}
+	}
+	click := func(what string, a action, want bool) {
+		t.Helper()
+		_, err := s.again(t.Context(), a)
+		if keys := uploaded(); (err == nil) != want || slices.Contains(keys, "inbox/talk.wav") != want {
+			t.Errorf("%s: uploaded %q and got %v, want an upload: %t", what, keys, err, want)
+		}
+	}
+	first, second := open(), open()
+	click("the first tab", first, true)
+	click("the second tab", second, false)
+	click("the second tab, drawn again", open(), true)
+}
+
+// A take's record is written before the take's status. Meanwhile, the page shows the take, and
+// not the status of an older drop.
+func TestStatusOfAnOlderDrop(t *testing.T) {
+	s, storage, _ := newDropServer(t)
+	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, MachineARN: s.Client.MachineARN, Now: time.Now}
+	newest := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	take := newest.Format(ledger.StampLayout) + "-0123456789ab"
+	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Submitting, Times: ledger.Times{Claimed: newest.Add(time.Minute)}}, ""))
+	for dropped, want := range map[time.Time]ledger.State{
+		newest.Add(-time.Hour): ledger.Submitting, newest: ledger.Submitting, newest.Add(time.Hour): ledger.Waiting,
+	} {
+		storage.Remove(ledger.StatusKey("talk"))
+		if err := s.Client.Ledger.Post(t.Context(), ledger.StatusKey("talk"), ledger.Status{Name: "talk", State: ledger.Waiting, Code: "partner_missing"}, ledger.OrderAt(dropped), ledger.Posted{}); err != nil {
+			t.Fatal(err)
+		}
+		response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		view := response.(*jobView)
+		if newer := want == ledger.Waiting; view.Status.State != want || view.Newer != newer || (view.Take == nil) != newer {
+			t.Errorf("a status of a drop at %v: the page shows %s, newer %t, take %v; want %s", dropped, view.Status.State, view.Newer, view.Take, want)
+		}
 	}
 }

@@ -113,7 +113,10 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 		case query.Has("uploads"): // a list of uploads, or a new upload
 			_, _ = io.WriteString(w, "<Result><UploadId>1</UploadId></Result>")
 		case query.Has("partNumber"):
-			parts[key] = body
+			if parts[key] = body; r.Header.Get("X-Amz-Copy-Source") != "" {
+				parts[key] = stored
+			}
+			_, _ = io.WriteString(w, `<Result><ETag>"1"</ETag></Result>`)
 		case r.Method == http.MethodPost:
 			body = parts[key]
 			_, _ = io.WriteString(w, "<Result></Result>")

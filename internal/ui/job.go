@@ -56,6 +56,7 @@ type takeView struct {
 	Times   ledger.Times   `json:"times"`
 	Within  float64        `json:"expectedWithinSeconds,omitempty"`
 	Review  *reviewView    `json:"review,omitempty"`
+	Dropped time.Time      `json:"dropped"` // LastModified of the file that the button "Drop again" copies
 }
 
 type reviewView struct {
@@ -129,6 +130,11 @@ func (s *Server) job(r *http.Request) (any, error) {
 		return nil, s.Client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 	}
 	slices.Reverse(takes)
+	// A record is written before its status, so the status may still be about an older drop.
+	if len(takes) > 0 && posted.Order != "" && posted.Order < ledger.OrderOf(takes[0].Take, takes[0].Times.Claimed) {
+		posted.Status = s.Client.Ledger.TakeStatus(takes[0])
+		view.Status = s.Client.ReachableLinks(posted.Status)
+	}
 	for _, rec := range takes {
 		view.Takes = append(view.Takes, takeSummary{rec.Take, rec.State, s.feed.review(name, rec.Take)})
 	}
@@ -158,6 +164,9 @@ func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) 
 	}
 	if etag != "" {
 		view.Take.Review = &reviewView{review, etag}
+	}
+	if file, err := s.Client.Bucket.Head(ctx, fileToDropAgain(rec)); err == nil {
+		view.Take.Dropped = file.LastModified
 	}
 	view.Media = s.presignAll(ctx, mediaOf(rec))
 	return nil

@@ -166,7 +166,7 @@ export class Job {
     if (!await confirmed(title, text, action)) return;
     try {
       notify(action + ": " + job.name + " …");
-      const { message } = await request(what, { body: { name: job.name, take: job.take?.take ?? "" } });
+      const { message } = await request(what, { body: { name: job.name, take: job.take?.take ?? "", dropped: job.take?.dropped } });
       notify(message);
     } catch (err) {
       notify(err.message, true);
