@@ -291,12 +291,7 @@ func (d *dropSession) receive(r *http.Request) (any, error) {
 	}
 	bytes := make([]byte, a.Length)
 	_, err = io.ReadFull(r.Body, bytes)
-	if err == nil {
-		if n, _ := r.Body.Read(make([]byte, 1)); n > 0 {
-			err = errors.New("too many bytes")
-		}
-	}
-	if err != nil {
+	if more, _ := r.Body.Read(make([]byte, 1)); err != nil || more > 0 {
 		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.names[a.File])
 	}
 	a.parts <- part{bytes, err}
