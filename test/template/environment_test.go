@@ -12,6 +12,8 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/origins"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
 // functions are the logical ids of the functions, by their folder's name.
@@ -128,6 +130,34 @@ func TestParametersAndOutputs(t *testing.T) {
 	for name, o := range written(t, withNotices).Outputs {
 		if o.Description == "" {
 			t.Errorf("the output %s has no description", name)
+		}
+	}
+}
+
+// By default the stack uses the address by which the client knows RunComfy's own API, and accepts the
+// addresses at which RunComfy stores outputs.
+func TestDefaultsFitRunComfy(t *testing.T) {
+	s := written(t, nil)
+	if got := s.Parameters["RunComfyBaseUrl"].Default; got != runcomfy.DefaultBaseURL {
+		t.Errorf("the default of RunComfyBaseUrl is %v, want %s", got, runcomfy.DefaultBaseURL)
+	}
+	allowed, err := origins.Parse(strings.Split(fmt.Sprint(s.Parameters["OutputOrigins"].Default), ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"https://playgrounds-storage-public.runcomfy.net/tools/a%3D%3D/output/talk.mp4": true,
+		"https://serverless-api-storage.runcomfy.net/talk.mp4":                          true,
+		"https://files.runcomfy.net/talk.mp4":                                           true,
+		"https://files.runcomfy.com/talk.mp4":                                           true,
+		"https://files.runcomfy.org/talk.mp4":                                           false,
+	} {
+		u, err := origins.ParseURL(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := allowed.Check(u); (err == nil) != want {
+			t.Errorf("%s: %v, want it allowed: %v", address, err, want)
 		}
 	}
 }
