@@ -295,6 +295,7 @@ func TestFollowInTrouble(t *testing.T) {
 type breaking struct {
 	*s3test.Bucket
 	after int64
+	ends  bool // without an error
 
 	mu     sync.Mutex
 	ranges []string
@@ -307,7 +308,11 @@ func (b *breaking) GetObject(ctx context.Context, in *s3.GetObjectInput, o ...fu
 		b.mu.Lock()
 		b.ranges = append(b.ranges, *in.Range)
 		b.mu.Unlock()
-		out.Body = io.NopCloser(io.MultiReader(io.LimitReader(&counting{out.Body, b}, b.after), iotest.ErrReader(errors.New("the connection broke"))))
+		end := errors.New("the connection broke")
+		if b.ends {
+			end = io.EOF
+		}
+		out.Body = io.NopCloser(io.MultiReader(io.LimitReader(&counting{out.Body, b}, b.after), iotest.ErrReader(end)))
 	}
 	return out, err
 }
@@ -362,6 +367,7 @@ func TestDownload(t *testing.T) {
 			want: map[string]string{"ads/talk.mp4/x": "", "ads/talk." + take2 + ".mp4": take2}},
 		{name: "both names are taken", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "a", "ads/talk." + take2 + ".mp4": "b"},
 			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "exists, and is not this output; move the existing file or folder away"},
+		{name: "a file has the name of the folder", job: "ads/talk", files: map[string]string{"ads": "x"}, want: map[string]string{"ads": ""}, err: "outputs cannot be stored in"},
 		{name: "another content in the bucket", job: "ads/talk", spoil: true, want: map[string]string{}, err: "the fetched file has the SHA-256"},
 		{name: "a shorter object in the bucket", job: "ads/talk", cut: true, want: map[string]string{}, err: "the object was changed: it has at most 1000 bytes"},
 		{name: "no such take", job: "ads/talk", take: "20200101T000000Z-0123456789ab", err: "has no take 20200101T000000Z-0123456789ab"},
@@ -494,28 +500,49 @@ func TestCheckFolder(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
+	storage := new(s3test.Bucket)
+	archive(storage, "talk", take1, 1000)
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), "talk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	for _, err := range []error{CheckFolder(dir), err} {
+		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "outputs cannot be stored in "+dir) {
+			t.Errorf("a folder that is read-only: %v, want that outputs cannot be stored there", err)
+		}
+	}
+	if err := os.Chmod(dir, 0o300); err != nil {
+		t.Fatal(err)
+	}
 	if err := CheckFolder(dir); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "outputs cannot be stored in "+dir) {
-		t.Errorf("a folder that is read-only: %v, want that outputs cannot be stored there", err)
+		t.Errorf("a folder that cannot be read: %v, want that outputs cannot be stored there", err)
 	}
 }
 
 // A download gives up after five requests in a row that fetch no byte. An earlier request that
 // has fetched some bytes does not count.
 func TestDownloadGivesUp(t *testing.T) {
-	storage := &breaking{Bucket: new(s3test.Bucket), after: 1000}
-	archive(storage.Bucket, "talk", take1, 5000)
-	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), "talk", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	onlyOnce := func(n int64) {
-		if n > 0 {
-			storage.after = 0
+	for want, ends := range map[string]bool{"the connection broke": false, "the response is empty": true} {
+		storage := &breaking{Bucket: new(s3test.Bucket), after: 1000, ends: ends}
+		archive(storage.Bucket, "talk", take1, 5000)
+		c := newClient(storage)
+		outputs, err := c.Archived(t.Context(), "talk", "")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if _, err := c.Download(t.Context(), DownloadOptions{Dir: t.TempDir(), Progress: onlyOnce}, outputs); err == nil || len(storage.ranges) != 1+triesWithoutProgress {
-		t.Errorf("%d requests and error %v, want %d and an error", len(storage.ranges), err, 1+triesWithoutProgress)
+		onlyOnce := func(n int64) {
+			if n > 0 {
+				storage.after = 0
+			}
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		_, err = c.Download(ctx, DownloadOptions{Dir: t.TempDir(), Progress: onlyOnce}, outputs)
+		if err == nil || !strings.Contains(err.Error(), want) || len(storage.ranges) != 1+triesWithoutProgress {
+			t.Errorf("%d requests and error %v, want %d and %q", len(storage.ranges), err, 1+triesWithoutProgress, want)
+		}
 	}
 }
 

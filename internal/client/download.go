@@ -128,7 +128,11 @@ func openFolder(dir string) (*os.Root, error) {
 	if err := os.MkdirAll(path, 0o777); err != nil {
 		return nil, notStored(dir, err)
 	}
-	return os.OpenRoot(path)
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, notStored(dir, err)
+	}
+	return root, nil
 }
 
 // notStored returns the error for a folder in which outputs cannot be stored.
@@ -185,7 +189,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
 		return done, nil
 	}
 	if err := f.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
-		return Downloaded{}, fmt.Errorf("%s cannot be stored: %w", done.Path, err)
+		return Downloaded{}, notStored(filepath.Dir(done.Path), err)
 	}
 	partial := filepath.Join(filepath.Dir(at), fmt.Sprintf(".%s.%s.partial", filepath.Base(at), o.SHA256[:min(12, len(o.SHA256))]))
 	if err := f.complete(ctx, o, partial); err != nil {
@@ -223,7 +227,7 @@ func (f *fetcher) place(o Output) (at string, present bool, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return "", false, err
+			return "", false, notStored(f.options.Dir, err)
 		case !info.Mode().IsRegular() || info.Size() != o.Bytes:
 			continue
 		default:
@@ -260,11 +264,14 @@ const triesWithoutProgress = 5
 func (f *fetcher) complete(ctx context.Context, o Output, partial string) error {
 	file, err := f.root.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
-		return err
+		return notStored(filepath.Join(f.options.Dir, filepath.Dir(partial)), err)
 	}
 	defer file.Close()
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
 		return errors.New("another run of lipdrop is fetching this output; wait until it has ended")
+	case err != nil:
+		return notStored(filepath.Join(f.options.Dir, filepath.Dir(partial)), fmt.Errorf("the file system cannot lock files: %w", err))
 	}
 	sum := sha256.New()
 	here, err := io.Copy(sum, file)
@@ -315,6 +322,9 @@ func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum h
 	}
 	defer out.Body.Close()
 	n, err := io.Copy(io.MultiWriter(file, sum, progressWriter(f.options.Progress)), out.Body)
+	if n == 0 && err == nil {
+		err = errors.New("the response is empty. Run the command again to fetch the rest")
+	}
 	return n, aws.ToString(out.ETag), err
 }
 
