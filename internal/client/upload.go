@@ -144,6 +144,8 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
+		// If isStored fails, the parts are sent again. Before the file appears, unlessStored or
+		// the condition of the upload prevents that the file is stored twice.
 		if _, ok, _ := s.isStored(ctx, u); ok {
 			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
