@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -123,6 +124,9 @@ func (t Target) findOnAWS(ctx context.Context, name string) (*Client, error) {
 	}
 	if cfg.Region == "" {
 		return nil, &CredentialsError{Missing: true, Err: errors.New("no AWS region is set")}
+	}
+	if !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(cfg.Region) {
+		return nil, &UsageError{fmt.Sprintf("%q is not an AWS region. Name a region such as eu-west-1 with --region, or in the variable AWS_REGION", cfg.Region)}
 	}
 	in := &cloudformation.DescribeStacksInput{}
 	purpose := "find the stack"
