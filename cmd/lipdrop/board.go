@@ -77,9 +77,10 @@ func (b *board) change(job *followed) error {
 	return nil
 }
 
-// close stops redrawing and leaves the last lines. Below them, it prints each problem whose
-// line was cut. If some jobs have no line, it prints all problems.
-func (b *board) close() {
+// close stops redrawing and leaves the last lines. Below them, it prints the problems whose
+// lines were cut or, if some jobs have no line, the problems of all jobs: at most mostShown. If
+// the person interrupted the command and some jobs have no line, it prints no problem.
+func (b *board) close(interrupted bool) {
 	b.stop()
 	b.ended.Wait()
 	if !b.redraws() {
@@ -89,11 +90,20 @@ func (b *board) close() {
 	defer b.mu.Unlock()
 	b.draw()
 	columns, height := b.size()
-	for _, job := range b.sorted() {
-		cut := len(b.jobs) > height-2 || text.StringWidthWithoutEscSequences(escape(b.describe(job, true), "")) >= columns
-		if job.Code != "" && cut {
-			printf(b.out, "\n%s\n", b.describe(job, false))
-		}
+	hidden := len(b.jobs) > height-2 // some jobs have no line
+	if interrupted && hidden {
+		return
+	}
+	problems := slices.DeleteFunc(b.sorted(), func(job *followed) bool {
+		cut := hidden || text.StringWidthWithoutEscSequences(escape(b.describe(job, true), "")) >= columns
+		return job.Code == "" || !cut
+	})
+	slices.SortStableFunc(problems, func(x, y *followed) int { return urgency(x) - urgency(y) })
+	for _, job := range problems[:min(len(problems), mostShown)] {
+		printf(b.out, "\n%s\n", b.describe(job, false))
+	}
+	if len(problems) > mostShown {
+		printf(b.out, "\nand %s; to list all jobs, run: lipdrop jobs\n", count(len(problems)-mostShown, "more problem"))
 	}
 }
 

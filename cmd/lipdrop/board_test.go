@@ -88,11 +88,37 @@ func TestBoardOnATerminal(t *testing.T) {
 				t.Errorf("drawn again (-want +got):\n%s", diff)
 			}
 			out.Reset()
-			b.close()
+			b.close(false)
 			if diff := cmp.Diff(want+"\x1b[J"+tt.below, out.String()); diff != "" {
 				t.Errorf("drawn at the end (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// If many jobs have problems, watch prints the most urgent ones at its end, and none after Ctrl-C.
+func TestBoardOfManyProblems(t *testing.T) {
+	for _, interrupted := range []bool{false, true} {
+		var out bytes.Buffer
+		b := newBoard(&terminal{w: &out}, false)
+		b.size = func() (int, int) { return 80, 24 }
+		for i := range 400 {
+			name, state := fmt.Sprintf("ads/%03d", i), ledger.Held
+			if i == 399 {
+				state = ledger.Failed
+			}
+			b.jobs[name] = jobIn(name, state, func(j *followed) { j.Code, j.Reason, j.Remedy = "c", "it is so", "Do this." })
+		}
+		b.close(interrupted)
+		lines, below, _ := strings.Cut(out.String(), "\x1b[J")
+		if !strings.Contains(lines, "400 jobs: 399 held, 1 failed") {
+			t.Errorf("interrupted %t: drawn %q, want a summary", interrupted, lines)
+		}
+		const first, last = "\nads/399: failed (c): it is so. Do this.\n", "\nand 370 more problems; to list all jobs, run: lipdrop jobs\n"
+		whole := strings.HasPrefix(below, first) && strings.HasSuffix(below, last) && strings.Count(below, "Do this.") == mostShown
+		if interrupted && below != "" || !interrupted && !whole {
+			t.Errorf("interrupted %t: printed %q", interrupted, below)
+		}
 	}
 }
 
@@ -107,11 +133,13 @@ func TestFollowOfNames(t *testing.T) {
 		wanted  []client.Pattern
 		timeout time.Duration
 		play    func(*s3test.Bucket)
+		out     string // what is printed, if the test compares it
 		code    int
 		err     string
 		exit    int // the exit code for the error
 	}{
-		{name: "a status that comes after a minute", wanted: []client.Pattern{{Text: "talk"}}, play: func(b *s3test.Bucket) {
+		{name: "a status that comes after a minute", wanted: []client.Pattern{{Text: "talk"}}, out: "talk has no status yet; a drop gets one within about 20 seconds\n" +
+			"The name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded\n", play: func(b *s3test.Bucket) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
 			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
 		}},
@@ -122,6 +150,9 @@ func TestFollowOfNames(t *testing.T) {
 		}},
 		{name: "a name that nobody dropped", wanted: []client.Pattern{{Text: "tolk"}}, play: func(*s3test.Bucket) {},
 			err: "there is no job named tolk. No status came within 5m00s. Run: lipdrop doctor", exit: exitFailed},
+		{name: "a folder that nobody dropped", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Minute, play: func(*s3test.Bucket) {},
+			out: "no job that matches ads/ has a status yet; a drop gets one within about 20 seconds\nRun: lipdrop jobs\n",
+			err: "time ran out after 1m0s; no job that matches ads/ has a status yet", exit: exitTimeout},
 		{name: "a folder with jobs that end in different ways", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Unknown)
 			status(b, "ads/b", ledger.InProgress)
@@ -152,9 +183,8 @@ func TestFollowOfNames(t *testing.T) {
 				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
 					t.Errorf("code %d, error %v with exit code %d; want code %d, error %q with exit code %d", code, err, exitCode(t.Context(), err), tt.code, tt.err, tt.exit)
 				}
-				const late = "talk has no status yet; a drop gets one within about 20 seconds\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded"
-				if tt.name == "a status that comes after a minute" && !strings.HasPrefix(out.String(), late) {
-					t.Errorf("printed %q, want it to begin with %q", out.String(), late)
+				if tt.out != "" && out.String() != tt.out {
+					t.Errorf("printed %q, want %q", out.String(), tt.out)
 				}
 			})
 		})

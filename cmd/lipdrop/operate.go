@@ -74,7 +74,7 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 			return nil, err
 		}
 		if len(statuses) == 0 {
-			return nil, &client.NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
+			return nil, stack.NoJob(ctx, p)
 		}
 		for _, st := range statuses {
 			if _, ok := named[st.Name]; !ok && (states == nil || slices.Contains(states, st.State)) {

@@ -56,7 +56,7 @@ func TestBoardColors(t *testing.T) {
 		if err := b.change(jobIn("a: b", ledger.Failed)); err != nil {
 			t.Fatal(err)
 		}
-		b.close()
+		b.close(false)
 		if out := printed(); !strings.Contains(out, want) {
 			t.Errorf("drawn: %q, want %q in it", out, want)
 		}
@@ -71,7 +71,7 @@ func TestBoardOnADumbTerminal(t *testing.T) {
 	if err := b.change(jobIn("a", ledger.Succeeded)); err != nil {
 		t.Fatal(err)
 	}
-	b.close()
+	b.close(false)
 	if out := printed(); out != "a: succeeded\n" {
 		t.Errorf("printed %q, want only the line of the job", out)
 	}

@@ -60,7 +60,7 @@ var errMissing = errors.New("no status")
 // their states. If the time runs out or the person interrupts the command, the error says
 // how many jobs continue.
 func (f *follow) untilEnd(ctx context.Context) (int, error) {
-	defer f.board.close()
+	defer func() { f.board.close(ctx.Err() != nil) }()
 	following, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if f.timeout > 0 {
@@ -91,7 +91,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			giveUp.Stop()
 		case !hinted:
 			hinted = true
-			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n%s\n", missing[0], f.stack.NoJob(following, missing[0]).Remedy)
+			printf(f.say, "%s; a drop gets one within about 20 seconds\n%s\n", noStatus(missing[0]), f.stack.NoJob(following, missing[0]).Remedy)
 		}
 		return len(missing) == 0 && len(openCodes(seen)) == 0, nil
 	}, f.listed...)
@@ -118,21 +118,29 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 		if f.stack.Local() {
 			remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
 		}
-		return 0, &client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("No status came within %s. %s", short(missingTime), remedy)}
+		return 0, &client.NoJobError{Name: missing[0].String(), Remedy: fmt.Sprintf("No status came within %s. %s", short(missingTime), remedy)}
 	}
 	return 0, err
 }
 
 // missing returns the wanted patterns that no status matches.
-func (f *follow) missing(seen map[string]client.Status) []string {
-	var missing []string
+func (f *follow) missing(seen map[string]client.Status) []client.Pattern {
+	var missing []client.Pattern
 	names := slices.Collect(maps.Keys(seen))
 	for _, p := range f.wanted {
 		if _, found := seen[p.Text]; !found && (!p.Prefix || !slices.ContainsFunc(names, p.Matches)) {
-			missing = append(missing, p.String())
+			missing = append(missing, p)
 		}
 	}
 	return missing
+}
+
+// noStatus says that a pattern selects no status.
+func noStatus(p client.Pattern) string {
+	if p.Prefix {
+		return "no job that matches " + p.String() + " has a status yet"
+	}
+	return p.Text + " has no status yet"
 }
 
 // continuing says how many jobs have not ended, and which name, or how many names, have no
@@ -148,7 +156,7 @@ func (f *follow) continuing(seen map[string]client.Status) string {
 	}
 	switch n := len(missing); {
 	case n == 1:
-		parts = append(parts, missing[0]+" has no status yet")
+		parts = append(parts, noStatus(missing[0]))
 	case n > 1:
 		parts = append(parts, fmt.Sprintf("%d names have no status yet", n))
 	}

@@ -109,13 +109,17 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 			return found[0], nil
 		}
 	}
-	return Status{}, c.NoJob(ctx, name)
+	return Status{}, c.NoJob(ctx, Pattern{Text: name})
 }
 
-// NoJob returns an error for a name without a status. If another name or a folder was
+// NoJob returns an error for a pattern that selects no status. If another name or a folder was
 // probably meant, the error says so.
-func (c *Client) NoJob(ctx context.Context, name string) *NoJobError {
-	e := &NoJobError{Name: name, Remedy: "The name is the path below inbox/, without the suffix. Run: lipdrop jobs"}
+func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
+	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
+	if p.Prefix {
+		return e
+	}
+	e.Remedy = "The name is the path below inbox/, without the suffix. " + e.Remedy
 	if stem := strings.TrimSuffix(name, path.Ext(name)); stem != name && stem != "" {
 		if st, err := c.Ledger.Posted(ctx, ledger.StatusKey(stem)); err == nil && st.Exists() {
 			e.Remedy = "Write the name without the suffix: " + problem.NameWord(stem)
@@ -137,12 +141,8 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case len(entries) > 0:
-		case p.Prefix:
-			return nil, &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
-		default:
-			return nil, c.NoJob(ctx, p.Text)
+		if len(entries) == 0 {
+			return nil, c.NoJob(ctx, p)
 		}
 		for _, e := range entries {
 			names = append(names, e.name)
