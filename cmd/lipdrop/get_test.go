@@ -26,8 +26,7 @@ type archivedStack struct {
 	output  *os.File
 	size    int64
 	objects map[string][]byte
-	pauseAt int64         // after how many bytes of the output the response stops
-	paused  chan struct{} // closed when the response stops
+	pauseAt int64 // after how many bytes of the output the response stops
 
 	mu   sync.Mutex
 	sent int64
@@ -47,7 +46,7 @@ func newArchivedStack(t *testing.T, size int64) *archivedStack {
 		t.Fatal(err)
 	}
 	return &archivedStack{
-		output: file, size: size, pauseAt: size / 2, paused: make(chan struct{}),
+		output: file, size: size, pauseAt: size / 2,
 		objects: map[string][]byte{
 			"status/talk.json": bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: "20261121T120000Z-0123456789ab"}, ""),
 			strings.TrimSuffix(outputKey, "talk.mp4") + "result.json": bucket.JSON(client.Result{
@@ -88,7 +87,6 @@ func (c *countedWriter) Write(p []byte) (int, error) {
 	reached := before < c.s.pauseAt && c.s.sent >= c.s.pauseAt
 	c.s.mu.Unlock()
 	if reached {
-		close(c.s.paused)
 		<-c.r.Context().Done()
 	}
 	return n, err
@@ -103,20 +101,24 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	t.Cleanup(server.Close)
 	onAWS(t, server.URL)
 	dir := t.TempDir()
-	get := func() *exec.Cmd { return startCommand(t, "get", "talk", dir, "--stack", "lipdrop") }
+	get := func() *exec.Cmd {
+		cmd := startCommand(t, "get", "talk", dir, "--stack", "lipdrop")
+		limit := time.AfterFunc(2*patience, func() { _ = cmd.Process.Kill() })
+		t.Cleanup(func() { limit.Stop() })
+		return cmd
+	}
 	first := get()
-	<-s.paused
-	for here := int64(0); here < s.pauseAt-tolerance/2; time.Sleep(time.Millisecond) { // until all but 4 MiB of the sent bytes are in the file
+	soon(t, "half of the output, less at most 4 MiB, in the partial file", func() bool {
 		partial, err := filepath.Glob(filepath.Join(dir, ".*.partial"))
 		if err != nil || len(partial) > 1 {
 			t.Fatalf("partial files %v, %v; want at most one", partial, err)
 		}
-		if len(partial) == 1 {
-			if info, err := os.Stat(partial[0]); err == nil {
-				here = info.Size()
-			}
+		if len(partial) == 0 {
+			return false
 		}
-	}
+		info, err := os.Stat(partial[0])
+		return err == nil && info.Size() >= s.pauseAt-tolerance/2
+	})
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

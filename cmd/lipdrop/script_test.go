@@ -92,13 +92,17 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			return setup(env)
+			err := setup(env)
+			env.Values[environment] = env.Vars
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
-				code := 0
-				if exit, ok := errors.AsType[*exec.ExitError](ts.Exec(args[1], args[2:]...)); ok {
+				code, err := 0, ts.Exec(args[1], args[2:]...)
+				if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 					code = exit.ExitCode()
+				} else {
+					ts.Check(err)
 				}
 				if strconv.Itoa(code) != args[0] {
 					ts.Fatalf("exit code %d, want %s", code, args[0])
@@ -166,6 +170,9 @@ func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*test
 	}
 }
 
+// environment is the key under which a script keeps its environment variables.
+const environment = "environment"
+
 // interrupt runs a command, interrupts it after it has printed a text, and checks its exit
 // code and its error.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
@@ -173,7 +180,7 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cmd := exec.Command(path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true")
+	cmd.Env = ts.Value(environment).([]string)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
