@@ -108,7 +108,7 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 		return cmd
 	}
 	first := get()
-	soon(t, "half of the output, less at most 4 MiB, in the partial file", func() bool {
+	soon(t, "a response that stops after half of the output, and all but 4 MiB of this half in the partial file", func() bool {
 		partial, err := filepath.Glob(filepath.Join(dir, ".*.partial"))
 		if err != nil || len(partial) > 1 {
 			t.Fatalf("partial files %v, %v; want at most one", partial, err)
@@ -116,8 +116,11 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 		if len(partial) == 0 {
 			return false
 		}
+		s.mu.Lock()
+		paused := s.sent >= s.pauseAt
+		s.mu.Unlock()
 		info, err := os.Stat(partial[0])
-		return err == nil && info.Size() >= s.pauseAt-tolerance/2
+		return paused && err == nil && info.Size() >= s.pauseAt-tolerance/2
 	})
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
