@@ -31,6 +31,9 @@ type jobView struct {
 	// Takes are the newest takes, the newest first.
 	Takes []takeSummary `json:"takes,omitempty"`
 
+	// Unreadable says which records of takes cannot be read. These takes are not among Takes.
+	Unreadable string `json:"unreadable,omitempty"`
+
 	// Take is the take that is shown: the take that the page asked for, or else the take
 	// of the status. It is nil if that take is not among Takes.
 	Take *takeView `json:"take,omitempty"`
@@ -126,7 +129,9 @@ func (s *Server) job(r *http.Request) (any, error) {
 		return view, nil
 	}
 	takes, err := s.Client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
-	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); err != nil && !unreadable {
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
+		view.Unreadable = err.Error()
+	} else if err != nil {
 		return nil, s.Client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 	}
 	slices.Reverse(takes)

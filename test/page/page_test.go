@@ -306,6 +306,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 	putJSON(t, c, "answers/"+evil+".txt.json", ledger.Status{Name: evil, State: ledger.Rejected, Code: "unknown_suffix", Reason: hostile, Remedy: hostile, UpdatedAt: now})
 	put(t, c, "status/broken.json", []byte("{"))
 	putJSON(t, c, "status/strange.json", map[string]any{"name": "strange", "state": "constructor", "updatedAt": now})
+	put(t, c, ledger.RecordKey("strange", take), []byte("{"))
 
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 8`)
@@ -327,8 +328,21 @@ func TestEveryStateIsReadable(t *testing.T) {
 		}
 	}
 	b.shoot("hostile-job-light")
+	failed := "evil/" + evil + "failed"
+	b.job(failed)
+	b.press("#again")
+	if isolated := eval[string](b, `document.querySelector("#confirm h2 bdi").innerText`); isolated != failed {
+		t.Errorf("the question isolates %q, want %q: otherwise a name could reverse the text after it", isolated, failed)
+	}
+	b.key(kb.Escape)
 	b.job("broken")
+	if text := eval[string](b, `document.querySelector("#job").innerText`); !strings.Contains(text, "The status cannot be read.") || strings.Contains(text, "Updated") {
+		t.Errorf("a status that is not JSON is shown as %q, want that it cannot be read, and no time", text)
+	}
 	b.job("strange")
+	if text := eval[string](b, `document.querySelector("#job .status .bad:not(.state)").innerText`); !strings.HasPrefix(text, ledger.RecordKey("strange", take)+" cannot be read: ") {
+		t.Errorf("a record that is not JSON is shown as %q, want that it cannot be read", text)
+	}
 	if text := eval[string](b, `document.querySelector("#job .status .state").innerText`); text != "constructor" {
 		t.Errorf("the unknown state is shown as %q, want constructor", text)
 	}

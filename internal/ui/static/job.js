@@ -87,9 +87,11 @@ export class Job {
     const warnings = st.warnings ?? [];
     return h("div", { class: "status " + stateOf(st.state)[1] },
       h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
+      st.state ? "" : h("p", {}, "The status cannot be read."),
       st.reason ? h("p", {}, sentence(st.reason)) : "",
       st.remedy ? h("p", {}, h("b", {}, "What to do: "), st.remedy) : "",
       job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + sentence(job.status.reason) + " " + job.status.remedy : "") : "",
+      job.unreadable ? h("p", { class: "bad" }, sentence(job.unreadable)) : "",
       st.jobs?.length ? h("p", {}, "Used by ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
       warnings.length ? h("ul", { class: "warnings" }, warnings.map((w) => h("li", {}, w))) : "");
   }
@@ -140,9 +142,9 @@ export class Job {
     const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
     const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
-    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job unless the job is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
-    if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", "Redrive " + job.name + "?", "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
-    if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
+    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "RunComfy cancels the job unless the job is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
+    if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", ["Redrive ", h("bdi", {}, job.name), "?"], "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
+    if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", ["Drop ", h("bdi", {}, job.name), " again?"], "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
     for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
     const commands = job.commands ?? {};
@@ -195,7 +197,7 @@ export class Job {
     row("Outputs", links.outputs ? h("code", {}, links.outputs) : "");
     row("Request id", take.requestId ? h("code", {}, take.requestId) : "");
     row("Take", take.take ? h("code", {}, take.take) : "");
-    row("Updated", job.status.updatedAt ? time(job.status.updatedAt) : "");
+    row("Updated", Date.parse(job.status.updatedAt) > 0 ? time(job.status.updatedAt) : "");
     return h("div", { class: "facts" }, this.bar(take), h("table", {}, h("tbody", {}, rows)));
   }
 
