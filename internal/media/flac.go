@@ -57,7 +57,8 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
 		info.Audio.Length = fact(end-min(first.first, end), f.rate)
-		if end >= f.samples && end > last.first {
+		const sample = 4 // bytes of 16-bit stereo, for notCounted
+		if end > last.first && (end >= f.samples || notCounted(f.samples*sample, end*sample)) {
 			break
 		}
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)

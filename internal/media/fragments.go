@@ -211,6 +211,9 @@ func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 		switch {
 		case b.kind == "mfra":
 			return
+		case b.kind == "\x00\x00\x00\x00": // zeros instead of the rest
+			f.cut = true
+			return
 		case b.end > end && b.kind == "mdat":
 			f.cut, f.partial = true, true
 		case b.end > end:

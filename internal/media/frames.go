@@ -118,6 +118,7 @@ type stream struct {
 	r            *reader
 	first        frame
 	start, limit int64
+	end          int64 // offset after the last frame that was found
 	seen         tally
 	gap          bool // the frames may not follow one another, or may be of several streams
 }
@@ -169,6 +170,7 @@ func (s *stream) count(off, n int64) part {
 		s.seen.add(f)
 		at += int(f.size)
 		p.found, p.end = true, off+int64(at)
+		s.end = max(s.end, p.end)
 		p.open = !last && at == len(data)
 	}
 	return p

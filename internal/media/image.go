@@ -104,6 +104,11 @@ func readWEBP(r *reader, info *Info) {
 			}
 		}
 	})
+	r.fits(func() {
+		if end := min(claimed, r.src.Size); end > imageTail && isZero(r.bytes(end-imageTail, imageTail)) {
+			panic(errCutPicture)
+		}
+	})
 	switch {
 	case pictures > 0:
 	case whole:
@@ -271,7 +276,11 @@ func turnedAside(r *reader, off, end int64) bool {
 	for i := range min(int64(order.Uint16(count)), (end-dir)/12) {
 		entry := field(dir+2+12*i, 12)
 		if order.Uint16(entry) == orientation {
-			value := order.Uint16(entry[8:])
+			const long = 4 // the type of a number of 32 bits; the usual type has 16
+			value := uint32(order.Uint16(entry[8:]))
+			if order.Uint16(entry[2:]) == long {
+				value = order.Uint32(entry[8:])
+			}
 			return value >= 5 && value <= 8
 		}
 	}

@@ -47,6 +47,8 @@ func TestImages(t *testing.T) {
 		{name: "upright", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 3), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "turned right", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 6), jpegFrame(0xc0)), want: size{480, 640}},
 		{name: "turned left, in big-endian metadata", as: "a.jpeg", file: jpeg(segment(0xe1, []byte("http://ns.adobe.com/xap/1.0/\x00")), exif(binary.BigEndian, 8), jpegFrame(0xc0)), want: size{480, 640}},
+		{name: "turned right, by a number of 32 bits", as: "a.jpg", want: size{480, 640},
+			file: jpeg(segment(0xe1, []byte("Exif\x00\x00"), be("MM", uint16(42), 8, uint16(1), uint16(0x0112), uint16(4), 1, 6, 0)), jpegFrame(0xc0))},
 		{name: "malformed metadata", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "600 KB of metadata", as: "a.jpg", file: jpeg(bytes.Repeat(app, 10), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), want: size{640, 480}},
@@ -116,6 +118,7 @@ func TestBrokenImages(t *testing.T) {
 		{"PNG with zeros instead of its second half", "a.png", append(chunks[:40000:40000], make([]byte, 1<<20)...), cut},
 		{"PNG of many chunks, cut", "a.png", chunks[:len(chunks)-100], cut},
 		{"WEBP of metadata only", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("EXIF", make([]byte, 9))), noPicture},
+		{"WEBP with zeros instead of its second half", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("VP8L", append(noise(20000), make([]byte, 20000)...))), cut},
 		{"WEBP whose picture is longer than the file", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), le("VP8L", 900, make([]byte, 99))), cut},
 	} {
 		t.Run(row.name, func(t *testing.T) {

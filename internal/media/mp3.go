@@ -45,7 +45,8 @@ func parseMPEG(data []byte) (mpegFrame, bool) {
 	h := u32(data)
 	version, layer := h>>19&3, 4-int(h>>17&3)
 	bitrate, rate, padding := h>>12&15, h>>10&3, int64(h>>9&1)
-	if h>>21 != 1<<11-1 || version == 1 || layer == 4 || bitrate == 0 || bitrate == 15 || rate == 3 {
+	const utf16 = 0xfffe // a text in UTF-16 may begin like a frame of layer 1
+	if h>>21 != 1<<11-1 || h>>16 == utf16 || version == 1 || layer == 4 || bitrate == 0 || bitrate == 15 || rate == 3 {
 		return mpegFrame{}, false
 	}
 	const fixed = 0xfffe0c00 // the version, the layer and the sampling rate
@@ -142,7 +143,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	byHeader := fact(header.frames*first.samples, first.rate)
 	// The size in the header may include tags, so a file that is shorter by a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
-	if over := start + header.size - limit; over > limit/leeway || over > 0 && l.Exact && byHeader.D-l.D > inaudible {
+	if over := start + header.size - limit; over > limit/leeway || start+header.size > s.end && l.Exact && byHeader.D-l.D > inaudible {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	}
 	const near = 8

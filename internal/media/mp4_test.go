@@ -215,6 +215,10 @@ func TestMP4(t *testing.T) {
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),
 			warning:  "a.mp4 breaks off in the middle of a fragment"},
+		{name: "fragments with zeros instead of the last one",
+			file:     whole(fragmentedMovie(), fragment(0, 10, 900), make([]byte, 2000)),
+			duration: seconds(1),
+			warning:  "a.mp4 breaks off in the middle of a fragment"},
 		{name: "fragments of a gigabyte, the last one in the index at the end",
 			file: func() file {
 				f := gigabytes(21, fragmentedMovie())

@@ -76,7 +76,7 @@ func refused(file, variant string, kind Kind) error {
 }
 
 // archives are the MIME types of files that hold other files.
-var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
+var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar", "application/x-bzip2", "application/x-xz", "application/zstd"}
 
 // unknownContent returns the problem of a file whose content lipdrop does not accept. The
 // parameter content is the MIME type of the content, or words such as "something else".
@@ -88,6 +88,8 @@ func unknownContent(file string, kind Kind, content string) error {
 		is, remedy = content, convert(file, kind)
 	case isText(content) || content == "application/vnd.apple.mpegurl":
 		remedy = fmt.Sprintf("Download or export %s again: it holds only text, such as an error message.", file)
+	case content == onlyZeros:
+		remedy = fmt.Sprintf("Download or copy %s again.", file)
 	case slices.Contains(archives, content):
 		remedy = fmt.Sprintf("Unpack %s: it is an archive.", file)
 	}

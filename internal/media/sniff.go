@@ -196,18 +196,25 @@ func isTransport(head []byte, extra int) bool {
 	return len(head) > next && head[extra] == 'G' && head[next] == 'G' && head[extra+1]&0x80 == 0
 }
 
-// describe returns words for the content of a file that identify does not recognize:
-// a MIME type, or "something else". It ignores the type audio/mpeg: identify has found no
-// MP3, and mimetype reports an MP3 after only two bytes.
+// onlyZeros describes a file that a download or a copy created but never wrote.
+const onlyZeros = "only zeros"
+
+// describe returns words for the content of a file that identify does not recognize: a MIME
+// type, onlyZeros or "something else". It ignores the type audio/mpeg: identify has found no
+// MP3, and mimetype reports an MP3 after only two bytes. It ignores text in an encoding that
+// is not Unicode: mimetype reports 8-bit samples without a header as such a text.
 func describe(r *reader) string {
 	const enough = 3072 // the bytes that mimetype reads by default
-	const other = "something else"
-	switch mime := mimeOf(r.most(0, enough)); mime {
-	case "application/octet-stream", "audio/mpeg":
-		return other
-	default:
-		return mime
+	head := r.most(0, enough)
+	_, tail := r.tail(0, enough)
+	mime := mimetype.Detect(head)
+	switch {
+	case isZero(head) && isZero(tail):
+		return onlyZeros
+	case mime.Is("application/octet-stream"), mime.Is("audio/mpeg"), mime.Is("text/plain") && !strings.Contains(mime.String(), "charset=utf-"):
+		return "something else"
 	}
+	return mimeOf(head)
 }
 
 // mimeOf returns the MIME type of a file that begins with head, without parameters.

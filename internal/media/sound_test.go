@@ -198,6 +198,8 @@ func TestMP3(t *testing.T) {
 			file: whole(xing(200, 144*201), mp3Frames(100))},
 		{name: "cut shortly before the end", duration: 90 * frame, warning: "a.mp3 ends before its sound does",
 			file: whole(xing(100, 144*101), mp3Frames(90))},
+		{name: "zeros instead of its second half", duration: 100 * frame, warning: "a.mp3 ends before its sound does",
+			file: whole(xing(200, 144*201), mp3Frames(100), make([]byte, 144*100))},
 		{name: "an old tag that the header counts", file: whole(xing(100, 144*101+128), mp3Frames(100), []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
 		{name: "a constant bit rate without a header", file: whole(mp3Frames(100)), duration: 100 * frame},
 		{name: "a constant bit rate, an hour long", file: whole(mp3Frames(100000)), duration: 100000 * frame},
