@@ -74,16 +74,19 @@ const (
 // delivers the message again. For an unfinished event, Handle returns an error.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
+	messages, err := parseEvent(raw, h.Ledger.Bucket.Name)
+	if err != nil {
+		return response, err
+	}
 	if h.sessionEnds() {
 		// Nothing has been done yet. Lambda reports this batch as failed, the queue
 		// delivers it again, and a new process gets new credentials.
 		slog.WarnContext(ctx, "the process exits, because URLs that it signs now would expire too soon", "sign_until", h.SignUntil)
+		for _, m := range messages {
+			h.postpone(ctx, m, outcome{errOldSession})
+		}
 		h.Exit()
 		return response, errOldSession
-	}
-	messages, err := parseEvent(raw, h.Ledger.Bucket.Name)
-	if err != nil {
-		return response, err
 	}
 	b := newBatch(messages)
 	invocation := ctx

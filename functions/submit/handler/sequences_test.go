@@ -554,7 +554,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	}
 }
 
-// A process whose credentials end too soon submits nothing and exits. Its batch is
+// A process whose credentials end too soon submits nothing and exits. Its batch is soon
 // delivered again, to a process with new credentials.
 func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	tests := []struct {
@@ -581,8 +581,10 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 			w.Pass(time.Minute)
 			tt.spend(w)
 			dropOnce(t, w)
-			w.Run(time.Minute)
+			w.Run(11 * time.Second)
 			worldtest.WantCharges(t, w, 0)
+			w.Run(2 * time.Minute)
+			worldtest.WantCharges(t, w, 1)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			if n := w.Started(); n != 2 {
