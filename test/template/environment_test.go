@@ -1,6 +1,7 @@
 package template
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -135,11 +136,21 @@ func TestParametersAndOutputs(t *testing.T) {
 }
 
 // By default the stack uses the address by which the client knows RunComfy's own API, and accepts the
-// addresses at which RunComfy stores outputs.
+// addresses at which RunComfy stores outputs. RunComfy can download the media as long as a job may be queued.
 func TestDefaultsFitRunComfy(t *testing.T) {
 	s := written(t, nil)
 	if got := s.Parameters["RunComfyBaseUrl"].Default; got != runcomfy.DefaultBaseURL {
 		t.Errorf("the default of RunComfyBaseUrl is %v, want %s", got, runcomfy.DefaultBaseURL)
+	}
+	hours := func(name string) float64 {
+		n, err := s.Parameters[name].Default.(json.Number).Float64()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return n
+	}
+	if presign, queue := hours("PresignHours"), hours("QueueHours"); presign < queue {
+		t.Errorf("by default a URL is valid for %v hours and a job may be queued for %v hours", presign, queue)
 	}
 	allowed, err := origins.Parse(strings.Split(fmt.Sprint(s.Parameters["OutputOrigins"].Default), ","))
 	if err != nil {
