@@ -43,7 +43,7 @@ const redrawEvery = time.Second
 func newBoard(out *terminal, json bool) *board {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &board{out: out, json: json, now: time.Now, size: out.canvas, jobs: map[string]*followed{}, stop: stop}
-	if b.redraws() {
+	if b.canRedraw() {
 		b.ended.Go(func() {
 			for workflow.Sleep(ctx, redrawEvery) == nil {
 				b.mu.Lock()
@@ -55,7 +55,7 @@ func newBoard(out *terminal, json bool) *board {
 	return b
 }
 
-func (b *board) redraws() bool {
+func (b *board) canRedraw() bool {
 	columns, _ := b.size()
 	return columns > 0 && !b.json
 }
@@ -69,7 +69,7 @@ func (b *board) change(job *followed) error {
 	switch {
 	case b.json:
 		return writeJSON(b.out, job.Status.Status)
-	case b.redraws():
+	case b.canRedraw():
 		b.draw()
 	case prev == nil || b.describe(prev, false) != b.describe(job, false):
 		printf(b.out, "%s\n", b.describe(job, false))
@@ -83,7 +83,7 @@ func (b *board) change(job *followed) error {
 func (b *board) close(interrupted bool) {
 	b.stop()
 	b.ended.Wait()
-	if !b.redraws() {
+	if !b.canRedraw() {
 		return
 	}
 	b.mu.Lock()
@@ -124,9 +124,9 @@ func (b *board) describe(job *followed, elapsed bool) string {
 		line += fmt.Sprintf(", %s ahead", count(*job.QueuePosition, "job"))
 	}
 	if elapsed && !client.Settled(job.Status.Status) && !job.since.IsZero() {
-		line += ", " + short(b.now().Sub(job.since))
+		line += ", " + shortDuration(b.now().Sub(job.since))
 		if job.usual > 0 {
-			line += fmt.Sprintf(" (usually runs for %s)", short(job.usual))
+			line += fmt.Sprintf(" (usually runs for %s)", shortDuration(job.usual))
 		}
 	}
 	if job.Code != "" {
@@ -143,7 +143,7 @@ func (b *board) lines(columns, height int) []string {
 	var lines []string
 	if len(jobs) > height-2 {
 		lines = append(lines, summary(jobs))
-		jobs = slices.DeleteFunc(jobs, func(j *followed) bool { return codeOf(j.Status.Status) == 0 })
+		jobs = slices.DeleteFunc(jobs, func(j *followed) bool { return exitCodeOf(j.Status.Status) == 0 })
 		slices.SortStableFunc(jobs, func(x, y *followed) int { return urgency(x) - urgency(y) })
 		jobs = jobs[:min(len(jobs), max(height-3, 0))]
 	}
@@ -179,7 +179,7 @@ func (b *board) draw() {
 // urgency orders jobs that have not succeeded by their exit codes: first exitFailed, then
 // exitPerson, then exitTimeout.
 func urgency(j *followed) int {
-	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
+	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, exitCodeOf(j.Status.Status))
 }
 
 // summary returns how many jobs are in each state, how long the outputs are, and what the

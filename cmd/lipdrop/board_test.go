@@ -175,7 +175,7 @@ func TestFollowOfNames(t *testing.T) {
 				tt.play(storage)
 				b := &bucket.Bucket{S3: storage, Name: "drops"}
 				var out bytes.Buffer
-				f := &follow{
+				f := &follower{
 					stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
 					say: messages{&terminal{w: &out}}, wanted: tt.wanted, listed: tt.wanted, timeout: tt.timeout,
 				}

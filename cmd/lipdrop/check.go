@@ -131,7 +131,7 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	case check.Ready:
 		printf(out, "%s: one job of %s\n", name, o.Job.Model)
 		for _, used := range o.Job.Media {
-			printf(out, "  %s = %s\n", used.Property, describe(used))
+			printf(out, "  %s = %s\n", used.Property, describeMedium(used))
 		}
 		for _, name := range sortedKeys(o.Job.Input) {
 			printf(out, "  %s = %v\n", name, o.Job.Input[name])
@@ -158,8 +158,8 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	}
 }
 
-// describe returns a line about a file of a job.
-func describe(used drop.Used) string {
+// describeMedium returns a line about a file of a job.
+func describeMedium(used drop.Used) string {
 	if used.URL != "" {
 		return used.Input().URL
 	}
@@ -168,5 +168,5 @@ func describe(used drop.Used) string {
 	if l.Known() && !l.Exact {
 		length = "about " + length
 	}
-	return join(", ", check.File(used.File.Key), length, picture(used.Info.Width, used.Info.Height))
+	return joinNonEmpty(", ", check.File(used.File.Key), length, picture(used.Info.Width, used.Info.Height))
 }

@@ -127,7 +127,7 @@ func printCosts(out *terminal, by string, groups []costs, total costs) {
 			}
 			return fmt.Sprintf("%d %s", n, text)
 		}
-		return append(cells, join(", ", note(s.WithoutEstimate, "without an estimate"), note(s.WithoutCost, "without a cost"), note(s.Unknown, "unknown, not counted")))
+		return append(cells, joinNonEmpty(", ", note(s.WithoutEstimate, "without an estimate"), note(s.WithoutCost, "without a cost"), note(s.Unknown, "unknown, not counted")))
 	}
 	var rows [][]string
 	for _, group := range groups {

@@ -315,7 +315,7 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 		case live.InputSchema == nil:
 			d.skipped("the input of " + id + " was not compared: RunComfy's response does not describe it")
 		default:
-			d.compare(id, model.Schema(), live.InputSchema)
+			d.compareInput(id, model.Schema(), live.InputSchema)
 		}
 	}
 }
@@ -360,8 +360,8 @@ func (d *doctor) runComfyFailed(purpose string, err error) {
 	d.wrong(fmt.Sprintf("cannot %s: %v", purpose, err), "Check your network, or try again later: RunComfy may have an outage.")
 }
 
-// compare reports whether a model's input is the same in the catalogue and at RunComfy.
-func (d *doctor) compare(id string, known, live json.RawMessage) {
+// compareInput reports whether a model's input is the same in the catalogue and at RunComfy.
+func (d *doctor) compareInput(id string, known, live json.RawMessage) {
 	if differ := differences(known, live); differ != nil {
 		d.wrong("RunComfy has changed the input of "+id+": "+strings.Join(differ, ", "),
 			"Install a newer lipdrop. Until then lipdrop rejects jobs with a new option, and RunComfy refuses jobs with a removed option. These jobs are not charged.")

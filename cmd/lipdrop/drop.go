@@ -41,7 +41,7 @@ type dropCmd struct {
 // Run checks the files, asks once, uploads them, and with --wait or --get follows
 // their jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	p, err := c.plan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
+	p, err := c.makePlan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
 	if ctx.Err() != nil {
 		return errors.New("interrupted; nothing was sent")
 	}
@@ -68,10 +68,10 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 			return fmt.Errorf("nothing was sent: %w", err)
 		}
 	}
-	if err := p.send(ctx, say); err != nil {
+	if err := p.sendFiles(ctx, say); err != nil {
 		return err
 	}
-	if names := p.ready(); c.waits() && len(names) > 0 {
+	if names := p.readyNames(); c.waits() && len(names) > 0 {
 		_, err = c.follow(ctx, p, names, out, say)
 	}
 	return err
@@ -80,9 +80,9 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
 
 const (
-	// detailed is how many starting jobs are printed with their media and options. If more
-	// jobs start, each is printed in one line, followed by its warnings.
-	detailed = 10
+	// mostDetailed is the largest number of starting jobs that are printed with their media and
+	// options. If more jobs start, each is printed in one line, followed by its warnings.
+	mostDetailed = 10
 
 	// mostShown is the largest number of jobs that are printed.
 	mostShown = 30
@@ -106,13 +106,13 @@ func (p *plan) printJobs(out *terminal) {
 				printf(out, "%s: starts nothing, because %s\n", job.Finding.Name, p.WhyNot(job))
 			}
 			continue
-		case job.State == ledger.Used && len(p.Jobs) > detailed:
+		case job.State == ledger.Used && len(p.Jobs) > mostDetailed:
 			continue
 		}
 		if shown++; shown > mostShown {
 			continue
 		}
-		if job.Starts && starting > detailed {
+		if job.Starts && starting > mostDetailed {
 			printf(out, "%s: one job of %s, %s\n", job.Finding.Name, job.Job.Model, cmp.Or(seconds(job.Job.Expected.Length.Seconds()), "of unknown length"))
 			for _, warning := range job.Warnings {
 				printf(out, "  warning: %s\n", warning)
@@ -137,7 +137,7 @@ func (p *plan) printTotal(out *terminal) {
 	if start.noLength > 0 && start.jobs > start.noLength {
 		line += fmt.Sprintf(" (and %s of unknown length)", count(start.noLength, "job"))
 	}
-	line += "; " + join(", ", count(len(p.Sent), "file")+" to send", bytesOf(client.SizeOf(p.Sent)))
+	line += "; " + joinNonEmpty(", ", count(len(p.Sent), "file")+" to send", bytesOf(client.SizeOf(p.Sent)))
 	if same := len(p.Uploads) - len(p.Sent); same > 0 {
 		line += fmt.Sprintf("; the bucket holds %s already", count(same, "file"))
 	}
@@ -145,7 +145,7 @@ func (p *plan) printTotal(out *terminal) {
 	if start.jobs > 0 {
 		printf(out, "estimate: %s\n", start.estimate())
 	}
-	if len(p.ready()) > 0 && len(p.Sent) == 0 {
+	if len(p.readyNames()) > 0 && len(p.Sent) == 0 {
 		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
 	}
 }
@@ -201,8 +201,8 @@ func (c *dropCmd) ask(ctx context.Context, starting int, say messages) error {
 	}
 }
 
-// send uploads the files of the plan.
-func (p *plan) send(ctx context.Context, say messages) error {
+// sendFiles uploads the files of the plan.
+func (p *plan) sendFiles(ctx context.Context, say messages) error {
 	if len(p.Sent) == 0 {
 		return nil
 	}
@@ -226,7 +226,7 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *term
 	if err != nil {
 		return nil, err
 	}
-	f := &follow{
+	f := &follower{
 		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: time.Duration(c.Timeout), wanted: exactly(names), listed: patternsOf(names),
 		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) },
 	}

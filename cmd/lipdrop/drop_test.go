@@ -81,7 +81,7 @@ func addFree(t *testing.T, path string, n int) {
 // starts none, it still writes the reason.
 func TestPrintManyJobs(t *testing.T) {
 	p := &plan{Drop: &client.Drop{}}
-	for range detailed + 1 {
+	for range mostDetailed + 1 {
 		p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: check.Ready, Job: drop.Ready{Model: "m"}}, Starts: true})
 	}
 	p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{
@@ -89,7 +89,7 @@ func TestPrintManyJobs(t *testing.T) {
 	}})
 	var out bytes.Buffer
 	p.print(&terminal{w: &out})
-	want := strings.Repeat("talk: one job of m, of unknown length\n", detailed+1) + "lone: waiting\n  waiting_for_audio: the voice is missing\n"
+	want := strings.Repeat("talk: one job of m, of unknown length\n", mostDetailed+1) + "lone: waiting\n  waiting_for_audio: the voice is missing\n"
 	if !strings.HasPrefix(out.String(), want) {
 		t.Errorf("printed:\n%s\nwant it to begin with:\n%s", &out, want)
 	}

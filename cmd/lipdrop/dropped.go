@@ -14,9 +14,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
-// dropped holds files of this machine under the keys that they would get when they
+// gatheredFiles holds files of this machine under the keys that they would get when they
 // are dropped.
-type dropped struct {
+type gatheredFiles struct {
 	folder   string // key of the folder that the arguments are dropped into
 	byKey    map[string]*client.Upload
 	paths    map[string]string // by key; without links
@@ -45,8 +45,8 @@ func etagOf(info fs.FileInfo) string { return fmt.Sprint(info.Size(), info.ModTi
 // gather gives each argument a key in a folder. An argument that is a folder stands for
 // all its files. The error names every argument that does not exist, and every two files
 // that would get the same key.
-func gather(folder string, args []string) (*dropped, error) {
-	d := &dropped{folder: folder, byKey: map[string]*client.Upload{}, paths: map[string]string{}}
+func gather(folder string, args []string) (*gatheredFiles, error) {
+	d := &gatheredFiles{folder: folder, byKey: map[string]*client.Upload{}, paths: map[string]string{}}
 	var errs []error
 	for _, arg := range args {
 		errs = append(errs, d.add(arg))
@@ -54,7 +54,7 @@ func gather(folder string, args []string) (*dropped, error) {
 	return d, errors.Join(errs...)
 }
 
-func (d *dropped) add(arg string) error {
+func (d *gatheredFiles) add(arg string) error {
 	if _, err := os.Lstat(arg); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: there is no such file; check the name and the folder", cmp.Or(arg, `""`))
 	}

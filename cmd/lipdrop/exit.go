@@ -45,8 +45,8 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// codeOf returns the exit code for the state of one job.
-func codeOf(st ledger.Status) int {
+// exitCodeOf returns the exit code for the state of one job.
+func exitCodeOf(st ledger.Status) int {
 	switch st.State {
 	case ledger.Succeeded, ledger.Used, ledger.Accepted:
 		return 0
@@ -58,12 +58,12 @@ func codeOf(st ledger.Status) int {
 	return exitTimeout
 }
 
-// worst returns the exit code for several jobs: exitFailed if one has it, else exitPerson,
+// worstExitCode returns the exit code for several jobs: exitFailed if one has it, else exitPerson,
 // else exitTimeout, else 0.
-func worst(jobs map[string]client.Status) int {
+func worstExitCode(jobs map[string]client.Status) int {
 	for _, code := range []int{exitFailed, exitPerson, exitTimeout} {
 		for _, st := range jobs {
-			if codeOf(st.Status) == code {
+			if exitCodeOf(st.Status) == code {
 				return code
 			}
 		}

@@ -130,7 +130,7 @@ func showTake(out *terminal, take client.Take) {
 		showLine(out, "option", fmt.Sprintf("%s = %v", name, take.Options[name]))
 	}
 	for _, in := range take.Inputs {
-		showLine(out, "input", join(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes)))
+		showLine(out, "input", joinNonEmpty(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes)))
 	}
 	showLine(out, "expected", seconds(take.ExpectedSeconds))
 	for _, o := range take.Outputs {
@@ -141,7 +141,7 @@ func showTake(out *terminal, take client.Take) {
 				verdict += fmt.Sprintf(" (%s)", doubt.Code)
 			}
 		}
-		showLine(out, "output", join(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
+		showLine(out, "output", joinNonEmpty(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
 	}
 	if take.EstimateUSD != nil {
 		showLine(out, "estimate", dollars(*take.EstimateUSD))
@@ -155,13 +155,8 @@ func showTake(out *terminal, take client.Take) {
 		showLine(out, "reason", fmt.Sprintf("%s (%s)", take.Reason, take.Code))
 	}
 	if r := take.Review; r != nil {
-		showLine(out, "review", fmt.Sprintf("%s by %s, %s", r.Decision, r.By, join(": ", r.At.Format(time.RFC3339), r.Note)))
+		showLine(out, "review", fmt.Sprintf("%s by %s, %s", r.Decision, r.By, joinNonEmpty(": ", r.At.Format(time.RFC3339), r.Note)))
 	}
-}
-
-// join joins the texts that are not empty.
-func join(separator string, texts ...string) string {
-	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), separator)
 }
 
 // timesOf returns, in a line, when a take was submitted, and how long after that each later
@@ -176,40 +171,8 @@ func timesOf(t ledger.Times) string {
 		at   time.Time
 	}{{"queued", t.Queued}, {"running", t.Running}, {"archiving", t.Archiving}, {"ended", t.Ended}} {
 		if !step.at.IsZero() {
-			steps = append(steps, fmt.Sprintf("%s after %s", step.name, short(step.at.Sub(t.Submitted))))
+			steps = append(steps, fmt.Sprintf("%s after %s", step.name, shortDuration(step.at.Sub(t.Submitted))))
 		}
 	}
 	return strings.Join(steps, ", ")
-}
-
-func seconds(s float64) string {
-	if s == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.1f s", s)
-}
-
-func picture(width, height int) string {
-	if width == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%d×%d", width, height)
-}
-
-func bytesOf(n int64) string {
-	switch {
-	case n == 0:
-		return ""
-	case n < 1<<20:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-}
-
-func joined(list []ledger.State) string {
-	var texts []string
-	for _, s := range list {
-		texts = append(texts, string(s))
-	}
-	return strings.Join(texts, ", ")
 }

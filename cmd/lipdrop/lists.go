@@ -74,12 +74,12 @@ func readList(file string) ([]byte, error) {
 // problems of the media, and leaves out each row that has a problem.
 func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
-	report := func(problem list.Problem) {
+	reject := func(problem list.Problem) {
 		bad[problem.Row] = true
-		p.rejectRow(file, problem)
+		p.addRowProblem(file, problem)
 	}
 	for _, problem := range problems {
-		report(problem)
+		reject(problem)
 	}
 	if err := p.readMedia(ctx, filepath.Dir(file), rows); err != nil {
 		return err
@@ -91,16 +91,16 @@ func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row
 		for _, property := range slices.Sorted(maps.Keys(row.Files)) {
 			m := p.media[row.Files[property]]
 			if m.problem != nil {
-				report(row.Problem(property, m.problem.Reason, m.problem.RemedyFor(row.Name)))
+				reject(row.Problem(property, m.problem.Reason, m.problem.RemedyFor(row.Name)))
 				continue
 			}
 			broken, _ := row.Model.CheckMedia(property, m.info)
 			for _, problem := range broken {
-				report(row.Problem(property, problem.Reason, problem.RemedyFor(row.Name)))
+				reject(row.Problem(property, problem.Reason, problem.RemedyFor(row.Name)))
 			}
 		}
 		if !bad[row.Number] {
-			p.addBundle(file, folder, row)
+			p.addRowBundle(file, folder, row)
 		}
 	}
 	return nil
@@ -130,8 +130,8 @@ func (p *plan) readMedia(ctx context.Context, dir string, rows []list.Row) error
 	return group.Wait()
 }
 
-// addBundle adds the bundle of a row.
-func (p *plan) addBundle(file, folder string, row list.Row) {
+// addRowBundle adds the bundle of a row.
+func (p *plan) addRowBundle(file, folder string, row list.Row) {
 	input, warnings := maps.Clone(row.Options), []string(nil)
 	if _, audio, ok := row.Pair(); ok {
 		info := media.Info{Name: "the audio"} // if the audio is not a file of this machine

@@ -19,7 +19,7 @@ type cancelCmd struct {
 // Run cancels each job's takes under way, as the deletion of a job's files
 // does. The error is nil only if all these takes are cancelled.
 func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
-	jobs, err := chosen(ctx, stack, c.Names, nil)
+	jobs, err := chosenJobs(ctx, stack, c.Names, nil)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ type redriveCmd struct {
 // Run continues the executions of failed takes where they failed. It submits nothing
 // again.
 func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
-	jobs, err := chosen(ctx, stack, c.Names, c.State)
+	jobs, err := chosenJobs(ctx, stack, c.Names, c.State)
 	if err != nil {
 		return err
 	}
@@ -59,10 +59,10 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 	})
 }
 
-// chosen returns the jobs that the patterns select. The value of a job is true if a
+// chosenJobs returns the jobs that the patterns select. The value of a job is true if a
 // pattern is the job's name, and false if only a prefix selects the job. A prefix selects only jobs
 // whose status has one of the states, or all jobs if states is nil.
-func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []ledger.State) (named map[string]bool, err error) {
+func chosenJobs(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []ledger.State) (named map[string]bool, err error) {
 	named = map[string]bool{}
 	for _, p := range patterns {
 		if !p.Prefix {
@@ -83,7 +83,7 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 		}
 	}
 	if len(named) == 0 {
-		return nil, fmt.Errorf("none of these jobs is %s. Run: lipdrop jobs", joined(states))
+		return nil, fmt.Errorf("none of these jobs is %s. Run: lipdrop jobs", joinStates(states))
 	}
 	return named, nil
 }

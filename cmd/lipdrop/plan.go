@@ -52,10 +52,10 @@ type total struct {
 	why      string        // why the first of these jobs has none
 }
 
-// plan reads the files, checks which jobs they form together with the files in the bucket,
+// makePlan reads the files, checks which jobs they form together with the files in the bucket,
 // and chooses which files to send. The error names all files that cannot be read, or else
 // all problems of jobs and rows.
-func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
+func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	resolver, err := stack.Resolver()
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		return nil, err
 	}
 	if c.Model != "" || len(c.Set) > 0 {
-		if err := p.bundlePairs(ctx, drop.Choice{Model: c.Model, Options: c.Set}); err != nil {
+		if err := p.bundleFiles(ctx, drop.Choice{Model: c.Model, Options: c.Set}); err != nil {
 			return nil, err
 		}
 	}
@@ -86,14 +86,14 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 			return nil, err
 		}
 	}
-	if err := p.check(ctx); err != nil {
+	if err := p.checkJobs(ctx); err != nil {
 		return nil, err
 	}
 	if len(p.Jobs) == 0 {
 		return nil, fmt.Errorf("nothing was sent: %w", nothingIn(c.Files))
 	}
 	for _, key := range sortedKeys(p.Uploads) {
-		if err := tooLong(key); err != nil && stack.Local() {
+		if err := checkLength(key); err != nil && stack.Local() {
 			return nil, err
 		}
 	}
@@ -146,9 +146,9 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 	return nil
 }
 
-// bundlePairs turns the files, which must be pairs, into bundles with the chosen model and
+// bundleFiles turns the files, which must be pairs, into bundles with the chosen model and
 // options.
-func (p *plan) bundlePairs(ctx context.Context, choice drop.Choice) error {
+func (p *plan) bundleFiles(ctx context.Context, choice drop.Choice) error {
 	for _, key := range sortedKeys(p.Uploads) {
 		switch k := drop.ParseKey(key); k.Role {
 		case drop.Visual, drop.Audio:
@@ -160,7 +160,7 @@ func (p *plan) bundlePairs(ctx context.Context, choice drop.Choice) error {
 	}
 	unfit, _, err := p.BundlePairs(ctx, choice, true)
 	for _, o := range unfit {
-		p.reject("", o)
+		p.addProblems("", o)
 	}
 	return err
 }
@@ -186,14 +186,6 @@ func (p *plan) total() (t total) {
 	return t
 }
 
-// dollars returns an amount with the digits that matter.
-func dollars(usd float64) string {
-	if usd < 1 {
-		return fmt.Sprintf("$%.4f", usd)
-	}
-	return fmt.Sprintf("$%.2f", usd)
-}
-
 // estimate returns the estimate in words.
 func (t total) estimate() string {
 	switch {
@@ -205,9 +197,9 @@ func (t total) estimate() string {
 	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(t.usd), budget.EstimateNote, count(t.noPrice, "job"), t.why)
 }
 
-// check finds out which jobs the files form. The error names every problem of a job or of a
+// checkJobs finds out which jobs the files form. The error names every problem of a job or of a
 // row.
-func (p *plan) check(ctx context.Context) error {
+func (p *plan) checkJobs(ctx context.Context) error {
 	if err := p.Check(ctx); err != nil {
 		return err
 	}
@@ -215,7 +207,7 @@ func (p *plan) check(ctx context.Context) error {
 		job := &p.Jobs[i]
 		job.Warnings = append(job.Warnings, p.rows[job.Key].warnings...)
 		if job.State == ledger.Rejected {
-			p.reject(job.Key, job.Outcome)
+			p.addProblems(job.Key, job.Outcome)
 		}
 	}
 	if p.wrong == nil {
@@ -229,27 +221,27 @@ func (p *plan) check(ctx context.Context) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// reject adds the problems of an outcome. If the job is a row of a list, manifest is the key
+// addProblems adds the problems of an outcome. If the job is a row of a list, manifest is the key
 // of the row's job.json.
-func (p *plan) reject(manifest string, o check.Outcome) {
+func (p *plan) addProblems(manifest string, o check.Outcome) {
 	name := o.Finding.Name
 	for _, bad := range o.Problems {
 		if row, ok := p.rows[manifest]; ok {
-			p.rejectRow(row.list, row.Problem(bad.Member, bad.Reason, bad.RemedyFor(name)))
+			p.addRowProblem(row.list, row.Problem(bad.Member, bad.Reason, bad.RemedyFor(name)))
 			continue
 		}
 		p.wrong = append(p.wrong, wrong{text: escapef("%s: %s. %s", name, bad.Reason, bad.RemedyFor(name))})
 	}
 }
 
-// rejectRow adds a problem of a row of a list.
-func (p *plan) rejectRow(file string, bad list.Problem) {
+// addRowProblem adds a problem of a row of a list.
+func (p *plan) addRowProblem(file string, bad list.Problem) {
 	p.wrong = append(p.wrong, wrong{file, bad.Row, escapef("%s: %v", file, bad)})
 }
 
-// ready returns the names of the jobs that the files form, sorted: the jobs that start, and
+// readyNames returns the names of the jobs that the files form, sorted: the jobs that start, and
 // the jobs that an earlier drop of the same files has started.
-func (p *plan) ready() []string {
+func (p *plan) readyNames() []string {
 	var names []string
 	for _, job := range p.Jobs {
 		if job.State == check.Ready {

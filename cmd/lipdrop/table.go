@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 	"unicode/utf16"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -83,7 +82,7 @@ func writeJSON[T any](out io.Writer, values ...T) error {
 		}
 	}
 	for _, r := range lines.String() {
-		if r == '\n' || !acts(r) {
+		if r == '\n' || !isControl(r) {
 			safe.WriteRune(r)
 			continue
 		}
@@ -93,26 +92,4 @@ func writeJSON[T any](out io.Writer, values ...T) error {
 	}
 	_, err := io.WriteString(out, safe.String())
 	return err
-}
-
-// ago returns how long ago something was, for a person.
-func ago(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return short(time.Since(t))
-}
-
-// short returns a duration in one or two units, such as 45s, 1m30s or 3d.
-func short(d time.Duration) string {
-	d = max(d, 0)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

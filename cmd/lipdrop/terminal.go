@@ -123,15 +123,15 @@ func (a escapedArg) Format(s fmt.State, verb rune) {
 	_, _ = io.WriteString(s, escape(fmt.Sprintf(fmt.FormatString(s, verb), a.value), ""))
 }
 
-// acts reports whether a terminal may interpret a character.
-func acts(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+// isControl reports whether a terminal may interpret a character.
+func isControl(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
 
 // escape replaces characters that a terminal may interpret, and bytes that are not
 // UTF-8, by Go's escapes. It keeps the characters in keep.
 func escape(text, keep string) string {
 	var b strings.Builder
 	for part := range strings.SplitSeq(text, "") { // a character, or a byte that is not UTF-8
-		if r, size := utf8.DecodeRuneInString(part); (acts(r) || r == utf8.RuneError && size == 1) && !strings.ContainsRune(keep, r) {
+		if r, size := utf8.DecodeRuneInString(part); (isControl(r) || r == utf8.RuneError && size == 1) && !strings.ContainsRune(keep, r) {
 			quoted := strconv.QuoteToASCII(part)
 			part = quoted[1 : len(quoted)-1]
 		}

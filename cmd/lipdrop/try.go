@@ -83,7 +83,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 
 // drop deletes what removeEarlier selects, drops the files as `lipdrop drop --get` does, and
 // returns the jobs.
-func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say messages) ([]*followed, error) {
+func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, say messages) ([]*followed, error) {
 	stack, err := client.Target{Dir: c.Dir}.Find(ctx)
 	if err != nil {
 		return nil, err
@@ -101,14 +101,14 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 		}
 	}
 	d := &dropCmd{Files: c.Files, Get: c.Out}
-	p, err := d.plan(ctx, stack, ledger.InboxPrefix, say)
+	p, err := d.makePlan(ctx, stack, ledger.InboxPrefix, say)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.send(ctx, say); err != nil {
+	if err := p.sendFiles(ctx, say); err != nil {
 		return nil, err
 	}
-	return d.follow(ctx, p, p.ready(), out, say)
+	return d.follow(ctx, p, p.readyNames(), out, say)
 }
 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the
@@ -117,27 +117,17 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 // is directly below inbox/ or in a bundle there. removeEarlier deletes each job.json first
 // and then the audio files, so that no deletion starts a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
-	// stem returns the first part of the path below inbox/ without tag and suffix, or "" for a
-	// file in a plain folder.
-	stem := func(key string) string {
-		first, _, inFolder := strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
-		if inFolder && !isBundle(first) {
-			return ""
-		}
-		stem, _, _ := strings.Cut(norm.NFC.String(first), ".")
-		return stem
-	}
 	const preset = ledger.InboxPrefix + "preset.json"
 	stems := map[string]bool{}
 	for _, key := range keys {
-		stems[stem(key)] = stems[stem(key)] || !strings.EqualFold(key, preset)
+		stems[jobStem(key)] = stems[jobStem(key)] || !strings.EqualFold(key, preset)
 	}
 	delete(stems, "")
 	earlier, err := keysBelow(ctx, b, ledger.InboxPrefix)
 	if err != nil {
 		return 0, err
 	}
-	earlier = slices.DeleteFunc(earlier, func(key string) bool { return !stems[stem(key)] && !strings.EqualFold(key, preset) })
+	earlier = slices.DeleteFunc(earlier, func(key string) bool { return !stems[jobStem(key)] && !strings.EqualFold(key, preset) })
 	slices.SortStableFunc(earlier, func(a, b string) int { return check.UploadRank(b) - check.UploadRank(a) })
 	for _, key := range earlier {
 		if err := remove(ctx, b, key); err != nil {
@@ -147,12 +137,23 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 	return len(earlier), nil
 }
 
+// jobStem returns the first part of a key below inbox/, without tag and suffix. It returns ""
+// for a file in a plain folder.
+func jobStem(key string) string {
+	first, _, inFolder := strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
+	if inFolder && !isBundle(first) {
+		return ""
+	}
+	stem, _, _ := strings.Cut(norm.NFC.String(first), ".")
+	return stem
+}
+
 // isBundle reports whether a folder's name makes it a bundle.
 func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
 
 // gather checks the arguments and gives each file its key. Without arguments, it writes
 // the built-in files and uses those.
-func (c *tryCmd) gather() (*dropped, error) {
+func (c *tryCmd) gather() (*gatheredFiles, error) {
 	if len(c.Files) == 0 {
 		dir, err := sample.Write(filepath.Join(c.Dir, "sample"))
 		if err != nil {
@@ -175,7 +176,7 @@ func (c *tryCmd) gather() (*dropped, error) {
 
 // checkFiles returns an error that names every problem of the files and of their jobs. It
 // also returns an error if the files form no job.
-func checkFiles(ctx context.Context, files *dropped) error {
+func checkFiles(ctx context.Context, files *gatheredFiles) error {
 	models, err := catalog.Default()
 	if err != nil {
 		return err
@@ -183,7 +184,7 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: permissions.DefaultSettings()}
 	var wrong []string
 	for _, key := range sortedKeys(files.byKey) {
-		if err := tooLong(key); err != nil {
+		if err := checkLength(key); err != nil {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}
@@ -234,12 +235,4 @@ func fakeOutputs(output string) string {
 		return fmt.Sprintf("each output is a black image (%s), not a video", output)
 	}
 	return fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", output)
-}
-
-// count returns a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -23,7 +23,7 @@ type watchCmd struct {
 
 // Run shows the states of jobs until all have ended.
 func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, wanted: c.Names, listed: c.Names, timeout: time.Duration(c.Timeout)}
+	f := &follower{stack: stack, board: newBoard(out, c.JSON), say: say, wanted: c.Names, listed: c.Names, timeout: time.Duration(c.Timeout)}
 	code, err := f.untilEnd(ctx)
 	if err == nil && c.ExitStatus && code != 0 {
 		err = &exitError{code, errors.New(summary(f.board.sorted()))}
@@ -31,8 +31,8 @@ func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal,
 	return err
 }
 
-// follow follows jobs until all have ended.
-type follow struct {
+// follower follows jobs until all have ended.
+type follower struct {
 	stack   *client.Client
 	board   *board
 	say     messages
@@ -59,7 +59,7 @@ var errMissing = errors.New("no status")
 // untilEnd shows each change until every job has ended, and returns the exit code for
 // their states. If the time runs out or the person interrupts the command, the error says
 // how many jobs continue.
-func (f *follow) untilEnd(ctx context.Context) (int, error) {
+func (f *follower) untilEnd(ctx context.Context) (int, error) {
 	defer func() { f.board.close(ctx.Err() != nil) }()
 	following, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -93,23 +93,23 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			hinted = true
 			printf(f.say, "%s; a drop gets one within about 20 seconds\n%s\n", noStatus(missing[0]), f.stack.NoJob(following, missing[0]).Remedy)
 		}
-		return len(missing) == 0 && len(openCodes(seen)) == 0, nil
+		return len(missing) == 0 && len(openExitCodes(seen)) == 0, nil
 	}, f.listed...)
 	return f.outcome(ctx, context.Cause(following), seen, err)
 }
 
 // outcome returns the results of untilEnd after Follow has returned err. The parameter cause
 // says why the context of Follow ended; ctx is the context of the command.
-func (f *follow) outcome(ctx context.Context, cause error, seen map[string]client.Status, err error) (int, error) {
+func (f *follower) outcome(ctx context.Context, cause error, seen map[string]client.Status, err error) (int, error) {
 	missing := f.missing(seen)
 	switch {
 	case err == nil:
-		return worst(seen), nil
+		return worstExitCode(seen), nil
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
 	case errors.Is(cause, context.DeadlineExceeded): // cause, because err may be a timeout of the network
 		code := exitPerson // if each job that has not ended is held
-		if len(missing) > 0 || slices.Contains(openCodes(seen), exitTimeout) {
+		if len(missing) > 0 || slices.Contains(openExitCodes(seen), exitTimeout) {
 			code = exitTimeout
 		}
 		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
@@ -118,13 +118,13 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 		if f.stack.Local() {
 			remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
 		}
-		return 0, &client.NoJobError{Name: missing[0].String(), Remedy: fmt.Sprintf("No status came within %s. %s", short(missingTime), remedy)}
+		return 0, &client.NoJobError{Name: missing[0].String(), Remedy: fmt.Sprintf("No status came within %s. %s", shortDuration(missingTime), remedy)}
 	}
 	return 0, err
 }
 
 // missing returns the wanted patterns that no status matches.
-func (f *follow) missing(seen map[string]client.Status) []client.Pattern {
+func (f *follower) missing(seen map[string]client.Status) []client.Pattern {
 	var missing []client.Pattern
 	names := slices.Collect(maps.Keys(seen))
 	for _, p := range f.wanted {
@@ -145,10 +145,10 @@ func noStatus(p client.Pattern) string {
 
 // continuing says how many jobs have not ended, and which name, or how many names, have no
 // status.
-func (f *follow) continuing(seen map[string]client.Status) string {
+func (f *follower) continuing(seen map[string]client.Status) string {
 	var parts []string
 	missing := f.missing(seen)
-	switch n := len(openCodes(seen)); {
+	switch n := len(openExitCodes(seen)); {
 	case n == 1:
 		parts = append(parts, "1 job continues")
 	case n > 1 || len(missing) == 0:
@@ -163,12 +163,12 @@ func (f *follow) continuing(seen map[string]client.Status) string {
 	return strings.Join(parts, ", and ")
 }
 
-// openCodes returns the exit codes for the jobs that have not ended.
-func openCodes(seen map[string]client.Status) []int {
+// openExitCodes returns the exit codes for the jobs that have not ended.
+func openExitCodes(seen map[string]client.Status) []int {
 	var codes []int
 	for _, st := range seen {
 		if !client.Settled(st.Status) {
-			codes = append(codes, codeOf(st.Status))
+			codes = append(codes, exitCodeOf(st.Status))
 		}
 	}
 	return codes
@@ -180,9 +180,9 @@ const mostTimed = 50
 
 // withTimes adds two things to a status: the time at which its take was submitted, and
 // how long a run usually takes.
-func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) *followed {
+func (f *follower) withTimes(ctx context.Context, st client.Status, jobs int) *followed {
 	job := &followed{Status: st}
-	if st.Take == "" || client.Settled(st.Status) || jobs > mostTimed || !f.board.redraws() {
+	if st.Take == "" || client.Settled(st.Status) || jobs > mostTimed || !f.board.canRedraw() {
 		return job
 	}
 	if rec, err := f.stack.Ledger.Get(ctx, st.Name, st.Take); err == nil { // after an error, the line has no times
