@@ -34,24 +34,24 @@ type rights struct {
 	Redrive string `json:"redrive"`
 }
 
-// rightsFor is how long the rights of a folder are remembered.
-const rightsFor = 5 * time.Minute
+// rightsCachedFor is how long the rights of a folder are remembered.
+const rightsCachedFor = 5 * time.Minute
 
-type knownRights struct {
+type cachedRights struct {
 	rights
 	until time.Time
 }
 
-// rights finds out what the person may do with a name. It tries each action in a way
+// rightsFor finds out what the person may do with a name. It tries each action in a way
 // that changes nothing: S3 and Step Functions check the permission first, and then
 // refuse the action because the object or the execution does not exist. Only an error
 // about a missing permission disables the action on the page. After any other error, the page
 // offers the action, which then reports what is wrong.
-func (s *Server) rights(ctx context.Context, name string) rights {
+func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	folder := name[:strings.LastIndexByte(name, '/')+1]
 	s.rightsMu.Lock()
 	defer s.rightsMu.Unlock()
-	known, ok := s.known[folder]
+	known, ok := s.rightsByFolder[folder]
 	if ok && time.Now().Before(known.until) {
 		return known.rights
 	}
@@ -67,24 +67,24 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 	var r rights
 	try(&r.Drop, func() error { return s.tryWrite(ctx, ledger.InboxPrefix+folder) })
 	try(&r.Review, func() error { return s.tryWrite(ctx, client.ReviewPrefix+folder) })
-	execution := workflow.ExecutionARN(s.Client.MachineARN, "lipdrop-ui")
+	execution := workflow.ExecutionARN(s.client.MachineARN, "lipdrop-ui")
 	try(&r.Cancel, func() error {
-		_, err := s.Client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
-		return s.Client.Explain("cancel a job", "", err)
+		_, err := s.client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
+		return s.client.Explain("cancel a job", "", err)
 	})
 	try(&r.Redrive, func() error {
-		_, err := s.Client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
-		return s.Client.Explain("redrive a job", "", err)
+		_, err := s.client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
+		return s.client.Explain("redrive a job", "", err)
 	})
 	_ = group.Wait()
 	if ctx.Err() != nil {
 		return r
 	}
 	const most = 10000 // folders
-	if len(s.known) >= most {
-		clear(s.known)
+	if len(s.rightsByFolder) >= most {
+		clear(s.rightsByFolder)
 	}
-	s.known[folder] = knownRights{r, time.Now().Add(rightsFor)}
+	s.rightsByFolder[folder] = cachedRights{r, time.Now().Add(rightsCachedFor)}
 	return r
 }
 
@@ -92,8 +92,8 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 // object has that ETag, so nothing is written. Even a written object would not be a drop, because its file name
 // begins with a dot.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
-	_, err := s.Client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
-	return s.Client.Explain("write below "+prefix, prefix+"*", err)
+	_, err := s.client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
+	return s.client.Explain("write below "+prefix, prefix+"*", err)
 }
 
 // action is what a person asks for.
@@ -106,8 +106,8 @@ type action struct {
 	Dropped  time.Time       `json:"dropped"` // of the take that the person has seen: see takeView
 }
 
-// act returns a handler that does the action of a request.
-func (s *Server) act(do func(ctx context.Context, a action) (string, error)) func(*http.Request) (any, error) {
+// handleAction returns a handler that does the action of a request.
+func (s *Server) handleAction(do func(ctx context.Context, a action) (string, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var a action
 		if err := decode(r, &a); err != nil {
@@ -119,7 +119,7 @@ func (s *Server) act(do func(ctx context.Context, a action) (string, error)) fun
 		// The action continues even if the person closes the page. Otherwise a cancel that
 		// came too late would not redrive the execution that it has stopped.
 		message, err := do(context.WithoutCancel(r.Context()), a)
-		s.feed.poke()
+		s.feed.listNow()
 		return map[string]string{"message": message}, err
 	}
 }
@@ -131,44 +131,44 @@ func (s *Server) review(ctx context.Context, a action) (string, error) {
 	if err := validTake(a.Take); err != nil {
 		return "", err
 	}
-	_, err := s.Client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
+	_, err := s.client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
 	return a.Name + " is " + string(a.Decision), err
 }
 
 func (s *Server) cancel(ctx context.Context, a action) (string, error) {
 	last := ""
-	err := s.Client.Cancel(ctx, a.Name, func(text string) { last = text })
+	err := s.client.Cancel(ctx, a.Name, func(text string) { last = text })
 	return last, err
 }
 
 func (s *Server) redrive(ctx context.Context, a action) (string, error) {
-	rec, _, err := s.Client.Redrive(ctx, a.Name, a.Take)
+	rec, _, err := s.client.Redrive(ctx, a.Name, a.Take)
 	return fmt.Sprintf("%s continues where it failed", rec.Name), err
 }
 
-// again starts a new take of a name. It copies a file of the given take onto itself, which
+// dropAgain starts a new take of a name. It copies a file of the given take onto itself, which
 // has the effect of uploading that file again.
-func (s *Server) again(ctx context.Context, a action) (string, error) {
+func (s *Server) dropAgain(ctx context.Context, a action) (string, error) {
 	if err := validTake(a.Take); err != nil {
 		return "", err
 	}
-	rec, err := s.Client.Ledger.Get(ctx, a.Name, a.Take)
+	rec, err := s.client.Ledger.Get(ctx, a.Name, a.Take)
 	if err != nil {
-		return "", s.Client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)
+		return "", s.client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)
 	}
 	key := fileToDropAgain(rec)
-	head, err := s.Client.Bucket.Head(ctx, key)
+	head, err := s.client.Bucket.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return "", &client.StateError{Reason: path.Base(key) + " is no longer in the bucket; drop the files again"}
 	}
 	if err != nil {
-		return "", s.Client.Explain("read "+key, key, err)
+		return "", s.client.Explain("read "+key, key, err)
 	}
 	if !head.LastModified.Equal(a.Dropped) { // such as by the same button in another tab
 		return "", &client.StateError{Reason: path.Base(key) + " was uploaded again after this page read it; check the newest take before you drop it again"}
 	}
 	if err := s.copyAgain(ctx, head); err != nil {
-		return "", s.Client.Explain("drop "+path.Base(key)+" again", key, err)
+		return "", s.client.Explain("drop "+path.Base(key)+" again", key, err)
 	}
 	return path.Base(key) + " was dropped again", nil
 }
@@ -176,27 +176,27 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 // copyAgain copies an object onto itself, with a multipart upload of one part. CopyObject
 // does not suffice: the local S3 server would then keep the object's LastModified.
 func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
-	name := &s.Client.Bucket.Name
+	name := &s.client.Bucket.Name
 	in := &s3.CreateMultipartUploadInput{Bucket: name, Key: &f.Key, Metadata: f.Metadata}
 	if f.ContentType != "" {
 		in.ContentType = &f.ContentType
 	}
-	upload, err := s.Client.S3.CreateMultipartUpload(ctx, in)
+	upload, err := s.client.S3.CreateMultipartUpload(ctx, in)
 	if err != nil {
 		return err
 	}
-	part, err := s.Client.S3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+	part, err := s.client.S3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: name, Key: &f.Key, UploadId: upload.UploadId, PartNumber: aws.Int32(1),
 		CopySource: aws.String(*name + "/" + httpbinding.EscapePath(f.Key, false)), CopySourceIfMatch: aws.String(`"` + f.ETag + `"`),
 	})
 	if err == nil {
-		_, err = s.Client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		_, err = s.client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: name, Key: &f.Key, UploadId: upload.UploadId,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.CopyPartResult.ETag}}},
 		})
 	}
 	if err != nil {
-		_, _ = s.Client.S3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: name, Key: &f.Key, UploadId: upload.UploadId})
+		_, _ = s.client.S3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: name, Key: &f.Key, UploadId: upload.UploadId})
 	}
 	return err
 }
@@ -216,7 +216,7 @@ func fileToDropAgain(rec ledger.Record) string {
 
 // serveReviews responds with every review as CSV.
 func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
-	reviews, err := s.Client.Reviews(r.Context())
+	reviews, err := s.client.Reviews(r.Context())
 	if err != nil {
 		http.Error(w, err.Error(), statusOf(err))
 		return

@@ -61,14 +61,14 @@ func TestCommandsOfATake(t *testing.T) {
 // the console.
 func TestLinksOfALocalJob(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, MachineARN: s.Client.MachineARN, Now: time.Now}
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.MachineARN, Now: time.Now}
 	const take = "20261121T120000Z-0123456789ab"
 	for _, of := range []string{take, "20261121T130000Z-0123456789ab"} { // the status is about the take, or about a newer drop
 		links := &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}
 		storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.InQueue, Take: of, Links: links}, ""))
 		storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.InQueue, RequestID: "r1"}, ""))
 		for dir, want := range map[string]bool{"": true, ".lipdrop": false} {
-			s.Client.Dir = dir
+			s.client.Dir = dir
 			response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk&take="+take, nil))
 			if err != nil {
 				t.Fatal(err)
@@ -86,7 +86,7 @@ func TestLinksOfALocalJob(t *testing.T) {
 // The page says why it cannot sign the URLs of a file.
 func TestMediumWithoutASignature(t *testing.T) {
 	s, _, _ := newDropServer(t)
-	s.Client.S3 = s3.New(s.Client.S3.Options(), func(o *s3.Options) {
+	s.client.S3 = s3.New(s.client.S3.Options(), func(o *s3.Options) {
 		o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{}, errors.New("the SSO session has expired")
 		})
@@ -100,7 +100,7 @@ func TestMediumWithoutASignature(t *testing.T) {
 // A wrong take is not reported as a wrong name of a job.
 func TestActionsWithAWrongTake(t *testing.T) {
 	s, _, _ := newDropServer(t)
-	for name, do := range map[string]func(context.Context, action) (string, error){"review": s.review, "again": s.again} {
+	for name, do := range map[string]func(context.Context, action) (string, error){"review": s.review, "again": s.dropAgain} {
 		_, err := do(t.Context(), action{Name: "ads/talk", Take: "..", Decision: client.Approved})
 		if want := `".." is not a take`; err == nil || err.Error() != want || statusOf(err) != http.StatusBadRequest {
 			t.Errorf("%s: got %v, want %s with HTTP status 400", name, err, want)
@@ -114,7 +114,7 @@ func TestReplacedMedium(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	const key = "inbox/talk.wav"
 	storage.Set(key, []byte("first"))
-	first, err := s.Client.Bucket.Head(t.Context(), key)
+	first, err := s.client.Bucket.Head(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestReplacedMedium(t *testing.T) {
 // the drop of the first click.
 func TestDropAgainInTwoTabs(t *testing.T) {
 	s, storage, uploaded := newDropServer(t)
-	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, Now: time.Now}
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}
 	const take = "20261121T120000Z-0123456789ab"
 	storage.SetMultipart("inbox/talk.wav", []byte("voice"), time.Now().Add(-time.Hour))
 	storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: take}, ""))
@@ -154,7 +154,7 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 	}
 	click := func(what string, a action, want bool) {
 		t.Helper()
-		_, err := s.again(t.Context(), a)
+		_, err := s.dropAgain(t.Context(), a)
 		if keys := uploaded(); (err == nil) != want || slices.Contains(keys, "inbox/talk.wav") != want {
 			t.Errorf("%s: uploaded %q and got %v, want an upload: %t", what, keys, err, want)
 		}
@@ -169,7 +169,7 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 // not the status of an older drop.
 func TestStatusOfAnOlderDrop(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.Client.Ledger = &ledger.Store{Bucket: s.Client.Bucket, MachineARN: s.Client.MachineARN, Now: time.Now}
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.MachineARN, Now: time.Now}
 	newest := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	take := newest.Format(ledger.StampLayout) + "-0123456789ab"
 	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Submitting, Times: ledger.Times{Claimed: newest.Add(time.Minute)}}, ""))
@@ -177,7 +177,7 @@ func TestStatusOfAnOlderDrop(t *testing.T) {
 		newest.Add(-time.Hour): ledger.Submitting, newest: ledger.Submitting, newest.Add(time.Hour): ledger.Waiting,
 	} {
 		storage.Remove(ledger.StatusKey("talk"))
-		if err := s.Client.Ledger.Post(t.Context(), ledger.StatusKey("talk"), ledger.Status{Name: "talk", State: ledger.Waiting, Code: "partner_missing"}, ledger.OrderAt(dropped), ledger.Posted{}); err != nil {
+		if err := s.client.Ledger.Post(t.Context(), ledger.StatusKey("talk"), ledger.Status{Name: "talk", State: ledger.Waiting, Code: "partner_missing"}, ledger.OrderAt(dropped), ledger.Posted{}); err != nil {
 			t.Fatal(err)
 		}
 		response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))

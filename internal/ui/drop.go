@@ -28,9 +28,9 @@ type dropResult struct {
 	Idle    map[string][]string `json:"idle,omitempty"`    // after the upload: the jobs that do not start after all, by the reason
 }
 
-// check finds out which jobs the files start. If the person chose a model or options, each
+// checkFiles finds out which jobs the files start. If the person chose a model or options, each
 // pair becomes a bundle with this choice.
-func (d *dropSession) check(choice drop.Choice) error {
+func (d *dropSession) checkFiles(choice drop.Choice) error {
 	var result dropResult
 	if choice.Model != "" || len(choice.Options) > 0 {
 		unfit, left, err := d.drop.BundlePairs(d.ctx, choice, false)
@@ -47,7 +47,7 @@ func (d *dropSession) check(choice drop.Choice) error {
 	}
 	d.drop.Estimate(d.ctx, d.server.prices)
 	for _, job := range d.drop.Jobs {
-		result.Jobs = append(result.Jobs, describe(job))
+		result.Jobs = append(result.Jobs, describeJob(job))
 	}
 	result.Left = append(result.Left, d.leaveOut()...)
 	for i, key := range result.Left {
@@ -71,12 +71,12 @@ func (d *dropSession) check(choice drop.Choice) error {
 func (d *dropSession) leaveOut() (left []string) {
 	good, bad, rejected := map[string]bool{}, map[string]bool{}, map[string]bool{} // keys, keys and names
 	for _, job := range d.drop.Jobs {
-		of := good
+		used := good
 		if job.State == ledger.Rejected {
-			of, rejected[job.Finding.Name] = bad, true
+			used, rejected[job.Finding.Name] = bad, true
 		}
 		for _, file := range job.Finding.Files() {
-			of[file.Key] = true
+			used[file.Key] = true
 		}
 	}
 	maps.DeleteFunc(d.drop.Uploads, func(key string, _ *client.Upload) bool {
@@ -89,8 +89,8 @@ func (d *dropSession) leaveOut() (left []string) {
 	return left
 }
 
-// describe returns what the page shows about a job.
-func describe(dropped client.DroppedJob) check.Job {
+// describeJob returns what the page shows about a job.
+func describeJob(dropped client.DroppedJob) check.Job {
 	job := dropped.Describe()
 	job.EstimateUSD = dropped.Estimate.USD
 	if dropped.State == check.Ready && !dropped.Starts {
@@ -115,7 +115,7 @@ func (d *dropSession) denied() string {
 		return ""
 	}
 	for folder := range folders {
-		if missing := d.server.rights(d.ctx, folder).Drop; missing != "" {
+		if missing := d.server.rightsFor(d.ctx, folder).Drop; missing != "" {
 			return missing
 		}
 	}
@@ -137,7 +137,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 	if !ready {
 		return nil, &requestError{http.StatusConflict, "these files are not checked, or are already being uploaded"}
 	}
-	d.begin(func() error { return d.upload(how.Again) })
+	d.beginPhase(func() error { return d.upload(how.Again) })
 	return map[string]bool{"started": true}, nil
 }
 
@@ -158,7 +158,7 @@ func (d *dropSession) upload(again bool) error {
 	if err != nil {
 		return d.cause(err)
 	}
-	d.server.feed.poke()
+	d.server.feed.listNow()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.result.Idle = map[string][]string{}

@@ -75,7 +75,7 @@ func TestDropEndsDuringAPart(t *testing.T) {
 		go func() {
 			a := <-session.asks
 			go func() {
-				_, _ = session.receive(httptest.NewRequest(http.MethodPost, fmt.Sprint("/?number=", a.Number), from))
+				_, _ = session.receivePart(httptest.NewRequest(http.MethodPost, fmt.Sprint("/?number=", a.Number), from))
 			}()
 			_, _ = to.Write([]byte("ab"))
 			s.endSession(session, io.ErrClosedPipe)
@@ -140,9 +140,9 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 		t.Fatal(err)
 	}
 	return &Server{
-			Client: c, resolver: resolver,
+			client: c, resolver: resolver,
 			prices: &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
-			feed:   newFeed(c), known: map[string]knownRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
+			feed:   newFeed(c), rightsByFolder: map[string]cachedRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
 		}, storage, func() []string {
 			mu.Lock()
 			defer mu.Unlock()
@@ -176,7 +176,7 @@ func (s *Server) checked(t *testing.T, files map[string][]byte, model string, op
 	for name, content := range files {
 		session.drop.Uploads["inbox/"+name].Open = client.Bytes(content)
 	}
-	if err := session.check(drop.Choice{Model: model, Options: options}); err != nil {
+	if err := session.checkFiles(drop.Choice{Model: model, Options: options}); err != nil {
 		t.Fatal(err)
 	}
 	return session

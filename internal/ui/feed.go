@@ -93,8 +93,8 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// poke makes the feed list the bucket at once.
-func (f *feed) poke() {
+// listNow makes the feed list the bucket at once.
+func (f *feed) listNow() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -176,7 +176,7 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 		if strings.HasPrefix(key, client.ReviewPrefix) {
 			f.setReview(key, "")
 		} else {
-			f.set(row{Key: rowKey(key), gone: true})
+			f.setRow(row{Key: rowKey(key), gone: true})
 		}
 	}
 	// The reviews come first, because the rows show them. The newest rows come next.
@@ -227,7 +227,7 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.etags[file.Key] = file.ETag
-	f.set(r)
+	f.setRow(r)
 	return nil
 }
 
@@ -239,12 +239,12 @@ func (f *feed) setReview(key string, decision client.Decision) {
 	}
 	name, take := client.ReviewedTake(key)
 	if r, ok := f.rows[name]; ok && r.Take == take {
-		f.set(r)
+		f.setRow(r)
 	}
 }
 
-// set sets a row and makes every stream send it. The caller holds the lock.
-func (f *feed) set(r row) {
+// setRow sets a row and makes every stream send it. The caller holds the lock.
+func (f *feed) setRow(r row) {
 	f.version++
 	r.version = f.version
 	f.rows[r.Key] = r
@@ -319,7 +319,7 @@ func (f *feed) open() bool {
 		return false
 	}
 	f.streams++
-	f.poke()
+	f.listNow()
 	return true
 }
 

@@ -110,9 +110,9 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile {
 		statusKey = client.AnswerPrefix + name + ".json"
 	}
-	posted, err := s.Client.Ledger.Posted(ctx, statusKey)
+	posted, err := s.client.Ledger.Posted(ctx, statusKey)
 	if err != nil {
-		return nil, s.Client.Explain("read the status of "+name, statusKey, err)
+		return nil, s.client.Explain("read the status of "+name, statusKey, err)
 	}
 	if !posted.Exists() && isFile {
 		return nil, &requestError{http.StatusNotFound, "there is no answer file for " + name}
@@ -123,22 +123,22 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile && validName(posted.Name) == nil {
 		name = posted.Name // the key of the answer file may be cut
 	}
-	view := &jobView{Key: key, Name: name, Status: s.Client.ReachableLinks(posted.Status), Commands: map[string]string{}, Can: s.rights(ctx, name)}
+	view := &jobView{Key: key, Name: name, Status: s.client.ReachableLinks(posted.Status), Commands: map[string]string{}, Can: s.rightsFor(ctx, name)}
 	if isFile {
 		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil
 	}
-	takes, err := s.Client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
+	takes, err := s.client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
 		view.Unreadable = err.Error()
 	} else if err != nil {
-		return nil, s.Client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
+		return nil, s.client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 	}
 	slices.Reverse(takes)
 	// A record is written before its status, so the status may still be about an older drop.
 	if len(takes) > 0 && posted.Order != "" && posted.Order < ledger.OrderOf(takes[0].Take, takes[0].Times.Claimed) {
-		posted.Status = s.Client.Ledger.TakeStatus(takes[0])
-		view.Status = s.Client.ReachableLinks(posted.Status)
+		posted.Status = s.client.Ledger.TakeStatus(takes[0])
+		view.Status = s.client.ReachableLinks(posted.Status)
 	}
 	for _, rec := range takes {
 		view.Takes = append(view.Takes, takeSummary{rec.Take, rec.State, s.feed.review(name, rec.Take)})
@@ -158,19 +158,19 @@ func (s *Server) job(r *http.Request) (any, error) {
 
 func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) error {
 	view.Take = &takeView{
-		Status: s.Client.ReachableLinks(s.Client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
+		Status: s.client.ReachableLinks(s.client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}
 	if rec.Take == view.Status.Take { // the status also has the warnings that the record lacks
 		view.Take.Status = view.Status
 	}
-	review, etag, err := s.Client.ReadReview(ctx, rec.Name, rec.Take)
+	review, etag, err := s.client.ReadReview(ctx, rec.Name, rec.Take)
 	if err != nil {
 		return err
 	}
 	if etag != "" {
 		view.Take.Review = &reviewView{review, etag}
 	}
-	if file, err := s.Client.Bucket.Head(ctx, fileToDropAgain(rec)); err == nil {
+	if file, err := s.client.Bucket.Head(ctx, fileToDropAgain(rec)); err == nil {
 		view.Take.Dropped = file.LastModified
 	}
 	view.Media = s.presignAll(ctx, mediaOf(rec))
@@ -237,9 +237,9 @@ func droppedMedium(f bucket.File) medium {
 // files whose keys begin with the name and a dot, as most keys of a pair and of a bundle do.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
-	files, _, err := s.Client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
+	files, _, err := s.client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
 	if err != nil {
-		return nil, s.Client.Explain("list the files of "+name, ledger.InboxPrefix, err)
+		return nil, s.client.Explain("list the files of "+name, ledger.InboxPrefix, err)
 	}
 	var all []medium
 	for _, f := range files {
@@ -259,12 +259,12 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 			continue
 		}
 		if m.VersionID == "" {
-			f, err := s.Client.Bucket.Head(ctx, m.Key)
+			f, err := s.client.Bucket.Head(ctx, m.Key)
 			switch {
 			case errors.Is(err, bucket.ErrNotFound):
 				m.Gone = m.Name + " is no longer in the bucket."
 			case err != nil:
-				m.Gone = s.Client.Explain("read "+m.Key, m.Key, err).Error()
+				m.Gone = s.client.Explain("read "+m.Key, m.Key, err).Error()
 			case m.Bytes != 0 && m.Bytes != f.Size, differ(m.ETag, f.ETag):
 				m.Gone = m.Name + " was replaced by a later upload."
 			}
@@ -275,7 +275,7 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 		}
 		var err error
 		if m.Show, m.Download, err = s.presign(ctx, m.Key, m.VersionID); err != nil {
-			m.Gone = s.Client.Explain("sign the URLs of "+m.Name, "", err).Error()
+			m.Gone = s.client.Explain("sign the URLs of "+m.Name, "", err).Error()
 		}
 	}
 	return all
@@ -293,9 +293,9 @@ const validFor = time.Hour
 // presign returns the presigned URLs that show and that download a version of a file.
 // The URLs are secrets: nothing logs them.
 func (s *Server) presign(ctx context.Context, key, version string) (show, download string, err error) {
-	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
+	presigner := s3.NewPresignClient(s.client.S3, s3.WithPresignExpires(validFor))
 	in := &s3.GetObjectInput{
-		Bucket: &s.Client.Bucket.Name, Key: &key,
+		Bucket: &s.client.Bucket.Name, Key: &key,
 		// The object's own type may be wrong, because some programs that upload files set none.
 		ResponseContentType: aws.String(media.ContentType(key)),
 	}

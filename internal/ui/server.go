@@ -26,17 +26,17 @@ var static embed.FS
 
 // Server serves the page. It is safe for concurrent use.
 type Server struct {
-	Client   *client.Client
+	client   *client.Client
 	flags    []string      // select the stack in the commands that the page shows
 	resolver drop.Resolver // of the stack, without files
 	prices   *budget.Prices
-	who      string // ARN of the person
+	caller   string // ARN of the person
 	feed     *feed
 	listener net.Listener
 	shell    *shell
 
-	rightsMu sync.Mutex
-	known    map[string]knownRights // by folder
+	rightsMu       sync.Mutex
+	rightsByFolder map[string]cachedRights
 
 	ctx        context.Context // the parent of the contexts of the drops
 	sessionsMu sync.Mutex
@@ -53,7 +53,7 @@ func Listen(ctx context.Context, c *client.Client, flags ...string) (*Server, er
 	if err != nil {
 		return nil, err
 	}
-	who, err := c.Caller(ctx)
+	caller, err := c.Caller(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +62,8 @@ func Listen(ctx context.Context, c *client.Client, flags ...string) (*Server, er
 		return nil, err
 	}
 	s := &Server{
-		Client: c, flags: flags, resolver: resolver, who: who, feed: newFeed(c), prices: &budget.Prices{API: c.RunComfy(), Now: time.Now},
-		listener: listener, known: map[string]knownRights{}, ctx: ctx, sessions: map[string]*dropSession{},
+		client: c, flags: flags, resolver: resolver, caller: caller, feed: newFeed(c), prices: &budget.Prices{API: c.RunComfy(), Now: time.Now},
+		listener: listener, rightsByFolder: map[string]cachedRights{}, ctx: ctx, sessions: map[string]*dropSession{},
 	}
 	s.shell = newShell(listener.Addr(), source, s.routes())
 	return s, nil
@@ -95,31 +95,31 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, static, "static/index.html") })
 	mux.Handle("GET /static/", http.FileServerFS(static))
-	mux.Handle("GET /api/page", handle(s.about))
+	mux.Handle("GET /api/page", handle(s.pageInfo))
 	mux.Handle("GET /api/events", s.feed)
 	mux.Handle("GET /api/job", handle(s.job))
 	mux.HandleFunc("GET /api/reviews.csv", s.serveReviews)
-	mux.Handle("POST /api/review", handle(s.act(s.review)))
-	mux.Handle("POST /api/cancel", handle(s.act(s.cancel)))
-	mux.Handle("POST /api/redrive", handle(s.act(s.redrive)))
-	mux.Handle("POST /api/again", handle(s.act(s.again)))
+	mux.Handle("POST /api/review", handle(s.handleAction(s.review)))
+	mux.Handle("POST /api/cancel", handle(s.handleAction(s.cancel)))
+	mux.Handle("POST /api/redrive", handle(s.handleAction(s.redrive)))
+	mux.Handle("POST /api/again", handle(s.handleAction(s.dropAgain)))
 	mux.Handle("GET /api/models", handle(s.models))
 	mux.Handle("POST /api/drop/open", handle(s.openDrop))
 	mux.Handle("POST /api/drop/next", handle(s.withSession((*dropSession).next)))
-	mux.Handle("POST /api/drop/part", handle(s.withSession((*dropSession).receive)))
+	mux.Handle("POST /api/drop/part", handle(s.withSession((*dropSession).receivePart)))
 	mux.Handle("POST /api/drop/keep", handle(s.withSession((*dropSession).keep)))
 	mux.Handle("POST /api/drop/start", handle(s.withSession((*dropSession).start)))
 	mux.Handle("POST /api/drop/close", handle(s.withSession((*dropSession).close)))
 	return mux
 }
 
-// about returns what the page needs to know once.
-func (s *Server) about(r *http.Request) (any, error) {
-	stack, region := s.Client.Stack, s.Client.Config.Region
-	if s.Client.Local() {
-		stack, region = "local stack in "+s.Client.Dir, ""
+// pageInfo returns what the page needs to know once.
+func (s *Server) pageInfo(r *http.Request) (any, error) {
+	stack, region := s.client.Stack, s.client.Config.Region
+	if s.client.Local() {
+		stack, region = "local stack in "+s.client.Dir, ""
 	}
-	return map[string]any{"stack": stack, "bucket": s.Client.Bucket.Name, "region": region, "who": s.who, "can": s.rights(r.Context(), "")}, nil
+	return map[string]any{"stack": stack, "bucket": s.client.Bucket.Name, "region": region, "who": s.caller, "can": s.rightsFor(r.Context(), "")}, nil
 }
 
 // handle returns a handler that responds with the value of do as JSON, or with the error of

@@ -49,16 +49,16 @@ type dropSession struct {
 	names  []string // of the dropped files, in the order of dropForm.Files
 	asks   chan *ask
 
-	mu       sync.Mutex
-	number   int           // of the last ask
-	pending  map[int]*ask  // by number
-	phase    chan struct{} // closed when the phase has ended
-	err      error         // of the phase
-	result   dropResult
-	sent     int64 // bytes
-	total    int64 // bytes
-	checked  bool
-	uploaded bool // the upload has begun
+	mu         sync.Mutex
+	lastNumber int           // of an ask
+	pending    map[int]*ask  // by number
+	phase      chan struct{} // closed when the phase has ended
+	err        error         // of the phase
+	result     dropResult
+	sent       int64 // bytes
+	total      int64 // bytes
+	checked    bool
+	uploaded   bool // the upload has begun
 }
 
 // dropForm is what the page sends to begin a drop.
@@ -84,7 +84,7 @@ func (s *Server) openDrop(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	session.begin(func() error { return session.check(drop.Choice{Model: form.Model, Options: form.Options}) })
+	session.beginPhase(func() error { return session.checkFiles(drop.Choice{Model: form.Model, Options: form.Options}) })
 	return map[string]string{"id": session.id}, nil
 }
 
@@ -101,7 +101,7 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 	}
 	session := &dropSession{
 		id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{},
-		drop: &client.Drop{Client: s.Client, Resolver: s.resolver, Uploads: map[string]*client.Upload{}},
+		drop: &client.Drop{Client: s.client, Resolver: s.resolver, Uploads: map[string]*client.Upload{}},
 	}
 	for i, f := range form.Files {
 		name := strings.Trim(f.Path, "/")
@@ -152,8 +152,8 @@ func (s *Server) withSession(do func(*dropSession, *http.Request) (any, error)) 
 	}
 }
 
-// begin starts a phase: it calls run in a new goroutine.
-func (d *dropSession) begin(run func() error) {
+// beginPhase starts a phase: it calls run in a new goroutine.
+func (d *dropSession) beginPhase(run func() error) {
 	d.mu.Lock()
 	phase := make(chan struct{})
 	d.phase, d.err = phase, nil
@@ -216,7 +216,7 @@ type ask struct {
 	Offset int64 `json:"offset"`
 	Length int   `json:"length"`
 
-	parts chan part // receive sends one part
+	parts chan part // receivePart sends one part
 }
 
 // part is a part of a file, or the reason why the file was not read. It has a buffer of its
@@ -239,7 +239,7 @@ func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 	n := int(min(int64(len(p)), max(f.size-off, 0)))
 	for at := 0; at < n; {
 		part := p[at:min(at+maxPart, n)]
-		if err := f.session.read(f.index, off+int64(at), part); err != nil {
+		if err := f.session.readPart(f.index, off+int64(at), part); err != nil {
 			return at, err
 		}
 		at += len(part)
@@ -253,11 +253,11 @@ func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 // Close implements io.Closer.
 func (f *browserFile) Close() error { return nil }
 
-// read asks the page for a part of a file and waits for it.
-func (d *dropSession) read(file int, offset int64, p []byte) error {
+// readPart asks the page for a part of a file and waits for it.
+func (d *dropSession) readPart(file int, offset int64, p []byte) error {
 	d.mu.Lock()
-	d.number++
-	a := &ask{Number: d.number, File: file, Offset: offset, Length: len(p), parts: make(chan part, 1)}
+	d.lastNumber++
+	a := &ask{Number: d.lastNumber, File: file, Offset: offset, Length: len(p), parts: make(chan part, 1)}
 	d.pending[a.Number] = a
 	d.mu.Unlock()
 	defer func() {
@@ -279,8 +279,8 @@ func (d *dropSession) read(file int, offset int64, p []byte) error {
 	}
 }
 
-// receive reads a part of a file that the page sends.
-func (d *dropSession) receive(r *http.Request) (any, error) {
+// receivePart reads a part of a file that the page sends.
+func (d *dropSession) receivePart(r *http.Request) (any, error) {
 	number, err := strconv.Atoi(r.URL.Query().Get("number"))
 	d.mu.Lock()
 	a, ok := d.pending[number]

@@ -63,7 +63,7 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	cookie, err := r.Cookie(cookieName)
-	if err != nil || !equal(cookie.Value, s.session) || !strings.HasPrefix(r.URL.Path, s.path) {
+	if err != nil || !equalSecrets(cookie.Value, s.session) || !strings.HasPrefix(r.URL.Path, s.path) {
 		http.Error(w, "open the address that `lipdrop ui` has printed", http.StatusForbidden)
 		return
 	}
@@ -120,7 +120,7 @@ func (s *shell) checkOrigin(r *http.Request) error {
 // redirect: if the person followed a link on another page, a browser would not send the
 // cookie with the redirected request.
 func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet || !equal(r.URL.Query().Get("token"), s.token) {
+	if r.Method != http.MethodGet || !equalSecrets(r.URL.Query().Get("token"), s.token) {
 		http.Error(w, "the token is missing or wrong; open the address that `lipdrop ui` has printed", http.StatusForbidden)
 		return
 	}
@@ -160,5 +160,5 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// equal compares secrets in constant time.
-func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+// equalSecrets compares secrets in constant time.
+func equalSecrets(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -67,7 +67,13 @@ byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-l
 
 // Presigned URLs are valid for an hour. The player gets new URLs after 50 minutes, or when the machine wakes up after that. It gets
 // none while it plays.
-setInterval(() => { if (job.isOpen && (document.hidden || events?.readyState === EventSource.OPEN) && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
+setInterval(() => {
+  const connected = document.hidden || events?.readyState === EventSource.OPEN;
+  const expiring = Date.now() - job.signed > 50 * 60 * 1000;
+  if (!job.isOpen || !connected || !expiring || job.player?.playing) return;
+  job.shown = ""; // makes refresh show a new player
+  job.refresh();
+}, 60 * 1000);
 
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;

@@ -185,11 +185,8 @@ export class Drop {
     const jobs = result.jobs ?? [];
     const ready = jobs.filter((job) => job.state === "ready");
     const length = ready.reduce((sum, job) => sum + (job.expectedSeconds ?? 0), 0);
-    const priced = ready.filter((job) => job.estimateUsd !== undefined);
-    const cost = priced.reduce((sum, job) => sum + job.estimateUsd, 0);
-    const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) + " by RunComfy’s base price, not a quote" : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
     this.found.replaceChildren(
-      h("p", {}, h("b", {}, count(ready.length, "job")), [length ? seconds(length) + " of output" : "", price, count(result.files, "file") + ", " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
+      h("p", {}, h("b", {}, count(ready.length, "job")), [length ? seconds(length) + " of output" : "", priceOf(ready), count(result.files, "file") + ", " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
       result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A file that has changed is uploaded, which starts a new take with a new charge. An unchanged file is skipped, except the job.json of a bundle whose other files have changed. ",
         h("label", { class: "check" }, this.again, " upload unchanged files too, for new takes")) : "",
       result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: " + result.left.join(", ") + ".") : "",
@@ -251,6 +248,16 @@ export class Drop {
     this.uploading = false;
     if (id) await request("drop/close?id=" + id, { body: { reason: "the person closed the window" }, keepalive: true }).catch(() => {});
   }
+}
+
+// priceOf says what jobs cost, or "" if there are none.
+function priceOf(jobs) {
+  const priced = jobs.filter((job) => job.estimateUsd !== undefined);
+  const cost = priced.reduce((sum, job) => sum + job.estimateUsd, 0);
+  if (!jobs.length) return "";
+  if (!priced.length) return "price not known";
+  if (priced.length < jobs.length) return `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known`;
+  return "about " + dollars(cost) + " by RunComfy’s base price, not a quote";
 }
 
 // describe says which jobs an upload has started, and why others have not started.
