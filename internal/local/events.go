@@ -28,19 +28,19 @@ const (
 // queue of cancel. If an event cannot be kept, for example because the disk is
 // full, the stack fails. The next start forwards the event again.
 func (s *Stack) Forward(event events.Event) error {
-	err := s.keep(event)
+	err := s.enqueue(event)
 	if err != nil {
 		s.fail(fmt.Errorf("an event of the bucket was not kept: %w", err))
 	}
 	return err
 }
 
-func (s *Stack) keep(event events.Event) error {
-	if err := send(s.drops, event); err != nil {
+func (s *Stack) enqueue(event events.Event) error {
+	if err := send(s.dropQueue, event); err != nil {
 		return err
 	}
 	if event.DetailType == events.ObjectDeleted {
-		if err := send(s.deletions, event); err != nil {
+		if err := send(s.deletionQueue, event); err != nil {
 			return err
 		}
 	}
@@ -99,13 +99,13 @@ func (s *Stack) onEnd(end states.End) {
 		return
 	}
 	event := events.StatusChange(time.Now(), MachineARN, end.ExecutionARN, string(end.Status), end.RedriveCount)
-	if err := send(s.cancels, event); err != nil {
+	if err := send(s.cancelQueue, event); err != nil {
 		slog.Error("event of an execution lost", "execution", end.ExecutionARN, "err", err)
 	}
 }
 
 // Sweep makes the cancel function sweep, as the schedule does every hour.
-func (s *Stack) Sweep() error { return send(s.cancels, events.Schedule(time.Now())) }
+func (s *Stack) Sweep() error { return send(s.cancelQueue, events.Schedule(time.Now())) }
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
 // the folder was used before: if the last stack was killed, the event of an execution's end may

@@ -53,7 +53,7 @@ const (
 // concurrency of its queues.
 func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
-		read := s.functions[permissions.LogicalIDs[name]]
+		read := s.functions[name]
 		for _, mapping := range read.Queues {
 			concurrency += mapping.Concurrency
 		}
@@ -85,7 +85,7 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 		// SDK reads AWS_CA_BUNDLE there too.
 		runComfy = s.Plain
 	}
-	functions, err := permissions.Functions(s.template, Values(at, runComfy))
+	functions, err := permissions.Functions(s.template, TemplateValues(at, runComfy))
 	if err != nil {
 		panic(err) // readTemplate has read the same text
 	}

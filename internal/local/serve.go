@@ -98,7 +98,7 @@ func (s *Stack) serveAWS() http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
 	signatures := &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
-	services := awsjson.Join(s.states.Operations(), secrets.Operations(s.keys.Token), s.drops.Operations(queuePath), s.bus().Operations())
+	services := awsjson.Join(s.states.Operations(), secrets.Operations(s.keys.Token), s.dropQueue.Operations(queuePath), s.bus().Operations())
 	return services.Handler(signatures.Check, permissions.Guard(s.roles, s.deny))
 }
 
@@ -147,8 +147,8 @@ func (s *Stack) CAFile() string { return s.certs.CA }
 // DeadLetters returns the events that submit could not finish, and the deletions that cancel
 // could not finish.
 func (s *Stack) DeadLetters() []queue.Message {
-	return append(s.drops.DeadLetters(), s.deletions.DeadLetters()...)
+	return append(s.dropQueue.DeadLetters(), s.deletionQueue.DeadLetters()...)
 }
 
 // Pending returns how many events submit has not finished, without the dead letters.
-func (s *Stack) Pending() int { return s.drops.Len() }
+func (s *Stack) Pending() int { return s.dropQueue.Len() }

@@ -47,17 +47,17 @@ type Stack struct {
 	certs   certs.Files
 	client  *http.Client // trusts only certs
 
-	template  []byte                          // template.yaml
-	functions map[string]permissions.Function // by logical id
-	roles     map[string]permissions.Role     // by the function's name
-	gateway   *gateway.Gateway
-	webhook   *events.Webhook
-	drops     *queue.Queue
-	deletions *queue.Queue
-	cancels   *queue.Queue
-	lambda    invoker
-	states    *states.Server
-	fake      *runcomfytest.Server
+	template      []byte                          // template.yaml
+	functions     map[string]permissions.Function // by name
+	roles         map[string]permissions.Role     // by name
+	gateway       *gateway.Gateway
+	webhook       *events.Webhook
+	dropQueue     *queue.Queue
+	deletionQueue *queue.Queue
+	cancelQueue   *queue.Queue
+	lambda        invoker
+	states        *states.Server
+	fake          *runcomfytest.Server
 
 	intake     context.Context // ends the deliveries of the queues and the schedule
 	stopIntake context.CancelFunc
@@ -156,7 +156,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.catchUp(ctx, since); err != nil {
 		return err
 	}
-	s.consume(restarted)
+	s.startConsumers(restarted)
 	return nil
 }
 
@@ -254,7 +254,7 @@ func (s *Stack) build(ctx context.Context, source build.Source) (program string,
 }
 
 func (s *Stack) openQueues() error {
-	queues, err := permissions.Queues(s.template, Values("", ""))
+	queues, err := permissions.Queues(s.template, TemplateValues("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -264,10 +264,10 @@ func (s *Stack) openQueues() error {
 		delay    time.Duration
 		receives int
 	}{
-		{&s.drops, "queue", s.options.Settle, queues["Queue"].MaxReceives},
-		{&s.deletions, "deletion-queue", 0, queues["DeletionQueue"].MaxReceives},
+		{&s.dropQueue, "queue", s.options.Settle, queues["Queue"].MaxReceives},
+		{&s.deletionQueue, "deletion-queue", 0, queues["DeletionQueue"].MaxReceives},
 		// Lambda keeps the events of asynchronous calls in a queue of its own.
-		{&s.cancels, "cancel-queue", 0, s.functions[permissions.LogicalIDs[cancel]].Attempts},
+		{&s.cancelQueue, "cancel-queue", 0, s.functions[cancel].Attempts},
 	} {
 		*q.opened, err = queue.Open(queue.Config{
 			Dir: s.path(q.folder), Delay: q.delay, Visibility: s.options.Visibility, MaxReceives: q.receives, Now: time.Now,
@@ -334,16 +334,16 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 	return file, err
 }
 
-// consume starts the schedule, and the delivery of messages from the queues to the
+// startConsumers starts the schedule, and the delivery of messages from the queues to the
 // functions submit and cancel.
-func (s *Stack) consume(restarted bool) {
+func (s *Stack) startConsumers(restarted bool) {
 	consume := func(q *queue.Queue, m permissions.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
 		s.calls.Go(func() { q.Consume(s.intake, c) })
 	}
-	consume(s.drops, s.functions[permissions.LogicalIDs[submit]].Queues[queueARN], queue.SQS(queueARN, s.invokeFunction(submit)))
-	consume(s.deletions, s.functions[permissions.LogicalIDs[cancel]].Queues[deletionQueueARN], queue.SQS(deletionQueueARN, s.invokeFunction(cancel)))
-	consume(s.cancels, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.Each(s.invokeFunction(cancel)))
+	consume(s.dropQueue, s.functions[submit].Queues[queueARN], queue.DeliverBatch(queueARN, s.invokeFunction(submit)))
+	consume(s.deletionQueue, s.functions[cancel].Queues[deletionQueueARN], queue.DeliverBatch(deletionQueueARN, s.invokeFunction(cancel)))
+	consume(s.cancelQueue, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.DeliverEach(s.invokeFunction(cancel)))
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 

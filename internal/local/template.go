@@ -17,30 +17,38 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
 		return err
 	}
-	if s.functions, err = permissions.Functions(s.template, Values("", "")); err != nil {
-		return fmt.Errorf("template.yaml: %w", err)
-	}
-	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
-		if mapping := s.functions[permissions.LogicalIDs[name]].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
-			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", permissions.LogicalIDs[name], arn)
-		}
-	}
-	byID, err := permissions.Read(s.template, Values("", ""))
+	functions, err := permissions.Functions(s.template, TemplateValues("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	s.roles = map[string]permissions.Role{}
-	for name, id := range permissions.LogicalIDs {
-		s.roles[name] = byID[id]
+	s.functions = byName(functions)
+	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
+		if mapping := s.functions[name].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
+			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", permissions.LogicalIDs[name], arn)
+		}
 	}
+	roles, err := permissions.Roles(s.template, TemplateValues("", ""))
+	if err != nil {
+		return fmt.Errorf("template.yaml: %w", err)
+	}
+	s.roles = byName(roles)
 	return nil
 }
 
-// Values returns the values of parameters, pseudo parameters, resources and attributes of
+// byName returns the values of the functions by the functions' names instead of their logical ids.
+func byName[T any](byID map[string]T) map[string]T {
+	values := map[string]T{}
+	for name, id := range permissions.LogicalIDs {
+		values[name] = byID[id]
+	}
+	return values
+}
+
+// TemplateValues returns the values of parameters, pseudo parameters, resources and attributes of
 // template.yaml in a local stack. aws is the URL of the AWS services, and runComfy is the URL of
-// RunComfy. Other parameters have their defaults. Values must have every resource and every
+// RunComfy. Other parameters have their defaults. TemplateValues must have every resource and every
 // attribute to which a variable or the role of a function refers.
-func Values(aws, runComfy string) map[string]string {
+func TemplateValues(aws, runComfy string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
 		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": SecretARN,

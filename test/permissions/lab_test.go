@@ -152,7 +152,7 @@ func remove(role permissions.Role, without permission) permissions.Role {
 // stack's bucket.
 func (l *lab) roles(bucket string) map[string]permissions.Role {
 	l.t.Helper()
-	byID, err := permissions.Read(lipdrop.Template, map[string]string{
+	byID, err := permissions.Roles(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": account,
 		"Bucket": bucket, "StateMachine": machineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
 		"Queue.Arn": queueARN,

@@ -194,7 +194,7 @@ func postponed(d *deployment) {
 	d.dropPair()
 	check(d.queue.Send(string(d.event("Object Created", video))))
 	d.postponed = errors.New("submit did not postpone the message")
-	deliver := queue.SQS(queueARN, func(ctx context.Context, payload []byte) ([]byte, error) {
+	deliver := queue.DeliverBatch(queueARN, func(ctx context.Context, payload []byte) ([]byte, error) {
 		response, err := d.submit.Handle(ctx, payload)
 		if err != nil {
 			return nil, err

@@ -18,7 +18,7 @@ import (
 // it is written, and finds the statements that the template has after the transform.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	const arn = "arn:" // makes the id of a resource an ARN, as the local stack demands
-	here, err := permissions.Read(lipdrop.Template, map[string]string{
+	here, err := permissions.Roles(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
 		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret", "Queue.Arn": arn + "Queue.Arn",
 	})
@@ -56,7 +56,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 // The local stack gives each function the variables, timeout and memory that the template
 // gives it. So local.Values has a value for each reference in the variables.
 func TestLocalStackGivesEachVariable(t *testing.T) {
-	functions, err := permissions.Functions(lipdrop.Template, local.Values("https://127.0.0.1:2", "https://127.0.0.1:1"))
+	functions, err := permissions.Functions(lipdrop.Template, local.TemplateValues("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
 	}

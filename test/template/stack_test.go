@@ -98,7 +98,7 @@ func filled(t *testing.T, text []byte, given map[string]string) stack {
 		for id, member := range doc.Section(section) {
 			holds := true
 			if condition, ok := member.(map[string]any)["Condition"].(string); ok {
-				if holds, err = doc.Holds(condition); err != nil {
+				if holds, err = doc.ConditionHolds(condition); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -41,7 +41,7 @@ var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
 func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 	sum := sha256.Sum256(body)
 	service, _ := awsjson.Target(r)
-	_, refused := s.check(r, hex.EncodeToString(sum[:]), service, v4.NewSigner(), "x-amz-target")
+	_, refused := s.verifyHeader(r, hex.EncodeToString(sum[:]), service, v4.NewSigner(), "x-amz-target")
 	return refused
 }
 
@@ -51,7 +51,7 @@ func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 func (s *Signatures) UserOfS3(r *http.Request) string {
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping, o.DisableHeaderHoisting = true, true })
 	if r.Header.Get("Authorization") != "" {
-		user, refused := s.check(r, r.Header.Get("X-Amz-Content-Sha256"), "s3", signer)
+		user, refused := s.verifyHeader(r, r.Header.Get("X-Amz-Content-Sha256"), "s3", signer)
 		if refused != nil {
 			return ""
 		}
@@ -71,15 +71,15 @@ func (s *Signatures) UserOfS3(r *http.Request) string {
 	keys := aws.Credentials{AccessKeyID: user, SecretAccessKey: secret}
 	address, _, err := signer.PresignHTTP(context.Background(), keys, again, "UNSIGNED-PAYLOAD", "s3", s.Region, at)
 	// The signature is the last parameter of the presigned URL.
-	if err != nil || !same(address[strings.LastIndexByte(address, '=')+1:], signature) {
+	if err != nil || !equalSignatures(address[strings.LastIndexByte(address, '=')+1:], signature) {
 		return ""
 	}
 	return user
 }
 
-// check returns the access key of a request with the header Authorization, or why the request
+// verifyHeader returns the access key of a request with the header Authorization, or why the request
 // is refused. The signature must include Host, X-Amz-Date and the given headers.
-func (s *Signatures) check(r *http.Request, payloadHash, service string, signer *v4.Signer, headers ...string) (access string, refused *awsjson.Error) {
+func (s *Signatures) verifyHeader(r *http.Request, payloadHash, service string, signer *v4.Signer, headers ...string) (access string, refused *awsjson.Error) {
 	parts := authorization.FindStringSubmatch(r.Header.Get("Authorization"))
 	if parts == nil {
 		return "", awsjson.Errorf("MissingAuthenticationTokenException", "the request is not signed; use the keys that lipdrop local prints")
@@ -96,9 +96,9 @@ func (s *Signatures) check(r *http.Request, payloadHash, service string, signer 
 	}
 	again := unsigned(r, append(strings.Split(parts[3], ";"), headers...))
 	err = signer.SignHTTP(context.Background(), aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, again, payloadHash, service, s.Region, at)
-	// Clients differ in the spaces after the commas, so check compares the parts.
+	// Clients differ in the spaces after the commas, so verifyHeader compares the parts.
 	signed := authorization.FindStringSubmatch(again.Header.Get("Authorization"))
-	if err != nil || signed == nil || !slices.Equal(signed[1:4], parts[1:4]) || !same(signed[4], parts[4]) {
+	if err != nil || signed == nil || !slices.Equal(signed[1:4], parts[1:4]) || !equalSignatures(signed[4], parts[4]) {
 		return "", awsjson.Errorf(invalid, "the signature does not match; use the keys that lipdrop local prints, and the region %s", s.Region)
 	}
 	return access, nil
@@ -121,5 +121,5 @@ func unsigned(r *http.Request, signed []string) *http.Request {
 	return again
 }
 
-// same compares two signatures in a time that does not depend on where they differ.
-func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+// equalSignatures compares two signatures in a time that does not depend on where they differ.
+func equalSignatures(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -76,8 +76,8 @@ type Webhook struct {
 // The reasons in the events. The reason of a creation is always PutObject, even if the object
 // was copied or uploaded in parts.
 const (
-	creation = "PutObject"
-	deletion = "DeleteObject"
+	creationReason = "PutObject"
+	deletionReason = "DeleteObject"
 )
 
 // ServeHTTP responds with 204 after it has forwarded the events. versitygw ignores
@@ -112,9 +112,9 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		switch {
 		case strings.HasPrefix(record.EventName, "s3:ObjectCreated:"):
-			err = h.Forward(Object(record.EventTime, ObjectCreated, bucket, key, creation))
+			err = h.Forward(Object(record.EventTime, ObjectCreated, bucket, key, creationReason))
 		case strings.HasPrefix(record.EventName, "s3:ObjectRemoved:"):
-			err = h.Forward(Object(record.EventTime, ObjectDeleted, bucket, key, deletion))
+			err = h.Forward(Object(record.EventTime, ObjectDeleted, bucket, key, deletionReason))
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -143,12 +143,12 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 			return fmt.Errorf("list %s/%s: %w", h.Bucket, h.Prefix, err)
 		}
 		for _, v := range page.Versions {
-			if err := forward(v.IsLatest, v.LastModified, ObjectCreated, v.Key, creation); err != nil {
+			if err := forward(v.IsLatest, v.LastModified, ObjectCreated, v.Key, creationReason); err != nil {
 				return err
 			}
 		}
 		for _, m := range page.DeleteMarkers {
-			if err := forward(m.IsLatest, m.LastModified, ObjectDeleted, m.Key, deletion); err != nil {
+			if err := forward(m.IsLatest, m.LastModified, ObjectDeleted, m.Key, deletionReason); err != nil {
 				return err
 			}
 		}

@@ -32,7 +32,7 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 		Transport: &http.Transport{
 			DialContext: func(context.Context, string, string) (net.Conn, error) {
 				conn, err := dial()
-				return patient{conn}, err
+				return noWriteErrors{conn}, err
 			},
 			DisableCompression: true, DisableKeepAlives: true, ExpectContinueTimeout: time.Second,
 		},
@@ -51,11 +51,11 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 	})
 }
 
-// patient is a connection to versitygw. versitygw may respond and close the connection
+// noWriteErrors is a connection to versitygw. versitygw may respond and close the connection
 // before it has read the whole request. Then an error of Write would hide the response.
-type patient struct{ net.Conn }
+type noWriteErrors struct{ net.Conn }
 
-func (c patient) Write(p []byte) (int, error) {
+func (c noWriteErrors) Write(p []byte) (int, error) {
 	_, _ = c.Conn.Write(p) // Read returns the response, or the error
 	return len(p), nil
 }

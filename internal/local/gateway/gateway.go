@@ -94,7 +94,7 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	if g.child, err = process.Start(cmd); err != nil {
 		return err
 	}
-	if err := g.ready(ctx); err != nil {
+	if err := g.waitUntilReady(ctx); err != nil {
 		return err
 	}
 	g.Handler = newFront(g.dial, newUsers(cfg, g.dial), cfg.Log)
@@ -157,9 +157,9 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// ready waits until versitygw listens. It returns an error if versitygw ends first or does not
+// waitUntilReady waits until versitygw listens. It returns an error if versitygw ends first or does not
 // listen in time.
-func (g *Gateway) ready(ctx context.Context) error {
+func (g *Gateway) waitUntilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	poll := time.NewTicker(startPoll)

@@ -53,8 +53,8 @@ func (f *function) start() (*environment, error) {
 	secret := rand.Text() // in the API's path, because whoever can ask for work receives events
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
-	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.accept(func(body []byte) outcome { return outcome{result: body} }))
-	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.accept(func(body []byte) outcome { return outcome{err: reported(body)} }))
+	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.acceptOutcome(func(body []byte) outcome { return outcome{result: body} }))
+	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.acceptOutcome(func(body []byte) outcome { return outcome{err: reportedError(body)} }))
 	api := &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux))}
 
 	output, lines := io.Pipe()
@@ -167,10 +167,10 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// accept returns a handler that passes the outcome of the current invocation to invoke. If the
+// acceptOutcome returns a handler that passes the outcome of the current invocation to invoke. If the
 // handler refuses a response, for example because the response is too large, the runtime ends the
 // process.
-func (e *environment) accept(read func(body []byte) outcome) http.HandlerFunc {
+func (e *environment) acceptOutcome(read func(body []byte) outcome) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResponse))
 		if err != nil {

@@ -61,7 +61,7 @@ func New(region string, functions ...Function) *Host {
 	h := &Host{region: region, functions: map[string]*function{}}
 	h.life, h.end = context.WithCancel(context.Background())
 	for _, f := range functions {
-		h.functions[f.Name] = &function{Function: f, host: h, log: log.New(f.Log, "", 0), places: make(chan struct{}, f.Concurrency)}
+		h.functions[f.Name] = &function{Function: f, host: h, log: log.New(f.Log, "", 0), slots: make(chan struct{}, f.Concurrency)}
 	}
 	return h
 }
@@ -76,7 +76,7 @@ func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte,
 		return nil, fmt.Errorf("no function %s", name)
 	}
 	select {
-	case f.places <- struct{}{}:
+	case f.slots <- struct{}{}:
 	case <-h.life.Done():
 		return nil, ErrClosed
 	case <-ctx.Done():
@@ -84,7 +84,7 @@ func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte,
 	}
 	ended := make(chan outcome, 1)
 	if !h.begin(func() {
-		defer func() { <-f.places }()
+		defer func() { <-f.slots }()
 		ended <- f.run(&invocation{id: uuid.NewString(), payload: payload, response: make(chan outcome, 1)})
 	}) {
 		return nil, ErrClosed
@@ -132,9 +132,9 @@ type outcome struct {
 // function is a function and its environments.
 type function struct {
 	Function
-	host   *Host
-	log    *log.Logger
-	places chan struct{} // has an element for each invocation under way
+	host  *Host
+	log   *log.Logger
+	slots chan struct{} // has an element for each invocation under way
 
 	mu   sync.Mutex
 	idle []*environment
@@ -143,7 +143,7 @@ type function struct {
 // run runs an invocation in an idle environment, or in a new one.
 func (f *function) run(inv *invocation) outcome {
 	for {
-		env, err := f.environment()
+		env, err := f.takeEnvironment()
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -153,8 +153,8 @@ func (f *function) run(inv *invocation) outcome {
 	}
 }
 
-// environment returns an idle environment, or a new one.
-func (f *function) environment() (*environment, error) {
+// takeEnvironment returns an idle environment, or a new one.
+func (f *function) takeEnvironment() (*environment, error) {
 	f.mu.Lock()
 	if last := len(f.idle) - 1; last >= 0 {
 		defer f.mu.Unlock()
@@ -185,8 +185,8 @@ func (e *Error) Payload() []byte {
 	return text
 }
 
-// reported returns the error that a runtime has reported in body.
-func reported(body []byte) *Error {
+// reportedError returns the error that a runtime has reported in body.
+func reportedError(body []byte) *Error {
 	var e Error
 	if err := json.Unmarshal(body, &e); err != nil || e.Type == "" {
 		return &Error{Type: "Runtime.Unknown", Message: string(body)}

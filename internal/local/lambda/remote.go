@@ -61,7 +61,7 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) ([]byt
 	case response.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s of %s: %s: %.4096s", id, r.endpoint, response.Status, bytes.TrimSpace(body))
 	case response.Header.Get("X-Amz-Function-Error") != "":
-		return nil, reported(body)
+		return nil, reportedError(body)
 	}
 	return body, nil
 }

@@ -24,15 +24,15 @@ func ParseTemplate(text []byte, lookup func(name string) (value any, ok bool)) (
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, err
 	}
-	lengthen(&doc)
+	expandShortForms(&doc)
 	t := &Template{lookup: lookup}
 	return t, doc.Decode(&t.sections)
 }
 
-// lengthen turns the short forms of intrinsic functions, such as !Ref, into their long forms.
-func lengthen(n *yaml.Node) {
+// expandShortForms turns the short forms of intrinsic functions, such as !Ref, into their long forms.
+func expandShortForms(n *yaml.Node) {
 	for _, child := range n.Content {
-		lengthen(child)
+		expandShortForms(child)
 	}
 	name, ok := strings.CutPrefix(n.Tag, "!")
 	if !ok || strings.HasPrefix(name, "!") {
@@ -105,11 +105,11 @@ func (t *Template) call(name string, argument any) (any, error) {
 	text, _ := argument.(string)
 	switch {
 	case name == "Ref", name == "Fn::GetAtt" && text != "":
-		return t.named(text), nil
+		return t.valueOf(text), nil
 	case name == "Fn::GetAtt" && len(list) == 2:
-		return t.named(fmt.Sprint(list[0], ".", list[1])), nil
+		return t.valueOf(fmt.Sprint(list[0], ".", list[1])), nil
 	case name == "Fn::If" && len(list) == 3:
-		holds, err := t.Holds(fmt.Sprint(list[0]))
+		holds, err := t.ConditionHolds(fmt.Sprint(list[0]))
 		switch {
 		case err != nil:
 			return nil, err
@@ -137,12 +137,12 @@ func (t *Template) sub(text string, own map[string]any) string {
 		if value, ok := own[name]; ok {
 			return fmt.Sprint(value)
 		}
-		return fmt.Sprint(t.named(name))
+		return fmt.Sprint(t.valueOf(name))
 	})
 }
 
-// named returns the value of a name.
-func (t *Template) named(name string) any {
+// valueOf returns the value of a name.
+func (t *Template) valueOf(name string) any {
 	if t.lookup != nil {
 		if value, ok := t.lookup(name); ok {
 			return value
@@ -154,9 +154,9 @@ func (t *Template) named(name string) any {
 	return "${" + name + "}"
 }
 
-// Holds reports whether a condition is true. The condition must be an Equals, or the Not of an
+// ConditionHolds reports whether a condition is true. The condition must be an Equals, or the Not of an
 // Equals.
-func (t *Template) Holds(name string) (bool, error) {
+func (t *Template) ConditionHolds(name string) (bool, error) {
 	condition, negated := t.member("Conditions", name), false
 	if not, ok := condition["Fn::Not"].([]any); ok && len(not) == 1 {
 		condition, _ = not[0].(map[string]any)

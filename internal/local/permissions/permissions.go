@@ -80,13 +80,13 @@ func BucketPolicy(users map[string]Role) ([]byte, error) {
 // condition keys have the given values.
 func (r Role) allows(action, resource string, values map[string][]string) bool {
 	return slices.ContainsFunc(r, func(st Statement) bool {
-		return st.holds(values) && matches(st.Action, action) && matches(st.Resource, resource)
+		return st.conditionsMet(values) && matches(st.Action, action) && matches(st.Resource, resource)
 	})
 }
 
-// holds reports whether the conditions of a statement are met. holds knows only
+// conditionsMet reports whether the conditions of a statement are met. It knows only
 // StringEquals, and treats a condition with another operator as not met.
-func (st Statement) holds(values map[string][]string) bool {
+func (st Statement) conditionsMet(values map[string][]string) bool {
 	for operator, keys := range st.Condition {
 		for key, allowed := range keys {
 			refused := func(value string) bool { return !slices.Contains(allowed, value) }

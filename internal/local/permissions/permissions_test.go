@@ -64,7 +64,7 @@ Resources:
 var values = map[string]string{"Bucket": "drops", "Machine": "arn:aws:states:::m", "Machine.Name": "m", "AWS::Partition": "aws", "AWS::AccountId": "000000000000"}
 
 func TestReadsTheFormsOfTheTemplate(t *testing.T) {
-	roles, err := permissions.Read(template(`
+	roles, err := permissions.Roles(template(`
               - Sid: Files
                 Effect: Allow
                 Action: [s3:GetObject, s3:PutObject]
@@ -153,7 +153,7 @@ func TestRefusesOtherForms(t *testing.T) {
 			if tt.before != "" {
 				text = []byte(strings.Replace(string(template("")), tt.before, tt.after, 1))
 			}
-			if roles, err := permissions.Read(text, values); err == nil || !strings.Contains(err.Error(), tt.says) {
+			if roles, err := permissions.Roles(text, values); err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("Read = %v, %v; want an error about %s", roles, err, tt.says)
 			}
 		})

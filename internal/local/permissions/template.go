@@ -22,10 +22,10 @@ var LogicalIDs = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
-// each reads every resource of a type and returns the results by logical id. values has the
+// readResources reads every resource of a type and returns the results by logical id. values has the
 // values of parameters, pseudo parameters, resources, and attributes of resources such as
 // StateMachine.Name. A parameter that is not in values has its default.
-func each[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
+func readResources[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
 	t, err := ParseTemplate(text, func(name string) (any, bool) {
 		value, ok := values[name]
 		return value, ok
@@ -46,14 +46,14 @@ func each[T any](text []byte, values map[string]string, kind string, read func(t
 	return all, nil
 }
 
-// Read returns the roles of the functions in the text of template.yaml, by logical id of the
-// function. The comment of func each describes values. The SAM transform does not change roles, so Read
+// Roles returns the roles of the functions in the text of template.yaml, by logical id of the
+// function. The comment of readResources describes values. The SAM transform does not change roles, so Roles
 // does not need the transform.
 //
-// Read knows only the forms of statements that template.yaml uses. Another form is an error,
+// Roles knows only the forms of statements that template.yaml uses. Another form is an error,
 // because the local stack might otherwise allow less, or more, than the deployed stack.
-func Read(template []byte, values map[string]string) (map[string]Role, error) {
-	return each(template, values, functionType, func(t *Template, properties any) (Role, error) {
+func Roles(template []byte, values map[string]string) (map[string]Role, error) {
+	return readResources(template, values, functionType, func(t *Template, properties any) (Role, error) {
 		var function struct {
 			Role     string
 			Policies any
@@ -100,10 +100,10 @@ type properties struct {
 }
 
 // Functions returns the functions in the text of template.yaml, by logical id. The
-// comment of func each describes values. If a variable of a function refers to a name without a value,
+// comment of readResources describes values. If a variable of a function refers to a name without a value,
 // Functions returns an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
-	return each(template, values, functionType, func(t *Template, own any) (Function, error) {
+	return readResources(template, values, functionType, func(t *Template, own any) (Function, error) {
 		var read properties
 		if err := errors.Join(t.Fill(t.Section("Globals")["Function"], &read), t.Fill(own, &read)); err != nil {
 			return Function{}, err
@@ -135,9 +135,9 @@ type Queue struct {
 }
 
 // Queues returns the queues in the text of template.yaml, by logical id. The comment of
-// func each describes values.
+// readResources describes values.
 func Queues(template []byte, values map[string]string) (map[string]Queue, error) {
-	return each(template, values, "AWS::SQS::Queue", func(t *Template, properties any) (Queue, error) {
+	return readResources(template, values, "AWS::SQS::Queue", func(t *Template, properties any) (Queue, error) {
 		var read struct {
 			DelaySeconds, VisibilityTimeout int
 			RedrivePolicy                   struct{ MaxReceiveCount int }
@@ -162,15 +162,15 @@ func Defaults(template []byte) (map[string]string, error) {
 	return defaults, nil
 }
 
-// kept matches the actions that the local stack checks. Read leaves out a statement without
+// checkedAction matches the actions that the local stack checks. Roles leaves out a statement without
 // such an action.
-var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
+var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
-// open matches the action * and patterns of SQS actions. Such a pattern may include an action
-// that kept matches.
-var open = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
+// unclearAction matches the action * and patterns of SQS actions. Such a pattern may include an action
+// that checkedAction matches.
+var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
-// role returns the statements of a role that have an action that kept matches, except a Deny for
+// role returns the statements of a role that have an action that checkedAction matches, except a Deny for
 // other accounts.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
@@ -190,18 +190,18 @@ func (t *Template) role(properties any) (Role, error) {
 	if len(found.ManagedPolicyArns) > 0 {
 		return nil, fmt.Errorf("the managed policies %v are not in the template", found.ManagedPolicyArns)
 	}
-	otherAccounts := map[string]map[string]OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {fmt.Sprint(t.named("AWS::AccountId"))}}}
+	otherAccounts := map[string]map[string]OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {fmt.Sprint(t.valueOf("AWS::AccountId"))}}}
 	var role Role
 	for _, policy := range found.Policies {
 		for _, st := range policy.PolicyDocument.Statement {
-			unclear := len(st.Action) == 0 || slices.ContainsFunc(st.Action, open.MatchString) // no Action means NotAction
-			if !unclear && !slices.ContainsFunc(st.Action, kept.MatchString) {
+			unclear := len(st.Action) == 0 || slices.ContainsFunc(st.Action, unclearAction.MatchString) // no Action means NotAction
+			if !unclear && !slices.ContainsFunc(st.Action, checkedAction.MatchString) {
 				continue
 			}
 			if st.Effect == "Deny" && reflect.DeepEqual(st.Condition, otherAccounts) {
 				continue // the local stack has one account
 			}
-			if unclear || st.Effect != "Allow" || len(st.Resource) == 0 || slices.ContainsFunc(st.Resource, isOpen) {
+			if unclear || st.Effect != "Allow" || len(st.Resource) == 0 || slices.ContainsFunc(st.Resource, isUnclearResource) {
 				return nil, fmt.Errorf("the statement %s (%s on %v) is of a form that the local stack does not know", st.Sid, st.Effect, st.Resource)
 			}
 			role = append(role, st.Statement)
@@ -210,9 +210,9 @@ func (t *Template) role(properties any) (Role, error) {
 	return role, nil
 }
 
-// isOpen reports whether a resource is not an ARN, or contains a ${Name} that was not
+// isUnclearResource reports whether a resource is not an ARN, or contains a ${Name} that was not
 // replaced.
-func isOpen(resource string) bool {
+func isUnclearResource(resource string) bool {
 	return !strings.HasPrefix(resource, "arn:") || strings.Contains(resource, "${")
 }
 

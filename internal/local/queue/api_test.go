@@ -77,7 +77,7 @@ func TestChangeMessageVisibility(t *testing.T) {
 	send(t, q, "m")
 	c.advance(time.Minute)
 	var receipt string
-	deliver := queue.SQS("arn", func(_ context.Context, payload []byte) ([]byte, error) {
+	deliver := queue.DeliverBatch("arn", func(_ context.Context, payload []byte) ([]byte, error) {
 		var event events.SQSEvent
 		err := json.Unmarshal(payload, &event)
 		receipt = event.Records[0].ReceiptHandle

@@ -37,7 +37,7 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 		case <-ctx.Done():
 			return
 		}
-		batch := q.await(ctx, c.BatchSize)
+		batch := q.awaitBatch(ctx, c.BatchSize)
 		if len(batch) == 0 {
 			return
 		}
@@ -55,9 +55,9 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 	}
 }
 
-// await waits until messages are due and returns up to limit of them. If ctx is done first,
-// await returns no messages.
-func (q *Queue) await(ctx context.Context, limit int) []Message {
+// awaitBatch waits until messages are due and returns up to limit of them. If ctx is done first,
+// awaitBatch returns no messages.
+func (q *Queue) awaitBatch(ctx context.Context, limit int) []Message {
 	for ctx.Err() == nil {
 		if batch := q.Receive(limit); len(batch) > 0 {
 			return batch
@@ -79,12 +79,12 @@ func (q *Queue) await(ctx context.Context, limit int) []Message {
 // function is an error too.
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
-// SQS returns a Consumer.Deliver for a Lambda function that reads the queue with the given
+// DeliverBatch returns a Consumer.Deliver for a Lambda function that reads the queue with the given
 // ARN. Deliver invokes the function with the batch as an SQS event, which has only the members
 // that lipdrop's functions read. The response of the function names the messages that failed.
 // Deliver logs an error if it cannot use the response; invoke logs its own errors.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
-func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
+func DeliverBatch(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
 		var event events.SQSEvent
 		for _, m := range batch {
@@ -103,7 +103,7 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 		if err != nil {
 			return nil, err
 		}
-		failed, err := failures(response, batch)
+		failed, err := failedIDs(response, batch)
 		if err != nil {
 			slog.Error("whole batch failed", "queue", arn, "err", err)
 		}
@@ -111,18 +111,18 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 	}
 }
 
-// Each returns a Consumer.Deliver for a Lambda function that receives the body of one
+// DeliverEach returns a Consumer.Deliver for a Lambda function that receives the body of one
 // message, as in an asynchronous call of Lambda. The batch size must be 1.
-func Each(invoke Invoke) func(context.Context, []Message) ([]string, error) {
+func DeliverEach(invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
 		_, err := invoke(ctx, []byte(batch[0].Body))
 		return nil, err
 	}
 }
 
-// failures returns the ids of the messages that failed, as the response of a function names
+// failedIDs returns the ids of the messages that failed, as the response of a function names
 // them. An error means that the whole batch failed.
-func failures(response []byte, batch []Message) (failed []string, err error) {
+func failedIDs(response []byte, batch []Message) (failed []string, err error) {
 	if len(response) == 0 {
 		return nil, nil
 	}

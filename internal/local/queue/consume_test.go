@@ -139,7 +139,7 @@ func message(id string) queue.Message {
 
 func TestSQSEvent(t *testing.T) {
 	var payload []byte
-	deliver := queue.SQS("arn:aws:sqs:us-east-1:000000000000:drops", func(_ context.Context, p []byte) ([]byte, error) {
+	deliver := queue.DeliverBatch("arn:aws:sqs:us-east-1:000000000000:drops", func(_ context.Context, p []byte) ([]byte, error) {
 		payload = p
 		return []byte("null"), nil
 	})
@@ -187,7 +187,7 @@ func TestSQSResponses(t *testing.T) {
 			var logs bytes.Buffer
 			defer slog.SetDefault(slog.Default())
 			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
-			deliver := queue.SQS("arn", func(context.Context, []byte) ([]byte, error) { return []byte(row.response), row.err })
+			deliver := queue.DeliverBatch("arn", func(context.Context, []byte) ([]byte, error) { return []byte(row.response), row.err })
 			failed, err := deliver(t.Context(), []queue.Message{message("a"), message("b")})
 			if diff := cmp.Diff(row.failed, failed); diff != "" {
 				t.Errorf("failed (-want +got):\n%s", diff)

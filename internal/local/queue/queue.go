@@ -81,7 +81,7 @@ func (q *Queue) send(body string, delay time.Duration) (id string, err error) {
 	defer q.mu.Unlock()
 	now := q.cfg.Now()
 	m := Message{ID: uuid.NewString(), Body: body, SentAt: now, VisibleAt: now.Add(delay)}
-	if err := q.keep(m); err != nil {
+	if err := q.store(m); err != nil {
 		delete(q.messages, m.ID)
 		return "", err
 	}
@@ -96,7 +96,7 @@ func (q *Queue) Receive(limit int) []Message {
 	now := q.cfg.Now()
 	var due []Message
 	for _, m := range q.messages {
-		if q.waits(m) && !m.VisibleAt.After(now) {
+		if q.isWaiting(m) && !m.VisibleAt.After(now) {
 			due = append(due, m)
 		}
 	}
@@ -109,7 +109,7 @@ func (q *Queue) Receive(limit int) []Message {
 		m.Receives++
 		m.VisibleAt = now.Add(q.cfg.Visibility)
 		q.inFlight[m.ID] = true
-		if err := q.keep(*m); err != nil {
+		if err := q.store(*m); err != nil {
 			slog.Error("delivery of a message not saved", "message_id", m.ID, "err", err)
 		}
 	}
@@ -146,7 +146,7 @@ func (q *Queue) postpone(receipt string, pause time.Duration) error {
 		return awsjson.Errorf("ReceiptHandleIsInvalid", "the receipt handle does not belong to a delivery under way")
 	}
 	m.VisibleAt = q.cfg.Now().Add(pause)
-	return q.keep(m)
+	return q.store(m)
 }
 
 // Len returns the number of messages, without the dead letters.
@@ -177,12 +177,12 @@ func (q *Queue) deadLetters() []Message {
 	return dead
 }
 
-// waits reports whether a message waits for a delivery. The caller holds q.mu.
-func (q *Queue) waits(m Message) bool { return m.Receives < q.cfg.MaxReceives && !q.inFlight[m.ID] }
+// isWaiting reports whether a message waits for a delivery. The caller holds q.mu.
+func (q *Queue) isWaiting(m Message) bool { return m.Receives < q.cfg.MaxReceives && !q.inFlight[m.ID] }
 
-// keep adds or changes a message and replaces its file. If the file cannot be replaced, the
+// store adds or changes a message and replaces its file. If the file cannot be replaced, the
 // message is changed only in memory. The caller holds q.mu.
-func (q *Queue) keep(m Message) error {
+func (q *Queue) store(m Message) error {
 	q.messages[m.ID] = m
 	q.signal()
 	return private.ReplaceJSON(q.file(m.ID), m)
@@ -201,7 +201,7 @@ func (q *Queue) nextDue() (at time.Time, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, m := range q.messages {
-		if q.waits(m) && (!ok || m.VisibleAt.Before(at)) {
+		if q.isWaiting(m) && (!ok || m.VisibleAt.Before(at)) {
 			at, ok = m.VisibleAt, true
 		}
 	}

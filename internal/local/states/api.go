@@ -43,7 +43,7 @@ func (s *Server) executionARN(name string) string { return workflow.ExecutionARN
 // find returns the execution with an ARN.
 func (s *Server) find(arn string) (*run, error) {
 	name, ok := strings.CutPrefix(arn, s.executionARN(""))
-	if r := s.run(name); ok && r != nil {
+	if r := s.runNamed(name); ok && r != nil {
 		return r, nil
 	}
 	return nil, awsjson.Errorf("ExecutionDoesNotExist", "Execution Does Not Exist: '%s'", arn)
@@ -56,8 +56,8 @@ func (s *Server) checkMachine(arn string) error {
 	return nil
 }
 
-// date returns a time in the format of AWS JSON: seconds since 1970.
-func date(t time.Time) float64 {
+// unixSeconds returns a time in the format of AWS JSON: seconds since 1970.
+func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}
@@ -106,15 +106,15 @@ type description struct {
 	Cause string `json:"cause,omitempty"`
 }
 
-func (s *Server) describe(r *run, data bool) description {
+func (s *Server) describe(r *run, withData bool) description {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := &r.record.Execution
 	d := description{
 		ExecutionARN: s.executionARN(r.record.Name), Status: x.Status,
-		StartDate: date(x.StartedAt), StopDate: date(x.StoppedAt), RedriveCount: x.RedriveCount,
+		StartDate: unixSeconds(x.StartedAt), StopDate: unixSeconds(x.StoppedAt), RedriveCount: x.RedriveCount,
 	}
-	if data {
+	if withData {
 		d.Input, d.Error, d.Cause = x.Input, x.Error, x.Cause
 	}
 	return d
@@ -171,7 +171,7 @@ func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string
 			return nil, err
 		}
 		r.stop()
-		s.ended(&r.record)
+		s.notifyEnd(&r.record)
 	}
 	return struct{}{}, nil
 }
@@ -194,6 +194,6 @@ func (s *Server) redriveExecution(request struct{ ExecutionARN, ClientToken stri
 	if err != nil {
 		return nil, err
 	}
-	s.resume(r)
+	s.startDriving(r)
 	return struct{}{}, nil
 }

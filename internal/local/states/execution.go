@@ -122,7 +122,7 @@ func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, 
 			if ctx.Err() != nil {
 				return now(), false
 			}
-			m.deliver(x, s, now(), result, failure)
+			m.finishCall(x, s, now(), result, failure)
 		case waiting, backoff:
 			if at.Before(x.WakeAt) {
 				return earlier(x.WakeAt, x.Deadline), false
@@ -198,9 +198,9 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 	x.leave(now, s, next, x.StateInput)
 }
 
-// deliver applies the outcome of a call to x. It does not enter the next state or begin the
+// finishCall applies the outcome of a call to x. It does not enter the next state or begin the
 // next attempt.
-func (m *Machine) deliver(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
+func (m *Machine) finishCall(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
 	// x may have been stopped or redriven during the call. If the deadline of x has passed, Step
 	// ends x.
 	if x.Status != Running || x.Phase != calling || !now.Before(x.Deadline) {
@@ -212,7 +212,7 @@ func (m *Machine) deliver(x *Execution, s *state, now time.Time, result []byte, 
 			event.Type = "TaskTimedOut"
 		}
 		x.record(now, event)
-		m.raise(x, s, now, failure)
+		m.retryOrFail(x, s, now, failure)
 		return
 	}
 	x.record(now, Event{Type: "TaskSucceeded"})
@@ -242,12 +242,12 @@ func taskError(result []byte, err error) *TaskError {
 
 func (m *Machine) evaluationFailed(x *Execution, s *state, now time.Time, err error) {
 	x.record(now, Event{Type: "EvaluationFailed", Error: errQueryEvaluation})
-	m.raise(x, s, now, &TaskError{errQueryEvaluation, fmt.Sprintf("An error occurred while executing the state '%s': %v.", x.State, err)})
+	m.retryOrFail(x, s, now, &TaskError{errQueryEvaluation, fmt.Sprintf("An error occurred while executing the state '%s': %v.", x.State, err)})
 }
 
-// raise schedules another attempt if the first retrier that matches the error has
+// retryOrFail schedules another attempt if the first retrier that matches the error has
 // attempts left, and fails the execution otherwise.
-func (m *Machine) raise(x *Execution, s *state, now time.Time, failure *TaskError) {
+func (m *Machine) retryOrFail(x *Execution, s *state, now time.Time, failure *TaskError) {
 	for i, r := range s.Retry {
 		if !r.matches(failure.Name) {
 			continue

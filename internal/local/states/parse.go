@@ -164,7 +164,7 @@ func (s *state) check(all map[string]*state) (problems []error) {
 			payload = map[string]any{"": s.Arguments.Payload}
 		}
 		for _, value := range payload {
-			expression(fmt.Sprint(value), "input", redriveCount)
+			expression(fmt.Sprint(value), "input", redriveCountExpression)
 		}
 		expression(s.Output, "result")
 		for i, r := range s.Retry {
@@ -215,30 +215,30 @@ type scope struct {
 	redrives      int
 }
 
-// redriveCount is the only expression about the context object that Parse accepts. AWS
+// redriveCountExpression is the only expression about the context object that Parse accepts. AWS
 // documents the member only for executions that were redriven, and an expression without
 // a value fails the state. So the expression is 0 if the member is missing.
-const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
+const redriveCountExpression = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
 
-// path matches the other expressions that Parse accepts: $states.input, $states.result, or a
+// memberExpression matches the other expressions that Parse accepts: $states.input, $states.result, or a
 // member of either.
-var path = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
+var memberExpression = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
 
 // isExpression reports whether a text is an expression that Parse accepts and whose root is among
-// roots: input, result or redriveCount.
+// roots: input, result or redriveCountExpression.
 func isExpression(text string, roots ...string) bool {
-	found := path.FindStringSubmatch(text)
+	found := memberExpression.FindStringSubmatch(text)
 	if found == nil {
-		return text == redriveCount && slices.Contains(roots, text)
+		return text == redriveCountExpression && slices.Contains(roots, text)
 	}
 	return slices.Contains(roots, found[1])
 }
 
 // eval returns the JSON text of the value of an expression.
 func (sc scope) eval(text string) (string, error) {
-	found := path.FindStringSubmatch(text)
+	found := memberExpression.FindStringSubmatch(text)
 	if found == nil {
-		return fmt.Sprint(sc.redrives), nil // it is redriveCount; Parse refuses every other expression
+		return fmt.Sprint(sc.redrives), nil // it is redriveCountExpression; Parse refuses every other expression
 	}
 	whole := map[string]string{"input": sc.input, "result": sc.result}[found[1]]
 	if found[2] == "" {

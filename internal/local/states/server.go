@@ -77,7 +77,7 @@ func (s *Server) Resume(ctx context.Context) error {
 	s.life, s.end = context.WithCancel(ctx)
 	for _, r := range runs {
 		if r.record.Execution.Status == Running {
-			s.resume(r)
+			s.startDriving(r)
 		}
 	}
 	return nil
@@ -98,7 +98,7 @@ func (s *Server) Close() {
 // Path returns the names of the states that an execution entered, in order, or nil
 // if there is no execution of that name.
 func (s *Server) Path(name string) []string {
-	r := s.run(name)
+	r := s.runNamed(name)
 	if r == nil {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (s *Server) Path(name string) []string {
 	return r.record.Execution.Path()
 }
 
-func (s *Server) run(name string) *run {
+func (s *Server) runNamed(name string) *run {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.runs[name]
@@ -129,13 +129,13 @@ func (s *Server) create(name, input string) (r *run, created bool, err error) {
 		return nil, false, err
 	}
 	s.runs[name] = r
-	s.resume(r)
+	s.startDriving(r)
 	return r, true, nil
 }
 
-// resume starts a goroutine that drives an execution. The caller holds s.mu, so that
+// startDriving starts a goroutine that drives an execution. The caller holds s.mu, so that
 // Close waits for the goroutine.
-func (s *Server) resume(r *run) {
+func (s *Server) startDriving(r *run) {
 	ctx, stop := context.WithCancel(s.life)
 	r.stop = stop
 	if ctx.Err() != nil {
@@ -174,7 +174,7 @@ func (s *Server) drive(ctx context.Context, r *run) {
 		}
 		keep()
 		if ended {
-			s.ended(&r.record)
+			s.notifyEnd(&r.record)
 			return
 		}
 		r.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *Server) change(r *run, edit func(*Execution) error) error {
 	return nil
 }
 
-func (s *Server) ended(r *record) {
+func (s *Server) notifyEnd(r *record) {
 	if s.OnEnd != nil {
 		s.OnEnd(End{s.executionARN(r.Name), r.Execution.Status, r.Execution.RedriveCount})
 	}

@@ -39,15 +39,15 @@ func (s *Server) Submitted() []Job {
 
 // Job returns the job of a request id. Job first starts the job if it is due.
 func (s *Server) Job(requestID string) (Job, bool) {
-	j := s.job(requestID)
+	j := s.find(requestID)
 	if j == nil {
 		return Job{}, false
 	}
 	return s.describe(j), true
 }
 
-// job returns the job of a request id, or nil.
-func (s *Server) job(requestID string) *job {
+// find returns the job of a request id, or nil.
+func (s *Server) find(requestID string) *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.jobs[requestID]
@@ -99,7 +99,7 @@ func (s *Server) describe(j *job) Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := s.now()
-	s.start(j, now)
+	s.fetchIfDue(j, now)
 	described := Job{
 		RequestID: j.ID, Model: j.Model, Input: maps.Clone(j.Input),
 		State: j.state(now), FetchError: j.FetchError,

@@ -52,8 +52,8 @@ type Fault struct {
 	Edit func(members map[string]any)
 }
 
-// faulty returns the response under a fault. The caller applies the Break of the fault.
-func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *httptest.ResponseRecorder {
+// faultyResponse returns the response under a fault. The caller applies the Break of the fault.
+func (s *Server) faultyResponse(r *http.Request, body []byte, fault *Fault) *httptest.ResponseRecorder {
 	rec, edited := httptest.NewRecorder(), httptest.NewRecorder()
 	if fault.Accept {
 		s.handle(rec, r, body)
@@ -81,12 +81,12 @@ func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *httptest.Re
 	return edited
 }
 
-// misbehave responds over a socket under a fault.
-func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, body []byte, fault *Fault) {
+// serveFault responds over a socket under a fault.
+func (s *Server) serveFault(w http.ResponseWriter, r *http.Request, body []byte, fault *Fault) {
 	if fault.Break == NotSent {
 		panic(http.ErrAbortHandler)
 	}
-	rec := s.faulty(r, body, fault)
+	rec := s.faultyResponse(r, body, fault)
 	switch fault.Break {
 	case Reset:
 		panic(http.ErrAbortHandler)

@@ -133,9 +133,9 @@ var priceForms = []Fault{
 
 var statusWords = []Fault{
 	{Name: "unknown word", Accept: true, Edit: set("status", "warming_up")},
-	{Name: "upper case", Accept: true, Edit: change("status", strings.ToUpper)},
-	{Name: "canceled", Accept: true, Edit: change("status", oneL)},
-	{Name: "the words of result", Accept: true, Edit: change("status", func(word string) string {
+	{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
+	{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
+	{Name: "the words of result", Accept: true, Edit: editText("status", func(word string) string {
 		return strings.Replace(word, "completed", "succeeded", 1)
 	})},
 	{Name: "no queue position", Accept: true, Edit: without("queue_position")},
@@ -148,9 +148,9 @@ func resultForms() []Fault {
 		{Name: "not ready as 400005", Status: 400, Body: errorBody(400005, "the result is not ready")},
 		{Name: "not ready as 200", Accept: true, Edit: notReady},
 		{Name: "unknown word", Accept: true, Edit: set("status", "uploading")},
-		{Name: "upper case", Accept: true, Edit: change("status", strings.ToUpper)},
-		{Name: "canceled", Accept: true, Edit: change("status", oneL)},
-		{Name: "the words of status", Accept: true, Edit: change("status", func(word string) string {
+		{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
+		{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
+		{Name: "the words of status", Accept: true, Edit: editText("status", func(word string) string {
 			return strings.Replace(word, "succeeded", "completed", 1)
 		})},
 		{Name: "no word", Accept: true, Edit: without("status")},
@@ -167,7 +167,7 @@ func resultForms() []Fault {
 		{"a list of objects", []any{map[string]any{"loc": []any{"video", 0}, "msg": "face not found"}}},
 		{"null", nil},
 	} {
-		forms = append(forms, Fault{Name: "error as " + failure.name, Accept: true, Edit: replace("error", failure.error)})
+		forms = append(forms, Fault{Name: "error as " + failure.name, Accept: true, Edit: replaceIfSet("error", failure.error)})
 	}
 	for _, shape := range []struct {
 		name string
@@ -194,8 +194,8 @@ var cancelForms = []Fault{
 	{Name: "accepted, then silence", Accept: true, Break: Silence},
 	{Name: "accepted, then 502 page", Accept: true, Status: 502, Body: page},
 	{Name: "accepted as 200", Accept: true, Status: 200},
-	{Name: "upper case", Accept: true, Edit: change("outcome", strings.ToUpper)},
-	{Name: "canceled", Accept: true, Edit: change("outcome", oneL)},
+	{Name: "upper case", Accept: true, Edit: editText("outcome", strings.ToUpper)},
+	{Name: "canceled", Accept: true, Edit: editText("outcome", oneL)},
 	{Name: "unknown outcome", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"requested"}`)},
 	{Name: "no outcome", Accept: true, Edit: without("outcome")},
 }
@@ -221,8 +221,8 @@ func without(names ...string) func(map[string]any) {
 	}
 }
 
-// change edits a member if it exists and is a string.
-func change(name string, edit func(string) string) func(map[string]any) {
+// editText edits a member if it exists and is a string.
+func editText(name string, edit func(string) string) func(map[string]any) {
 	return func(members map[string]any) {
 		if text, ok := members[name].(string); ok {
 			members[name] = edit(text)
@@ -230,8 +230,8 @@ func change(name string, edit func(string) string) func(map[string]any) {
 	}
 }
 
-// replace sets a member to another value, unless the member is null or missing.
-func replace(name string, value any) func(map[string]any) {
+// replaceIfSet sets a member to another value, unless the member is null or missing.
+func replaceIfSet(name string, value any) func(map[string]any) {
 	return func(members map[string]any) {
 		if members[name] != nil {
 			members[name] = value

@@ -31,9 +31,9 @@ type input struct {
 	kind              media.Kind
 }
 
-// start downloads the inputs of a job and stores its output when the download is due. It does so
+// fetchIfDue downloads the inputs of a job and stores its output when the download is due. It does so
 // only once, and never for a cancelled job. The caller holds j.mu.
-func (s *Server) start(j *job, now time.Time) {
+func (s *Server) fetchIfDue(j *job, now time.Time) {
 	due := !s.FetchAtStart || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
 		return
@@ -53,7 +53,7 @@ func (s *Server) start(j *job, now time.Time) {
 			break
 		}
 	}
-	if j.FetchError == "" && s.form(j).made() {
+	if j.FetchError == "" && s.formOf(j).isMadeUp() {
 		data, err := s.makeOutput(j, known)
 		if err == nil {
 			err = s.keepOutput(j, media.Video, ".mp4", bytes.NewReader(data))
@@ -68,31 +68,35 @@ func (s *Server) start(j *job, now time.Time) {
 	}
 }
 
-// fetch downloads one input. If keep is set, the input is the job's output, and fetch stores the
-// input. If the output is made up instead, fetch ignores keep and returns what is known about the
-// input.
-func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.Info, error) {
-	body, err := s.open(ctx, in.url)
+// fetch downloads one input of a job. If the output is made up, fetch returns what is known
+// about the input. Otherwise, if isOutput is true, fetch stores the input as the output.
+func (s *Server) fetch(ctx context.Context, j *job, in input, isOutput bool) (media.Info, error) {
+	body, err := s.openInput(ctx, in.url)
 	if err != nil {
 		return media.Info{}, err
 	}
 	defer func() { _ = body.Close() }()
-	if s.form(j).made() {
-		data, err := io.ReadAll(body)
-		if err := wholeFile(int64(len(data)), err); err != nil {
-			return media.Info{}, err
-		}
-		info, err := media.Inspect(ctx, media.FromBytes(string(in.kind)+in.suffix, data))
-		if err != nil {
-			info = media.Info{} // nothing is known about the input
-		}
-		return info, nil
+	switch {
+	case s.formOf(j).isMadeUp():
+		return inspect(ctx, in, body)
+	case isOutput:
+		return media.Info{}, s.keepOutput(j, in.kind, in.suffix, body)
 	}
-	if !keep {
-		n, err := io.Copy(io.Discard, body)
-		return media.Info{}, wholeFile(n, err)
+	n, err := io.Copy(io.Discard, body)
+	return media.Info{}, wholeFile(n, err)
+}
+
+// inspect reads an input and returns what is known about it, which may be nothing.
+func inspect(ctx context.Context, in input, body io.Reader) (media.Info, error) {
+	data, err := io.ReadAll(body)
+	if err := wholeFile(int64(len(data)), err); err != nil {
+		return media.Info{}, err
 	}
-	return media.Info{}, s.keepOutput(j, in.kind, in.suffix, body)
+	info, err := media.Inspect(ctx, media.FromBytes(string(in.kind)+in.suffix, data))
+	if err != nil {
+		return media.Info{}, nil
+	}
+	return info, nil
 }
 
 // keepOutput stores the output of a job.
@@ -132,7 +136,7 @@ func (s *Server) storeMedia(j *job, body io.Reader) (int64, error) {
 
 func (s *Server) mediaPath(j *job) string { return filepath.Join(s.Dir, j.ID+".media") }
 
-func (s *Server) open(ctx context.Context, address string) (io.ReadCloser, error) {
+func (s *Server) openInput(ctx context.Context, address string) (io.ReadCloser, error) {
 	if s.Fetch != nil {
 		return s.Fetch(ctx, address)
 	}

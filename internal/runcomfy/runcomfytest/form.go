@@ -33,15 +33,15 @@ const (
 // end of its outputs.
 const defaultOff = time.Second
 
-// made reports whether the output is made up.
-func (f Form) made() bool { return f != "" && f != OwnInput }
+// isMadeUp reports whether the output is made up.
+func (f Form) isMadeUp() bool { return f != "" && f != OwnInput }
 
-// form returns the form of a job's output.
-func (s *Server) form(j *job) Form { return cmp.Or(j.script.Form, s.Form) }
+// formOf returns the form of a job's output.
+func (s *Server) formOf(j *job) Form { return cmp.Or(j.script.Form, s.Form) }
 
 // makeOutput makes up the output of a job for the inputs that were downloaded.
 func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
-	form, off := s.form(j), cmp.Or(j.script.Off, defaultOff)
+	form, off := s.formOf(j), cmp.Or(j.script.Off, defaultOff)
 	m := Movie{Length: outputLength(j, inputs), Width: 640, Height: 360, Frame: time.Second / 25, Seed: 99}
 	for _, in := range inputs {
 		if in.Kind == media.Video {

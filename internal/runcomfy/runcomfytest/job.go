@@ -104,8 +104,8 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, 
 	if !s.charge(w, j) {
 		return
 	}
-	s.start(j, j.Submitted)
-	base := address(r) + "/v1/requests/" + j.ID
+	s.fetchIfDue(j, j.Submitted)
+	base := baseURL(r) + "/v1/requests/" + j.ID
 	reply(w, http.StatusOK, map[string]any{
 		"request_id": j.ID,
 		"status_url": base + "/status", "result_url": base + "/result", "cancel_url": base + "/cancel",
@@ -126,12 +126,12 @@ func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 		refuse(w, http.StatusInternalServerError, 0, err.Error())
 		return false
 	}
-	s.keep(j)
+	s.addJob(j)
 	return true
 }
 
-// keep adds a job to the known jobs. The caller holds s.mu.
-func (s *Server) keep(j *job) {
+// addJob adds a job to the known jobs. The caller holds s.mu.
+func (s *Server) addJob(j *job) {
 	if s.jobs == nil {
 		s.jobs = map[string]*job{}
 	}
@@ -146,16 +146,16 @@ func (s *Server) scriptOf(modelID string, input map[string]any) Script {
 	return Script{Queue: s.Queue, Run: s.Run}
 }
 
-// askJob responds to a request about a job.
-func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Call) {
+// serveJob responds to a request about a job.
+func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call Call) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := s.now()
-	s.start(j, now)
+	s.fetchIfDue(j, now)
 	state := j.state(now)
 	switch call {
 	case CallStatus:
-		base := address(r) + "/v1/requests/" + j.ID
+		base := baseURL(r) + "/v1/requests/" + j.ID
 		members := map[string]any{
 			"request_id": j.ID, "status": onStatus(state),
 			"status_url": base + "/status", "result_url": base + "/result",
@@ -237,7 +237,7 @@ func (s *Server) Load() error {
 	defer s.mu.Unlock()
 	for _, r := range records {
 		// Queue and Run are in the record. Only the other fields of the script are used.
-		s.keep(&job{record: r, script: s.scriptOf(r.Model, r.Input)})
+		s.addJob(&job{record: r, script: s.scriptOf(r.Model, r.Input)})
 	}
 	return nil
 }

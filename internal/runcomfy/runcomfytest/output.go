@@ -33,7 +33,7 @@ func outputJob(u *url.URL) string {
 func (s *Server) output(r *http.Request, j *job) any {
 	base := s.OutputURL
 	if !strings.Contains(base, "://") {
-		base = address(r) + base
+		base = baseURL(r) + base
 	}
 	var urls []string
 	for i := range max(j.script.Outputs, 1) {
@@ -74,7 +74,7 @@ func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) 
 		return
 	}
 	var output io.ReadSeekCloser
-	j := s.job(id)
+	j := s.find(id)
 	if j != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		var err error
 		if output, err = s.openOutput(j); err != nil {
@@ -110,7 +110,7 @@ func (s *Server) openOutput(j *job) (io.ReadSeekCloser, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := s.now()
-	s.start(j, now)
+	s.fetchIfDue(j, now)
 	if j.state(now) != succeeded || j.Kind == "" {
 		return nil, nil
 	}
@@ -120,8 +120,8 @@ func (s *Server) openOutput(j *job) (io.ReadSeekCloser, error) {
 	return os.Open(s.mediaPath(j))
 }
 
-// address returns the scheme and host that a request was made to.
-func address(r *http.Request) string {
+// baseURL returns the scheme and host that a request was made to.
+func baseURL(r *http.Request) string {
 	if r.TLS != nil {
 		return "https://" + r.Host
 	}

@@ -168,7 +168,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.count(r)
 	if fault := s.faultOf(r, body); fault != nil {
-		s.misbehave(w, r, body, fault)
+		s.serveFault(w, r, body, fault)
 		return
 	}
 	s.handle(w, r, body)
@@ -212,8 +212,8 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 	case CallModel:
 		s.describeModel(w, id)
 	case CallStatus, CallResult, CallCancel:
-		if j := s.job(id); j != nil {
-			s.askJob(w, r, j, call)
+		if j := s.find(id); j != nil {
+			s.serveJob(w, r, j, call)
 		} else {
 			refuse(w, http.StatusNotFound, 404001, "the request does not exist or has expired")
 		}

@@ -47,7 +47,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if fault == nil {
 		t.server.handle(rec, received, body)
 	} else {
-		rec = t.server.faulty(received, body, fault)
+		rec = t.server.faultyResponse(received, body, fault)
 		reset := &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 		switch fault.Break {
 		case Reset:
