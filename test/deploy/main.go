@@ -95,7 +95,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 
-	if err := t.command(ctx, "build", "--parameter-overrides", "Architecture=x86_64"); err != nil {
+	if err := t.runSAM(ctx, "build", "--parameter-overrides", "Architecture=x86_64"); err != nil {
 		return err
 	}
 	if err := t.deploy(ctx, "SettleSeconds=1"); err != nil {
@@ -125,15 +125,15 @@ func run(ctx context.Context) error {
 	}
 	scripts := exec.CommandContext(ctx, "go", "test", "./cmd/lipdrop", "-run", "TestScripts", "-count=1")
 	scripts.Env = append(os.Environ(), "LIPDROP_TEST_STACK="+stackName, "LIPDROP_TEST_RUNCOMFY="+listener.Addr().String())
-	if _, err := output(scripts); err != nil {
+	if _, err := runAndPrint(scripts); err != nil {
 		return fmt.Errorf("the scripts of the command: %w", err)
 	}
 	return t.remove(ctx, outputs["BucketName"])
 }
 
-// output runs a program in the current folder, which must be the root of a checkout. It prints
+// runAndPrint runs a program in the current folder, which must be the root of a checkout. It prints
 // the program's output and returns it.
-func output(cmd *exec.Cmd) (string, error) {
+func runAndPrint(cmd *exec.Cmd) (string, error) {
 	fmt.Println(strings.Join(cmd.Args, " "))
 	var text strings.Builder
 	cmd.Stdout = io.MultiWriter(os.Stdout, &text)
@@ -142,9 +142,9 @@ func output(cmd *exec.Cmd) (string, error) {
 	return text.String(), err
 }
 
-// command runs the SAM CLI.
-func (t *trial) command(ctx context.Context, args ...string) error {
-	if _, err := output(exec.CommandContext(ctx, t.sam, args...)); err != nil {
+// runSAM runs the SAM CLI.
+func (t *trial) runSAM(ctx context.Context, args ...string) error {
+	if _, err := runAndPrint(exec.CommandContext(ctx, t.sam, args...)); err != nil {
 		return fmt.Errorf("sam %s: %w", args[0], err)
 	}
 	return nil
@@ -153,14 +153,14 @@ func (t *trial) command(ctx context.Context, args ...string) error {
 // deploy deploys the stack. changed is one more parameter override. samconfig.toml has the
 // other options.
 func (t *trial) deploy(ctx context.Context, changed string) error {
-	return t.command(ctx, "deploy", "--stack-name", stackName, "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
+	return t.runSAM(ctx, "deploy", "--stack-name", stackName, "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
 		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
 }
 
 // lipdrop runs a verb of lipdrop on the stack and returns its output.
 func lipdrop(ctx context.Context, verb string, args ...string) (string, error) {
 	args = append([]string{"run", "./cmd/lipdrop", verb, "--stack", stackName}, args...)
-	return output(exec.CommandContext(ctx, "go", args...))
+	return runAndPrint(exec.CommandContext(ctx, "go", args...))
 }
 
 func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
@@ -233,7 +233,7 @@ func (t *trial) drop(ctx context.Context, folder string) error {
 // remove deletes the stack and checks that the bucket is retained. AWS also retains
 // the bucket's policy, but not every emulator does.
 func (t *trial) remove(ctx context.Context, bucket string) error {
-	if err := t.command(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
+	if err := t.runSAM(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
 		return err
 	}
 	if err := t.checkDeleted(ctx); err != nil {

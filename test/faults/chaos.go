@@ -47,7 +47,7 @@ func (s *simulation) before(c world.Call) error {
 	if s.calmed {
 		return nil
 	}
-	s.sometimesOther(c)
+	s.maybeRunOther(c)
 	if o := s.outageOf(c.Service); o != nil && o.err != nil {
 		s.excuse(c)
 		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
@@ -64,7 +64,7 @@ func (s *simulation) before(c world.Call) error {
 	}
 	switch {
 	case s.happens(crashRate):
-		s.die(c, "before")
+		s.crash(c, "before")
 	case c.Service == "lambda" && s.happens(refusedRate):
 		s.faults["lambda: throttled"]++
 		return world.ErrLambda
@@ -95,13 +95,13 @@ func (s *simulation) before(c world.Call) error {
 
 // after is the hook after each call that took effect.
 func (s *simulation) after(c world.Call) error {
-	s.follow(c)
+	s.noteClaim(c)
 	if s.calmed {
 		return nil
 	}
 	switch {
 	case s.happens(crashRate):
-		s.die(c, "after")
+		s.crash(c, "after")
 	case s.happens(lostRate):
 		s.faults[c.Service+": response lost"]++
 		s.excuse(c)
@@ -113,9 +113,9 @@ func (s *simulation) after(c world.Call) error {
 	return nil
 }
 
-// sometimesOther sometimes does the world's next step before the call c, as if another function
+// maybeRunOther sometimes does the world's next step before the call c, as if another function
 // ran at the same time. That step begins before half of the remaining time of c's function is over.
-func (s *simulation) sometimesOther(c world.Call) {
+func (s *simulation) maybeRunOther(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return
 	}
@@ -127,8 +127,8 @@ func (s *simulation) sometimesOther(c world.Call) {
 	s.depth--
 }
 
-// die ends the function as if its process died or ran out of time.
-func (s *simulation) die(c world.Call, when string) {
+// crash ends the function as if its process died or ran out of time.
+func (s *simulation) crash(c world.Call, when string) {
 	s.faults["crash of "+c.Function+" "+when+" a call"]++
 	s.excuse(c)
 	name := "Runtime.ExitError"
@@ -149,7 +149,7 @@ func (s *simulation) timedOut(c world.Call) {
 func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, _ := runcomfytest.CallOf(r)
 	if call == runcomfytest.CallSubmit {
-		s.notePOST(s.open[world.InvocationOf(r)])
+		s.notePOST(s.openClaims[world.InvocationOf(r)])
 	}
 	if s.calmed {
 		return nil
@@ -167,7 +167,7 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call != runcomfytest.CallSubmit {
 		return fault
 	}
-	record := s.open[world.InvocationOf(r)]
+	record := s.openClaims[world.InvocationOf(r)]
 	switch state, _ := world.AfterSubmit(*fault); state {
 	case ledger.Unknown:
 		s.excused[record] = true
@@ -177,23 +177,23 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return fault
 }
 
-// follow stores in s.open which record each invocation has claimed. It deletes the entry when
+// noteClaim stores in s.openClaims which record each invocation has claimed. It deletes the entry when
 // the invocation has resolved the claim.
-func (s *simulation) follow(c world.Call) {
+func (s *simulation) noteClaim(c world.Call) {
 	if c.Service != "s3" || c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") {
 		return
 	}
 	if rec, ok := s.recordAt(c.Key); ok && rec.State == ledger.Submitting {
-		s.open[c.Invocation] = c.Key
-	} else if s.open[c.Invocation] == c.Key {
-		delete(s.open, c.Invocation)
+		s.openClaims[c.Invocation] = c.Key
+	} else if s.openClaims[c.Invocation] == c.Key {
+		delete(s.openClaims, c.Invocation)
 	}
 }
 
 // excuse notes that a record may end as unknown. It does so only if the invocation that makes
 // this call has claimed the record and has not yet resolved the claim.
 func (s *simulation) excuse(c world.Call) {
-	if record, claimed := s.open[c.Invocation]; claimed {
+	if record, claimed := s.openClaims[c.Invocation]; claimed {
 		s.excused[record] = true
 	}
 }

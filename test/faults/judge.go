@@ -28,7 +28,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	switch {
 	case v.take != nil && st.Take == v.take.Take && st.State.Claimed():
 		s.compare(st, *v.take)
-		s.judgeWarnings(st, *v.take, after(acts))
+		s.judgeWarnings(st, *v.take, inboxAfter(acts))
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
 		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name then says only which files are left.
@@ -52,7 +52,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.wrong("%s, remedy %q: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
 	if st.Code == problem.FilesGone { // the file that the wildcard matched must be gone; its stem is the end of the match's name
-		for key := range after(acts) {
+		for key := range inboxAfter(acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				s.wrong("%s, but %s is there", says, key)
 			}
@@ -142,7 +142,7 @@ func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Rec
 	}
 	var files []file
 	for i := range acts {
-		if w, ok := after(acts[:i+1]).names()[rec.Name].jobOf(rec); ok {
+		if w, ok := inboxAfter(acts[:i+1]).names()[rec.Name].jobOf(rec); ok {
 			files = w.uses
 		}
 	}
@@ -150,7 +150,7 @@ func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Rec
 		s.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
 		return
 	}
-	if left, either := exposed(rec.Name, acts, before, files); left && !either {
+	if left, mayRun := exposed(rec.Name, acts, before, files); left && !mayRun {
 		s.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
 	}
 }

@@ -104,7 +104,7 @@ func (s *simulation) judge(acts []act, records []ledger.Record) {
 		names[rec.Name] = true
 	}
 	for i := range acts {
-		for name := range after(acts[:i+1]).names() {
+		for name := range inboxAfter(acts[:i+1]).names() {
 			names[name] = true
 		}
 	}
@@ -115,7 +115,7 @@ func (s *simulation) judge(acts []act, records []ledger.Record) {
 			s.judgeOptions(rec)                  // it ran with the options of its job.json
 		}
 	}
-	s.judgeFiles(after(acts))
+	s.judgeFiles(inboxAfter(acts))
 }
 
 // file is a file below inbox/.
@@ -138,8 +138,8 @@ type act struct {
 // inbox holds the files below inbox/ at some time, by key.
 type inbox map[string]file
 
-// after returns the inbox after some acts.
-func after(acts []act) inbox {
+// inboxAfter returns the inbox after some acts.
+func inboxAfter(acts []act) inbox {
 	there := inbox{}
 	for _, a := range acts {
 		if a.deleted {
@@ -174,7 +174,7 @@ func (w want) loose() bool {
 // jobOf returns the result, w or one of its sides, from whose files a record may have been made.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
-		if side.state == "" && made(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {
+		if side.state == "" && madeFrom(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {
 			return side, true
 		}
 	}
@@ -392,9 +392,9 @@ func cancels(key string) bool {
 	return kindOf(key) != ""
 }
 
-// made reports whether a record was made from these versions of files. It returns false
+// madeFrom reports whether a record was made from these versions of files. It returns false
 // if there are no files.
-func made(rec ledger.Record, files []file) bool {
+func madeFrom(rec ledger.Record, files []file) bool {
 	for _, f := range files {
 		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
 			return in.Key == f.key && in.ETag == f.etag && in.LastModified.Truncate(time.Second).Equal(f.modified)

@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
 			var got []string
-			names := after(actsOf(tt.files...)).names()
+			names := inboxAfter(actsOf(tt.files...)).names()
 			for _, name := range slices.Sorted(maps.Keys(names)) {
 				w := names[name]
 				text := strings.TrimSpace(fmt.Sprintf("%s: %s %s", name, w.state, w.code))
@@ -82,7 +82,7 @@ func actsOf(texts ...string) []act {
 // takeOf returns the record of a take of the files that the acts left. The take was claimed
 // half a minute after the last act.
 func takeOf(acts []act, name string, state ledger.State) ledger.Record {
-	there := after(acts)
+	there := inboxAfter(acts)
 	w := there.names()[name]
 	last := acts[len(acts)-1].at
 	rec := ledger.Record{Name: name, Take: w.stamp() + "-" + fmt.Sprint(len(acts)), State: state, Times: ledger.Times{Claimed: last.Add(30 * time.Second)}}

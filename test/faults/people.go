@@ -105,7 +105,7 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool) {
 	key, holds := d.key(file)
 	body := s.bodyOf(key, holds)
-	late := s.late(0.1, time.Hour)
+	late := s.randomLateness(0.1, time.Hour)
 	if late > 0 {
 		s.faults["event of a drop late"]++
 	}
@@ -113,7 +113,7 @@ func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool)
 	if lost {
 		s.faults["event of a drop lost"]++
 	}
-	s.act(at, func() {
+	s.schedule(at, func() {
 		d.acts = append(d.acts, s.upload(key, body, s.w.Now(), late))
 		if !lost {
 			s.w.Notify("Object Created", key, late)
@@ -122,7 +122,7 @@ func (s *simulation) dropOne(d *drop, file string, at time.Duration, spare bool)
 	for !lost && s.chance(0.1) {
 		s.faults["event of a drop repeated"]++
 		again := s.between(0, 10*time.Hour)
-		s.act(at, func() { s.w.Notify("Object Created", key, again) })
+		s.schedule(at, func() { s.w.Notify("Object Created", key, again) })
 	}
 }
 
@@ -152,7 +152,7 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	s.faults["people: large file dropped again"]++
 	s.dropOne(d, d.files[1], at+s.between(time.Second, uploading), false)
 	body := s.bodyOf(large, "")
-	s.act(at+uploading, func() {
+	s.schedule(at+uploading, func() {
 		d.acts = append(d.acts, s.upload(large, body, s.w.Now().Add(-uploading), 0))
 		s.w.Notify("Object Created", large, 0)
 	})
@@ -171,8 +171,8 @@ func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	key, _ := d.key(d.files[s.plans.IntN(len(d.files))])
 	s.faults["people: deleted"]++
 	lost, again := s.chance(0.1), s.chance(0.2)
-	late := s.late(0.2, 3*time.Hour)
-	s.act(at, func() {
+	late := s.randomLateness(0.2, 3*time.Hour)
+	s.schedule(at, func() {
 		s.w.Bucket.Remove(key)
 		d.acts = append(d.acts, act{at: s.w.Now(), late: late / 2, deleted: true, file: file{key: key}})
 		s.w.Notify("Object Deleted", key, late/2)
@@ -190,7 +190,7 @@ func (s *simulation) deleteOne(d *drop, at time.Duration) {
 // stopOne stops the execution of one take of a drop.
 func (s *simulation) stopOne(d *drop, at time.Duration) {
 	n := s.plans.IntN(100)
-	s.act(at, func() {
+	s.schedule(at, func() {
 		if takes := s.takesOf(d); len(takes) > 0 {
 			s.faults["people: execution stopped"]++
 			s.w.Stop(takes[n%len(takes)].Name, takes[n%len(takes)].Take)
@@ -200,7 +200,7 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 
 // redriveBad redrives those executions of a drop that have ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
-	s.act(at, func() {
+	s.schedule(at, func() {
 		for _, rec := range s.takesOf(d) {
 			// A record may not say yet that its execution has ended, so every state but cancelled is tried.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
@@ -215,8 +215,8 @@ func (s *simulation) takesOf(d *drop) []ledger.Record {
 	return slices.DeleteFunc(s.records(), func(rec ledger.Record) bool { return !strings.HasPrefix(rec.Name, d.name) })
 }
 
-// act adds an action to the plan.
-func (s *simulation) act(at time.Duration, do func()) {
+// schedule adds an action to the plan.
+func (s *simulation) schedule(at time.Duration, do func()) {
 	s.actions = append(s.actions, action{at, do})
 }
 
@@ -226,9 +226,9 @@ func (s *simulation) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.plans.Int64N(int64(to-from)))
 }
 
-// late returns how late an event is: with the given probability, a random time below the limit
+// randomLateness returns how late an event is: with the given probability, a random time below the limit
 // most; otherwise 0.
-func (s *simulation) late(probability float64, most time.Duration) time.Duration {
+func (s *simulation) randomLateness(probability float64, most time.Duration) time.Duration {
 	if !s.chance(probability) {
 		return 0
 	}

@@ -31,17 +31,17 @@ type simulation struct {
 	actions     []action
 
 	// rate multiplies the probability of each fault in this world.
-	rate    float64
-	outages []outage
-	calmed  bool
-	depth   int                // number of functions that wait between two calls while another function runs
-	failing map[world.Call]int // how often a call will fail again
-	tokens  int                // how often the token was rotated
-	open    map[int]string     // the key of the record with an unresolved claim, by invocation
-	excused map[string]bool    // records that may end as unknown
-	refused map[string]bool    // records whose job RunComfy refused
-	unsent  map[string]bool    // keys of statuses whose notice EventBridge once did not accept
-	caps    capCheck
+	rate       float64
+	outages    []outage
+	calmed     bool
+	depth      int                // number of functions that wait between two calls while another function runs
+	failing    map[world.Call]int // how often a call will fail again
+	tokens     int                // how often the token was rotated
+	openClaims map[int]string     // the key of the record with an unresolved claim, by invocation
+	excused    map[string]bool    // records that may end as unknown
+	refused    map[string]bool    // records whose job RunComfy refused
+	unsent     map[string]bool    // keys of statuses whose notice EventBridge once did not accept
+	caps       capCheck
 }
 
 // newWorld returns a simulation without actions and without faults.
@@ -51,7 +51,7 @@ func newWorld(seed, number uint64) (*simulation, error) {
 		plans:   rand.New(rand.NewPCG(seed, number*3)),
 		dice:    rand.New(rand.NewPCG(seed, number*3+1)),
 		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
-		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{}, unsent: map[string]bool{},
+		failing: map[world.Call]int{}, openClaims: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{}, unsent: map[string]bool{},
 	}
 	var err error
 	if s.w, err = world.New(s.jitter.Float64); err != nil {

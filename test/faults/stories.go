@@ -111,7 +111,7 @@ func tellStory(seed, number uint64) (*story, error) {
 	}
 	s.w.RunComfy.Fault = t.fault
 	s.w.Before = t.before
-	s.w.After = func(c world.Call) error { s.follow(c); return nil }
+	s.w.After = func(c world.Call) error { s.noteClaim(c); return nil }
 	t.people()
 	t.end()
 	return t, nil
@@ -159,7 +159,7 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, id := runcomfytest.CallOf(r)
 	t.noteCharge()
 	if call == runcomfytest.CallSubmit {
-		t.notePOST(t.open[world.InvocationOf(r)])
+		t.notePOST(t.openClaims[world.InvocationOf(r)])
 	}
 	fault := t.faultOf(call, id)
 	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
@@ -198,7 +198,7 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	case t.trouble == unpaid && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		return named("402")
 	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
-		for _, record := range t.open {
+		for _, record := range t.openClaims {
 			t.excused[record] = true
 		}
 		return named("accepted, then reset")
@@ -276,7 +276,7 @@ var vocabulary = []string{
 
 // actAtRandom does one random act of a person.
 func (t *story) actAtRandom() {
-	there := after(t.dropped.acts)
+	there := inboxAfter(t.dropped.acts)
 	keys := there.keys()
 	if len(keys) == 0 {
 		t.drop(vocabulary[t.plans.IntN(len(vocabulary))])
@@ -307,7 +307,7 @@ func (t *story) actAtRandom() {
 
 // dropOrDelete drops a file again or deletes it.
 func (t *story) dropOrDelete() {
-	keys := after(t.dropped.acts).keys()
+	keys := inboxAfter(t.dropped.acts).keys()
 	if len(keys) == 0 {
 		return
 	}
@@ -333,7 +333,7 @@ func (t *story) put(what string, began time.Time) {
 		return c.key == key && t.w.Now().Before(c.by) // cancel will find that the file is there again
 	})
 	body := t.bodyOf(key, holds)
-	late := t.late(0.1, time.Hour)
+	late := t.randomLateness(0.1, time.Hour)
 	t.did(t.upload(key, body, began, late))
 	event := late.Round(time.Second).String() + " late"
 	if t.trouble == shuffled {
@@ -414,7 +414,7 @@ func (t *story) end() {
 		t.w.Pass(26 * time.Hour)
 		t.calmed = true
 		t.w.Dead = nil
-		there := after(t.dropped.acts)
+		there := inboxAfter(t.dropped.acts)
 		for _, key := range there.keys() {
 			if cancels(key) {
 				t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))

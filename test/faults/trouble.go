@@ -51,11 +51,11 @@ func (s *simulation) planTrouble() {
 		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than the queue retries
 	}
 	from := s.between(0, chaosTime)
-	s.act(from, func() { s.w.LoseStatusEvents = true })
-	s.act(from+s.between(time.Hour, 10*time.Hour), func() { s.w.LoseStatusEvents = false })
+	s.schedule(from, func() { s.w.LoseStatusEvents = true })
+	s.schedule(from+s.between(time.Hour, 10*time.Hour), func() { s.w.LoseStatusEvents = false })
 	s.faults["time without status events"]++
 	for range 3 {
-		s.act(s.between(0, chaosTime), s.repeatStatusEvents)
+		s.schedule(s.between(0, chaosTime), s.repeatStatusEvents)
 	}
 	if s.chance(0.5) {
 		from := s.between(0, chaosTime)
@@ -80,18 +80,18 @@ func (s *simulation) accountTrouble(at, lasts time.Duration) {
 	switch s.plans.IntN(4) {
 	case 0:
 		s.faults["account: token rotated, but not yet in the secret"]++
-		s.act(at, func() { s.tokens++; s.w.RunComfy.SetToken(s.token()) })
+		s.schedule(at, func() { s.tokens++; s.w.RunComfy.SetToken(s.token()) })
 	case 1:
 		s.faults["account: wrong token in the secret"]++
-		s.act(at, func() { s.w.Secret = "canary-of-another-account" })
+		s.schedule(at, func() { s.w.Secret = "canary-of-another-account" })
 	case 2:
 		s.faults["account: no token in the secret"]++
-		s.act(at, func() { s.w.Secret = "" })
+		s.schedule(at, func() { s.w.Secret = "" })
 	case 3:
 		s.faults["account: no balance"]++
-		s.act(at, func() { s.w.RunComfy.SetBalanceEmpty(true) })
+		s.schedule(at, func() { s.w.RunComfy.SetBalanceEmpty(true) })
 	}
-	s.act(at+lasts, s.repairAccount)
+	s.schedule(at+lasts, s.repairAccount)
 }
 
 // repairAccount corrects the token and the balance, as a person does.

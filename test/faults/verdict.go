@@ -26,7 +26,7 @@ const margin = roomForOther + time.Second
 // verdictOf derives what the status of a name must be about in the end, from the
 // acts of people and the records of the name's takes.
 func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
-	there := after(acts)
+	there := inboxAfter(acts)
 	w, has := there.names()[name]
 	last := newest(takes)
 	if w.loose() {
@@ -59,7 +59,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 
 func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *ledger.Record) verdict {
 	for _, rec := range takes {
-		if !made(rec, w.uses) {
+		if !madeFrom(rec, w.uses) {
 			continue
 		}
 		if last.Take[:16] > rec.Take[:16] {
@@ -87,7 +87,7 @@ func presetsClashed(acts []act, w want) bool {
 		if next := i + 1; next < len(acts) && acts[next].at.Before(newest.dropped) {
 			continue
 		}
-		if len(after(acts[:i+1]).presets(path.Dir(w.files[0].key))) > 1 {
+		if len(inboxAfter(acts[:i+1]).presets(path.Dir(w.files[0].key))) > 1 {
 			return true
 		}
 	}
@@ -98,10 +98,10 @@ func presetsClashed(acts []act, w want) bool {
 // the claim, or less than margin before it.
 func droppedSince(name string, acts []act, take ledger.Record) bool {
 	for i, a := range acts {
-		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || made(take, []file{a.file}) {
+		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || madeFrom(take, []file{a.file}) {
 			continue
 		}
-		w := after(acts[:i+1]).names()[name]
+		w := inboxAfter(acts[:i+1]).names()[name]
 		if slices.ContainsFunc(w.files, func(f file) bool { return f.key == a.key }) {
 			return true
 		}
@@ -123,7 +123,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	var before want
 	byDeletion := false // a deletion left the present files of the name
 	for i, a := range acts {
-		w := after(acts[:i+1]).names()[name]
+		w := inboxAfter(acts[:i+1]).names()[name]
 		switch {
 		case !a.deleted:
 			byDeletion = byDeletion && !slices.ContainsFunc(append(w.uses, w.files...), func(f file) bool { return f.key == a.key })
@@ -150,8 +150,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 // must have used those of the given files whose stem is the name itself.
 func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
-		return rec.Uses(deletion.key) && !made(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
-			return strings.TrimSuffix(f.key, path.Ext(f.key)) == ledger.InboxPrefix+name && !made(rec, []file{f})
+		return rec.Uses(deletion.key) && !madeFrom(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
+			return strings.TrimSuffix(f.key, path.Ext(f.key)) == ledger.InboxPrefix+name && !madeFrom(rec, []file{f})
 		})
 	})
 }

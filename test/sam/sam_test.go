@@ -29,7 +29,7 @@ import (
 )
 
 func TestFunctionsInDocker(t *testing.T) {
-	tools := find(t)
+	tools := findTools(t)
 	if out, err := tools.command(t.Context(), tools.build).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", tools.build, err, out)
 	}
@@ -81,7 +81,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.drop("inbox/talk.mp4", clip)
 	s.drop("inbox/talk.wav", voice)
 	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
-	s.charged(1)
+	s.wantCharges(1)
 	rec := s.record("talk")
 	if rec.State != ledger.Submitted || rec.RequestID != s.Fake().Submitted()[0].RequestID {
 		t.Fatalf("after the submit of talk its record is %+v, want submitted", rec)
@@ -93,12 +93,12 @@ func testInvoke(t *testing.T, tools *tools) {
 	if decode(t, response, &batch); len(batch.BatchItemFailures) > 0 {
 		t.Errorf("messages of the batch failed: %v", batch.BatchItemFailures)
 	}
-	s.charged(1) // still the same take
+	s.wantCharges(1) // still the same take
 
 	s.drop("inbox/Grüße 1+1.mp4", clip)
 	s.drop("inbox/Grüße 1+1.wav", voice)
 	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
-	s.charged(2)
+	s.wantCharges(2)
 	waits := s.record("Grüße 1+1")
 	if waits.State != ledger.Submitted || waits.RequestID != s.Fake().Submitted()[1].RequestID {
 		t.Fatalf("after the submit of Grüße 1+1 its record is %+v, want submitted", waits)
@@ -139,7 +139,7 @@ func testInvoke(t *testing.T, tools *tools) {
 		t.Errorf("RunComfy has cancelled %v, want %s", got, waits.RequestID)
 	}
 	s.wantStatus("Grüße 1+1", ledger.Cancelled, problem.CancelledByDeletion)
-	s.charged(2)
+	s.wantCharges(2)
 }
 
 // turn polls the job of a record. It adapts the sample state to the record.
@@ -183,7 +183,7 @@ func testStartLambda(t *testing.T, tools *tools) {
 	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{late.RequestID}) {
 		t.Errorf("RunComfy has cancelled %v, want %s", got, late.RequestID)
 	}
-	s.charged(2)
+	s.wantCharges(2)
 }
 
 // freePort returns a port of this machine at which nothing listens.

@@ -131,9 +131,9 @@ func (s *stack) await(name string, state ledger.State, code problem.Code) (st le
 	return st
 }
 
-// charged checks how many jobs the fake RunComfy has charged. It also checks that RunComfy
+// wantCharges checks how many jobs the fake RunComfy has charged. It also checks that RunComfy
 // could fetch each input of these jobs by the URL that a container presigned.
-func (s *stack) charged(want int) {
+func (s *stack) wantCharges(want int) {
 	s.t.Helper()
 	if got := s.Fake().Charges(); got != want {
 		s.t.Fatalf("%d jobs were charged, want %d", got, want)

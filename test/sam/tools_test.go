@@ -28,9 +28,9 @@ type tools struct {
 	env         []string
 }
 
-// find reads the commands from the README. It skips the test if the SAM CLI or Docker is
+// findTools reads the commands from the README. It skips the test if the SAM CLI or Docker is
 // missing; in CI, it fails the test.
-func find(t *testing.T) *tools {
+func findTools(t *testing.T) *tools {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: the test takes minutes")

@@ -13,10 +13,10 @@ func TestChainAfterANestedDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.sendAs(&w.drops, "", 0, 5)
-	w.sendAs(&w.deletions, "", 0, 1)
-	w.deliver(&w.drops, func(...events.SQSMessage) ([]string, error) {
-		w.deliver(&w.deletions, func(...events.SQSMessage) ([]string, error) { return nil, nil })
+	w.sendInChain(&w.dropQueue, "", 0, 5)
+	w.sendInChain(&w.deletionQueue, "", 0, 1)
+	w.deliver(&w.dropQueue, func(...events.SQSMessage) ([]string, error) {
+		w.deliver(&w.deletionQueue, func(...events.SQSMessage) ([]string, error) { return nil, nil })
 		if w.chain != 5 {
 			t.Errorf("the chain is %d, want 5", w.chain)
 		}

@@ -167,7 +167,7 @@ func (w *World) NotifyStatus(arn string, late time.Duration) {
 		redrives--
 	}
 	payload := encode(local.StatusChange(w.now, machineARN, arn, string(x.Status), redrives))
-	w.events = append(w.events, &event{payload: []byte(payload), at: w.now.Add(time.Second + late)})
+	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + late)})
 }
 
 var errNoExecution = errors.New("no such execution")

@@ -60,16 +60,16 @@ func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) 
 	return io.NopCloser(bytes.NewReader(body)), nil
 }
 
-// secrets is the functions' client of Secrets Manager.
-type secrets struct{ *World }
+// secretsManager is the functions' client of Secrets Manager.
+type secretsManager struct{ *World }
 
-func (w secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+func (w secretsManager) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
 	call := callOf(ctx, "secretsmanager", "GetSecretValue", "")
-	if err := w.before(call); err != nil {
+	if err := w.callBefore(call); err != nil {
 		return nil, err
 	}
 	value := w.Secret
-	if err := w.after(call); err != nil {
+	if err := w.callAfter(call); err != nil {
 		return nil, err
 	}
 	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, nil
@@ -113,7 +113,7 @@ type network struct{ *World }
 func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 	op, _ := runcomfytest.CallOf(req)
 	call := callOf(req.Context(), "runcomfy", string(op), req.URL.Path)
-	if err := w.before(call); err != nil {
+	if err := w.callBefore(call); err != nil {
 		return nil, err
 	}
 	started := w.now
@@ -122,7 +122,7 @@ func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 		w.reach(started.Add(patience(req.Context(), runcomfy.Timeout)))
 	}
 	if err == nil {
-		err = w.after(call)
+		err = w.callAfter(call)
 	}
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (w copier) Copy(ctx context.Context, address string, name func(head []byte)
 	}
 	key, contentType := name(body[:min(len(body), 4096)])
 	object := objectOf(key, contentType, body)
-	_, err = client(w).PutObject(ctx, &s3.PutObjectInput{
+	_, err = s3Client(w).PutObject(ctx, &s3.PutObjectInput{
 		Key: &key, Body: bytes.NewReader(body), ContentType: &contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: sourceOf(u)},
 	})
@@ -186,7 +186,7 @@ func (w copier) Find(ctx context.Context, address, key string) (transfer.Object,
 	if err != nil {
 		return transfer.Object{}, false, err
 	}
-	head, err := client(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
+	head, err := s3Client(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
 	if err != nil {
 		return transfer.Object{}, false, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	}
@@ -212,7 +212,7 @@ func (w *World) download(ctx context.Context, address string) ([]byte, error) {
 		return nil, err
 	}
 	call := callOf(ctx, "output", "GET", req.URL.Path)
-	if err := w.before(call); err != nil {
+	if err := w.callBefore(call); err != nil {
 		return nil, err
 	}
 	resp, err := w.RunComfy.Transport().RoundTrip(req)
@@ -226,5 +226,5 @@ func (w *World) download(ctx context.Context, address string) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("HTTP %d", resp.StatusCode)
 	}
-	return body, w.after(call)
+	return body, w.callAfter(call)
 }

@@ -107,7 +107,7 @@ func InvocationOf(r *http.Request) int {
 	return in.number
 }
 
-func (w *World) before(c Call) error {
+func (w *World) callBefore(c Call) error {
 	if w.S3Latency > 0 && c.Service == "s3" {
 		w.now = w.now.Add(w.S3Latency)
 	}
@@ -123,7 +123,7 @@ func (w *World) before(c Call) error {
 	return w.Before(c)
 }
 
-func (w *World) after(c Call) error {
+func (w *World) callAfter(c Call) error {
 	if w.After == nil {
 		return nil
 	}
@@ -148,7 +148,7 @@ func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], functi
 		}
 	}()
 	call := callOf(ctx, "lambda", "Invoke", "")
-	if err := w.before(call); err != nil {
+	if err := w.callBefore(call); err != nil {
 		return nil, err
 	}
 	var in In
@@ -164,7 +164,7 @@ func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], functi
 		w.mu.Unlock()
 		return nil, taskError(err)
 	}
-	if err := w.after(call); err != nil {
+	if err := w.callAfter(call); err != nil {
 		return nil, err
 	}
 	return json.Marshal(out)

@@ -52,7 +52,7 @@ func (w *World) Pass(d time.Duration) {
 
 // Rests reports whether only the hourly sweep is left to do.
 func (w *World) Rests() bool {
-	return len(w.drops.messages) == 0 && len(w.deletions.messages) == 0 && len(w.events) == 0 && len(w.running) == 0 && len(w.asleep) == 0
+	return len(w.dropQueue.messages) == 0 && len(w.deletionQueue.messages) == 0 && len(w.cancelCalls) == 0 && len(w.running) == 0 && len(w.asleep) == 0
 }
 
 // Spend moves the clock forward and does nothing else. A hook uses it to make a
@@ -96,17 +96,17 @@ func (w *World) next() (time.Time, func()) {
 		at = due
 		return true
 	}
-	for _, m := range w.drops.messages {
+	for _, m := range w.dropQueue.messages {
 		if earlier(m.visibleAt) {
-			step = func() { w.deliver(&w.drops, w.Submit) }
+			step = func() { w.deliver(&w.dropQueue, w.Submit) }
 		}
 	}
-	for _, m := range w.deletions.messages {
+	for _, m := range w.deletionQueue.messages {
 		if earlier(m.visibleAt) {
-			step = func() { w.deliver(&w.deletions, w.cancelDeleted) }
+			step = func() { w.deliver(&w.deletionQueue, w.cancelDeleted) }
 		}
 	}
-	for _, v := range w.events {
+	for _, v := range w.cancelCalls {
 		if earlier(v.at) {
 			step = func() { w.dispatch(v) }
 		}
@@ -211,19 +211,19 @@ func Message(key string) events.SQSMessage {
 
 // dispatch calls cancel with an event. As on Lambda, a call that fails is repeated
 // after one minute, then after two.
-func (w *World) dispatch(v *event) {
+func (w *World) dispatch(v *cancelCall) {
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
 	_, err := invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
 	if err == nil || v.tries == w.template.functions[permissions.LogicalIDs["cancel"]].Attempts {
-		w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
+		w.cancelCalls = slices.DeleteFunc(w.cancelCalls, func(other *cancelCall) bool { return other == v })
 	}
 }
 
 // Sweep sends cancel the event of the hourly schedule.
 func (w *World) Sweep() {
 	w.nextSweep = w.now.Add(time.Hour)
-	w.events = append(w.events, &event{payload: []byte(encode(local.Schedule(w.now))), at: w.now})
+	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(encode(local.Schedule(w.now))), at: w.now})
 }
 
 // advance runs an execution until it waits, ends, or one of its functions sleeps.

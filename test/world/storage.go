@@ -20,17 +20,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// client is the functions' client of S3.
-type client struct{ *World }
+// s3Client is the functions' client of S3.
+type s3Client struct{ *World }
 
 // call makes a call of a service as the SDK does. It repeats the call after an error
 // that may be temporary.
 func call[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	for range w.Attempts {
 		c := callOf(ctx, service, op, key)
-		if err = w.before(c); err == nil {
+		if err = w.callBefore(c); err == nil {
 			if out, err = do(); err == nil {
-				err = w.after(c)
+				err = w.callAfter(c)
 			}
 		}
 		if errors.Is(err, ErrSilent) {
@@ -72,19 +72,19 @@ var (
 	Conflicting = s3test.Error(http.StatusConflict, "ConditionalRequestConflict")
 )
 
-func (w client) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+func (w s3Client) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	return call(ctx, w.World, "s3", "GetObject", *in.Key, func() (*s3.GetObjectOutput, error) { return w.Bucket.GetObject(ctx, in) })
 }
 
-func (w client) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+func (w s3Client) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
 	return call(ctx, w.World, "s3", "HeadObject", *in.Key, func() (*s3.HeadObjectOutput, error) { return w.Bucket.HeadObject(ctx, in) })
 }
 
-func (w client) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
+func (w s3Client) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
 	return call(ctx, w.World, "s3", "ListObjectsV2", *in.Prefix, func() (*s3.ListObjectsV2Output, error) { return w.Bucket.ListObjectsV2(ctx, in) })
 }
 
-func (w client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+func (w s3Client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	body, err := io.ReadAll(in.Body)
 	if err != nil {
 		return nil, err

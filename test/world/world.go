@@ -123,20 +123,20 @@ type World struct {
 	invocations int
 	executions  map[string]*execution
 
-	now       time.Time
-	template  *template
-	machine   *states.Machine
-	ledger    *ledger.Store // does not call the hooks
-	running   []*execution
-	asleep    []*sleeper
-	drops     queue // of submit
-	deletions queue // of cancel
-	receipts  int   // deliveries so far
-	chain     int   // the longest chain of the batch that is delivered
-	events    []*event
-	nextSweep time.Time
-	versions  map[string][]byte // of dropped files: see version
-	said      map[saying]bool   // what statuses, answer files and records have said
+	now           time.Time
+	template      *template
+	machine       *states.Machine
+	ledger        *ledger.Store // does not call the hooks
+	running       []*execution
+	asleep        []*sleeper
+	dropQueue     queue // of submit
+	deletionQueue queue // of cancel
+	receipts      int   // deliveries so far
+	chain         int   // the longest chain of the batch that is delivered
+	cancelCalls   []*cancelCall
+	nextSweep     time.Time
+	versions      map[string][]byte // of dropped files: see version
+	said          map[saying]bool   // what statuses, answer files and records have said
 }
 
 // queue is a queue of a function. dead receives the bodies of the messages that were
@@ -156,8 +156,8 @@ type message struct {
 	chain     int // the message's number in its chain: see submit.Queue
 }
 
-// event is an asynchronous call of cancel.
-type event struct {
+// cancelCall is an asynchronous call of cancel.
+type cancelCall struct {
 	payload []byte
 	at      time.Time
 	tries   int
@@ -199,25 +199,25 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		now: Begin, template: template, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{}, said: map[saying]bool{},
 	}
-	w.drops, w.deletions = queue{template.queues["Queue"], nil, &w.Dead}, queue{template.queues["DeletionQueue"], nil, &w.DeadDeletions}
+	w.dropQueue, w.deletionQueue = queue{template.queues["Queue"], nil, &w.Dead}, queue{template.queues["DeletionQueue"], nil, &w.DeadDeletions}
 	w.nextSweep = w.now.Add(time.Hour)
 	w.Bucket = &s3test.Bucket{Now: w.Now}
 	w.RunComfy = &runcomfytest.Server{Now: w.Now, Token: w.Secret, Fetch: w.fetch, CostUSD: 0.25, OutputURL: "https://files.runcomfy.net"}
 	w.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: w.Bucket, Name: bucketName}, MachineARN: machineARN, Now: w.Now}
-	w.functions(models, jitter)
+	w.wireFunctions(models, jitter)
 	return w, nil
 }
 
-// functions sets how the processes of each function are started.
-func (w *World) functions(models *catalog.Catalog, random func() float64) {
-	files := &bucket.Bucket{S3: client{w}, Name: bucketName}
+// wireFunctions sets how the processes of each function are started.
+func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
+	files := &bucket.Bucket{S3: s3Client{w}, Name: bucketName}
 	records := &ledger.Store{Bucket: files, MachineARN: machineARN, Now: w.Now}
 	silent := *records // for poll, which sends no notices
 	sender := &notice.Sender{Client: eventBus{w}, Bucket: bucketName, MachineARN: machineARN, Now: w.Now, Sleep: func(context.Context, time.Duration) error { return nil }}
 	records.Notify = sender.Send
 	api := func() *runcomfy.Client {
 		return &runcomfy.Client{
-			Token:      &token.Source{Client: secrets{w}, ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
+			Token:      &token.Source{Client: secretsManager{w}, ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
 			HTTPClient: &http.Client{Transport: network{w}},
 		}
 	}
@@ -230,7 +230,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		runComfy := api()
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: submitQueue{w}, Jitter: random,
-			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.drops.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
+			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.dropQueue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
@@ -295,20 +295,20 @@ func (w *World) Delete(key string) {
 
 // Notify puts an event about a key into submit's queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
+	w.send(&w.dropQueue, objectEvent(kind, key, "", w.now), w.dropQueue.Delay+late)
 }
 
 // NotifyExpiry puts an event into submit's queue. The event says that a lifecycle rule removed
 // an object or an old version.
 func (w *World) NotifyExpiry(key string) {
-	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
+	w.send(&w.dropQueue, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.dropQueue.Delay)
 }
 
 // send puts the first message of a chain into a queue, with a delay.
-func (w *World) send(q *queue, body string, delay time.Duration) { w.sendAs(q, body, delay, 1) }
+func (w *World) send(q *queue, body string, delay time.Duration) { w.sendInChain(q, body, delay, 1) }
 
-// sendAs is like send, but chain is the number of the message in its chain.
-func (w *World) sendAs(q *queue, body string, delay time.Duration, chain int) {
+// sendInChain is like send, but chain is the number of the message in its chain.
+func (w *World) sendInChain(q *queue, body string, delay time.Duration, chain int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay), chain: chain})
@@ -317,7 +317,7 @@ func (w *World) sendAs(q *queue, body string, delay time.Duration, chain int) {
 // NotifyCancel puts an event into cancel's queue, with a delay. The event says that an object
 // was deleted, and gives the reason as S3 does.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
-	w.send(&w.deletions, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
+	w.send(&w.deletionQueue, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }
 
 // submitQueue is submit's client of its own queue.
@@ -333,7 +333,7 @@ func (w submitQueue) Send(ctx context.Context, body string, newChain bool) error
 		return fmt.Errorf("a message of %d bytes, want at most 256 KiB", len(body))
 	}
 	_, err := call(ctx, w.World, "sqs", "SendMessage", "", func() (struct{}, error) {
-		w.sendAs(&w.drops, body, time.Second, chain)
+		w.sendInChain(&w.dropQueue, body, time.Second, chain)
 		return struct{}{}, nil
 	})
 	return err
@@ -344,11 +344,11 @@ func (w submitQueue) Postpone(ctx context.Context, receipt string, pause time.Du
 	_, err := call(ctx, w.World, "sqs", "ChangeMessageVisibility", "", func() (struct{}, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		i := slices.IndexFunc(w.drops.messages, func(m *message) bool { return m.receipt == receipt })
+		i := slices.IndexFunc(w.dropQueue.messages, func(m *message) bool { return m.receipt == receipt })
 		if i < 0 {
 			return struct{}{}, errors.New("no message with this receipt")
 		}
-		w.drops.messages[i].visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
+		w.dropQueue.messages[i].visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
 		return struct{}{}, nil
 	})
 	return err
@@ -357,7 +357,7 @@ func (w submitQueue) Postpone(ctx context.Context, receipt string, pause time.Du
 // RedriveDeadLetters puts submit's dead letters back into submit's queue.
 func (w *World) RedriveDeadLetters() {
 	for _, body := range w.Dead {
-		w.send(&w.drops, body, 0)
+		w.send(&w.dropQueue, body, 0)
 	}
 	w.Dead = nil
 }
