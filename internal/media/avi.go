@@ -115,7 +115,7 @@ func (a *avi) readHeader(fields []byte) {
 	scale, rate := uint64(le.Uint32(fields[20:])), uint64(le.Uint32(fields[24:]))
 	a.length = Length{}
 	if a.frame, _ = mulDiv(scale, uint64(time.Second), rate); scale > 0 {
-		a.length = fact(uint64(le.Uint32(fields[32:]))*scale, rate)
+		a.length = factFromUnits(uint64(le.Uint32(fields[32:]))*scale, rate)
 	}
 	if sampleSize := le.Uint32(fields[44:]); a.kind == "auds" && sampleSize == 0 {
 		a.length.Exact = false // programs count the packets of such a stream in several ways

@@ -56,16 +56,16 @@ func readFLAC(r *reader, info *Info) {
 	case found && end == first.first:
 		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
-		info.Audio.Length = fact(end-min(first.first, end), f.rate)
+		info.Audio.Length = factFromUnits(end-min(first.first, end), f.rate)
 		const sample = 4 // bytes of 16-bit stereo, for notCounted
 		if end > last.first && (end >= f.samples || notCounted(f.samples*sample, end*sample)) {
 			break
 		}
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	default:
-		l := fact(f.samples, f.rate)
+		l := factFromUnits(f.samples, f.rate)
 		l.Exact = false
-		l.Least = min(fact(certain.first+certain.samples-min(first.first, certain.first), f.rate).D, l.D)
+		l.Least = min(factFromUnits(certain.first+certain.samples-min(first.first, certain.first), f.rate).D, l.D)
 		info.Audio.Length = l
 		info.warn("the end of the sound of %s was not found, so its length is not certain", r.src.Name)
 	}

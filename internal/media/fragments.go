@@ -32,7 +32,7 @@ type span struct {
 	start uint64 // when the first sample that was found is shown
 	end   uint64 // when the sample that is shown last ends
 	delay uint64 // the longest time by which a sample is to be shown before it is decoded
-	frame uint64 // how long most samples last; the method note finds it by a majority vote
+	frame uint64 // how long most samples last; the method addSamples finds it by a majority vote
 	votes int    // by how many votes frame leads
 }
 
@@ -148,7 +148,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
 	for _, t := range tracks {
 		if s, ok := f.spans[t.id]; ok {
-			if at, ok := t.shift(s.start + s.delay); ok {
+			if at, ok := t.presentationTime(s.start + s.delay); ok {
 				start = min(start, at)
 			}
 		}
@@ -159,7 +159,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 	for _, t := range tracks {
 		s := f.spans[t.id]
 		t.frame = s.frame
-		end, ok := t.shift(s.end + s.delay)
+		end, ok := t.presentationTime(s.end + s.delay)
 		length := max(end-start, 0)
 		switch {
 		case s.end == 0 || !ok:
@@ -176,9 +176,9 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 	}
 }
 
-// shift converts a time of a track's media to a time of the presentation. It returns false
+// presentationTime converts a time of a track's media to a time of the presentation. It returns false
 // if a time is too large.
-func (t *track) shift(at uint64) (time.Duration, bool) {
+func (t *track) presentationTime(at uint64) (time.Duration, bool) {
 	media, ok1 := inTime(at, t.timescale)
 	cut, ok2 := inTime(min(t.start, maxTime), t.timescale)
 	return media - cut + t.empty, ok1 && ok2 && max(media, cut, t.empty) < maxTime
@@ -255,7 +255,7 @@ func (t *trackRun) read(b box) {
 	case "tfdt":
 		c, _ := t.r.versioned(b, 4, 1)
 		t.at, t.timed = c.word(), true
-		within(t.at)
+		checkTime(t.at)
 	case "trun":
 		if t.jumped && !t.timed {
 			panic(errNoTime)
@@ -301,10 +301,10 @@ func (t *trackRun) readRun(trun box) {
 	}
 	if flags&(duration|composition) == 0 {
 		length := uint64(count) * t.sample
-		within(length)
-		t.note(t.at, t.at+length, t.sample, 0)
+		checkTime(length)
+		t.addSamples(t.at, t.at+length, t.sample, 0)
 		t.at += length
-		within(t.at)
+		checkTime(t.at)
 		return
 	}
 	for range count {
@@ -324,24 +324,24 @@ func (t *trackRun) readRun(trun box) {
 				shown += uint64(late)
 			}
 		}
-		t.note(shown, shown+length, length, early)
+		t.addSamples(shown, shown+length, length, early)
 		t.at += length
-		within(t.at)
+		checkTime(t.at)
 	}
 }
 
-// within panics with errTime if a time is too large.
-func within(at uint64) {
+// checkTime panics with errTime if a time is too large.
+func checkTime(at uint64) {
 	if at > maxTime {
 		panic(errTime)
 	}
 }
 
-// note adds a sample, or several samples of one length, to the span of the track: shown is when
+// addSamples adds a sample, or several samples of one length, to the span of the track: shown is when
 // the first of them begins, end is when the last of them ends, each is the length of one sample,
-// and early is how long before its decoding time a sample is to be shown. A call of note is one
+// and early is how long before its decoding time a sample is to be shown. A call of addSamples is one
 // vote on how long most samples last.
-func (t *trackRun) note(shown, end, each, early uint64) {
+func (t *trackRun) addSamples(shown, end, each, early uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {
 		s.start = shown

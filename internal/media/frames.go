@@ -195,11 +195,11 @@ func (s *stream) measure() Length {
 		if s.seen.frames == 0 {
 			panic(damage("its frames of sound do not follow one another"))
 		}
-		return fact(s.seen.time, timeUnit)
+		return factFromUnits(s.seen.time, timeUnit)
 	}
 	from, to, counted := s.findEnd()
 	if counted && s.seen.frames > 0 {
-		return fact(s.seen.time, timeUnit)
+		return factFromUnits(s.seen.time, timeUnit)
 	}
 	const most = 6 // parts between the beginning and the end
 	windows := min(most, s.r.callsLeft)
@@ -215,7 +215,7 @@ func (s *stream) measure() Length {
 		panic(damage("its frames of sound do not follow one another"))
 	}
 	if s.seen.constant() {
-		l := fact(uint64(to-s.start), s.first.bitrate/8)
+		l := factFromUnits(uint64(to-s.start), s.first.bitrate/8)
 		if l.Exact = !s.gap && from == to; l.Exact {
 			return l
 		}

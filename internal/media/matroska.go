@@ -53,7 +53,7 @@ type mkvTrack struct {
 	number, kind  uint64
 	width, height int
 	uid           uint64 // by which tags name the track
-	off           bool   // the track is switched off
+	switchedOff   bool   // the track is switched off
 	seen          bool   // a block was found
 	encrypted     bool
 	doubt         string
@@ -85,7 +85,7 @@ func readMatroska(r *reader, info *Info) {
 	if m.tracks == nil {
 		panic(damage("its list of tracks is missing, so the export or the upload broke off"))
 	}
-	chosen := m.pick(r, info)
+	chosen := m.chooseTracks(r, info)
 	if m.first.id == 0 {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
@@ -93,7 +93,7 @@ func readMatroska(r *reader, info *Info) {
 	if m.all && !m.cut { // tracks without blocks do not count
 		pictures := info.Video != nil
 		m.tracks = slices.DeleteFunc(m.tracks, func(t mkvTrack) bool { return !t.seen })
-		chosen = m.pick(r, info)
+		chosen = m.chooseTracks(r, info)
 		if pictures && info.Video == nil {
 			panic(damage("its video track holds no picture"))
 		}
@@ -110,12 +110,12 @@ func startsAt(r *reader, off int64) bool {
 	return err == nil && e.id == idSegment
 }
 
-// pick sets info.Video and info.Audio to the tracks that a player chooses, and returns these
+// chooseTracks sets info.Video and info.Audio to the tracks that a player chooses, and returns these
 // tracks.
-func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack) {
+func (m *matroska) chooseTracks(r *reader, info *Info) (chosen []*mkvTrack) {
 	info.Video, info.Audio = nil, nil
 	for i, track := range []**Track{&info.Video, &info.Audio} {
-		t := m.choose(mkvVideo + uint64(i))
+		t := m.chooseTrack(mkvVideo + uint64(i))
 		if t == nil {
 			continue
 		}
@@ -177,7 +177,7 @@ func (m *matroska) readInfo(r *reader, e element) {
 func (m *matroska) addCluster(r *reader, e element) {
 	if m.last = e; m.first.id == 0 {
 		m.first = e
-		m.start = begin(r, e)
+		m.start = clusterStart(r, e)
 	}
 	m.cut = m.cut || e.cut
 }
@@ -201,7 +201,7 @@ func (m *matroska) readTrack(r *reader, e element) {
 	private := r.value(found[idCodecPrivate], 64)
 	t := mkvTrack{number: number(idTrackNumber), uid: number(idTrackUID), kind: number(idTrackType), each: number(idDefaultDuration)}
 	flag, given := found[idFlagEnabled]
-	t.off = given && r.number(flag) == 0
+	t.switchedOff = given && r.number(flag) == 0
 	_, t.encrypted = found[idEncryption]
 	t.Codec = mkvCodec(string(r.value(found[idCodecID], 64)), private)
 	t.doubt = rare[t.Codec]
@@ -254,11 +254,11 @@ func mkvCodec(id string, private []byte) string {
 	return ""
 }
 
-// choose returns the first track of a kind that is switched on, or else the first one.
-func (m *matroska) choose(kind uint64) (chosen *mkvTrack) {
+// chooseTrack returns the first track of a kind that is switched on, or else the first one.
+func (m *matroska) chooseTrack(kind uint64) (chosen *mkvTrack) {
 	for i := range m.tracks {
 		t := &m.tracks[i]
-		if t.kind == kind && (chosen == nil || chosen.off && !t.off) {
+		if t.kind == kind && (chosen == nil || chosen.switchedOff && !t.switchedOff) {
 			chosen = t
 		}
 	}
@@ -283,10 +283,10 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// begin returns the earliest start of the first blocks of a cluster, in the file's time
-// units. A block may start before the timestamp of its cluster. Begin looks only at blocks
+// clusterStart returns the earliest start of the first blocks of a cluster, in the file's time
+// units. A block may start before the timestamp of its cluster. It looks only at blocks
 // that are in memory already.
-func begin(r *reader, cluster element) int64 {
+func clusterStart(r *reader, cluster element) int64 {
 	const most = 8 // blocks
 	base, off := clusterTime(r, cluster)
 	start := base
@@ -543,7 +543,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 		info.warnRare(&t.Track, t.doubt)
 	}
 	if info.Video != nil {
-		info.Width, info.Height = chosen[0].width, chosen[0].height // pick puts the video first
+		info.Width, info.Height = chosen[0].width, chosen[0].height // chooseTracks puts the video first
 	}
 	switch file := r.src.Name; {
 	case m.joined:

@@ -291,9 +291,9 @@ func (i *Info) read(r *reader) {
 	f, known := identify(r, suffixOf(i.Name))
 	switch {
 	case !known && named:
-		panic(unknownContent(i.Name, i.Kind, describe(r)))
+		panic(unknownContent(i.Name, i.Kind, nameContent(r)))
 	case !known:
-		panic(unread(fmt.Sprintf("its content is not known (%s)", describe(r))))
+		panic(unread(fmt.Sprintf("its content is not known (%s)", nameContent(r))))
 	}
 	i.Format = f.format
 	if named && !f.accepts(suffixOf(i.Name)) {
@@ -321,9 +321,9 @@ func (i *Info) warn(format string, args ...any) {
 	i.Warnings = append(i.Warnings, fmt.Sprintf(format, args...))
 }
 
-// fact returns a length of n units. A second has perSecond units. The length is unknown
+// factFromUnits returns a length of n units. A second has perSecond units. The length is unknown
 // if it is too large or perSecond is 0.
-func fact(n, perSecond uint64) Length {
+func factFromUnits(n, perSecond uint64) Length {
 	d, ok := inTime(n, perSecond)
 	return Length{D: d, Exact: ok}
 }

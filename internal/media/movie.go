@@ -158,7 +158,7 @@ func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 		{"vide", "its video track holds no picture", &info.Video, info.Kind == Video},
 		{"soun", "its audio track holds no sound", &info.Audio, info.Kind == Audio},
 	} {
-		t, exists := m.choose(kind.handler, empty)
+		t, exists := m.chooseTrack(kind.handler, empty)
 		switch {
 		case t != nil && t.encrypted:
 			panic(encryptedFile(r.src.Name))
@@ -185,11 +185,11 @@ func (m *movie) samples() (n int64) {
 	return n
 }
 
-// choose returns the track with the given handler that a player shows. The track must have
-// samples and hold no chapters. Of several such tracks, choose prefers one that is more than
+// chooseTrack returns the track with the given handler that a player shows. The track must have
+// samples and hold no chapters. Of several such tracks, chooseTrack prefers one that is more than
 // a poster of one picture, then one that is switched on, then one that is not spatial audio,
 // then the first. Exists reports whether any track has the handler.
-func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exists bool) {
+func (m *movie) chooseTrack(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1
 	for i := range m.tracks {

@@ -135,12 +135,12 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	}
 	s := newStream(r, mpegFraming, sound, limit)
 	if s.agreesWith(header, start) {
-		info.Audio.Length = fact(header.frames*first.samples-header.padding, first.rate)
+		info.Audio.Length = factFromUnits(header.frames*first.samples-header.padding, first.rate)
 		return
 	}
 	info.Audio.Length = s.measure()
 	l := &info.Audio.Length
-	byHeader := fact(header.frames*first.samples, first.rate)
+	byHeader := factFromUnits(header.frames*first.samples, first.rate)
 	// The size in the header may include tags, so a file that is shorter by a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
 	if over := start + header.size - limit; over > limit/leeway || start+header.size > s.end && l.Exact && byHeader.D-l.D > inaudible {

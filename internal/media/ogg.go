@@ -128,9 +128,9 @@ func (s *oggStream) add(p oggPage, gap bool) {
 // padding, which is in its packets but not in its position.
 func (s *oggStream) length() Length {
 	played := s.last - min(s.start+s.skip, s.last)
-	l := fact(played, s.rate)
+	l := factFromUnits(played, s.rate)
 	if s.late > 0 {
-		l.Exact, l.Least = false, fact(s.last-s.late, s.rate).D
+		l.Exact, l.Least = false, factFromUnits(s.last-s.late, s.rate).D
 	}
 	if s.codec != "opus" || s.gap {
 		return l
@@ -140,7 +140,7 @@ func (s *oggStream) length() Length {
 	if played <= packets+near && played+s.page+near >= packets {
 		return l
 	}
-	byPackets := fact(packets, s.rate)
+	byPackets := factFromUnits(packets, s.rate)
 	if s.pages > 0 {
 		byPackets.Exact, byPackets.Least = false, min(byPackets.D, l.D)
 	}

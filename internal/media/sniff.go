@@ -157,7 +157,7 @@ const longestSignature = 200
 func signature(head []byte) (form, bool) {
 	head = head[:min(len(head), longestSignature)]
 	for _, s := range signatures {
-		if slices.ContainsFunc(s.begins, func(begins string) bool { return fits(head, begins) }) {
+		if slices.ContainsFunc(s.begins, func(begins string) bool { return matchesSignature(head, begins) }) {
 			return s.form, true
 		}
 	}
@@ -176,8 +176,8 @@ func signature(head []byte) (form, bool) {
 	return form{}, false
 }
 
-// fits reports whether head begins with a signature, in which ? stands for any byte.
-func fits(head []byte, signature string) bool {
+// matchesSignature reports whether head begins with a signature, in which ? stands for any byte.
+func matchesSignature(head []byte, signature string) bool {
 	if len(head) < len(signature) {
 		return false
 	}
@@ -199,11 +199,11 @@ func isTransport(head []byte, extra int) bool {
 // onlyZeros describes a file that a download or a copy created but never wrote.
 const onlyZeros = "only zeros"
 
-// describe returns words for the content of a file that identify does not recognize: a MIME
+// nameContent returns words for the content of a file that identify does not recognize: a MIME
 // type, onlyZeros or "something else". It ignores the type audio/mpeg: identify has found no
 // MP3, and mimetype reports an MP3 after only two bytes. It ignores text in an encoding that
 // is not Unicode: mimetype reports 8-bit samples without a header as such a text.
-func describe(r *reader) string {
+func nameContent(r *reader) string {
 	const enough = 3072 // the bytes that mimetype reads by default
 	head := r.most(0, enough)
 	_, tail := r.tail(0, enough)

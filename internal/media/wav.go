@@ -129,7 +129,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 		if length < size {
 			panic(noSound(r.src.Name))
 		}
-		info.Audio.Length = fact(length/size, w.rate)
+		info.Audio.Length = factFromUnits(length/size, w.rate)
 	case tagMPEG, tagMP3:
 		end := c.body + int64(length)
 		if start, found := mpegFraming.find(r, c.body, frameSearch); found && start < end {
@@ -151,7 +151,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 // measureCodec sets the length of sound that is coded in blocks, or by a codec that is not
 // known here.
 func (w *wav) measureCodec(length uint64, info *Info) {
-	byFact, byBlocks, byRate := fact(w.samples, w.rate), w.byBlocks(length), fact(length, w.byteRate)
+	byFact, byBlocks, byRate := factFromUnits(w.samples, w.rate), w.byBlocks(length), factFromUnits(length, w.byteRate)
 	const near = 20 // two lengths agree if they differ by at most a twentieth
 	agree := func(a, b Length) bool { return a.D > 0 && (a.D-b.D).Abs() <= a.D/near }
 	l := &info.Audio.Length
@@ -196,7 +196,7 @@ func (w *wav) byBlocks(length uint64) Length {
 		return Length{}
 	}
 	n := cmp.Or(w.inBlock, fit)
-	l := fact(length/w.blockAlign*n, w.rate)
+	l := factFromUnits(length/w.blockAlign*n, w.rate)
 	l.Exact = l.Exact && n == fit
 	return l
 }
