@@ -83,7 +83,7 @@ func (m metric) missing(s stack, t *testing.T) string {
 }
 
 func TestAlarmsWatchMetricsThatExist(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for id := range ofType(s, "AWS::CloudWatch::Alarm") {
 			a := properties[alarm](t, s, id)
 			m := metric{namespace: a.Namespace, name: a.MetricName}
@@ -161,7 +161,7 @@ var comparison = regexp.MustCompile(`\$\.(\w+) (=|>=|!=) ("[^"]*"|\d+)`)
 // A metric filter looks for a message that the function logs, and for members that each
 // line with this message has.
 func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		groups := logGroups(t, s)
 		for id := range ofType(s, "AWS::Logs::MetricFilter") {
 			f := properties[metricFilter](t, s, id)
@@ -170,7 +170,7 @@ func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 				t.Errorf("%s filters %s, which is not the log group of a function", id, f.LogGroupName)
 				continue
 			}
-			lines := logged(t, folder)
+			lines := loggedMessages(t, folder)
 			var messages, members []string
 			for _, match := range comparison.FindAllStringSubmatch(f.FilterPattern, -1) {
 				value := strings.Trim(match[3], `"`)
@@ -238,7 +238,7 @@ func widgets(t *testing.T, s stack) []widget {
 }
 
 func TestWidgetsDrawMetricsThatExist(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for _, w := range widgets(t, s) {
 			if w.X+w.Width > 24 {
 				t.Errorf("%s reaches beyond the right edge of the dashboard", w.Properties.Title)
@@ -307,7 +307,7 @@ func TestWidgetsQueryWhatIsLogged(t *testing.T) {
 				t.Errorf("%s: %s is not the log group of a function", w.Properties.Title, match[1])
 				continue
 			}
-			for message, keys := range logged(t, folder) {
+			for message, keys := range loggedMessages(t, folder) {
 				messages[message] = true
 				maps.Copy(members, keys)
 			}

@@ -25,12 +25,12 @@ func readBy(t *testing.T, function string) []string {
 	t.Helper()
 	var names []string
 	for _, folder := range []string{"functions/" + function, "internal/config"} {
-		for _, c := range calls(parsed(t, folder)) {
+		for _, c := range calls(parseGo(t, folder)) {
 			if c.on == "os" && (c.name == "Getenv" || c.name == "LookupEnv") {
 				t.Errorf("%s reads a variable without config.Env", folder)
 			}
 			if (c.on == "env" || c.on == "e") && (len(c.args) == 1 || c.name == "Choice") {
-				if name, ok := text(c.args[0]); ok && name != "AWS_SESSION_TOKEN" {
+				if name, ok := stringLiteral(c.args[0]); ok && name != "AWS_SESSION_TOKEN" {
 					names = append(names, name)
 				}
 			}
@@ -55,7 +55,7 @@ func variables(t *testing.T, s stack, id string) map[string]any {
 }
 
 func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for folder, id := range functions {
 			want := readBy(t, folder)
 			var got []string
@@ -83,7 +83,7 @@ func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
 	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/template.go", "cmd/lipdrop/check.go"} {
 		found := 0
-		for _, members := range literals(parsed(t, path), "drop", "Settings") {
+		for _, members := range literals(parseGo(t, path), "drop", "Settings") {
 			if len(members) == 0 {
 				continue // an empty result that is returned with an error
 			}
@@ -104,7 +104,7 @@ func TestSettingsAreComplete(t *testing.T) {
 // because sam local can set only variables that are declared.
 func TestEndpointsAreDeclared(t *testing.T) {
 	want := []string{"AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SFN", "AWS_ENDPOINT_URL_SQS"}
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for _, id := range functions {
 			got := slices.DeleteFunc(slices.Sorted(maps.Keys(variables(t, s, id))), func(name string) bool { return !strings.HasPrefix(name, "AWS_") })
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -174,7 +174,7 @@ func TestDefaultsFitRunComfy(t *testing.T) {
 }
 
 func TestSubmitKnowsItsQueue(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		want := properties[queue](t, s, "Queue").RedrivePolicy.MaxReceiveCount
 		if got := properties[environment](t, s, "SubmitFunction").Environment.Variables["MAX_RECEIVES"]; fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("MAX_RECEIVES is %v, want the %v times that the queue delivers a message", got, want)

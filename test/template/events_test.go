@@ -20,8 +20,8 @@ var localNames = map[string]string{
 	"StateMachine": "arn:aws:states:us-east-1:000000000000:stateMachine:lipdrop",
 }
 
-// rules returns the rules of the stack that match an event.
-func rules(t *testing.T, event map[string]any) []string {
+// matchingRules returns the rules of the stack that match an event.
+func matchingRules(t *testing.T, event map[string]any) []string {
 	t.Helper()
 	s := written(t, localNames)
 	patterns := map[string]map[string]any{
@@ -134,7 +134,7 @@ func TestRulesMatchTheSampleEvents(t *testing.T) {
 			if row.change != nil {
 				row.change(event)
 			}
-			if diff := cmp.Diff(row.want, rules(t, event)); diff != "" {
+			if diff := cmp.Diff(row.want, matchingRules(t, event)); diff != "" {
 				t.Errorf("(-want +template):\n%s", diff)
 			}
 		})
@@ -149,7 +149,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 		if err := json.Unmarshal([]byte(record.(map[string]any)["body"].(string)), &event); err != nil {
 			t.Fatal(err)
 		}
-		if got := rules(t, event); !slices.Equal(got, []string{"DropRule"}) {
+		if got := matchingRules(t, event); !slices.Equal(got, []string{"DropRule"}) {
 			t.Errorf("a message of the batch matches the rules %v, want DropRule", got)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// parsed returns the Go files at a path of the project, or below it, without tests.
-func parsed(t *testing.T, at string) []*ast.File {
+// parseGo returns the Go files at a path of the project, or below it, without tests.
+func parseGo(t *testing.T, at string) []*ast.File {
 	t.Helper()
 	var files []*ast.File
 	err := filepath.WalkDir(filepath.Join(root, at), func(path string, d fs.DirEntry, err error) error {
@@ -87,8 +87,8 @@ func literals(files []*ast.File, pkg, name string) [][]string {
 	return all
 }
 
-// text returns the value of a string literal, or false.
-func text(expr ast.Expr) (string, bool) {
+// stringLiteral returns the value of a string literal, or false.
+func stringLiteral(expr ast.Expr) (string, bool) {
 	lit, ok := expr.(*ast.BasicLit)
 	if !ok || lit.Kind != token.STRING {
 		return "", false
@@ -97,16 +97,16 @@ func text(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// logged returns the messages that the code in functions/<function> logs, with the keys of each
+// loggedMessages returns the messages that the code in functions/<function> logs, with the keys of each
 // message. If the function sends notices, the messages of package notice are included.
-func logged(t *testing.T, function string) map[string]map[string]bool {
+func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
 	messages := map[string]map[string]bool{}
-	files := parsed(t, "functions/"+function)
+	files := parseGo(t, "functions/"+function)
 	if slices.ContainsFunc(files, func(file *ast.File) bool {
 		return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return strings.HasSuffix(i.Path.Value, `/internal/notice"`) })
 	}) {
-		files = append(files, parsed(t, "internal/notice")...)
+		files = append(files, parseGo(t, "internal/notice")...)
 	}
 	for _, c := range calls(files) {
 		args := c.args
@@ -116,14 +116,14 @@ func logged(t *testing.T, function string) map[string]map[string]bool {
 		if strings.HasSuffix(c.name, "Context") {
 			args = args[1:]
 		}
-		message, ok := text(args[0])
+		message, ok := stringLiteral(args[0])
 		if !ok {
 			continue
 		}
 		// Every line has the level, and what lambdacontext adds.
 		keys := map[string]bool{"message": true, "level": true, "timestamp": true, "requestId": true}
 		for i := 1; i < len(args); i += 2 {
-			if key, ok := text(args[i]); ok {
+			if key, ok := stringLiteral(args[i]); ok {
 				keys[key] = true
 			}
 		}

@@ -25,7 +25,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for id := range ofType(s, "AWS::Lambda::Function") {
 			if _, ok := here[id]; !ok {
 				t.Errorf("the local stack does not know %s", id)
@@ -60,7 +60,7 @@ func TestLocalStackGivesEachVariable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for id := range ofType(s, "AWS::Lambda::Function") {
 			deployed := properties[struct {
 				environment

@@ -56,7 +56,7 @@ func TestTemplateHasEachSubstitutionOfTheMachine(t *testing.T) {
 		want[match[1]] = regexp.MustCompile(`Arn$`).ReplaceAllString(match[1], ".Arn")
 	}
 	want["Partition"] = "aws"
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		got := properties[struct{ DefinitionSubstitutions map[string]string }](t, s, "StateMachine").DefinitionSubstitutions
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-statemachine.asl.json +template.yaml):\n%s", diff)

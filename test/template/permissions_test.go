@@ -30,7 +30,7 @@ type role struct {
 // Every permission is a statement of a role that docs/iam.md describes, so whoever reviews
 // that document sees each change of a permission.
 func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		unseen := ofType(s, "AWS::IAM::Role")
 		for _, documented := range roles {
 			roleID := roleOf(t, s, documented.id)
@@ -133,7 +133,7 @@ func TestExistingBucketAndSecret(t *testing.T) {
 // dead-letter queue of notices only from rules of the account. Only the stack's rules may call
 // cancel. Every other statement in a policy of the bucket and the queues denies something.
 func TestResourcePolicies(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		allowed := map[string]string{}
 		for _, kind := range []string{"AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"} {
 			for id := range ofType(s, kind) {
@@ -167,7 +167,7 @@ func TestResourcePolicies(t *testing.T) {
 
 // SQS refuses a policy for several queues, and a statement for several resources.
 func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		secured := map[string]bool{}
 		for id := range ofType(s, "AWS::SQS::QueuePolicy") {
 			p := properties[struct {
@@ -307,7 +307,7 @@ func TestDashboardIsInTheConsoleOfThePartition(t *testing.T) {
 // Each name that the template gives to a resource contains the name of the stack, so that
 // one account can have two stacks.
 func TestNamesContainTheStacksName(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		named := map[string]bool{}
 		for id, r := range s.Resources {
 			var props map[string]any

@@ -49,7 +49,7 @@ func timeoutOf(t *testing.T, s stack, id string) time.Duration {
 // tasks with all their retries before the machine. So the caller learns the reason.
 func TestTimeoutsNest(t *testing.T) {
 	m := shippedMachine(t)
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		for _, id := range functions {
 			if got := timeoutOf(t, s, id); got <= runcomfy.Timeout {
 				t.Errorf("%s ends after %v, want more than the %v of a call of RunComfy", id, got, runcomfy.Timeout)
@@ -89,7 +89,7 @@ func (r retrier) longest() time.Duration {
 const visibilityOverTimeout = 6
 
 func TestTheQueueTriesForADay(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		drops := properties[queue](t, s, "Queue")
 		visible := time.Duration(drops.VisibilityTimeout) * time.Second
 		if timeout := timeoutOf(t, s, "SubmitFunction"); visible < visibilityOverTimeout*timeout {
@@ -112,7 +112,7 @@ func TestTheQueueTriesForADay(t *testing.T) {
 // message's age, which is until the message was received three times:
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 func TestAMessageThatAlwaysFailsRaisesAnAlarm(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		a := properties[struct{ Threshold int }](t, s, "OldestMessageAlarm")
 		third := 2 * properties[queue](t, s, "Queue").VisibilityTimeout
 		if settle := int(s.Parameters["SettleSeconds"].MaxValue); a.Threshold+120 > third || a.Threshold < settle+120 {
@@ -124,7 +124,7 @@ func TestAMessageThatAlwaysFailsRaisesAnAlarm(t *testing.T) {
 // A deletion is tried for at least 12 hours. The pause between two tries is at most five
 // minutes, because the job may start in the meantime.
 func TestDeletionsAreTriedForHours(t *testing.T) {
-	each(t, func(t *testing.T, s stack) {
+	forBothForms(t, func(t *testing.T, s stack) {
 		deletions := properties[queue](t, s, "DeletionQueue")
 		pause := time.Duration(deletions.VisibilityTimeout) * time.Second
 		if timeout := timeoutOf(t, s, "CancelFunction"); pause <= timeout || pause > 5*time.Minute {

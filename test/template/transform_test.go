@@ -49,8 +49,8 @@ var transform = sync.OnceValues(func() ([]byte, error) {
 // template begins with the date, or says that the template is valid.
 var translation = regexp.MustCompile(`(?s)Translated template is:\r?\n(.*?\n)(?:\d{4}-\d\d-\d\d |\S* is a valid SAM Template)`)
 
-// each runs a test on the stack as it is written and after the transform.
-func each(t *testing.T, test func(*testing.T, stack)) {
+// forBothForms runs a test on the stack as it is written and after the transform.
+func forBothForms(t *testing.T, test func(*testing.T, stack)) {
 	t.Run("as written", func(t *testing.T) { test(t, written(t, nil)) })
 	t.Run("after the transform", func(t *testing.T) { test(t, transformed(t)) })
 }
