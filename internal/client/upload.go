@@ -408,7 +408,9 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
 		}, s.options(u))
 		if err != nil {
-			s.sent(n - done) // the earlier parts; options has subtracted this one
+			if isGone(err) { // the earlier parts must be sent again; options has subtracted this one
+				s.sent(n - done)
+			}
 			return nil, err
 		}
 		parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC64NVME: crc}

@@ -223,8 +223,9 @@ func TestUploadIsResumed(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body) // until the connection breaks
 		return true
 	})
-	if err := clientOf(server.url).Send(ctx, []*client.Upload{u}, func(int64) {}); !errors.Is(err, context.Canceled) {
-		t.Fatalf("the upload that is interrupted: %v, want context.Canceled", err)
+	var sent atomic.Int64
+	if err := clientOf(server.url).Send(ctx, []*client.Upload{u}, func(n int64) { sent.Add(n) }); !errors.Is(err, context.Canceled) || sent.Load() != 2*partBytes {
+		t.Fatalf("the upload that is interrupted: %v, %d bytes; want context.Canceled and the bytes of the two stored parts", err, sent.Load())
 	}
 	server.setHandler(nil)
 	server.mustSend(t, u)
