@@ -160,7 +160,7 @@ func explain(purpose, resource, remedy string, err error) error {
 	api, ok := errors.AsType[smithy.APIError](err)
 	switch {
 	case ok && refusedCredentials[api.ErrorCode()]:
-		return &CredentialsError{Err: fmt.Errorf("AWS refuses the credentials: %s: %s", api.ErrorCode(), api.ErrorMessage())}
+		return &CredentialsError{Err: fmt.Errorf("AWS refuses the credentials: %s: %s", api.ErrorCode(), strings.TrimSuffix(api.ErrorMessage(), "."))}
 	case ok && deniedCodes[api.ErrorCode()]:
 		if operation.OperationName == "ListObjectsV2" { // this permission is on the bucket, not on its objects
 			resource, _, _ = strings.Cut(resource, "/")

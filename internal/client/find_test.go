@@ -28,7 +28,7 @@ func stacksXML(names ...string) string {
 
 func TestFind(t *testing.T) {
 	failure := func(code string) string {
-		return "<ErrorResponse><Error><Code>" + code + "</Code><Message>refused</Message></Error></ErrorResponse>"
+		return "<ErrorResponse><Error><Code>" + code + "</Code><Message>Refused.</Message></Error></ErrorResponse>"
 	}
 	var usage *UsageError
 	var none *NoStackError
@@ -54,7 +54,7 @@ func TestFind(t *testing.T) {
 		{name: "a region that cannot be one", target: Target{Region: "bad region"}, kind: &usage, err: `"bad region" is not an AWS region. Name a region such as eu-west-1 with --region`},
 		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
 			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
-		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: refused. Run aws configure", kind: &credentials},
+		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: Refused. Run aws configure", kind: &credentials},
 		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,
 			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start the local stack with: lipdrop local. To use a stack on AWS, run aws configure"},
 		{name: "no region and no local stack", env: map[string]string{"AWS_REGION": ""}, kind: &none, err: "there is no local stack in .lipdrop, and no AWS region is set"},
