@@ -42,6 +42,11 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
+	for _, id := range []string{c.VideoModel, c.ImageModel} {
+		if err := checkModel(models, id); err != nil {
+			return err
+		}
+	}
 	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: drop.Settings{
 		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: int(c.MaxJobsPerDrop),
 		RejectMismatch: c.LengthMismatch == "reject",
