@@ -68,7 +68,7 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 			return fmt.Errorf("nothing was sent: %w", err)
 		}
 	}
-	if err := p.sendFiles(ctx, say); err != nil {
+	if err := p.sendFiles(ctx, say, c.Force); err != nil {
 		return err
 	}
 	if names := p.readyNames(); c.waits() && len(names) > 0 {
@@ -201,21 +201,30 @@ func (c *dropCmd) ask(ctx context.Context, starting int, say messages) error {
 	}
 }
 
-// sendFiles uploads the files of the plan.
-func (p *plan) sendFiles(ctx context.Context, say messages) error {
+// sendFiles uploads the files of the plan. With --force, a second run of the command would start the
+// jobs again, so the texts advise against it.
+func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	if len(p.Sent) == 0 {
 		return nil
 	}
 	add, end := newBar(say.terminal, client.SizeOf(p.Sent))
 	err := p.Send(ctx, slices.Collect(maps.Values(p.Sent)), add)
 	end()
-	if ctx.Err() != nil {
+	const forced = "Some jobs may have started. With --force, the same command would start them again, and you would pay again. To see them, run: lipdrop jobs. Then drop only the files of the other jobs"
+	switch {
+	case ctx.Err() != nil && force:
+		return errors.New("interrupted. " + forced)
+	case ctx.Err() != nil:
 		return errors.New("interrupted; run the same command again to send the rest. A job starts when all its files are in the bucket")
-	}
-	if err != nil {
+	case err != nil && force:
+		return fmt.Errorf("%w\n%s", err, forced)
+	case err != nil:
 		return err
 	}
 	printf(say, "sent %s to s3://%s/%s\n", count(len(p.Sent), "file"), p.Bucket.Name, p.Folder())
+	if force {
+		printf(say, "if you run this command again, leave out --force; otherwise the jobs start again, and you pay again\n")
+	}
 	return nil
 }
 
@@ -228,7 +237,7 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *term
 	}
 	f := &follower{
 		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: time.Duration(c.Timeout), wanted: exactly(names), listed: patternsOf(names),
-		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) },
+		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) }, forced: c.Force,
 	}
 	code, err := f.untilEnd(ctx)
 	if err != nil {

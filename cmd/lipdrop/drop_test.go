@@ -270,23 +270,37 @@ func TestDrop(t *testing.T) {
 		charges(t, before+1)
 	})
 
-	// Ctrl-C ends an upload; the same command continues it.
+	// Ctrl-C ends an upload; the same command continues it. With --force, the same command would
+	// start the jobs again, so the texts advise against it.
 	t.Run("interrupted", func(t *testing.T) {
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
 		addFree(t, "big.mp4", 40<<20)
-		ctx, interrupt := context.WithCancel(t.Context())
+		var ctx context.Context
+		var interrupt context.CancelFunc
+		var at string // a part of the query of the request during which the command is interrupted
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
-			if req.URL.Query().Get("partNumber") == "2" {
+			if strings.Contains(req.URL.RawQuery, at) {
 				interrupt()
 			}
 			return false
 		})
-		var out, errs bytes.Buffer
 		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "interrupted", "--yes"}
-		if code := run(ctx, args, &out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), "interrupted; run the same command again to send the rest") {
-			t.Errorf("exit code %d, want %d and advice to run the command again: %s", code, exitInterrupted, &errs)
+		interrupted := func(during string, want []string, args ...string) {
+			t.Helper()
+			ctx, interrupt = context.WithCancel(t.Context())
+			at = during
+			var out, errs bytes.Buffer
+			if code := run(ctx, args, &out, &errs); code != exitInterrupted {
+				t.Errorf("exit code %d, want %d", code, exitInterrupted)
+			}
+			contains(t, errs.String(), want...)
 		}
+		interrupted("partNumber=2", []string{"interrupted; run the same command again to send the rest"}, args...)
+		interrupt = func() {}
 		says(t, 0, "sent 2 files", args...)
+		forced := append(args, "--force", "--wait")
+		interrupted("partNumber=2", []string{"With --force, the same command would start them again, and you would pay again"}, forced...)
+		interrupted("prefix=status", []string{"if you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
 	})
 
 	// Nothing is sent if the estimate is above --max-usd or is not known.

@@ -50,8 +50,8 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err := checkFiles(ctx, files); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.Out, 0o777); err != nil {
-		return fmt.Errorf("outputs cannot be stored in %s: %w; choose another folder with --out", c.Out, err)
+	if err := client.CheckFolder(c.Out); err != nil {
+		return fmt.Errorf("%w with --out", err)
 	}
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),
@@ -105,7 +105,7 @@ func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, 
 	if err != nil {
 		return nil, err
 	}
-	if err := p.sendFiles(ctx, say); err != nil {
+	if err := p.sendFiles(ctx, say, false); err != nil {
 		return nil, err
 	}
 	return d.follow(ctx, p, p.readyNames(), out, say)

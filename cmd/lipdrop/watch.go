@@ -45,6 +45,8 @@ type follower struct {
 	// about, if set, reports whether a status is about the drop that is followed. Other
 	// statuses, which are about an earlier drop of the same name, are ignored.
 	about func(client.Status) bool
+
+	forced bool // the command has the flag --force, with which it would start the jobs again
 }
 
 // missingTime is how long to wait for names that have no status. The wait starts anew each
@@ -106,7 +108,8 @@ func (f *follower) outcome(ctx context.Context, cause error, seen map[string]cli
 	case err == nil:
 		return worstExitCode(seen), nil
 	case ctx.Err() != nil:
-		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
+		without := map[bool]string{true: " without --force"}[f.forced]
+		return 0, fmt.Errorf("watching has ended; %s. Run the same command%s to watch again", f.continuing(seen), without)
 	case errors.Is(cause, context.DeadlineExceeded): // cause, because err may be a timeout of the network
 		code := exitPerson // if each job that has not ended is held
 		if len(missing) > 0 || slices.Contains(openExitCodes(seen), exitTimeout) {
