@@ -97,9 +97,12 @@ func (p *plan) print(out *terminal) {
 	p.printTotal(out)
 }
 
+// printJobs prints the jobs, first those that do not start: many starting jobs would hide them.
 func (p *plan) printJobs(out *terminal) {
 	starting, shown := p.total().jobs, 0
-	for _, job := range p.Jobs {
+	last := map[bool]int{true: 1}
+	jobs := slices.SortedStableFunc(slices.Values(p.Jobs), func(a, b client.DroppedJob) int { return last[a.Starts] - last[b.Starts] })
+	for _, job := range jobs {
 		switch {
 		case job.State == check.Ready && !job.Starts:
 			if len(p.Jobs) <= mostShown { // otherwise these lines would bury the jobs that start
