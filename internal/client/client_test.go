@@ -206,6 +206,7 @@ func TestNamesOfPatterns(t *testing.T) {
 	for _, name := range []string{"ads/talk", "ads/talk.de", "ads/talking", "solo", "v1.2/talk"} {
 		setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded})
 	}
+	storage.Set(AnswerPrefix+"notes.txt.json", bucket.JSON(ledger.Status{Name: "notes.txt", State: ledger.Rejected}, ""))
 	c := newClient(storage)
 	for _, tt := range []struct {
 		text string
@@ -218,6 +219,7 @@ func TestNamesOfPatterns(t *testing.T) {
 		{text: "ads", err: "there is no job named ads. To list the jobs in the folder, run: lipdrop jobs ads/. To name all of them, write ads/"},
 		{text: "v1.2", err: "there is no job named v1.2. To list the jobs in the folder, run: lipdrop jobs v1.2/. To name all of them, write v1.2/"},
 		{text: "solo.mp4", err: "there is no job named solo.mp4. Write the name without the suffix: solo"},
+		{text: "notes.txt", err: "there is no job named notes.txt. This file belongs to no job. To see why, run: lipdrop show notes.txt"},
 		{text: "none*", err: "there is no job named none*. Run: lipdrop jobs"},
 	} {
 		p, err := ParsePattern(tt.text)

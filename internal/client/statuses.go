@@ -120,6 +120,10 @@ func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 		return e
 	}
 	e.Remedy = "The name is the path below inbox/, without the suffix. " + e.Remedy
+	if answer, err := c.Ledger.Posted(ctx, AnswerPrefix+name+".json"); err == nil && answer.Exists() {
+		e.Remedy = "This file belongs to no job. To see why, run: lipdrop show " + problem.NameWord(name)
+		return e
+	}
 	if stem := strings.TrimSuffix(name, path.Ext(name)); stem != name && stem != "" {
 		if st, err := c.Ledger.Posted(ctx, ledger.StatusKey(stem)); err == nil && st.Exists() {
 			e.Remedy = "Write the name without the suffix: " + problem.NameWord(stem)
