@@ -281,8 +281,8 @@ func TestDropClash(t *testing.T) {
 	}{
 		{"a pair with a model beside the pair", pair, pair, "sync/react-1", "or choose no model and no options"},
 		{"a pair with a model beside another voice", map[string][]byte{"ads/talk.mp3": wav}, pair, "sync/react-1", "Delete the other files of this name from the bucket"},
-		{"a bundle beside the pair", pair, bundle, "", "Rename or delete all but one of them"},
-		{"a pair beside the bundle", bundle, pair, "", "Rename or delete all but one of them"},
+		{"a bundle beside the pair", pair, bundle, "", "Drop only one of them, or rename one."},
+		{"a pair beside the bundle", bundle, pair, "", "Drop only one of them, or rename one."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, storage, uploaded := newDropServer(t)
