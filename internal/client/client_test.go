@@ -550,18 +550,18 @@ func TestDownloadGivesUp(t *testing.T) {
 
 // A file that cannot be written is not fetched again and again, and the error says what to do.
 func TestDownloadOntoAFullDisk(t *testing.T) {
-	storage := &breaking{Bucket: new(s3test.Bucket), after: 5000}
-	archive(storage.Bucket, "talk", take1, 5000)
+	storage := &breaking{Bucket: new(s3test.Bucket), after: 5 << 20}
+	archive(storage.Bucket, "talk", take1, 5<<20)
 	c := newClient(storage)
 	outputs, err := c.Archived(t.Context(), "talk", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var before syscall.Rlimit
+	var before syscall.Rlimit // the new limit is above the size of the log that go test writes
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
 	dir := t.TempDir()
-	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1000, Max: before.Max})); err != nil {
+	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: before.Max})); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
