@@ -125,6 +125,8 @@ func (f *fragments) readFirst() {
 		b := f.r.box(f.next, f.r.src.Size)
 		if b.kind == "moof" {
 			f.readMoof(b, nil)
+		} else if b.end >= f.r.src.Size {
+			break // follow checks whether this box is whole
 		}
 		f.next = b.end
 	}

@@ -215,6 +215,17 @@ func TestMP4(t *testing.T) {
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),
 			warning:  "a.mp4 breaks off in the middle of a fragment"},
+		{name: "fragments that break off before the first one of the sound",
+			file: func() file {
+				f := fragmentsOfTwo(1)
+				return whole(f[:len(f)-9])
+			}(),
+			duration: seconds(1), estimate: true,
+			warning: "a.mp4 breaks off in the middle of a fragment"},
+		{name: "fragments with zeros instead of the first one of the sound",
+			file:     whole(fragmentsOfTwo(1), make([]byte, 2000)),
+			duration: seconds(1),
+			warning:  "a.mp4 breaks off in the middle of a fragment"},
 		{name: "fragments with zeros instead of the last one",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), make([]byte, 2000)),
 			duration: seconds(1),
