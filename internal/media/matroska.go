@@ -567,11 +567,11 @@ func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played 
 	}
 	const padding = 50 * time.Millisecond
 	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
-	trusted := claimed > 0 && !m.cut && (last == 0 || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)))
+	trusted := claimed > 0 && !m.cut && (last == 0 || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest))
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
-		if t.end == 0 && agrees(longest) {
-			end = max(0, t.tagged-m.inTime(m.start))
+		if trusted && agrees(longest) { // a block need not say how long it lasts, but the tag counts the last block too
+			end = max(end, t.tagged-m.inTime(m.start))
 		}
 		switch {
 		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:

@@ -126,6 +126,15 @@ func TestMatroska(t *testing.T) {
 		{name: "lengths of the tracks in the tags, the last blocks out of reach",
 			file:  whole(mkvHead(5120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), mkvTrack(2, 2, "A_OPUS", ebml(0x73C5, be(77)))), durationTag(77, "00:00:01.080000000"), durationTag(78, "00:00:05.120000000"), part(0, 9), part(1000, 90000)),
 			video: media.Fact(ms(5120)), audio: media.Fact(ms(1080))},
+		{name: "a last picture that is shown for two seconds, by the tag of its track",
+			file:  whole(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), part(1000, 9)),
+			video: media.Fact(ms(3120)), audio: media.Fact(ms(1080))},
+		{name: "the tag of a track in a file that is cut",
+			file: func() file {
+				f := closed(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), part(1000, 9), part(2000, 9))
+				return whole(f[:len(f)-len(part(2000, 9))])
+			}(),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: cut},
 		{name: "lengths in the tags that the length of the file refutes",
 			file:  whole(mkvHead(1120, picture, mkvTrack(2, 2, "A_OPUS", ebml(0x73C5, be(77)))), durationTag(77, "01:00:00.000000000"), part(0, 9), part(1000, 90000)),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
