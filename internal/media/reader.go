@@ -140,7 +140,6 @@ func (r *reader) kept(off, n int64) (data []byte, found bool) {
 // Once half of the calls are used, step makes short reads of up to StepBytes, which have
 // a budget of their own.
 func (r *reader) step(off, n int64) []byte {
-	const usual = 64
 	if r.callsLeft > MaxCalls/2 || n > StepBytes || off < 0 || off > r.src.Size-n {
 		return r.bytes(off, n)
 	}
@@ -151,7 +150,7 @@ func (r *reader) step(off, n int64) []byte {
 		panic(errBudget)
 	}
 	r.stepsLeft--
-	data := r.read(off, min(max(n, usual), r.src.Size-off))
+	data := r.read(off, min(StepBytes, r.src.Size-off))
 	r.windows = append(r.windows, window{off, data})
 	return data[:n:n]
 }
