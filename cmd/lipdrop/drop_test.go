@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -275,7 +276,6 @@ func TestDrop(t *testing.T) {
 	t.Run("interrupted", func(t *testing.T) {
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
 		addFree(t, "big.mp4", 40<<20)
-		var ctx context.Context
 		var interrupt context.CancelFunc
 		var at string // a part of the query of the request during which the command is interrupted
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
@@ -287,8 +287,8 @@ func TestDrop(t *testing.T) {
 		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "interrupted", "--yes"}
 		interrupted := func(during string, want []string, args ...string) {
 			t.Helper()
-			ctx, interrupt = context.WithCancel(t.Context())
-			at = during
+			ctx, cancel := context.WithCancel(t.Context())
+			at, interrupt = during, cancel
 			var out, errs bytes.Buffer
 			if code := run(ctx, args, &out, &errs); code != exitInterrupted {
 				t.Errorf("exit code %d, want %d", code, exitInterrupted)
@@ -298,7 +298,7 @@ func TestDrop(t *testing.T) {
 		interrupted("partNumber=2", []string{"interrupted; run the same command again to send the rest"}, args...)
 		interrupt = func() {}
 		says(t, 0, "sent 2 files", args...)
-		forced := append(args, "--force", "--wait")
+		forced := slices.Concat(args, []string{"--force", "--wait"})
 		interrupted("partNumber=2", []string{"With --force, the same command would start them again, and you would pay again"}, forced...)
 		interrupted("prefix=status", []string{"if you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
 	})
