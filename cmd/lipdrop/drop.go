@@ -38,6 +38,14 @@ type dropCmd struct {
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 
+// Validate is called by kong.
+func (c *dropCmd) Validate() error {
+	if c.Timeout > 0 && !c.waits() {
+		return errors.New("--timeout is how long to wait: add --wait or --get, or leave --timeout out")
+	}
+	return nil
+}
+
 // Run checks the files, asks once, uploads them, and with --wait or --get follows
 // their jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {

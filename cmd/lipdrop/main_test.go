@@ -98,6 +98,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: unknown flag --dir"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "a flag between the files", files: pair, args: "check talk.mp4 --video-model sync/react-1 --json talk.wav", out: []string{`"state":"ready","model":"sync/react-1"`}},
+		{name: "a time to wait without waiting", files: pair, args: "drop talk.mp4 talk.wav --timeout 2h", code: 2, errs: []string{"--timeout is how long to wait: add --wait or --get"}},
 		{name: "a model that does not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/react", code: 2, errs: []string{"there is no model sync/react; the models are"}},
 		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
 		{name: "a flag without its value", args: "jobs ads/ --stack", code: 2, errs: []string{"--stack: expected string value"}},
