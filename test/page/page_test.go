@@ -248,6 +248,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	b.press("#cancel")
 	b.do("confirm", chromedp.Click("#confirm .primary"))
 	b.waitFor("the job is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
+	b.waitFor("the cancelled job does not count for the sums", `document.querySelector("#summary").innerText.includes("2 of 2 ended, 2.53 s of output, ≈ $0.202 for 1 of them")`)
 	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
 		t.Errorf("the takes are %+v (%v), want one that is cancelled", takes, err)
 	}

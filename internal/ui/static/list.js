@@ -19,6 +19,10 @@ export function stateLabel(state) {
 
 export const reviewLabel = (decision) => decision ? h("span", { class: "state " + (decision === "approved" ? "good" : "bad") }, decision) : "";
 
+// isExpected reports whether an output of a job exists or is being made. If RunComfy has reported no cost, the estimate counts
+// only for such a job.
+const isExpected = (row) => row.state === "succeeded" || stateOf(row.state)[1] === "run";
+
 const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row.state === "held";
 
 export const folderOf = (name) => name.slice(0, name.lastIndexOf("/") + 1);
@@ -105,10 +109,10 @@ export class List {
       if (row.file || row.state === "used" || row.state === "withdrawn") continue;
       if (!underWay(row)) ended++;
       if (stateOf(row.state)[2]) needed++;
-      length += row.expectedSeconds ?? 0;
-      const price = row.costUsd ?? row.estimateUsd;
+      if (isExpected(row)) length += row.expectedSeconds ?? 0;
+      const price = row.costUsd ?? (isExpected(row) ? row.estimateUsd : undefined);
       if (price !== undefined) { cost += price; priced++; }
-      if (row.costUsd === undefined && row.estimateUsd !== undefined) estimated = true;
+      if (row.costUsd === undefined && price !== undefined) estimated = true;
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
     const all = [...counts.values()].reduce((a, b) => a + b, 0);
