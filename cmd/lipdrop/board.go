@@ -129,6 +129,9 @@ func (b *board) describe(job *followed, elapsed bool) string {
 			line += fmt.Sprintf(" (usually runs for %s)", shortDuration(job.usual))
 		}
 	}
+	if job.Verdict == ledger.VerdictDoubtful {
+		line += ", doubtful"
+	}
 	if job.Code != "" {
 		line += fmt.Sprintf(" (%s): %s. %s", job.Code, job.Reason, job.Remedy)
 	}

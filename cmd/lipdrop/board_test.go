@@ -59,6 +59,7 @@ func TestBoardOnATerminal(t *testing.T) {
 	}{
 		{"a job that queues, one that runs, and one that has ended", []*followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
 			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (usually runs for 1m30s)", "c: succeeded"}, ""},
+		{"a job whose output is doubtful", []*followed{jobIn("a", ledger.Succeeded, func(j *followed) { j.Verdict = ledger.VerdictDoubtful })}, 80, 24, []string{"a: succeeded, doubtful"}, ""},
 		{"a narrow terminal", []*followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"},
 			"\nads/talk: failed (job_failed): no face was found. Use another video.\n"},
 		{"a name with control characters", []*followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}, ""},
