@@ -226,26 +226,20 @@ func TestRanTooLong(t *testing.T) {
 // is archived even if poll finds the end late.
 func TestEndedAfterTheDeadline(t *testing.T) {
 	tests := []struct {
-		name       string
-		queue, run time.Duration
+		name          string
+		queue, run    time.Duration
+		begins, lasts time.Duration // of an outage, in which every call of Lambda fails until long after the deadline
 	}{
-		{"the job would have queued too long", 5 * time.Hour, 30 * time.Minute},
-		{"the job would have run too long", time.Minute, 23*time.Hour + 55*time.Minute},
+		{"the job would have queued too long", 5 * time.Hour, 30 * time.Minute, 150 * time.Minute, 8 * time.Hour},
+		{"the job would have run too long", time.Minute, 23*time.Hour + 55*time.Minute, 12 * time.Hour, 14 * time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, tt.run
 			worldtest.DropPair(t, w)
-			w.Run(tt.queue / 2)
-			if tt.run > tt.queue {
-				w.Run(tt.queue + tt.run/2)
-			}
-			// Every call of Lambda fails until long after the deadline.
-			open := w.Now().Add(8 * time.Hour)
-			if tt.run > tt.queue {
-				open = w.Now().Add(14 * time.Hour)
-			}
+			w.Run(tt.begins)
+			open := w.Now().Add(tt.lasts)
 			w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Service == "lambda" && w.Now().Before(open) })
 			w.Pass(24 * time.Hour)
 			// The outage lasted longer than the retries of poll.
@@ -746,7 +740,7 @@ func TestAskingEnds(t *testing.T) {
 				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "in_progress"}`))}, nil
 			})}
 			h := &handler.Handler{
-				API: &runcomfy.Client{Token: token{}, HTTPClient: client}, QueueLimit: time.Hour, RunLimit: time.Hour,
+				API: &runcomfy.Client{Token: runcomfytest.Token("t"), HTTPClient: client}, QueueLimit: time.Hour, RunLimit: time.Hour,
 				Now: func() time.Time { return now }, Jitter: func() float64 { return 0 },
 				Sleep: func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() },
 			}
@@ -767,7 +761,7 @@ func TestResultNeedsTime(t *testing.T) {
 	for left, want := range map[time.Duration]int{35 * time.Second: 2, 34 * time.Second: 1} {
 		requests := 0
 		h := &handler.Handler{
-			API: &runcomfy.Client{Token: token{}, HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			API: &runcomfy.Client{Token: runcomfytest.Token("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				requests++
 				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "paused"}`))}, nil
 			})}},
@@ -787,7 +781,7 @@ func TestResultNeedsTime(t *testing.T) {
 func TestJitter(t *testing.T) {
 	for jitter, want := range map[float64]int{0: 40, 0.999: 80} {
 		h := &handler.Handler{
-			API: &runcomfy.Client{Token: token{}, HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			API: &runcomfy.Client{Token: runcomfytest.Token("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				return nil, io.ErrUnexpectedEOF
 			})}},
 			Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},
@@ -804,12 +798,6 @@ func TestJitter(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// token is a token source.
-type token struct{}
-
-func (token) Token(context.Context) (string, error) { return "t", nil }
-func (token) Refused()                              {}
 
 // deadlineContext reports a deadline of a virtual clock. It does not end at that deadline.
 type deadlineContext struct {

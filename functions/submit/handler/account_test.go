@@ -64,7 +64,7 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.RunComfy.SetBalanceEmpty(true) }, func(w *world.World) { w.RunComfy.SetBalanceEmpty(false) },
 		},
 		{
-			"the balance is empty, and the token of another account is set", problem.NoBalance, "Top up",
+			"the balance is empty, until the token of another account is set", problem.NoBalance, "Top up",
 			func(w *world.World) {
 				w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
 					if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit || !strings.HasSuffix(r.Header.Get("Authorization"), " "+world.Token) {

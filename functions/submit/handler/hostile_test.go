@@ -41,9 +41,8 @@ func TestFileThatTriggersABug(t *testing.T) {
 // which object it is. The job continues when S3 returns the object.
 func TestObjectsThatS3DoesNotGive(t *testing.T) {
 	clip, voice := worldtest.Media(t)
-	const react = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`
 	pair := map[string][]byte{"inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}
-	bundle := map[string][]byte{"inbox/carol/talk.job/job.json": []byte(react), "inbox/carol/talk.job/talk.mp4": clip, "inbox/carol/talk.job/talk.wav": voice}
+	bundle := map[string][]byte{"inbox/carol/talk.job/job.json": react("talk.mp4", "talk.wav"), "inbox/carol/talk.job/talk.mp4": clip, "inbox/carol/talk.job/talk.wav": voice}
 	withPreset := map[string][]byte{"inbox/preset.json": []byte("{}"), "inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}
 	refusals := []struct {
 		ops    string

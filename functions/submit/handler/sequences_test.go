@@ -596,7 +596,7 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 
 // Submit divides a message about many names into several messages, and finishes the other
 // messages of its batch too. Each call ends within the function's time.
-func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
+func TestBatchWithASlowMessage(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = w.SubmitBatch()
 	w.S3Latency = 300 * time.Millisecond
@@ -646,7 +646,7 @@ func TestRepeatedMessageIsHandledLast(t *testing.T) {
 
 // RunComfy responds to each POST just before the client's timeout. The function's time is
 // still enough for a whole batch, so no message is delivered twice.
-func TestSlowRunComfyTakesNoOtherWithIt(t *testing.T) {
+func TestBatchWhileRunComfyIsSlow(t *testing.T) {
 	const jobs = 12
 	w := worldtest.New(t)
 	w.Batch = w.SubmitBatch()
