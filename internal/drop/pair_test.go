@@ -178,7 +178,7 @@ func TestTags(t *testing.T) {
 	})
 }
 
-func TestDropping(t *testing.T) {
+func TestNewTakesOfTaggedAudios(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"} {
 		b.step(t, s)

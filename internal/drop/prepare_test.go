@@ -316,16 +316,15 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 				return nil
 			}
 			prepare := func(key string) error {
-				r := b.Resolver
-				subjects, err := r.Touched(t.Context(), drop.ParseKey(key))
+				subjects, err := b.Touched(t.Context(), drop.ParseKey(key))
 				if err != nil {
 					return err
 				}
-				found, err := r.Find(t.Context(), subjects[0])
+				found, err := b.Find(t.Context(), subjects[0])
 				if err != nil {
 					return err
 				}
-				_, _, err = r.Prepare(t.Context(), found.Own.Job)
+				_, _, err = b.Prepare(t.Context(), found.Own.Job)
 				return err
 			}
 			err := errors.Join(prepare("inbox/talk.mp4"), prepare("inbox/x.job/job.json"))
@@ -376,9 +375,7 @@ func TestFileOverwrittenInTheSameSecond(t *testing.T) {
 func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 	for _, op := range []string{"ListObjectsV2", "HeadObject", "GetObject"} {
 		b := newInbox(t)
-		b.step(t, "talk.mp4")
-		b.step(t, "talk.wav")
-		for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav"} {
+		for _, s := range []string{"talk.mp4", "talk.wav", reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav"} {
 			b.step(t, s)
 		}
 		f := b.only(t, "inbox/talk.wav")

@@ -9,44 +9,44 @@ import (
 
 func TestWildcards(t *testing.T) {
 	const (
-		all = "x.job/v.mp4"
-		job = "job of react, video_url=x.job/v.mp4, audio_url=x.job/"
+		video = "x.job/v.mp4"
+		job   = "job of react, video_url=x.job/v.mp4, audio_url=x.job/"
 	)
 	voices := func(pattern string) string { return reactJob("x.job/job.json", "v.mp4", pattern) }
 	testRows(t, []row{
 		{
 			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the state of the bundle becomes used, with the names of these jobs",
-			do:   []string{"x.job/de.wav", "x.job/fr.wav", all, voices("*.wav")},
+			do:   []string{"x.job/de.wav", "x.job/fr.wav", video, voices("*.wav")},
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},
 		{
 			says: "also for a match that is dropped after job.json",
-			do:   []string{voices("*.wav"), all, "x.job/de.wav"},
+			do:   []string{voices("*.wav"), video, "x.job/de.wav"},
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
 			says: "without a match, the bundle waits",
-			do:   []string{voices("*.wav"), all},
+			do:   []string{voices("*.wav"), video},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
 		{
 			says: "a * does not cross a /",
-			do:   []string{voices("*.wav"), all, "x.job/sub/de.wav"},
+			do:   []string{voices("*.wav"), video, "x.job/sub/de.wav"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
 		{
 			says: "a * in the name of a folder",
-			do:   []string{voices("voices/*/take.*.wav"), all, "x.job/voices/anna/take.1.wav", "x.job/voices/ben/take.2.wav", "x.job/voices/take.3.wav"},
+			do:   []string{voices("voices/*/take.*.wav"), video, "x.job/voices/anna/take.1.wav", "x.job/voices/ben/take.2.wav", "x.job/voices/take.3.wav"},
 			want: []string{"x/take.1: " + job + "voices/anna/take.1.wav", "x/take.2: " + job + "voices/ben/take.2.wav", "x: used, by x/take.1 x/take.2"},
 		},
 		{
 			says: "two matches of one name are ambiguous",
-			do:   []string{voices("voices/*/take.wav"), all, "x.job/voices/anna/take.wav", "x.job/voices/ben/take.wav"},
+			do:   []string{voices("voices/*/take.wav"), video, "x.job/voices/anna/take.wav", "x.job/voices/ben/take.wav"},
 			want: []string{"x/take: rejected, ambiguous", "x: used, by x/take"},
 		},
 		{
 			says: "every other character of a pattern stands for itself",
-			do:   []string{voices(`[a]?\\(.)+*.wav`), all, `x.job/[a]?\(.)+1.wav`, `x.job/aa\(.)+2.wav`},
+			do:   []string{voices(`[a]?\\(.)+*.wav`), video, `x.job/[a]?\(.)+1.wav`, `x.job/aa\(.)+2.wav`},
 			want: []string{`x/[a]?\(.)+1: ` + job + `[a]?\(.)+1.wav`, `x: used, by x/[a]?\(.)+1`},
 		},
 		{
@@ -59,7 +59,7 @@ func TestWildcards(t *testing.T) {
 		},
 		{
 			says: "a pattern and a key in different Unicode forms match",
-			do:   []string{voices("caf\u00e9-*.wav"), all, "x.job/cafe\u0301-1.wav"},
+			do:   []string{voices("caf\u00e9-*.wav"), video, "x.job/cafe\u0301-1.wav"},
 			want: []string{"x/caf\u00e9-1: " + job + "cafe\u0301-1.wav", "x: used, by x/caf\u00e9-1"},
 		},
 		{
@@ -69,17 +69,17 @@ func TestWildcards(t *testing.T) {
 		},
 		{
 			says: "a deleted match is withdrawn",
-			do:   []string{voices("*.wav"), all, "x.job/de.wav", "x.job/fr.wav", "- x.job/de.wav"},
+			do:   []string{voices("*.wav"), video, "x.job/de.wav", "x.job/fr.wav", "- x.job/de.wav"},
 			want: []string{"x/de: withdrawn, files_gone", "x/fr: " + job + "fr.wav", "x: used, by x/fr"},
 		},
 		{
 			says: "no match: hidden files, and files that Windows creates",
-			do:   []string{voices("*"), all, "x.job/.de.wav", "x.job/._fr.wav", "x.job/Thumbs.db", "x.job/desktop.ini"},
+			do:   []string{voices("*"), video, "x.job/.de.wav", "x.job/._fr.wav", "x.job/Thumbs.db", "x.job/desktop.ini"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
 		{
 			says: "no match: job.json itself and the other files that it names",
-			do:   []string{voices("*"), all, "x.job/de.wav"},
+			do:   []string{voices("*"), video, "x.job/de.wav"},
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
@@ -89,7 +89,7 @@ func TestWildcards(t *testing.T) {
 		},
 		{
 			says: "a match that is not an audio is rejected",
-			do:   []string{voices("*"), all, "x.job/de.wav", "x.job/notes.txt", "x.job/other.mp4", "x.job/README"},
+			do:   []string{voices("*"), video, "x.job/de.wav", "x.job/notes.txt", "x.job/other.mp4", "x.job/README"},
 			want: []string{
 				"x/README: rejected, wrong_kind", "x/de: " + job + "de.wav", "x/notes: rejected, wrong_kind",
 				"x/other: rejected, wrong_kind", "x: used, by x/de",
@@ -97,12 +97,12 @@ func TestWildcards(t *testing.T) {
 		},
 		{
 			says: "a match that is not an audio has the same name as a match that is an audio",
-			do:   []string{voices("de.*"), all, "x.job/de.wav", "x.job/de.txt"},
+			do:   []string{voices("de.*"), video, "x.job/de.wav", "x.job/de.txt"},
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},
 		{
 			says: "an empty match is rejected",
-			do:   []string{voices("*.wav"), all, "x.job/de.wav = "},
+			do:   []string{voices("*.wav"), video, "x.job/de.wav = "},
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
@@ -122,22 +122,22 @@ func TestWildcards(t *testing.T) {
 		},
 		{
 			says: "an empty match is rejected beside another match of its name",
-			do:   []string{voices("*"), all, "x.job/de.wav = ", "x.job/de.mp3"},
+			do:   []string{voices("*"), video, "x.job/de.wav = ", "x.job/de.mp3"},
 			want: []string{"x/de: rejected, ambiguous, empty_file", "x: used, by x/de"},
 		},
 		{
 			says: "a wildcard for images in an audio value",
-			do:   []string{voices("*.png"), all},
+			do:   []string{voices("*.png"), video},
 			want: []string{"x: rejected, wrong_kind"},
 		},
 		{
 			says: "a wildcard whose suffix is not a suffix of media",
-			do:   []string{voices("*.txt"), all},
+			do:   []string{voices("*.txt"), video},
 			want: []string{"x: rejected, unknown_suffix"},
 		},
 		{
 			says: "a wildcard of files without a suffix",
-			do:   []string{voices("*/voice"), all},
+			do:   []string{voices("*/voice"), video},
 			want: []string{"x: rejected, unknown_suffix"},
 		},
 		{
@@ -149,7 +149,7 @@ func TestWildcards(t *testing.T) {
 			says: "if a job.json with a wildcard has a wrong option, the bundle is rejected once, and not each match",
 			do: []string{
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`,
-				all, "x.job/de.wav",
+				video, "x.job/de.wav",
 			},
 			want: []string{"x: rejected, bad_value"},
 		},
