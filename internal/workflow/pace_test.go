@@ -125,7 +125,7 @@ func TestPaceOfATypicalJob(t *testing.T) {
 	}
 }
 
-// A job of 23 h makes far fewer turns than the history of an execution holds.
+// A job of 23 h makes fewer turns than the history of an execution has room for.
 func TestPaceOfADay(t *testing.T) {
 	for _, usual := range []time.Duration{0, 90 * time.Second, time.Hour, 24 * time.Hour} {
 		did := run(t, 5*time.Hour, 18*time.Hour, usual)
