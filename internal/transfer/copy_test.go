@@ -102,7 +102,7 @@ func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 	}
 }
 
-func TestName(t *testing.T) {
+func TestFirstBytesAndRequestURI(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	var head []byte
 	c := o.copier(t, b)

@@ -67,7 +67,8 @@ func inUse() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// A GiB is copied with at most 96 MiB of memory, including the servers of the test.
+// A copy of a GiB by ranges, or of 128 MiB without ranges, needs at most 96 MiB of memory,
+// including the servers of the test.
 func TestMemory(t *testing.T) {
 	const limit = 96 << 20
 	for _, tt := range []struct {

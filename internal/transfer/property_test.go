@@ -9,7 +9,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
-
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
