@@ -38,12 +38,12 @@ func TestList(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			before := storage.Calls()["ListObjectsV2"]
-			got, more, err := b.List(t.Context(), tt.prefix, tt.limit)
+			list := func() ([]bucket.File, bool, error) { return b.List(t.Context(), tt.prefix, tt.limit) }
 			if tt.folder {
-				before = storage.Calls()["ListObjectsV2"]
-				got, more, err = b.ListFolder(t.Context(), tt.prefix, tt.after, tt.limit)
+				list = func() ([]bucket.File, bool, error) { return b.ListFolder(t.Context(), tt.prefix, tt.after, tt.limit) }
 			}
+			before := storage.Calls()["ListObjectsV2"]
+			got, more, err := list()
 			if err != nil || len(got) != tt.n || more != tt.more {
 				t.Fatalf("%d files, more: %v, error %v; want %d, more: %v", len(got), more, err, tt.n, tt.more)
 			}
