@@ -144,36 +144,34 @@ func TestCheckMediaReportsEveryLimit(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	const id = happyhorse
-	images := map[string]any{"image_url_1": "anna.png", "image_url_2": "ben.png"}
 	tests := []struct {
 		name   string
 		id     string
 		prompt any
 		want   []string
 	}{
-		{name: "every image is given", id: id, prompt: "character1 hugs character2's dog."},
-		{name: "one is not given", id: id, prompt: "character1 hugs character4.",
+		{name: "every image is given", id: happyhorse, prompt: "character1 hugs character2's dog."},
+		{name: "one is not given", id: happyhorse, prompt: "character1 hugs character4.",
 			want: []string{"prompt names character4, but image_url_4 is not given"}},
-		{name: "several, each once, in the order of the text", id: id, prompt: "CHARACTER9 and character3 and Character9",
+		{name: "several, each once, in the order of the text", id: happyhorse, prompt: "CHARACTER9 and character3 and Character9",
 			want: []string{
 				"prompt names character9, but image_url_9 is not given",
 				"prompt names character3, but image_url_3 is not given",
 			}},
-		{name: "in Chinese", id: id, prompt: "character1抱着character5的狗",
+		{name: "in Chinese", id: happyhorse, prompt: "character1抱着character5的狗",
 			want: []string{"prompt names character5, but image_url_5 is not given"}},
-		{name: "more than the model accepts", id: id, prompt: "character12",
+		{name: "more than the model accepts", id: happyhorse, prompt: "character12",
 			want: []string{"prompt names character12, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_12"}},
-		{name: "number 0", id: id, prompt: "character0",
+		{name: "number 0", id: happyhorse, prompt: "character0",
 			want: []string{"prompt names character0, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_0"}},
-		{name: "a number that is too large", id: id, prompt: "character99999999999999999999999"},
-		{name: "texts that only look like references", id: id, prompt: "the main character 4, supercharacter4, character4th"},
-		{name: "no text", id: id, prompt: 4},
+		{name: "a number that is too large", id: happyhorse, prompt: "character99999999999999999999999"},
+		{name: "texts that only look like references", id: happyhorse, prompt: "the main character 4, supercharacter4, character4th"},
+		{name: "no text", id: happyhorse, prompt: 4},
 		{name: "a model whose prompt does not refer to media", id: liveAvatar, prompt: "character4"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			input := map[string]any{"prompt": tt.prompt, "image_url_1": images["image_url_1"], "image_url_2": images["image_url_2"]}
+			input := map[string]any{"prompt": tt.prompt, "image_url_1": "anna.png", "image_url_2": "ben.png"}
 			if diff := cmp.Diff(tt.want, model(t, tt.id).Warnings(input)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Each row breaks one keyword of a schema. docs/models.md has the limits of every option.
+// Each row has one wrong member. docs/models.md has the limits of every option.
 func TestValidateRefuses(t *testing.T) {
 	tests := []struct {
 		id, members string
