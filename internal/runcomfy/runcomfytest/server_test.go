@@ -121,9 +121,8 @@ func TestAJobQueuesRunsAndSucceeds(t *testing.T) {
 			t.Errorf("after %v: result %q, error %v; want %q", c.now.Sub(noon), result.State, err, step.result)
 		}
 		if step.result == runcomfy.ResultSucceeded {
-			cost := 0.4
 			want := runcomfy.Result{
-				State: step.result, CostUSD: &cost, CreatedAt: noon, FinishedAt: noon.Add(35 * time.Second),
+				State: step.result, CostUSD: new(0.4), CreatedAt: noon, FinishedAt: noon.Add(35 * time.Second),
 				Outputs: []string{runcomfy.DefaultBaseURL + "/media/" + id + "%3D/output/1.mov"},
 			}
 			if diff := cmp.Diff(want, result); diff != "" {
