@@ -12,6 +12,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -238,6 +239,31 @@ func TestOlderAssessmentBesideADividedChange(t *testing.T) {
 	})
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk.11", ledger.Rejected, problem.FileEmpty)
+}
+
+// The events of a wildcard's matches come in one batch, and submit dies while it submits the job of
+// one match. The retry adds no warning to this job about the other matches, because each match has a
+// job of its own.
+func TestRetriedMatchBesideOtherMatches(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 10
+	w.RunComfy.Form = runcomfytest.Right
+	clip, voice := worldtest.Media(t)
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "StartExecution" && strings.Contains(c.Key, "x-2") }, func() {
+		panic(world.Crash{})
+	})
+	w.Drop("inbox/ads/x.job/v.mp4", clip)
+	for i := range 4 {
+		w.Drop(fmt.Sprintf("inbox/ads/x.job/%d.wav", i), voice)
+	}
+	w.Drop("inbox/ads/x.job/job.json", react("v.mp4", "*.wav"))
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 4)
+	for i := range 4 {
+		if st := worldtest.WantStatus(t, w, fmt.Sprintf("ads/x/%d", i), ledger.Succeeded, ""); len(st.Warnings) > 0 {
+			t.Errorf("the warnings of match %d are %q, want none", i, st.Warnings)
+		}
+	}
 }
 
 // A held job of a divided change keeps a message of its own. The deliveries of this message
