@@ -98,16 +98,17 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 }
 
 // Update calls change with a record and writes the result. It reads the record and calls change
-// again only after a lost race. It writes nothing if change leaves the record as it is, and
-// returns an error if the new state is not allowed.
+// again only after a lost race. If a person has deleted the record, it writes a new one with the
+// same content. It writes nothing if change leaves the record as it is, and returns an error if the
+// new state is not allowed.
 func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
 	for range maxRaces {
-		was, before := rec.State, encode(rec)
+		read, before := rec, encode(rec)
 		change(&rec)
-		if !was.CanBecome(rec.State) {
-			return rec, fmt.Errorf("take %s of %s is %s and cannot become %s", rec.Take, rec.Name, was, rec.State)
+		if !read.State.CanBecome(rec.State) {
+			return rec, fmt.Errorf("take %s of %s is %s and cannot become %s", rec.Take, rec.Name, read.State, rec.State)
 		}
-		if rec.State != was && rec.State.Ended() && s.Notify != nil {
+		if rec.State != read.State && rec.State.Ended() && s.Notify != nil {
 			rec.NoticeDue = true
 		}
 		if bytes.Equal(before, encode(rec)) {
@@ -122,6 +123,10 @@ func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (R
 			return rec, err
 		}
 		stored, err := s.read(ctx, rec.Name, rec.Take)
+		if errors.Is(err, bucket.ErrNotFound) {
+			stored, err = read, nil
+			stored.etag = ""
+		}
 		if err != nil {
 			return rec, err
 		}
@@ -185,7 +190,7 @@ func (s *Store) Release(ctx context.Context, claim Record) error {
 			r.State = Released
 		}
 	})
-	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+	if err != nil {
 		return fmt.Errorf("release the claim: %w", err)
 	}
 	return nil

@@ -192,6 +192,15 @@ func TestSequences(t *testing.T) {
 			restore(w, "inbox/ads/talk.wav", voice, first)
 			w.Drop("inbox/ads/talk.de.wav", voice)
 		}, 4, []string{"ads/talk.de succeeded", "ads/talk succeeded"}, "A deletion starts no job"},
+		{"the record is deleted while RunComfy accepts the job", func(w *world.World) {
+			w.Before = func(c world.Call) error {
+				if c.Op == string(runcomfytest.CallSubmit) {
+					w.Bucket.Remove(ledger.RecordKey("ads/talk", w.Takes("ads/talk")[0].Take))
+				}
+				return nil
+			}
+			dropPair(t, w)
+		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"the record is deleted before the output is archived", func(w *world.World) {
 			w.Before = func(c world.Call) error {
 				if c.Function == "archive" {
