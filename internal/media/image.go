@@ -87,6 +87,9 @@ func readWEBP(r *reader, info *Info) {
 	const withEXIF = 8 // a flag of the chunk VP8X
 	pictures, last := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
 	whole := r.fits(func() {
+		if end := min(claimed, r.src.Size); end > imageTail && isZero(r.bytes(end-imageTail, imageTail)) {
+			panic(errCutPicture)
+		}
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
 			case c.kind == "EXIF":
@@ -102,11 +105,6 @@ func readWEBP(r *reader, info *Info) {
 			if pictures++; last {
 				return
 			}
-		}
-	})
-	r.fits(func() {
-		if end := min(claimed, r.src.Size); end > imageTail && isZero(r.bytes(end-imageTail, imageTail)) {
-			panic(errCutPicture)
 		}
 	})
 	switch {
