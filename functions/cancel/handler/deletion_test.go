@@ -447,11 +447,7 @@ func TestStopIsTriedAgain(t *testing.T) {
 // return the status RUNNING. Lambda retries the event, so the job does not wait for the
 // sweep.
 func TestStaleDescriptionOfAnExecution(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Queue, w.StaleStates = 3*time.Hour, 10*time.Second
-	worldtest.DropPair(t, w)
-	w.Run(time.Minute)
-	w.Stop("ads/talk", w.Status("ads/talk").Take)
+	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { w.StaleStates = 10 * time.Second })
 	w.Run(4 * time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {

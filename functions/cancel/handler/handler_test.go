@@ -526,12 +526,9 @@ func TestDeletionOfTaggedFiles(t *testing.T) {
 // so, although the hourly sweep writes statuses too.
 func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 	for _, after := range []time.Duration{10 * time.Second, time.Minute} { // before and after poll has seen the job
-		w := worldtest.New(t)
-		w.RunComfy.Queue = 20 * time.Hour
-		worldtest.DropPair(t, w)
-		w.Run(after)
-		worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 4*time.Hour)
-		w.Stop("ads/talk", w.Status("ads/talk").Take)
+		w := stopped(t, 20*time.Hour, after, func(w *world.World) {
+			worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 4*time.Hour)
+		})
 		for range 3 {
 			w.Pass(time.Hour)
 			st := w.Status("ads/talk")

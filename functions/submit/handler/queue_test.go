@@ -68,8 +68,9 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 	}
 }
 
-// OldestMessageAlarm counts a message until its fourth delivery. So a held job does not raise
-// this alarm, even if a cap of the day holds the job until midnight.
+// SQS leaves a message out of the metric of OldestMessageAlarm once it was received three times.
+// The message of a held job is received more often within two minutes, so it does not raise this
+// alarm, even if a cap of the day holds the job until midnight.
 func TestHeldJobIsDeliveredFourTimesSoon(t *testing.T) {
 	for _, code := range []problem.Code{problem.NoBalance, problem.OverBudget} {
 		t.Run(string(code), func(t *testing.T) {

@@ -39,8 +39,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 	for n := range 40 { // the two new takes have the same stamp; which of them is sorted last depends on the name
 		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
-		w.Drop("inbox/"+name+".mp4", clip)
-		w.Drop("inbox/"+name+".wav", voice)
+		worldtest.DropPairs(t, w, name)
 		w.Pass(time.Hour)
 		began := w.Now()
 		w.Pass(time.Second)
@@ -246,15 +245,14 @@ func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 
 // A deletion starts no job for a name whose newest take used the deleted file.
 func TestDeletionStartsNoJob(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, _ := worldtest.Media(t)
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Succeeded} {
 		t.Run(string(state), func(t *testing.T) {
 			w := worldtest.New(t)
 			if state == ledger.Cancelled {
 				w.RunComfy.Queue = 2 * time.Hour
 			}
-			w.Drop("inbox/ads/talk.de.mp4", clip)
-			w.Drop("inbox/ads/talk.de.wav", voice)
+			worldtest.DropPairs(t, w, "ads/talk.de")
 			w.Pass(30 * time.Minute)
 			w.Drop("inbox/ads/talk.mp4", clip)
 			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // each event is delivered once more, an hour late
@@ -282,13 +280,12 @@ func TestDeletionStartsNoJob(t *testing.T) {
 // An upload right after a deletion starts its job, in whichever order the events
 // arrive.
 func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, _ := worldtest.Media(t)
 	for _, batch := range []int{1, 10} {
 		for _, late := range []time.Duration{0, 30 * time.Second} {
 			w := worldtest.New(t)
 			w.Batch = batch
-			w.Drop("inbox/ads/talk.de.mp4", clip)
-			w.Drop("inbox/ads/talk.de.wav", voice)
+			worldtest.DropPairs(t, w, "ads/talk.de")
 			w.Pass(time.Hour)
 			w.Bucket.Remove("inbox/ads/talk.de.mp4")
 			w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", late)
@@ -601,13 +598,11 @@ func TestBatchWithASlowMessage(t *testing.T) {
 	w.Batch = w.SubmitBatch()
 	w.S3Latency = 300 * time.Millisecond
 	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s, want every call to end in time", c) }
-	clip, voice := worldtest.Media(t)
 	for i := range 90 {
 		w.Put(fmt.Sprintf("inbox/one/t.%03d.wav", i), nil) // no bytes: rejected, never paid for
 	}
 	w.Drop("inbox/one/t.mp4", []byte("x"))
-	w.Drop("inbox/carol/talk.mp4", clip)
-	w.Drop("inbox/carol/talk.wav", voice)
+	worldtest.DropPairs(t, w, "carol/talk")
 	w.Run(30 * time.Hour)
 	worldtest.WantStatus(t, w, "carol/talk", ledger.Succeeded, "")
 	if len(w.Dead) > 0 {
@@ -843,7 +838,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 // the two events arrives first. But if one of these files is itself uploaded in these seconds,
 // they start a job.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, _ := worldtest.Media(t)
 	tests := []struct {
 		name string
 		act  func(w *world.World)
@@ -886,8 +881,7 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, batches of %d", tt.name, batch), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.Batch = batch
-				w.Drop("inbox/ads/talk.de.mp4", clip)
-				w.Drop("inbox/ads/talk.de.wav", voice)
+				worldtest.DropPairs(t, w, "ads/talk.de")
 				w.Pass(time.Hour)
 				w.Drop("inbox/ads/talk.mp4", clip)
 				w.Pass(time.Hour)
@@ -998,14 +992,12 @@ func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 // A drop of talk.de adds no warning to talk, whose take uses no file of talk.de.
 func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	before := w.Status("ads/talk").Warnings
 	w.Delete("inbox/ads/talk.wav")
 	w.Pass(time.Minute)
-	w.Drop("inbox/ads/talk.de.mp4", clip)
-	w.Drop("inbox/ads/talk.de.wav", voice)
+	worldtest.DropPairs(t, w, "ads/talk.de")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
 	if diff := cmp.Diff(before, w.Status("ads/talk").Warnings); diff != "" {
