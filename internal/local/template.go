@@ -21,7 +21,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	s.functions = byName(functions)
+	s.functions = permissions.ByName(functions)
 	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
 		if mapping := s.functions[name].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
 			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", permissions.LogicalIDs[name], arn)
@@ -31,17 +31,8 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	s.roles = byName(roles)
+	s.roles = permissions.ByName(roles)
 	return nil
-}
-
-// byName returns the values of the functions by the functions' names instead of their logical ids.
-func byName[T any](byID map[string]T) map[string]T {
-	values := map[string]T{}
-	for name, id := range permissions.LogicalIDs {
-		values[name] = byID[id]
-	}
-	return values
 }
 
 // TemplateValues returns the values of parameters, pseudo parameters, resources and attributes of

@@ -160,9 +160,5 @@ func (l *lab) roles(bucket string) map[string]permissions.Role {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	roles := map[string]permissions.Role{}
-	for function, id := range permissions.LogicalIDs {
-		roles[function] = byID[id]
-	}
-	return roles
+	return permissions.ByName(byID)
 }

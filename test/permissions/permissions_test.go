@@ -53,7 +53,7 @@ func split(role permissions.Role) permissions.Role {
 }
 
 // With all permissions of the template, each scenario succeeds and nothing is denied. If one
-// of the permissions that permissions.Read returns is removed, a scenario fails because that
+// of the permissions that permissions.Roles returns is removed, a scenario fails because that
 // permission is missing.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)

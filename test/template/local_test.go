@@ -54,7 +54,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 }
 
 // The local stack gives each function the variables, timeout and memory that the template
-// gives it. So local.Values has a value for each reference in the variables.
+// gives it. So local.TemplateValues has a value for each reference in the variables.
 func TestLocalStackGivesEachVariable(t *testing.T) {
 	functions, err := permissions.Functions(lipdrop.Template, local.TemplateValues("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
@@ -135,7 +134,7 @@ func (w *World) callAfter(c Call) error {
 func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
 	w.mu.Lock()
 	w.invocations++
-	ctx := invocation{parent, w.invocations, function, w.now.Add(w.template.functions[permissions.LogicalIDs[function]].Timeout)}
+	ctx := invocation{parent, w.invocations, function, w.now.Add(w.template.functions[function].Timeout)}
 	w.mu.Unlock()
 	defer func() {
 		if died := recover(); died != nil {

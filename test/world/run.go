@@ -17,7 +17,6 @@ import (
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
 	local "github.com/lipdrop/lipdrop/internal/local/events"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 // Run lets time pass until only the hourly sweep is left to do, but no longer than
@@ -215,7 +214,7 @@ func (w *World) dispatch(v *cancelCall) {
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
 	_, err := invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
-	if err == nil || v.tries == w.template.functions[permissions.LogicalIDs["cancel"]].Attempts {
+	if err == nil || v.tries == w.template.functions["cancel"].Attempts {
 		w.cancelCalls = slices.DeleteFunc(w.cancelCalls, func(other *cancelCall) bool { return other == v })
 	}
 }

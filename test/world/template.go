@@ -13,7 +13,7 @@ import (
 // template is what a World takes from template.yaml.
 type template struct {
 	queues                           map[string]permissions.Queue    // by logical id
-	functions                        map[string]permissions.Function // by logical id
+	functions                        map[string]permissions.Function // by name
 	queueHours, runHours, maxOutputs int
 	settings                         drop.Settings
 }
@@ -36,7 +36,7 @@ var readTemplate = sync.OnceValues(func() (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &template{queues: queues, functions: functions, settings: permissions.DefaultSettings()}
+	t := &template{queues: queues, functions: permissions.ByName(functions), settings: permissions.DefaultSettings()}
 	for name, to := range map[string]*int{"QueueHours": &t.queueHours, "MaxHours": &t.runHours, "MaxOutputs": &t.maxOutputs} {
 		if *to, err = strconv.Atoi(parameters[name]); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

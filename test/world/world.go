@@ -256,7 +256,7 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 
 // SubmitBatch returns the size of submit's batches in template.yaml.
 func (w *World) SubmitBatch() int {
-	return w.template.functions["SubmitFunction"].Queues["Queue"].BatchSize
+	return w.template.functions["submit"].Queues["Queue"].BatchSize
 }
 
 // Now returns the virtual time.

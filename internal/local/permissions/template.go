@@ -22,6 +22,15 @@ var LogicalIDs = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
+// ByName returns what byID has of each function, by the name of the function.
+func ByName[T any](byID map[string]T) map[string]T {
+	named := map[string]T{}
+	for name, id := range LogicalIDs {
+		named[name] = byID[id]
+	}
+	return named
+}
+
 // readResources reads every resource of a type and returns the results by logical id. values has the
 // values of parameters, pseudo parameters, resources, and attributes of resources such as
 // StateMachine.Name. A parameter that is not in values has its default.
