@@ -94,7 +94,7 @@ func inspect(ctx context.Context, in input, body io.Reader) (media.Info, error) 
 	}
 	info, err := media.Inspect(ctx, media.FromBytes(string(in.kind)+in.suffix, data))
 	if err != nil {
-		return media.Info{}, nil
+		info = media.Info{}
 	}
 	return info, nil
 }
