@@ -169,6 +169,11 @@ func TestFollowOfNames(t *testing.T) {
 			status(b, "ads/a", ledger.Held)
 			status(b, "ads/b", ledger.InQueue)
 		}, err: "time ran out after 1h0m0s; 2 jobs continue", exit: exitTimeout},
+		{name: "jobs that wait for files when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
+			status(b, "a", ledger.Waiting)
+			status(b, "b", ledger.Waiting)
+			status(b, "c", ledger.InQueue)
+		}, err: "time ran out after 1h0m0s; 1 job continues, and 2 jobs wait for files", exit: exitTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,16 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
 type watchCmd struct {
@@ -146,24 +147,30 @@ func noStatus(p client.Pattern) string {
 	return p.Text + " has no status yet"
 }
 
-// continuing says how many jobs have not ended, and which name, or how many names, have no
-// status.
+// continuing says how many jobs have not ended, how many of these wait for a file, and which
+// name, or how many names, have no status.
 func (f *follower) continuing(seen map[string]client.Status) string {
-	var parts []string
+	say := func(n int, one, several string) string {
+		switch n {
+		case 0:
+			return ""
+		case 1:
+			return one
+		}
+		return fmt.Sprintf(several, n)
+	}
+	waiting, without := 0, ""
+	for _, st := range seen {
+		if st.State == ledger.Waiting {
+			waiting++
+		}
+	}
 	missing := f.missing(seen)
-	switch n := len(openExitCodes(seen)); {
-	case n == 1:
-		parts = append(parts, "1 job continues")
-	case n > 1 || len(missing) == 0:
-		parts = append(parts, fmt.Sprintf("%d jobs continue", n))
+	if len(missing) > 0 {
+		without = say(len(missing), noStatus(missing[0]), "%d names have no status yet")
 	}
-	switch n := len(missing); {
-	case n == 1:
-		parts = append(parts, noStatus(missing[0]))
-	case n > 1:
-		parts = append(parts, fmt.Sprintf("%d names have no status yet", n))
-	}
-	return strings.Join(parts, ", and ")
+	open := len(openExitCodes(seen)) - waiting
+	return cmp.Or(joinNonEmpty(", and ", say(open, "1 job continues", "%d jobs continue"), say(waiting, "1 job waits for a file", "%d jobs wait for files"), without), "0 jobs continue")
 }
 
 // openExitCodes returns the exit codes for the jobs that have not ended.
