@@ -37,10 +37,10 @@ type assessment struct {
 	subject drop.Subject
 	change  change // the first change of the batch that needs this assessment; later changes may share the assessment
 	batch   *batch
-	// lastSince is set if a held job is not tried again after this assessment. If the
-	// job's status was written after lastSince, the last try was made by an earlier
+	// lastTrySince is set if a held job is not tried again after this assessment. If the
+	// job's status was written after lastTrySince, the last try was made by an earlier
 	// delivery, and this delivery does nothing.
-	lastSince time.Time
+	lastTrySince time.Time
 
 	recovered bool    // whether recoverTakes was called for the subject
 	recovery  outcome // what recoverTakes returned
@@ -65,7 +65,7 @@ func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
 	for range maxAssessments {
 		a.kept = nil
 		out, err := h.assessOnce(ctx, a)
-		if !hasChanged(err) {
+		if !mustAssessAgain(err) {
 			out.add(err)
 			return append(out, a.recovery...)
 		}
@@ -73,9 +73,7 @@ func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
 	return append(a.recovery, fmt.Errorf("%s: %w", a.subject.Name, errChanging))
 }
 
-// hasChanged reports whether an error says that the subject must be assessed
-// again.
-func hasChanged(err error) bool {
+func mustAssessAgain(err error) bool {
 	return errors.Is(err, ledger.ErrStale) || errors.Is(err, bucket.ErrChanged)
 }
 
@@ -86,7 +84,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 	}
 	for _, f := range findings {
 		err := h.handleFinding(ctx, f)
-		if hasChanged(err) {
+		if mustAssessAgain(err) {
 			return nil, err
 		}
 		out.add(err)
@@ -96,7 +94,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 
 // find returns the findings about a subject. Before find reads the dropped files, it recovers
 // takes (see recoverOnce). At the end it sends messages for the matches that job.json no longer
-// names (see sendDropped).
+// names (see sendUnnamed).
 func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	// Statuses are read before the dropped files, so that a new status is never based
 	// on older files than the status that it replaces.
@@ -105,7 +103,7 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.change.Bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
+	if a.change.UnnamedBy != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
 		return nil, nil // job.json no longer names the subject, and there is nothing to withdraw
 	}
 	if prev, err = h.recoverOnce(ctx, a, prev); err != nil {
@@ -122,7 +120,7 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 		found.Match, err = h.unnamedMatch(ctx, s, prevOfMatch)
 	}
 	if err == nil {
-		err = h.sendDropped(ctx, a, prev, &found)
+		err = h.sendUnnamed(ctx, a, prev, &found)
 	}
 	if err != nil {
 		return nil, err
@@ -145,8 +143,8 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 		return prev, nil
 	}
 	a.recovered = true
-	var some bool
-	if some, a.recovery = h.recoverTakes(ctx, s.Name, a.batch.again); !some {
+	var found bool
+	if found, a.recovery = h.recoverTakes(ctx, s.Name, a.batch.again); !found {
 		return prev, nil
 	}
 	return h.Ledger.Posted(ctx, s.Key())
@@ -154,11 +152,11 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 
 // handleFinding submits the job of a finding, or posts why there is no job.
 func (h *Handler) handleFinding(ctx context.Context, f finding) error {
-	if f.change.Bundle != "" && f.Job.Restart().Match != "" {
+	if f.change.UnnamedBy != "" && f.Job.Restart().Match != "" {
 		return nil // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
 	}
-	if f.wasLast() {
-		return errRetried
+	if f.lastTryMade() {
+		return errRetriesEnded
 	}
 	f.prev.Rewrite = f.mustWrite()
 	handle := h.submitJob
@@ -175,13 +173,13 @@ func (h *Handler) handleFinding(ctx context.Context, f finding) error {
 	return nil
 }
 
-// isLast reports whether a held job is not tried again after this assessment.
-func (a *assessment) isLast() bool { return !a.lastSince.IsZero() }
+// isLastTry reports whether a held job is not tried again after this assessment.
+func (a *assessment) isLastTry() bool { return !a.lastTrySince.IsZero() }
 
-// wasLast reports whether an earlier delivery made the last try, and the job was held again.
+// lastTryMade reports whether an earlier delivery made the last try, and the job was held again.
 // A job that a cap of the day holds has no last try.
-func (f finding) wasLast() bool {
-	return f.isLast() && f.prev.State == ledger.Held && f.prev.Code != problem.OverBudget && f.prev.UpdatedAt.After(f.lastSince)
+func (f finding) lastTryMade() bool {
+	return f.isLastTry() && f.prev.State == ledger.Held && f.prev.Code != problem.OverBudget && f.prev.UpdatedAt.After(f.lastTrySince)
 }
 
 // unnamedMatch returns a finding about a match that was deleted and uploaded again, if job.json
@@ -212,7 +210,7 @@ func (f finding) mustWrite() bool {
 // assessment may not find these takes, because the files may have changed since.
 // recoverTakes reports whether it found such takes. If again is false, no earlier delivery
 // failed, so recoverTakes skips takes whose invocation may still be running.
-func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, out outcome) {
+func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (found bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		// Continue with the other takes of the name.
@@ -226,10 +224,10 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 		}
 		switch rec.State {
 		case ledger.Submitting:
-			some = true
+			found = true
 			out.add(h.endInterrupted(ctx, rec))
 		case ledger.Submitted:
-			some = true
+			found = true
 			err := h.startExecution(ctx, rec)
 			if err == nil {
 				err = h.Ledger.PostTake(ctx, rec)
@@ -237,14 +235,14 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 			out.add(err)
 		}
 	}
-	return some, out
+	return found, out
 }
 
-// sendDropped sends messages for the wildcard matches that a bundle's job.json no longer
+// sendUnnamed sends messages for the wildcard matches that a bundle's job.json no longer
 // names. Each of these matches that was not submitted becomes withdrawn. The bundle's status,
 // which lists the matches, is replaced only afterwards, so that the next delivery can finish
 // the work if this invocation dies.
-func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Assessment) error {
+func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Assessment) error {
 	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
@@ -262,15 +260,15 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 		}
 		names = slices.Concat(names, further)
 	}
-	var dropped []drop.Subject
+	var unnamed []drop.Subject
 	for _, name := range names {
 		named := slices.ContainsFunc(found.Findings(), func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
 		if !named && strings.HasPrefix(name, prev.Name+"/") {
 			// A pair may have the same name, so assess the name and not only the match.
-			dropped = append(dropped, drop.SubjectOf(name))
+			unnamed = append(unnamed, drop.SubjectOf(name))
 		}
 	}
 	c := a.change
-	c.Bundle = prev.Name
-	return h.send(ctx, a.batch, c, dropped)
+	c.UnnamedBy = prev.Name
+	return h.send(ctx, a.batch, c, unnamed)
 }

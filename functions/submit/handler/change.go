@@ -51,13 +51,13 @@ type batch struct {
 // deleted file. A match that a bundle no longer names is also assessed separately: if it
 // becomes withdrawn, it gets a reason of its own.
 type assessmentKey struct {
-	subject drop.Subject
-	deleted string
-	bundle  string
+	subject   drop.Subject
+	deleted   string // see change.deletedKey
+	unnamedBy string
 }
 
 func (c change) assessmentKey(s drop.Subject) assessmentKey {
-	return assessmentKey{s, c.deletedKey(), c.Bundle}
+	return assessmentKey{s, c.deletedKey(), c.UnnamedBy}
 }
 
 func newBatch(messages []message) *batch {
@@ -99,11 +99,11 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 		slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
 		return nil
 	}
-	if c.Deleted && c.Bundle == "" {
+	if c.Deleted && c.UnnamedBy == "" {
 		// If the file exists, there is nothing to do: either an old version was deleted, or the
-		// file was uploaded again, and that upload has an event of its own. A part with a Bundle
-		// is handled even if the file exists: matches that job.json does not name become
-		// withdrawn.
+		// file was uploaded again, and that upload has an event of its own. A change with
+		// UnnamedBy is handled even if the file exists: matches that job.json does not name
+		// become withdrawn.
 		if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
 			out.add(err)
 			return out
@@ -121,6 +121,11 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 	}
 }
 
+// isOlder reports whether a message is known to be older than age.
+func (h *Handler) isOlder(m message, age time.Duration) bool {
+	return !m.sent.IsZero() && h.Now().After(m.sent.Add(age))
+}
+
 // handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop
 // was raised, handleWaiting assesses the whole change again. It also does so on the last delivery:
 // the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. Only the
@@ -128,17 +133,17 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 // are first tried.
 func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outcome {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
-		c.part = part{}
-		var lastSince time.Time
+		c.requeued = requeued{}
+		var lastTrySince time.Time
 		if d.last {
-			lastSince = h.Now()
+			lastTrySince = h.Now()
 		}
-		return h.assessChange(ctx, d, c, lastSince)
+		return h.assessChange(ctx, d, c, lastTrySince)
 	}
 	slog.WarnContext(ctx, "not submitted", "key", c.Key, "state", ledger.Held, "code", problem.TooManyJobs)
 	out := outcome{&heldError{code: problem.TooManyJobs}}
 	if d.last {
-		c.part = part{Last: true}
+		c.requeued = requeued{Last: true}
 		out = append(out, h.assessChange(ctx, d, c, time.Time{})...)
 	}
 	return out
@@ -148,20 +153,20 @@ func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outco
 // subjects that are left (see progress), it sends these messages, and this message is finished.
 // If there are jobs beyond MaxJobsPerDrop, it sends one message that waits for a higher
 // MaxJobsPerDrop.
-func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastSince time.Time) (out outcome) {
-	p := h.assessSubjects(ctx, d, c, lastSince)
+func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastTrySince time.Time) (out outcome) {
+	p := h.assessSubjects(ctx, d, c, lastTrySince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last
 	if !p.divide && !tooMany {
 		return p.outcome
 	}
-	c.renewed = p.renewed
+	c.newChain = p.newChain
 	if p.outcome != nil {
 		slog.InfoContext(ctx, "new messages continue with the unfinished names", "reason", errors.Join(p.outcome...).Error())
 		c.Again = true
 	}
 	err := h.send(ctx, d.batch, c, p.left)
 	if err == nil && tooMany {
-		c.part = part{MostJobs: h.Resolver.MaxJobsPerDrop}
+		c.requeued = requeued{MostJobs: h.Resolver.MaxJobsPerDrop}
 		err = h.sendChange(ctx, c)
 	}
 	out.add(err)
@@ -170,11 +175,11 @@ func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastSi
 
 // progress is how far the assessment of a change has come.
 type progress struct {
-	outcome outcome        // of the subjects that were assessed
-	left    []drop.Subject // not assessed, or not finished
-	divide  bool           // whether new messages continue with what is left
-	renewed bool           // whether they do so because a cap holds a job: see renewAfter
-	tooMany bool           // a subject is beyond MaxJobsPerDrop
+	outcome  outcome        // of the subjects that were assessed
+	left     []drop.Subject // not assessed, or not finished
+	divide   bool           // whether new messages continue with what is left
+	newChain bool           // whether they do so because a cap holds a job (see renewAfter); they then begin a new chain
+	tooMany  bool           // a subject is beyond MaxJobsPerDrop
 }
 
 // assessSubjects assesses every subject that a change may concern, until it has made more than
@@ -183,9 +188,9 @@ type progress struct {
 // subjects. If a cap of the day holds a job, and this message is old or is not delivered
 // again, a new message continues with the subject of that job. If the function's time ends,
 // the queue delivers the whole message again.
-func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastSince time.Time) (p progress) {
+func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastTrySince time.Time) (p progress) {
 	before := h.Ledger.Bucket.Requests() // Lambda runs one invocation of a process at a time
-	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)
+	renew := d.last || h.isOlder(d.message, renewAfter)
 	subjects := c.Subjects
 	if !c.isPart() {
 		var err error
@@ -198,10 +203,10 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 		s := subjects[i]
 		key := c.assessmentKey(s)
 		p.tooMany = p.tooMany || s.TooMany()
-		if b.sent[key] && !c.isPart() {
+		if d.batch.sent[key] && !c.isPart() {
 			continue
 		}
-		a, done := b.assessed[key]
+		a, done := d.batch.assessed[key]
 		many := i > 0 && h.Ledger.Bucket.Requests()-before > fewRequests
 		switch {
 		case done:
@@ -209,11 +214,11 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 			p.divide, p.left = true, append(p.left, s)
 			continue
 		default:
-			a = &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
+			a = &assessment{subject: s, change: c, batch: d.batch, lastTrySince: lastTrySince}
 			if c.Last && s.TooMany() {
-				a.lastSince = h.Now()
+				a.lastTrySince = h.Now()
 			}
-			b.assessed[key] = a
+			d.batch.assessed[key] = a
 			a.outcome.add(withoutPanic(func() { a.outcome = h.assess(ctx, a) }))
 		}
 		if a.outcome == nil {
@@ -224,8 +229,8 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 		if out != nil {
 			p.outcome = append(p.outcome, out...)
 			p.left = append(p.left, s)
-			p.renewed = p.renewed || renew && out.overBudget()
-			p.divide = p.divide || p.renewed
+			p.newChain = p.newChain || renew && out.overBudget()
+			p.divide = p.divide || p.newChain
 		}
 	}
 	return p
@@ -237,8 +242,8 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 // the change is a part, each message has only the Newest and Uploads of that part. So such a
 // message replaces no other message.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
-	part := c.isPart()
-	if !part {
+	isPart := c.isPart()
+	if !isPart {
 		subjects = slices.DeleteFunc(slices.Clone(subjects), func(s drop.Subject) bool { return b.sent[c.assessmentKey(s)] })
 		c.Again, c.Newest, c.Uploads = c.Again || b.again, b.newest, b.ownUploads
 	}
@@ -253,7 +258,7 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 		if err := h.sendChange(ctx, c); err != nil {
 			return err
 		}
-		if part {
+		if isPart {
 			continue
 		}
 		for _, s := range c.Subjects {
@@ -264,7 +269,7 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 }
 
 func (h *Handler) sendChange(ctx context.Context, c change) error {
-	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&c}, "")), c.renewed)
+	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&c}, "")), c.newChain)
 }
 
 // withoutPanic calls f and returns a panic of the Go runtime, such as an index out of

@@ -40,7 +40,7 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 		f.keep(prev.Name, prev.Take)
 		return true, nil
 	}
-	newest, gone, err := h.leftBy(ctx, f)
+	newest, gone, err := h.deletedFile(ctx, f)
 	if gone == "" || err != nil {
 		return false, err
 	}
@@ -56,16 +56,16 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	})
 }
 
-// leftBy returns the newest take of a finding's name. If a file of the take was deleted, and no file
-// of the finding was uploaded since, leftBy also returns the key of the deleted file: the
+// deletedFile returns the newest take of a finding's name. If a file of the take was deleted, and no file
+// of the finding was uploaded since, deletedFile also returns the key of the deleted file: the
 // finding must then start no job. The events of this batch, or the order of the finding,
-// show whether a file was uploaded since. leftBy returns no key if the record of the take is
+// show whether a file was uploaded since. deletedFile returns no key if the record of the take is
 // missing, or if the record cannot be read and this batch has an upload of a file of the
 // finding.
 //
-// Another event may be assessed before the event of the deletion, so leftBy checks
+// Another event may be assessed before the event of the deletion, so deletedFile checks
 // whether the files of the take still exist.
-func (h *Handler) leftBy(ctx context.Context, f finding) (newest ledger.Record, gone string, err error) {
+func (h *Handler) deletedFile(ctx context.Context, f finding) (newest ledger.Record, gone string, err error) {
 	newest, err = h.Ledger.Get(ctx, f.prev.Name, f.prev.Take)
 	_, unreadable := errors.AsType[*bucket.UnreadableError](err)
 	deleted := f.change.deletedKey()

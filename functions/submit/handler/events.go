@@ -17,12 +17,12 @@ import (
 // change is what an event says about an object. A change is only a hint: the handler
 // reads what is in the bucket now. A message of submit holds a change as JSON (see ownMessage).
 type change struct {
-	bucket  string
-	renewed bool      // it is sent in a message that begins a new chain: see Queue
-	Key     string    `json:"key"`
-	Deleted bool      `json:"deleted,omitempty"`
-	Time    time.Time `json:"time,omitzero"` // zero if the event does not say
-	part
+	bucket   string
+	newChain bool      // see Queue.Send
+	Key      string    `json:"key"`
+	Deleted  bool      `json:"deleted,omitempty"`
+	Time     time.Time `json:"time,omitzero"` // zero if the event does not say
+	requeued
 }
 
 // deletedKey returns the key of a file that was deleted, or "" for an upload.
@@ -33,7 +33,7 @@ func (c change) deletedKey() string {
 	return ""
 }
 
-// part is what submit adds to a change that submit sends to its own queue. The zero value adds
+// requeued is what submit adds to a change that submit sends to its own queue. The zero value adds
 // nothing: the change is as EventBridge reported it. Otherwise the message is about some of
 // the names that the change concerns (see isPart), or the message waits (see isWaiting).
 //
@@ -43,12 +43,12 @@ func (c change) deletedKey() string {
 // ten messages, until each name has a message of its own. So a held job is retried separately,
 // a crash repeats at most the messages of one division, and a message that comes twice or late
 // only assesses its name again. Dividing makes a chain of at most six messages (see Queue).
-type part struct {
+type requeued struct {
 	// Subjects are the names that are left to assess. If Subjects is nil, every name that
 	// the change concerns is assessed.
 	Subjects []drop.Subject `json:"subjects,omitempty"`
-	// Bundle is the bundle whose job.json no longer names the subjects.
-	Bundle string `json:"bundle,omitempty"`
+	// UnnamedBy is the bundle whose job.json no longer names the subjects.
+	UnnamedBy string `json:"bundle,omitempty"`
 	// Again says that something was not finished: an earlier delivery of a message in the
 	// change's batch, or an assessment of the change.
 	// Newest and Uploads are the fields newest and ownUploads of the change's batch (see batch).
@@ -65,10 +65,10 @@ type part struct {
 }
 
 // isPart reports whether the message is about some of the names that its change concerns.
-func (p part) isPart() bool { return p.Subjects != nil }
+func (r requeued) isPart() bool { return r.Subjects != nil }
 
 // isWaiting reports whether the message waits for a higher MaxJobsPerDrop.
-func (p part) isWaiting() bool { return p.MostJobs > 0 }
+func (r requeued) isWaiting() bool { return r.MostJobs > 0 }
 
 // message is a message of the queue, or a whole event if there is no queue.
 type message struct {
@@ -121,7 +121,7 @@ func parseBody(raw []byte, bucket string) ([]change, error) {
 		return nil, nil
 	}
 	if body.Lipdrop != nil {
-		return parsePart(raw, bucket)
+		return parseOwnMessage(raw, bucket)
 	}
 	if strings.HasPrefix(body.DetailType, "Object ") {
 		return parseDetail(body.EventBridgeEvent)
@@ -168,9 +168,9 @@ type ownMessage struct {
 	Lipdrop *change `json:"lipdrop"`
 }
 
-// parsePart reads the body of a message that submit has sent. Only submit and EventBridge
+// parseOwnMessage reads the body of a message that submit has sent. Only submit and EventBridge
 // may send messages to the queue, so a body that submit would not send is an error.
-func parsePart(raw []byte, bucket string) ([]change, error) {
+func parseOwnMessage(raw []byte, bucket string) ([]change, error) {
 	var message ownMessage
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()

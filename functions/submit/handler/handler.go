@@ -56,18 +56,9 @@ type Handler struct {
 	Exit func()
 }
 
-const (
-	// submitTime is how much of the function's time must be left before the POST. It
-	// is enough for the POST and for every try to record the response (see retry).
-	submitTime = runcomfy.Timeout + retryTime + writeTime
-	// claimTime is how much time must be left before the claim.
-	claimTime = submitTime + 5*time.Second
-	// returnTime is how long before the function's timeout every request is cancelled,
-	// so that the function can still return its response.
-	returnTime = 3 * time.Second
-	// clockSkew is by how much two clocks may differ.
-	clockSkew = time.Minute
-)
+// returnTime is how long before the function's timeout every request is cancelled,
+// so that the function can still return its response.
+const returnTime = 3 * time.Second
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle
 // returns each unfinished message as a batch item failure, so that the queue
@@ -99,7 +90,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	// of the others.
 	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.receives, b.receives) })
 	for _, m := range messages {
-		out := h.handleMessage(ctx, delivery{m, b, h.MaxReceives > 0 && m.receives >= h.MaxReceives})
+		out := h.handleMessage(ctx, delivery{message: m, batch: b, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives})
 		err := errors.Join(out...)
 		if err == nil {
 			continue
@@ -132,11 +123,6 @@ func (h *Handler) handleMessage(ctx context.Context, d delivery) (out outcome) {
 		out = append(out, h.handleChange(ctx, d, c)...)
 	}
 	return out
-}
-
-// isOlder reports whether a message is known to be older than age.
-func (h *Handler) isOlder(m message, age time.Duration) bool {
-	return !m.sent.IsZero() && h.Now().After(m.sent.Add(age))
 }
 
 // sessionEnds reports whether URLs that are signed now expire too soon.

@@ -84,11 +84,11 @@ const (
 )
 
 var (
-	errBusy       = errors.New("another invocation is submitting this take")
-	errNoTime     = errors.New("not enough time left in this invocation")
-	errOldSession = errors.New("URLs that this process signs now would expire too soon; another process submits the job")
-	errChanging   = errors.New("the files keep changing")
-	errRetried    = errors.New("the job is held, and is no longer retried")
+	errBusy         = errors.New("another invocation is submitting this take")
+	errNoTime       = errors.New("not enough time left in this invocation")
+	errOldSession   = errors.New("URLs that this process signs now would expire too soon; another process submits the job")
+	errChanging     = errors.New("the files keep changing")
+	errRetriesEnded = errors.New("the job is held, and is no longer retried")
 )
 
 // heldError is returned for a held job, so that the queue delivers the message
@@ -115,7 +115,7 @@ func (o *outcome) add(err error) {
 func (o outcome) failed() bool {
 	return slices.ContainsFunc(o, func(err error) bool {
 		_, held := errors.AsType[*heldError](err)
-		return !held && !errors.Is(err, errBusy) && !errors.Is(err, errRetried)
+		return !held && !errors.Is(err, errBusy) && !errors.Is(err, errRetriesEnded)
 	})
 }
 
@@ -155,7 +155,7 @@ func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 func (h *Handler) pause(out outcome, receives int) time.Duration {
 	after := min(out.retryAfter(), mostRetryAfter)
 	switch {
-	case errors.Is(errors.Join(out...), errRetried):
+	case errors.Is(errors.Join(out...), errRetriesEnded):
 		return burnPause
 	case after > 0 && receives <= promptReceives:
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))

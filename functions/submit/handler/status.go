@@ -31,7 +31,7 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 		return h.rewrite(ctx, f)
 	}
 	if prev.State.Claimed() && f.Job == nil && f.Files() != nil {
-		if _, gone, err := h.leftBy(ctx, f); err != nil {
+		if _, gone, err := h.deletedFile(ctx, f); err != nil {
 			return err
 		} else if gone != "" {
 			return h.rewrite(ctx, f)
@@ -41,14 +41,14 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	if f.Job != nil {
 		order = ledger.OrderOf(f.Job.Take, ledger.Timestamp(h.Now()))
 	}
-	if f.State == ledger.Withdrawn && f.change.Bundle != "" {
-		f.Problems = []problem.Problem{drop.NoLongerNamed(f.change.Bundle, f.Name)}
+	if f.State == ledger.Withdrawn && f.change.UnnamedBy != "" {
+		f.Problems = []problem.Problem{drop.NoLongerNamed(f.change.UnnamedBy, f.Name)}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
-	if f.State == ledger.Held && f.isLast() {
+	if f.State == ledger.Held && f.isLastTry() {
 		endRetries(&st, f.Job.Restart())
 	}
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
@@ -95,7 +95,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || f.isLast() { // no retry would correct the status, so check whether the files have changed since
+	if state == ledger.Rejected || f.isLastTry() { // no retry would correct the status, so check whether the files have changed since
 		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, f finding, rec ledger.Re
 		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.RemedyFor(rec.Restart()),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
 	}
-	if state == ledger.Held && f.isLast() && code != problem.OverBudget {
+	if state == ledger.Held && f.isLastTry() && code != problem.OverBudget {
 		endRetries(&st, rec.Restart())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
@@ -131,7 +131,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, f finding, rec ledger.Re
 	}
 	if state == ledger.Held {
 		held := &heldError{code: code}
-		if response, ok := errors.AsType[*runcomfy.Error](cause); ok && !f.isLast() {
+		if response, ok := errors.AsType[*runcomfy.Error](cause); ok && !f.isLastTry() {
 			held.retryAfter = response.RetryAfter
 		}
 		return held

@@ -12,15 +12,25 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// A write that must not be lost is tried for retryTime. Each try gives up after writeTime. The
-// first pause between two tries is firstPause. Each further pause is twice as long.
 const (
+	// claimTime is how much of the function's time must be left before the claim, and
+	// submitTime before the POST. submitTime is enough for the POST and for every try to
+	// record the response (see retry).
+	claimTime  = submitTime + 5*time.Second
+	submitTime = runcomfy.Timeout + retryTime + writeTime
+
+	// A write that must not be lost is tried for retryTime. Each try gives up after writeTime. The
+	// first pause between two tries is firstPause. Each further pause is twice as long.
 	retryTime  = 30 * time.Second
 	writeTime  = 10 * time.Second
 	firstPause = time.Second
+
+	// clockSkew is by how much two clocks may differ.
+	clockSkew = time.Minute
 )
 
 // submitJob submits a job once, if its inputs are valid. A take that an earlier delivery
