@@ -164,14 +164,14 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 }
 
 // describeMedium returns a line about a file of a job.
-func describeMedium(used drop.Used) string {
-	if used.URL != "" {
-		return used.Input().URL
+func describeMedium(medium drop.Medium) string {
+	if medium.URL != "" {
+		return medium.Input().URL
 	}
-	l := used.Info.Longest()
+	l := medium.Info.Longest()
 	length := seconds(l.D.Seconds())
 	if l.Known() && !l.Exact {
 		length = "about " + length
 	}
-	return joinNonEmpty(", ", check.File(used.File.Key), length, picture(used.Info.Width, used.Info.Height))
+	return joinNonEmpty(", ", check.File(medium.File.Key), length, picture(medium.Info.Width, medium.Info.Height))
 }

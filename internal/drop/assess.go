@@ -125,10 +125,10 @@ func (f Finding) Files() []File {
 type Job struct {
 	Name, Take string
 
-	media    []Used            // of a pair: the video or image, then the audio
+	media    []Medium          // of a pair: the video or image, then the audio
 	doc      *doc              // job.json of a bundle; nil for a pair
 	match    string            // of a bundle with a wildcard: the key of the match
-	wrong    []problem.Problem // of a bundle: problems of job.json, except problems of its options
+	problems []problem.Problem // of a bundle: problems of job.json, except problems of its options
 	listings int               // how many listings Prepare may make
 }
 
@@ -141,8 +141,8 @@ func (j *Job) Manifest() (File, bool) {
 	return j.doc.file, true
 }
 
-// Used is the file or URL of one property of the model's input.
-type Used struct {
+// Medium is the file or URL of one property of the model's input.
+type Medium struct {
 	Property string
 	File     File
 	URL      string // an https URL that job.json gives in place of a file
@@ -151,19 +151,19 @@ type Used struct {
 
 // Input returns what a record stores about a file or URL. It leaves out the query of
 // a URL, which may be a secret.
-func (u Used) Input() ledger.Input {
-	if u.URL != "" {
-		return ledger.Input{Property: u.Property, URL: withoutQuery(u.URL)}
+func (m Medium) Input() ledger.Input {
+	if m.URL != "" {
+		return ledger.Input{Property: m.Property, URL: withoutQuery(m.URL)}
 	}
 	input := ledger.Input{
-		Property: u.Property, Key: u.File.Key, ETag: u.File.ETag, VersionID: u.File.VersionID,
-		Bytes: u.File.Size, LastModified: u.File.LastModified,
+		Property: m.Property, Key: m.File.Key, ETag: m.File.ETag, VersionID: m.File.VersionID,
+		Bytes: m.File.Size, LastModified: m.File.LastModified,
 	}
-	if l := u.Info.Length(); l.Exact {
+	if l := m.Info.Length(); l.Exact {
 		input.DurationSeconds = l.D.Seconds()
 	}
-	input.Width, input.Height, input.Codecs = u.Info.Width, u.Info.Height, u.Info.Codecs()
-	if v := u.Info.Video; v != nil {
+	input.Width, input.Height, input.Codecs = m.Info.Width, m.Info.Height, m.Info.Codecs()
+	if v := m.Info.Video; v != nil {
 		input.PictureHash = v.Hash
 	}
 	return input
@@ -215,7 +215,7 @@ func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) 
 		a.Own, err = l.findAnswer(ctx, ParseKey(s.key))
 		return a, err
 	}
-	f := about(s.Name)
+	f := newFinding(s.Name)
 	from, err := l.sourcesOf(ctx, s.stem)
 	if len(from.pair) > 0 {
 		f.Order = orderOf(from.pair)
@@ -228,19 +228,52 @@ func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) 
 	case err != nil:
 		a.Own = f
 	case contested:
-		return l.withMatches(ctx, f, s.Match(), from.bundles)
+		return l.withMatches(ctx, f, from.bundles, s.File())
 	case len(from.bundles) > 0:
-		return l.findBundle(ctx, f, from.bundles[0], s.Match())
+		return l.findBundle(ctx, f, from.bundles[0], s.File())
 	case from.parent != "":
-		a.Own, err = l.matchFinding(ctx, from, f)
+		a.Own, err = l.findMatch(ctx, from, f)
 	default:
 		a.Own, err = l.findPair(ctx, f, s.stem, from.pair)
 	}
 	return a, err
 }
 
-// about returns the finding of a job name, with only Name and Key set.
-func about(name string) Finding {
+// findAnswer assesses a file that cannot belong to a job.
+func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
+	f := Finding{Name: k.Name, Key: answerKey(k.Raw)}
+	base := path.Base(k.Raw)
+	file, err := l.Files.Head(ctx, k.Raw)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return f.gone(problem.Short(base)+" was deleted", "Nothing to do."), nil
+	}
+	if err != nil {
+		return f.refused(err)
+	}
+	f.Order = orderOf([]File{file})
+	switch k.Role {
+	case Preset:
+		problems, err := l.checkPreset(ctx, file)
+		if err != nil {
+			return f.refused(err)
+		}
+		if problems != nil {
+			return f.decide(ledger.Rejected, problems...), nil
+		}
+		return f.decide(ledger.Accepted), nil
+	case StrayJobJSON:
+		return f.decide(ledger.Rejected, strayJob(k.Raw)), nil
+	case RelativePath:
+		return f.decide(ledger.Rejected, relativePath(f.Name)), nil
+	case Unprintable:
+		return f.decide(ledger.Rejected, unprintablePath(f.Name)), nil
+	default:
+		return f.decide(ledger.Rejected, startsNothing(base)), nil
+	}
+}
+
+// newFinding returns the finding of a job name, with only Name and Key set.
+func newFinding(name string) Finding {
 	f := Finding{Name: name, Key: ledger.StatusKey(name)}
 	if len(f.Key) > maxKey {
 		f.Key = answerKey(ledger.InboxPrefix + name)

@@ -18,12 +18,12 @@ import (
 )
 
 // findBundle assesses a .job folder, and the matches of its wildcard: see findMatches.
-func (l *lister) findBundle(ctx context.Context, f Finding, folder, match string) (Assessment, error) {
+func (l *lister) findBundle(ctx context.Context, f Finding, folder, changed string) (Assessment, error) {
 	b, err := l.assessBundle(ctx, f, folder)
 	if err != nil || !b.hasMatches() {
 		return Assessment{Own: b.own}, err
 	}
-	return l.findMatches(ctx, match, b)
+	return l.findMatches(ctx, b, changed)
 }
 
 // bundle is a .job folder. If it has one job.json, the bundle also says what job.json names.
@@ -38,7 +38,7 @@ type bundle struct {
 	problems []problem.Problem // of job.json, except problems of its options
 
 	// resolve sets these, and adds to problems.
-	media   []Used
+	media   []Medium
 	missing []string // files beside job.json that do not exist yet, as job.json names them
 }
 
@@ -50,9 +50,9 @@ func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "
 // matches of the wildcard.
 func (b bundle) job(name string, audios ...File) *Job {
 	take := takeOf(name, append([]File{b.doc.file}, audios...))
-	job := &Job{Name: name, Take: take, doc: b.doc, media: slices.Clone(b.media), wrong: b.problems}
+	job := &Job{Name: name, Take: take, doc: b.doc, media: slices.Clone(b.media), problems: b.problems}
 	for _, audio := range audios {
-		job.media = append(job.media, Used{Property: b.wildcard.property, File: audio})
+		job.media = append(job.media, Medium{Property: b.wildcard.property, File: audio})
 	}
 	return job
 }
@@ -163,7 +163,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 		case ParseKey(file.Key).Role == Manifest:
 			return f.decide(ledger.Rejected, badSpelling(file, jobJSON)), nil
 		case isMedium:
-			job.media = append(job.media, Used{File: file})
+			job.media = append(job.media, Medium{File: file})
 		case sameName(base, jobJSON):
 			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
 			remedy = fmt.Sprintf("Upload job.json directly into %s, together with the files that it names: job.json starts the job.", folder)
@@ -190,20 +190,20 @@ func badSpelling(file File, name string) problem.Problem {
 // resolve finds the files that a job.json names without a wildcard.
 func (l *lister) resolve(ctx context.Context, b *bundle) error {
 	for _, r := range b.refs {
-		used := Used{Property: r.property.Name}
+		medium := Medium{Property: r.property.Name}
 		var err error
 		switch {
 		case r.bad != nil:
 			b.problems = append(b.problems, *r.bad)
 			continue
 		case r.key == "":
-			used.URL = r.value
+			medium.URL = r.value
 		default:
-			used.File, err = l.head(ctx, r.key)
+			medium.File, err = l.head(ctx, r.key)
 		}
 		switch {
 		case err == nil:
-			b.media = append(b.media, used)
+			b.media = append(b.media, medium)
 		case !errors.Is(err, bucket.ErrNotFound):
 			return err
 		case r.isBeside():

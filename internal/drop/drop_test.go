@@ -217,8 +217,8 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 				all = append(all, found.Own)
 			}
 			if found.Match != nil {
-				if found.Match.Key != s.MatchKey() {
-					t.Errorf("the match of %q has a finding with the key %q, want %q", s.Name, found.Match.Key, s.MatchKey())
+				if found.Match.Key != s.MatchStatusKey() {
+					t.Errorf("the match of %q has a finding with the key %q, want %q", s.Name, found.Match.Key, s.MatchStatusKey())
 				}
 				all = append(all, *found.Match)
 			}

@@ -38,7 +38,7 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 	for left, want := range map[int]error{0: errCrowded, 1: errCrowded, 2: nil} {
 		l := &lister{&Resolver{Files: &bucket.Bucket{S3: storage, Name: "b"}}, left}
-		files, err := l.below(t.Context(), "inbox/cafe.job/", maxMatches)
+		files, err := l.listBelow(t.Context(), "inbox/cafe.job/", maxMatches)
 		if !errors.Is(err, want) || err == nil && len(files) != bucket.PageSize+1 {
 			t.Errorf("with %d listings left: %d files, error %v; want the error %v or, without an error, %d files", left, len(files), err, want, bucket.PageSize+1)
 		}

@@ -7,7 +7,6 @@ import (
 	"path"
 	"slices"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -28,7 +27,7 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	}
 	jobs, waits := len(tagged), false
 	if l.MaxJobsPerDrop > 0 && jobs >= l.MaxJobsPerDrop {
-		files, err := l.at(ctx, stem, mediaEndings)
+		files, err := l.withEndings(ctx, stem, mediaEndings)
 		if exceptCrowded(err) != nil {
 			return nil, err
 		}
@@ -92,7 +91,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	f.files, f.Order = used, orderOf(used)
 	job := &Job{Name: f.Name, Take: takeOf(f.Name, used)}
 	for _, file := range used {
-		job.media = append(job.media, Used{File: file})
+		job.media = append(job.media, Medium{File: file})
 	}
 	var problems []problem.Problem
 	if len(audios) > 1 {
@@ -119,7 +118,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 // visualsOf returns the videos and images of the first stem that has any, and this stem.
 func (l *lister) visualsOf(ctx context.Context, stems []string) ([]File, string, error) {
 	for _, stem := range stems {
-		files, err := l.at(ctx, stem, mediaEndings)
+		files, err := l.withEndings(ctx, stem, mediaEndings)
 		if err != nil {
 			return nil, "", err
 		}
@@ -174,36 +173,3 @@ func waitingForVisual(name string, audio File) problem.Problem {
 
 // sameNames ends the remedies of a file without a partner.
 const sameNames = "or give both files the same name (capital letters count): the job then starts automatically."
-
-// findAnswer assesses a file that cannot belong to a job.
-func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
-	f := Finding{Name: k.Name, Key: answerKey(k.Raw)}
-	base := path.Base(k.Raw)
-	file, err := l.Files.Head(ctx, k.Raw)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return f.gone(problem.Short(base)+" was deleted", "Nothing to do."), nil
-	}
-	if err != nil {
-		return f.refused(err)
-	}
-	f.Order = orderOf([]File{file})
-	switch k.Role {
-	case Preset:
-		problems, err := l.checkPreset(ctx, file)
-		if err != nil {
-			return f.refused(err)
-		}
-		if problems != nil {
-			return f.decide(ledger.Rejected, problems...), nil
-		}
-		return f.decide(ledger.Accepted), nil
-	case StrayJobJSON:
-		return f.decide(ledger.Rejected, strayJob(k.Raw)), nil
-	case RelativePath:
-		return f.decide(ledger.Rejected, relativePath(f.Name)), nil
-	case Unprintable:
-		return f.decide(ledger.Rejected, unprintablePath(f.Name)), nil
-	default:
-		return f.decide(ledger.Rejected, startsNothing(base)), nil
-	}
-}

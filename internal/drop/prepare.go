@@ -20,7 +20,7 @@ import (
 type Ready struct {
 	Model    string
 	Input    map[string]any // the options only; submit adds the URLs of the media
-	Media    []Used
+	Media    []Medium
 	Expected catalog.Expected
 	Warnings []string
 }
@@ -51,7 +51,7 @@ func (l *lister) prepareBundle(ctx context.Context, job *Job) (Ready, []problem.
 	if err != nil {
 		return r, nil, err
 	}
-	return r, slices.Concat(job.wrong, problems, r.validate(model, jobJSON)), nil
+	return r, slices.Concat(job.problems, problems, r.validate(model, jobJSON)), nil
 }
 
 func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
@@ -92,31 +92,31 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) ([]problem.Problem, error) {
 	var problems []problem.Problem
 	for i := range r.Media {
-		used := &r.Media[i]
-		if used.URL != "" {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is a URL, %s, that was not checked", used.Property, withoutQuery(used.URL)))
+		medium := &r.Media[i]
+		if medium.URL != "" {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is a URL, %s, that was not checked", medium.Property, withoutQuery(medium.URL)))
 			continue
 		}
-		err := l.inspectFile(ctx, used)
+		err := l.inspectFile(ctx, medium)
 		if wrong, ok := errors.AsType[*problem.Problem](err); ok {
-			wrong.Member = used.Property
-			problems = append(problems, job.fixed(used.File.Key, *wrong))
+			wrong.Member = medium.Property
+			problems = append(problems, job.thenUpload(medium.File.Key, *wrong))
 			continue
 		}
 		if p, ok := refusal(err, ""); ok {
-			p.Member, p.Remedy = used.Property, p.Code.RemedyFor(job.Restart())
+			p.Member, p.Remedy = medium.Property, p.Code.RemedyFor(job.Restart())
 			problems = append(problems, p)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		r.Warnings = append(r.Warnings, used.Info.Warnings...)
+		r.Warnings = append(r.Warnings, medium.Info.Warnings...)
 		if model != nil {
-			broken, warnings := model.CheckMedia(used.Property, used.Info)
+			broken, warnings := model.CheckMedia(medium.Property, medium.Info)
 			for _, p := range broken {
-				p.Member = used.Property
-				problems = append(problems, job.fixed(used.File.Key, p))
+				p.Member = medium.Property
+				problems = append(problems, job.thenUpload(medium.File.Key, p))
 			}
 			r.Warnings = append(r.Warnings, warnings...)
 		}
@@ -130,8 +130,8 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 	model, _ := l.Catalog.Model(r.Model)
 	given := make([]media.Info, len(r.Media))
-	for i, used := range r.Media {
-		given[i] = used.Info
+	for i, medium := range r.Media {
+		given[i] = medium.Info
 	}
 	r.Expected = model.ExpectLength(r.Input, given)
 	if r.Expected.Dropped != nil && l.RejectMismatch {
@@ -145,15 +145,15 @@ func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 
 // tooLong completes the problem of an input that would not be used to its end: it adds
 // where the options are and what to upload.
-func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
+func (j *Job) tooLong(media []Medium, p problem.Problem) problem.Problem {
 	if j.doc == nil {
 		p.Remedy += " The options of a pair are in a preset.json."
 		p.Again = []string{problem.FileOfPair}
 		return p
 	}
 	p.Remedy += " The options are in job.json."
-	i := slices.IndexFunc(media, func(used Used) bool { return used.Info.Name == p.Again[0] })
-	p = j.fixed(media[i].File.Key, p)
+	i := slices.IndexFunc(media, func(medium Medium) bool { return medium.Info.Name == p.Again[0] })
+	p = j.thenUpload(media[i].File.Key, p)
 	switch {
 	case j.match != "":
 		p.After = problem.AllMatches
@@ -173,18 +173,18 @@ func (j *Job) Restart() problem.Restart {
 	return problem.Restart{Name: j.Name, Bundle: j.doc != nil, Match: j.match}
 }
 
-// inspectFile reads the headers of a file and completes used with what they say. It
+// inspectFile reads the headers of a file and completes medium with what they say. It
 // returns bucket.ErrChanged if the file has changed since it was found, and
 // *problem.Problem if something is wrong with the file.
-func (l *lister) inspectFile(ctx context.Context, used *Used) error {
-	file, err := l.Files.Head(ctx, used.File.Key)
+func (l *lister) inspectFile(ctx context.Context, medium *Medium) error {
+	file, err := l.Files.Head(ctx, medium.File.Key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return bucket.ErrChanged
 	}
 	if err != nil {
 		return err
 	}
-	if !file.SameVersion(used.File.ETag, used.File.LastModified) {
+	if !file.SameVersion(medium.File.ETag, medium.File.LastModified) {
 		return bucket.ErrChanged
 	}
 	info, err := media.Inspect(ctx, media.Source{
@@ -194,7 +194,7 @@ func (l *lister) inspectFile(ctx context.Context, used *Used) error {
 	if err != nil {
 		return err
 	}
-	used.File, used.Info = file, info
+	medium.File, medium.Info = file, info
 	return nil
 }
 
@@ -203,7 +203,7 @@ func (j *Job) emptyFiles() []problem.Problem {
 	var problems []problem.Problem
 	for _, file := range j.files() {
 		if file.Size == 0 {
-			problems = append(problems, j.fixed(file.Key, *media.EmptyFile(path.Base(file.Key))))
+			problems = append(problems, j.thenUpload(file.Key, *media.EmptyFile(path.Base(file.Key))))
 		}
 	}
 	return problems
@@ -212,17 +212,17 @@ func (j *Job) emptyFiles() []problem.Problem {
 // files returns the media of the job, without the URLs.
 func (j *Job) files() []File {
 	var files []File
-	for _, used := range j.media {
-		if used.URL == "" {
-			files = append(files, used.File)
+	for _, medium := range j.media {
+		if medium.URL == "" {
+			files = append(files, medium.File)
 		}
 	}
 	return files
 }
 
-// fixed completes the problem of the file at key. The remedy says how to fix the file;
-// fixed adds what to do with the fixed file.
-func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
+// thenUpload completes the problem of the file at key. The remedy says how to fix the file;
+// thenUpload adds what to do with the fixed file.
+func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
 	renamed := p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 	switch {
@@ -246,9 +246,9 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 // the file to upload again after the problems are fixed.
 func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)
-	for _, used := range r.Media {
-		whole[used.Property] = "https://example.com/"
-		delete(r.Input, used.Property)
+	for _, medium := range r.Media {
+		whole[medium.Property] = "https://example.com/"
+		delete(r.Input, medium.Property)
 	}
 	r.Warnings = append(r.Warnings, model.Warnings(whole)...)
 	return uploadAgain(model.Validate(whole), again)

@@ -30,31 +30,33 @@ func (l *lister) pairSetting(ctx context.Context, folder string, kind media.Kind
 	if kind == media.Image {
 		id = l.DefaultImageModel
 	}
-	chosen := l.Choice
-	if chosen == nil {
+	if l.Choice != nil {
+		id = cmp.Or(l.Choice.Model, id)
+	} else {
 		preset, problems, err := l.nearestPreset(ctx, folder)
 		if err != nil || problems != nil {
 			return s, problems, err
 		}
-		chosen = &Choice{}
 		if preset != nil {
-			s.from, s.options, chosen.Model = preset.file.Key, preset.Input, preset.Model
+			s.from, s.options = preset.file.Key, preset.Input
+			id = cmp.Or(preset.Model, id)
 		}
 	}
-	id = cmp.Or(chosen.Model, id)
 	model, ok := l.Catalog.Model(id)
 	if !ok {
-		return s, s.wrong([]problem.Problem{l.unknownModel(id, presetJSON)}), nil
+		return s, s.blame([]problem.Problem{l.unknownModel(id, presetJSON)}), nil
 	}
 	s.model = model
-	for name, text := range chosen.Options {
-		s.options[name] = model.Value(name, text)
+	if l.Choice != nil {
+		for name, text := range l.Choice.Options {
+			s.options[name] = model.Value(name, text)
+		}
 	}
-	return s, s.wrong(uploadAgain(model.ValidateOptions(s.options), presetJSON)), nil
+	return s, s.blame(uploadAgain(model.ValidateOptions(s.options), presetJSON)), nil
 }
 
-// wrong attributes problems of a setting to its preset, if there is one.
-func (s setting) wrong(problems []problem.Problem) []problem.Problem {
+// blame attributes problems of a setting to its preset, if there is one.
+func (s setting) blame(problems []problem.Problem) []problem.Problem {
 	if s.from == "" {
 		return problems
 	}
@@ -104,7 +106,7 @@ func presetFolders(folder string) (folders []string) {
 // nearestPreset returns the preset of a folder. If there is none, it returns the preset of
 // the nearest folder above that has one, or nil.
 func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []problem.Problem, error) {
-	present, err := l.present(ctx, folder)
+	present, err := l.presentForms(ctx, folder)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -155,7 +157,7 @@ func severalPresets(files []File) problem.Problem {
 
 // checkPreset returns the problems that a preset would cause for every pair.
 func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem, error) {
-	if !spelled(file.Key, presetJSON) {
+	if !namedFinds(file.Key, presetJSON) {
 		return []problem.Problem{badSpelling(file, presetJSON)}, nil
 	}
 	files, err := l.named(ctx, folderOf(file.Key), presetJSON)

@@ -44,11 +44,11 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 	return l.Files.ListFolder(ctx, prefix, after, bucket.PageSize)
 }
 
-// at returns the files whose keys consist of stem, in any Unicode form, and one of the
+// withEndings returns the files whose keys consist of stem, in any Unicode form, and one of the
 // sorted endings. It makes one request for each form of the stem. If the files between two
 // endings fill a page or more, it makes another request, which begins right before the
 // second ending. With errCrowded, it also returns the files that it found.
-func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
+func (l *lister) withEndings(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
 		files, err := l.searchForm(ctx, form, ".", endings)
@@ -60,8 +60,8 @@ func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File,
 	return sorted(found), nil
 }
 
-// searchForm does what at does, for one form of a stem. All endings must begin with the text
-// first.
+// searchForm does what withEndings does, for one form of a stem. All endings must begin with
+// the text first.
 func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
 	var found []File
 	after := ""
@@ -125,10 +125,10 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 	return append(sorted(found), sorted(capitals)...), nil
 }
 
-// present returns the Unicode forms in which to search a folder, the folder's own form
+// presentForms returns the Unicode forms in which to search a folder, the folder's own form
 // first. It leaves out a form if the first folder that this form spells differently does
 // not exist.
-func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
+func (l *lister) presentForms(ctx context.Context, folder string) ([]string, error) {
 	all := forms(folder, maxKey)
 	found := all[:1]
 	for _, form := range all[1:] {
@@ -148,9 +148,9 @@ func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	return found, nil
 }
 
-// spelled reports whether named, called with the given name, would find a key. The suffix
+// namedFinds reports whether named, called with the given name, would find a key. The suffix
 // of the key must be .json, in any case.
-func spelled(key, name string) bool {
+func namedFinds(key, name string) bool {
 	base := key[len(folderOf(key)):]
 	return slices.Contains(nameSpellings(name), stemOf(base))
 }
@@ -214,9 +214,9 @@ func taggedStems(files []File, stem string) []string {
 	return stems
 }
 
-// below returns the files whose keys begin with prefix in any Unicode form, at most limit
+// listBelow returns the files whose keys begin with prefix in any Unicode form, at most limit
 // for each form.
-func (l *lister) below(ctx context.Context, prefix string, limit int) ([]File, error) {
+func (l *lister) listBelow(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
 	for _, form := range forms(prefix, maxKey) {
 		most := min(limit, l.left*bucket.PageSize)

@@ -31,7 +31,7 @@ func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	if err != nil || !strings.HasPrefix(parent, ledger.InboxPrefix) {
 		return s, err
 	}
-	folders, err := l.at(ctx, parent, bundleEnding)
+	folders, err := l.withEndings(ctx, parent, bundleEnding)
 	if err != nil {
 		return s, err
 	}
@@ -50,7 +50,7 @@ func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 // ownSources returns the sources of a stem's name without the matches of wildcards. With
 // errCrowded, it also returns the sources that it found.
 func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err error) {
-	found, err := l.at(ctx, stem, nameEndings)
+	found, err := l.withEndings(ctx, stem, nameEndings)
 	for _, f := range found {
 		switch {
 		case !strings.HasSuffix(f.Key, "/"):
@@ -65,7 +65,7 @@ func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err er
 // dropsIn lists at most bucket.PageSize files below a bundle's folder for each Unicode form
 // of the folder. It returns the listed files that belong to the bundle.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
-	files, err := l.below(ctx, bundle, bucket.PageSize)
+	files, err := l.listBelow(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
 		role := ParseKey(f.Key).Role
 		return role != Manifest && role != Member
@@ -88,14 +88,14 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if err != nil {
 		return nil, err
 	}
-	byName, _, err := l.matches(ctx, "", b)
+	byName, _, err := l.listMatches(ctx, b, "")
 	return byName[name], err
 }
 
-// matchFinding assesses a name whose only source is a match of a wildcard.
-func (l *lister) matchFinding(ctx context.Context, s sources, f Finding) (Finding, error) {
+// findMatch assesses a name whose only source is a match of a wildcard.
+func (l *lister) findMatch(ctx context.Context, s sources, f Finding) (Finding, error) {
 	stem := stemOfBundle(s.parent)
-	b, err := l.assessBundle(ctx, about(nameOf(stem)), s.parent)
+	b, err := l.assessBundle(ctx, newFinding(nameOf(stem)), s.parent)
 	switch {
 	case err != nil:
 		return f, err
@@ -105,7 +105,7 @@ func (l *lister) matchFinding(ctx context.Context, s sources, f Finding) (Findin
 	case !b.hasMatches(): // job.json has the wildcard, but something else in it is wrong
 		return f.decide(ledger.Withdrawn, NoLongerNamed(b.own.Name, f.Name)), nil
 	}
-	f = matched(f.Name, s.matches, b)
+	f = b.matchFinding(f.Name, s.matches)
 	ofBundle, err := l.sourcesOf(ctx, stem)
 	if err != nil {
 		return f, err
@@ -125,10 +125,10 @@ func NoLongerNamed(bundle, match string) problem.Problem {
 
 // withMatches returns the assessment of a contested name, with the matches of its bundles.
 // The matches start no job either.
-func (l *lister) withMatches(ctx context.Context, contested Finding, match string, bundles []string) (Assessment, error) {
+func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []string, changed string) (Assessment, error) {
 	all := Assessment{Own: contested}
 	for _, folder := range bundles {
-		a, err := l.findBundle(ctx, about(contested.Name), folder, match)
+		a, err := l.findBundle(ctx, newFinding(contested.Name), folder, changed)
 		if errors.Is(err, errCrowded) {
 			break
 		}

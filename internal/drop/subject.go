@@ -25,8 +25,8 @@ type Subject struct {
 // TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
 func (s Subject) TooMany() bool { return s.beyond > 0 && !s.waits }
 
-// Match returns the key of the file if the subject is a file in a bundle, or "".
-func (s Subject) Match() string {
+// File returns the key of the file if the subject is a file in a bundle, or "".
+func (s Subject) File() string {
 	if s.stem == "" {
 		return ""
 	}
@@ -87,13 +87,13 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MatchKey returns the key of the status that the subject's file has if the file is a match
+// MatchStatusKey returns the key of the status that the subject's file has if the file is a match
 // of a wildcard. It returns "" if the file is not in a bundle.
-func (s Subject) MatchKey() string {
-	if s.Match() == "" {
+func (s Subject) MatchStatusKey() string {
+	if s.File() == "" {
 		return ""
 	}
-	return about(matchName(ParseKey(s.key).Bundle, s.key)).Key
+	return newFinding(matchName(ParseKey(s.key).Bundle, s.key)).Key
 }
 
 // Key returns the key of the subject's status or answer file.
@@ -101,5 +101,5 @@ func (s Subject) Key() string {
 	if s.stem == "" {
 		return answerKey(s.key)
 	}
-	return about(s.Name).Key
+	return newFinding(s.Name).Key
 }

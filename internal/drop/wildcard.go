@@ -64,11 +64,11 @@ func openEnded(value string) bool {
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches completes the bundle's own finding: used, waiting or rejected. If the
-// changed file, match, belongs to one job only, findMatches also returns the finding of
-// this job. If the change concerns all jobs, findMatches returns the subjects of all matches.
-func (l *lister) findMatches(ctx context.Context, match string, b bundle) (Assessment, error) {
-	byName, all, err := l.matches(ctx, match, b)
+// findMatches completes the bundle's own finding: used, waiting or rejected. If the file at
+// the key changed belongs to one job only, findMatches also returns the finding of this job. If
+// the change concerns all jobs, findMatches returns the subjects of all matches.
+func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Assessment, error) {
+	byName, all, err := l.listMatches(ctx, b, changed)
 	if err != nil {
 		return Assessment{}, err
 	}
@@ -97,25 +97,25 @@ func (l *lister) findMatches(ctx context.Context, match string, b bundle) (Asses
 	if !all {
 		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files whose keys begin with %q were compared with %s", maxMatches, b.wildcard.literal, problem.Quote(b.wildcard.value)))
 	}
-	if match == "" || b.names(match) {
-		return Assessment{Own: f, Matches: l.matchSubjects(byName, len(jobs), b)}, nil
+	if changed == "" || b.names(changed) {
+		return Assessment{Own: f, Matches: l.matchSubjects(b, byName, len(jobs))}, nil
 	}
-	if !b.wildcard.matches(match) {
+	if !b.wildcard.matches(changed) {
 		return Assessment{Own: f}, nil
 	}
-	m, err := l.findMatch(ctx, match, byName, b)
+	m, err := l.findChangedMatch(ctx, b, byName, changed)
 	return Assessment{Own: f, Match: &m.Own, Matches: m.Matches}, err
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
 // MaxJobsPerDrop stores how many jobs there are. A job that waits for files counts too: the
 // files may arrive before the job's subject is assessed.
-func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []Subject {
+func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []Subject {
 	var subjects []Subject
 	started := 0
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		s := fileSubject(ParseKey(byName[name][0].Key))
-		if f := matched(name, byName[name], b); f.Job != nil || f.State == ledger.Waiting {
+		if f := b.matchFinding(name, byName[name]); f.Job != nil || f.State == ledger.Waiting {
 			started++
 			s = l.limited(s, started, jobs, f.Job == nil)
 		}
@@ -124,10 +124,10 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, b bundle) []S
 	return subjects
 }
 
-// findMatch assesses the name of one match.
-func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, b bundle) (a Assessment, err error) {
-	name := matchName(b.folder, match)
-	f, stem := about(name), ledger.InboxPrefix+name
+// findChangedMatch assesses the name of one match, whose file was changed.
+func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changed string) (a Assessment, err error) {
+	name := matchName(b.folder, changed)
+	f, stem := newFinding(name), ledger.InboxPrefix+name
 	from, err := l.ownSources(ctx, stem)
 	if err != nil {
 		return a, err
@@ -142,26 +142,26 @@ func (l *lister) findMatch(ctx context.Context, match string, byName map[string]
 	case from.pair != nil:
 		a.Own, err = l.findPair(ctx, f, stem, from.pair)
 	case from.matches != nil:
-		a.Own = matched(name, from.matches, b)
+		a.Own = b.matchFinding(name, from.matches)
 	case from.bundles != nil:
 		return l.findBundle(ctx, f, from.bundles[0], "")
 	default:
-		a.Own = f.gone(path.Base(match)+" was deleted", "")
+		a.Own = f.gone(path.Base(changed)+" was deleted", "")
 	}
 	return a, err
 }
 
-// matches returns the files that match a wildcard, by job name, and whether it compared all
-// files. It always compares the file whose key is match, unless match is "".
-func (l *lister) matches(ctx context.Context, match string, b bundle) (byName map[string][]File, all bool, err error) {
-	files, err := l.below(ctx, b.wildcard.literal, maxMatches)
+// listMatches returns the files that match a wildcard, by job name, and whether it compared
+// all files. It always compares the file at the key changed, unless changed is "".
+func (l *lister) listMatches(ctx context.Context, b bundle, changed string) (byName map[string][]File, all bool, err error) {
+	files, err := l.listBelow(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
 	}
 	all = len(files) < maxMatches
-	if match != "" && b.wildcard.matches(match) {
+	if changed != "" && b.wildcard.matches(changed) {
 		// The file may sort after the files that were listed.
-		own, err := l.at(ctx, stemOf(match), mediaEndings)
+		own, err := l.withEndings(ctx, stemOf(changed), mediaEndings)
 		if err != nil {
 			return nil, false, err
 		}
@@ -188,10 +188,10 @@ func (b bundle) names(key string) bool {
 	return slices.ContainsFunc(b.refs, func(r ref) bool { return sameText(key, r.key) })
 }
 
-// matched returns the finding of files that match a wildcard and have the same job
+// matchFinding returns the finding of files that match a wildcard and have the same job
 // name.
-func matched(name string, files []File, b bundle) Finding {
-	f := about(name)
+func (b bundle) matchFinding(name string, files []File) Finding {
+	f := newFinding(name)
 	f.Order = max(orderOf(files), b.own.Order)
 	if !fits(name) {
 		return f.decide(ledger.Rejected, nameTooLong(name))

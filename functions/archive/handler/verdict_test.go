@@ -133,7 +133,7 @@ func TestVerdicts(t *testing.T) {
 				t.Fatal(err)
 			}
 			given = append(given, info)
-			rec.Inputs = append(rec.Inputs, drop.Used{Property: in.property, File: drop.File{Key: "inbox/" + in.name}, Info: info}.Input())
+			rec.Inputs = append(rec.Inputs, drop.Medium{Property: in.property, File: drop.File{Key: "inbox/" + in.name}, Info: info}.Input())
 			input[in.property] = "https://s3.example.com/" + in.name
 		}
 		expected := model.ExpectLength(input, given)

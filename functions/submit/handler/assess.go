@@ -110,7 +110,7 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 		return nil, err
 	}
 	var prevOfMatch ledger.Posted
-	if key := s.MatchKey(); key != "" {
+	if key := s.MatchStatusKey(); key != "" {
 		if prevOfMatch, err = h.Ledger.Posted(ctx, key); err != nil {
 			return nil, err
 		}
@@ -189,11 +189,11 @@ func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.
 	if prev.Code != problem.FilesGone {
 		return nil, nil
 	}
-	if exists, err := h.Ledger.Bucket.Exists(ctx, s.Match()); !exists || err != nil {
+	if exists, err := h.Ledger.Bucket.Exists(ctx, s.File()); !exists || err != nil {
 		return nil, err
 	}
 	return &drop.Finding{
-		Name: prev.Name, Key: s.MatchKey(), State: ledger.Withdrawn, Problems: []problem.Problem{drop.NoLongerNamed(s.Name, prev.Name)},
+		Name: prev.Name, Key: s.MatchStatusKey(), State: ledger.Withdrawn, Problems: []problem.Problem{drop.NoLongerNamed(s.Name, prev.Name)},
 	}, nil
 }
 
@@ -253,7 +253,7 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 		return nil
 	}
 	names := prev.Jobs
-	if len(prev.Warnings) > 0 && a.subject.Match() == "" { // the status may list only the first matches
+	if len(prev.Warnings) > 0 && a.subject.File() == "" { // the status may list only the first matches
 		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
 		if err != nil {
 			return err

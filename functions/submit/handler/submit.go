@@ -157,15 +157,15 @@ func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 // file.
 func (h *Handler) presignInput(ctx context.Context, ready drop.Ready) (map[string]any, error) {
 	input := maps.Clone(ready.Input)
-	for _, used := range ready.Media {
-		url := used.URL
+	for _, medium := range ready.Media {
+		url := medium.URL
 		if url == "" {
 			var err error
-			if url, err = h.Presign(ctx, used.File); err != nil {
+			if url, err = h.Presign(ctx, medium.File); err != nil {
 				return nil, err
 			}
 		}
-		input[used.Property] = url
+		input[medium.Property] = url
 	}
 	return input, nil
 }
@@ -184,12 +184,12 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	if model, ok := h.Resolver.Catalog.Model(ready.Model); ok {
 		rec.UsualSeconds = int(model.Usual.Of(ready.Expected.Length).Seconds())
 	}
-	for _, used := range ready.Media {
-		rec.Inputs = append(rec.Inputs, used.Input())
+	for _, medium := range ready.Media {
+		rec.Inputs = append(rec.Inputs, medium.Input())
 	}
 	if file, ok := job.Manifest(); ok {
 		rec.Manifest, rec.Match = file.Key, job.Restart().Match
-		rec.Inputs = append(rec.Inputs, drop.Used{File: file}.Input())
+		rec.Inputs = append(rec.Inputs, drop.Medium{File: file}.Input())
 	}
 	return rec
 }
