@@ -52,33 +52,27 @@ func StatusStates() []State {
 	}
 }
 
-// next returns the states that may follow s. A take moves forward, may skip
-// states that no function saw, and ends once. There are two exceptions: RunComfy may put
-// a running job back into its queue, and a redriven execution may still archive the paid
-// result of a failed take.
-func next(s State) []State {
+// CanBecome reports whether s and t are the same state, or a take in state s may change to
+// state t. A take moves forward, may skip states that no function saw, and ends once. There are
+// two exceptions: RunComfy may put a running job back into its queue, and a redriven execution
+// may still archive the paid result of a failed take.
+func (s State) CanBecome(t State) bool {
+	var next []State
 	switch s {
 	case Submitting:
-		return []State{Submitted, Unknown, Released}
+		next = []State{Submitted, Unknown, Released}
 	case Submitted:
-		return []State{InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled}
+		next = []State{InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled}
 	case InQueue:
-		return []State{InProgress, Archiving, Succeeded, Failed, Cancelled}
+		next = []State{InProgress, Archiving, Succeeded, Failed, Cancelled}
 	case InProgress:
-		return []State{InQueue, Archiving, Succeeded, Failed, Cancelled}
+		next = []State{InQueue, Archiving, Succeeded, Failed, Cancelled}
 	case Archiving:
-		return []State{Succeeded, Failed, Cancelled}
+		next = []State{Succeeded, Failed, Cancelled}
 	case Failed:
-		return []State{Succeeded}
-	default:
-		return nil
+		next = []State{Succeeded}
 	}
-}
-
-// CanBecome reports whether s and t are the same state, or a take in state s may change to
-// state t.
-func (s State) CanBecome(t State) bool {
-	return s == t || slices.Contains(next(s), t)
+	return s == t || slices.Contains(next, t)
 }
 
 // Claimed reports whether s is the state of a take that has a record.

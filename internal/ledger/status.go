@@ -206,10 +206,10 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return err
 }
 
-// Warn posts the status of a job's take with a warning that is not in the record, unless the
+// PostWarning posts the status of a job's take with a warning that is not in the record, unless the
 // take has ended. It logs an error and does not return it, because the job goes on without
 // the warning.
-func (s *Store) Warn(ctx context.Context, job workflow.Job, warning string) {
+func (s *Store) PostWarning(ctx context.Context, job workflow.Job, warning string) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if err == nil && !rec.State.Ended() {
 		err = s.PostTake(ctx, rec, warning)

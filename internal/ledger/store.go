@@ -138,10 +138,10 @@ func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (R
 	return rec, fmt.Errorf("record of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
 }
 
-// GetOf returns the record of a job that RunComfy knows. If a person has deleted the record,
-// GetOf writes a new record, so that the job's output is still archived and the status is
-// still updated. If the record cannot be read, GetOf adds a warning to the status.
-func (s *Store) GetOf(ctx context.Context, job workflow.Job) (Record, error) {
+// GetOrRecreate returns the record of a job that RunComfy knows. If a person has deleted the record,
+// GetOrRecreate writes a new record, so that the job's output is still archived and the status is
+// still updated. If the record cannot be read, GetOrRecreate adds a warning to the status.
+func (s *Store) GetOrRecreate(ctx context.Context, job workflow.Job) (Record, error) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
 		s.warnUnreadable(ctx, job, err)
@@ -251,7 +251,9 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 // order of the keys: only names that come after the name in the parameter after, and at most
 // the given number of names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
-	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // the key take-2.json comes before take.json, but the name take-2 comes after take
+	prefix := "status/" + name + "/"
+	// The key take-2.json comes before take.json, but the name take-2 comes after take.
+	start := strings.TrimSuffix(StatusKey(after), ".json")
 	var names []string
 	for more := true; more && len(names) < most; {
 		var files []bucket.File

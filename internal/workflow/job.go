@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -245,33 +244,4 @@ type Archived struct {
 	Name    string   `json:"name"`
 	Take    string   `json:"take"`
 	Outputs []string `json:"outputs"`
-}
-
-// maxExecutionName is the longest name that Step Functions accepts.
-const maxExecutionName = 80
-
-// ExecutionName returns the name of the execution of a take: a slug of the
-// job's name, a hyphen and the take, at most 80 ASCII letters, digits, hyphens
-// and underscores. The take contains a hash of the name, so two names with the
-// same slug have different executions. Starting a take twice starts one execution.
-func ExecutionName(name, take string) string {
-	var slug strings.Builder
-	for _, r := range name {
-		if slug.Len() == maxExecutionName-len(take)-1 {
-			break
-		}
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
-			slug.WriteRune(r)
-		default:
-			slug.WriteByte('-')
-		}
-	}
-	return slug.String() + "-" + take
-}
-
-// ExecutionARN returns the ARN of an execution of the machine with the given
-// ARN.
-func ExecutionARN(machineARN, executionName string) string {
-	return strings.Replace(machineARN, ":stateMachine:", ":execution:", 1) + ":" + executionName
 }

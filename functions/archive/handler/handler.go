@@ -4,6 +4,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 		}
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
 		// Step Functions may call Handle again for hours, so the status says why this call failed.
-		h.Ledger.Warn(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.Now()), err))
+		h.Ledger.PostWarning(ctx, job, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.Now()), err))
 		return workflow.Archived{}, err
 	}
 	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
@@ -79,17 +80,17 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	return archived, nil
 }
 
-// archive archives the outputs of a job, and returns the record of the take. It returns an
-// error of package workflow and does not wrap it, or an error of S3.
+// archive records how a job has ended, archives its outputs, and returns the record of the take.
+// It returns an error of package workflow and does not wrap it, or an error of S3.
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record, error) {
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
-	if errors.Is(err, bucket.ErrNotFound) { // GetOf writes a new record, so RunComfy must know the job
+	if errors.Is(err, bucket.ErrNotFound) { // GetOrRecreate writes a new record, so RunComfy must know the job
 		if _, err := h.fetchResult(ctx, job); err != nil {
 			return rec, err
 		}
 	}
 	if err != nil {
-		rec, err = h.Ledger.GetOf(ctx, job)
+		rec, err = h.Ledger.GetOrRecreate(ctx, job)
 	}
 	if err != nil {
 		return rec, err
@@ -106,13 +107,19 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record,
 	}
 	switch {
 	case result.State == runcomfy.ResultFailed:
-		return rec, h.recordEnd(ctx, rec, result, &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
+		return rec, cmp.Or[error](h.Ledger.RecordEnd(ctx, rec, result), &workflow.JobFailed{Failure: workflow.Failuref("%s", result.EndText())})
 	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled && rec.Code != problem.JobCancelled:
 		return rec, h.Ledger.PostTake(ctx, rec) // the cancel function has recorded why
 	case result.State == runcomfy.ResultCancelled:
-		return rec, h.recordEnd(ctx, rec, result, &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
+		return rec, cmp.Or[error](h.Ledger.RecordEnd(ctx, rec, result), &workflow.JobCancelled{Failure: workflow.Failuref("%s", result.EndText())})
 	}
-	rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
+	return h.archiveOutputs(ctx, rec, result)
+}
+
+// archiveOutputs archives the outputs of a job that has succeeded. It returns what archive
+// returns.
+func (h *Handler) archiveOutputs(ctx context.Context, rec ledger.Record, result runcomfy.Result) (ledger.Record, error) {
+	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Archiving) {
 			r.State = ledger.Archiving
 		}
@@ -132,7 +139,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record,
 	}
 	if n := len(result.Outputs); n > h.MaxOutputs {
 		return rec, &workflow.OutputTooMany{Failure: workflow.Failuref(
-			"RunComfy reports %d outputs of request %s; MaxOutputs allows %d", n, job.RequestID, h.MaxOutputs)}
+			"RunComfy reports %d outputs of request %s; MaxOutputs allows %d", n, rec.RequestID, h.MaxOutputs)}
 	}
 	outputs, warnings, err := h.copyOutputs(ctx, rec, result.Outputs)
 	if err != nil {
@@ -176,15 +183,6 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 		return result, unavailable("RunComfy reports the result of request %s as %q, so the job has not ended", job.RequestID, result.State)
 	}
 	return result, nil
-}
-
-// recordEnd records a job that ended without success. If the write succeeds, recordEnd returns
-// the parameter ended.
-func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, result runcomfy.Result, ended error) error {
-	if err := h.Ledger.RecordEnd(ctx, rec, result); err != nil {
-		return err
-	}
-	return ended
 }
 
 // copyOutputs copies the outputs into the bucket and inspects each. It returns the

@@ -66,7 +66,10 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		}
 		return nil // submit or the sweep records that the take's outcome is unknown
 	}
-	end := ending{ledger.Cancelled, problem.CancelledByDeletion, key + " was deleted, and RunComfy cancelled the job before it started", true}
+	end := ending{
+		state: ledger.Cancelled, code: problem.CancelledByDeletion,
+		reason: key + " was deleted, and RunComfy cancelled the job before it started", notCharged: true,
+	}
 	if rec.State == ledger.Failed {
 		end.state, end.code = ledger.Failed, problem.ExecutionStopped
 		if running, err := h.isRunning(ctx, rec); !running {

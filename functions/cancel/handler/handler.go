@@ -61,10 +61,6 @@ type event struct {
 	} `json:"detail"`
 }
 
-// lifecycleReason is the reason that S3 gives for a deletion by a lifecycle rule.
-// Such a deletion cancels nothing.
-const lifecycleReason = "Lifecycle Expiration"
-
 // call is the state of one call of Handle, which may concern many jobs.
 type call struct {
 	// silent is set after a request to RunComfy could not be made or got no response.
@@ -72,7 +68,15 @@ type call struct {
 	silent bool
 }
 
-var errSilent = errors.New("an earlier request to RunComfy could not be made or got no response")
+var (
+	errSilent         = errors.New("an earlier request to RunComfy could not be made or got no response")
+	errNoTime         = errors.New("no time is left in this call of the function")
+	errUnknownRequest = errors.New("RunComfy does not know the request")
+)
+
+// jobTime is how long the work for one job may take: two slow requests to RunComfy, and a few
+// to S3 and Step Functions.
+const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 // Handle handles one event of EventBridge, or a batch of deletions from their queue.
 // For an unfinished event, Handle returns an error, and Lambda calls Handle again with the
@@ -102,12 +106,6 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	return response, nil
 }
 
-// jobTime is how long the work for one job may take: two slow requests to RunComfy, and a few
-// to S3 and Step Functions.
-const jobTime = 2*runcomfy.Timeout + 5*time.Second
-
-var errNoTime = errors.New("no time is left in this call of the function")
-
 func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	var e event
 	if err := json.Unmarshal(raw, &e); err != nil {
@@ -117,8 +115,8 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	case "Step Functions Execution Status Change":
 		return h.settle(ctx, e.Detail.ExecutionARN, e.Detail.RedriveCount, c)
 	case "Object Deleted":
-		if e.Detail.Bucket.Name != h.Ledger.Bucket.Name || e.Detail.Reason == lifecycleReason {
-			return nil
+		if e.Detail.Bucket.Name != h.Ledger.Bucket.Name || e.Detail.Reason == "Lifecycle Expiration" {
+			return nil // a deletion by a lifecycle rule cancels nothing
 		}
 		return h.handleDeletion(ctx, e.Detail.Object.Key, c)
 	case "Scheduled Event":
@@ -127,8 +125,6 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 		return fmt.Errorf("event: unknown detail-type %q", e.DetailType)
 	}
 }
-
-var errUnknownRequest = errors.New("RunComfy does not know the request")
 
 // cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job.
 // If the record has no request id, or its state says that the job has ended at RunComfy,
@@ -186,10 +182,10 @@ func isSilent(err error) bool {
 
 // ending is how a take ended.
 type ending struct {
-	state     ledger.State
-	code      problem.Code
-	reason    string
-	cancelled bool // RunComfy cancelled the job before the job started
+	state      ledger.State
+	code       problem.Code
+	reason     string
+	notCharged bool // RunComfy cancelled the job before the job started
 }
 
 // recordEnd records the end of a take, unless the take has ended since rec was read, and
@@ -204,7 +200,7 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) 
 		if r.State.Ended() && r.Revision != read && !foundByArchive {
 			return
 		}
-		r.State, r.Code, r.Reason, r.NotCharged = end.state, end.code, end.reason, r.NotCharged || end.cancelled
+		r.State, r.Code, r.Reason, r.NotCharged = end.state, end.code, end.reason, r.NotCharged || end.notCharged
 		r.Times.Ended = ledger.Timestamp(h.Now())
 	})
 	if err != nil {

@@ -52,7 +52,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	if err := json.Unmarshal([]byte(aws.ToString(exec.Input)), &job); err != nil || job.Name == "" || job.Take == "" {
 		return errors.New("the input of the execution is not a job of lipdrop")
 	}
-	rec, err := h.Ledger.GetOf(ctx, job)
+	rec, err := h.Ledger.GetOrRecreate(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		return h.Ledger.PostTake(ctx, rec)
 	}
 	state, err := h.cancelJob(ctx, rec, c)
-	end.cancelled = state == runcomfy.ResultCancelled
+	end.notCharged = state == runcomfy.ResultCancelled
 	since := h.Now().Sub(aws.ToTime(exec.StopDate))
 	switch {
 	case errors.Is(err, errUnknownRequest) && (end.code == problem.RequestLost || since >= believeUnknownAfter):
@@ -70,12 +70,12 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		return h.warn(ctx, rec, end.reason, err)
 	}
 	switch {
-	case end.cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended():
+	case end.notCharged && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended():
 		end.state, end.code = ledger.Cancelled, problem.CancelledByStop
 		end.reason += ", and RunComfy cancelled the job before it started"
 	case err != nil:
 		end.reason += "; it is not known whether RunComfy cancelled the job: " + err.Error()
-	case end.cancelled:
+	case end.notCharged:
 		end.reason += "; RunComfy cancelled the job before it started"
 	case state != "":
 		end.reason += "; RunComfy could no longer cancel the job, so it is paid for"

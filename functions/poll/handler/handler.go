@@ -76,7 +76,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		status.State = runcomfy.Completed
 	}
 	nearEnd, err = job.Answered(status, now, limits)
-	state := h.stateOf(ctx, *job, status)
+	state := stateOf(*job, status)
 	seen := string(state)
 	if state != ledger.InQueue {
 		status.QueuePosition = nil
@@ -85,6 +85,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	}
 	switch {
 	case state == "":
+		slog.WarnContext(ctx, "unknown status", "request_id", job.RequestID, "word", status.State)
 		h.warn(ctx, job, fmt.Sprintf("RunComfy reports the state %q, which lipdrop does not know; lipdrop keeps asking", status.State))
 	case job.Seen != seen:
 		job.Seen = ""
@@ -102,7 +103,7 @@ func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 }
 
 // stateOf returns the state to record, or "" if RunComfy reports an unknown word.
-func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy.Status) ledger.State {
+func stateOf(job workflow.Job, status runcomfy.Status) ledger.State {
 	switch {
 	case job.Ended:
 		return ledger.Archiving
@@ -110,9 +111,9 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 		return ledger.InQueue
 	case status.State == runcomfy.InProgress:
 		return ledger.InProgress
+	default:
+		return ""
 	}
-	slog.WarnContext(ctx, "unknown status", "request_id", job.RequestID, "word", status.State)
-	return ""
 }
 
 // record writes a state and the position in the queue into the record and the status,
@@ -120,7 +121,7 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 // write does not stop a paid job: the next turn or archive writes the state that is
 // current then.
 func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int) bool {
-	rec, err := h.Ledger.GetOf(ctx, job)
+	rec, err := h.Ledger.GetOrRecreate(ctx, job)
 	if err == nil {
 		rec, err = h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
 			if !r.State.CanBecome(state) {
@@ -151,5 +152,5 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 // warning.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
-	h.Ledger.Warn(ctx, *job, warning)
+	h.Ledger.PostWarning(ctx, *job, warning)
 }
