@@ -263,7 +263,7 @@ func TestRetryAfter(t *testing.T) {
 	for header, want := range map[string]time.Duration{"": 0, "3": 3 * time.Second, "3600": maxRetryAfter, "-1": 0, "soon": 0} {
 		r := &response{Response: &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {header}}}}
 		var temporary *temporaryError
-		err := (&source{given: &url.URL{}}).status(r, false)
+		err := (&source{given: &url.URL{}}).statusError(r, false)
 		if !errors.As(err, &temporary) || temporary.after != want {
 			t.Errorf("%q: %v, want a *temporaryError with %v", header, err, want)
 		}

@@ -44,13 +44,13 @@ type download struct {
 	average atomic.Int64 // nanoseconds per piece; recent ones weigh more
 	done    sync.WaitGroup
 
-	mu    sync.Mutex // guards the rest, because S3's client may still read after its call has returned
-	now   *piece     // the piece that is being read, or nil
-	left  []byte     // the unread rest of now
-	ended bool       // the last piece was received
-	sha   hash.Hash
-	crc   hash.Hash32
-	bytes int64 // how many were read
+	mu      sync.Mutex // guards the rest, because S3's client may still read after its call has returned
+	current *piece     // the piece that is being read, or nil
+	left    []byte     // the unread rest of current
+	ended   bool       // the last piece was received
+	sha     hash.Hash
+	crc     hash.Hash32
+	bytes   int64 // how many were read
 }
 
 // A piece is a range of the file.
@@ -100,9 +100,9 @@ func (d *download) unread() ([]byte, error) {
 		if d.ended {
 			return nil, io.EOF
 		}
-		if d.now != nil {
-			d.pool.Put(d.now)
-			d.now = nil
+		if d.current != nil {
+			d.pool.Put(d.current)
+			d.current = nil
 		}
 		var next *piece
 		select {
@@ -112,7 +112,7 @@ func (d *download) unread() ([]byte, error) {
 		}
 		select {
 		case <-next.ready:
-			d.now, d.left, d.ended = next, next.data, next.last
+			d.current, d.left, d.ended = next, next.data, next.last
 		case <-d.ctx.Done():
 			return nil, context.Cause(d.ctx)
 		}
@@ -212,14 +212,14 @@ func (d *download) tryFetch(p *piece, r *response, try int) error {
 	n, err := r.read(p.buffer[:size])
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
-		return d.src.unavailable(err)
+		return d.src.temporary(err)
 	case d.src.total < 0:
 		p.data, p.last = p.buffer[:n], err != nil
 		if received := p.from + int64(n); received > d.limit {
 			return tooLarge(received, d.limit)
 		}
 	case n != len(p.data):
-		return d.src.unavailable(errors.New("the body is longer or shorter than announced"))
+		return d.src.temporary(errors.New("the body is longer or shorter than announced"))
 	}
 	took := time.Since(began)
 	if average > 0 {

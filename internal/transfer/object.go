@@ -51,14 +51,14 @@ func hashOf(u *url.URL) string {
 // put creates the object by one request that starts before the download ends. S3
 // checks the length and the CRC32 that follows the body. The request cannot be
 // retried, because the download cannot be read again.
-func (a *attempt) put(ctx context.Context, d *download) (etag *string, err error) {
+func (a *attempts) put(ctx context.Context, d *download) (etag *string, err error) {
 	out, err := a.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
 		Body:     d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 	}, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
 	if err != nil {
-		return nil, a.failed(err)
+		return nil, a.storageError(err)
 	}
 	return out.ETag, nil
 }
@@ -66,7 +66,7 @@ func (a *attempt) put(ctx context.Context, d *download) (etag *string, err error
 // upload creates the object in parts, or by one request if the file is smaller than a
 // part. S3 checks the length, and the CRC32 of each part and of the object. A failed
 // upload is aborted.
-func (a *attempt) upload(ctx context.Context, d *download) (etag *string, err error) {
+func (a *attempts) upload(ctx context.Context, d *download) (etag *string, err error) {
 	u := &uploader{S3: a.S3, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
 		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
@@ -79,16 +79,16 @@ func (a *attempt) upload(ctx context.Context, d *download) (etag *string, err er
 	})
 	switch {
 	case err != nil && u.abortErr != nil:
-		return nil, &workflow.StorageUnavailable{Failure: workflow.Failuref("%w; %w", a.failed(err), a.failed(u.abortErr))}
+		return nil, &workflow.StorageUnavailable{Failure: workflow.Failuref("%w; %w", a.storageError(err), a.storageError(u.abortErr))}
 	case err != nil:
-		return nil, a.failed(err)
+		return nil, a.storageError(err)
 	}
 	return out.ETag, nil
 }
 
-// failed returns err as a *workflow.StorageUnavailable, without the query of the
+// storageError returns err as a *workflow.StorageUnavailable, without the query of the
 // request's address.
-func (a *attempt) failed(err error) error {
+func (a *attempts) storageError(err error) error {
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
 	}
@@ -132,13 +132,13 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 // find returns the object that has the key, if there is one. It returns a
 // *workflow.OutputOccupied if the object is not a copy of the download, whose first bytes
 // are head.
-func (a *attempt) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
+func (a *attempts) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
 	file, err := a.bucket.Head(ctx, a.key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return Object{}, false, nil
 	}
 	if err != nil {
-		return Object{}, false, a.failed(err)
+		return Object{}, false, a.storageError(err)
 	}
 	length, sum, complete := d.result()
 	if !complete {
@@ -154,14 +154,14 @@ func (a *attempt) find(ctx context.Context, d *download, head []byte) (there Obj
 	return there, true, err
 }
 
-func (a *attempt) occupied(reason string) error {
+func (a *attempts) occupied(reason string) error {
 	return &workflow.OutputOccupied{Failure: workflow.Failuref("%s holds another object: %s", a.key, reason)}
 }
 
 // describe describes an object of the bucket. It reads the whole object, because S3 does
 // not store the SHA-256. It returns a *workflow.OutputOccupied if the object does not begin
 // with head.
-func (a *attempt) describe(ctx context.Context, file bucket.File, head []byte) (Object, error) {
+func (a *attempts) describe(ctx context.Context, file bucket.File, head []byte) (Object, error) {
 	if file.Size < int64(len(head)) {
 		return Object{}, a.occupied("its first bytes differ")
 	}
@@ -172,7 +172,7 @@ func (a *attempt) describe(ctx context.Context, file bucket.File, head []byte) (
 		cancel()
 		switch {
 		case err != nil:
-			if err := a.pace.waitToRetry(ctx, try, &temporaryError{error: a.failed(err)}); err != nil {
+			if err := a.pace.waitToRetry(ctx, try, &temporaryError{error: a.storageError(err)}); err != nil {
 				return Object{}, err
 			}
 			try++

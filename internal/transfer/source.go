@@ -83,16 +83,16 @@ func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*re
 	}
 	resp, err := s.follow(ctx, u, header)
 	if err != nil {
-		err = s.unavailable(cmp.Or(context.Cause(ctx), err))
+		err = s.temporary(cmp.Or(context.Cause(ctx), err))
 		giveUp(nil)
 		return nil, err
 	}
 	r := &response{resp, ctx, giveUp, s.pace.stall}
 	switch {
 	case ctx.Err() != nil: // the response arrived after the request was given up
-		err = s.unavailable(context.Cause(ctx))
+		err = s.temporary(context.Cause(ctx))
 	case r.StatusCode < 300 && compressed.MatchString(strings.Join(r.Header.Values("Content-Encoding"), ",")):
-		err = s.unusable(errors.New("the response is compressed (Content-Encoding)"))
+		err = s.unavailable(errors.New("the response is compressed (Content-Encoding)"))
 	case size == whole, size == toEnd:
 		err = s.describe(r, size == toEnd)
 	default:
@@ -147,10 +147,10 @@ func (s *source) describe(r *response, ranged bool) error {
 	s.ranges = ranged && (isStrong(s.etag) || s.modified != "")
 	switch {
 	case r.StatusCode == http.StatusOK && r.ContentLength == 0, r.Header.Get("Content-Range") == "bytes */0":
-		return s.empty()
+		return s.emptyError()
 	case r.StatusCode == http.StatusOK && r.ContentLength < 0 && len(r.TransferEncoding) == 0:
 		// A broken connection would look like the end of such a body.
-		return s.unusable(errors.New("the response announces neither its length nor its end"))
+		return s.unavailable(errors.New("the response announces neither its length nor its end"))
 	case r.StatusCode == http.StatusOK:
 		// Some servers do not treat "bytes=0-" as a range.
 		s.ranges = s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
@@ -158,9 +158,9 @@ func (s *source) describe(r *response, ranged bool) error {
 		// The range begins elsewhere, is shorter than a piece, or ends early and cannot be
 		// combined with others.
 		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
-		return s.unusable(errRange)
+		return s.unavailable(errRange)
 	case r.StatusCode != http.StatusPartialContent:
-		return s.status(r, false)
+		return s.statusError(r, false)
 	}
 	return nil
 }
@@ -177,7 +177,7 @@ func (s *source) compare(r *response, from, size int64) error {
 		changed = "a range that it had is no longer there"
 	case r.StatusCode != http.StatusOK && r.StatusCode != http.StatusPartialContent:
 		// The target of a redirect may have expired while the given address still works.
-		return s.status(r, r.Request.URL != s.given)
+		return s.statusError(r, r.Request.URL != s.given)
 	case total >= 0 && total != s.total:
 		changed = "its length"
 	case differs(s.etag, r.Header.Get("ETag")):
@@ -185,35 +185,35 @@ func (s *source) compare(r *response, from, size int64) error {
 	case differs(s.modified, r.Header.Get("Last-Modified")):
 		changed = "its time of change"
 	case gotFrom != from || gotSize != size:
-		return s.unusable(errRange)
+		return s.unavailable(errRange)
 	default:
 		return nil
 	}
 	return &workflow.OutputChanged{Failure: workflow.Failuref("%s: the output changed while it was copied: %s", s.host(), changed)}
 }
 
-// unavailable returns the error for a request that failed and may be retried.
-func (s *source) unavailable(err error) error {
+// temporary returns the error for a request that failed and may be retried.
+func (s *source) temporary(err error) error {
 	if refused, ok := errors.AsType[*workflow.OutputRefused](err); ok {
 		return refused // without what the transport wraps around it
 	}
 	// net/http quotes what the server sent, which may repeat the query of the address.
 	text, _, _ := strings.Cut(err.Error(), `"`)
 	text = strings.TrimRight(strings.ToValidUTF8(text[:min(len(text), maxReason)], ""), " :[")
-	return &temporaryError{error: s.unusable(errors.New(text))}
+	return &temporaryError{error: s.unavailable(errors.New(text))}
 }
 
-// unusable returns err as a *workflow.OutputUnavailable. To ask for another try, the caller wraps
+// unavailable returns err as a *workflow.OutputUnavailable. To ask for another try, the caller wraps
 // it in a temporaryError.
-func (s *source) unusable(err error) error {
+func (s *source) unavailable(err error) error {
 	return &workflow.OutputUnavailable{Failure: workflow.Failuref("%s: %w", s.host(), err)}
 }
 
-// status returns the error for an HTTP status. If retry is true, another request may
+// statusError returns the error for an HTTP status. If retry is true, another request may
 // succeed whatever the status is.
-func (s *source) status(r *response, retry bool) error {
+func (s *source) statusError(r *response, retry bool) error {
 	code := r.StatusCode
-	err := s.unusable(fmt.Errorf("HTTP status %d %s", code, http.StatusText(code)))
+	err := s.unavailable(fmt.Errorf("HTTP status %d %s", code, http.StatusText(code)))
 	if !retry && code < 500 && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout {
 		return err
 	}
@@ -221,7 +221,7 @@ func (s *source) status(r *response, retry bool) error {
 	return &temporaryError{err, min(max(after, 0), maxRetryAfter)}
 }
 
-func (s *source) empty() error {
+func (s *source) emptyError() error {
 	return &workflow.NoOutput{Failure: workflow.Failuref("%s: the output is empty", s.host())}
 }
 

@@ -116,7 +116,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte)
 	if err != nil {
 		return Object{}, err
 	}
-	a := c.newAttempt()
+	a := c.newAttempts()
 	transport := c.Origins.Transport(c.dialer, a.pace.window)
 	// A Lambda function may be frozen for hours after it has returned.
 	defer transport.CloseIdleConnections()
@@ -156,21 +156,22 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 	if err != nil {
 		return Object{}, false, err
 	}
-	a := c.newAttempt()
+	a := c.newAttempts()
 	a.key = key
 	file, err := a.bucket.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && file.Metadata[sourceMetadata] != hashOf(u) {
 		return Object{}, false, nil
 	}
 	if err != nil {
-		return Object{}, false, a.failed(err)
+		return Object{}, false, a.storageError(err)
 	}
 	object, err := a.describe(ctx, file, nil)
 	return object, err == nil, err
 }
 
-// An attempt copies a source once, from its first byte.
-type attempt struct {
+// attempts are the attempts of one Copy. Each attempt copies the source from its first byte.
+// ranged and stream are for the next attempt: a failed attempt may set them to false.
+type attempts struct {
 	*Copier
 	bucket *bucket.Bucket
 	pace   pace
@@ -182,12 +183,12 @@ type attempt struct {
 	key, contentType string // of the object
 }
 
-func (c *Copier) newAttempt() *attempt {
-	return &attempt{Copier: c, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
+func (c *Copier) newAttempts() *attempts {
+	return &attempts{Copier: c, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
 }
 
-// run makes the attempt. A *temporaryError asks for another attempt.
-func (a *attempt) run(parent context.Context) (Object, error) {
+// run makes one attempt. A *temporaryError asks for another attempt.
+func (a *attempts) run(parent context.Context) (Object, error) {
 	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)
 	src, size := a.src, int64(whole)
@@ -208,7 +209,7 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 	head, err := d.unread()
 	switch {
 	case err == io.EOF: //nolint:errorlint // unread does not wrap it
-		return Object{}, src.empty()
+		return Object{}, src.emptyError()
 	case err != nil:
 		return Object{}, err
 	}
