@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -56,22 +57,23 @@ type Expected struct {
 // ExpectLength returns how long the output of a valid input will be. Given describes the
 // media of the input; media of which nothing is known may be left out.
 func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected {
-	if m.file.OutputLength.Option == "" {
+	length := m.file.OutputLength
+	if length.Option == "" {
 		return Expected{}
 	}
-	option := m.option(input, m.file.OutputLength.Option)
+	value := m.option(input, length.Option)
 	switch {
-	case m.file.OutputLength.Modes != nil:
+	case length.Modes != nil:
 		video, audio := exact(media.Video, given), exact(media.Audio, given)
-		mode, _ := option.(string)
+		mode, _ := value.(string)
 		if video.Length().D <= 0 || audio.Length().D <= 0 {
 			return Expected{}
 		}
 		return m.expectMode(mode, video, audio)
-	case m.file.OutputLength.FramesOption != "":
-		return m.expectClips(number(option), m.clip(input), exact(media.Audio, given))
+	case length.FramesOption != "":
+		return m.expectClips(number(value), m.clip(input), exact(media.Audio, given))
 	}
-	return Expected{Length: time.Duration(number(option) * float64(time.Second))}
+	return Expected{Length: time.Duration(number(value) * float64(time.Second))}
 }
 
 // option returns the value of an option in the input, or else RunComfy's default.
@@ -80,6 +82,23 @@ func (m *Model) option(input map[string]any, name string) any {
 		return value
 	}
 	return *m.schema.Properties[name].Default
+}
+
+// number returns the value of a JSON or Go number, and 0 for everything else.
+func number(v any) float64 {
+	switch v := v.(type) {
+	case json.Number:
+		f, err := v.Float64()
+		if err != nil {
+			return 0
+		}
+		return f
+	case float64:
+		return v
+	case int:
+		return float64(v)
+	}
+	return 0
 }
 
 // exact returns the first file of a kind if its length is exact, else the zero Info.
@@ -99,7 +118,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		shorter, longer = longer, shorter
 	}
 	var e Expected
-	rule := m.file.OutputLength.Modes[mode]
+	option, rule := m.file.OutputLength.Option, m.file.OutputLength.Modes[mode]
 	switch rule {
 	case asShorter:
 		e.Length = shorter.Length().D
@@ -112,7 +131,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	if over < leastMismatch {
 		return e
 	}
-	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.file.OutputLength.Option, mode)
+	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, option, mode)
 	// A mode that keeps the end of a longer video plays that end in silence. A mode that
 	// keeps the end of a longer audio file repeats or stretches the video.
 	keeping := m.modesThat(asLonger)
@@ -125,7 +144,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		e.Warning = dropped + thatKeep(keeping, "them")
 		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, tenths(over))
 		if keeping != nil {
-			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.file.OutputLength.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
+			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", option, problem.List(keeping, "or"), longer.Name, tenths(over))
 		}
 		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{longer.Name}}
 	case asStretched:
@@ -152,16 +171,17 @@ func (m *Model) modesThat(rules ...string) []string {
 // expectClips returns what is known about the output of n clips of equal length for an
 // audio file.
 func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Expected {
+	option, most := m.file.OutputLength.Option, m.file.OutputLength.most
 	e := Expected{Length: time.Duration(n * float64(clip)), Within: clip}
 	over, needed := audio.Length().D-e.Length, m.clipsFor(audio.Length().D, clip)
 	switch {
 	case audio.Length().D <= 0: // not known, so there is nothing to compare
 	case over >= leastMismatch:
 		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
-			audio.Name, tenths(over), tenths(e.Length), m.file.OutputLength.Option, n, tenths(over))
-		keep := fmt.Sprintf("%s %d keeps them", m.file.OutputLength.Option, needed)
-		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", m.file.OutputLength.Option, needed, audio.Name, tenths(over))
-		if most := m.file.OutputLength.most; needed > most {
+			audio.Name, tenths(over), tenths(e.Length), option, n, tenths(over))
+		keep := fmt.Sprintf("%s %d keeps them", option, needed)
+		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", option, needed, audio.Name, tenths(over))
+		if needed > most {
 			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
 			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
 		}
@@ -169,7 +189,7 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{audio.Name}}
 	case needed < int(n) && -over >= clip+leastMismatch:
 		e.Warning = fmt.Sprintf("%s is %s long, and %s %.0f makes about %s; %s %d is enough",
-			audio.Name, tenths(audio.Length().D), m.file.OutputLength.Option, n, tenths(e.Length), m.file.OutputLength.Option, needed)
+			audio.Name, tenths(audio.Length().D), option, n, tenths(e.Length), option, needed)
 	}
 	return e
 }

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -43,37 +42,20 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 			input[name] = value
 		}
 	}
-	name := m.file.OutputLength.Option
-	if _, ok := input[name]; ok || m.file.OutputLength.FramesOption == "" {
+	option := m.file.OutputLength.Option
+	if _, ok := input[option]; ok || m.file.OutputLength.FramesOption == "" {
 		return input, nil
 	}
 	length := audio.Length()
 	if length.AtLeast() == 0 && !length.Exact {
-		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, name, name)}
+		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, option, option)}
 	}
 	clip := m.clip(input)
 	count := min(m.clipsFor(length.AtLeast(), clip), m.file.OutputLength.most)
-	input[name] = count
+	input[option] = count
 	if !length.Exact {
 		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, which makes an output of about %s; set %s if the voice is longer than the output",
-			audio.Name, seconds(length.D), seconds(length.AtLeast()), name, count, seconds(time.Duration(count)*clip), name))
+			audio.Name, seconds(length.D), seconds(length.AtLeast()), option, count, seconds(time.Duration(count)*clip), option))
 	}
 	return input, warnings
-}
-
-// number returns the value of a JSON or Go number, and 0 for everything else.
-func number(v any) float64 {
-	switch v := v.(type) {
-	case json.Number:
-		f, err := v.Float64()
-		if err != nil {
-			return 0
-		}
-		return f
-	case float64:
-		return v
-	case int:
-		return float64(v)
-	}
-	return 0
 }

@@ -157,7 +157,7 @@ func (c *Client) Submit(ctx context.Context, modelID string, input map[string]an
 
 // Status returns the state of a job. Only Result says how a job ended.
 func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
-	res, err := c.request(ctx, http.MethodGet, requestID, "/status", "")
+	res, err := c.doForJob(ctx, requestID, call{method: http.MethodGet, path: "/status"})
 	if err != nil {
 		return Status{}, err
 	}
@@ -171,7 +171,7 @@ func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
 // Result returns how a job ended, with its outputs, its failure and its cost. If the job
 // has not ended, Ended returns false for the result's State.
 func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
-	res, err := c.request(ctx, http.MethodGet, requestID, "/result", "include_cost=true")
+	res, err := c.doForJob(ctx, requestID, call{method: http.MethodGet, path: "/result", query: "include_cost=true"})
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok && e.Code == codeNotReady {
 			return Result{State: ResultNotReady}, nil
@@ -230,7 +230,7 @@ func (r *Result) dropUnusable(res *response) {
 // Cancel cancels a job that is queued. Only the returned outcome says whether the job
 // was cancelled: the status in the response is "completed" even if the job was cancelled.
 func (c *Client) Cancel(ctx context.Context, requestID string) (Outcome, error) {
-	res, err := c.request(ctx, http.MethodPost, requestID, "/cancel", "")
+	res, err := c.doForJob(ctx, requestID, call{method: http.MethodPost, path: "/cancel"})
 	if err != nil {
 		return "", err
 	}
@@ -288,12 +288,13 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 	return *balance, nil
 }
 
-// request calls the API about a submitted job. The action is the end of the path.
-func (c *Client) request(ctx context.Context, method, requestID, action, query string) (*response, error) {
+// doForJob makes a call about a submitted job. The path of the call is the end of the whole path.
+func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
-		return nil, &sendError{method: method, path: requestsPath + "…" + action, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
+		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
 	}
-	return c.do(ctx, call{method: method, path: requestsPath + requestID + action, query: query})
+	call.path = requestsPath + requestID + call.path
+	return c.do(ctx, call)
 }
 
 // encodeInput returns a model's input as a JSON object, its members sorted.

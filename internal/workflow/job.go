@@ -58,6 +58,45 @@ type Job struct {
 	LostSince time.Time `json:"lostSince,omitzero"`
 }
 
+// Turn is what the state machine passes to poll.
+type Turn struct {
+	Job Job `json:"job"`
+	// Redrives is how often the execution has been redriven.
+	Redrives int `json:"redrives"`
+}
+
+// Begin returns the job with which a turn starts. After a redrive it resets the
+// counters of troubles and losses. A failed turn does not change the job, so the
+// counters would otherwise still hold what the turns before the failure counted.
+func (t Turn) Begin() Job {
+	job := t.Job
+	if t.Redrives > job.Redrives {
+		job.Redrives = t.Redrives
+		job.forgetTroubles()
+	}
+	return job
+}
+
+// UnmarshalJSON also accepts a Job without the object around it. That is the input of an
+// execution, which a person may pass to poll by hand.
+func (t *Turn) UnmarshalJSON(text []byte) error {
+	type turn Turn
+	if err := json.Unmarshal(text, (*turn)(t)); err != nil {
+		return err
+	}
+	if t.Job == (Job{}) {
+		return json.Unmarshal(text, &t.Job)
+	}
+	return nil
+}
+
+// Archived is what archive returns: the output of an execution.
+type Archived struct {
+	Name    string   `json:"name"`
+	Take    string   `json:"take"`
+	Outputs []string `json:"outputs"`
+}
+
 // Limits are how long a job may take, and what else a turn needs to decide how long
 // to wait.
 type Limits struct {
@@ -205,43 +244,4 @@ func Sleep(ctx context.Context, d time.Duration) error {
 func HasTime(ctx context.Context, at time.Time, d time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	return !ok || deadline.Sub(at) >= d
-}
-
-// Turn is what the state machine passes to poll.
-type Turn struct {
-	Job Job `json:"job"`
-	// Redrives is how often the execution has been redriven.
-	Redrives int `json:"redrives"`
-}
-
-// Begin returns the job with which a turn starts. After a redrive it resets the
-// counters of troubles and losses. A failed turn does not change the job, so the
-// counters would otherwise still hold what the turns before the failure counted.
-func (t Turn) Begin() Job {
-	job := t.Job
-	if t.Redrives > job.Redrives {
-		job.Redrives = t.Redrives
-		job.forgetTroubles()
-	}
-	return job
-}
-
-// UnmarshalJSON also accepts a Job without the object around it. That is the input of an
-// execution, which a person may pass to poll by hand.
-func (t *Turn) UnmarshalJSON(text []byte) error {
-	type turn Turn
-	if err := json.Unmarshal(text, (*turn)(t)); err != nil {
-		return err
-	}
-	if t.Job == (Job{}) {
-		return json.Unmarshal(text, &t.Job)
-	}
-	return nil
-}
-
-// Archived is what archive returns: the output of an execution.
-type Archived struct {
-	Name    string   `json:"name"`
-	Take    string   `json:"take"`
-	Outputs []string `json:"outputs"`
 }
