@@ -149,7 +149,6 @@ type UnreadableError struct {
 
 func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + e.Err.Error() }
 
-// Unwrap returns the reason.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // Head returns the file at a key. It returns ErrNotFound or *RefusedError.

@@ -83,7 +83,10 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were compared", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {
-			f.Jobs = namesOf(tagged)
+			for _, s := range tagged {
+				f.Jobs = append(f.Jobs, nameOf(s))
+			}
+			slices.Sort(f.Jobs)
 			return f.decide(ledger.Used), nil
 		}
 	}
@@ -139,15 +142,6 @@ func byRole(files []File) (audios, visuals []File) {
 		}
 	}
 	return audios, visuals
-}
-
-func namesOf(stems []string) []string {
-	names := make([]string, len(stems))
-	for i, stem := range stems {
-		names[i] = nameOf(stem)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func waitingForAudio(name string, visual File) problem.Problem {

@@ -147,7 +147,6 @@ func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) 
 	return subjects, err
 }
 
-// severalPresets returns the problem of several presets in one folder.
 func severalPresets(files []File) problem.Problem {
 	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
 	p.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))

@@ -236,7 +236,6 @@ func (l *lister) listBelow(ctx context.Context, prefix string, limit int) ([]Fil
 	return sorted(all), nil
 }
 
-// sorted sorts files by their keys.
 func sorted(files []File) []File {
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Key, b.Key) })
 	return files

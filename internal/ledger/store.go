@@ -26,7 +26,6 @@ type Store struct {
 	// MachineARN is the ARN of the state machine. Statuses link to its executions.
 	MachineARN string
 
-	// Now is the clock.
 	Now func() time.Time
 
 	// Notify sends a notice, and reports whether it was sent. If it is nil, no notice

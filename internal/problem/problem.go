@@ -27,7 +27,6 @@ type Problem struct {
 	After string
 }
 
-// Error returns the reason.
 func (p *Problem) Error() string { return p.Reason }
 
 // What to upload again so that a job starts.

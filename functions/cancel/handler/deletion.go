@@ -99,7 +99,6 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 	return h.stopExecution(ctx, rec)
 }
 
-// isRunning reports whether the execution of a take is running.
 func (h *Handler) isRunning(ctx context.Context, rec ledger.Record) (bool, error) {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: h.executionARN(rec)})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone {

@@ -43,7 +43,6 @@ type StepFunctions interface {
 	StopExecution(context.Context, *sfn.StopExecutionInput, ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error)
 }
 
-// event is an event of EventBridge.
 type event struct {
 	DetailType string `json:"detail-type"`
 	Detail     struct {

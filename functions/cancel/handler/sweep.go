@@ -153,8 +153,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 		return h.recordEnd(ctx, rec, ending{state: ledger.Unknown, code: problem.SubmitInterrupted, reason: problem.InterruptedReason})
 	case ledger.Submitted:
 		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
-		err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
-		if err != nil {
+		if err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job()); err != nil {
 			return err
 		}
 		posted, err := h.Ledger.Posted(ctx, ledger.StatusKey(rec.Name))

@@ -48,12 +48,10 @@ type bookError struct{ error }
 // returns any other error as a bookError. CapAlarm reads cap_used in this log line and in the
 // line "reserved".
 func logBookError(ctx context.Context, rec ledger.Record, err error) error {
-	over, ok := errors.AsType[*budget.OverError](err)
-	if err != nil && !ok {
-		return bookError{err}
-	}
-	if ok {
+	if over, ok := errors.AsType[*budget.OverError](err); ok {
 		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)
+	} else if err != nil {
+		return bookError{err}
 	}
 	return err
 }

@@ -206,14 +206,12 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 		if d.batch.sent[key] && !c.isPart() {
 			continue
 		}
-		a, done := d.batch.assessed[key]
-		many := i > 0 && h.Ledger.Bucket.Requests()-before > fewRequests
-		switch {
-		case done:
-		case p.divide || many:
+		a := d.batch.assessed[key]
+		if a == nil && (p.divide || i > 0 && h.Ledger.Bucket.Requests()-before > fewRequests) {
 			p.divide, p.left = true, append(p.left, s)
 			continue
-		default:
+		}
+		if a == nil {
 			a = &assessment{subject: s, change: c, batch: d.batch, lastTrySince: lastTrySince}
 			if c.Last && s.TooMany() {
 				a.lastTrySince = h.Now()

@@ -52,8 +52,7 @@ type Handler struct {
 	// too soon. After SignUntil, the process submits nothing more and calls Exit. Zero
 	// means no limit.
 	SignUntil time.Time
-	// Exit ends the process.
-	Exit func()
+	Exit      func() // ends the process
 }
 
 // returnTime is how long before the function's timeout every request is cancelled,
@@ -116,7 +115,6 @@ type delivery struct {
 	last  bool // the queue does not deliver the message again
 }
 
-// handleMessage handles the changes of a message.
 func (h *Handler) handleMessage(ctx context.Context, d delivery) (out outcome) {
 	out.add(d.err)
 	for _, c := range d.changes {
