@@ -79,7 +79,6 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 			checked[name] = value
 		}
 	}
-	broken := make(map[string]*jsonschema.ValidationError)
 	if invalid, ok := errors.AsType[*jsonschema.ValidationError](m.schema.Validate(checked)); ok {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
@@ -87,7 +86,8 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 				// If a member breaks several keywords, the last one is reported. So
 				// maxLengthChinese, the smaller limit, is reported in place of maxLength.
 				// For other keywords, the choice does not matter.
-				broken[leaf.InstanceLocation[0]] = leaf
+				name := leaf.InstanceLocation[0]
+				found[name] = m.badValue(name, input[name], leaf)
 			case preset:
 				// A preset is only a part of the input, so it need not be complete.
 			case !ok:
@@ -100,9 +100,6 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 				}
 			}
 		}
-	}
-	for name, leaf := range broken {
-		found[name] = m.badValue(name, input[name], leaf)
 	}
 	for name, p := range found {
 		p.Member = name

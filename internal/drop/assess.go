@@ -61,12 +61,6 @@ type Settings struct {
 	RejectMismatch bool
 }
 
-// lister is a Resolver that may make a limited number of listings.
-type lister struct {
-	*Resolver
-	left int
-}
-
 // Assessment is what Find found about a subject.
 type Assessment struct {
 	// Own is about the subject's own name or file.

@@ -35,6 +35,12 @@ func exceptCrowded(err error) error {
 	return err
 }
 
+// lister is a Resolver that may make a limited number of listings.
+type lister struct {
+	*Resolver
+	left int
+}
+
 // listFolder returns one page of Files.ListFolder, or errCrowded.
 func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, bool, error) {
 	if l.left < 1 {

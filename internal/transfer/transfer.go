@@ -215,26 +215,31 @@ func (a *attempts) run(parent context.Context) (Object, error) {
 	}
 	head = bytes.Clone(head[:min(len(head), headBytes)])
 	a.key, a.contentType = a.name(head)
+	return a.store(parent, d, head)
+}
 
+// store creates the object from a download whose first bytes are head. If the key already holds
+// a copy of the file, store describes that object.
+func (a *attempts) store(ctx context.Context, d *download, head []byte) (Object, error) {
 	send := a.put
-	stream := a.stream && src.total > 0 && src.total <= a.pace.putMax
+	stream := a.stream && d.src.total > 0 && d.src.total <= a.pace.putMax
 	if !stream {
-		if there, found, err := a.find(parent, d, head); found || err != nil {
+		if there, found, err := a.find(ctx, d, head); found || err != nil {
 			return there, err
 		}
 		send = a.upload
 	}
-	etag, err := send(ctx, d)
+	etag, err := send(d.ctx, d)
 	if err == nil {
 		length, sum, _ := d.result()
 		return Object{Key: a.key, ETag: strings.Trim(aws.ToString(etag), `"`), Bytes: length, SHA256: sum, ContentType: a.contentType}, nil
 	}
-	if ctx.Err() != nil {
-		return Object{}, context.Cause(ctx)
+	if d.ctx.Err() != nil {
+		return Object{}, context.Cause(d.ctx)
 	}
 	// Somebody else may have created the object, or S3 created it and its response was lost.
-	fail(nil)
-	there, found, findErr := a.find(parent, d, head)
+	d.fail(nil)
+	there, found, findErr := a.find(ctx, d, head)
 	switch {
 	case found:
 		return there, findErr

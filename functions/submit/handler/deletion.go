@@ -19,7 +19,8 @@ import (
 //   - The status says that the take was submitted, and a person has deleted the record.
 //   - The status says that the record could not be read, and a person has deleted the record.
 //   - The status is about a newer take.
-//   - A file of the newest take was deleted, and no file of this job was uploaded since.
+//   - A file of the newest take was deleted, and no file of this job was uploaded since. Then
+//     mustNotRun also adds a warning to the newest take.
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
