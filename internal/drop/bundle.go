@@ -100,7 +100,7 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 	if problems := slices.Concat(b.problems, empty, options); problems != nil {
 		b.own = f.decide(ledger.Rejected, problems...)
 	} else if b.wildcard == nil {
-		b.own = f.decide(ledger.Waiting, missing(b.missing))
+		b.own = f.decide(ledger.Waiting, filesMissing(b.missing))
 	}
 	return b, nil
 }
@@ -153,7 +153,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
 	folder := norm.NFC.String(path.Base(bundle))
-	reason := since(files[0]) + "; job.json is missing"
+	reason := whenUploaded(files[0]) + "; job.json is missing"
 	remedy := fmt.Sprintf("Upload job.json into %s: it starts the job.", folder)
 	job := &Job{}
 	for _, file := range files {
@@ -164,11 +164,11 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 			return f.decide(ledger.Rejected, badSpelling(file, jobJSON)), nil
 		case isMedium:
 			job.media = append(job.media, Medium{File: file})
-		case sameName(base, jobJSON):
+		case equalAnyCase(base, jobJSON):
 			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
 			remedy = fmt.Sprintf("Upload job.json directly into %s, together with the files that it names: job.json starts the job.", folder)
 		case catalog.Nearest(base, []string{jobJSON}) != "":
-			reason = since(file) + "; job.json is missing"
+			reason = whenUploaded(file) + "; job.json is missing"
 			remedy = fmt.Sprintf("Rename %s to job.json%s, and upload it into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
 		}
 	}

@@ -84,14 +84,14 @@ func ParseKey(key string) Key {
 		k.Role = Unprintable
 	case bundle != "":
 		k.Role, k.Bundle = Member, bundle
-		if sameName(key[len(k.Bundle):], jobJSON) {
+		if equalAnyCase(key[len(k.Bundle):], jobJSON) {
 			k.Role = Manifest
 		}
 		k.Stem = stemOfBundle(k.Bundle)
 		k.Name = nameOf(k.Stem)
-	case sameName(base, presetJSON):
+	case equalAnyCase(base, presetJSON):
 		k.Role = Preset
-	case sameName(base, jobJSON):
+	case equalAnyCase(base, jobJSON):
 		k.Role = StrayJobJSON
 	case !isMedia:
 		k.Role = UnknownFile
@@ -129,7 +129,7 @@ func bundleOf(key string) string {
 	end := 0
 	for part := range strings.SplitAfterSeq(key, "/") {
 		end += len(part)
-		if name, isFolder := strings.CutSuffix(part, "/"); isFolder && name != path.Ext(name) && sameName(path.Ext(name), bundleSuffix) {
+		if name, isFolder := strings.CutSuffix(part, "/"); isFolder && name != path.Ext(name) && equalAnyCase(path.Ext(name), bundleSuffix) {
 			return key[:end]
 		}
 	}
@@ -145,7 +145,7 @@ func stemOfBundle(folder string) string { return folder[:len(folder)-len(bundleS
 func isHidden(below string) bool {
 	base := path.Base(below)
 	return below == "" || strings.HasSuffix(below, "/") || strings.HasSuffix(below, "_$folder$") ||
-		sameName(base, "Thumbs.db") || sameName(base, "desktop.ini") ||
+		equalAnyCase(base, "Thumbs.db") || equalAnyCase(base, "desktop.ini") ||
 		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return hasDot(part) && !isRelative(part) })
 }
 
@@ -160,9 +160,9 @@ func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
-// sameName reports whether a name is the given ASCII name in any case. A letter outside
+// equalAnyCase reports whether a name is the given ASCII name in any case. A letter outside
 // ASCII that folds to an ASCII letter does not count: that letter has more than one byte.
-func sameName(name, ascii string) bool {
+func equalAnyCase(name, ascii string) bool {
 	return len(name) == len(ascii) && strings.EqualFold(name, ascii)
 }
 
@@ -201,10 +201,10 @@ func nameOf(stem string) string {
 	return norm.NFC.String(strings.TrimPrefix(stem, ledger.InboxPrefix))
 }
 
-// forms returns the Unicode forms in which to search for a key, the key's own form first.
+// unicodeForms returns the Unicode forms in which to search for a key, the key's own form first.
 // The folder and the last part may each be composed (NFC) or, as on a Mac, decomposed
-// (NFD). forms leaves out a form of more than room bytes.
-func forms(key string, room int) []string {
+// (NFD). unicodeForms leaves out a form of more than room bytes.
+func unicodeForms(key string, room int) []string {
 	folder := folderOf(key)
 	base := key[len(folder):]
 	var all []string
@@ -218,8 +218,8 @@ func forms(key string, room int) []string {
 	return all
 }
 
-// sameText reports whether two keys are equal in NFC.
-func sameText(a, b string) bool {
+// equalNFC reports whether two keys are equal in NFC.
+func equalNFC(a, b string) bool {
 	return norm.NFC.String(a) == norm.NFC.String(b)
 }
 

@@ -147,7 +147,7 @@ func byRole(files []File) (audios, visuals []File) {
 func waitingForAudio(name string, visual File) problem.Problem {
 	base := path.Base(name)
 	return problem.Problem{
-		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio file with the same name is missing",
+		Code: problem.WaitingForAudio, Reason: whenUploaded(visual) + "; an audio file with the same name is missing",
 		Remedy: fmt.Sprintf("Upload an audio file named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
 	}
 }
@@ -160,7 +160,7 @@ func waitingForVisual(name string, audio File) problem.Problem {
 		called += " or " + visible(shorter[len(shorter)-1])
 	}
 	return problem.Problem{
-		Code: problem.WaitingForVisual, Reason: since(audio) + "; a video or an image with the same name is missing",
+		Code: problem.WaitingForVisual, Reason: whenUploaded(audio) + "; a video or an image with the same name is missing",
 		Remedy: fmt.Sprintf("Upload a video or an image named %s, such as %s, into the same folder, %s", called, visible(base+".mp4"), sameNames),
 	}
 }

@@ -231,7 +231,7 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	case renamed:
 		p.Remedy += " Upload the new file in place of " + base + ", and name it in job.json."
 		p.Again = []string{jobJSON}
-	case j.doc == nil || sameText(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
+	case j.doc == nil || equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
 	case j.match != "": // an upload outside the bundle starts no job of the bundle
 		p.Again, p.After = []string{key, path.Base(j.match)}, problem.AllMatches

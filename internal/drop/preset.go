@@ -149,7 +149,7 @@ func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) 
 
 func severalPresets(files []File) problem.Problem {
 	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
-	p.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))
+	p.Remedy = fmt.Sprintf("Delete all but one of %s.", fileNames(files))
 	p.Again = []string{problem.FileOfPair}
 	return p
 }

@@ -56,7 +56,7 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 // second ending. With errCrowded, it also returns the files that it found.
 func (l *lister) withEndings(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
-	for _, form := range forms(stem, maxKey-len(endings[0])) {
+	for _, form := range unicodeForms(stem, maxKey-len(endings[0])) {
 		files, err := l.searchForm(ctx, form, ".", endings)
 		found = append(found, files...)
 		if err != nil {
@@ -102,7 +102,7 @@ func justBefore(key string) string {
 // folder may have any Unicode form. A file's name without the suffix may be in small
 // letters, in capitals, or begin with a capital. The suffix may be in any case.
 func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
-	return l.namedIn(ctx, forms(folder, maxKey-len(name)), name)
+	return l.namedIn(ctx, unicodeForms(folder, maxKey-len(name)), name)
 }
 
 // namedIn does what named does, for the given forms of a folder. Files whose names are in
@@ -135,7 +135,7 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 // first. It leaves out a form if the first folder that this form spells differently does
 // not exist.
 func (l *lister) presentForms(ctx context.Context, folder string) ([]string, error) {
-	all := forms(folder, maxKey)
+	all := unicodeForms(folder, maxKey)
 	found := all[:1]
 	for _, form := range all[1:] {
 		differs := 0
@@ -173,7 +173,7 @@ func nameSpellings(name string) []string {
 func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all bool, err error) {
 	var found []File
 	all = true
-	for _, form := range forms(stem, maxKey-len(".mp4")) {
+	for _, form := range unicodeForms(stem, maxKey-len(".mp4")) {
 		after, more := "", true
 		for page := 1; more; page++ {
 			var files []File
@@ -224,7 +224,7 @@ func taggedStems(files []File, stem string) []string {
 // for each form.
 func (l *lister) listBelow(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
-	for _, form := range forms(prefix, maxKey) {
+	for _, form := range unicodeForms(prefix, maxKey) {
 		most := min(limit, l.left*bucket.PageSize)
 		if most < 1 {
 			return nil, errCrowded
@@ -249,7 +249,7 @@ func sorted(files []File) []File {
 
 // head returns the file at a key, or else at another form of the key.
 func (l *lister) head(ctx context.Context, key string) (File, error) {
-	for i, form := range forms(key, maxKey) {
+	for i, form := range unicodeForms(key, maxKey) {
 		if i > 0 { // the request for another form counts as a listing
 			if l.left < 1 {
 				return File{}, errCrowded

@@ -55,7 +55,7 @@ func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err er
 		switch {
 		case !strings.HasSuffix(f.Key, "/"):
 			s.pair = append(s.pair, f)
-		case !slices.ContainsFunc(s.bundles, func(other string) bool { return sameText(f.Key, other) }):
+		case !slices.ContainsFunc(s.bundles, func(other string) bool { return equalNFC(f.Key, other) }):
 			s.bundles = append(s.bundles, f.Key)
 		}
 	}
@@ -165,7 +165,7 @@ func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding,
 	files := slices.Concat(s.pair, s.matches)
 	var by []string
 	if s.pair != nil {
-		by = append(by, naming(s.pair))
+		by = append(by, fileNames(s.pair))
 	}
 	folders := s.bundles
 	s.bundles = nil
@@ -180,7 +180,7 @@ func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding,
 		}
 	}
 	if s.matches != nil {
-		by = append(by, fmt.Sprintf("%s in %s", naming(s.matches), problem.Short(path.Base(s.parent))))
+		by = append(by, fmt.Sprintf("%s in %s", fileNames(s.matches), problem.Short(path.Base(s.parent))))
 	}
 	if len(by) < 2 {
 		return f, false, nil

@@ -185,7 +185,7 @@ func (b bundle) matchesByName(files []File) map[string][]File {
 
 // names reports whether job.json names a key by a value that is not the wildcard.
 func (b bundle) names(key string) bool {
-	return slices.ContainsFunc(b.refs, func(r ref) bool { return sameText(key, r.key) })
+	return slices.ContainsFunc(b.refs, func(r ref) bool { return equalNFC(key, r.key) })
 }
 
 // matchFinding returns the finding of files that match a wildcard and have the same job
@@ -221,7 +221,7 @@ func (b bundle) matchFinding(name string, files []File) Finding {
 	case problems != nil:
 		return f.decide(ledger.Rejected, problems...)
 	case b.missing != nil:
-		return f.decide(ledger.Waiting, missing(b.missing))
+		return f.decide(ledger.Waiting, filesMissing(b.missing))
 	}
 	f.Job = job
 	return f

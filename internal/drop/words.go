@@ -22,9 +22,9 @@ const (
 	maxProblems = 50
 )
 
-// naming lists files for a sentence: "a.wav", "a.wav and a.mp3". For files whose names look
+// fileNames lists files for a sentence: "a.wav", "a.wav and a.mp3". For files whose names look
 // alike, it uses the paths below inbox/, with escapes.
-func naming(files []File) string {
+func fileNames(files []File) string {
 	var more []string
 	if len(files) > maxNamed {
 		more = []string{fmt.Sprintf("%d more", len(files)-maxNamed)}
@@ -34,7 +34,7 @@ func naming(files []File) string {
 	for i, f := range files {
 		names[i] = path.Base(f.Key)
 		for j, other := range files {
-			if i != j && sameText(path.Base(f.Key), path.Base(other.Key)) {
+			if i != j && equalNFC(path.Base(f.Key), path.Base(other.Key)) {
 				names[i] = fmt.Sprintf("%+q", strings.TrimPrefix(f.Key, ledger.InboxPrefix))
 			}
 		}
@@ -55,9 +55,9 @@ func bounded(problems []problem.Problem) []problem.Problem {
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since returns a clause that says when a file was uploaded, or when a local file was
+// whenUploaded returns a clause that says when a file was uploaded, or when a local file was
 // changed.
-func since(f File) string {
+func whenUploaded(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
@@ -73,8 +73,8 @@ func visible(name string) string {
 
 func ambiguous(files []File, what string) problem.Problem {
 	return problem.Problem{
-		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s could each be %s", naming(files), what),
-		Remedy: fmt.Sprintf("Delete all but one of %s: the remaining file is then assessed automatically.", naming(files)),
+		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s could each be %s", fileNames(files), what),
+		Remedy: fmt.Sprintf("Delete all but one of %s: the remaining file is then assessed automatically.", fileNames(files)),
 	}
 }
 
@@ -224,8 +224,8 @@ func hasSuffix(name, suffixes string) bool {
 	return slices.Contains(strings.Fields(suffixes), strings.ToLower(path.Ext(name)))
 }
 
-// missing returns the problem of files beside job.json that do not exist yet.
-func missing(files []string) problem.Problem {
+// filesMissing returns the problem of files beside job.json that do not exist yet.
+func filesMissing(files []string) problem.Problem {
 	names := make([]string, len(files))
 	for i, name := range files {
 		names[i] = problem.ShortValue(name)

@@ -188,14 +188,14 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 		CostUSD:    res.number("cost"),
 		CreatedAt:  res.time("created_at"),
 		FinishedAt: res.time("finished_at"),
-		Failure:    message(jsonText(res.members["error"]), res.token),
+		Failure:    safeText(jsonText(res.members["error"]), res.token),
 	}
 	result.dropUnusable(res)
 	if id := res.text("request_id"); id != "" && id != requestID {
-		result.Warnings = append(result.Warnings, fmt.Sprintf("RunComfy returned the result of request %s when asked for %s; check whether the output belongs to this job", message(id, res.token), requestID))
+		result.Warnings = append(result.Warnings, fmt.Sprintf("RunComfy returned the result of request %s when asked for %s; check whether the output belongs to this job", safeText(id, res.token), requestID))
 	}
 	if result.State == ResultFailed && result.Failure == "" {
-		result.Failure = message(errorText(res.members), res.token)
+		result.Failure = safeText(errorText(res.members), res.token)
 	}
 	return result, nil
 }
@@ -214,7 +214,7 @@ func (r *Result) dropUnusable(res *response) {
 	}
 	if raw := res.raw("cost"); raw != nil && (r.CostUSD == nil || *r.CostUSD < 0 || *r.CostUSD >= maxCostUSD) {
 		r.CostUSD = nil
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the cost %s that RunComfy reports is not a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), res.token), maxCostUSD))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the cost %s that RunComfy reports is not a number of US dollars from 0 to below %d, so it is not recorded", safeText(string(raw), res.token), maxCostUSD))
 	}
 	for _, at := range []struct {
 		name string
@@ -222,7 +222,7 @@ func (r *Result) dropUnusable(res *response) {
 	}{{"created_at", &r.CreatedAt}, {"finished_at", &r.FinishedAt}} {
 		if year := at.time.Year(); year < 0 || year > 9999 {
 			*at.time = time.Time{}
-			r.Warnings = append(r.Warnings, fmt.Sprintf("the time %s that RunComfy reports for %s is outside the years 0 to 9999, so it is not recorded", message(res.text(at.name), res.token), at.name))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the time %s that RunComfy reports for %s is outside the years 0 to 9999, so it is not recorded", safeText(res.text(at.name), res.token), at.name))
 		}
 	}
 }
@@ -256,7 +256,7 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 		InputSchema:  res.raw("input_schema"),
 		BasePriceUSD: res.number("base_price_usd"),
 		PriceUnit:    res.word("price_unit"),
-		PricingNote:  message(res.text("pricing_note"), res.token),
+		PricingNote:  safeText(res.text("pricing_note"), res.token),
 	}
 	if model.ID == "" {
 		return Model{}, res.unexpected("the response has no model_id")

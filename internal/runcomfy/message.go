@@ -38,9 +38,9 @@ var (
 // maxText is how many bytes of a text are read for a message.
 const maxText = 4 << 10
 
-// message returns a text in one line, without secrets, of at most maxMessage
+// safeText returns a text in one line, without secrets, of at most maxMessage
 // runes.
-func message(text, token string) string {
+func safeText(text, token string) string {
 	text = redact(beginning(text), token)
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar

@@ -16,16 +16,16 @@ func hostile(size int) map[string]string {
 	return texts
 }
 
-// However long a text is, message reads only a few kilobytes of it. The allocated bytes
-// measure the work of message, and do not grow with the text.
-func TestMessageReadsABoundedPartOfAText(t *testing.T) {
+// However long a text is, safeText reads only a few kilobytes of it. The allocated bytes
+// measure the work of safeText, and do not grow with the text.
+func TestSafeTextReadsABoundedPartOfAText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector, which runs with -short, empties the sync.Pools of regexp at random")
 	}
 	allocated := func(text string) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		message(text, "canary-token-0123456789")
+		safeText(text, "canary-token-0123456789")
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
@@ -68,13 +68,13 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 	}
 }
 
-// If message cuts a text inside a secret, it leaves no part of the secret.
-func TestMessageCutsNoSecretInHalf(t *testing.T) {
+// If safeText cuts a text inside a secret, it leaves no part of the secret.
+func TestSafeTextCutsNoSecretInHalf(t *testing.T) {
 	const token = "canary-token-0123456789"
 	for before := maxText - 40; before <= maxText+10; before++ {
-		// message removes the long query, so the result is short enough to show where the text was cut.
+		// safeText removes the long query, so the result is short enough to show where the text was cut.
 		text := "https://b.example/a?" + strings.Repeat("q", before-21) + " " + token + " rest"
-		if got := message(text, token); strings.Contains(got, " c") {
+		if got := safeText(text, token); strings.Contains(got, " c") {
 			t.Fatalf("%d bytes before the token: message returned %q, want no part of the token", before, got)
 		}
 	}

@@ -108,7 +108,7 @@ func (c *Client) send(ctx context.Context, call call, token string) (*response, 
 		// A transport that calls no hook of the trace may have sent something.
 		failed.notSent = asked.Load() && !got.Load()
 		failed.err = withoutURL(err)
-		failed.text = cmp.Or(message(failed.err.Error(), token), "no response")
+		failed.text = cmp.Or(safeText(failed.err.Error(), token), "no response")
 		return nil, failed
 	}
 	defer func() { _ = res.Body.Close() }()

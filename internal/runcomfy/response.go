@@ -49,7 +49,7 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 		if readErr != nil {
 			what = "the response ended early: " + readErr.Error()
 		}
-		failed.Message = message(what, token)
+		failed.Message = safeText(what, token)
 		return nil, &failed
 	}
 	code, isError := errorCode(r.members["error_code"])
@@ -57,7 +57,7 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 		return r, nil
 	}
 	failed.Code = code
-	failed.Message = message(errorText(r.members), token)
+	failed.Message = safeText(errorText(r.members), token)
 	return nil, &failed
 }
 
@@ -67,7 +67,7 @@ func (r *response) unexpected(what string) *Error {
 		what += ": " + text
 	}
 	failed := r.about
-	failed.Message = message(what, r.token)
+	failed.Message = safeText(what, r.token)
 	return &failed
 }
 
@@ -85,7 +85,7 @@ const maxWord = 40
 // word returns a state in the spelling that this package uses. Logs and errors show
 // unknown states, so the result is short and contains no secret.
 func (r *response) word(name string) string {
-	word := []rune(normalWord(message(r.text(name), r.token)))
+	word := []rune(normalWord(safeText(r.text(name), r.token)))
 	return string(word[:min(len(word), maxWord)])
 }
 
