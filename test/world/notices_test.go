@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -81,14 +82,14 @@ var endings = []struct {
 	}, []string{"ads/talk rejected"}},
 	{"a file of no known kind", func(_ *testing.T, w *world.World) { w.Drop("inbox/ads/notes.txt", []byte("text")) }, []string{"ads/notes.txt rejected"}},
 	{"a wrong pair, then a right one", func(t *testing.T, w *world.World) {
-		_, voice := media(t)
+		_, voice := sample.Files()
 		w.Drop("inbox/ads/talk.wav", voice)
 		w.Drop("inbox/ads/talk.mp4", []byte("no video"))
 		w.Pass(time.Hour)
 		dropPair(t, w)
 	}, []string{"ads/talk rejected", "ads/talk succeeded"}},
 	{"a lone file", func(t *testing.T, w *world.World) {
-		clip, _ := media(t)
+		clip, _ := sample.Files()
 		w.Drop("inbox/ads/talk.mp4", clip)
 	}, nil},
 	{"a pair that is dropped again while its job runs", func(t *testing.T, w *world.World) {
@@ -172,7 +173,7 @@ func wantNotices(t *testing.T, w *world.World) {
 func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.Drop("inbox/ads/notes.txt", []byte("text"))
-		_, voice := media(t)
+		_, voice := sample.Files()
 		w.Drop("inbox/ads/wrong.wav", voice)
 		w.Drop("inbox/ads/wrong.mp4", []byte("no video"))
 		rest(t, w)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -103,7 +104,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		logs.Reset()
 		w := newWorld(t)
 		w.RunComfy.Queue = 10 * time.Minute
-		clip, voice := media(t)
+		clip, voice := sample.Files()
 		w.Web["https://media.example.com/talk.mp4"] = clip
 		faulty(w, call, fault, lasts)
 		dropPair(t, w)
@@ -174,7 +175,7 @@ func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
 	logs := logged(t)
 	w := newWorld(t)
 	w.RunComfy.FetchAtStart = true
-	_, voice := media(t)
+	_, voice := sample.Files()
 	w.Drop("inbox/ads/web.job/job.json", fmt.Appendf(nil,
 		`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/gone.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))
 	w.Drop("inbox/ads/web.job/voice.wav", voice)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -45,7 +46,7 @@ func statuses(w *world.World) (all []string) {
 // most once, and each status says what happened.
 func TestSequences(t *testing.T) {
 	const bundle = "inbox/ads/talk.job/"
-	clip, voice := media(t)
+	clip, voice := sample.Files()
 	other := slices.Concat(voice, []byte{0, 0}) // another version of the voice
 	react := func(audio string) []byte {
 		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, audio)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
@@ -17,7 +18,6 @@ import (
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
 var (
-	media       = worldtest.Media
 	newWorld    = worldtest.New
 	dropPair    = worldtest.DropPair
 	faulty      = worldtest.Faulty
@@ -37,7 +37,7 @@ func TestPairIsArchived(t *testing.T) {
 	if len(st.Outputs) != 1 || !strings.HasPrefix(st.Outputs[0], "outbox/ads/talk/"+st.Take+"/talk.mp4") {
 		t.Errorf("outputs %v, want one talk.mp4 below outbox/ads/talk/%s/", st.Outputs, st.Take)
 	}
-	clip, _ := media(t)
+	clip, _ := sample.Files()
 	got, _ := w.Bucket.Object(st.Outputs[0])
 	if string(got) != string(clip) {
 		t.Errorf("the output has %d bytes, want the %d of the clip", len(got), len(clip))
@@ -72,7 +72,7 @@ func TestCrowd(t *testing.T) {
 		}
 		return nil
 	}
-	clip, voice := media(t)
+	clip, voice := sample.Files()
 	for i := range jobs {
 		w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
 		w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)

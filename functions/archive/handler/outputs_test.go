@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -194,7 +195,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Form = runcomfytest.NoSound
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Web["https://example.com/voice"] = voice
 	w.Drop("inbox/ads/talk.job/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice"}}`))
@@ -208,7 +209,7 @@ func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 // An exact copy of the input is noticed even if lipdrop cannot compare the frames of the
 // input and the output.
 func TestCopyOfTheInput(t *testing.T) {
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	for _, name := range []string{"fragmented.mp4", "small.webm"} {
 		t.Run(name, func(t *testing.T) {
 			clip, err := os.ReadFile("../../../internal/media/testdata/" + name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -75,7 +76,7 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 			}
 			w.Delete(key)
 			if again {
-				_, voice := worldtest.Media(t)
+				_, voice := sample.Files()
 				w.Put(key, voice)
 			}
 			w.Run(time.Hour)
@@ -127,7 +128,7 @@ func TestRequestFailsDuringADeletion(t *testing.T) {
 		for nth, failed := 1, true; failed; nth++ {
 			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, time.Hour
-			clip, voice := worldtest.Media(t)
+			clip, voice := sample.Files()
 			w.Drop("inbox/talk.de.wav", voice)
 			w.Drop("inbox/talk.fr.wav", voice)
 			w.Drop("inbox/talk.mp4", clip)
@@ -235,7 +236,7 @@ func TestDeletionDuringSubmit(t *testing.T) {
 // Submit notices the change after the claim, and does not send the job of the earlier files.
 func TestChangeBeforeTheClaim(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	for _, tt := range []struct {
 		change  func(w *world.World)
 		charges int
@@ -327,7 +328,7 @@ func TestDeletionBeforeTheExecution(t *testing.T) {
 func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop("inbox/talk.de.wav", voice)
 	w.Drop("inbox/talk.fr.wav", voice)
 	w.Drop("inbox/talk.mp4", clip)

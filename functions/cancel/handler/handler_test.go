@@ -15,6 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/functions/cancel/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -464,7 +465,7 @@ func TestDeletion(t *testing.T) {
 			w.NotifyCancel(key, cmp.Or(tt.reason, "DeleteObject"), 0)
 			charges := 1
 			if tt.back {
-				_, voice := worldtest.Media(t)
+				_, voice := sample.Files()
 				w.Drop(key, voice)
 				charges = 2 // it is a new drop
 			}
@@ -502,7 +503,7 @@ func TestDeletionOfTaggedFiles(t *testing.T) {
 	} {
 		w := worldtest.New(t)
 		w.RunComfy.Queue = time.Hour
-		clip, voice := worldtest.Media(t)
+		clip, voice := sample.Files()
 		w.Drop("inbox/talk.de.wav", voice)
 		w.Drop("inbox/talk.fr.wav", voice)
 		w.Drop("inbox/talk.mp4", clip)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -124,7 +125,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	for _, pattern := range []string{"", "a*.wav"} {
 		w := worldtest.New(t)
 		w.RunComfy.SetBalanceEmpty(true)
-		clip, voice := worldtest.Media(t)
+		clip, voice := sample.Files()
 		w.Drop(folder+"talk.mp4", clip)
 		w.Drop(folder+"a.wav", voice)
 		w.Drop(folder+"b.wav", voice)
@@ -157,7 +158,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(folder+"talk.mp4", clip)
 	w.Drop(folder+"talk.wav", voice)
 	w.Drop(folder+"job.json", react("talk.mp4", "talk.wav"))
@@ -185,7 +186,7 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	w.Drop(folder+"a.wav", voice)
 	w.Drop(folder+"b.wav", voice)
 	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
@@ -208,7 +209,7 @@ func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1
 	w.Restart()
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put(folder+"talk.mp4", clip)
 	for _, name := range []string{"a", "b", "c"} {
 		w.Put(folder+name+".wav", voice)
@@ -234,7 +235,7 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 		{"a file that is not there", `{"model": "sync/react-1", "input": {"video_url": "/inbox/shared/talk.mp4", "audio_url": "*.wav"}}`},
 		{"a second wildcard", `{"model": "sync/react-1", "input": {"video_url": "*.mp4", "audio_url": "*.wav"}}`},
 	}
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	states := []struct {
 		state ledger.State
 		begin func(w *world.World)
@@ -283,7 +284,7 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 // The status of the match no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
 	const folder = "inbox/cafe.job/"
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	for _, tt := range []struct {
 		name   string
 		change func(w *world.World)
@@ -324,7 +325,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, deleted %t", refused, deleted), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.SetBalanceEmpty(true)
-				clip, voice := worldtest.Media(t)
+				clip, voice := sample.Files()
 				w.Drop(folder+"talk.mp4", clip)
 				w.Drop(folder+"a.wav", voice)
 				manifest := react("talk.mp4", "*.wav")
@@ -360,7 +361,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 // they are withdrawn too. If job.json still names them, MaxJobsPerDrop holds them.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	const folder, listed, matches = "inbox/cafe.job/", 5, 8
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	tests := []struct {
 		name    string
 		change  func(w *world.World)
@@ -371,7 +372,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 		{"broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
 		{"deleted", func(w *world.World) { w.Delete(folder + "job.json") }, ledger.Withdrawn, 0},
 		{"uploaded again, with its video", func(w *world.World) {
-			clip, _ := worldtest.Media(t)
+			clip, _ := sample.Files()
 			w.Put(folder+"talk.mp4", clip)
 			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
 		}, ledger.Held, 5},
@@ -407,7 +408,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 // A preset or a job.json is changed or deleted while a job is held. At the next try, only the
 // present files decide whether the job runs, and with which model.
 func TestChangesWhileHeld(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	pair := func(w *world.World) {
 		w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1", "input": {"emotion": "happy"}}`))
 		worldtest.DropPair(t, w)

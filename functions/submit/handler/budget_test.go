@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -330,7 +331,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 func TestLastDeliveryOverACap(t *testing.T) {
 	w := worldtest.New(t)
 	setCaps(w, budget.Caps{USD: 0.01})
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
 	last := world.Message("inbox/ads/talk.wav")

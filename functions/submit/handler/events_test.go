@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
@@ -49,7 +50,7 @@ func TestEventsOfOneTake(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, in batches of %d", tt.name, batch), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.Batch = batch
-				clip, voice := worldtest.Media(t)
+				clip, voice := sample.Files()
 				w.Put(video, clip)
 				w.Put(audio, voice)
 				for _, send := range tt.events {
@@ -112,7 +113,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 			}
 			worldtest.DropPair(t, w)
 			w.Run(2 * time.Minute)
-			_, voice := worldtest.Media(t)
+			_, voice := sample.Files()
 			w.Put("inbox/ads/talk.wav", voice)
 			w.Notify("Object Created", "inbox/ads/talk.wav", tt.late)
 			worldtest.Rest(t, w)
@@ -134,7 +135,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 // An event of another bucket does nothing, even if lipdrop's bucket has a file with the same key.
 func TestEventOfAnotherBucket(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
 	failed, err := w.Submit(events.SQSMessage{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -40,7 +41,7 @@ func TestFileThatTriggersABug(t *testing.T) {
 // If S3 refuses to return an object, each job that needs the object is held. The reason says
 // which object it is. The job continues when S3 returns the object.
 func TestObjectsThatS3DoesNotGive(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	pair := map[string][]byte{"inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}
 	bundle := map[string][]byte{"inbox/carol/talk.job/job.json": react("talk.mp4", "talk.wav"), "inbox/carol/talk.job/talk.mp4": clip, "inbox/carol/talk.job/talk.wav": voice}
 	withPreset := map[string][]byte{"inbox/preset.json": []byte("{}"), "inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -26,14 +27,14 @@ var manyJobs = []struct {
 	job  string                                       // the format of a job's name, for the job's number
 }{
 	{"tagged audios of a video", func(t *testing.T, w *world.World, jobs int) {
-		clip, voice := worldtest.Media(t)
+		clip, voice := sample.Files()
 		for i := range jobs {
 			w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
 		}
 		w.Drop("inbox/ads/talk.mp4", clip)
 	}, "ads/talk", "ads/talk.%02d"},
 	{"matches of a wildcard", func(t *testing.T, w *world.World, jobs int) {
-		clip, voice := worldtest.Media(t)
+		clip, voice := sample.Files()
 		for i := range jobs {
 			w.Put(fmt.Sprintf("inbox/ads/x.job/%02d.wav", i), voice)
 		}
@@ -46,7 +47,7 @@ var manyJobs = []struct {
 // replaced. A later message starts the execution of the paid job too, before any sweep.
 func TestPaidJobOfADividedChange(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	for i := range 40 {
 		w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
 	}
@@ -207,7 +208,7 @@ func TestUploadBesideADividedChange(t *testing.T) {
 			w := worldtest.New(t)
 			manyJobs[0].drop(t, w, 12)
 			worldtest.Rest(t, w)
-			_, voice := worldtest.Media(t)
+			_, voice := sample.Files()
 			w.PutLarge("inbox/ads/talk.11.wav", voice, world.Begin.Add(-time.Minute))
 			if failed, err := w.Submit(batch...); err != nil || len(failed) > 0 {
 				t.Fatalf("failed messages %v, error %v; want none", failed, err)
@@ -248,7 +249,7 @@ func TestRetriedMatchBesideOtherMatches(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
 	w.RunComfy.Form = runcomfytest.Right
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "StartExecution" && strings.Contains(c.Key, "x-2") }, func() {
 		panic(world.Crash{})
 	})
@@ -375,7 +376,7 @@ func TestMessagesFitTheQueue(t *testing.T) {
 	for i := range 1000 {
 		w.Put(fmt.Sprintf(`%s.%s%04d.wav`, stem, strings.Repeat(`&`, 50), i), nil)
 	}
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	w.Put(stem+".mp4", clip)
 	batch := []events.SQSMessage{world.Message(stem + ".mp4")}
 	for i := range 9 {

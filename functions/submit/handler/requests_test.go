@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -73,7 +74,7 @@ func TestRequests(t *testing.T) {
 			var requests [][3]int // requests for the event, the most requests for one message, and the number of messages
 			for _, n := range []int{1500, 4500} {
 				w := worldtest.New(t)
-				clip, voice := worldtest.Media(t)
+				clip, voice := sample.Files()
 				for pattern := range strings.FieldsSeq(tt.others) {
 					for i := range n {
 						body := []byte(nil)
@@ -127,7 +128,7 @@ func TestVeryManyJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 3
 	w.Restart()
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	for i := range 505 {
 		w.Drop(fmt.Sprintf("inbox/ads/talk.%03d.wav", i), voice)
 	}
@@ -154,7 +155,7 @@ func TestVideoArrivesWhileMessagesWait(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 3
 	w.Restart()
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	for i := range 40 {
 		w.Put(fmt.Sprintf("%s%02d.wav", folder, i), voice)
 	}
@@ -188,7 +189,7 @@ func TestManyJobsThatWait(t *testing.T) {
 			w := worldtest.New(t)
 			w.Settings.MaxJobsPerDrop = 3
 			w.Restart()
-			_, voice := worldtest.Media(t)
+			_, voice := sample.Files()
 			for i := range 12 {
 				w.Put(fmt.Sprintf(tt.voice, i), voice)
 			}
@@ -293,7 +294,7 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 // MaxJobsPerDrop is raised when the message that waits for the higher limit is more than a
 // day old. The held job is then retried like a new job, and not tried only once.
 func TestLimitIsRaisedAfterADay(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1
 	w.Restart()

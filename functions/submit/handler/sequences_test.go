@@ -11,6 +11,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -35,7 +36,7 @@ func wantWarning(t *testing.T, w *world.World, name, text string) {
 // Both files of a finished pair are uploaded again. The upload of the large file ends last,
 // but its LastModified is earlier, because S3 reports when the upload began.
 func TestLargeFileDroppedAgain(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	for n := range 40 { // the two new takes have the same stamp; which of them is sorted last depends on the name
 		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
@@ -60,7 +61,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 // If an upload starts no job, because it began before the newest file of the take was
 // uploaded, a warning says so.
 func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	tests := []struct {
 		name string
 		drop func(w *world.World, began time.Time)
@@ -96,7 +97,7 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 // Expirations by a lifecycle rule start nothing.
 func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip) // before the stack was deployed
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
@@ -110,7 +111,7 @@ func TestLifecycleExpiryStartsNothing(t *testing.T) {
 // The deletion of an old version of a file starts nothing and changes no status.
 func TestDeletionOfAnOldVersionStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip) // before the stack was deployed
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Put("inbox/preset.json", []byte("{}"))
@@ -143,7 +144,7 @@ func TestManifestDeletedAfterItsTake(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue = tt.queue
-			clip, voice := worldtest.Media(t)
+			clip, voice := sample.Files()
 			w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
 			w.Pass(time.Minute)
 			w.Drop(bundle+"talk.mp4", clip)
@@ -171,7 +172,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			w.Run(30 * time.Second) // long before the sweep
 		}},
 		{"by a later delivery, if Step Functions fails at the first delivery", func(w *world.World) {
-			_, voice := worldtest.Media(t)
+			_, voice := sample.Files()
 			old, first := workflow.ExecutionName("ads/talk", w.Takes("ads/talk")[0].Take), 0
 			w.Before = func(c world.Call) error {
 				if c.Op == "StartExecution" && strings.HasSuffix(c.Key, old) && (first == 0 || first == c.Invocation) {
@@ -234,7 +235,7 @@ func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 		}
 		return nil
 	}
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
 	w.Put(bundle+"talk.mp4", clip)
 	w.Put(bundle+"voice.wav", voice)
@@ -245,7 +246,7 @@ func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 
 // A deletion starts no job for a name whose newest take used the deleted file.
 func TestDeletionStartsNoJob(t *testing.T) {
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Succeeded} {
 		t.Run(string(state), func(t *testing.T) {
 			w := worldtest.New(t)
@@ -280,7 +281,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 // An upload right after a deletion starts its job, in whichever order the events
 // arrive.
 func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	for _, batch := range []int{1, 10} {
 		for _, late := range []time.Duration{0, 30 * time.Second} {
 			w := worldtest.New(t)
@@ -304,7 +305,7 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(t, w)
 	w.Pass(time.Hour)
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	w.Drop("inbox/ads/talk.m4a", voice) // its content is a WAV, so its job is rejected
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
@@ -318,7 +319,7 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "500"), 0)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"voice.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
@@ -340,7 +341,7 @@ func TestMemberUploadedAgain(t *testing.T) {
 // upload of that file starts only this match again.
 func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.RunComfy.Script = func(_ string, input map[string]any) runcomfytest.Script {
 		if strings.Contains(fmt.Sprint(input["audio_url"]), "b.wav") {
 			return runcomfytest.Script{Fail: "no face found"}
@@ -371,7 +372,7 @@ func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 func TestHeldMatchNamesItsFile(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 48*time.Hour)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
@@ -385,7 +386,7 @@ func TestHeldMatchNamesItsFile(t *testing.T) {
 // bundle's name. When the status is about the take again, it warns about the upload.
 func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"voice.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
@@ -445,7 +446,7 @@ func TestSlowClaimIsReleased(t *testing.T) {
 // If S3 refuses to say whether a deleted file exists, the deletion is handled later.
 func TestDeletionWhileS3IsBusy(t *testing.T) {
 	w := worldtest.New(t)
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Pass(time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
@@ -508,7 +509,7 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 // status that the deletion led to.
 func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Pass(time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
@@ -528,7 +529,7 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 // posted.
 func TestOlderAssessmentOfAMatch(t *testing.T) {
 	w := worldtest.New(t)
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	w.Put(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	worldtest.Rest(t, w)
@@ -619,7 +620,7 @@ func TestBatchWithASlowMessage(t *testing.T) {
 // slow message does not use up the time that the other message needs.
 func TestRepeatedMessageIsHandledLast(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	for _, name := range []string{"slow", "talk"} {
 		w.Put("inbox/ads/"+name+".mp4", clip)
 		w.Put("inbox/ads/"+name+".wav", voice)
@@ -645,7 +646,7 @@ func TestBatchWhileRunComfyIsSlow(t *testing.T) {
 	const jobs = 12
 	w := worldtest.New(t)
 	w.Batch = w.SubmitBatch()
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	calls := 0
 	w.Before = func(c world.Call) error {
 		switch {
@@ -701,7 +702,7 @@ func TestUnreadableLedger(t *testing.T) {
 		w := worldtest.New(t)
 		worldtest.DropPairs(t, w, "ads/talk.de")
 		w.Pass(time.Hour)
-		clip, _ := worldtest.Media(t)
+		clip, _ := sample.Files()
 		w.Drop("inbox/ads/talk.mp4", clip)
 		w.Pass(time.Hour)
 		key := ledger.RecordKey("ads/talk.de", w.Status("ads/talk.de").Take)
@@ -744,7 +745,7 @@ func TestUnreadableLedger(t *testing.T) {
 // status of each match says why. Each match is withdrawn when job.json is deleted.
 func TestMatchesBesideHalfAPair(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop("inbox/ads/cafe.png", []byte("x"))
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"a.wav", voice)
@@ -779,7 +780,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 			func(_ *testing.T, w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "*.wav")) }, bundle + "job.json", "ads/cafe", ledger.Withdrawn},
 		{"of a name that ran", func(t *testing.T, w *world.World) { worldtest.DropPair(t, w); w.Pass(time.Hour) },
 			func(t *testing.T, w *world.World) {
-				_, voice := worldtest.Media(t)
+				_, voice := sample.Files()
 				w.Drop("inbox/ads/talk.m4a", voice)
 			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
 		{"of a name whose files are older than its take",
@@ -788,13 +789,13 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 				w.Pass(time.Minute)
 				worldtest.DropPair(t, w)
 				w.Pass(time.Hour)
-				clip, voice := worldtest.Media(t)
+				clip, voice := sample.Files()
 				w.DropLarge("inbox/ads/talk.mp4", clip, began)
 				w.DropLarge("inbox/ads/talk.wav", voice, began)
 				w.Pass(time.Hour)
 			},
 			func(t *testing.T, w *world.World) {
-				_, voice := worldtest.Media(t)
+				_, voice := sample.Files()
 				w.Drop("inbox/ads/talk.m4a", voice)
 			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
 	}
@@ -822,7 +823,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPairs(t, w, "ads/talk.de")
 	w.Pass(time.Second)
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Notify("Object Created", "inbox/ads/talk.mp4", time.Minute)
 	w.Pass(10 * time.Second)
@@ -838,7 +839,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 // the two events arrives first. But if one of these files is itself uploaded in these seconds,
 // they start a job.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	tests := []struct {
 		name string
 		act  func(w *world.World)
@@ -905,7 +906,7 @@ func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPairs(t, w, "ads/talk.de")
 	w.Pass(time.Hour)
-	clip, _ := worldtest.Media(t)
+	clip, _ := sample.Files()
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.png", []byte("x"))
 	w.Pass(time.Hour)
@@ -925,7 +926,7 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 		w := worldtest.New(t)
 		worldtest.DropPair(t, w)
 		w.Pass(time.Hour)
-		clip, _ := worldtest.Media(t)
+		clip, _ := sample.Files()
 		w.Put("inbox/ads/talk.mov", clip)
 		w.Notify("Object Created", "inbox/ads/talk.mov", late)
 		w.Pass(7 * time.Second)
@@ -943,7 +944,7 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 // video was newer.
 func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"voice.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
@@ -971,7 +972,7 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Drop(folder+"talk.mp4", clip)
 	w.Drop(folder+"a.wav", voice)
 	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))

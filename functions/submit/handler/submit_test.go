@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) { worldtest.Main(m) }
 // dropOnce drops the pair ads/talk with a single event.
 func dropOnce(t *testing.T, w *world.World) {
 	t.Helper()
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.wav", voice)
 }
@@ -134,7 +135,7 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 func TestHundredSubmitsAtOnce(t *testing.T) {
 	const invocations = 100
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
 	// No invocation claims before all of them have seen that there is no claim.
@@ -284,7 +285,7 @@ func dieDuringSubmit(t *testing.T, w *world.World) {
 func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
 	dieDuringSubmit(t, w)
-	_, voice := worldtest.Media(t)
+	_, voice := sample.Files()
 	w.Put("inbox/ads/talk.wav", voice) // the files now form a newer take, so an assessment does not find the older one
 	again := world.Message("inbox/ads/talk.wav")
 	again.Attributes["ApproximateReceiveCount"] = "2"
@@ -425,7 +426,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 // If LengthMismatch is reject, a job whose output would lack a part of the voice is not
 // submitted. An option that keeps the whole voice, or a shorter voice, starts the job.
 func TestLengthMismatch(t *testing.T) {
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	at := bytes.Index(voice, []byte("data")) + len("data")
 	long := append(slices.Clone(voice), make([]byte, len(voice))...)
 	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4))

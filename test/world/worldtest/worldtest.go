@@ -25,9 +25,6 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Media returns the project's own clip and voice.
-func Media(*testing.T) (clip, voice []byte) { return sample.Files() }
-
 // New returns a world in which a job is queued for 20 s and runs for 80 s.
 func New(t *testing.T) *world.World {
 	t.Helper()
@@ -48,7 +45,7 @@ func DropPair(t *testing.T, w *world.World) {
 // DropPairs drops pairs with the given names.
 func DropPairs(t *testing.T, w *world.World, names ...string) {
 	t.Helper()
-	clip, voice := Media(t)
+	clip, voice := sample.Files()
 	for _, name := range names {
 		w.Drop("inbox/"+name+".mp4", clip)
 		w.Drop("inbox/"+name+".wav", voice)
@@ -67,7 +64,7 @@ func DropMany(t *testing.T, w *world.World, form string, n int) {
 // DropVoice drops the audio file of ads/talk. The result is a new take if the video is there.
 func DropVoice(t *testing.T, w *world.World) {
 	t.Helper()
-	_, voice := Media(t)
+	_, voice := sample.Files()
 	w.Drop("inbox/ads/talk.wav", voice)
 }
 
