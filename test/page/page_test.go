@@ -379,6 +379,11 @@ func TestDropWithOptions(t *testing.T) {
 			t.Errorf("the check shows no %q:\n%s", want, found)
 		}
 	}
+	for _, name := range []string{"shop/broken.mp4", "shop/talk.mp4"} { // left out, and used
+		if !eval[bool](b, `[...document.querySelectorAll("#found bdi")].some((e) => e.innerText === `+quoted(name)+`)`) {
+			t.Errorf("the check does not isolate %s: a name could reverse the text after it", name)
+		}
+	}
 	if strings.Contains(found, "DS_Store") {
 		t.Errorf("the check shows a file that is no drop:\n%s", found)
 	}

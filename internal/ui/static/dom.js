@@ -85,6 +85,9 @@ export function confirmed(title, text, action) {
 // count returns a number with its noun.
 export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 
+// fileNames returns a list of file names, separated by commas. A name that changes the direction of text does not change the others.
+export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bdi", {}, name)]);
+
 export const seconds = (n) => (n ? n.toFixed(n < 100 ? 2 : 0) + " s" : "");
 
 export const dollars = (n) => (n === undefined || n === null ? "" : "$" + n.toFixed(n < 1 ? 3 : 2));

@@ -1,5 +1,5 @@
 // The window in which a person drops files: the check, the form of the model's options, and the upload.
-import { h, byId, request, notify, count, seconds, dollars, bytes } from "./dom.js";
+import { h, byId, request, notify, count, fileNames, seconds, dollars, bytes } from "./dom.js";
 import { stateLabel } from "./list.js";
 
 // How many parts the page sends at the same time. A browser opens at most six connections to one server.
@@ -187,9 +187,9 @@ export class Drop {
     const length = ready.reduce((sum, job) => sum + (job.expectedSeconds ?? 0), 0);
     this.found.replaceChildren(
       h("p", {}, h("b", {}, count(ready.length, "job")), [length ? seconds(length) + " of output" : "", priceOf(ready), count(result.files, "file") + ", " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
-      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A file that has changed is uploaded, which starts a new take with a new charge. An unchanged file is skipped, except the job.json of a bundle whose other files have changed. ",
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: ", fileNames(result.present), ". A file that has changed is uploaded, which starts a new take with a new charge. An unchanged file is skipped, except the job.json of a bundle whose other files have changed. ",
         h("label", { class: "check" }, this.again, " upload unchanged files too, for new takes")) : "",
-      result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: " + result.left.join(", ") + ".") : "",
+      result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: ", fileNames(result.left), ".") : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
       h("ul", { class: "found" }, jobs.filter((job) => job.state !== "used").map((job) => this.item(job))));
     this.start.textContent = ready.length ? `Upload and start ${count(ready.length, "job")}` : "Upload";
@@ -201,7 +201,7 @@ export class Drop {
     const about = [job.model, job.expectedSeconds ? "output " + seconds(job.expectedSeconds) : "", job.estimateUsd !== undefined ? "≈ " + dollars(job.estimateUsd) : ""].filter(Boolean).join(" · ");
     return h("li", {},
       checkLabel(job.state), " ", h("b", {}, h("bdi", {}, job.name)), about ? h("span", { class: "dim" }, " " + about) : "",
-      job.media?.length ? h("div", { class: "dim" }, job.media.map((m) => m.file + (m.seconds ? " (" + (m.exact ? "" : "about ") + seconds(m.seconds) + (m.width ? ", " + m.width + "×" + m.height : "") + ")" : "")).join(" + ")) : "",
+      job.media?.length ? h("div", { class: "dim" }, job.media.map((m, i) => [i ? " + " : "", h("bdi", {}, m.file), m.seconds ? " (" + (m.exact ? "" : "about ") + seconds(m.seconds) + (m.width ? ", " + m.width + "×" + m.height : "") + ")" : ""])) : "",
       job.problems?.length || job.warnings?.length ? h("ul", {},
         (job.problems ?? []).map((p) => h("li", { class: "bad" }, p.reason + ". " + p.remedy)),
         (job.warnings ?? []).map((w) => h("li", { class: "doubt" }, w))) : "");
