@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -187,5 +188,36 @@ func TestUnreadableDrop(t *testing.T) {
 	b.drag(t.TempDir())
 	b.waitFor("an empty folder has no files", `document.querySelector("#notice").innerText.startsWith("There are no files to upload")`)
 	b.check("no window is open", `!document.querySelector("#drop").open`)
+	b.quiet()
+}
+
+// mouse presses or releases the left button of the mouse over an element.
+func (b *browser) mouse(kind input.MouseType, selector string) {
+	b.t.Helper()
+	at := eval[[]float64](b, `(({x, y, width, height}) => [x + width / 2, y + height / 2])(document.querySelector(`+quoted(selector)+`).getBoundingClientRect())`)
+	b.do(string(kind)+" over "+selector, input.DispatchMouseEvent(kind, at[0], at[1]).WithButton(input.Left).WithClickCount(1))
+}
+
+// A click counts even if a job changes between the press and the release of the button.
+func TestChangeDuringAClick(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	take := succeeded(t, c, "talk")
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
+	// The time stands still, so that the button may be pressed for long. changes counts events with rows, and jobs that were read.
+	b.do("prepare the page", chromedp.Evaluate(`(() => { const now = Date.now(), parse = JSON.parse; Date.now = () => now; window.changes = 0;
+		JSON.parse = (text) => { const value = parse(text); if (value.rows || value.take) changes++; return value; }; })()`, nil))
+	for _, click := range []struct{ selector, changed, done string }{
+		{"#rows .row", `changes >= 1`, `document.querySelector("#approve")`},
+		{"#approve", `changes >= 4`, `document.querySelector(".review").innerText.includes("approved")`},
+	} {
+		b.mouse(input.MousePressed, click.selector)
+		putJSON(t, c, ledger.StatusKey("talk"), ledger.Status{Name: "talk", Take: take, State: ledger.Succeeded, Reason: click.selector})
+		b.waitFor("the page has the change", click.changed)
+		eval[bool](b, `new Promise((end) => requestAnimationFrame(() => requestAnimationFrame(() => end(true))))`)
+		b.mouse(input.MouseReleased, click.selector)
+		b.waitFor("the click on "+click.selector+" has its effect", click.done)
+	}
 	b.quiet()
 }

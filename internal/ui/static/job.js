@@ -1,5 +1,5 @@
 // The view of one job.
-import { h, byId, request, notify, confirmed, count, seconds, dollars, bytes, link } from "./dom.js";
+import { h, byId, request, notify, confirmed, released, count, seconds, dollars, bytes, link } from "./dom.js";
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
@@ -25,6 +25,7 @@ export class Job {
     const asking = this.asking = new AbortController();
     try {
       const job = await request("job?" + new URLSearchParams({ key, take }), { signal: asking.signal });
+      await released();
       if (asking === this.asking) this.show(job);
     } catch (err) {
       if (asking.signal.aborted) return;
