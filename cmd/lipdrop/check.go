@@ -114,6 +114,9 @@ func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 		return &budget.Prices{API: api, Now: time.Now}, nil
 	}
 	stack, err := c.Find(ctx)
+	if none, ok := errors.AsType[*client.NoStackError](err); ok {
+		none.Remedy += " Or put the RunComfy token into the variable RUNCOMFY_TOKEN."
+	}
 	if err != nil {
 		return nil, err
 	}

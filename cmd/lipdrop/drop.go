@@ -230,7 +230,7 @@ func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	case err != nil && force:
 		return fmt.Errorf("%w\n%s", err, forced)
 	case err != nil:
-		return err
+		return fmt.Errorf("%w\nNot everything was sent. Run the same command again to send the rest", err)
 	}
 	printf(say, "sent %s to s3://%s/%s\n", count(len(p.Sent), "file"), p.Bucket.Name, p.Folder())
 	if force {

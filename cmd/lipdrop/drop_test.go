@@ -303,6 +303,19 @@ func TestDrop(t *testing.T) {
 		interrupted("prefix=status", []string{"if you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
 	})
 
+	t.Run("a refused upload", func(t *testing.T) {
+		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+		dir := stack.through(func(w http.ResponseWriter, req *http.Request) bool {
+			refused := req.Method == http.MethodPut
+			if refused {
+				w.WriteHeader(http.StatusForbidden)
+			}
+			return refused
+		})
+		out := says(t, exitCredentials, "your credentials lack the permission s3:PutObject", "drop", "talk.mp4", "talk.wav", "--dir", dir, "--to", "refused", "--yes")
+		contains(t, out, "Not everything was sent. Run the same command again to send the rest")
+	})
+
 	// Nothing is sent if the estimate is above --max-usd or is not known.
 	t.Run("limits", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})

@@ -99,13 +99,14 @@ func TestCommandLine(t *testing.T) {
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "a flag between the files", files: pair, args: "check talk.mp4 --video-model sync/react-1 --json talk.wav", out: []string{`"state":"ready","model":"sync/react-1"`}},
 		{name: "a time to wait without waiting", files: pair, args: "drop talk.mp4 talk.wav --timeout 2h", code: 2, errs: []string{"--timeout is how long to wait: add --wait or --get"}},
+		{name: "prices without a token", files: pair, args: "check talk.mp4 talk.wav --price", code: 1, errs: []string{"there is no local stack", "Or put the RunComfy token into the variable RUNCOMFY_TOKEN."}},
 		{name: "a model that does not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/react", code: 2, errs: []string{"there is no model sync/react; the models are"}},
 		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
 		{name: "a flag without its value", args: "jobs ads/ --stack", code: 2, errs: []string{"--stack: expected string value"}},
 		{name: "a flag that the verb does not have", args: "jobs --csv", code: 2, errs: []string{"unknown flag --csv", "run lipdrop jobs --help for usage"}},
 		{name: "a name that begins with a hyphen", args: "show -talk", code: 2, errs: []string{"unknown flag -t", "write ./ before a name that begins with a hyphen"}},
 	}
-	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK"} {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK", "RUNCOMFY_TOKEN"} {
 		t.Setenv(name, "") // ignore the machine's configuration
 	}
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
