@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // newWorld returns a World. Its clock is virtual and its random numbers have a fixed seed,
@@ -19,12 +19,7 @@ func newWorld(t *testing.T) *world.World {
 	log := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { slog.SetDefault(log) })
-	w, err := world.New(rand.New(rand.NewPCG(1, 2)).Float64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.RunComfy.Queue, w.RunComfy.Run = 20*time.Second, 80*time.Second
-	return w
+	return worldtest.New(t)
 }
 
 // rest lets time pass until only the hourly sweep is left to do.

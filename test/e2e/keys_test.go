@@ -114,7 +114,12 @@ func TestKeysRoundTrip(t *testing.T) {
 		if body, _ := w.Bucket.Object(output); string(body) != string(clip) {
 			t.Errorf("the output of %q is not what RunComfy served", name)
 		}
-		checkResult(t, name, func(key string) []byte { body, _ := w.Bucket.Object(key); return body }, prefix)
+		var result archive.Result
+		if body, _ := w.Bucket.Object(prefix + "result.json"); json.Unmarshal(body, &result) != nil {
+			t.Errorf("result.json of %q is %q, want JSON", name, body)
+		} else if result.Name != name || result.Inputs[1].Key != "inbox/"+name+".wav" || result.Outputs[0].Key != output {
+			t.Errorf("result.json of %q is %+v, want the same name in it and in its keys", name, result)
+		}
 		want = append(want, "inbox/"+name+".mp4", "inbox/"+name+".wav", ledger.StatusKey(name), ledger.RecordKey(name, st.Take), output, prefix+"result.json")
 	}
 	slices.Sort(want)
@@ -125,17 +130,6 @@ func TestKeysRoundTrip(t *testing.T) {
 		if job.FetchError != "" {
 			t.Errorf("RunComfy could not fetch an input: %s", job.FetchError)
 		}
-	}
-}
-
-func checkResult(t *testing.T, name string, object func(key string) []byte, prefix string) {
-	t.Helper()
-	var result archive.Result
-	if err := json.Unmarshal(object(prefix+"result.json"), &result); err != nil {
-		t.Fatalf("result.json of %q: %v", name, err)
-	}
-	if result.Name != name || result.Inputs[1].Key != "inbox/"+name+".wav" || result.Outputs[0].Key != prefix+path.Base(name)+".mp4" {
-		t.Errorf("result.json of %q is %+v, want the same name in it and in its keys", name, result)
 	}
 }
 

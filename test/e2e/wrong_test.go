@@ -168,7 +168,7 @@ func TestRemediesHelp(t *testing.T) {
 			tt.drop(w)
 			rest(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Rejected || !strings.HasSuffix(st.Remedy, tt.remedy) {
-				t.Errorf("%s, %q: the remedy is %q, want …%q", st.State, st.Reason, st.Remedy, tt.remedy)
+				t.Errorf("the status is %s (%s) with the remedy %q, want rejected with a remedy that ends with %q", st.State, st.Reason, st.Remedy, tt.remedy)
 			}
 			if calls := w.RunComfy.Calls(); calls != 0 {
 				t.Errorf("RunComfy was called %d times", calls)

@@ -99,8 +99,8 @@ func TestVerdicts(t *testing.T) {
 		says string
 		name string
 		acts []string
-		runs []int // the numbers of acts after which a take was claimed
-		want string
+		runs []int  // the numbers of acts after which a take was claimed
+		want string // "nothing" if a job has to run
 	}{
 		{"complete files without a take are a finding", "s/a", []string{"s/a.mp4", "s/a.wav"}, nil, "nothing"},
 		{"the status is about the take that ran", "s/a", []string{"s/a.mp4", "s/a.wav"}, []int{2}, "take 1"},

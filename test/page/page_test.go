@@ -432,10 +432,7 @@ func TestDropWithOptions(t *testing.T) {
 	}
 	awaitTakes := func(name string, want int) {
 		t.Helper()
-		for deadline := time.Now().Add(within); takes(name) < want; time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				break
-			}
+		for deadline := time.Now().Add(within); takes(name) < want && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		}
 		if n := takes(name); n != want {
 			t.Fatalf("%s has %d takes, want %d", name, n, want)

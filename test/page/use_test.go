@@ -67,7 +67,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := posted.Status
-		st.Warnings = []string{"change " + string(rune('0'+changed))}
+		st.Warnings = []string{fmt.Sprint("change ", changed)}
 		putJSON(t, c, ledger.StatusKey("talk"), st)
 	}
 	b.do("open the commands, and go to the play button", chromedp.Evaluate(`window.said = 0; new MutationObserver(() => said++).observe(document.querySelector("#live"), {childList: true, subtree: true, characterData: true});
@@ -130,7 +130,7 @@ func TestDropIsInterrupted(t *testing.T) {
 		b.drag(files...)
 		b.waitFor("the files are checked", `document.querySelector("#found .found, #found .bad")`)
 	}
-	for range 5 {
+	for range 5 { // one more than the drops that may be under way at once, so a reload must end the drop before it
 		drop()
 		b.check("the files can be uploaded", `!document.querySelector("#drop-start").disabled`)
 		b.do("reload", chromedp.Reload())

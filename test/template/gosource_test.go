@@ -40,7 +40,7 @@ type call struct {
 	args     []ast.Expr
 }
 
-// calls returns every call in files of the form x.f(…). In the result, on is x and name is f.
+// calls returns every call of the form x.f(…) in some files. In the result, on is x and name is f.
 func calls(files []*ast.File) []call {
 	var all []call
 	for _, file := range files {
@@ -60,7 +60,7 @@ func calls(files []*ast.File) []call {
 	return all
 }
 
-// literals returns the names of the fields that each literal of a struct sets.
+// literals returns, for each literal of a struct, the names of the fields that it sets.
 func literals(files []*ast.File, pkg, name string) [][]string {
 	var all [][]string
 	for _, file := range files {
@@ -120,7 +120,7 @@ func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 		if !ok {
 			continue
 		}
-		// Every line has the level, and what lambdacontext adds.
+		// The logger adds these members to every line.
 		keys := map[string]bool{"message": true, "level": true, "timestamp": true, "requestId": true}
 		for i := 1; i < len(args); i += 2 {
 			if key, ok := stringLiteral(args[i]); ok {

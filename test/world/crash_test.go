@@ -163,7 +163,7 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob is not skipped")
 	}
-	for _, cancelled := range []bool{false, true} {
+	for name, cancelled := range map[string]bool{"a job": false, "a cancelled job": true} {
 		scenario := func(t *testing.T, w *world.World) {
 			w.Batch = 10
 			w.Caps = budget.Caps{Jobs: 1}
@@ -177,18 +177,20 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 			}
 			w.Pass(5 * time.Hour) // the hourly sweep frees the reservations that a crash left
 		}
-		everyPoint(t, scenario, func(t *testing.T, w *world.World) {
-			var book struct{ Takes []budget.Take }
-			if text, ok := w.Bucket.Object(budget.Key(budget.Day(world.Begin))); ok {
-				if err := json.Unmarshal(text, &book); err != nil {
-					t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			everyPoint(t, scenario, func(t *testing.T, w *world.World) {
+				var book struct{ Takes []budget.Take }
+				if text, ok := w.Bucket.Object(budget.Key(budget.Day(world.Begin))); ok {
+					if err := json.Unmarshal(text, &book); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			st := w.Status("ads/talk")
-			charged := w.RunComfy.Charges() - len(w.RunComfy.Cancelled())
-			if n := len(book.Takes); charged > n || n > charged && st.State != ledger.Unknown || n > 1 {
-				t.Errorf("%d takes are in the book, %d jobs are charged; want the same number, or one more take if the status is unknown; the status is %s %s", n, charged, st.State, st.Code)
-			}
+				st := w.Status("ads/talk")
+				charged := w.RunComfy.Charges() - len(w.RunComfy.Cancelled())
+				if n := len(book.Takes); charged > n || n > charged && st.State != ledger.Unknown || n > 1 {
+					t.Errorf("%d takes are in the book, %d jobs are charged; want the same number, or one more take if the status is unknown; the status is %s %s", n, charged, st.State, st.Code)
+				}
+			})
 		})
 	}
 }
