@@ -96,6 +96,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt is not accepted: its suffix .txt", "Upload a file whose name ends in .mp4"}},
 		{name: "doctor without a stack", args: "doctor", code: 1, out: []string{"WRONG  cannot find the stack: no AWS region is set"}},
 		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: unknown flag --dir"}},
+		{name: "no command", args: "", out: []string{"Usage: lipdrop <command>"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "a flag between the files", files: pair, args: "check talk.mp4 --video-model sync/react-1 --json talk.wav", out: []string{`"state":"ready","model":"sync/react-1"`}},
 		{name: "a time to wait without waiting", files: pair, args: "drop talk.mp4 talk.wav --timeout 2h", code: 2, errs: []string{"--timeout is how long to wait: add --wait or --get"}},
