@@ -86,10 +86,8 @@ func readWEBP(r *reader, info *Info) {
 	setSize(info, uint32(config.Width), uint32(config.Height))
 	const withEXIF = 8 // a flag of the chunk VP8X
 	pictures, last := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
+	end := min(claimed, r.src.Size) // of the pictures
 	whole := r.fits(func() {
-		if end := min(claimed, r.src.Size); end > imageTail && isZero(r.bytes(end-imageTail, imageTail)) {
-			panic(errCutPicture)
-		}
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
 			case c.kind == "EXIF":
@@ -105,6 +103,12 @@ func readWEBP(r *reader, info *Info) {
 			if pictures++; last {
 				return
 			}
+			end = c.end // metadata after the pictures may end with zeros
+		}
+	})
+	r.fits(func() {
+		if end > imageTail && isZero(r.bytes(end-imageTail, imageTail)) {
+			panic(errCutPicture)
 		}
 	})
 	switch {

@@ -67,6 +67,8 @@ func TestImages(t *testing.T) {
 		{name: "WEBP, turned left, its metadata as in a JPEG", as: "a.webp", file: webp(append([]byte("Exif\x00\x00"), tiff(binary.BigEndian, 8)...)), want: size{48, 64}},
 		{name: "WEBP of many chunks", as: "a.webp", want: size{64, 48}, warning: "a.webp was not checked: its header is larger than the part of a file that lipdrop reads",
 			file: whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), bytes.Repeat(chunk("ABCD", make([]byte, 200)), 4000), chunk("VP8L", make([]byte, 99))))},
+		{name: "WEBP whose metadata end with zeros", as: "a.webp", want: size{64, 48},
+			file: whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", noise(20000)), chunk("EXIF", make([]byte, 20000))))},
 		{name: "WEBP, upside down", as: "a.webp", file: webp(tiff(binary.LittleEndian, 3)), want: size{64, 48}},
 		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
 		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},
@@ -119,6 +121,7 @@ func TestBrokenImages(t *testing.T) {
 		{"PNG of many chunks, cut", "a.png", chunks[:len(chunks)-100], cut},
 		{"WEBP of metadata only", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("EXIF", make([]byte, 9))), noPicture},
 		{"WEBP with zeros instead of its second half", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("VP8L", append(noise(20000), make([]byte, 20000)...))), cut},
+		{"WEBP with zeros instead of the end of its picture and its metadata", "a.webp", riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", append(noise(20000), make([]byte, 20000)...)), make([]byte, 20000)), cut},
 		{"WEBP whose picture is longer than the file", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), le("VP8L", 900, make([]byte, 99))), cut},
 	} {
 		t.Run(row.name, func(t *testing.T) {
