@@ -93,7 +93,7 @@ func (s Subject) MatchStatusKey() string {
 	if s.File() == "" {
 		return ""
 	}
-	return newFinding(matchName(ParseKey(s.key).Bundle, s.key)).Key
+	return newFinding(MatchName(ParseKey(s.key).Bundle, s.key)).Key
 }
 
 // Key returns the key of the subject's status or answer file.

@@ -126,7 +126,7 @@ func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []S
 
 // findChangedMatch assesses the name of one match, whose file was changed.
 func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changed string) (a Assessment, err error) {
-	name := matchName(b.folder, changed)
+	name := MatchName(b.folder, changed)
 	f, stem := newFinding(name), ledger.InboxPrefix+name
 	from, err := l.ownSources(ctx, stem)
 	if err != nil {
@@ -176,7 +176,7 @@ func (b bundle) matchesByName(files []File) map[string][]File {
 	files = slices.CompactFunc(sorted(files), func(a, b File) bool { return a.Key == b.Key })
 	for _, file := range files {
 		if ParseKey(file.Key).Role == Member && b.wildcard.matches(file.Key) && !b.names(file.Key) {
-			name := matchName(b.folder, file.Key)
+			name := MatchName(b.folder, file.Key)
 			byName[name] = append(byName[name], file)
 		}
 	}
@@ -232,6 +232,7 @@ func isAudio(f File) bool {
 	return kind == media.Audio
 }
 
-func matchName(bundle, key string) string {
+// MatchName returns the job name of a file in a bundle's folder if the file is a match of a wildcard.
+func MatchName(bundle, key string) string {
 	return nameOf(stemOfBundle(bundle)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
 }

@@ -75,7 +75,7 @@ func TestSafeTextCutsNoSecretInHalf(t *testing.T) {
 		// safeText removes the long query, so the result is short enough to show where the text was cut.
 		text := "https://b.example/a?" + strings.Repeat("q", before-21) + " " + token + " rest"
 		if got := safeText(text, token); strings.Contains(got, " c") {
-			t.Fatalf("%d bytes before the token: message returned %q, want no part of the token", before, got)
+			t.Fatalf("%d bytes before the token: safeText returned %q, want no part of the token", before, got)
 		}
 	}
 }

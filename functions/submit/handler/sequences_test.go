@@ -94,6 +94,22 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 }
 
+// A second file of a match's name starts no job, because its upload began before the match's
+// upload. A warning names the file.
+func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	began := w.Now()
+	w.Pass(time.Minute)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"\u00e9.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*"))
+	worldtest.Rest(t, w)
+	w.DropLarge(bundle+"e\u0301.mp3", voice, began)
+	worldtest.Rest(t, w)
+	wantWarning(t, w, "ads/cafe/\u00e9", "e\u0301.mp3 was uploaded, but job.json of this job does not use it")
+}
+
 // Expirations by a lifecycle rule start nothing.
 func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w := worldtest.New(t)

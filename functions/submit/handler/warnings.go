@@ -69,7 +69,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	switch {
 	case inBundle(key) && rec.Uses(key):
 		return h.warnIfReplaced(ctx, rec, file)
-	case inBundle(key) && rec.Match != "":
+	case inBundle(key) && rec.Match != "" && drop.MatchName(drop.ParseKey(key).Bundle, key) != rec.Name:
 		return nil // the file may be another match, which has a job of its own
 	case inBundle(key):
 		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. To use the file, add it to job.json, then upload job.json again.")
