@@ -37,20 +37,20 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 // The error about a damaged file of the state names the file, and says what to do.
 func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"0.json", "keys.json", "ports.json"} {
+	for name, read := range map[string]func() error{
+		"ports.json": func() error { _, _, err := openPorts(Ports{}, dir); return err },
+		"keys.json":  func() error { _, err := ensureKeys(dir); return err },
+		"0.json":     func() error { _, err := private.ReadAllJSON[Ports](dir); return err }, // as the queues, the executions and the fake's jobs are read
+	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(`{"tls": `), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := openPorts(Ports{}, dir)
-		switch name {
-		case "keys.json":
-			_, err = ensureKeys(dir)
-		case "0.json": // as the queues, the executions and the fake's jobs are read
-			_, err = private.ReadAllJSON[Ports](dir)
-		}
-		if want := path + " is damaged: delete it, and start the local stack again"; err == nil || err.Error() != want {
+		if err, want := read(), path+" is damaged: delete it, and start the local stack again"; err == nil || err.Error() != want {
 			t.Errorf("error %v, want %q", err, want)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

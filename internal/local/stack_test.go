@@ -256,6 +256,7 @@ func TestEventsMissed(t *testing.T) {
 	patient := options(dir)
 	patient.Settle = time.Hour
 	first := start(t, patient)
+	dropped := time.Now()
 	dropPair(t, first, "talk")
 	drop(t, first, "inbox/gone.wav", voice)
 	if _, err := first.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{
@@ -269,14 +270,14 @@ func TestEventsMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("long before the last event", func(t *testing.T) {
-		lastEvent(t, dir, time.Now().Add(time.Hour))
+		lastEvent(t, dir, dropped.Add(time.Hour))
 		s := start(t, patient)
 		if n := s.Pending(); n != 0 {
 			t.Errorf("%d events, want 0", n)
 		}
 	})
 	t.Run("shortly before the last event", func(t *testing.T) {
-		lastEvent(t, dir, time.Now().Add(30*time.Second)) // an event may take a minute to reach the queue
+		lastEvent(t, dir, dropped.Add(30*time.Second)) // an event may take a minute to reach the queue
 		s := start(t, patient)
 		if n := s.Pending(); n != 3 { // two files and a deletion
 			t.Errorf("%d events, want 3", n)
@@ -370,10 +371,11 @@ func awaitNoProcess(t *testing.T, dir string) {
 
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	const patience = 2 * time.Minute // for what takes seconds on an idle machine
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if done() {
 			return
 		}
 	}
-	t.Fatalf("waited 30 s for %s, which did not come", what)
+	t.Fatalf("waited %v for %s, which did not come", patience, what)
 }

@@ -18,15 +18,14 @@ import (
 
 // checkout writes a project with two functions and without dependencies, and returns it as
 // a Source.
-func checkout(t *testing.T) (build.Source, *sayings) {
+func checkout(t *testing.T) build.Source {
 	t.Helper()
 	root := t.TempDir()
 	write(t, root, "go.mod", "module github.com/lipdrop/lipdrop\n\ngo 1.26\n")
 	write(t, root, "functions/one/main.go", "package main\n\nfunc main() { println(1) }\n")
 	write(t, root, "functions/two/main.go", "package main\n\nfunc main() { println(2) }\n")
 	t.Setenv(build.SourceVariable, "") // the user may have set it
-	said := new(sayings)
-	return build.Source{Root: root, Cache: t.TempDir(), Say: said.add}, said
+	return build.Source{Root: root, Cache: t.TempDir(), Say: func(string) {}}
 }
 
 func write(t *testing.T, root, name, text string) {
@@ -37,20 +36,8 @@ func write(t *testing.T, root, name, text string) {
 	}
 }
 
-// sayings collects what a Source says.
-type sayings struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (s *sayings) add(line string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lines = append(s.lines, line)
-}
-
 func TestRoot(t *testing.T) {
-	src, _ := checkout(t)
+	src := checkout(t)
 	write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n")
 	for name, from := range map[string]string{
 		"the root itself":        src.Root,
@@ -79,7 +66,7 @@ func TestRootOfAnotherUser(t *testing.T) {
 	}
 	for _, path := range []string{".", "go.mod", "functions", "tools"} {
 		t.Run(path, func(t *testing.T) {
-			src, _ := checkout(t)
+			src := checkout(t)
 			write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n")
 			victim := filepath.Join(src.Root, "victim")
 			if err := errors.Join(os.Mkdir(victim, 0o700), os.Lchown(filepath.Join(src.Root, path), 65534, 65534)); err != nil {
@@ -97,8 +84,8 @@ func TestRootOfAnotherUser(t *testing.T) {
 }
 
 func TestRootThatIsNamed(t *testing.T) {
-	src, _ := checkout(t)
-	other, _ := checkout(t)
+	src := checkout(t)
+	other := checkout(t)
 	t.Setenv("LIPDROP_SOURCE", other.Root)
 	if got, err := build.Root(src.Root); err != nil || got != other.Root {
 		t.Errorf("Root() = %s, %v, want the checkout that was named", got, err)
@@ -110,7 +97,7 @@ func TestRootThatIsNamed(t *testing.T) {
 }
 
 func TestInterruptedWhileAnotherBuilds(t *testing.T) {
-	src, said := checkout(t)
+	src := checkout(t)
 	if err := src.Functions(t.Context(), t.TempDir(), "one"); err != nil {
 		t.Fatal(err)
 	}
@@ -124,17 +111,18 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 	}
 	defer func() { _ = held.Unlock() }()
 	ctx, interrupt := context.WithCancel(t.Context())
-	src.Say = func(line string) { said.add(line); interrupt() }
+	said := ""
+	src.Say = func(line string) { said = line; interrupt() }
 	if _, err := src.Gateway(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Gateway() = %v, want context.Canceled", err)
 	}
-	if last := said.lines[len(said.lines)-1]; !strings.Contains(last, "waiting for it") {
-		t.Errorf("the last line is %q, want one with: waiting for it", last)
+	if !strings.Contains(said, "waiting for it") {
+		t.Errorf("Gateway says %q, want one with: waiting for it", said)
 	}
 }
 
 func TestFunctions(t *testing.T) {
-	src, _ := checkout(t)
+	src := checkout(t)
 	write(t, src.Root, ".git/config", "no valid configuration, so git refuses the repository")
 	t.Setenv("GOENV", "off") // the user's Go settings might contain -buildvcs=false, and then go would not call git
 	t.Setenv("GOFLAGS", "")
@@ -169,7 +157,7 @@ func run(t *testing.T, program string) string {
 }
 
 func TestFunctionsThatDoNotCompile(t *testing.T) {
-	src, _ := checkout(t)
+	src := checkout(t)
 	write(t, src.Root, "functions/one/main.go", "package main\n\nfunc main() { nonsense }\n")
 	err := src.Functions(t.Context(), t.TempDir(), "one")
 	if err == nil || !strings.Contains(err.Error(), "undefined: nonsense") {
@@ -179,7 +167,7 @@ func TestFunctionsThatDoNotCompile(t *testing.T) {
 
 // Callers at the same time get the same program. Only the first of them builds it.
 func TestGatewayIsBuiltOnceForAll(t *testing.T) {
-	src, _ := checkout(t)
+	src := checkout(t)
 	// A stand-in with the same module path, so that nothing is downloaded.
 	write(t, src.Root, "tools/go.mod", `module github.com/lipdrop/lipdrop/tools
 
@@ -226,7 +214,7 @@ func TestGatewayWithoutModuleProxy(t *testing.T) {
 		"out of reach": "http://127.0.0.1:1",
 	} {
 		t.Run(name, func(t *testing.T) {
-			src, _ := checkout(t)
+			src := checkout(t)
 			write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n\ngo 1.26\n\nrequire github.com/versity/versitygw v1.8.0\n")
 			write(t, src.Root, "tools/go.sum", "github.com/versity/versitygw v1.8.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\ngithub.com/versity/versitygw v1.8.0/go.mod h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
 			t.Setenv("GOMODCACHE", t.TempDir())

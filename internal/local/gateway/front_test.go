@@ -10,9 +10,6 @@ import (
 	"testing"
 )
 
-// put is the head of a request.
-const put = "PUT /bucket/key HTTP/1.1\r\nHost: 127.0.0.1:4566\r\nContent-Length: 67108864\r\n\r\n"
-
 // A signature covers the path as the client sent it.
 func TestPathsArriveUnchanged(t *testing.T) {
 	for _, path := range []string{"/bucket/key", "/bucket//k%2Fe+y%20?a=%2F", "//bucket/k%2Fe+y%20", `/bucket/"key"`} {
@@ -64,7 +61,8 @@ func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Write(append([]byte(put), make([]byte, 16<<20)...)); err != nil {
+	const head = "PUT /bucket/key HTTP/1.1\r\nHost: 127.0.0.1:4566\r\nContent-Length: 67108864\r\n\r\n"
+	if _, err := client.Write(append([]byte(head), make([]byte, 16<<20)...)); err != nil {
 		t.Errorf("sending the request: %v, want no error", err)
 	}
 	response, err := http.ReadResponse(bufio.NewReader(client), nil)

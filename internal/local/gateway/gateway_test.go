@@ -103,7 +103,7 @@ func TestServesS3(t *testing.T) {
 					if !strings.Contains(body, "s3:ObjectCreated:Put") {
 						t.Errorf("event %s, want a Put", body)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(time.Minute):
 					t.Fatal("the webhook was not called for each of the two puts")
 				}
 			}

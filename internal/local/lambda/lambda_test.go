@@ -334,7 +334,7 @@ func create(path string) error {
 // await waits until a function has created a file.
 func await(t *testing.T, path string) {
 	t.Helper()
-	for range 10_000 {
+	for range 60_000 {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}

@@ -91,7 +91,7 @@ func TestReadsTheFormsOfTheTemplate(t *testing.T) {
 		{Sid: "Stop", Action: []string{"states:StopExecution"}, Resource: []string{"arn:aws:states:::execution:m:*"}},
 	}}
 	if diff := cmp.Diff(want, roles); err != nil || diff != "" {
-		t.Errorf("Read: %v (-want +got):\n%s", err, diff)
+		t.Errorf("Roles: %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -115,10 +115,10 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 		t.Errorf("Defaults: %v (-want +got):\n%s", err, diff)
 	}
 	for name, tt := range map[string]struct{ value, says string }{
-		"an unknown reference": {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
-		"a negated condition":  {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
-		"a function":           {"!Join ['', [a, b]]", "Fn::Join"},
-		"an unknown condition": {"!If [Other, a, b]", "Other"},
+		"an unknown reference":                    {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
+		"a negated condition":                     {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
+		"a function":                              {"!Join ['', [a, b]]", "Fn::Join"},
+		"a condition of a form that is not known": {"!If [Other, a, b]", "Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(string(template("")), "HOURS: !Ref Hours", "HOURS: "+tt.value, 1)
@@ -129,7 +129,7 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	}
 }
 
-// A form of a statement that the package does not know is an error. Read does not skip the
+// A form of a statement that the package does not know is an error. Roles does not skip the
 // statement.
 func TestRefusesOtherForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
@@ -143,7 +143,7 @@ func TestRefusesOtherForms(t *testing.T) {
 		"an unknown reference":        {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
 		"an unknown name in a !Sub":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
 		"a function":                  {after: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
-		"a condition":                 {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
+		"a condition of another form": {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
 		"a managed policy":            {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
 		"a SAM policy":                {before: "Role: !GetAtt R.Arn", after: "Role: !GetAtt R.Arn\n      Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
 		"a role outside the template": {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F"},
@@ -154,7 +154,7 @@ func TestRefusesOtherForms(t *testing.T) {
 				text = []byte(strings.Replace(string(template("")), tt.before, tt.after, 1))
 			}
 			if roles, err := permissions.Roles(text, values); err == nil || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("Read = %v, %v; want an error about %s", roles, err, tt.says)
+				t.Errorf("Roles = %v, %v; want an error about %s", roles, err, tt.says)
 			}
 		})
 	}

@@ -168,30 +168,20 @@ func TestStop(t *testing.T) {
 	t.Run("a child that ignores SIGTERM", func(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), role+"=stubborn")
-		out := &lineWriter{line: make(chan string, 1)}
-		cmd.Stdout = out
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		child, err := process.Start(cmd)
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-out.line
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+			t.Fatalf("the child printed %q (%v), want ready", line, err)
+		}
 		child.Stop(time.Millisecond)
 		if err := child.Err(); err == nil || err.Error() != "signal: killed" {
 			t.Errorf("the child ended with %v, want signal: killed", err)
 		}
 	})
-}
-
-// lineWriter passes on the first line that is written to it.
-type lineWriter struct {
-	line chan string
-	said bool
-}
-
-func (w *lineWriter) Write(p []byte) (int, error) {
-	if !w.said {
-		w.said = true
-		w.line <- string(p)
-	}
-	return len(p), nil
 }

@@ -42,10 +42,6 @@ func TestSendMessage(t *testing.T) {
 	c := &clock{start}
 	q := open(t, c.config(t.TempDir()))
 	client, url := serve(t, q)
-	sendTo := func(path, body string, delay int32) error {
-		_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(url + path), MessageBody: &body, DelaySeconds: delay})
-		return err
-	}
 	for _, tt := range []struct {
 		name, path, body string
 		delay            int32
@@ -60,7 +56,7 @@ func TestSendMessage(t *testing.T) {
 		{"another queue", "/000000000000/others", "x", 1, "QueueDoesNotExist"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := sendTo(tt.path, tt.body, tt.delay)
+			_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(url + tt.path), MessageBody: &tt.body, DelaySeconds: tt.delay})
 			expectCode(t, err, tt.code)
 		})
 	}

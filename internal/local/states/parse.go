@@ -76,7 +76,7 @@ var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // Parse reads a definition in the States Language. It first replaces each ${Name} in the
 // definition by the substitution of that name. The error has a line for each problem that Parse
-// found. Parse checks the states only if the text can be decoded.
+// found. Parse checks the states only if each name has a substitution and the text can be decoded.
 func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 	var problems []error
 	text = substitution.ReplaceAllFunc(text, func(match []byte) []byte {
