@@ -78,8 +78,8 @@ func addFree(t *testing.T, path string, n int) {
 	}
 }
 
-// If there are many jobs, print writes one line for each job that starts. First it writes, for
-// each file that starts none, the reason.
+// If there are many jobs, print describes only mostShown of them: first the jobs that wait for a
+// file, each with the reason, then the jobs that start, with one line each.
 func TestPrintManyJobs(t *testing.T) {
 	p := &plan{Drop: &client.Drop{}}
 	for range mostShown {
@@ -92,7 +92,7 @@ func TestPrintManyJobs(t *testing.T) {
 	p.print(&terminal{w: &out})
 	const first, each = "lone: waiting\n  waiting_for_audio: the voice is missing\n", "talk: one job of m, of unknown length\n"
 	if n := strings.Count(out.String(), each); !strings.HasPrefix(out.String(), first) || n != mostShown-1 {
-		t.Errorf("printed, with %d lines %q:\n%s\nwant %d, after:\n%s", n, each, &out, mostShown-1, first)
+		t.Errorf("print wrote %d lines %q, want %d:\n%s\nwant this at the beginning:\n%s", n, each, mostShown-1, &out, first)
 	}
 }
 

@@ -178,8 +178,8 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill()
 
 	localCommand(t, dir)
-	// The watcher drops last.txt in a later look than first.txt. By then, it has compared
-	// talk.* with the bucket.
+	// Each pass of the watcher handles the whole folder. last.txt is written after first.txt has
+	// its answer file, so before the watcher drops last.txt, it has compared talk.* with the bucket.
 	for _, name := range []string{"first.txt", "last.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, "drop", "ads", name), []byte("no media"), 0o600); err != nil {
 			t.Fatal(err)
@@ -245,7 +245,7 @@ func (l *lines) String() string {
 func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
 // printStatuses prints a line for a status that cannot be read, and skips an object whose key
-// the S3 server lists wrongly. It prints the other statuses.
+// the S3 server lists wrongly. It prints the other statuses that change after its start.
 func TestPrintStatuses(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
 	status := func(name, reason string) string {

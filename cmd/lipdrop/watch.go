@@ -147,8 +147,8 @@ func noStatus(p client.Pattern) string {
 	return p.Text + " has no status yet"
 }
 
-// continuing says how many jobs have not ended, how many of these wait for a file, and which
-// name, or how many names, have no status.
+// continuing says how many jobs continue, how many other jobs wait for a file, and how many
+// names have no status. If only one name has none, continuing says which.
 func (f *follower) continuing(seen map[string]client.Status) string {
 	say := func(n int, one, several string) string {
 		switch n {
@@ -184,8 +184,8 @@ func openExitCodes(seen map[string]client.Status) []int {
 	return codes
 }
 
-// mostTimed is how many jobs are shown with the times of their takes. The times of each
-// job cost a request.
+// mostTimed limits the requests of withTimes. Once more jobs have a status, the lines of jobs
+// that change have no times.
 const mostTimed = 50
 
 // withTimes adds two things to a status: the time at which its take was submitted, and

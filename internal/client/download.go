@@ -289,7 +289,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if unwritten, ok := errors.AsType[*fs.PathError](err); ok && unwritten.Path == file.Name() { // not a file of the credentials
+		if unwritten, ok := errors.AsType[*fs.PathError](err); ok && unwritten.Path == file.Name() { // reading the AWS credentials may also return a PathError
 			return fmt.Errorf("%w. Check the disk and its free space, then run the command again to fetch the rest", unwritten)
 		}
 		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
