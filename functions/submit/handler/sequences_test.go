@@ -98,7 +98,7 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 // upload. A warning names the file.
 func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := worldtest.Media(t)
+	clip, voice := sample.Files()
 	began := w.Now()
 	w.Pass(time.Minute)
 	w.Drop(bundle+"talk.mp4", clip)
