@@ -111,17 +111,22 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of the SDK in words for a person. If there are no credentials, the
-// result is a *CredentialsError. If AWS responded, the result is a *CredentialsError, a
-// *DeniedError or a *ServiceError. Purpose says what was tried, such as "read the status of
-// talk". Key is the key or the prefix that the error is about, or "". These errors stay as they
-// are: bucket.ErrNotFound, the end of a context, errors that are explained already, and errors
-// that are not from the SDK.
+// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. If there
+// are no credentials, the result is a *CredentialsError. If AWS responded, the result is a
+// *CredentialsError, a *DeniedError or a *ServiceError. Purpose says what was tried, such as
+// "read the status of talk". Key is the key or the prefix that the error is about, or "". Other
+// errors stay as they are, and so do bucket.ErrNotFound, the end of a context, and errors that
+// are explained already.
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
 		resource = "arn:" + parts[1] + ":s3:::" + c.Bucket.Name + "/" + key
 	}
+	return c.explainOf(purpose, resource, err)
+}
+
+// explainOf is Explain for an error about the resource with this ARN.
+func (c *Client) explainOf(purpose, resource string, err error) error {
 	remedy := checkNetwork
 	if c.Local() {
 		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: " + startCommand(c.Dir)
@@ -131,8 +136,8 @@ func (c *Client) Explain(purpose, key string, err error) error {
 
 const checkNetwork = "Check your network and the region"
 
-// Explain is Client.Explain for an error that is not about the bucket. Resource is the ARN of
-// what the error is about, or "".
+// Explain is Client.Explain for an error of a request that no local stack was to serve. Resource
+// is the ARN of what the error is about, or "".
 func Explain(purpose, resource string, err error) error {
 	return explain(purpose, resource, checkNetwork, err)
 }

@@ -97,7 +97,7 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Record) error {
 	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if err != nil {
-		return Explain("stop the execution of "+rec.Name, *c.executionARN(rec), err)
+		return c.explainOf("stop the execution of "+rec.Name, *c.executionARN(rec), err)
 	}
 	say(fmt.Sprintf("stopped the execution of %s; lipdrop is asking RunComfy to cancel the job", rec.Name))
 	if rec, err = c.waitUntilEnded(ctx, rec); err != nil {
@@ -187,5 +187,5 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
 	}
-	return Explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
+	return c.explainOf("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
 }

@@ -96,6 +96,20 @@ func TestTooLateToRedrive(t *testing.T) {
 	}
 }
 
+// If the local stack is no longer running, the error says how to start it, and not to check the
+// network.
+func TestRedriveAndCancelWithoutTheLocalStack(t *testing.T) {
+	c := newClient(new(s3test.Bucket))
+	c.Dir = ".lipdrop"
+	c.States = sfn.New(sfn.Options{Region: "eu-west-1", BaseEndpoint: aws.String("http://127.0.0.1:1"), Credentials: aws.AnonymousCredentials{}, Retryer: aws.NopRetryer{}})
+	rec := ledger.Record{Name: "talk", Take: take1, State: ledger.Failed}
+	for _, err := range []error{c.redriveTake(t.Context(), rec), c.cancelTake(t.Context(), nil, rec)} {
+		if err == nil || !strings.HasSuffix(err.Error(), ". The local stack in .lipdrop is no longer running. Start it with: lipdrop local") {
+			t.Errorf("%v, want how to start the local stack", err)
+		}
+	}
+}
+
 // The cancel function settles a stopped execution. If the function fails, Lambda calls it again
 // after one minute, and once more after two further minutes. So `lipdrop cancel` waits for
 // four minutes.
