@@ -118,7 +118,7 @@ func TestBoardOfManyProblems(t *testing.T) {
 		const first, last = "\nads/399: failed (c): it is so. Do this.\n", "\nand 370 more problems; to list all jobs, run: lipdrop jobs\n"
 		whole := strings.HasPrefix(below, first) && strings.HasSuffix(below, last) && strings.Count(below, "Do this.") == mostShown
 		if interrupted && below != "" || !interrupted && !whole {
-			t.Errorf("interrupted %t: printed %q", interrupted, below)
+			t.Errorf("interrupted %t: printed %q, want nothing after an interrupt, or else %d problems from %q to %q", interrupted, below, mostShown, first, last)
 		}
 	}
 }
