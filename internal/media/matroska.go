@@ -53,8 +53,8 @@ type mkvTrack struct {
 	number, kind  uint64
 	width, height int
 	uid           uint64 // by which tags name the track
-	switchedOff   bool   // the track is switched off
-	seen          bool   // a block was found
+	switchedOff   bool
+	seen          bool // a block was found
 	encrypted     bool
 	doubt         string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say

@@ -256,11 +256,12 @@ func (i Info) Codecs() []string {
 }
 
 // Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
-// damaged, encrypted or not what its suffix says, if a video has no video track, or if an
-// audio file has no audio track or no sound. It wraps an error of ReadRange. A valid file
-// passes with a warning if this package cannot read its format, or cannot read the file
-// within the budget. If the suffix is not accepted, Inspect does not compare it with the
-// content. With an error, the Info holds what was found before the error.
+// damaged, encrypted, not what its suffix says or of a variant that common decoders refuse, if
+// a video has no video track, or if an audio file has no audio track or no sound. It wraps an
+// error of ReadRange. A valid file passes with a warning if this package cannot read its
+// format, or cannot read the file within the budget. If the suffix is not accepted, Inspect
+// does not compare it with the content. With an error, the Info holds what was found before the
+// error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	src.Name = path.Base(src.Name)
 	kind, _ := KindOf(src.Name)

@@ -240,9 +240,9 @@ func (t *track) checkLastChunk(r *reader, count, off int64) {
 }
 
 // readEdits sets start, empty and shown from the edit list. An edit shows no more of the
-// media than there is. The length of an edit is in units of the movie's timescale, the
-// parameter movie, and not of the track's timescale. If a time in the list is impossible, shown stays
-// the length of the media.
+// media than there is. The parameter movie is the timescale of the movie. The length of an edit
+// is in units of this timescale, and not of the track's. If a time in the list is impossible,
+// shown stays the length of the media.
 func (t *track) readEdits(r *reader, movie uint64) {
 	media, _ := inTime(t.length, t.timescale)
 	t.shown = media

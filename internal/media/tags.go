@@ -22,8 +22,9 @@ func beginsWith(data []byte, prefixes ...string) bool {
 }
 
 // skipTags skips up to six tags that begin at off. It returns the offset of the byte after
-// them, or the size of the file if a tag claims to extend past the end of the file. Tags may hold pictures of many
-// megabytes. Some files have several tags, because each program added its own.
+// them, or the size of the file if a tag claims to extend past the end of the file. Tags may
+// hold pictures of many megabytes. Some files have several tags, because each program added its
+// own.
 func skipTags(r *reader, off int64) int64 {
 	const most = 6
 	for range most {
