@@ -164,6 +164,9 @@ func (s *Server) dropAgain(ctx context.Context, a action) (string, error) {
 	if err != nil {
 		return "", s.client.Explain("read "+key, key, err)
 	}
+	if a.Dropped.IsZero() {
+		return "", &client.StateError{Reason: "this page could not read " + path.Base(key) + "; reload the page, check the newest take, then drop the file again"}
+	}
 	if !head.LastModified.Equal(a.Dropped) { // such as by the same button in another tab
 		return "", &client.StateError{Reason: path.Base(key) + " was uploaded again after this page read it; check the newest take before you drop it again"}
 	}

@@ -163,6 +163,10 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 	click("the first tab", first, true)
 	click("the second tab", second, false)
 	click("the second tab, drawn again", open(), true)
+	_, err := s.dropAgain(t.Context(), action{Name: "talk", Take: take})
+	if want := "this page could not read talk.wav; reload"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a page that could not read the file: %v, want %q", err, want)
+	}
 }
 
 // A take's record is written before the take's status. Meanwhile, the page shows the take, and
