@@ -97,9 +97,9 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 }
 
 // Update calls change with a record and writes the result. It reads the record and calls change
-// again only after a lost race. If a person has deleted the record, it writes a new one with the
-// same content. It writes nothing if change leaves the record as it is, and returns an error if the
-// new state is not allowed.
+// again only after a lost race. If a person has deleted the record, Update still writes the
+// result. It writes nothing if change leaves the record as it is, and returns an error if the new
+// state is not allowed.
 func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
 	for range maxRaces {
 		read, before := rec, encode(rec)

@@ -284,8 +284,8 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 }
 
 // clusterStart returns the earliest start of the first blocks of a cluster, in the file's time
-// units. A block may start before the timestamp of its cluster. It looks only at blocks
-// that are in memory already.
+// units. A block may start before the timestamp of its cluster. clusterStart reads
+// only blocks that are in memory already.
 func clusterStart(r *reader, cluster element) int64 {
 	const most = 8 // blocks
 	base, off := clusterTime(r, cluster)
