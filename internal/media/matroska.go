@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type matroska struct {
 	cut         bool    // the file ends in the middle of an element, or with zeros
 	end         int64   // where the segment ends; 0 if it does not say how long it is
 	all         bool    // all blocks were read
+	gap         bool    // zeros or something unknown follow a block, so later blocks may be missing
 	joined      bool    // another recording follows
 	start       int64   // when the first block starts
 }
@@ -354,7 +356,10 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
 	const never = 32 << 10 // if more zeros are at the end of the segment, its end was not written; a block of silence has fewer
-	m.cut = m.cut || at+int64(len(bytes.TrimRight(tail, "\x00"))) < m.end-never
+	const few = 64         // zeros that the last block may end with
+	written := at + int64(len(bytes.TrimRight(tail, "\x00")))
+	m.cut = m.cut || written < m.end-never
+	m.gap = written < cmp.Or(m.end, r.src.Size)-few
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
@@ -452,7 +457,7 @@ blocks:
 			if guess {
 				return false
 			}
-			trial.all = false
+			trial.all, trial.gap = false, true
 			break blocks
 		}
 		if cut = e.cut; !cut {
@@ -467,7 +472,7 @@ blocks:
 	if guess && cut && complete < 2 { // any bytes can look like one block that is cut
 		return false
 	}
-	m.cut, m.all = m.cut || cut && end == r.src.Size, trial.all
+	m.cut, m.all, m.gap = m.cut || cut && end == r.src.Size, trial.all, trial.gap
 	copy(m.tracks, trial.tracks)
 	return true
 }
@@ -567,10 +572,10 @@ func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played 
 	}
 	const padding = 50 * time.Millisecond
 	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
-	trusted := claimed > 0 && !m.cut && (last == 0 || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest))
+	trusted := claimed > 0 && !m.cut && (last == 0 || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
-		if trusted && agrees(longest) { // a block need not say how long it lasts, but the tag counts the last block too
+		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // a block need not say how long it lasts, but the tag counts the last block too
 			end = max(end, t.tagged-m.inTime(m.start))
 		}
 		switch {
