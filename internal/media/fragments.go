@@ -107,10 +107,11 @@ func (f *fragments) findLast() {
 	}
 }
 
-// lacks reports whether a track certainly has no samples.
-func (f *fragments) lacks(id uint32) bool {
+// lacks reports whether a track certainly has no samples. It also reports this for a track that the
+// file needs if the file breaks off before the track's first sample.
+func (f *fragments) lacks(id uint32, needed bool) bool {
 	_, begun := f.spans[id]
-	return f.all && !begun
+	return !begun && (f.all || needed && f.cut && !f.jumped)
 }
 
 // readFirst reads fragments from the first one on, until it has found a sample of each

@@ -148,7 +148,6 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 // no samples, or if no track is left and a box was malformed. Frag is nil if only the tables
 // count.
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
-	empty := func(t *track) bool { return t.Samples == 0 && (frag == nil || frag.lacks(t.id)) }
 	var chosen []*track
 	for _, kind := range []struct {
 		handler, lacks string
@@ -158,7 +157,7 @@ func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 		{"vide", "its video track holds no picture", &info.Video, info.Kind == Video},
 		{"soun", "its audio track holds no sound", &info.Audio, info.Kind == Audio},
 	} {
-		t, exists := m.chooseTrack(kind.handler, empty)
+		t, exists := m.chooseTrack(kind.handler, func(t *track) bool { return t.Samples == 0 && (frag == nil || frag.lacks(t.id, kind.needed)) })
 		switch {
 		case t != nil && t.encrypted:
 			panic(encryptedFile(r.src.Name))

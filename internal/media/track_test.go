@@ -207,6 +207,8 @@ func TestBrokenMovies(t *testing.T) {
 		{"a video track without a picture", "a.mp4", movie(track("vide", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its video track holds no picture"},
 		{"a video track without tables", "a.mp4", movie(track("vide")), problem.FileDamaged, "its video track holds no picture"},
 		{"an audio track without sound", "a.m4a", movie(track("soun", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its audio track holds no sound"},
+		{"fragments that break off before the first picture", "a.mp4", fragmentsOfTwo(2)[:len(fragmentsOfTwo(2))-9], problem.FileDamaged, "its video track holds no picture"},
+		{"fragments with zeros instead of the first sound", "a.m4a", append(fragmentsOfTwo(1), make([]byte, 2000)...), problem.FileDamaged, "its audio track holds no sound"},
 		{"an init segment", "a.mp4", fragmentedMovie(), problem.FileDamaged, "it holds no pictures and no sound, only the beginning of a stream (an init segment)"},
 		{"fragments without sound", "a.m4a", slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")), fragment(0, 9, 9)),
 			problem.FileDamaged, "its audio track holds no sound"},
