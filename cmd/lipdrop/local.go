@@ -176,16 +176,18 @@ const printEvery = time.Second
 // ends. If listings fail one after the other with the same error, it prints the error once.
 func printStatuses(ctx context.Context, stack *client.Client, say func(string)) {
 	seen, last := map[string]string{}, ""
-	for first := true; ; first = false {
+	begun := map[string]bool{} // the folders of which a listing has succeeded
+	for {
 		var errs []error
 		for _, folder := range []string{client.StatusPrefix, client.AnswerPrefix} {
 			changed, err := stack.Changes(ctx, folder, seen, client.Pattern{Prefix: true})
 			errs = append(errs, err)
 			for _, st := range changed {
-				if !first {
+				if begun[folder] {
 					say(lineOf(st))
 				}
 			}
+			begun[folder] = begun[folder] || err == nil
 		}
 		text := ""
 		if err := errors.Join(errs...); err != nil {

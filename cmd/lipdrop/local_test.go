@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
 // asCommand is the environment variable that makes the test binary the lipdrop command.
@@ -276,4 +279,31 @@ func TestPrintStatuses(t *testing.T) {
 	if said.count("\x1b") != 0 || said.count("old") != 0 {
 		t.Errorf("printed %q, want no escape character and no status that was there before", &said)
 	}
+}
+
+// If the first listing fails, printStatuses still prints no status that was there before.
+func TestPrintStatusesAfterAFailedListing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails := true
+		storage := &s3test.Bucket{Before: func(op, _ string) error {
+			if op == "ListObjectsV2" && fails {
+				fails = false
+				return s3test.Error(http.StatusServiceUnavailable, "SlowDown")
+			}
+			return nil
+		}}
+		storage.Set("status/old.json", bucket.JSON(ledger.Status{Name: "old", State: ledger.Waiting}, ""))
+		b := &bucket.Bucket{S3: storage, Name: "lipdrop"}
+		var said lines
+		ctx, stop := context.WithCancel(t.Context())
+		go printStatuses(ctx, &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, said.say)
+		time.Sleep(3 * printEvery)
+		storage.Set("status/new.json", bucket.JSON(ledger.Status{Name: "new", State: ledger.Waiting}, ""))
+		time.Sleep(3 * printEvery)
+		stop()
+		synctest.Wait()
+		if said.count("cannot list") != 1 || said.count("old") != 0 || said.count("new") != 1 {
+			t.Errorf("printed %q, want the error and the new status, each once", &said)
+		}
+	})
 }
