@@ -74,7 +74,7 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// period is a time. Zero means that there is no limit.
+// period is a length of time. Zero means that there is no limit.
 type period time.Duration
 
 // UnmarshalText parses what parseTime accepts.

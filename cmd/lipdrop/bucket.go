@@ -47,7 +47,7 @@ func checkLength(key string) error {
 	return nil
 }
 
-// plainly shortens an error of package bucket to the action, the key, and the server's code
+// plainly shortens the error of an S3 request to the action, the key, and the server's code
 // and message. It leaves out the SDK's description of the request.
 func plainly(err error) error {
 	sdk, ok := errors.AsType[*smithy.OperationError](err)

@@ -94,7 +94,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	case wrong == found:
 		return errors.New("no job would start")
 	case wrong > 0:
-		return fmt.Errorf("%d of %d drops would start no job", wrong, found)
+		return fmt.Errorf("wrong or incomplete: %d of %d jobs and files", wrong, found)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
 
-// dollars returns an amount with the digits that matter.
+// dollars returns an amount with four decimals if it is less than one dollar, else with two.
 func dollars(usd float64) string {
 	if usd < 1 {
 		return fmt.Sprintf("$%.4f", usd)

@@ -55,8 +55,9 @@ func splitFolder(args []string) (names []string, dir string) {
 	return args[:last], args[last]
 }
 
-// fetch fetches the outputs of jobs into a folder and prints the files. If no job has an
-// output, fetch returns an error. Otherwise it prints a message for each job without an output.
+// fetch fetches the outputs of jobs into a folder and prints the files. If there are several
+// jobs, it prints a message for each job without an output. If no job has an output, it
+// returns an error.
 func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, names []string, dir string) error {
 	take := c.Take
 	if c.AllTakes {

@@ -49,8 +49,8 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	return nil
 }
 
-// unreadable is shown for a status that is not JSON. The State of such a status is empty.
-const unreadable = "the status cannot be read: it is not JSON"
+// unreadable is shown for a status without a State: it is not JSON, or is too large.
+const unreadable = "the status cannot be read"
 
 // detail returns the most important fact of a status, apart from its state, in a line.
 func detail(st ledger.Status) string {

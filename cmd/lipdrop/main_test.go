@@ -85,7 +85,7 @@ func TestCommandLine(t *testing.T) {
 			"cafe.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"a.wav","emotion":"joyful"}}`,
 		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"lipdrop: no job would start\n"}},
 		{name: "a lone audio", files: pair, args: "check talk.wav", code: 1, out: []string{"talk: waiting", "talk.wav", "Upload"}},
-		{name: "a pair and a file that no job uses", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav", "notes.txt": "hi"}, args: "check .", code: 1, errs: []string{"1 of 2 drops would start no job"}},
+		{name: "a pair and a file that no job uses", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav", "notes.txt": "hi"}, args: "check .", code: 1, errs: []string{"wrong or incomplete: 1 of 2 jobs and files"}},
 		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{".DS_Store: there is no file to drop; files and folders whose names begin with a dot are left out"}},
 		{name: "a name with an escape character", files: map[string]string{"ads/a\x1b[31m\n.wav": "@voice.wav"},
 			args: "check ads", code: 1, out: []string{`ads/a\x1b[31m\n.wav: rejected`}},

@@ -113,8 +113,8 @@ func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, 
 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the
 // files at the given keys, and returns how many it deleted. It deletes the preset of inbox/,
-// and files and bundles with the same names, whatever their tags and suffixes. Each given key
-// is directly below inbox/ or in a bundle there. removeEarlier deletes each job.json first
+// and the files and bundles with the same jobStem. Each given key is directly below inbox/ or
+// in a bundle there. removeEarlier deletes each job.json first
 // and then the audio files, so that no deletion starts a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
 	const preset = ledger.InboxPrefix + "preset.json"
@@ -137,8 +137,8 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 	return len(earlier), nil
 }
 
-// jobStem returns the first part of a key below inbox/, without tag and suffix. It returns ""
-// for a file in a plain folder.
+// jobStem returns the first part of a key below inbox/, up to the first dot: talk for
+// inbox/talk.de.wav. It returns "" for a file in a plain folder.
 func jobStem(key string) string {
 	first, _, inFolder := strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
 	if inFolder && !isBundle(first) {

@@ -70,8 +70,8 @@ func inPlainWords(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w", path, err)
 }
 
-// openRegular opens a regular file by its path without links. It does not follow a link
-// that has replaced the file, and does not wait for the writer of a named pipe.
+// openRegular opens a regular file. The path must have no links. If a link has replaced the
+// file, openRegular does not follow it. It does not wait for the writer of a named pipe.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
