@@ -168,3 +168,16 @@ func TestCancelNamesTheRecordThatItCannotRead(t *testing.T) {
 		t.Errorf("got %v, want *DeniedError with the name and the key of the record", err)
 	}
 }
+
+// Show leaves out a review that does not parse.
+func TestShowWithABrokenReview(t *testing.T) {
+	storage := new(s3test.Bucket)
+	const take = "20260727T120000Z-0123456789abcdef"
+	setStatus(storage, ledger.Status{Name: "talk", Take: take, State: ledger.Succeeded})
+	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Succeeded}, ""))
+	storage.Set(ReviewKey("talk", take), []byte("{"))
+	job, err := newClient(storage).Show(t.Context(), "talk")
+	if err != nil || len(job.Takes) != 1 || job.Takes[0].Review != nil {
+		t.Errorf("the takes are %+v, %v, want one without a review", job.Takes, err)
+	}
+}

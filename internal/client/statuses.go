@@ -64,8 +64,8 @@ func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([
 	return slices.CompactFunc(entries, func(a, b entry) bool { return a.name == b.name }), nil
 }
 
-// read reads statuses and leaves out those that no longer exist. A status that is not
-// JSON has an empty State.
+// read reads statuses and leaves out those that no longer exist. A status that Posted
+// cannot decode has an empty State.
 func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
 	return InParallel(ctx, ReadsAtOnce, entries, func(ctx context.Context, e entry) ([]Status, error) {
 		posted, err := c.Ledger.Posted(ctx, e.Key)
@@ -233,11 +233,11 @@ func (c *Client) Show(ctx context.Context, name string) (Job, error) {
 	for _, rec := range slices.Backward(records) {
 		take := Take{Record: rec}
 		if take.State == ledger.Succeeded {
-			review, etag, err := c.ReadReview(ctx, name, take.Take)
+			review, _, err := c.ReadReview(ctx, name, take.Take)
 			if err != nil {
 				return Job{}, err
 			}
-			if etag != "" {
+			if review.Decision != "" {
 				take.Review = &review
 			}
 		}
