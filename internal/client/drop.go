@@ -280,9 +280,9 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 // own folder below mediaFolder, so a changed medium gets another key, and job.json changes too.
 const mediaFolder = ".media/"
 
-// AddBundle adds a bundle to the uploads, and returns the key of its job.json. At is the path
-// of the bundle's folder without .job at the end. Files has the medium of each media property
-// of the input. If the Sum of a medium is known, the medium is stored once for all bundles of
+// AddBundle adds a bundle to the uploads, and returns the key of its job.json. The parameter at
+// is the path of the bundle's folder without .job at the end. The parameter files has the medium
+// of each media property of the input. If the Sum of a medium is known, the medium is stored once for all bundles of
 // the same folder; otherwise it is stored in this bundle.
 func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
 	input = maps.Clone(input)

@@ -23,10 +23,10 @@ const (
 // mostFailures is how many listings in a row may fail before Follow gives up.
 const mostFailures = 10
 
-// Follow calls changed with the statuses that the patterns select. It calls changed again,
-// with the statuses that have changed since, until changed returns true or an error. The
-// first call may have no statuses. Follow lists the statuses, and reads only those whose ETag
-// has changed.
+// Follow calls the function changed with the statuses that the patterns select, and after each
+// change with those that have changed, until the function returns true or an error. The first
+// call may have no statuses. Follow lists the statuses, and reads only those whose ETag has
+// changed.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{}
 	first, longest := firstPause, longestPause

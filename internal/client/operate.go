@@ -25,8 +25,8 @@ const settleTime = 4 * time.Minute
 // readEvery is how often Cancel reads a record while it waits.
 const readEvery = 200 * time.Millisecond
 
-// StateError says why a name or a take cannot be cancelled, redriven or reviewed, or why a
-// file cannot be dropped again.
+// StateError says why something cannot be done with a name, a take or a file, such as to
+// cancel, to review or to fetch.
 type StateError struct {
 	Reason string
 
@@ -136,8 +136,8 @@ func (c *Client) waitUntilEnded(ctx context.Context, rec ledger.Record) (ledger.
 }
 
 // Redrive continues the execution of a failed take where it failed, and returns the
-// take's record. It submits nothing again. If take is empty, it redrives the newest take
-// that failed. The result newest reports whether the name has no newer take.
+// take's record. It submits nothing again. If take is empty, takeToRedrive chooses the take.
+// The result newest reports whether the name has no newer take.
 func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
 	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {

@@ -145,7 +145,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
 		// If isStored fails, the parts are sent again. Before the file appears, unlessStored or
-		// the condition of the upload prevents that the file is stored twice.
+		// the condition of the upload makes sure that the file is not stored twice.
 		if _, ok, _ := s.isStored(ctx, u); ok {
 			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
@@ -239,7 +239,7 @@ func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFou
 
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
 // the file since Choose. If so, it also calls sent with the size of a file without parts, because
-// options has subtracted the bytes of the failed request.
+// the method options has subtracted the bytes of the failed request.
 func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, ok bool, err error) {
 	stored, ok, err = s.headAndCompare(ctx, u)
 	ok = ok && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
@@ -408,7 +408,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
 		}, s.options(u))
 		if err != nil {
-			if isGone(err) { // the earlier parts must be sent again; options has subtracted this one
+			if isGone(err) { // the earlier parts must be sent again; the method options has subtracted this one
 				s.sent(n - done)
 			}
 			return nil, err
