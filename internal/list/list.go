@@ -124,8 +124,8 @@ type reader struct {
 }
 
 // Read reads a list. The suffix of the file name says whether the list is a table or JSON
-// lines. Read returns each row that it can parse, even if the row has a problem, and every
-// problem of every row.
+// lines. Read returns each row whose cells it can read, even if the row has a problem, and all
+// problems that it finds.
 func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	r := &reader{Defaults: d, known: d.columns()}
 	read := r.readTable
