@@ -234,7 +234,7 @@ func droppedMedium(f bucket.File) medium {
 	return m
 }
 
-// droppedMedia returns the media of a name that has no take to show: those among the first
+// droppedMedia returns the media of a name that has no take to show. It lists only the first
 // files whose keys begin with the name and a dot, as most keys of a pair and of a bundle do.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10

@@ -302,7 +302,8 @@ func (d *dropSession) receivePart(r *http.Request) (any, error) {
 // request to send while the person reads the result of the check.
 func (d *dropSession) keep(*http.Request) (any, error) { return map[string]bool{"kept": true}, nil }
 
-// close ends a drop whose window the person has closed, or whose files the page cannot read.
+// close ends a drop: the person has closed its window or changed what to drop, or the page
+// cannot read a file.
 func (d *dropSession) close(r *http.Request) (any, error) {
 	var why struct {
 		Reason string `json:"reason"`

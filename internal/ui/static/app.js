@@ -66,7 +66,7 @@ byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
 // Presigned URLs are valid for an hour. The player gets new URLs after 50 minutes, or when the machine wakes up after that. It gets
-// none while it plays.
+// no new URLs while it plays.
 setInterval(() => {
   const connected = document.hidden || events?.readyState === EventSource.OPEN;
   const expiring = Date.now() - job.signed > 50 * 60 * 1000;
