@@ -54,8 +54,12 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 	count := min(m.clipsFor(length.AtLeast(), clip), m.file.OutputLength.most)
 	input[option] = count
 	if !length.Exact {
-		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, which makes an output of about %s; set %s if the voice is longer than the output",
-			audio.Name, seconds(length.D), seconds(length.AtLeast()), option, count, seconds(time.Duration(count)*clip), option))
+		long := "at least " + seconds(length.AtLeast()) + " long"
+		if length.Known() {
+			long = fmt.Sprintf("about %s long, by an estimate, and at least %s", seconds(length.D), seconds(length.AtLeast()))
+		}
+		warnings = append(warnings, fmt.Sprintf("%s is %s; %s is %d, which makes an output of about %s; set %s if the voice is longer than the output",
+			audio.Name, long, option, count, seconds(time.Duration(count)*clip), option))
 	}
 	return input, warnings
 }
