@@ -69,7 +69,7 @@ type Assessment struct {
 	// wildcard of its bundle and the change concerns no other job of the bundle.
 	Match *Finding
 	// Matches are the subjects of all matches of a wildcard, if the change concerns all
-	// of them. The caller assesses each of these subjects by itself.
+	// of them. The caller assesses each of these subjects separately.
 	Matches []Subject
 }
 

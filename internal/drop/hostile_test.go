@@ -29,7 +29,7 @@ func TestWildcardMatches(t *testing.T) {
 	})
 }
 
-// If too few listings are left for the whole folder, below returns errCrowded, and not a part
+// If too few listings are left for the whole folder, listBelow returns errCrowded, and not a part
 // of the folder.
 func TestBelowIsWholeOrCrowded(t *testing.T) {
 	storage := &s3test.Bucket{}
@@ -38,10 +38,35 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 	for left, want := range map[int]error{0: errCrowded, 1: errCrowded, 2: nil} {
 		l := &lister{&Resolver{Files: &bucket.Bucket{S3: storage, Name: "b"}}, left}
-		files, err := l.listBelow(t.Context(), "inbox/cafe.job/", maxMatches)
+		files, _, err := l.listBelow(t.Context(), "inbox/cafe.job/", maxMatches)
 		if !errors.Is(err, want) || err == nil && len(files) != bucket.PageSize+1 {
 			t.Errorf("with %d listings left: %d files, error %v; want the error %v or, without an error, %d files", left, len(files), err, want, bucket.PageSize+1)
 		}
+	}
+}
+
+// A warning says how many files were compared only if there are more files than that.
+func TestNotAllCompared(t *testing.T) {
+	storage := &s3test.Bucket{}
+	files := &bucket.Bucket{S3: storage, Name: "b"}
+	b := bundle{folder: "inbox/cafe.job/", wildcard: newWildcard("inbox/cafe.job/", ref{value: "*.wav", key: "inbox/cafe.job/*.wav"})}
+	for i := range maxMatches - 1 {
+		storage.Set(fmt.Sprintf("inbox/cafe.job/%d.wav", i), nil)
+	}
+	var l *lister
+	for i, want := range []bool{true, false} {
+		storage.Set(fmt.Sprintf("inbox/cafe.job/last%d.wav", i), nil)
+		l = &lister{&Resolver{Files: files}, maxListings}
+		if _, all, err := l.listMatches(t.Context(), b, ""); all != want || err != nil {
+			t.Errorf("with %d files, all files were compared: %t, error %v; want %t and no error", maxMatches+i, all, err, want)
+		}
+	}
+	storage.Set("inbox/caf\u00e9.de.wav", nil)
+	l.left = 1 // enough for one of the two Unicode forms
+	f, err := l.findPair(t.Context(), newFinding("caf\u00e9"), "inbox/caf\u00e9", []File{{Key: "inbox/caf\u00e9.mp4"}})
+	want := `not all files whose names begin with "café." were compared, because finding them takes more than 30 listings of the bucket`
+	if err != nil || len(f.Jobs) != 1 || strings.Join(f.Warnings, "") != want {
+		t.Errorf("the jobs %q, the warnings %q, error %v; want one job, the warning %q and no error", f.Jobs, f.Warnings, err, want)
 	}
 }
 

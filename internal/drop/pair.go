@@ -79,7 +79,10 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		if err != nil && (len(tagged) == 0 || !errors.Is(err, errCrowded)) {
 			return f, err
 		}
-		if !all {
+		switch {
+		case err != nil:
+			f.Warnings = []string{fmt.Sprintf("not all files whose names begin with %q were compared, because finding them takes more than %d listings of the bucket", path.Base(stem)+".", maxListings)}
+		case !all:
 			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were compared", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {

@@ -221,25 +221,25 @@ func taggedStems(files []File, stem string) []string {
 }
 
 // listBelow returns the files whose keys begin with prefix in any Unicode form, at most limit
-// for each form.
-func (l *lister) listBelow(ctx context.Context, prefix string, limit int) ([]File, error) {
-	var all []File
+// for each form, and whether these are all.
+func (l *lister) listBelow(ctx context.Context, prefix string, limit int) (found []File, all bool, err error) {
+	all = true
 	for _, form := range unicodeForms(prefix, maxKey) {
 		most := min(limit, l.left*bucket.PageSize)
 		if most < 1 {
-			return nil, errCrowded
+			return nil, false, errCrowded
 		}
 		files, more, err := l.Files.List(ctx, form, most)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if more && most < limit {
-			return nil, errCrowded
+			return nil, false, errCrowded
 		}
 		l.left -= max(1, (len(files)+bucket.PageSize-1)/bucket.PageSize)
-		all = append(all, files...)
+		found, all = append(found, files...), all && !more
 	}
-	return sorted(all), nil
+	return sorted(found), all, nil
 }
 
 func sorted(files []File) []File {

@@ -13,8 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// sources are what asks for the job of one name: a pair, bundles and matches of a
-// wildcard. Two sources would be two jobs with one status, so a name with two sources is
+// sources are the files and folders that ask for the job of one name: a pair, bundles and
+// matches of a wildcard. Two sources would be two jobs with one status, so a name with two sources is
 // rejected, whichever source was changed.
 type sources struct {
 	pair    []File   // the files of a pair
@@ -65,7 +65,7 @@ func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err er
 // dropsIn lists at most bucket.PageSize files below a bundle's folder for each Unicode form
 // of the folder. It returns the listed files that belong to the bundle.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
-	files, err := l.listBelow(ctx, bundle, bucket.PageSize)
+	files, _, err := l.listBelow(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
 		role := ParseKey(f.Key).Role
 		return role != Manifest && role != Member
@@ -157,7 +157,7 @@ func (f Finding) suspended(contested Finding) Finding {
 }
 
 // contested reports whether a name has several sources. If so, it completes the finding of the
-// name. Beside another source, a folder without a drop does not count: contested removes it.
+// name. Beside another source, a folder without a drop does not count: contested removes it from s.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
 		return f, false, nil

@@ -64,9 +64,10 @@ func openEnded(value string) bool {
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches completes the bundle's own finding: used, waiting or rejected. If the file at
-// the key changed belongs to one job only, findMatches also returns the finding of this job. If
-// the change concerns all jobs, findMatches returns the subjects of all matches.
+// findMatches completes the bundle's own finding: used, waiting or rejected. The parameter
+// changed is the key of the file that was changed, or "". If this file belongs to one job only,
+// findMatches also returns the finding of this job. If the change concerns all jobs, findMatches
+// returns the subjects of all matches.
 func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Assessment, error) {
 	byName, all, err := l.listMatches(ctx, b, changed)
 	if err != nil {
@@ -152,13 +153,13 @@ func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[stri
 }
 
 // listMatches returns the files that match a wildcard, by job name, and whether it compared
-// all files. It always compares the file at the key changed, unless changed is "".
+// all files. It always compares the file that was changed. The parameter changed is the key of
+// this file, or "".
 func (l *lister) listMatches(ctx context.Context, b bundle, changed string) (byName map[string][]File, all bool, err error) {
-	files, err := l.listBelow(ctx, b.wildcard.literal, maxMatches)
+	files, all, err := l.listBelow(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
 	}
-	all = len(files) < maxMatches
 	if changed != "" && b.wildcard.matches(changed) {
 		// The file may sort after the files that were listed.
 		own, err := l.withEndings(ctx, stemOf(changed), mediaEndings)
