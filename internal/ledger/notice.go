@@ -27,8 +27,8 @@ type Notice struct {
 // the notice. For a drop without a record, the next call of Post sends the notice, but in
 // another process only after the time in the constant sending. The hourly sweep sends the due
 // notices of takes too. So the notice of a take is sent at least once, and usually only once.
-// The notice of a drop without a record is lost if the drop is not assessed again in the same
-// state. The mark of a take is NoticeDue in the record. The mark of a drop without a record is
+// An unsent notice of a drop without a record is lost if the drop is not assessed again in the
+// same state. The mark of a take is NoticeDue in the record. The mark of a drop without a record is
 // dueMetadata of the status.
 
 // dueMetadata is the object metadata of a status whose notice is due. It holds the Writer.

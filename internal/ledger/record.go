@@ -214,7 +214,7 @@ type Input struct {
 	Height          int       `json:"height,omitempty"`
 	Codecs          []string  `json:"codecs,omitempty"`
 
-	// PictureHash is a hash of the coded pictures of a video. An output with the same
+	// PictureHash is a hash of the sizes of a video's coded pictures. An output with the same
 	// hash has the input's own pictures.
 	PictureHash string `json:"pictureHash,omitempty"`
 }

@@ -278,7 +278,7 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 	return fmt.Errorf("status of %s: lost %d races", rec.Name, maxRaces)
 }
 
-// containsAll reports whether each of some is in all.
+// containsAll reports whether the list all contains each text of the list some.
 func containsAll(all, some []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
