@@ -151,7 +151,8 @@ func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + 
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Head returns the file at a key. It returns ErrNotFound or *RefusedError.
+// Head returns the file at a key. It returns ErrNotFound if there is no file, and *RefusedError if
+// S3 refuses to return it.
 func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	out, err := b.client().HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
@@ -187,8 +188,7 @@ func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
 	return err == nil, err
 }
 
-// Get returns the first bytes of an object, up to a limit. It returns
-// ErrNotFound or *RefusedError.
+// Get returns the first bytes of an object, up to a limit. Its errors include those of Head.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File, error) {
 	out, err := b.client().GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
@@ -223,8 +223,8 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 	return read(f.Key, out.Body, n)
 }
 
-// GetJSON reads a JSON object of at most limit bytes into value. It returns ErrNotFound,
-// *RefusedError or *UnreadableError. It returns the File with *UnreadableError too.
+// GetJSON reads a JSON object of at most limit bytes into value. Its errors include those of Head,
+// and *UnreadableError, with which it also returns the File.
 func (b *Bucket) GetJSON(ctx context.Context, key string, limit int64, value any) (File, error) {
 	body, file, err := b.Get(ctx, key, limit+1)
 	if err != nil {
