@@ -65,7 +65,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	}
 	rec, err := h.archive(limited, job)
 	if err != nil {
-		if workflow.Bare(err) == nil { // an error of S3
+		if workflow.Bare(err) == nil { // an error of the ledger or its bucket
 			err = &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 		}
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
@@ -81,7 +81,8 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 }
 
 // archive records how a job has ended, archives its outputs, and returns the record of the take.
-// It returns an error of package workflow and does not wrap it, or an error of S3.
+// It returns an error of package workflow and does not wrap it, or an error of the ledger or its
+// bucket.
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record, error) {
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if errors.Is(err, bucket.ErrNotFound) { // GetOrRecreate writes a new record, so RunComfy must know the job

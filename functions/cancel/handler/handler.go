@@ -126,10 +126,10 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job.
-// If the record has no request id, or its state says that the job has ended at RunComfy,
-// cancelJob sends no request and returns "". If RunComfy reports that the job failed, cancelJob records the
-// failure, because RunComfy may forget the job. If RunComfy does not know the job, cancelJob
-// returns errUnknownRequest. RunComfy may know the job again later.
+// If the record has no request id, or is archiving because the job has ended at RunComfy,
+// cancelJob sends no request and returns "". If RunComfy reports that the job failed, cancelJob
+// records the failure, because RunComfy may forget the job. If RunComfy does not know the job,
+// cancelJob returns errUnknownRequest. RunComfy may know the job again later.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (runcomfy.ResultStatus, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return "", nil
@@ -156,7 +156,7 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
 // so cancelRequest asks for the result. It does the same after an error response, because the
 // request may have ended. If RunComfy then responds, but not with the result of an ended
-// request, cancelRequest returns the error response.
+// request, cancelRequest returns the first error response.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {

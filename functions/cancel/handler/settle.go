@@ -32,8 +32,8 @@ const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. redrives
 // is how often the execution was redriven before the event of its end. The event may be late,
-// so settle reads the execution again. If the execution has succeeded, or was redriven since
-// and runs again, settle does nothing.
+// so settle reads the present state of the execution. If the execution has succeeded, or was
+// redriven since and runs again, settle does nothing.
 func (h *Handler) settle(ctx context.Context, executionARN string, redrives int32, c *call) error {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {

@@ -96,7 +96,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	return nearEnd, err
 }
 
-// mayAskAgain reports whether the call that began at started may ask once more.
+// mayAskAgain reports whether the call of Handle that began at the given time may ask once more.
 func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 	next := h.Now().Add(workflow.AskEvery)
 	return next.Sub(started) <= workflow.AskFor && workflow.HasTime(ctx, next, askTime)

@@ -55,13 +55,14 @@ type Handler struct {
 	Exit      func() // ends the process
 }
 
-// returnTime is how long before the function's timeout every request is cancelled,
-// so that the function can still return its response.
+// returnTime is how long before the function's timeout the handling of messages is cancelled,
+// so that the function can still postpone unfinished messages and return its response.
 const returnTime = 3 * time.Second
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle
 // returns each unfinished message as a batch item failure, so that the queue
-// delivers the message again. For an unfinished event, Handle returns an error.
+// delivers the message again. Handle returns an error for an unfinished event, and after
+// SignUntil.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
 	messages, err := parseEvent(raw, h.Ledger.Bucket.Name)

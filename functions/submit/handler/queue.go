@@ -24,7 +24,7 @@ type Queue interface {
 	// message is the first of a new chain.
 	Send(ctx context.Context, body string, newChain bool) error
 	// Postpone sets when a message is delivered again: after a pause from now. The
-	// receipt identifies the message's last delivery.
+	// receipt identifies the message's latest delivery.
 	Postpone(ctx context.Context, receipt string, pause time.Duration) error
 }
 
@@ -68,8 +68,8 @@ func (q SQS) Postpone(ctx context.Context, receipt string, pause time.Duration) 
 }
 
 const (
-	// firstHold is the longest pause after the first delivery of a message that is
-	// not finished. The pause doubles with each delivery. After promptHolds
+	// If RunComfy asks for no pause, firstHold is the longest pause after the first delivery of
+	// a message that is not finished. The pause doubles with each delivery. After promptHolds
 	// deliveries, the visibility timeout of the queue is the pause.
 	firstHold   = 15 * time.Second
 	promptHolds = 6

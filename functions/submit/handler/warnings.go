@@ -77,8 +77,8 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	return h.warn(ctx, rec, base+" was uploaded, but started no job. S3 says that its upload began before the upload of this job's newest file. To use "+base+", upload it again.")
 }
 
-// warnIfReplaced adds a warning to the take of a bundle, if the file is in the bundle's folder
-// and the take used another version of the file.
+// warnIfReplaced adds a warning to the take of a bundle, if the file is in a .job folder and the
+// take used another version of the file.
 func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file drop.File) error {
 	if !inBundle(file.Key) || !rec.Uses(file.Key) || usesVersion(rec, file) {
 		return nil
