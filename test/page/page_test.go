@@ -187,6 +187,11 @@ func TestDropPlayApprove(t *testing.T) {
 		t.Errorf("the decisions as CSV lack the take, the person or the note:\n%s", sheet)
 	}
 
+	if err := c.Bucket.Upload(t.Context(), client.ReviewKey("talk", takes[0].Take), strings.NewReader("{"), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.waitFor("a review that does not parse counts as none", `document.querySelector(".review p")?.innerText === "Not reviewed yet."`)
+
 	// The button "Drop again" makes a new take.
 	b.do("drop again", chromedp.Click("#again"), chromedp.Click("#confirm .primary"))
 	b.waitFor("there are two takes", `document.querySelectorAll(".takes a").length === 2`)

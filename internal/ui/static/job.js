@@ -109,7 +109,7 @@ export class Job {
     if (take.state !== "succeeded") return "";
     const reviewed = take.review, can = job.can.review;
     return h("form", { class: "review", "aria-label": "Review", onsubmit: (e) => e.preventDefault() },
-      reviewed ? h("p", {}, reviewLabel(reviewed.decision),
+      reviewed?.decision ? h("p", {}, reviewLabel(reviewed.decision),
         " by ", h("bdi", {}, reviewed.by), " on ", time(reviewed.at), reviewed.note ? [": ", h("q", {}, reviewed.note)] : "") : h("p", {}, "Not reviewed yet."),
       h("label", {}, "Note ", h("input", { type: "text", id: "note", maxLength: 1000, value: typed ?? reviewed?.note ?? "", disabled: !!can })),
       this.button("approve", "Approve", can, () => this.decide("approved")),
