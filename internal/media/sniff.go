@@ -201,17 +201,23 @@ const onlyZeros = "only zeros"
 
 // nameContent returns words for the content of a file that identify does not recognize: a MIME
 // type, onlyZeros or "something else". It ignores the type audio/mpeg: identify has found no
-// MP3, and mimetype reports an MP3 after only two bytes. It ignores text in an encoding that
-// is not Unicode: mimetype reports 8-bit samples without a header as such a text.
+// MP3, and mimetype reports an MP3 after only two bytes. It also ignores the type text/plain if
+// the text is not Unicode and at least a quarter of its bytes are not ASCII: mimetype reports
+// 8-bit samples without a header as such a text.
 func nameContent(r *reader) string {
 	const enough = 3072 // the bytes that mimetype reads by default
 	head := r.most(0, enough)
 	_, tail := r.tail(0, enough)
 	mime := mimetype.Detect(head)
+	notASCII := 0
+	for _, b := range head {
+		notASCII += int(b >> 7)
+	}
+	isUnicode := strings.Contains(mime.String(), "charset=utf-")
 	switch {
 	case isZero(head) && isZero(tail):
 		return onlyZeros
-	case mime.Is("application/octet-stream"), mime.Is("audio/mpeg"), mime.Is("text/plain") && !strings.Contains(mime.String(), "charset=utf-"):
+	case mime.Is("application/octet-stream"), mime.Is("audio/mpeg"), mime.Is("text/plain") && !isUnicode && notASCII >= len(head)/4:
 		return "something else"
 	}
 	return mimeOf(head)
