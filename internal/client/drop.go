@@ -111,7 +111,7 @@ func (d *Drop) Check(ctx context.Context) error {
 				continue
 			}
 			// The stack's remedy is to delete a file. Here a person might delete the only copy of it.
-			o.Problems[i].Remedy = "Drop only one of them, or rename one. If the bucket holds one of them already, delete that one from the bucket first."
+			o.Problems[i].Remedy = "Drop only one of them, or rename one. If the bucket holds any of the others already, delete those from the bucket first."
 			if bundled {
 				o.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
 			}

@@ -273,16 +273,20 @@ func TestDropClash(t *testing.T) {
 	pair := map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}
 	manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`)
 	bundle := map[string][]byte{"ads/talk.job/job.json": manifest, "ads/talk.job/talk.mp4": mp4, "ads/talk.job/talk.wav": wav}
+	const both = "the folder talk.job would each be the job ads/talk"
 	for _, tt := range []struct {
 		name         string
 		stored, drop map[string][]byte
 		model        string
+		reason       string
 		remedy       string
 	}{
-		{"a pair with a model beside the pair", pair, pair, "sync/react-1", "or choose no model and no options"},
-		{"a pair with a model beside another voice", map[string][]byte{"ads/talk.mp3": wav}, pair, "sync/react-1", "Delete the other files of this name from the bucket"},
-		{"a bundle beside the pair", pair, bundle, "", "Drop only one of them, or rename one."},
-		{"a pair beside the bundle", bundle, pair, "", "Drop only one of them, or rename one."},
+		{"a pair with a model beside the pair", pair, pair, "sync/react-1", both, "or choose no model and no options"},
+		{"a pair with a model beside another voice", map[string][]byte{"ads/talk.mp3": wav}, pair, "sync/react-1", both, "Delete the other files of this name from the bucket"},
+		{"a bundle beside the pair", pair, bundle, "", both, "Drop only one of them, or rename one."},
+		{"a pair beside the bundle", bundle, pair, "", both, "Drop only one of them, or rename one."},
+		{"a video beside two voices", map[string][]byte{"ads/talk.mp3": wav, "ads/talk.wav": wav}, map[string][]byte{"ads/talk.mp4": mp4}, "",
+			"talk.mp3 and talk.wav could each be the audio of ads/talk", "If the bucket holds any of the others already, delete those from the bucket first."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, storage, uploaded := newDropServer(t)
@@ -300,8 +304,8 @@ func TestDropClash(t *testing.T) {
 			for _, job := range d.result.Jobs {
 				if job.Name == "ads/talk" {
 					p := job.Problems[0]
-					if !strings.Contains(p.Reason, "the folder talk.job would each be the job ads/talk") || !strings.Contains(p.Reason, "talk.m") || !strings.Contains(p.Remedy, tt.remedy) {
-						t.Errorf("the problem is %+v, want a reason about talk.m… and the folder talk.job, and %q in the remedy", p, tt.remedy)
+					if !strings.Contains(p.Reason, tt.reason) || !strings.Contains(p.Reason, "talk.m") || !strings.Contains(p.Remedy, tt.remedy) {
+						t.Errorf("the problem is %+v, want talk.m… and %q in the reason, and %q in the remedy", p, tt.reason, tt.remedy)
 					}
 				}
 			}
