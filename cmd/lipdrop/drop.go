@@ -212,6 +212,9 @@ func (c *dropCmd) ask(ctx context.Context, starting int, say messages) error {
 	}
 }
 
+// leaveOutForce is printed after the files were sent with --force.
+const leaveOutForce = "If you run this command again, leave out --force; otherwise the jobs start again, and you pay again"
+
 // sendFiles uploads the files of the plan. With --force, a second run of the command would start the
 // jobs again, so the texts advise against it.
 func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
@@ -234,7 +237,7 @@ func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	}
 	printf(say, "sent %s to s3://%s/%s\n", count(len(p.Sent), "file"), p.Bucket.Name, p.Folder())
 	if force {
-		printf(say, "if you run this command again, leave out --force; otherwise the jobs start again, and you pay again\n")
+		printf(say, "%s\n", leaveOutForce)
 	}
 	return nil
 }
@@ -264,6 +267,9 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *term
 		}
 		if len(succeeded) > 0 {
 			err = (&getCmd{JSON: c.JSON}).fetch(ctx, p.Client, out, say, succeeded, c.Get)
+			if err != nil && c.Force { // err may advise to run the command again
+				err = fmt.Errorf("%w\n%s", err, leaveOutForce)
+			}
 		}
 	}
 	if err == nil && code != 0 {

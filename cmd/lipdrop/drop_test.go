@@ -114,8 +114,13 @@ func TestDrop(t *testing.T) {
 		t.Skip("starts a local stack")
 	}
 	stack := startStack(t, local.Options{Dir: t.TempDir()})
-	stack.Fake().Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Queue: time.Hour} }
-	var noPrice atomic.Bool
+	var noPrice, noQueue atomic.Bool
+	stack.Fake().Script = func(string, map[string]any) runcomfytest.Script {
+		if noQueue.Load() {
+			return runcomfytest.Script{}
+		}
+		return runcomfytest.Script{Queue: time.Hour}
+	}
 	stack.Fake().Fault = func(req *http.Request, _ []byte) *runcomfytest.Fault {
 		if call, _ := runcomfytest.CallOf(req); call == runcomfytest.CallModel && noPrice.Load() {
 			return &runcomfytest.Fault{Status: http.StatusNotFound}
@@ -277,9 +282,9 @@ func TestDrop(t *testing.T) {
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
 		addFree(t, "big.mp4", 40<<20)
 		var interrupt context.CancelFunc
-		var at string // a part of the query of the request during which the command is interrupted
+		var at string // a part of the URL of the request during which the command is interrupted
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
-			if strings.Contains(req.URL.RawQuery, at) {
+			if strings.Contains(req.URL.String(), at) {
 				interrupt()
 			}
 			return false
@@ -300,7 +305,10 @@ func TestDrop(t *testing.T) {
 		says(t, 0, "sent 2 files", args...)
 		forced := slices.Concat(args, []string{"--force", "--wait"})
 		interrupted("partNumber=2", []string{"With --force, the same command would start them again, and you would pay again"}, forced...)
-		interrupted("prefix=status", []string{"if you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
+		interrupted("prefix=status", []string{"If you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
+		noQueue.Store(true)
+		defer noQueue.Store(false)
+		interrupted("big.mp4?x-id=GetObject", []string{"run the same command again to fetch the rest\n  If you run this command again, leave out --force"}, append(forced, "--get", "out")...)
 	})
 
 	t.Run("a refused upload", func(t *testing.T) {
