@@ -26,7 +26,8 @@ export class Job {
     try {
       const job = await request("job?" + new URLSearchParams({ key, take }), { signal: asking.signal });
       await released();
-      if (asking === this.asking) this.show(job);
+      if (asking.signal.aborted) return; // by open or close
+      this.show(job);
     } catch (err) {
       if (asking.signal.aborted) return;
       if (this.job) return notify(err.message, true); // the page keeps what it shows, and a note that was typed
