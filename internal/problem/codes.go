@@ -103,7 +103,7 @@ const InterruptedReason = "the submit function stopped before it had recorded Ru
 type Info struct {
 	Code    Code
 	State   string // the states in which a status has the code, separated by commas
-	Meaning string // one sentence
+	Meaning string // sentences
 	Remedy  string // sentences; NAME stands for the job's name, and FILE for a file that starts the job again
 }
 

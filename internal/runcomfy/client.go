@@ -5,8 +5,8 @@
 // downloads an output, and does not use AWS.
 //
 // The API has two vocabularies of states, errors under HTTP 200, an unfinished
-// result under HTTP 400, and no idempotency key. The types say what that means for
-// a caller: [QueueStatus], [ResultStatus], [Error], [NotSent].
+// result under HTTP 400, and no idempotency key. [QueueStatus], [ResultStatus], [Error]
+// and [NotSent] say what that means for a caller.
 package runcomfy
 
 import (

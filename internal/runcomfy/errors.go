@@ -131,9 +131,9 @@ func (e *TokenError) Error() string { return "API token: " + e.Err.Error() }
 
 func (e *TokenError) Unwrap() error { return e.Err }
 
-// sendError says that no HTTP response came. If the server sent something else, an error of
-// net/http may quote it. So if text is not empty, Error uses text instead of the text of err. The
-// text is bounded and has no secrets.
+// sendError says that no HTTP response came. An error of net/http may quote what the server
+// sent instead of a response. So Error prefers text, which is bounded and has no secrets, to
+// the text of err.
 type sendError struct {
 	method, path string
 	notSent      bool

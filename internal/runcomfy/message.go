@@ -86,7 +86,8 @@ var redactions = []struct {
 // that could not fetch an input may quote the presigned URL.
 func redact(text, token string) string {
 	if len(token) >= minToken {
-		text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(token)).ReplaceAllString(text, "[token]") // in any case of letters, because response.word turns a state into lower case
+		// A server may return the token in upper case, and response.word turns it into lower case.
+		text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(token)).ReplaceAllString(text, "[token]")
 	}
 	for _, r := range redactions {
 		text = r.secret.ReplaceAllString(text, r.with)
