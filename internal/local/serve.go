@@ -72,8 +72,8 @@ func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 	})
 }
 
-// handler serves the AWS services except S3, RunComfy's API below /v1/ and /prod/, and RunComfy's
-// outputs. It passes every other request to S3. The outputs need no token, so they are served
+// handler serves RunComfy's API below /v1/ and /prod/, RunComfy's outputs, and all AWS services
+// except S3. It passes every other request to S3. The outputs need no token, so they are served
 // only below a secret path.
 func (s *Stack) handler() http.Handler {
 	operations, outputs := s.serveAWS(), http.StripPrefix("/"+s.keys.Outputs, s.fake)

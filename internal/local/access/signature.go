@@ -36,8 +36,8 @@ type Signatures struct {
 // date with the region and the service, the signed headers and the signature.
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8}/[^/,\s]+/[^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
 
-// Check is an awsjson.Check. It refuses a request that is not signed with one of the keys, or
-// whose signature does not include the operation.
+// Check is an awsjson.Check. It accepts a request only if one of the keys has signed the request
+// and its operation, and the time of the signature is within maxSkew of now.
 func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 	sum := sha256.Sum256(body)
 	service, _ := awsjson.Target(r)

@@ -57,7 +57,7 @@ func Errorf(code, format string, args ...any) *Error {
 }
 
 // Operation returns an operation that decodes its request and calls do. The operation
-// refuses unknown members. A member is also known if only capital and small letters differ.
+// refuses unknown members. It ignores the case of the members' names.
 func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, error) {
 	return func(text []byte) (any, error) {
 		var request Request

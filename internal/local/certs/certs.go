@@ -33,8 +33,8 @@ type Files struct {
 	Key string // its private key
 }
 
-// Ensure returns the certificate in a folder. If the certificate is missing, damaged, or
-// about to expire at the time now, Ensure creates a new one.
+// Ensure returns the certificate in a folder. If the certificate is missing or damaged, or
+// expires soon after now, Ensure creates a new one.
 func Ensure(dir string, now time.Time) (Files, error) {
 	files := Files{CA: filepath.Join(dir, "ca.pem"), Key: filepath.Join(dir, "key.pem")}
 	if files.usable(now) {
@@ -73,7 +73,7 @@ func (f Files) Listener(plain net.Listener) (net.Listener, error) {
 }
 
 // usable reports whether the certificate and the key belong together, and whether the
-// certificate is still valid after the time remaining.
+// certificate is still valid at now plus the constant remaining.
 func (f Files) usable(now time.Time) bool {
 	pair, roots, err := f.load()
 	if err == nil {

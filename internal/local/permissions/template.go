@@ -22,7 +22,7 @@ var LogicalIDs = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
-// ByName returns what byID has of each function, by the name of the function.
+// ByName returns the values of byID, which are by logical id, by function name.
 func ByName[T any](byID map[string]T) map[string]T {
 	named := map[string]T{}
 	for name, id := range LogicalIDs {
