@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -186,15 +187,15 @@ func (w copier) Find(ctx context.Context, address, key string) (transfer.Object,
 	if err != nil {
 		return transfer.Object{}, false, err
 	}
-	head, err := s3Client(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
+	head, err := (&bucket.Bucket{S3: s3Client(w), Name: bucketName}).Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && head.Metadata[sourceMetadata] != sourceOf(u) {
+		return transfer.Object{}, false, nil
+	}
 	if err != nil {
 		return transfer.Object{}, false, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	}
-	if head.Metadata[sourceMetadata] != sourceOf(u) {
-		return transfer.Object{}, false, nil
-	}
 	body, _ := w.Bucket.Object(key)
-	object := objectOf(key, aws.ToString(head.ContentType), body)
+	object := objectOf(key, head.ContentType, body)
 	object.Existed = true
 	return object, true, nil
 }

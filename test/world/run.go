@@ -19,7 +19,7 @@ import (
 	local "github.com/lipdrop/lipdrop/internal/local/events"
 )
 
-// Run lets time pass until only the hourly sweep is left to do, but no longer than
+// Run lets time pass until only the hourly sweep is left to do. It stops after the duration
 // most. It reports whether only the sweep is left.
 func (w *World) Run(most time.Duration) bool {
 	end := w.now.Add(most)

@@ -354,12 +354,14 @@ func (w submitQueue) Postpone(ctx context.Context, receipt string, pause time.Du
 	return err
 }
 
-// RedriveDeadLetters puts submit's dead letters back into submit's queue.
+// RedriveDeadLetters puts the dead letters back into their queues.
 func (w *World) RedriveDeadLetters() {
-	for _, body := range w.Dead {
-		w.send(&w.dropQueue, body, 0)
+	for _, q := range []*queue{&w.dropQueue, &w.deletionQueue} {
+		for _, body := range *q.dead {
+			w.send(q, body, 0)
+		}
+		*q.dead = nil
 	}
-	w.Dead = nil
 }
 
 func objectEvent(kind, key, reason string, at time.Time) string {
