@@ -201,6 +201,7 @@ func TestCheckFinds(t *testing.T) {
 		}, wrongStatus, ""},
 		{"no status", func(s *simulation) { s.w.Bucket.Remove(ledger.StatusKey(succeeded(s).Name)) }, wrongStatus, ""},
 		{"a dead letter", func(s *simulation) { s.w.Dead = append(s.w.Dead, "x") }, wrongStatus, ""},
+		{"a dead letter of a deletion", func(s *simulation) { s.w.DeadDeletions = append(s.w.DeadDeletions, "x") }, wrongStatus, ""},
 		{"a notice that was not sent", func(s *simulation) {
 			rec := succeeded(s)
 			s.w.Notices = slices.DeleteFunc(s.w.Notices, func(n notice.Detail) bool { return n.Take == rec.Take })

@@ -76,7 +76,7 @@ func (s *simulation) check() {
 	for _, d := range s.drops {
 		s.judge(d.acts, s.takesOf(d)) // each status and answer file says what the oracle expects
 	}
-	if n := len(s.w.Dead); n > 0 {
+	if n := len(s.w.Dead) + len(s.w.DeadDeletions); n > 0 {
 		s.wrong("%d dead letters are left", n)
 	}
 	if !s.w.Rests() {
@@ -171,7 +171,7 @@ func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the result, w or one of its sides, from whose files a record may have been made.
+// jobOf returns w, or the side of w, from whose files a record may have been made.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && madeFrom(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {

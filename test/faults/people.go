@@ -226,8 +226,8 @@ func (s *simulation) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.plans.Int64N(int64(to-from)))
 }
 
-// randomLateness returns how late an event is: with the given probability, a random time below the limit
-// most; otherwise 0.
+// randomLateness returns how late an event is: a random time from 0 to most with the given
+// probability, and otherwise 0.
 func (s *simulation) randomLateness(probability float64, most time.Duration) time.Duration {
 	if !s.chance(probability) {
 		return 0

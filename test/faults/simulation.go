@@ -144,7 +144,7 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	}
 	s.w.Run(longestJob)
 	s.w.Pass(retryTime)
-	s.faults["dead letters redriven"] += len(s.w.Dead)
+	s.faults["dead letters redriven"] += len(s.w.Dead) + len(s.w.DeadDeletions)
 	s.w.RedriveDeadLetters()
 	s.w.Pass(retryTime)
 	s.redriveFailed(func(ledger.Record) bool { return true })
