@@ -234,11 +234,11 @@ func (c *Client) Cancel(ctx context.Context, requestID string) (Outcome, error) 
 	if err != nil {
 		return "", err
 	}
-	word := res.word("outcome")
-	if word == "" {
-		return "", res.unexpected("the response has no outcome")
+	outcome := Outcome(res.word("outcome"))
+	if outcome != OutcomeCancelled && outcome != OutcomeNotCancellable {
+		return "", res.unexpected("the response does not say whether the job is cancelled")
 	}
-	return Outcome(word), nil
+	return outcome, nil
 }
 
 // Model returns the description of a model.

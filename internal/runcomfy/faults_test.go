@@ -168,6 +168,7 @@ func TestFaultsOfTheOtherCalls(t *testing.T) {
 	broken := map[string]class{
 		"no word":                 of(runcomfy.KindUnavailable),
 		"no outcome":              of(runcomfy.KindUnavailable),
+		"unknown outcome":         of(runcomfy.KindUnavailable),
 		"accepted, then reset":    noResponse,
 		"accepted, then silence":  noResponse,
 		"accepted, then 502 page": of(runcomfy.KindUnavailable),

@@ -48,10 +48,10 @@ func (s ResultStatus) Ended() bool {
 }
 
 // Outcome is what a cancel did, in the words of /cancel, in lower case and with
-// "cancelled" for "canceled". An unknown word is kept.
+// "cancelled" for "canceled".
 type Outcome string
 
-// The known outcomes.
+// The documented outcomes.
 const (
 	OutcomeCancelled      Outcome = "cancelled"
 	OutcomeNotCancellable Outcome = "not_cancellable"

@@ -162,7 +162,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			worldtest.DropPair(t, w)
 			w.Run(time.Minute)
 			take := w.Status("ads/talk").Take
-			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), 30*time.Minute)
 			w.Stop("ads/talk", take)
 			w.Run(20 * time.Minute)
 			w.RunComfy.Fault = nil
@@ -569,7 +569,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 		}},
 		{"the execution was stopped, but RunComfy did not cancel the job", problem.ExecutionStopped, func(t *testing.T, w *world.World, take string) {
 			t.Helper()
-			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), 30*time.Minute)
 			w.Stop("ads/talk", take)
 			w.Run(20 * time.Minute)
 		}},
@@ -630,7 +630,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 200 * time.Hour
-	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), 40*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), 40*time.Hour)
 	worldtest.DropPair(t, w)
 	w.Pass(40 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)

@@ -175,7 +175,7 @@ func TestCancelResponses(t *testing.T) {
 					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
 						t.Errorf("status %s %s (%s), want cancelled", st.State, st.Code, st.Reason)
 					}
-				case fault.Name != "unknown outcome":
+				case fault.Name != "not cancellable":
 					t.Errorf("%d jobs cancelled at RunComfy, want 1", cancelled)
 				case by == "stop":
 					worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
@@ -553,7 +553,7 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 		worldtest.DropPair(t, w)
 		w.Run(time.Minute)
 		if want == ledger.Failed {
-			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "unknown outcome"), time.Minute)
+			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), time.Minute)
 			take := w.Status("ads/talk").Take
 			w.Stop("ads/talk", take)
 			w.Run(2 * time.Minute)

@@ -196,6 +196,7 @@ var cancelForms = []Fault{
 	{Name: "accepted as 200", Accept: true, Status: 200},
 	{Name: "upper case", Accept: true, Edit: editText("outcome", strings.ToUpper)},
 	{Name: "canceled", Accept: true, Edit: editText("outcome", oneL)},
+	{Name: "not cancellable", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"not_cancellable"}`)},
 	{Name: "unknown outcome", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"requested"}`)},
 	{Name: "no outcome", Accept: true, Edit: without("outcome")},
 }
