@@ -1021,3 +1021,15 @@ func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 		t.Errorf("warnings of ads/talk, want no change (-before +after):\n%s", diff)
 	}
 }
+
+// An event that is delivered again does not remove the warning of a failed try to archive the output.
+func TestRepeatedEventKeepsTheWarning(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "500"), 12*time.Hour)
+	worldtest.DropPair(t, w)
+	w.Run(3 * time.Hour)
+	w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
+	w.Run(15 * time.Second)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
+	wantWarning(t, w, "ads/talk", "the outputs are not archived")
+}

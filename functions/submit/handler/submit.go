@@ -292,6 +292,9 @@ func (h *Handler) postTake(ctx context.Context, f finding, rec ledger.Record) er
 		if err := h.rewrite(ctx, f); err != nil {
 			return err
 		}
+		if f.prev.State == rec.State && rec.State != ledger.Submitted && !rec.State.Ended() {
+			return nil // the status may have a warning that is not in the record
+		}
 	}
 	if f.prev.State.Claimed() {
 		return h.Ledger.PostTake(ctx, rec)
