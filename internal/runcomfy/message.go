@@ -38,12 +38,13 @@ var (
 // maxText is how many bytes of a text are read for a message.
 const maxText = 4 << 10
 
-// safeText returns a text in one line, without secrets, of at most maxMessage
-// runes.
+// safeText returns a text in one line, without secrets or unprintable characters, of at
+// most maxMessage runes.
 func safeText(text, token string) string {
 	text = redact(beginning(text), token)
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar
+		return r == unicode.ReplacementChar ||
+			unicode.In(r, unicode.White_Space, unicode.Cc, unicode.Bidi_Control, unicode.Noncharacter_Code_Point)
 	}), " ")
 	runes := []rune(text)
 	if len(runes) > maxMessage {

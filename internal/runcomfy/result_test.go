@@ -142,6 +142,7 @@ func TestFailureOfAJob(t *testing.T) {
 		{"number", `"error":500`, "500"},
 		{"in another member", `"message":"no face"`, "no face"},
 		{"over several lines", `"error":"no\n\tface\u0000"`, "no face"},
+		{"with characters that change the direction of text", `"error":"\u202eno\u2066face\uffff"`, "no face"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
