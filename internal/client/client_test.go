@@ -21,6 +21,7 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -520,6 +521,31 @@ func TestCheckFolder(t *testing.T) {
 	}
 	if err := CheckFolder(dir); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "outputs cannot be stored in "+dir) {
 		t.Errorf("a folder that cannot be read: %v, want that outputs cannot be stored there", err)
+	}
+}
+
+// The partial file of an output with a long name has a shorter name, which is still UTF-8.
+func TestDownloadOfALongName(t *testing.T) {
+	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()
+	archive(storage, name, take1, 1000)
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, kill := context.WithCancel(t.Context())
+	defer kill()
+	_, err = c.Download(ctx, DownloadOptions{Dir: dir, Progress: func(n int64) {
+		if n > 0 {
+			kill()
+		}
+	}}, outputs)
+	files, _ := filepath.Glob(filepath.Join(dir, ".*.partial"))
+	if !errors.Is(err, context.Canceled) || len(files) != 1 || !utf8.ValidString(files[0]) {
+		t.Errorf("a download that is interrupted: %q and error %v, want a partial file and context.Canceled", files, err)
+	}
+	if done, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs); err != nil || len(done) != 1 || filepath.Base(done[0].Path) != name+".mp4" {
+		t.Errorf("the next download: %+v and error %v, want the output and no error", done, err)
 	}
 }
 

@@ -191,7 +191,9 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
 	if err := f.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
 		return Downloaded{}, notStored(filepath.Dir(done.Path), err)
 	}
-	partial := filepath.Join(filepath.Dir(at), fmt.Sprintf(".%s.%s.partial", filepath.Base(at), o.SHA256[:min(12, len(o.SHA256))]))
+	base := filepath.Base(at)
+	base = strings.ToValidUTF8(base[max(0, len(base)-200):], "") // leaves room for the suffix: many file systems accept at most 255 bytes
+	partial := filepath.Join(filepath.Dir(at), fmt.Sprintf(".%s.%s.partial", base, o.SHA256[:min(12, len(o.SHA256))]))
 	if err := f.complete(ctx, o, partial); err != nil {
 		return Downloaded{}, fmt.Errorf("fetch %s: %w", o.Key, err)
 	}
