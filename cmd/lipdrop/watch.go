@@ -184,8 +184,8 @@ func openExitCodes(seen map[string]client.Status) []int {
 	return codes
 }
 
-// mostTimed limits the requests of withTimes. Once more jobs have a status, the lines of jobs
-// that change have no times.
+// mostTimed limits the requests of withTimes. If more jobs than this have a status, withTimes
+// adds no times.
 const mostTimed = 50
 
 // withTimes adds two things to a status: the time at which its take was submitted, and

@@ -50,7 +50,7 @@ type dropSession struct {
 	asks   chan *ask
 
 	mu         sync.Mutex
-	lastNumber int           // of an ask
+	lastNumber int           // the number of the newest ask
 	pending    map[int]*ask  // by number
 	phase      chan struct{} // closed when the phase has ended
 	err        error         // of the phase
