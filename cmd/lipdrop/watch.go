@@ -47,7 +47,7 @@ type follower struct {
 	// statuses, which are about an earlier drop of the same name, are ignored.
 	about func(client.Status) bool
 
-	forced bool // the command has the flag --force, with which it would start the jobs again
+	forced bool // the command has the flag --force: if a person repeats it, the jobs start again
 }
 
 // missingTime is how long to wait for names that have no status. The wait starts anew each

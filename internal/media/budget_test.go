@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// TestWhatIsRead compares a table of docs/media.md with what Inspect reads of files of usual
-// sizes. More requests make each job slower, so review each change of the table.
+// TestWhatIsRead compares a table of docs/media.md with what Inspect reads. More requests make
+// each job slower, so review each change of the table.
 func TestWhatIsRead(t *testing.T) {
 	const mb = 1 << 20
 	picture := slices.Concat(pngHeader(640, 480), pngChunk("IDAT", make([]byte, 5*mb)), pngChunk("IEND", nil))
@@ -54,8 +54,8 @@ func TestWhatIsRead(t *testing.T) {
 	golden.CompareBetween(t, "../../docs/media.md", "<!-- read -->", "\n"+table+"\n")
 }
 
-// film returns a movie of 25 pictures and 50 frames of sound a second, of 4,000 bytes
-// each, in chunks of a second. The index is before or after the media data.
+// film returns a movie with 25 pictures and 50 frames of sound per second. Each picture and
+// each frame has 4,000 bytes, and each chunk holds one second of one track. The index is before or after the media data.
 func film(seconds int, first bool) file {
 	index := func(dataAt int) []byte {
 		var tracks []byte
