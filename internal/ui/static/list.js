@@ -63,7 +63,7 @@ export class List {
   filter() {
     const search = byId("search").value.trim().toLowerCase(), state = byId("state").value;
     const folder = byId("folder").value, toReview = byId("to-review").checked;
-    const inFolder = [], counts = new Map(), folders = new Set();
+    const matching = [], counts = new Map(), folders = new Set();
     for (const row of this.rows.values()) {
       for (let f = folderOf(row.name); f; f = folderOf(f.slice(0, -1))) {
         if (folders.has(f)) break;
@@ -72,13 +72,13 @@ export class List {
       if (folder && !row.name.startsWith(folder)) continue;
       if (search && !row.lower.includes(search)) continue;
       if (toReview && !(row.state === "succeeded" && !row.review)) continue;
-      inFolder.push(row);
+      matching.push(row);
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
-    this.shown = state ? inFolder.filter((row) => row.state === state) : inFolder;
+    this.shown = state ? matching.filter((row) => row.state === state) : matching;
     this.shown.sort((a, b) => b.time - a.time || (a.name < b.name ? -1 : 1));
     this.fillSelects(counts, folders);
-    this.summarize(inFolder, folder);
+    this.summarize(matching, folder);
     byId("none").hidden = this.shown.length > 0;
     byId("none").textContent = this.reading ? "Reading the jobs…" : this.rows.size ? "No job matches." : "There are no jobs yet. Drop a video and a voice onto this page.";
     byId("table").setAttribute("aria-rowcount", this.shown.length + 1);
