@@ -1033,3 +1033,22 @@ func TestRepeatedEventKeepsTheWarning(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
 	wantWarning(t, w, "ads/talk", "the outputs are not archived")
 }
+
+// If Step Functions refuses to start the execution of a running job again, the status gets no warning.
+func TestRefusedRepeatedStartAddsNoWarning(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Run = 3 * time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Hour)
+	end, refused := w.Now().Add(time.Minute), false
+	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool {
+		refuse := c.Op == "StartExecution" && w.Now().Before(end)
+		refused = refused || refuse
+		return refuse
+	})
+	w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
+	w.Run(10 * time.Minute)
+	if st := w.Status("ads/talk"); !refused || st.State != ledger.InProgress || len(st.Warnings) > 0 {
+		t.Errorf("refused: %t, the status is %s with the warnings %q, want %s without warnings", refused, st.State, st.Warnings, ledger.InProgress)
+	}
+}

@@ -274,11 +274,11 @@ func (h *Handler) ensureExecution(ctx context.Context, f finding, rec ledger.Rec
 	return h.postTake(ctx, f, rec)
 }
 
-// startExecution starts the execution of a submitted take. If this fails, startExecution posts
-// a status that says so.
+// startExecution starts the execution of a submitted take. If this fails and the take may have
+// no execution yet, startExecution posts a status that says so.
 func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 	err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
-	if err != nil {
+	if err != nil && rec.State == ledger.Submitted { // only an execution records a later state
 		err = errors.Join(err, h.Ledger.PostTake(ctx, rec, "the job is submitted, but nothing waits for its end yet: "+err.Error()+"; lipdrop tries again"))
 	}
 	return err
