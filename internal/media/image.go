@@ -100,10 +100,12 @@ func readWEBP(r *reader, info *Info) {
 			case c.end > r.src.Size:
 				panic(errCutPicture)
 			}
+			if !last || c.kind != "ANMF" {
+				end = c.end // metadata after the pictures may end with zeros
+			}
 			if pictures++; last {
 				return
 			}
-			end = c.end // metadata after the pictures may end with zeros
 		}
 	})
 	r.fits(func() {

@@ -67,6 +67,8 @@ func TestImages(t *testing.T) {
 		{name: "WEBP, turned left, its metadata as in a JPEG", as: "a.webp", file: webp(append([]byte("Exif\x00\x00"), tiff(binary.BigEndian, 8)...)), want: size{48, 64}},
 		{name: "WEBP of many chunks", as: "a.webp", want: size{64, 48}, warning: "a.webp was not checked: its header is larger than the part of a file that lipdrop reads",
 			file: whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), bytes.Repeat(chunk("ABCD", make([]byte, 200)), 4000), chunk("VP8L", make([]byte, 99))))},
+		{name: "WEBP whose metadata end with zeros, without EXIF", as: "a.webp", want: size{64, 48},
+			file: whole(riff("WEBP", chunk("VP8X", le(4, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", noise(20000)), chunk("XMP ", make([]byte, 20000))))},
 		{name: "WEBP whose metadata end with zeros", as: "a.webp", want: size{64, 48},
 			file: whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", noise(20000)), chunk("EXIF", make([]byte, 20000))))},
 		{name: "WEBP, upside down", as: "a.webp", file: webp(tiff(binary.LittleEndian, 3)), want: size{64, 48}},
