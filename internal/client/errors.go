@@ -136,8 +136,8 @@ func (c *Client) explainOf(purpose, resource string, err error) error {
 
 const checkNetwork = "Check your network and the region"
 
-// Explain is Client.Explain for an error of a request that no local stack was to serve. Resource
-// is the ARN of what the error is about, or "".
+// Explain is Client.Explain for a request that is not sent to a local stack. Resource is the ARN
+// of what the error is about, or "".
 func Explain(purpose, resource string, err error) error {
 	return explain(purpose, resource, checkNetwork, err)
 }
