@@ -30,6 +30,7 @@ const (
 	idEncodings, idEncoding, idEncryption                                    = 0x6D80, 0x6240, 0x5035
 
 	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
+	idVoid                                                             = 0xEC
 )
 
 // matroska is what was found in a Matroska or WEBM file. The file has one segment. The head
@@ -357,9 +358,15 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
 	const never = 32 << 10 // if more zeros are at the end of the segment, its end was not written; a block of silence has fewer
 	const few = 64         // zeros that the last block may end with
+	end := cmp.Or(m.end, r.src.Size)
 	written := at + int64(len(bytes.TrimRight(tail, "\x00")))
+	if i := bytes.LastIndexByte(tail[:written-at], idVoid); written < end-few && i >= 0 {
+		if e, err := r.element(at+int64(i), end); err == nil && !e.cut && !e.open && e.end == end {
+			written = end // the zeros are padding
+		}
+	}
 	m.cut = m.cut || written < m.end-never
-	m.gap = written < cmp.Or(m.end, r.src.Size)-few
+	m.gap = written < end-few
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
@@ -450,7 +457,7 @@ blocks:
 			known = trial.noteBlock(r, base, e, 0)
 		case idBlockGroup:
 			known = trial.noteGroup(r, base, e, left)
-		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, silent tracks, void, checksum
+		case idTimestamp, 0xAB, 0xA7, idVoid, 0xBF, 0x5854: // timestamp, sizes and positions, padding, checksum, silent tracks
 		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // of the segment
 			break blocks
 		default: // the element does not belong to a cluster, so the blocks end here
