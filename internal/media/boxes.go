@@ -98,8 +98,8 @@ func (r *reader) fields(b box, n int64) []byte {
 }
 
 // versioned returns the flags of a box and a cursor over the first fields after the flags. In
-// version 0 these fields take n bytes. In later versions, as many of these fields as the
-// parameter wide says have 64 bits instead of 32.
+// version 0 these fields take n bytes. In later versions, some of these fields have 64 bits
+// instead of 32. The parameter wide is the number of these longer fields.
 func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
 	data := r.fields(b, 1)
 	if c.wide = data[0] != 0; c.wide {

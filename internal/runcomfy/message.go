@@ -38,8 +38,8 @@ var (
 // maxText is how many bytes of a text are read for a message.
 const maxText = 4 << 10
 
-// safeText returns a text in one line, without secrets or unprintable characters, of at
-// most maxMessage runes.
+// safeText returns a text in one line, of at most maxMessage runes. The text has no secrets, no
+// control characters, and no characters that change the direction of text.
 func safeText(text, token string) string {
 	text = redact(beginning(text), token)
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
