@@ -82,6 +82,7 @@ func TestLooks(t *testing.T) {
 			}
 			b.do("close the job", chromedp.Evaluate(`location.hash = ""`, nil))
 			b.waitFor("the list is shown", `document.querySelector("#job").hidden && document.querySelector("#rows .row")`)
+			b.do("scroll to the first job", chromedp.Evaluate(`document.querySelector("#jobs-list").scrollTop = 0`, nil))
 			look("list")
 			b.waitFor(scheme+", "+size.name+": the last part of a name in a long folder is shown whole", `[...document.querySelectorAll("#rows bdi")].some((e) => e.innerText === "last" && e.getBoundingClientRect().right <= e.closest(".name").getBoundingClientRect().right)`)
 			for _, name := range []string{"ads/spring/talk.de", "ads/lonely", "states/05", "states/09"} {
