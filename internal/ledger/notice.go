@@ -16,27 +16,28 @@ type Notice struct {
 	// Key is the key of the status, or of the answer file of a file that cannot belong to
 	// a job.
 	Key string
-	// Drop identifies what the notice is about: a take or, if the drop has no take, the
-	// time of its newest file.
+	// Drop identifies the drop: it is the take or, if the drop has no take, the time of the
+	// drop's newest file.
 	Drop string
 }
 
 // The write that stores a new state also marks the notice about this state as due. After
 // the notice was sent, another write removes the mark. If the notice cannot be sent, or the
 // function dies before that, the mark stays. The next call of PostTake for the take then sends
-// the notice. For a drop without a record, the next call of Post sends the notice, but in
-// another process only after the time in the constant sending. The hourly sweep sends the due
-// notices of takes too. So the notice of a take is sent at least once, and usually only once.
-// An unsent notice of a drop without a record is lost if the drop is not assessed again in the
-// same state. The mark of a take is NoticeDue in the record. The mark of a drop without a record is
-// dueMetadata of the status.
+// the notice. For a drop without a record, the next call of Post for the same state sends the
+// notice, unless another process makes this call before the time in sending has passed. The hourly
+// sweep sends the due notices of takes too. So the notice of a take is sent at least once, and
+// usually only once. An unsent notice of a drop without a record is lost if the drop is not
+// assessed again in the same state. The mark of a take is NoticeDue in the record. The mark of a
+// drop without a record is dueMetadata of the status.
 
 // dueMetadata is the object metadata of a status whose notice is due. It holds the Writer.
 const dueMetadata = "lipdrop-notice-due"
 
 // sending is the time within which the process that wrote a status sends the notice about
-// the status. Until this time is over, other processes that read the mark send no notice. The
-// same process sends it at once, because its write may have succeeded without a response.
+// the status. Until this time is over, other processes that read the mark send no notice. A
+// process that reads its own mark sends the notice at once: its write has taken effect, although
+// the response was lost and the notice was not sent.
 const sending = 10 * time.Second
 
 // markDue marks a status without a record if its notice is due, and reports whether the caller
@@ -76,11 +77,11 @@ func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 		}
 	}
 	if err != nil {
-		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", name, "err", err)
+		slog.WarnContext(ctx, "notice sent, but still marked as due, so it may be sent again", "name", name, "err", err)
 	}
 }
 
-// putStatus writes a status, its order and its mark, as put does.
+// putStatus writes a status with its order and its mark as metadata. See put for the condition.
 func (s *Store) putStatus(ctx context.Context, key string, posted *Posted) error {
 	metadata := map[string]string{orderMetadata: string(posted.Order)}
 	if posted.due != "" {

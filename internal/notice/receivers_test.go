@@ -86,12 +86,12 @@ func TestReceiversOfTheDocument(t *testing.T) {
 						if !tt.accepted || printed() {
 							break
 						}
-						time.Sleep(100 * time.Millisecond) // the receiver prints after it has responded
+						time.Sleep(100 * time.Millisecond) // the receiver may print after it has responded
 					}
 					_ = cmd.Process.Kill()
 					_ = cmd.Wait()
 					if accepted := status/100 == 2; accepted != tt.accepted || accepted != printed() {
-						t.Errorf("HTTP %d, printed %q; want it accepted and printed: %t", status, out.String(), tt.accepted)
+						t.Errorf("HTTP %d, printed %q; want the notice accepted and printed: %t", status, out.String(), tt.accepted)
 					}
 				})
 			}

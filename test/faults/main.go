@@ -2,8 +2,9 @@
 // first part sends thousands of jobs through the four handlers, the shipped state machine and
 // the fake RunComfy on a virtual clock, while everything around them fails at random. Then the
 // faults stop, and the dead letters and failed executions are redriven. Finally the
-// command compares the end of each job with what the fake charged and served. The two other
-// parts are stories and hostile people. docs/reliability.md describes all three.
+// command compares the end of each job with what the fake charged and served. In the second part,
+// people do a few things to one or two names, with at most one fault. In the third part, a hostile
+// person drops files that are expensive to assess. docs/reliability.md describes all three.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
@@ -71,7 +72,8 @@ func simulate(jobs int, seed uint64) (tally, error) {
 }
 
 // tellStories runs stories, each in its own world, and returns the sum of the
-// tallies. The text of a story follows the story's last finding of each kind.
+// tallies. tellStories appends the text of a story to the story's last
+// finding of each kind.
 func tellStories(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		t, err := tellStory(seed, uint64(i))
@@ -147,7 +149,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 // tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // paid runs that people ask for, except in stories
+	jobs    int // takes that people ask for; those of stories are not counted
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served
@@ -159,7 +161,7 @@ type tally struct {
 	findings
 }
 
-// findings are the broken promises, one sentence each.
+// findings holds the texts of the findings, by the promise that is broken.
 type findings map[promise][]string
 
 // found adds a finding.

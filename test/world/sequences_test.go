@@ -42,8 +42,8 @@ func statuses(w *world.World) (all []string) {
 	return all
 }
 
-// However people rename, restore, delete and edit files, records and statuses, each take is charged at
-// most once, and each status says what happened.
+// People rename, restore, delete and edit files, and delete and spoil records. Even so, each take is
+// charged at most once, and each status says what happened.
 func TestSequences(t *testing.T) {
 	const bundle = "inbox/ads/talk.job/"
 	clip, voice := sample.Files()
@@ -90,7 +90,7 @@ func TestSequences(t *testing.T) {
 			w.Pass(2 * time.Minute)
 			w.Delete(bundle + "job.json")
 		}, 2, []string{"ads/talk succeeded"}, ""},
-		{"a wildcard becomes one job, and job.json is deleted while all jobs are queued", func(w *world.World) {
+		{"a job.json without a wildcard replaces one with a wildcard, and is deleted while all jobs are queued", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour
 			dropBundle(w, "*.wav")
 			w.Drop(bundle+"job.json", react("talk.wav"))

@@ -48,8 +48,9 @@ func TestPairIsArchived(t *testing.T) {
 	}
 }
 
-// Jobs near their end need more calls of poll at the same time than Lambda runs. The state
-// machine repeats the calls that Lambda refuses, and no job is lost.
+// A call of poll goes on for as long as its job may end soon. Here, so many jobs are near their
+// end at the same time that Lambda refuses calls. The state machine repeats these calls, and no
+// job is lost.
 func TestCrowd(t *testing.T) {
 	const jobs, limit = 300, 20
 	w := newWorld(t)

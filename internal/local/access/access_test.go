@@ -71,7 +71,7 @@ func TestBelow(t *testing.T) {
 		seen = ""
 		server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
 		if w.Code != want || want != 200 && seen != "" || want == 200 && seen != strings.TrimPrefix(path, "/s3cret") {
-			t.Errorf("%s: HTTP %d, served as %q; want HTTP %d, and the path below the secret if 200", path, w.Code, seen, want)
+			t.Errorf("%s: HTTP %d, path %q for the handler; want HTTP %d and, if 200, the path without /s3cret", path, w.Code, seen, want)
 		}
 	}
 }
