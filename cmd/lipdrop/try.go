@@ -222,7 +222,7 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 		succeeded = succeeded || job.State == ledger.Succeeded
 	}
 	if succeeded {
-		printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced or charged.\n", fakeOutputs(c.Output))
+		printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced, so an output may be doubtful. Nothing was charged.\n", fakeOutputs(c.Output))
 	}
 }
 

@@ -282,8 +282,8 @@ const mediaFolder = ".media/"
 
 // AddBundle adds a bundle to the uploads, and returns the key of its job.json. The parameter at
 // is the path of the bundle's folder without .job at the end. The parameter files has the medium
-// of each media property of the input. If the Sum of a medium is known, the medium is stored once for all bundles of
-// the same folder; otherwise it is stored in this bundle.
+// of each media property of the input. If the Sum of a medium is known, the medium is stored once
+// for all bundles of the same folder; otherwise it is stored in this bundle.
 func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
 	input = maps.Clone(input)
 	for property, u := range files {

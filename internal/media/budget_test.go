@@ -55,7 +55,8 @@ func TestWhatIsRead(t *testing.T) {
 }
 
 // film returns a movie with 25 pictures and 50 frames of sound per second. Each picture and
-// each frame has 4,000 bytes, and each chunk holds one second of one track. The index is before or after the media data.
+// each frame has 4,000 bytes, and each chunk holds one second of one track. The index is
+// before or after the media data.
 func film(seconds int, first bool) file {
 	index := func(dataAt int) []byte {
 		var tracks []byte
