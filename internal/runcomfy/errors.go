@@ -57,7 +57,7 @@ type Kind string
 // The kinds. After KindUnavailable RunComfy may have accepted a submitted job;
 // after every other kind it did not.
 const (
-	// KindThrottled: too many requests, or a server that says when to try again.
+	// KindThrottled: too many requests, or HTTP 503 with Retry-After.
 	KindThrottled Kind = "throttled"
 	// KindToken: the token is wrong, expired or revoked, or the account is inactive
 	// or has no permission.
@@ -131,13 +131,11 @@ func (e *TokenError) Error() string { return "API token: " + e.Err.Error() }
 
 func (e *TokenError) Unwrap() error { return e.Err }
 
-// sendError says that no HTTP response came. An error of net/http may quote what the server
-// sent instead of a response. So Error prefers text, which is bounded and has no secrets, to
-// the text of err.
+// sendError says that no HTTP response came.
 type sendError struct {
 	method, path string
 	notSent      bool
-	text         string
+	text         string // of err, bounded and without secrets; "" if err needs no change
 	err          error
 }
 
@@ -148,9 +146,9 @@ func (e *sendError) Error() string {
 func (e *sendError) Unwrap() error { return e.err }
 
 // NotSent reports whether it is certain that no byte of the request was written:
-// the request was not made (no token, a bad address, a bad id), or the transport
-// could not connect (DNS, TCP, TLS). The hooks of net/http/httptrace show whether it could
-// connect, so NotSent returns false if a transport does not call these hooks.
+// the request was not made, for example because there was no token, or the transport
+// could not connect (DNS, TCP, TLS). The hooks of net/http/httptrace show whether the transport
+// connected, so NotSent returns false if the transport does not call these hooks.
 func NotSent(err error) bool {
 	if _, ok := errors.AsType[*TokenError](err); ok {
 		return true

@@ -26,8 +26,8 @@ const (
 // holds a text is used.
 var errorMembers = []string{"error_message", "message", "error", "detail"}
 
-// nestedMembers are the same for an error that is an object. Validation errors use
-// msg.
+// nestedMembers are the members that may hold the text of an error that is an object.
+// Validation errors use msg.
 var nestedMembers = slices.Concat(errorMembers, []string{"msg", "reason"})
 
 var (
