@@ -49,13 +49,13 @@ type Expected struct {
 	Warning string
 
 	// Dropped is the problem that Warning describes if a part of a media file would be
-	// missing in the output, else nil. Dropped.Again holds the name of that file. Dropped
-	// is nil if the mode cuts a longer video to the length of the audio.
+	// missing in the output, else nil. Dropped.Again holds the name of that file. A mode with
+	// the rule "audio" cuts a longer video too, but then Warning is "" and Dropped is nil.
 	Dropped *problem.Problem
 }
 
-// ExpectLength returns how long the output of a valid input will be. Given describes the
-// media of the input; media of which nothing is known may be left out.
+// ExpectLength returns how long the output of a valid input will be. The parameter given
+// describes the media of the input; media of which nothing is known may be left out.
 func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected {
 	length := m.file.OutputLength
 	if length.Option == "" {

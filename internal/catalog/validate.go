@@ -164,8 +164,8 @@ func isUsable(v any) bool {
 	return false
 }
 
-// unknownMember returns the problem of a member that is not known. Called is the word
-// for a member in the reason. If name probably means a known member that the input
+// unknownMember returns the problem of a member that is not known. The parameter called is
+// the word for a member in the reason. If name probably means a known member that the input
 // lacks, unknownMember adds the known member to misspelt.
 func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) problem.Problem {
 	shown := showName(name)
@@ -202,8 +202,8 @@ func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	}
 }
 
-// badValue returns the problem of the value of a known member. Leaf is the rule that
-// the value breaks, or nil if the value is not usable.
+// badValue returns the problem of the value of a known member. The parameter leaf is the
+// rule that the value breaks, or nil if the value is not usable.
 func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) problem.Problem {
 	got, takes := "is "+show(value), m.allowed(name)
 	remedy := fmt.Sprintf("Set %s to %s.", name, takes)

@@ -89,8 +89,8 @@ func limits(s *jsonschema.Schema) string {
 	return ""
 }
 
-// oneOf lists the values of an enumeration. It shows three or more consecutive whole numbers
-// as a range.
+// oneOf lists the values of an enumeration. If the values are three or more consecutive whole
+// numbers, oneOf returns a range.
 func oneOf(values []any) string {
 	words := make([]string, len(values))
 	run := len(values) > 2
