@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	// slowFactor is how many times longer than the average a range may take before
-	// it is requested once more, but never before pace.stall. Without this limit, one bad
-	// connection would delay the rest of the file.
+	// If a range takes slowFactor times as long as the average, and at least pace.stall, it is
+	// requested once more. Otherwise one bad connection would delay the rest of the file.
 	slowFactor = 16
 
 	// averaged is about how many of the latest pieces the average time covers.
@@ -128,8 +127,8 @@ func (d *download) result() (bytes int64, sum string, complete bool) {
 	return d.bytes, hex.EncodeToString(d.sha.Sum(nil)), d.ended && len(d.left) == 0
 }
 
-// fetchAll queues all pieces in order and fetches them, the first ones from open. The queue
-// holds up to pace.window-1 pieces. Two more are in memory: the one that is being read, and the
+// fetchAll queues all pieces in order and fetches them, the first ones from the open response.
+// The queue holds up to pace.window-1 pieces. Two more are in memory: the one that is being read, and the
 // one that waits for a place in the queue.
 func (d *download) fetchAll(open *response) {
 	for from, last := int64(0), false; !last; {

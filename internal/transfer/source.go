@@ -264,8 +264,8 @@ func (r *response) close() {
 	r.giveUp(nil)
 }
 
-// read reads until dst is full or, with io.EOF, the body ends. It gives up a response
-// that stalls.
+// read reads until dst is full, or until the body ends; the error is then io.EOF. It gives up a
+// response that stalls.
 func (r *response) read(dst []byte) (n int, err error) {
 	watch := time.AfterFunc(r.stall, func() { r.giveUp(errStalled) })
 	defer watch.Stop()

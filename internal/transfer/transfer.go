@@ -67,9 +67,9 @@ type pace struct {
 }
 
 // defaultPace keeps up to 42 MiB in memory: 17 pieces, and 5 parts of the smallest
-// size that S3 accepts. The parts are larger if MaxBytes is more than 48 GiB. One PUT needs fewer requests than a multipart upload, but if
-// its connection breaks, the whole upload is lost. For a file of more than 64 MiB, several
-// connections are faster.
+// size that S3 accepts. The parts are larger if MaxBytes is more than 48 GiB. One PUT needs
+// fewer requests than a multipart upload, but if its connection breaks, the whole upload is
+// lost. For a file of more than 64 MiB, several connections are faster.
 var defaultPace = pace{
 	pieceSize: 1 << 20,
 	window:    16,
@@ -237,7 +237,7 @@ func (a *attempts) store(ctx context.Context, d *download, head []byte) (Object,
 	if d.ctx.Err() != nil {
 		return Object{}, context.Cause(d.ctx)
 	}
-	// Somebody else may have created the object, or S3 created it and its response was lost.
+	// Somebody else may have created the object, or S3 created it and the response was lost.
 	d.fail(nil)
 	there, found, findErr := a.find(ctx, d, head)
 	switch {
