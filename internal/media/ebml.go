@@ -19,7 +19,7 @@ const errElement = damage("its elements do not fit together")
 // longestHead is how many bytes the identifier and the size of an element take at most.
 const longestHead = 12
 
-// element reads the head of the element at off. Limit is the end of its parent.
+// element reads the head of the element at off. The parent of the element ends at limit.
 func (r *reader) element(off, limit int64) (element, error) {
 	var head []byte
 	if err := try(func() { head = r.step(off, min(longestHead, limit-off)) }); err != nil {
@@ -59,7 +59,7 @@ func (r *reader) element(off, limit int64) (element, error) {
 }
 
 // vint reads a number of variable length. The number is not known if all its bits are ones.
-// Length is how many bytes the number takes. It is 0 if data holds no complete number.
+// vint also returns how many bytes the number takes, or 0 if data holds no complete number.
 func vint(data []byte) (n int64, known bool, length int) {
 	if len(data) == 0 {
 		return 0, false, 0

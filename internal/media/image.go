@@ -85,7 +85,7 @@ func readWEBP(r *reader, info *Info) {
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
 	const withEXIF = 8 // a flag of the chunk VP8X
-	pictures, last := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
+	pictures, noEXIF := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
 	end := min(claimed, r.src.Size) // of the pictures
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
@@ -100,10 +100,10 @@ func readWEBP(r *reader, info *Info) {
 			case c.end > r.src.Size:
 				panic(errCutPicture)
 			}
-			if !last || c.kind != "ANMF" {
+			if !noEXIF || c.kind != "ANMF" {
 				end = c.end // metadata after the pictures may end with zeros
 			}
-			if pictures++; last {
+			if pictures++; noEXIF {
 				return
 			}
 		}

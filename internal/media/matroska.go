@@ -386,8 +386,8 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	m.readLast(r, at, tail, &left)
 }
 
-// readLast reads the blocks of the last cluster, of which only the end may be in tail. At is
-// the offset of tail in the file.
+// readLast reads the blocks of the last cluster, of which only the end may be in tail. The
+// parameter at is the offset of tail in the file.
 func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	base, next := clusterTime(r, m.last)
 	if base < 0 || m.readBlocks(r, base, next, m.last.end, false, left) {
@@ -404,9 +404,9 @@ func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	}
 }
 
-// readTail reads the clusters that begin in tail, from the last to the first. At is the
-// offset of tail in the file. One cluster is not enough: the picture that is shown last may
-// be in an earlier cluster.
+// readTail reads the clusters that begin in tail, from the last to the first. The parameter at
+// is the offset of tail in the file. One cluster is not enough: the picture that is shown last
+// may be in an earlier cluster.
 func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = true
 	reached := false // the first cluster of the file was read
@@ -428,8 +428,8 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = m.all && reached
 }
 
-// readBlocks reads the blocks of a cluster between the offsets off and end. Base is the
-// timestamp of the cluster. readBlocks records when the blocks start and end, and reports
+// readBlocks reads the blocks of a cluster between the offsets off and end. The parameter base
+// is the timestamp of the cluster. readBlocks records when the blocks start and end, and reports
 // whether it did. If guess is set, off may be inside a block: readBlocks then records the
 // blocks only if all are of known tracks and follow one another up to end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
@@ -569,8 +569,8 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	}
 }
 
-// setLengths sets the lengths of the chosen tracks. Claimed is the length in the head of
-// the file, and played the end of the last block of these tracks.
+// setLengths sets the lengths of the chosen tracks. The parameter claimed is the length in the
+// head of the file, and played is the end of the last block of these tracks.
 func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played int64) {
 	var last int64            // end of the last block of all tracks
 	var longest time.Duration // by the tags

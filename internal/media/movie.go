@@ -89,8 +89,8 @@ func readMP4(r *reader, info *Info) {
 	m.describe(r, info, moov, &frag, cut)
 }
 
-// describe sets the fields of info that depend on the tracks. Frag holds the fragments of
-// the movie, if there are any. Cut says that the media data claim to be longer than the file.
+// describe sets the fields of info that depend on the tracks. If cut is set, the media data
+// claim to be longer than the file.
 func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut bool) {
 	for i := range m.tracks {
 		m.tracks[i].readTables(r, m)
@@ -145,8 +145,8 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 
 // chooseTracks returns the tracks that a player shows, and sets info.Video and info.Audio to
 // them. It panics if one of them is encrypted, if the track that a file of this kind needs has
-// no samples, or if no track is left and a box was malformed. Frag is nil if only the tables
-// count.
+// no samples, or if no track is left and a box was malformed. The parameter frag is nil if only
+// the tables count.
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	var chosen []*track
 	for _, kind := range []struct {
@@ -187,7 +187,7 @@ func (m *movie) samples() (n int64) {
 // chooseTrack returns the track with the given handler that a player shows. The track must have
 // samples and hold no chapters. Of several such tracks, chooseTrack prefers one that is more than
 // a poster of one picture, then one that is switched on, then one that is not spatial audio,
-// then the first. Exists reports whether any track has the handler.
+// then the first. chooseTrack also reports whether any track has the handler.
 func (m *movie) chooseTrack(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1

@@ -98,7 +98,7 @@ func newOggStream(head []byte) (oggStream, bool) {
 	return oggStream{}, false
 }
 
-// add notes the position of a page, and how many samples the page has. Gap says that pages
+// add notes the position of a page, and how many samples the page has. If gap is set, pages
 // before this page were not read.
 func (s *oggStream) add(p oggPage, gap bool) {
 	samples := uint64(0)
@@ -295,7 +295,7 @@ func (o *oggFile) follows(r *reader, off, n int64) bool {
 }
 
 // readOggPages reads the first and the last pages of a file. If the other pages may change the
-// length of the file, and the file fits into the budget, readOggPages reads all pages. Complete
+// length of the file, and the file fits into the budget, readOggPages reads all pages. It also
 // reports whether the pages that were read are enough to know the length of the file.
 func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10

@@ -189,8 +189,8 @@ func matchesSignature(head []byte, signature string) bool {
 	return true
 }
 
-// isTransport reports whether head begins with packets of an MPEG transport stream. Extra
-// is how many bytes come before each packet: a camera writes 4.
+// isTransport reports whether head begins with packets of an MPEG transport stream. The
+// parameter extra is how many bytes come before each packet: a camera writes 4.
 func isTransport(head []byte, extra int) bool {
 	next := 188 + 2*extra
 	return len(head) > next && head[extra] == 'G' && head[next] == 'G' && head[extra+1]&0x80 == 0

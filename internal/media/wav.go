@@ -203,8 +203,8 @@ func (w *wav) byBlocks(length uint64) Length {
 
 // notCounted reports whether the length that a chunk claims is only a placeholder. A program
 // that writes to a pipe cannot go back to the header, so it leaves the length at 0 or at a
-// very large value. The chunk then extends to the end of the file. Available is how many
-// bytes follow the header of the chunk.
+// very large value. The chunk then extends to the end of the file. The parameter available is
+// how many bytes follow the header of the chunk.
 func notCounted(claimed, available uint64) bool {
 	const implausible = 1_000_000_000 // if more than half of so large a length is missing, the length is a placeholder
 	return claimed == 0 || claimed >= implausible && claimed/2 > available
