@@ -77,8 +77,8 @@ func (b *board) change(job *followed) error {
 	return nil
 }
 
-// close stops redrawing and leaves the last lines. Below them, it prints the problems whose
-// lines were cut or, if some jobs have no line, the problems of all jobs: at most mostShown. If
+// close stops redrawing and draws the lines a last time. Below them, it prints at most mostShown
+// problems: those whose lines were cut or, if some jobs have no line, those of all jobs. But if
 // the person interrupted the command and some jobs have no line, it prints no problem.
 func (b *board) close(interrupted bool) {
 	b.stop()

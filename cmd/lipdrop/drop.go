@@ -291,7 +291,8 @@ func isAbout(st client.Status, f drop.Finding) bool {
 	return !st.Order.OlderThan(f.Order)
 }
 
-// sentFindings returns the findings about the files after the drop, by name.
+// sentFindings returns the findings about the uploaded files, by name. It must be called after
+// the upload, because it lists the bucket.
 func (p *plan) sentFindings(ctx context.Context) (map[string]drop.Finding, error) {
 	snapshot, err := p.Snapshot(ctx)
 	if err != nil {

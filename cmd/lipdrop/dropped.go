@@ -23,7 +23,7 @@ type gatheredFiles struct {
 	problems []error           // one for each file that cannot be read
 }
 
-// newUpload returns the upload of a file of this machine, whose path has no links. Open returns
+// newUpload returns the upload of a file of this machine. The path must have no links. Open returns
 // *client.ChangedError if the file has changed since info was read: another program may still
 // be writing the file.
 func newUpload(key, path string, info fs.FileInfo) *client.Upload {

@@ -247,8 +247,9 @@ func (l *lines) String() string {
 
 func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
-// printStatuses prints a line for a status that cannot be read, and skips an object whose key
-// the S3 server lists wrongly. It prints the other statuses that change after its start.
+// printStatuses prints a line for a status that cannot be read. It skips a status whose key has
+// an escape character, because the S3 server lists such a key wrongly. It prints the other
+// statuses that change after its start.
 func TestPrintStatuses(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
 	status := func(name, reason string) string {

@@ -114,8 +114,8 @@ func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the
 // files at the given keys, and returns how many it deleted. It deletes the preset of inbox/,
 // and the files and bundles with the same jobStem. Each given key is directly below inbox/ or
-// in a bundle there. removeEarlier deletes each job.json first
-// and then the audio files, so that no deletion starts a job.
+// in a bundle there. removeEarlier deletes each job.json first and then the audio files, so
+// that no deletion starts a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
 	const preset = ledger.InboxPrefix + "preset.json"
 	stems := map[string]bool{}

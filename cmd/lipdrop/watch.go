@@ -43,8 +43,8 @@ type follower struct {
 	// fewer requests.
 	wanted, listed []client.Pattern
 
-	// about, if set, reports whether a status is about the drop that is followed. Other
-	// statuses, which are about an earlier drop of the same name, are ignored.
+	// about, if set, reports whether a status is about the followed drop or a newer one.
+	// Statuses about earlier drops of the same name are ignored.
 	about func(client.Status) bool
 
 	forced bool // the command has the flag --force: if a person repeats it, the jobs start again
