@@ -45,7 +45,8 @@ func setStatus(storage *s3test.Bucket, st ledger.Status) {
 	storage.Set(ledger.StatusKey(st.Name), bucket.JSON(st, ""))
 }
 
-// S3 sends no error code in response to a HEAD request.
+// The error of a refused read has S3's error code. S3 sends none in response to a HEAD request,
+// so that error has the HTTP status.
 func TestExplainOfARefusedRead(t *testing.T) {
 	for want, refused := range map[string]bucket.RefusedError{
 		"cannot read a.mp4: AWS responded InvalidObjectState: it is archived": {HTTPStatus: 403, S3Code: "InvalidObjectState", S3Message: "it is archived"},

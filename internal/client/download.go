@@ -207,8 +207,8 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
 	return done, nil
 }
 
-// place returns the path of an output below the folder, and whether the file with that path
-// is the output already. If another file has that path, the output's file name gets the take.
+// place returns the path for an output below the folder, and whether the output is there
+// already. The file name has the take if another file has the name without the take.
 func (f *fetcher) place(o Output) (at string, present bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)

@@ -111,12 +111,12 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. If there
-// are no credentials, the result is a *CredentialsError. If AWS responded, the result is a
-// *CredentialsError, a *DeniedError or a *ServiceError. Purpose says what was tried, such as
-// "read the status of talk". Key is the key or the prefix that the error is about, or "". Other
-// errors stay as they are, and so do bucket.ErrNotFound, the end of a context, and errors that
-// are explained already.
+// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It does
+// not change other errors, bucket.ErrNotFound, the end of a context, and errors that are
+// explained already. If there are no credentials, the result is a *CredentialsError. If AWS
+// responded, the result is a *CredentialsError, a *DeniedError or a *ServiceError. The parameter
+// purpose says what was tried, such as "read the status of talk". The parameter key is the key
+// or the prefix that the error is about, or "".
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {

@@ -238,8 +238,8 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
-// the file since Choose. If so, it also calls sent with the size of a file without parts, because
-// the method options has subtracted the bytes of the failed request.
+// the file since Choose. If so, and if the file has no parts, isStored also calls sent with the
+// size of the file, because its bytes are not counted yet, or were subtracted after an error.
 func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, ok bool, err error) {
 	stored, ok, err = s.headAndCompare(ctx, u)
 	ok = ok && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
@@ -431,8 +431,8 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 
 // unfinished returns the id of the newest unfinished upload of the same content to the same
 // key, and an entry for each part of the file. The entry of a part that the upload lacks has
-// no ETag. It leaves out the upload that S3 has refused to complete. It returns no id if there
-// is no such upload, or if the caller may not list uploads.
+// no ETag. It ignores the upload that S3 has refused to complete. It returns no id if no other
+// upload is found, or if the caller may not list uploads or their parts.
 func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.CompletedPart, error) {
 	out, err := s.S3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &s.Bucket.Name, Prefix: &u.Key})
 	if bucket.HTTPStatus(err) == http.StatusForbidden {

@@ -605,7 +605,8 @@ func TestSendAtTheSameTime(t *testing.T) {
 // Two drops send the same file again at the same time, although it has not changed. The file is
 // stored once. A later drop stores it again. If the file has one part, the later drop does not
 // continue the upload that the second drop has left: S3 would set LastModified to the time when
-// that upload began. If the first drop was at that time, the later drop would start no take.
+// that upload began, which may be the time of the first drop. Then the later drop would start no
+// take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
