@@ -69,7 +69,8 @@ func (d *dropSession) checkFiles(choice drop.Choice) error {
 // leaveOut removes from the uploads the files that only rejected jobs use, and returns the
 // keys of these files. A rejected job counts as using every file of its name.
 func (d *dropSession) leaveOut() (left []string) {
-	good, bad, rejected := map[string]bool{}, map[string]bool{}, map[string]bool{} // keys, keys and names
+	good, bad := map[string]bool{}, map[string]bool{} // keys
+	rejected := map[string]bool{}                     // names
 	for _, job := range d.drop.Jobs {
 		used := good
 		if job.State == ledger.Rejected {

@@ -280,8 +280,8 @@ type change struct {
 }
 
 // since returns the rows that have changed since a version, in the order of the changes. It
-// returns at most maxRows of them. If there are more, next is nil; otherwise next is closed
-// at the next change.
+// returns at most maxRows of them. If there are more, next is nil; otherwise the next call of
+// announce closes next.
 func (f *feed) since(version int) (c change, next <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -270,7 +270,7 @@ function describe({ names = [], idle = {}, jobs = [], sent }) {
   return texts.join(" ");
 }
 
-// checkLabel returns the label of a state in a check. This is a state of a status, or ready.
+// checkLabel returns the label of the state of a checked job: ready, or a state that a status can have.
 function checkLabel(state) {
   return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
