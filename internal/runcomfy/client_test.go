@@ -355,7 +355,7 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 		for _, tt := range []struct {
 			name   string
 			tokens []string
-			sent   []string // of every call but submit
+			sent   []string // the tokens that each call except submit sends
 			ok     bool
 		}{
 			{"the token was rotated", []string{"old", "new"}, []string{"old", "new"}, true},

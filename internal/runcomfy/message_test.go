@@ -33,7 +33,7 @@ func TestSafeTextReadsABoundedPartOfAText(t *testing.T) {
 	for name, short := range hostile(64 << 10) {
 		few, many := allocated(short), allocated(long[name])
 		if most := 2*few + 64*maxText; many > most {
-			t.Errorf("%s: message allocates %d bytes for a short text and %d for a long one, want at most %d", name, few, many, most)
+			t.Errorf("%s: safeText allocates %d bytes for a short text and %d for a long one, want at most %d", name, few, many, most)
 		}
 	}
 }

@@ -25,7 +25,7 @@ type Job struct {
 }
 
 // Submitted returns the accepted jobs in the order in which they were accepted. Each job was
-// charged once. Submitted first starts the jobs that are due.
+// charged once. Submitted first downloads the inputs whose download is due.
 func (s *Server) Submitted() []Job {
 	s.mu.Lock()
 	order := slices.Clone(s.order)
@@ -37,7 +37,7 @@ func (s *Server) Submitted() []Job {
 	return jobs
 }
 
-// Job returns the job of a request id. Job first starts the job if it is due.
+// Job returns the job of a request id. Job first downloads the job's inputs if their download is due.
 func (s *Server) Job(requestID string) (Job, bool) {
 	j := s.find(requestID)
 	if j == nil {
