@@ -37,7 +37,7 @@ const (
 
 	maxParts = 10_000 // S3's limit for one upload
 
-	// sourceMetadata is the object metadata that holds hashOf the source.
+	// sourceMetadata is the name of the object metadata that hold the hash of the source's address (hashOf).
 	sourceMetadata = "lipdrop-source"
 )
 

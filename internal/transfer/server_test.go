@@ -139,9 +139,9 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 
 func named([]byte) (string, string) { return testKey, "video/mp4" }
 
-// hang reads the request, because net/http notices only after that when the client closes
-// the connection. hang waits for this, and then breaks the connection: otherwise net/http
-// would send a response that the handler did not write.
+// hang reads the whole request: before that, net/http does not notice that the client has closed
+// the connection. hang waits until the client closes the connection, and then panics: otherwise
+// net/http would send a response that the handler did not write.
 func hang(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
