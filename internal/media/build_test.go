@@ -110,7 +110,7 @@ func editList(edits ...[2]int) []byte {
 }
 
 // fragment returns a moof box with count samples of track 1, and an mdat box of size bytes.
-// The samples begin at the time at. Each lasts 100 units.
+// The parameter at is the time of the first sample. Each sample lasts 100 units.
 func fragment(at, count, size int) []byte {
 	traf := atom("traf",
 		atom("tfhd", be(0x8, 1, 100)),
@@ -127,8 +127,8 @@ func fragmentedMovie(more ...[]byte) []byte {
 	return slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), mvex))
 }
 
-// accessIndex returns an mfra box with one entry, for the fragment at offset. The fragment
-// begins at the time at.
+// accessIndex returns an mfra box with one entry, for the fragment at offset. The parameter at
+// is the time of the fragment.
 func accessIndex(at int, offset uint64) []byte {
 	tfra := atom("tfra", be(1<<24, 1, 0, 1, uint64(at), offset, "\x01\x01\x01"))
 	return atom("mfra", tfra, atom("mfro", be(0, 8+len(tfra)+16)))
@@ -184,8 +184,8 @@ func jpegFrame(marker byte) []byte {
 // has 144 bytes and lasts 36 ms.
 func mp3Frames(count int) []byte { return bytes.Repeat(mp3Frame(0x18), count) }
 
-// mp3Frame returns a frame. Rates is its third byte, which holds the bit rate, the sampling
-// rate and the padding.
+// mp3Frame returns a frame. The parameter rates is the third byte of the frame, which holds the
+// bit rate, the sampling rate and the padding.
 func mp3Frame(rates byte) []byte {
 	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rates>>4]
 	frame := make([]byte, 144*kbps/32)

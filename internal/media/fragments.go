@@ -107,8 +107,8 @@ func (f *fragments) findLast() {
 	}
 }
 
-// lacks reports whether a track certainly has no samples. It also reports this for a track that the
-// file needs if the file breaks off before the track's first sample.
+// lacks reports whether a track certainly has no samples. For a track that the file needs, lacks
+// also returns true if the file breaks off before the track's first sample.
 func (f *fragments) lacks(id uint32, needed bool) bool {
 	_, begun := f.spans[id]
 	return !begun && (f.all || needed && f.cut && !f.jumped)

@@ -122,8 +122,8 @@ func streamInfo(rate, samples int) []byte {
 }
 
 // flac returns a FLAC file of frames of 4,096 samples. The argument samples is the
-// number of samples in STREAMINFO, and first is the number of the first frame. A frame with a number below 128 has 2,008
-// bytes. Other frames have more.
+// number of samples in STREAMINFO, and first is the number of the first frame. A frame with a
+// number below 128 has 2,008 bytes. Other frames have more.
 func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
 	for i := first; i < first+frames; i++ {
