@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -94,6 +95,24 @@ func TestGapsBetweenEndings(t *testing.T) {
 	// for a preset.
 	if lists := b.Calls()["ListObjectsV2"]; lists > 2*(1+3+3)+3 {
 		t.Errorf("%d listings, want at most %d", lists, 2*(1+3+3)+3)
+	}
+}
+
+// A preset gets its answer file even if the search for the other presets of its folder takes too
+// many listings.
+func TestPresetBesideThousandsOfFiles(t *testing.T) {
+	b := newInbox(t)
+	for n := range 1 << len("json") { // every spelling of the suffix
+		spelling := []byte("json")
+		for i := range spelling {
+			spelling[i] -= byte(n>>i&1) * ('a' - 'A')
+		}
+		for i := range bucket.PageSize {
+			b.Set(fmt.Sprintf("inbox/preset.%s%04d", spelling, i), nil)
+		}
+	}
+	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.look(t, []string{b.step(t, "preset.json = {}")})); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }
 

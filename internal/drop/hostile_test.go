@@ -45,7 +45,8 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 }
 
-// A warning says how many files were compared only if there are more files than that.
+// If there are more files than lipdrop compares, all is false. If no listings are left, a
+// warning says that not all files were compared.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}
 	files := &bucket.Bucket{S3: storage, Name: "b"}

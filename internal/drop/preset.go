@@ -144,7 +144,7 @@ func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) 
 			subjects = append(subjects, fileSubject(ParseKey(f.Key)))
 		}
 	}
-	return subjects, err
+	return subjects, exceptCrowded(err)
 }
 
 func severalPresets(files []File) problem.Problem {
