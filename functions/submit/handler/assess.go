@@ -59,7 +59,7 @@ type finding struct {
 	prev ledger.Posted // the status at Key before the assessment
 }
 
-// assess decides what a subject needs, and does that. If something changes meanwhile,
+// assess decides what a subject needs, and does it. If something changes meanwhile,
 // assess starts again.
 func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
 	for range maxAssessments {
@@ -133,9 +133,9 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	return findings, nil
 }
 
-// recoverOnce recovers the takes of a subject, unless an earlier try of the assessment has
-// done so. recoverOnce returns the status of the subject. If there were takes to recover, it
-// reads the status again.
+// recoverOnce recovers the takes of a subject that may have takes, unless an earlier try of the
+// assessment has done so. recoverOnce returns the status of the subject. If there were takes to
+// recover, it reads the status again.
 func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
 	s := a.subject
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.batch.again || prev.State != "")

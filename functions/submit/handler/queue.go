@@ -150,8 +150,8 @@ func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 }
 
 // pause returns how long a message that is not finished waits for its next delivery:
-// as long as RunComfy asks for, else a time that doubles with each of the first
-// deliveries. 0 stands for the visibility timeout of the queue.
+// burnPause if its retries have ended, else as long as RunComfy asks for, else a time that
+// doubles with each of the first deliveries. 0 stands for the visibility timeout of the queue.
 func (h *Handler) pause(out outcome, receives int) time.Duration {
 	after := min(out.retryAfter(), mostRetryAfter)
 	switch {

@@ -277,6 +277,9 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 				if st.State != ledger.Held || st.Code != problem.TooManyJobs || !strings.Contains(st.Reason, "no longer retried") {
 					t.Fatalf("job %d is %s, %s: %s; want held, %s, no longer retried", i, st.State, st.Code, st.Reason, problem.TooManyJobs)
 				}
+				if !strings.HasSuffix(st.Remedy, "or upload the audio of the job again.") {
+					t.Fatalf("the remedy of job %d is %q, want one that ends with the upload of the audio only", i, st.Remedy)
+				}
 			}
 			worldtest.WantCharges(t, w, limit)
 			w.Settings.MaxJobsPerDrop = voices

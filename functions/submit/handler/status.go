@@ -77,7 +77,11 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 		st.Remedy += " After a restore, " + redrive + "."
 		return
 	}
-	st.Remedy = "Fix the cause, then " + redrive + ", or upload " + job.File() + " again."
+	file := job.File()
+	if st.Code == problem.TooManyJobs {
+		file = "the audio of the job" // another file may start all jobs of the change again
+	}
+	st.Remedy = "Fix the cause, then " + redrive + ", or upload " + file + " again."
 }
 
 // handleSubmitError handles a claimed take that has no request id, because the reservation
