@@ -135,8 +135,8 @@ var ErrStale = errors.New("the status was changed after it was read")
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status stays the
-// same. Whether it writes or not, Post sends the notice about a rejected or held drop if
-// the notice is due and no other function can still be sending the notice.
+// same and prev.Rewrite is false. Whether it writes or not, Post sends the notice about a
+// rejected or held drop if the notice is due and no other function can still be sending it.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	posted := Posted{Status: st.Fit(MaxObject - reserve), Order: order, etag: prev.etag}
 	send := s.markDue(prev, &posted)

@@ -246,9 +246,9 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns the names directly below the given name that have a status, in the
-// order of the keys: only names that come after the name in the parameter after, and at most
-// the given number of names.
+// NamesBelow returns names directly below the given name that have a status, in the order of
+// the keys, and at most the given number of names. It returns the names that come after the
+// name in the parameter after, and sometimes a few that come before it.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix := "status/" + name + "/"
 	// The key take-2.json comes before take.json, but the name take-2 comes after take.

@@ -43,7 +43,7 @@ const maxExecutionName = 80
 // ExecutionName returns the name of the execution of a take: a slug of the
 // job's name, a hyphen and the take, at most 80 ASCII letters, digits, hyphens
 // and underscores. The take contains a hash of the name, so two names with the
-// same slug have different executions. Starting a take twice starts one execution.
+// same slug have different executions.
 func ExecutionName(name, take string) string {
 	var slug strings.Builder
 	for _, r := range name {

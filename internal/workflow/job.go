@@ -114,8 +114,8 @@ const (
 	LostAfter = time.Minute
 
 	// patience is how many turns in a row must fail to learn the job's state before a limit
-	// can end the job. A redriven execution may already be past its limit, and a single such
-	// turn must not end it. A turn that learns the state applies the limit at once.
+	// can end the job. A redriven execution may already be past its limit, and one failed
+	// request must not end it. A turn that learns the state applies the limit at once.
 	patience = 3
 )
 

@@ -85,7 +85,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 // bucket.
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record, error) {
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
-	if errors.Is(err, bucket.ErrNotFound) { // GetOrRecreate writes a new record, so RunComfy must know the job
+	if errors.Is(err, bucket.ErrNotFound) { // a job that RunComfy does not know must get no new record
 		if _, err := h.fetchResult(ctx, job); err != nil {
 			return rec, err
 		}

@@ -26,9 +26,9 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// stopped returns a world with the job of ads/talk, which RunComfy keeps in its queue for the
-// first duration. The execution was stopped the second duration after the drop. Right before
-// the stop, stopped calls the function prepare.
+// stopped returns a world in which the execution of ads/talk was stopped. The parameter after is
+// the time from the drop to the stop. RunComfy queues the job for the time in the parameter queue.
+// Right before the stop, stopped calls the function prepare.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
