@@ -88,7 +88,7 @@ func (d *doctor) wrong(what string, remedy ...string) {
 	}
 }
 
-// failed reports a failed call of AWS. Purpose says what was tried, as for client.Explain.
+// failed reports a failed call of AWS. The parameter purpose says what was tried, as for client.Explain.
 func (d *doctor) failed(purpose string, err error) {
 	err = client.Explain(purpose, "", err)
 	if errors.Is(err, context.Canceled) { // the person has interrupted the command

@@ -91,7 +91,7 @@ func chosenJobs(ctx context.Context, stack *client.Client, patterns []client.Pat
 // jobsAtOnce is how many jobs are cancelled or redriven at the same time.
 const jobsAtOnce = 8
 
-// forEach calls do with each job, several at the same time, and continues after an error.
+// forEach calls the function do with each job, several at the same time, and continues after an error.
 // It ignores the error that there is nothing to do for a job if only a prefix selects the
 // job. If all jobs have such an error, forEach returns the first of these errors.
 func forEach(ctx context.Context, named map[string]bool, do func(name string) error) error {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// walk calls visit with a path and, if the path is a folder, with each path below it.
+// walk calls the function visit with a path and, if the path is a folder, with each path below it.
 // It follows symbolic links; info describes a link's target. For a path that
 // cannot be read, it calls visit with an error.
 func walk(path string, visit func(path string, info fs.FileInfo, err error)) {

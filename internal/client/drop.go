@@ -145,7 +145,7 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 // those whose content the bucket does not hold. If a medium of a bundle is sent, the
 // bundle's job.json is sent too, because only job.json starts the bundle's job again. But
 // if a sent file already starts a job of the bundle, job.json is left out: it would start
-// that job a second time. Jobs has the findings of the jobs that can start.
+// that job a second time. The parameter jobs has the findings of the jobs that can start.
 func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
 	send := maps.Clone(uploads)
 	maps.DeleteFunc(send, func(_ string, u *Upload) bool { return !all && u.Same })

@@ -72,7 +72,7 @@ func (c *Client) executionARN(rec ledger.Record) *string {
 }
 
 // Cancel cancels every take under way of a name, as a deletion of the name's files does. It
-// calls say with each step. The error is nil only if all these takes are cancelled. If the
+// calls the function say with each step. The error is nil only if all these takes are cancelled. If the
 // name has no take under way, the error is *StateError, or *NoJobError if there is no such job.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
 	takes, err := c.SubmittedTakes(ctx, name)

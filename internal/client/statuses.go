@@ -89,7 +89,7 @@ func (c *Client) ReachableLinks(st ledger.Status) ledger.Status {
 
 // Statuses returns the statuses or the answer files that the patterns select, ordered by
 // name. The folder is StatusPrefix or AnswerPrefix. Statuses reads and returns only those that
-// were written after the time since.
+// were written after the given time.
 func (c *Client) Statuses(ctx context.Context, folder string, since time.Time, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {
@@ -181,7 +181,7 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 }
 
 // Records returns the records of takes whose names begin with prefix and that were
-// claimed at or after the time since. It reads only records that were written after that
+// claimed at or after the given time. It reads only records that were written after that
 // time. It leaves out records that are not valid, and returns their number as unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
@@ -294,8 +294,8 @@ func (p Pattern) Matches(name string) bool {
 // ReadsAtOnce is how many objects are read at the same time.
 const ReadsAtOnce = 32
 
-// InParallel calls do with each item, and with at most atOnce items at the same time. It
-// returns all results in the order of the items.
+// InParallel calls the function do with each item, and with at most atOnce items at the same
+// time. It returns all results in the order of the items.
 func InParallel[In, Out any](ctx context.Context, atOnce int, items []In, do func(context.Context, In) ([]Out, error)) ([]Out, error) {
 	results := make([][]Out, len(items))
 	err := each(ctx, atOnce, items, func(ctx context.Context, i int, item In) (err error) {
@@ -308,8 +308,9 @@ func InParallel[In, Out any](ctx context.Context, atOnce int, items []In, do fun
 	return slices.Concat(results...), nil
 }
 
-// each calls do with the index of each item and the item, and with at most atOnce items at the
-// same time. It returns the first error, after which the context of the other calls ends.
+// each calls the function do with the index of each item and the item, and with at most atOnce
+// items at the same time. It returns the first error, after which the context of the other
+// calls ends.
 func each[T any](ctx context.Context, atOnce int, items []T, do func(ctx context.Context, i int, item T) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)

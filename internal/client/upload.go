@@ -44,9 +44,9 @@ const (
 // earlier upload of the same content was interrupted, Send sends only the missing parts.
 // Send stops at the first error; the next Send continues what is unfinished.
 //
-// Send calls sent with the number of bytes that were sent since the last call. The number
-// is negative if bytes must be sent again. Parts that S3 already has count too. The calls
-// of sent may be concurrent.
+// Send calls the function sent with the number of bytes that were sent since its last call.
+// The number is negative if bytes must be sent again. Parts that S3 already has count too.
+// The calls may be concurrent.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
 	s := &sender{Client: c, smallSlots: semaphore.NewWeighted(uploadsAtOnce), largeSlots: semaphore.NewWeighted(largeAtOnce), sent: sent}
 	byRank := map[int][][]*Upload{}

@@ -122,8 +122,8 @@ func (s *Server) pageInfo(r *http.Request) (any, error) {
 	return map[string]any{"stack": stack, "bucket": s.client.Bucket.Name, "region": region, "who": s.caller, "can": s.rightsFor(r.Context(), "")}, nil
 }
 
-// handle returns a handler that responds with the value of do as JSON, or with the error of
-// do as a text for the person.
+// handle returns a handler that calls the function do, and responds with its value as JSON, or
+// with its error as a text for the person.
 func handle(do func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		value, err := do(r)
