@@ -26,17 +26,17 @@ func TestBundles(t *testing.T) {
 			want: []string{cafeJob},
 		},
 		{
-			says: "in any order",
+			says: "The files of a bundle may arrive in any order",
 			do:   []string{cafe, "ads/cafe.job/voice.wav", "ads/cafe.job/woman.png"},
 			want: []string{cafeJob},
 		},
 		{
-			says: "once every file that it names is there",
+			says: "A bundle waits until every file that job.json names is there",
 			do:   []string{cafe, "ads/cafe.job/voice.wav"},
 			want: []string{cafeWait},
 		},
 		{
-			says: "started by its job.json",
+			says: "A bundle without a job.json waits",
 			do:   []string{"ads/cafe.job/woman.png", "ads/cafe.job/voice.wav"},
 			want: []string{"ads/cafe: waiting, waiting_for_job_json"},
 		},
@@ -46,7 +46,7 @@ func TestBundles(t *testing.T) {
 			want: []string{"x: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "nor with what is outside it",
+			says: "A file in a bundle does not pair with a file outside it",
 			do:   []string{"talk.mp4", "de.job/talk.wav"},
 			want: []string{"de: waiting, waiting_for_job_json", "talk: waiting, waiting_for_audio"},
 		},
@@ -147,22 +147,22 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"x: job of react, video_url=x.job/v.mp4, audio_url=x.job/voices/de/a.wav"},
 		},
 		{
-			says: "which may arrive after it",
+			says: "A file beside job.json may arrive after job.json",
 			do:   []string{reactJob("x.job/job.json", "v.mp4", "a.wav")},
 			want: []string{"x: waiting, waiting_for_files"},
 		},
 		{
-			says: "a key of the same bucket under inbox/",
+			says: "A media value may be a key of the same bucket below inbox/",
 			do:   []string{"cast/v.mp4", reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav"), files},
 			want: []string{"cast/v: waiting, waiting_for_audio", "x: job of react, video_url=cast/v.mp4, audio_url=x.job/a.wav"},
 		},
 		{
-			says: "which must exist when job.json is assessed; otherwise the job is rejected",
+			says: "A file in another folder must exist when job.json is assessed; otherwise the job is rejected",
 			do:   []string{files, reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
 			want: []string{"x: rejected, file_missing"},
 		},
 		{
-			says: "or an https URL, which is passed on as it is",
+			says: "A media value may be an https URL, which is passed on as it is",
 			do:   []string{reactJob("x.job/job.json", "https://example.com/v.mp4?sig=s3cret", "HTTPS://example.com/a")},
 			want: []string{"x: job of react, video_url=https://example.com/v.mp4?sig=s3cret, audio_url=HTTPS://example.com/a"},
 		},
@@ -235,12 +235,12 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"x: waiting, waiting_for_files"},
 		},
 		{
-			says: "then in NFC",
+			says: "File names in job.json that no file has exactly compare in NFC",
 			do:   []string{reactJob("x.job/job.json", "caf\u00e9.mp4", "fete\u0301/a.wav"), "x.job/cafe\u0301.mp4", "x.job/fet\u00e9/a.wav"},
 			want: []string{"x: job of react, video_url=x.job/cafe\u0301.mp4, audio_url=x.job/fet\u00e9/a.wav"},
 		},
 		{
-			says: "exactly, then in NFC: the exact one if both exist",
+			says: "If a file has exactly the name in job.json, it is used, and not a file with another form of the name",
 			do:   []string{reactJob("x.job/job.json", "e\u0301.mp4", "a.wav"), "x.job/\u00e9.mp4", "x.job/e\u0301.mp4", files},
 			want: []string{"x: job of react, video_url=x.job/e\u0301.mp4, audio_url=x.job/a.wav"},
 		},

@@ -158,7 +158,7 @@ func voice(length time.Duration) []byte {
 
 // row is a rule, and the findings after some steps.
 type row struct {
-	says string   // the rule, or a part of it
+	says string   // the rule
 	do   []string // as inbox.step takes them
 	want []string // as inbox.line gives them, sorted
 }

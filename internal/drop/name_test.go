@@ -30,37 +30,37 @@ func TestNames(t *testing.T) {
 			},
 		},
 		{
-			says: "in Unicode NFC (a Mac's NFD stem pairs with the NFC one)",
+			says: "A name is in Unicode NFC: a Mac's NFD stem pairs with the NFC stem",
 			do:   []string{nfd + ".mp4", nfc + ".wav"},
 			want: []string{nfc + ": job of pro, video_url=" + nfd + ".mp4, audio_url=" + nfc + ".wav"},
 		},
 		{
-			says: "in Unicode NFC, the folder and the file each",
+			says: "A name is in Unicode NFC, although the folder and the file have different forms",
 			do:   []string{"f\u00eate/cafe\u0301.mp4", "fe\u0302te/caf\u00e9.wav"},
 			want: []string{nfc + ": job of pro, video_url=f\u00eate/cafe\u0301.mp4, audio_url=fe\u0302te/caf\u00e9.wav"},
 		},
 		{
-			says: "one file in both forms is two candidates",
+			says: "one file name in both forms is two candidates",
 			do:   []string{nfd + ".mp4", nfc + ".mp4", nfc + ".wav"},
 			want: []string{nfc + ": rejected, ambiguous"},
 		},
 		{
-			says: "a tag in another form",
+			says: "a tagged audio and its video in different forms",
 			do:   []string{nfd + ".mp4", nfc + ".de.wav"},
 			want: []string{nfc + ".de: job of pro, video_url=" + nfd + ".mp4, audio_url=" + nfc + ".de.wav", nfc + ": used, by " + nfc + ".de"},
 		},
 		{
-			says: "a bundle in both forms",
+			says: "a bundle whose folder is in both forms",
 			do:   []string{reactJob(nfc+".job/job.json", "v.mp4", "a.wav"), nfd + ".job/v.mp4", nfd + ".job/a.wav"},
 			want: []string{nfc + ": job of react, video_url=" + nfd + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
 		},
 		{
-			says: "a bundle in both forms: the file beside job.json is the one that it names",
+			says: "if both folders of a bundle have a file that job.json names, the file beside job.json is used",
 			do:   []string{reactJob(nfc+".job/job.json", "v.mp4", "a.wav"), nfd + ".job/v.mp4", nfc + ".job/v.mp4", nfd + ".job/a.wav"},
 			want: []string{nfc + ": job of react, video_url=" + nfc + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
 		},
 		{
-			says: "a bundle in both forms, which waits",
+			says: "a bundle whose folder is in both forms waits for a job.json",
 			do:   []string{nfc + ".job/v.mp4", nfd + ".job/a.wav"},
 			want: []string{nfc + ": waiting, waiting_for_job_json"},
 		},
@@ -96,7 +96,7 @@ func TestNames(t *testing.T) {
 			want: pairLines("pro", "video_url", "", "A.MOV A.Wav", "b.Mp4 b.M4A", "c.MP4 c.mP3"),
 		},
 		{
-			says: "the answer file of a file that cannot belong to a job: unknown suffix",
+			says: "a file with an unknown suffix is rejected, and gets an answer file",
 			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "pre\u017fet.json"},
 			want: []string{
 				"README: rejected, unknown_suffix", "ads/notes.txt: rejected, unknown_suffix", "pre\u017fet.json: rejected, unknown_suffix",

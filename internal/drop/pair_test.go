@@ -11,7 +11,7 @@ func TestPairs(t *testing.T) {
 			want: []string{talk},
 		},
 		{
-			says: "in whichever order they arrive",
+			says: "the files of a pair may arrive in any order",
 			do:   []string{"ads/talk.wav", "ads/talk.mp4"},
 			want: []string{talk},
 		},
@@ -67,7 +67,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: rejected, ambiguous"},
 		},
 		{
-			says: "deleting one resolves it",
+			says: "after one of two candidates is deleted, the other is used",
 			do:   []string{"ads/talk.mp4", "ads/talk.wav", "ads/talk.mp3", "- ads/talk.mp3"},
 			want: []string{talk},
 		},
@@ -200,12 +200,12 @@ func TestDeleting(t *testing.T) {
 	const talk = "talk: job of pro, video_url=talk.mp4, audio_url=talk.wav"
 	testRows(t, []row{
 		{
-			says: "the name is assessed again",
+			says: "after a file is deleted, its name is assessed again",
 			do:   []string{"talk.mp4", "talk.wav", "- talk.wav"},
 			want: []string{"talk: waiting, waiting_for_audio"},
 		},
 		{
-			says: "what was ambiguous may now be a job",
+			says: "after one of two candidates is deleted, the name may be a job",
 			do:   []string{"talk.mp4", "talk.wav", "talk.png", "- talk.png"},
 			want: []string{talk},
 		},

@@ -17,12 +17,12 @@ func TestPresets(t *testing.T) {
 			want: []string{"ads/preset.json: accepted", "ads/talk: job of react, video_url=ads/talk.mp4, audio_url=ads/talk.wav, emotion=happy"},
 		},
 		{
-			says: "and below",
+			says: "a preset applies to the folders below its folder",
 			do:   []string{happy, "ads/2026/talk.mp4", "ads/2026/talk.wav"},
 			want: []string{"ads/2026/talk: job of react, video_url=ads/2026/talk.mp4, audio_url=ads/2026/talk.wav, emotion=happy", "preset.json: accepted"},
 		},
 		{
-			says: "and not beside or above",
+			says: "a preset does not apply to the folders beside or above its folder",
 			do:   []string{"ads/de/" + happy, "ads/fr/a.mp4", "ads/fr/a.wav", "ads/b.mp4", "ads/b.wav"},
 			want: []string{
 				"ads/b: job of pro, video_url=ads/b.mp4, audio_url=ads/b.wav", "ads/de/preset.json: accepted",
@@ -30,12 +30,12 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "the nearest one wins, whole",
+			says: "only the nearest preset applies",
 			do:   []string{happy, "ads/" + reacts, "ads/talk.mp4", "ads/talk.wav"},
 			want: []string{"ads/preset.json: accepted", "ads/talk: job of react, video_url=ads/talk.mp4, audio_url=ads/talk.wav", "preset.json: accepted"},
 		},
 		{
-			says: "the nearest one wins: below a folder without a name too",
+			says: "only the nearest preset applies, below a folder without a name too",
 			do:   []string{"a//" + happy, "a/" + reacts, "a//b.mp4", "a//b.wav"},
 			want: []string{"a//b: job of react, video_url=a//b.mp4, audio_url=a//b.wav, emotion=happy", "a//preset.json: accepted", "a/preset.json: accepted"},
 		},

@@ -20,7 +20,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},
 		{
-			says: "also for a match that is dropped after job.json",
+			says: "a match that is dropped after job.json starts a job too",
 			do:   []string{voices("*.wav"), video, "x.job/de.wav"},
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
