@@ -17,9 +17,12 @@ var clip []byte
 var voice []byte
 
 // Write makes a folder, writes sample.mp4 and sample.wav into it, and returns the folder.
-// Write replaces files of these names and does not follow symbolic links.
+// Write replaces files of these names. A symbolic link in the folder is an error.
 func Write(dir string) (string, error) {
 	if err := private.Dir(dir); err != nil {
+		return "", err
+	}
+	if err := private.CheckNoLinks(dir); err != nil {
 		return "", err
 	}
 	for name, content := range map[string][]byte{"sample.mp4": clip, "sample.wav": voice} {
