@@ -98,9 +98,9 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 			return err
 		}
 	}
-	write := func(key string, bytesOf int) call {
+	write := func(key string, size int) call {
 		return func(c *s3.Client) error {
-			_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(make([]byte, bytesOf))})
+			_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(make([]byte, size))})
 			return err
 		}
 	}

@@ -244,8 +244,8 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	}
 }
 
-// Two invocations wait for each other, so they need two environments. A third invocation
-// gets one of these environments, before or after them.
+// Two invocations wait for each other, so they need two environments. A third invocation runs
+// in the same environment as one of the two, before or after it.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")

@@ -270,13 +270,13 @@ func (sc scope) payload(s *state) (string, error) {
 	return compact(members), nil
 }
 
-// compact returns the JSON text of v on one line, with < > & as they are.
-func compact(v any) string {
+// compact returns the JSON text of an object on one line, with < > & as they are.
+func compact(members map[string]json.RawMessage) string {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		panic(err) // v was decoded from JSON, or holds only strings and numbers
+	if err := encoder.Encode(members); err != nil {
+		panic(err) // each member is JSON
 	}
 	return strings.TrimSuffix(text.String(), "\n")
 }

@@ -35,7 +35,7 @@ func history(t *testing.T, dir string) []string {
 }
 
 // turns returns an Invoker whose job ends at the given turn. The response to a poll asks for
-// no wait, and has an x for each turn. Each call first calls the function before with the payload.
+// no wait, and has an x for each turn. Each call first passes its payload to the function named before.
 func turns(endsAt int, before func(payload string)) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		before(string(payload))
