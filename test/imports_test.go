@@ -25,7 +25,7 @@ func TestFunctionsImportNothingLocal(t *testing.T) {
 	}
 }
 
-// The packages below can be read without the rest of the project.
+// To read one of the packages below, a person needs only the packages listed beside it.
 func TestLeavesImportFewPackages(t *testing.T) {
 	for leaf, allowed := range map[string][]string{
 		"problem": nil, "bucket": nil, "runcomfy": nil,

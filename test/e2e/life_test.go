@@ -32,8 +32,8 @@ import (
 )
 
 // If the environment variable stackDir is set, the test binary runs a stack in that folder until
-// the binary is killed or the test ends.
-// The variable stackComfy has the address of the stack's RunComfy.
+// the binary is killed or the test ends. The variable stackComfy has the address of the stack's
+// RunComfy.
 const (
 	stackDir   = "E2E_STACK_DIR"
 	stackComfy = "E2E_STACK_RUNCOMFY"

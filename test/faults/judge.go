@@ -31,7 +31,8 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.judgeWarnings(st, *v.take, inboxAfter(acts))
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
-		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name then says only which files are left.
+		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name
+		// then says only which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
 		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:

@@ -51,12 +51,12 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	// The trouble lasts from begins to ends, measured from the start of the world. A trouble of
-	// submit ignores begins. Some troubles use neither begins nor ends. These, and the
+	// The trouble lasts from begins to ends, measured from the start of the world. throttled,
+	// unpaid and responseLost begin at once. Some troubles use neither begins nor ends. These, and the
 	// failures of onceAfterward after redrives, last until the world is calm. Only forgotten never ends.
 	begins, ends time.Duration
 
-	hasty     int                     // number of acts in the middle of a function
+	hasty     int                     // number of acts between two calls of a function
 	refusals  int                     // number of refused writes to a claim
 	redriven  map[string]bool         // requests whose execution was redriven; with onceAfterward, the next status or result call fails
 	ended     map[string]bool         // requests whose result call has reported a failed job

@@ -21,7 +21,7 @@ import (
 // ownFolder is a folder in which the reader may write.
 const ownFolder = "own/"
 
-// readOnly refuses what AWS refuses to a person who may only read.
+// readOnly refuses what AWS refuses to a person who may only read, except in ownFolder.
 type readOnly struct {
 	next interface {
 		Do(*http.Request) (*http.Response, error)

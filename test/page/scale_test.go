@@ -235,7 +235,7 @@ func TestTenThousandJobs(t *testing.T) {
 		tab.do("look at the tab", chromedp.ActionFunc(tab.activate))
 		tab.waitFor("the new job is counted", `document.querySelector("#summary").innerText.includes("held")`)
 	}
-	command.small()
+	command.checkMemoryAndOutput()
 	b.quiet()
 }
 
@@ -275,13 +275,13 @@ func TestLargeFile(t *testing.T) {
 	if loaded < 2 {
 		t.Errorf("the file was requested %d times, want a request for each range", loaded)
 	}
-	command.small()
+	command.checkMemoryAndOutput()
 	b.quiet()
 }
 
-// small fails the test if the command used 100 MiB of memory or more, or if it has printed
-// a request, a presigned URL, or its address more than once.
-func (c *command) small() {
+// checkMemoryAndOutput fails the test if the command used 100 MiB of memory or more, or if the
+// command printed its address more than once, or any other URL.
+func (c *command) checkMemoryAndOutput() {
 	c.t.Helper()
 	if runtime.GOOS == "linux" {
 		if peak := c.peak(); peak >= 100 {

@@ -130,7 +130,7 @@ func TestDropIsInterrupted(t *testing.T) {
 		b.drag(files...)
 		b.waitFor("the files are checked", `document.querySelector("#found .found, #found .bad")`)
 	}
-	for range 5 { // one more than the drops that may be under way at once, so a reload must end the drop before it
+	for range 5 { // one more than the drops that may be open at once, so each reload must end the open drop
 		drop()
 		b.check("the files can be uploaded", `!document.querySelector("#drop-start").disabled`)
 		b.do("reload", chromedp.Reload())

@@ -26,8 +26,8 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 	w.After = worldtest.FailIf(world.ErrBroken, hit)
 }
 
-// everyPoint runs a scenario once for each call that the functions make in it,
-// and in each of four ways: the function dies before the call; the function dies after the
+// everyPoint runs a scenario once for each call that the functions make in it
+// and each of four ways: the function dies before the call; the function dies after the
 // call; the response is lost and the client repeats the call; or the response is lost and the
 // client does not repeat the call.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {

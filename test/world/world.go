@@ -132,7 +132,7 @@ type World struct {
 	dropQueue     queue // of submit
 	deletionQueue queue // of cancel
 	receipts      int   // deliveries so far
-	chain         int   // the longest chain of the batch that is delivered
+	chain         int   // the largest message.chain in the batch that is delivered
 	cancelCalls   []*cancelCall
 	nextSweep     time.Time
 	versions      map[string][]byte // of dropped files: see version

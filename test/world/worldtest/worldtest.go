@@ -109,8 +109,8 @@ func BeforeFirst(t *testing.T, w *world.World, selects func(world.Call) bool, do
 const EveryCall runcomfytest.Call = ""
 
 // Faulty makes all requests for a call of RunComfy fail for the given time from now on. If
-// the time is 0, only the first request fails. Faulty returns the count of failed requests,
-// which it keeps up to date.
+// the time is 0, only the first request fails. The result points to the number of requests
+// that have failed so far.
 func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration) *int {
 	count, end := 0, w.Now().Add(lasts)
 	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
