@@ -23,7 +23,7 @@ type fragments struct {
 	named     map[uint32]bool // the tracks that the index at the end of the file names
 	all       bool            // a track without a span certainly has no samples
 	partial   bool            // samples of the last fragment are missing
-	jumped    bool            // the fragments before those that are being read were not read
+	jumped    bool            // fragments before those that are being read were skipped
 }
 
 // span describes the samples of a track that were found. Times count from the beginning of

@@ -197,7 +197,7 @@ type oggFile struct {
 	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
 	open    bool                  // another stream of the same recording may begin
-	strange bool                  // a page belongs to a stream whose beginning was not found
+	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
 	pages   int64                 // how many pages were read

@@ -98,8 +98,8 @@ type Result struct {
 	// CreatedAt and FinishedAt are zero if not known.
 	CreatedAt, FinishedAt time.Time
 
-	// Warnings say what is wrong with the response: which members are left out and why, or
-	// that the response is about another request. Each is a clause without a full stop.
+	// Warnings say what of the response is left out and why, or that the response is about
+	// another request. Each is a clause without a full stop.
 	Warnings []string
 }
 
