@@ -16,11 +16,14 @@ var clip []byte
 //go:embed voice.wav
 var voice []byte
 
-// Write makes a folder, writes sample.mp4 and sample.wav into it, and returns the folder.
-// Write replaces files of these names. A symbolic link in the folder is an error.
+// Write makes the folder dir in the state folder, writes sample.mp4 and sample.wav into dir, and
+// returns dir. Write replaces files of these names. A symbolic link in dir, or in the place of
+// either folder, is an error.
 func Write(dir string) (string, error) {
-	if err := private.Dir(dir); err != nil {
-		return "", err
+	for _, folder := range []string{filepath.Dir(dir), dir} {
+		if err := private.Dir(folder); err != nil {
+			return "", err
+		}
 	}
 	if err := private.CheckNoLinks(dir); err != nil {
 		return "", err

@@ -26,19 +26,22 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// Somebody has put a symbolic link into the folder of the sample. Write refuses the folder, and
-// writes nothing through the link.
+// Somebody has put a symbolic link into the state folder, or in its place. Write refuses the
+// folder, and writes nothing through the link.
 func TestWriteFollowsNoLink(t *testing.T) {
-	for _, name := range []string{"sample.mp4", "sample.mp4.partial"} {
-		dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "precious")
-		if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, filepath.Join(dir, name))); err != nil {
+	for link, target := range map[string]string{
+		".lipdrop/sample/sample.mp4": "elsewhere/a.mp4", ".lipdrop/sample/sample.mp4.partial": "elsewhere/a.mp4", ".lipdrop": "elsewhere",
+	} {
+		home := t.TempDir()
+		path, elsewhere := filepath.Join(home, link), filepath.Join(home, "elsewhere")
+		if err := errors.Join(os.Mkdir(elsewhere, 0o755), os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(filepath.Join(home, target), path)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := sample.Write(dir); err == nil || !strings.Contains(err.Error(), name+" is a symbolic link") {
-			t.Errorf("Write() = %v, want an error that names the symbolic link %s", err, name)
+		if _, err := sample.Write(filepath.Join(home, ".lipdrop", "sample")); err == nil || !strings.Contains(err.Error(), link+" is a symbolic link") {
+			t.Errorf("Write() = %v, want an error that names the symbolic link %s", err, link)
 		}
-		if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
-			t.Errorf("the victim's file has %d bytes, error %v; want precious", len(got), err)
+		if got, err := os.ReadDir(elsewhere); err != nil || len(got) > 0 {
+			t.Errorf("through the link %s, Write wrote %v (%v), want nothing", link, got, err)
 		}
 	}
 }
