@@ -97,13 +97,10 @@ type Archived struct {
 	Outputs []string `json:"outputs"`
 }
 
-// Limits are how long a job may take, and what else a turn needs to decide how long
-// to wait.
+// Limits are how long a job may take.
 type Limits struct {
 	Queue time.Duration // QueueHours: how long a job may be queued
 	Run   time.Duration // MaxHours: how long it may run
-
-	Jitter float64 // in [0, 1): spreads the next turns of many jobs
 }
 
 const (
@@ -138,7 +135,7 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 	if status.State == runcomfy.InQueue {
 		j.QueuedAt = now
 	}
-	p := j.progress(now, limits)
+	p := j.progress(now)
 	p.Queued = status.State == runcomfy.InQueue
 	if status.QueuePosition != nil {
 		p.Position = *status.QueuePosition
@@ -150,8 +147,8 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 // Unanswered updates the job after a turn that did not learn the job's state. The parameter
 // cause is the reason. Unanswered returns a *RequestLost if RunComfy has not known the
 // request for long enough. After several such turns in a row (see patience), it returns a
-// *QueuedTooLong or a *RanTooLong if a limit has passed.
-func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {
+// *QueuedTooLong or a *RanTooLong if a limit has passed. See Progress.Jitter for jitter.
+func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float64) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now
 	}
@@ -173,8 +170,8 @@ func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {
 			return err
 		}
 	}
-	p := j.progress(now, limits)
-	p.Troubles = j.Troubles
+	p := j.progress(now)
+	p.Troubles, p.Jitter = j.Troubles, jitter
 	if ok {
 		p.RetryAfter = response.RetryAfter
 	}
@@ -205,14 +202,14 @@ func (j *Job) overdue(now time.Time, limits Limits) error {
 	return nil
 }
 
-func (j *Job) progress(now time.Time, limits Limits) Progress {
+func (j *Job) progress(now time.Time) Progress {
 	began := j.QueuedAt
 	if began.IsZero() {
 		began = j.SubmittedAt
 	}
 	return Progress{
 		Usual:   time.Duration(j.UsualSeconds) * time.Second,
-		Elapsed: now.Sub(j.SubmittedAt), Running: now.Sub(began), Jitter: limits.Jitter,
+		Elapsed: now.Sub(j.SubmittedAt), Running: now.Sub(began),
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 var (
 	submitted = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	limits    = workflow.Limits{Queue: 6 * time.Hour, Run: 24 * time.Hour, Jitter: 0.999}
+	limits    = workflow.Limits{Queue: 6 * time.Hour, Run: 24 * time.Hour}
 )
 
 func after(d time.Duration) time.Time { return submitted.Add(d) }
@@ -162,7 +162,7 @@ func TestUnanswered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			job := tt.job
 			job.SubmittedAt, tt.want.SubmittedAt = submitted, submitted
-			err := job.Unanswered(tt.cause, after(tt.after), limits)
+			err := job.Unanswered(tt.cause, after(tt.after), limits, 0.999)
 			checkTurn(t, job, tt.want, err, tt.err)
 		})
 	}

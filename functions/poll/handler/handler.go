@@ -63,11 +63,11 @@ func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 // ask asks RunComfy for the state of the job, and updates the job, its record and its status.
 // It reports whether the job may end soon.
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
-	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
+	limits, jitter := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit}, h.Jitter()
 	status, err := h.API.Status(ctx, job.RequestID)
 	now := ledger.Timestamp(h.Now())
 	if err != nil {
-		end := job.Unanswered(err, now, limits)
+		end := job.Unanswered(err, now, limits, jitter)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
 		h.warn(ctx, job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err))
 		return false, end
