@@ -41,10 +41,10 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	}
 	redriven := aws.ToInt32(exec.RedriveCount)
 	ended := exec.Status == types.ExecutionStatusFailed || exec.Status == types.ExecutionStatusTimedOut || exec.Status == types.ExecutionStatusAborted
-	switch {
-	case exec.Status == types.ExecutionStatusSucceeded, redriven > redrives && !ended:
+	if exec.Status == types.ExecutionStatusSucceeded || redriven > redrives && !ended {
 		return nil
-	case !ended, redriven < redrives:
+	}
+	if !ended || redriven < redrives {
 		// DescribeExecution is eventually consistent. Lambda tries again.
 		return fmt.Errorf("the execution has ended with redrive count %d, but DescribeExecution still returns %s with redrive count %d", redrives, exec.Status, redriven)
 	}
@@ -63,10 +63,10 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	state, err := h.cancelJob(ctx, rec, c)
 	end.notCharged = state == runcomfy.ResultCancelled
 	since := h.Now().Sub(aws.ToTime(exec.StopDate))
-	switch {
-	case errors.Is(err, errUnknownRequest) && (end.code == problem.RequestLost || since >= believeUnknownAfter):
+	if errors.Is(err, errUnknownRequest) && (end.code == problem.RequestLost || since >= believeUnknownAfter) {
 		err = nil // there is nothing to cancel
-	case err != nil && (since < giveUpAfter || state != ""): // if state is set, RunComfy has responded, but the response could not be recorded
+	}
+	if err != nil && (since < giveUpAfter || state != "") { // if state is set, RunComfy has responded, but the response could not be recorded
 		return h.warn(ctx, rec, end.reason, err)
 	}
 	switch {
