@@ -131,10 +131,11 @@ const (
 )
 
 // Submit submits one paid run of a model and returns its request id. The body is
-// the input and nothing else.
+// the input and nothing else. If a response under HTTP 2xx has a request id and an error
+// code, Submit returns both the id and the error: the job may run and may be charged.
 //
-// After an error, [Error.Kind] and [NotSent] say whether RunComfy can have accepted the
-// job. If neither excludes that, the job may run and may be charged.
+// After an error without an id, [Error.Kind] and [NotSent] say whether RunComfy can have
+// accepted the job. If neither excludes that, the job may run and may be charged.
 func (c *Client) Submit(ctx context.Context, modelID string, input map[string]any) (requestID string, err error) {
 	path, err := modelPath(http.MethodPost, modelID)
 	if err != nil {
@@ -145,14 +146,17 @@ func (c *Client) Submit(ctx context.Context, modelID string, input map[string]an
 		return "", &sendError{method: http.MethodPost, path: path, notSent: true, err: err}
 	}
 	res, err := c.do(ctx, call{method: http.MethodPost, path: path, body: body, paid: true})
-	if err != nil {
+	if res == nil {
 		return "", err
 	}
 	requestID = res.text("request_id")
 	if !validRequestID(requestID) || res.quotesToken(requestID) {
-		return "", res.unexpected("the response has no valid request_id")
+		if err == nil {
+			err = res.unexpected("the response has no valid request_id")
+		}
+		return "", err
 	}
-	return requestID, nil
+	return requestID, err
 }
 
 // Status returns the state of a job. Only Result says how a job ended.
@@ -294,7 +298,15 @@ func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*re
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
 	}
 	call.path = requestsPath + requestID + call.path
-	return c.do(ctx, call)
+	res, err := c.do(ctx, call)
+	if e, ok := errors.AsType[*Error](err); ok && res != nil && e.Code != codeNotReady &&
+		res.text("request_id") == requestID && res.word("status") == string(ResultFailed) {
+		switch e.Kind() {
+		case KindUnavailable, KindBadInput, KindBalance:
+			return res, nil // the error code says why the job failed
+		}
+	}
+	return res, err
 }
 
 // encodeInput returns a model's input as a JSON object, its members sorted.

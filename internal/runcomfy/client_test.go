@@ -165,7 +165,8 @@ func TestSubmitResponses(t *testing.T) {
 		name   string
 		status int
 		body   string
-		want   string // empty: an error
+		want   string
+		kind   runcomfy.Kind // of the error; without an id, the default is KindUnavailable
 	}{
 		{name: "a UUID and the URLs", status: 200, body: `{"request_id":"8f14e45f-ceea-467f-a8f1-000000000001","status_url":"u"}`, want: "8f14e45f-ceea-467f-a8f1-000000000001"},
 		{name: "only the id", status: 200, body: `{"request_id":"r_1-A"}`, want: "r_1-A"},
@@ -183,13 +184,17 @@ func TestSubmitResponses(t *testing.T) {
 		{name: "text after the object", status: 200, body: `{"request_id":"r"} trailing`},
 		{name: "empty", status: 200},
 		{name: "an id under an error", status: 500, body: `{"request_id":"r"}`},
-		{name: "an id beside an error code", status: 200, body: `{"request_id":"trace","error_code":400002}`},
+		{name: "an id beside an error code", status: 200, body: `{"request_id":"r","error_code":400002}`, want: "r", kind: runcomfy.KindBalance},
+		{name: "an invalid id beside an error code", status: 200, body: `{"request_id":"../models","error_code":400002}`, kind: runcomfy.KindBalance},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := respondingJSON(t, tt.status, tt.body).Submit(t.Context(), "a/b", nil)
-			if got != tt.want || (err == nil) != (tt.want != "") {
-				t.Errorf("id %q and error %v, want id %q", got, err, tt.want)
+			if tt.want == "" && tt.kind == "" {
+				tt.kind = runcomfy.KindUnavailable
+			}
+			if kind := classOf(err).kind; got != tt.want || kind != tt.kind {
+				t.Errorf("id %q and error %v, want id %q and an error of the kind %q", got, err, tt.want, tt.kind)
 			}
 			if err != nil && runcomfy.NotSent(err) {
 				t.Error("a request with a response counts as not sent")

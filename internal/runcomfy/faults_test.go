@@ -83,6 +83,7 @@ var submitClasses = map[string]class{
 	"accepted, without an id":      of(runcomfy.KindUnavailable),
 	"accepted, with a null id":     of(runcomfy.KindUnavailable),
 	"accepted, with an invalid id": of(runcomfy.KindUnavailable),
+	"accepted, with an error code": of(runcomfy.KindBalance),
 	"accepted as 202":              succeeded,
 	"accepted, with only the id":   succeeded,
 	"no balance as 200":            of(runcomfy.KindBalance),
@@ -130,14 +131,14 @@ func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) 
 	}, ctx
 }
 
-// If the error of Submit allows the caller to submit again, the job was not charged.
+// If Submit returns no id, and an error that allows the caller to submit again, the job was not charged.
 func TestSubmitFaults(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		for way, reach := range ways {
 			t.Run(fault.Name+", "+way, func(t *testing.T) {
 				fake, ctx := faultyFake(t, runcomfytest.CallSubmit, fault)
 				client, wait := reach(fake)
-				_, err := client.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
+				id, err := client.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
 				wait()
 				charged := fake.Charges()
 				got := classOf(err)
@@ -155,7 +156,7 @@ func TestSubmitFaults(t *testing.T) {
 				if wantCharged := map[bool]int{true: 1}[fault.Accept]; charged != wantCharged {
 					t.Errorf("charged %d times, want %d", charged, wantCharged)
 				}
-				mayBeAccepted := got.ok || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
+				mayBeAccepted := id != "" || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
 				if charged > 0 && !mayBeAccepted {
 					t.Errorf("the job was charged, but the error means that RunComfy did not accept the job: %v", err)
 				}

@@ -57,7 +57,7 @@ type call struct {
 
 // do makes a call and returns the response. If another token may help and Token now
 // returns another token, do repeats the call, unless the call is paid. Client documents
-// the errors.
+// the errors. For an error under HTTP 2xx, do also returns the response.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
@@ -69,11 +69,11 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	}
 	c.Token.Refused()
 	if call.paid {
-		return nil, err
+		return res, err
 	}
 	next, tokenErr := c.token(ctx)
 	if tokenErr != nil || next == token {
-		return nil, err
+		return res, err
 	}
 	return c.send(ctx, call, next)
 }

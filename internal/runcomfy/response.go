@@ -19,7 +19,7 @@ const maxBody = 1 << 20
 // maxRetryAfter limits Retry-After.
 const maxRetryAfter = 24 * time.Hour
 
-// response is a JSON object under HTTP 2xx that is not an error. Its methods return
+// response is a JSON object under HTTP 2xx. Its methods return
 // the zero value for a member that is absent or has another form: only the caller
 // knows which members it requires.
 type response struct {
@@ -28,7 +28,8 @@ type response struct {
 	members map[string]json.RawMessage
 }
 
-// readResponse reads the response to a call. Its errors do not contain the token.
+// readResponse reads the response to a call. Its errors do not contain the token. If an object
+// under HTTP 2xx has an error code, readResponse returns both the object and the error.
 func readResponse(call call, res *http.Response, token string) (*response, error) {
 	r := &response{about: Error{Method: call.method, Path: call.path, HTTPStatus: res.StatusCode}, token: token}
 	failed := r.about
@@ -53,12 +54,15 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 		return nil, &failed
 	}
 	code, isError := errorCode(r.members["error_code"])
-	if res.StatusCode/100 == 2 && !isError {
-		return r, nil
-	}
 	failed.Code = code
 	failed.Message = safeText(errorText(r.members), token)
-	return nil, &failed
+	switch {
+	case res.StatusCode/100 != 2:
+		return nil, &failed
+	case isError:
+		return r, &failed
+	}
+	return r, nil
 }
 
 // unexpected returns the error for a response that lacks a required member.

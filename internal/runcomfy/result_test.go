@@ -247,3 +247,38 @@ func TestResultOfAnotherRequest(t *testing.T) {
 		}
 	}
 }
+
+// A response about the request itself that says failed is the end of the job, although it has an
+// error code. A code about the token, the request or a result that is not ready is an error.
+func TestFailureWithAnErrorCode(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		body   string
+		want   string // the failure; empty: no end
+	}{
+		{"a code of a server error", 200, `{"request_id":"r","status":"failed","error_code":500100,"error_message":"no face"}`, "no face"},
+		{"a code of the input, and an error", 200, `{"request_id":"r","status":"FAILED","error_code":422001,"error":{"message":"no face"}}`, "no face"},
+		{"a word as code", 200, `{"request_id":"r","status":"failed","error_code":"E_FACE","message":"no face"}`, "no face"},
+		{"no balance", 200, `{"request_id":"r","status":"failed","error_code":400002,"error_message":"no balance"}`, "no balance"},
+		{"a bad token", 200, `{"request_id":"r","status":"failed","error_code":400004}`, ""},
+		{"an unknown request", 200, `{"request_id":"r","status":"failed","error_code":404001}`, ""},
+		{"not ready", 200, `{"request_id":"r","status":"failed","error_code":400005}`, ""},
+		{"another request", 200, `{"request_id":"s","status":"failed","error_code":500100}`, ""},
+		{"no request", 200, `{"status":"failed","error_code":500100}`, ""},
+		{"another state", 200, `{"request_id":"r","status":"completed","error_code":500100}`, ""},
+		{"HTTP 500", 500, `{"request_id":"r","status":"failed","error_code":500100}`, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client := respondingJSON(t, tt.status, tt.body)
+			result, _ := client.Result(t.Context(), "r")
+			if result.Failure != tt.want || result.State.Ended() != (tt.want != "") {
+				t.Errorf("state %q, failure %q; want the failure %q", result.State, result.Failure, tt.want)
+			}
+			if status, _ := client.Status(t.Context(), "r"); status.State.Ended() != (tt.want != "") {
+				t.Errorf("state %q, want ended %t", status.State, tt.want != "")
+			}
+		})
+	}
+}

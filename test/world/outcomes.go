@@ -10,8 +10,9 @@ import (
 // follows. The code is empty if submit records the job as submitted. After a fault that is
 // not listed, the outcome is unknown.
 var submitCodes = map[string]problem.Code{
-	"accepted as 202":            "",
-	"accepted, with only the id": "",
+	"accepted as 202":              "",
+	"accepted, with an error code": "",
+	"accepted, with only the id":   "",
 
 	"not sent":             problem.Unreachable,
 	"429":                  problem.Throttled,

@@ -107,8 +107,11 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
-	if err != nil {
+	if requestID == "" {
 		return h.handleSubmitError(ctx, f, rec, reserved, err)
+	}
+	if err != nil {
+		rec.Warn(describe(err) + ", but also a request id, so the job may run")
 	}
 	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
 		return err

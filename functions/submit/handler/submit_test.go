@@ -73,6 +73,21 @@ func TestSubmitResponses(t *testing.T) {
 	}
 }
 
+// RunComfy refuses a job, and its response has a request id that is the id of no job. The job may
+// have been accepted, so there is no second POST. The status says what RunComfy returned.
+func TestRefusalWithARequestID(t *testing.T) {
+	w := worldtest.New(t)
+	posts := worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
+		Status: http.StatusOK, Body: []byte(`{"request_id":"trace-1","error_code":400002,"error_message":"no balance"}`),
+	}, 24*time.Hour)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+	if want := "RunComfy returned HTTP 200, code 400002: no balance, but also a request id, so the job may run"; *posts != 1 || !slices.Contains(st.Warnings, want) {
+		t.Errorf("%d POSTs, warnings %q; want 1 POST and the warning %q", *posts, st.Warnings, want)
+	}
+}
+
 // wantUnknownForGood expects that no event leads to another POST until a file is
 // uploaded again.
 func wantUnknownForGood(t *testing.T, w *world.World, charged int) {

@@ -107,6 +107,7 @@ var submitAccepted = []Fault{
 	{Name: "accepted, with a null id", Accept: true, Edit: set("request_id", nil)},
 	{Name: "accepted, with an invalid id", Accept: true, Edit: set("request_id", "../models")},
 	{Name: "accepted as 202", Accept: true, Status: 202},
+	{Name: "accepted, with an error code", Accept: true, Edit: set("error_code", 400002)},
 	{Name: "accepted, with only the id", Accept: true, Edit: without("status_url", "result_url", "cancel_url")},
 }
 
