@@ -11,8 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
@@ -52,6 +54,29 @@ func variables(t *testing.T, s stack, id string) map[string]any {
 	maps.Copy(all, s.Globals.Function.Environment.Variables)
 	maps.Copy(all, properties[environment](t, s, id).Environment.Variables)
 	return all
+}
+
+// CloudFormation refuses a default model that does not accept such pairs, because submit would not
+// start with it.
+func TestDefaultModelsAcceptPairs(t *testing.T) {
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, kind := range map[string]media.Kind{"DefaultVideoModel": media.Video, "DefaultImageModel": media.Image} {
+		p := written(t, nil).Parameters[name]
+		if !slices.Contains(p.AllowedValues, p.Default) {
+			t.Errorf("%s: the default is %v, want one of the allowed values %v", name, p.Default, p.AllowedValues)
+		}
+		for _, id := range p.AllowedValues {
+			model, _ := models.Model(fmt.Sprint(id))
+			if model == nil {
+				t.Errorf("%s: there is no model %v", name, id)
+			} else if _, _, ok := model.Pair(kind); !ok {
+				t.Errorf("%s: %v does not accept a pair of %s and audio", name, id, kind)
+			}
+		}
+	}
 }
 
 func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
