@@ -3,6 +3,7 @@ package handler_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,4 +147,67 @@ func TestEventOfAnotherBucket(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 0)
+}
+
+// Submit reads each form in which AWS reports a change, with or without a queue. Only the keys of S3
+// notifications are URL-encoded.
+func TestFormsOfAnEvent(t *testing.T) {
+	const video, audio = "inbox/Größe 1+1 50%25.mp4", "inbox/Größe 1+1 50%25.wav"
+	const encodedVideo, encodedAudio = "inbox/Gr%C3%B6%C3%9Fe+1%2B1+50%2525.mp4", "inbox/Gr%C3%B6%C3%9Fe+1%2B1+50%2525.wav"
+	record := func(event, key string) string {
+		return fmt.Sprintf(`{"eventVersion": "2.3", "eventSource": "aws:s3", "eventTime": "2026-05-01T00:00:00.123Z", "eventName": %q, "s3": {"s3SchemaVersion": "1.0",
+			"bucket": {"name": "lipdrop"}, "object": {"key": %q, "size": 1, "eTag": "e", "versionId": "v", "sequencer": "0055AED6DCD90281E5"}}}`, event, key)
+	}
+	notification := func(records ...string) string { return `{"Records": [` + strings.Join(records, ",") + `]}` }
+	bridge := func(kind, key, reason string) string {
+		return fmt.Sprintf(`{"version": "0", "id": "17793124", "detail-type": %q, "source": "aws.s3", "account": "111122223333", "time": "2026-05-01T00:00:00Z", "region": "us-east-1", "resources": [],
+			"detail": {"version": "0", "bucket": {"name": "lipdrop"}, "object": {"key": %q, "version-id": "v", "sequencer": "00"}, "reason": %q, "deletion-type": "Delete Marker Created"}}`, kind, key, reason)
+	}
+	tests := []struct {
+		name, body string
+		gone       bool // the audio is not in the bucket
+		want       ledger.State
+		failed     bool
+	}{
+		{name: "an S3 notification", body: notification(record("ObjectCreated:Put", encodedAudio)), want: ledger.Submitted},
+		{name: "an S3 notification with a prefix", body: notification(record("s3:ObjectCreated:CompleteMultipartUpload", encodedAudio)), want: ledger.Submitted},
+		{name: "an S3 notification with two records", body: notification(record("ObjectCreated:Put", encodedVideo), record("ObjectCreated:Copy", encodedAudio)), want: ledger.Submitted},
+		{name: "a record of another bucket beside a record of this one", body: notification(
+			strings.Replace(record("ObjectCreated:Put", encodedAudio), `"lipdrop"`, `"other"`, 1), record("ObjectCreated:Put", encodedVideo)), want: ledger.Submitted},
+		{name: "a delete marker of a file that is there", body: notification(record("ObjectRemoved:DeleteMarkerCreated", encodedAudio))},
+		{name: "a delete marker", body: notification(record("ObjectRemoved:DeleteMarkerCreated", encodedAudio)), gone: true, want: ledger.Waiting},
+		{name: "a deleted version", body: notification(record("ObjectRemoved:Delete", encodedAudio)), gone: true, want: ledger.Waiting},
+		{name: "a lifecycle rule", body: notification(record("s3:LifecycleExpiration:DeleteMarkerCreated", encodedAudio)), gone: true},
+		{name: "a test event", body: `{"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-05-01T00:00:00.000Z", "Bucket": "lipdrop", "RequestId": "1", "HostId": "2"}`},
+		{name: "an EventBridge event", body: bridge("Object Created", audio, "PutObject"), want: ledger.Submitted},
+		{name: "a delete marker by EventBridge", body: bridge("Object Deleted", audio, "DeleteObject"), gone: true, want: ledger.Waiting},
+		{name: "a lifecycle rule by EventBridge", body: bridge("Object Deleted", audio, "Lifecycle Expiration"), gone: true},
+		{name: "an empty object", body: `{}`, failed: true},
+		{name: "no records", body: notification(), failed: true},
+		{name: "a record without a key", body: notification(record("ObjectCreated:Put", "")), failed: true},
+		{name: "not JSON", body: `inbox/talk.wav`, failed: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			clip, voice := sample.Files()
+			w.Put(video, clip)
+			if !tt.gone {
+				w.Put(audio, voice)
+			}
+			failed, err := w.Submit(
+				events.SQSMessage{MessageId: "1", EventSource: "aws:sqs", Body: tt.body},
+				events.SQSMessage{MessageId: "2", EventSource: "aws:sqs", Body: bridge("Object Created", "inbox/other.wav", "PutObject")},
+			)
+			if want := map[bool][]string{true: {"1"}}[tt.failed]; err != nil || !slices.Equal(failed, want) {
+				t.Errorf("failed messages %v, error %v; want %v", failed, err, want)
+			}
+			if st := w.Status("Größe 1+1 50%25"); st.State != tt.want {
+				t.Errorf("the status is %q, want %q", st.State, tt.want)
+			}
+			if w.Status("other").State == "" {
+				t.Error("the other message of the batch has no status, want one")
+			}
+		})
+	}
 }

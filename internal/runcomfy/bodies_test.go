@@ -1,0 +1,92 @@
+package runcomfy_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+func gzipped(text string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = io.WriteString(w, text)
+	_ = w.Close()
+	return b.String()
+}
+
+// Whatever form the response to a paid POST has, Submit finds a request id that is there. If there
+// is no id, the error leaves open whether RunComfy accepted the job.
+func TestFormsOfAResponse(t *testing.T) {
+	const ok = `{"request_id":"r"}`
+	plain := func(length int, text string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", length, text)
+	}
+	whole := func(text string) string { return plain(len(text), text) }
+	encoded := func(encoding, text string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s", encoding, len(text), text)
+	}
+	tests := []struct {
+		name, response string
+		want           string
+	}{
+		{"gzip", encoded("gzip", gzipped(ok)), "r"},
+		{"gzip with a byte order mark", encoded("gzip", gzipped("\ufeff"+ok)), "r"},
+		{"gzip without its end", encoded("gzip", gzipped(ok)[:len(gzipped(ok))-8]), "r"},
+		{"gzip that is not gzip", encoded("gzip", ok), ""},
+		{"gzip of many megabytes", encoded("gzip", gzipped(`{"request_id":"r","x":"`+strings.Repeat("x", 64<<20)+`"}`)), ""},
+		{"an encoding that was not asked for", encoded("br", "\x0b\x02\x80{}\x03"), ""},
+		{"UTF-16", whole("\xff\xfe{\x00}\x00"), ""},
+		{"white space around the object", whole("\r\n\t " + ok + " \n"), "r"},
+		{"an id named twice", whole(`{"request_id":"a","request_id":"r"}`), "r"},
+		{"an id in upper case", whole(`{"REQUEST_ID":"r"}`), ""},
+		{"an id in an object", whole(`{"data":{"request_id":"r"}}`), ""},
+		{"an id beside numbers that are too large", whole(`{"request_id":"r","x":1e999,"queue_position":123456789012345678901234567890}`), "r"},
+		{"an id beside null members", whole(`{"request_id":"r","status_url":null,"result_url":null,"error_code":null,"error":null}`), "r"},
+		{"an id with escaped characters", whole(`{"request_id":"\u0072"}`), "r"},
+		{"invalid UTF-8 in another member", whole("{\"request_id\":\"r\",\"x\":\"\xff\"}"), "r"},
+		{"objects that are nested too deep", whole(`{"request_id":"r","x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`), ""},
+		{"two objects", whole(ok + "\n" + ok), ""},
+		{"a length that is too small", plain(len(ok)-1, ok), ""},
+		{"a length that is too large", plain(len(ok)+1, ok), "r"},
+		{"neither a length nor an end", "HTTP/1.1 200 OK\r\n\r\n" + ok, "r"},
+		{"HTTP 1.0", "HTTP/1.0 200 OK\r\n\r\n" + ok, "r"},
+		{"chunks without the last one", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n12\r\n" + ok + "\r\n", "r"},
+		{"chunks with a wrong size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + ok + "\r\n", ""},
+		{"interim responses", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + whole(ok), "r"},
+		{"no body", "HTTP/1.1 204 No Content\r\n\r\n", ""},
+		{"no body with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 18\r\n\r\n" + ok, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client := &runcomfy.Client{Token: fixedToken, BaseURL: "http://" + serveBytes(t, tt.response)}
+			id, err := client.Submit(t.Context(), "a/b", nil)
+			got := classOf(err)
+			if id != tt.want || got.ok != (tt.want != "") || got.notSent || got.kind != "" && got.kind != runcomfy.KindUnavailable {
+				t.Errorf("id %q, error %v; want the id %q", id, err, tt.want)
+			}
+		})
+	}
+}
+
+// A body that never ends costs the timeout of the client. An object that is whole by then counts.
+func TestABodyThatNeverEnds(t *testing.T) {
+	for body, want := range map[string]string{`{"request_id":"r"}`: "r", `{"request_id":`: ""} {
+		client := serving(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, body)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		})
+		client.HTTPClient = &http.Client{Timeout: 200 * time.Millisecond}
+		id, err := client.Submit(t.Context(), "a/b", nil)
+		if id != want || (err == nil) != (want != "") || runcomfy.NotSent(err) {
+			t.Errorf("%s: id %q, error %v; want the id %q", body, id, err, want)
+		}
+	}
+}
