@@ -83,6 +83,23 @@ func TestLinksOfALocalJob(t *testing.T) {
 	}
 }
 
+// The page shows every digit of an option, and no text in quotation marks.
+func TestOptionsOfATake(t *testing.T) {
+	s, storage, _ := newDropServer(t)
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}
+	const take = "20261121T120000Z-0123456789ab"
+	storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: take}, ""))
+	storage.Set(ledger.RecordKey("talk", take), []byte(`{"name": "talk", "take": "`+take+`", "state": "succeeded", "options": {"seed": 9007199254740993, "prompt": "<b>", "flags": [true, 1.50]}}`))
+	response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"seed": "9007199254740993", "prompt": "<b>", "flags": "[true,1.50]"}
+	if diff := cmp.Diff(want, response.(*jobView).Take.Options); diff != "" {
+		t.Errorf("options (-want +got):\n%s", diff)
+	}
+}
+
 // The page says why it cannot sign the URLs of a file.
 func TestMediumWithoutASignature(t *testing.T) {
 	s, _, _ := newDropServer(t)

@@ -55,7 +55,7 @@ type takeSummary struct {
 // takeView is a take with its status.
 type takeView struct {
 	ledger.Status
-	Options map[string]any `json:"options,omitempty"`
+	Options map[string]any `json:"options,omitempty"` // as texts, because JavaScript rounds large numbers
 	Times   ledger.Times   `json:"times"`
 	Within  float64        `json:"expectedWithinSeconds,omitempty"`
 	Review  *reviewView    `json:"review,omitempty"`
@@ -158,6 +158,11 @@ func (s *Server) job(r *http.Request) (any, error) {
 }
 
 func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) error {
+	for name, value := range rec.Options {
+		if _, isText := value.(string); !isText {
+			rec.Options[name] = strings.TrimSpace(string(bucket.JSON(value, "")))
+		}
+	}
 	view.Take = &takeView{
 		Status: s.client.ReachableLinks(s.client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}

@@ -254,6 +254,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	b.do("confirm", chromedp.Click("#confirm .primary"))
 	b.waitFor("the job is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
 	b.waitFor("the cancelled job does not count for the sums", `document.querySelector("#summary").innerText.includes("2 of 2 ended, 2.53 s of output, ≈ $0.202 for 1 of them")`)
+	b.check("the row of the cancelled job has no cost, and the other row has its estimate", `["other", "ads/talk"].map((key) => document.querySelector('#rows [data-key="' + key + '"]').querySelectorAll("[role=cell]")[5].textContent).join() === ",≈ $0.202"`)
 	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
 		t.Errorf("the takes are %+v (%v), want one that is cancelled", takes, err)
 	}
@@ -351,6 +352,10 @@ func TestEveryStateIsReadable(t *testing.T) {
 	}
 	if text := eval[string](b, `document.querySelector("#job .status .state").innerText`); text != "constructor" {
 		t.Errorf("the unknown state is shown as %q, want constructor", text)
+	}
+	for state, row := range map[string]string{"unreadable": "broken", "constructor": "strange"} {
+		b.do("choose "+state, chromedp.Evaluate(`[...document.querySelectorAll(".chip")].find((chip) => chip.textContent.startsWith(`+quoted(state)+`)).click()`, nil))
+		b.waitFor("only "+row+" is listed", `document.querySelector("#state").selectedOptions[0].innerText === "`+state+` (1)" && [...document.querySelectorAll("#rows .row")].map((e) => e.dataset.key).join() === `+quoted(row))
 	}
 	b.do("search for markup", chromedp.SendKeys("#search", "<script>"))
 	if eval[bool](b, `"pwned" in window || document.querySelectorAll("script").length !== 1`) {

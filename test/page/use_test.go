@@ -225,3 +225,45 @@ func TestChangeDuringAClick(t *testing.T) {
 	b.check("a change during the click on #close-job does not show the job", `document.querySelector("#job").childElementCount === 0`)
 	b.quiet()
 }
+
+// A space bar that is held down pauses the player once, and holds back no change for more than a
+// second.
+func TestHeldSpaceBar(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	mp4, wav := sample.Files()
+	put(t, c, "inbox/talk.mp4", mp4)
+	put(t, c, "inbox/talk.wav", wav)
+	awaitState(t, c, "talk", ledger.Succeeded)
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
+	b.job("talk")
+	b.waitFor("both videos are loaded", `[...document.querySelectorAll(".stage video")].filter((v) => v.readyState >= 2).length === 2`)
+	b.do("hold the space bar", chromedp.Evaluate(`(() => {
+		window.toggled = 0;
+		new MutationObserver(() => toggled++).observe(document.querySelector(".play"), {childList: true});
+		const press = (repeat) => document.body.dispatchEvent(new KeyboardEvent("keydown", {key: " ", repeat, bubbles: true}));
+		press(false);
+		setInterval(press, 50, true);
+	})()`, nil))
+	putJSON(t, c, ledger.StatusKey("new"), ledger.Status{Name: "new", State: ledger.Waiting})
+	b.waitFor("the new job is listed", `document.querySelector('#rows [data-key="new"]')`)
+	b.check("the player was toggled once", `toggled === 1`)
+}
+
+// An option keeps every digit that the person types.
+func TestLargeOption(t *testing.T) {
+	b := openBrowser(t)
+	b.do("open the page", chromedp.Navigate(serve(t, start(t, local.Options{}))))
+	b.waitFor("there are no jobs", `document.querySelector("#none").innerText.startsWith("There are no jobs yet")`)
+	b.do("open the drop", chromedp.Click("#open-drop"), chromedp.WaitVisible("#drop-model"), chromedp.Evaluate(`(() => {
+		const m = document.querySelector("#drop-model"); m.value = "community/live-avatar"; m.dispatchEvent(new Event("change"));
+		const real = fetch; window.fetch = (path, options) => { if (path === "api/drop/open") window.seed = JSON.parse(options.body).options.seed; return real(path, options); };
+	})()`, nil))
+	b.do("choose a file", chromedp.SetUploadFiles("#pick-files", []string{write(t, filepath.Join(t.TempDir(), "talk.wav"), []byte("x"))}))
+	for typed, want := range map[string]string{"9007199254740993": "9007199254740993", "-9007199254740993": "-9007199254740993", "007": "7"} {
+		b.do("type "+typed, chromedp.SetValue("#option-seed", typed), chromedp.Evaluate(`document.querySelector("#option-seed").dispatchEvent(new Event("change"))`, nil))
+		b.waitFor("the seed is "+want, `window.seed === `+quoted(want))
+	}
+	b.quiet()
+}

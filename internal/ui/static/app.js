@@ -92,7 +92,7 @@ document.addEventListener("keydown", (e) => {
     a: () => job.decide("approved"), r: () => job.decide("rejected"),
   };
   if (job.player?.tracks.length) {
-    if (!onButton) keys[" "] = () => job.player.toggle();
+    if (!onButton) keys[" "] = () => e.repeat || job.player.toggle();
     if (!onRange && at.type !== "radio") Object.assign(keys, { ArrowLeft: () => job.player.step(-1), ArrowRight: () => job.player.step(1) });
   }
   const act = keys[e.key];

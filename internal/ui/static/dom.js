@@ -83,7 +83,7 @@ export function confirmed(title, text, action) {
 }
 
 let pressedAt = 0; // when the pointer or the space bar was pressed; 0 after its release
-for (const type of ["pointerdown", "keydown"]) addEventListener(type, (e) => { if (type === "pointerdown" || e.key === " ") pressedAt = Date.now(); }, true);
+for (const type of ["pointerdown", "keydown"]) addEventListener(type, (e) => { if (type === "pointerdown" || (e.key === " " && !e.repeat)) pressedAt = Date.now(); }, true);
 for (const type of ["pointerup", "pointercancel", "keyup"]) addEventListener(type, () => setTimeout(() => { pressedAt = 0; }, 50), true); // after the click
 
 // released waits until neither the pointer nor the space bar is pressed, but at most a second. A click is lost if the page replaces

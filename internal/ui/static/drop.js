@@ -114,9 +114,9 @@ export class Drop {
       more = h("output", {}, preset === undefined ? "default" : "default: " + preset);
       input = h("input", { type: "range", id, min: schema.minimum, max: schema.maximum, step, value: preset ?? schema.minimum,
         oninput: (e) => { more.textContent = e.target.value; }, onchange: (e) => put(+e.target.value) });
-    } else if (number) {
+    } else if (number) { // JavaScript would round a large number, so it stays a text
       input = h("input", { type: "number", id, step: schema.type === "integer" ? 1 : "any", placeholder: preset === undefined ? "default" : "default: " + preset,
-        onchange: (e) => put(e.target.value === "" ? undefined : +e.target.value) });
+        onchange: ({ target: { value } }) => put(value !== "" && Math.abs(value) <= Number.MAX_SAFE_INTEGER ? +value : value) });
       if (schema.minimum !== undefined) input.min = schema.minimum;
       if (schema.maximum !== undefined) input.max = schema.maximum;
     } else {

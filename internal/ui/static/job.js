@@ -188,12 +188,13 @@ export class Job {
       if (m.verdict) row("Verdict", h("span", { class: m.verdict.state === "ok" ? "" : "doubt" }, m.verdict.state),
         m.verdict.doubts?.length ? h("ul", {}, m.verdict.doubts.map((d) => h("li", {}, h("code", {}, d.code), " ", d.reason))) : "");
     }
-    row("Cost", take.costUsd !== undefined ? dollars(take.costUsd) : take.estimateUsd !== undefined ? "≈ " + dollars(take.estimateUsd) + " (estimate)" : take.state ? "not known" : "");
+    row("Estimate", take.estimateUsd !== undefined ? "≈ " + dollars(take.estimateUsd) : "");
+    row("Cost", take.costUsd !== undefined ? dollars(take.costUsd) : take.state ? "not known" : "");
     for (const m of media.filter((m) => m.role === "input")) {
       row(m.property ? "Input " + m.property : "Input", m.url ? link(m.url, m.url) : h("bdi", {}, m.key ?? m.name), " ",
         h("span", { class: "dim" }, measures(m)), m.gone && !m.url ? " " + m.gone : "");
     }
-    for (const [name, value] of Object.entries(take.options ?? {})) row(name, typeof value === "string" ? value : JSON.stringify(value));
+    for (const [name, value] of Object.entries(take.options ?? {})) row(name, value);
     const links = take.links ?? job.status.links ?? {};
     row("Links", links.execution ? link(links.execution, "Execution in the AWS console") : "", links.execution && links.runcomfy ? " · " : "", links.runcomfy ? link(links.runcomfy, "RunComfy’s page of the model") : "");
     row("Outputs", links.outputs ? h("code", {}, links.outputs) : "");

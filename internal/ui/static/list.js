@@ -12,6 +12,9 @@ export const states = {
 
 export const stateOf = (state) => Object.hasOwn(states, state) ? states[state] : [state || "unreadable", "bad", true];
 
+// inOrder returns the states that counts has, in the order of states. States that the page does not know come last.
+const inOrder = (counts) => [...new Set([...Object.keys(states), ...counts.keys()])].filter((state) => counts.has(state));
+
 export function stateLabel(state) {
   const [word, kind] = stateOf(state);
   return h("span", { class: "state " + kind }, word);
@@ -19,9 +22,11 @@ export function stateLabel(state) {
 
 export const reviewLabel = (decision) => decision ? h("span", { class: "state " + (decision === "approved" ? "good" : "bad") }, decision) : "";
 
-// isExpected reports whether an output of a job exists or is being made. If RunComfy has reported no cost, the estimate counts
-// only for such a job.
+// isExpected reports whether an output of a job exists or is being made.
 const isExpected = (row) => row.state === "succeeded" || stateOf(row.state)[1] === "run";
+
+// costOf returns what a job costs or, if RunComfy has reported no cost and the job is expected, the estimate.
+const costOf = (row) => row.costUsd ?? (isExpected(row) ? row.estimateUsd : undefined);
 
 const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row.state === "held";
 
@@ -51,6 +56,7 @@ export class List {
       this.old.delete(row.key);
       row.time = Date.parse(row.started || row.updatedAt) || 0;
       row.lower = row.name.toLowerCase();
+      row.state ||= "unreadable"; // an empty value of the filter selects all
       this.rows.set(row.key, row);
     }
     for (const key of reading ? gone : [...gone, ...this.old]) this.rows.delete(key);
@@ -96,8 +102,8 @@ export class List {
       if (select.value !== value) select.value = "";
     };
     const chosen = byId("state").value;
-    const known = Object.keys(states).filter((s) => counts.has(s) || s === chosen);
-    fill(byId("state"), [["", "all"], ...known.map((s) => [s, stateOf(s)[0] + " (" + (counts.get(s) ?? 0) + ")"])]);
+    if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
+    fill(byId("state"), [["", "all"], ...inOrder(counts).map((s) => [s, stateOf(s)[0] + " (" + counts.get(s) + ")"])]);
     fill(byId("folder"), [["", "all"], ...[...folders].sort().map((f) => [f, f])]);
   }
 
@@ -110,13 +116,13 @@ export class List {
       if (!underWay(row)) ended++;
       if (stateOf(row.state)[2]) needed++;
       if (isExpected(row)) length += row.expectedSeconds ?? 0;
-      const price = row.costUsd ?? (isExpected(row) ? row.estimateUsd : undefined);
+      const price = costOf(row);
       if (price !== undefined) { cost += price; priced++; }
-      if (row.costUsd === undefined && price !== undefined) estimated = true;
+      if (price !== row.costUsd) estimated = true;
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
     const all = [...counts.values()].reduce((a, b) => a + b, 0);
-    const chips = Object.keys(states).filter((s) => counts.has(s)).map((s) =>
+    const chips = inOrder(counts).map((s) =>
       h("button", { type: "button", class: "chip state " + stateOf(s)[1], "aria-pressed": String(byId("state").value === s), onclick: () => this.chooseState(s) },
         stateOf(s)[0], " ", h("b", {}, String(counts.get(s)))));
     byId("summary").replaceChildren(
@@ -152,7 +158,7 @@ export class List {
   }
 
   row(row, i) {
-    const folder = folderOf(row.name), base = row.name.slice(folder.length);
+    const folder = folderOf(row.name), base = row.name.slice(folder.length), cost = costOf(row);
     const verdict = row.verdict && h("span", { class: row.verdict === "ok" ? "" : "doubt" }, row.verdict);
     const el = h("div", { class: "row" + (row.key === this.current ? " current" : ""), role: "row", "aria-rowindex": String(i + 2) },
       h("span", { role: "cell" }, stateLabel(row.state)),
@@ -162,7 +168,7 @@ export class List {
       h("span", { role: "cell", class: "wide dim" }, row.model ?? ""),
       h("span", { role: "cell", class: "wide number" }, seconds(row.expectedSeconds)),
       h("span", { role: "cell" }, reviewLabel(row.review) || verdict || ""),
-      h("span", { role: "cell", class: "wide number" }, row.costUsd !== undefined ? dollars(row.costUsd) : row.estimateUsd !== undefined ? "≈ " + dollars(row.estimateUsd) : ""),
+      h("span", { role: "cell", class: "wide number" }, (cost === row.costUsd ? "" : "≈ ") + dollars(cost)),
       h("span", { role: "cell", class: "number dim" }, age(row.started || row.updatedAt)));
     el.dataset.key = row.key;
     el.addEventListener("click", (e) => { if (!e.target.closest("a")) this.open(row.key); });
