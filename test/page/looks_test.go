@@ -103,6 +103,10 @@ func TestLooks(t *testing.T) {
 		}
 	}
 
+	b.size(800, 600, false)
+	b.job("ads/spring/talk.de")
+	b.check("in a small window, the input and the output are side by side", `(([input, output]) => input.y === output.y && input.right < output.x)([...document.querySelectorAll(".stage video")].map((v) => v.getBoundingClientRect()))`)
+
 	// Every action is possible with the keyboard only.
 	b.size(1280, 800, false)
 	b.do("close the job", chromedp.Evaluate(`location.hash = ""; document.activeElement.blur()`, nil))
