@@ -103,6 +103,20 @@ func TestInboxFolder(t *testing.T) {
 	}
 }
 
+// A folder whose path cannot be found out is reported: walk could not recognise a link to it.
+func TestWalkOfDeletedFolder(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	var errs []error
+	walk(".", func(_ string, _ fs.FileInfo, err error) { errs = append(errs, err) })
+	if len(errs) != 1 || errs[0] == nil {
+		t.Errorf("walk reports %v, want one error", errs)
+	}
+}
+
 // Links to files and folders are followed. A file that cannot be read causes one line
 // of output.
 func TestCheckFollowsLinks(t *testing.T) {

@@ -34,11 +34,15 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 	if err == nil {
 		target, err = filepath.EvalSymlinks(target)
 	}
+	if err != nil {
+		visit(path, nil, inPlainWords(path, err))
+		return
+	}
 	around := func(folder string) bool {
 		below, err := filepath.Rel(target, folder)
 		return err == nil && filepath.IsLocal(below)
 	}
-	if err == nil && slices.ContainsFunc(within, around) {
+	if slices.ContainsFunc(within, around) {
 		visit(path, nil, fmt.Errorf("%s is a link to a folder that contains it", path))
 		return
 	}
