@@ -64,12 +64,15 @@ func ReplaceJSON(path string, value any) error {
 	return Replace(path, text, 0o600)
 }
 
-// ReadJSON reads the JSON value in a file of the local stack's state. If the file is not
-// JSON, the error says what to do.
+// ReadJSON reads the JSON value in a file of the local stack's state. If the file exists and
+// cannot be read, or is not JSON, the error says what to do.
 func ReadJSON(path string, value any) error {
 	text, err := os.ReadFile(path)
-	if err == nil && json.Unmarshal(text, value) != nil {
-		err = fmt.Errorf("%s is damaged: delete it, and start the local stack again", path)
+	switch {
+	case err == nil && json.Unmarshal(text, value) != nil:
+		return fmt.Errorf("%s is damaged: delete it, and start the local stack again", path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the local stack's state cannot be read: %w. Give yourself permission to read the file, or name another folder with --dir", err)
 	}
 	return err
 }

@@ -110,3 +110,15 @@ func ofAnotherUser(t *testing.T) string {
 	}
 	return dir
 }
+
+// A state file that cannot be read is named, with what to do.
+func TestReadJSONThatCannotBeRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.json")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var value any
+	if err := private.ReadJSON(path, &value); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "name another folder with --dir") {
+		t.Errorf("ReadJSON returned %v, want an error that names %s and --dir", err, path)
+	}
+}
