@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -172,7 +173,11 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 		return "", err
 	}
 	defer func() { _ = lock.Unlock() }()
-	slow := time.AfterFunc(quick, func() { s.Say("building " + what + ": the first time takes about a minute") })
+	notice := "building " + what
+	if _, err := os.Stat(filepath.Join(programs, path.Base(packages[0]))); err != nil {
+		notice += ": the first time takes about a minute"
+	}
+	slow := time.AfterFunc(quick, func() { s.Say(notice) })
 	defer slow.Stop()
 
 	// The tag leaves out the RPC of a runtime that Lambda has retired.

@@ -227,3 +227,35 @@ func TestGatewayWithoutModuleProxy(t *testing.T) {
 		})
 	}
 }
+
+// A build that takes long is announced. Only if the program was never built, the text says how
+// long the first build takes.
+func TestSlowBuild(t *testing.T) {
+	var both sync.WaitGroup
+	first, again := checkout(t), checkout(t)
+	if err := again.Functions(t.Context(), t.TempDir(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	tools := t.TempDir()
+	if err := os.WriteFile(filepath.Join(tools, "go"), []byte("#!/bin/sh\nexec sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", tools+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	for want, src := range map[string]build.Source{
+		"building the Lambda functions: the first time takes about a minute": first,
+		"building the Lambda functions":                                      again,
+	} {
+		both.Go(func() {
+			ctx, interrupt := context.WithCancel(t.Context())
+			src.Say = func(said string) {
+				if interrupt(); said != want {
+					t.Errorf("build says %q, want %q", said, want)
+				}
+			}
+			if err := src.Functions(ctx, t.TempDir(), "one"); !errors.Is(err, context.Canceled) {
+				t.Errorf("Functions() = %v, want context.Canceled", err)
+			}
+		})
+	}
+	both.Wait()
+}
