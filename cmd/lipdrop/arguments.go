@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,10 @@ func flagsFirst(verbs []*kong.Node, args []string) []string {
 			if i++; i == len(args) {
 				return args // kong says that the value is missing
 			}
+			if negative.MatchString(args[i]) {
+				flags = append(flags, arg+"="+args[i]) // otherwise kong would take the number for a flag
+				continue
+			}
 			flags = append(flags, arg, args[i])
 		default:
 			flags = append(flags, arg)
@@ -40,6 +45,9 @@ func flagsFirst(verbs []*kong.Node, args []string) []string {
 	}
 	return append(flags, others...)
 }
+
+// negative matches a value that begins with a negative number.
+var negative = regexp.MustCompile(`^-[0-9.]`)
 
 // The types of arguments. kong calls UnmarshalText; if that fails, the command ends with
 // exitUsage.

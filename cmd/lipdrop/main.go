@@ -139,11 +139,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
 			help = parse.Context.Selected().FullPath()
 		}
-		hint := ""
-		if text := err.Error(); strings.HasPrefix(text, "unknown flag -") && !strings.HasPrefix(text, "unknown flag --") {
+		hint, text := "", strings.Replace(err.Error(), "expected value value", "expected a value", 1)
+		if strings.HasPrefix(text, "unknown flag -") && !strings.HasPrefix(text, "unknown flag --") {
 			hint = "write ./ before a name that begins with a hyphen; "
 		}
-		printf(errs, "lipdrop: %v\n%srun %s --help for usage\n", err, hint, help)
+		printf(errs, "lipdrop: %s\n%srun %s --help for usage\n", text, hint, help)
 		return exitUsage
 	}
 	if err := command.BindToProvider(func() (*client.Client, error) {
