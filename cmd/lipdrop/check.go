@@ -31,6 +31,13 @@ type checkCmd struct {
 	Files []string `arg:"" predictor:"file" name:"file-or-folder" help:"What you would drop."`
 }
 
+// Validate is called by kong. It accepts what the stack parameter SharedFolders accepts.
+func (c *checkCmd) Validate() error {
+	env := &config.Env{Getenv: func(string) string { return strings.Join(c.SharedFolders, ",") }}
+	c.SharedFolders = env.Folders("--shared-folders")
+	return env.Err()
+}
+
 // Run prints what job each file would start, or what is wrong with the file. It runs the same
 // code as submit. It uploads nothing, and asks RunComfy for prices only if c.Price is set.
 func (c *checkCmd) Run(ctx context.Context, out *terminal) error {

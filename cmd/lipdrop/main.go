@@ -143,7 +143,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if strings.HasPrefix(text, "unknown flag -") && !strings.HasPrefix(text, "unknown flag --") {
 			hint = "write ./ before a name that begins with a hyphen; "
 		}
-		printf(errs, "lipdrop: %s\n%srun %s --help for usage\n", text, hint, help)
+		fmt.Fprintf(errs, "lipdrop: %s\n%srun %s --help for usage\n", indented(text), hint, help)
 		return exitUsage
 	}
 	if err := command.BindToProvider(func() (*client.Client, error) {
@@ -161,12 +161,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = errors.New("interrupted")
 	}
 	if err != nil {
-		// All lines but the first are indented, so that a part of a file's
-		// name cannot look like a message.
-		fmt.Fprintf(errs, "lipdrop: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		fmt.Fprintf(errs, "lipdrop: %s\n", indented(err.Error()))
 	}
 	return exitCode(ctx, err)
 }
+
+// indented indents all lines of an error but the first, so that a part of a file's name cannot
+// look like a message.
+func indented(text string) string { return strings.ReplaceAll(text, "\n", "\n  ") }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
