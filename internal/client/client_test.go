@@ -525,6 +525,31 @@ func TestCheckFolder(t *testing.T) {
 	}
 }
 
+// One error says that a folder cannot hold its outputs. The outputs of other folders are fetched.
+func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
+	storage, dir := new(s3test.Bucket), t.TempDir()
+	c := newClient(storage)
+	var outputs []Output
+	for _, name := range []string{"ads/a", "ads/b", "new/a", "tv/a", "tv/b"} {
+		archive(storage, name, take1, 1000)
+		found, err := c.Archived(t.Context(), name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs = append(outputs, found...)
+	}
+	for _, folder := range []string{"ads", "tv"} {
+		if err := os.WriteFile(filepath.Join(dir, folder), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	const each = "outputs cannot be stored in %[1]s/ads: not a directory. Name another folder\noutputs cannot be stored in %[1]s/tv: not a directory. Name another folder"
+	if want := fmt.Sprintf(each, dir); err == nil || err.Error() != want || len(done) != 1 {
+		t.Errorf("%d outputs and the error %q, want 1 and %q", len(done), err, want)
+	}
+}
+
 // The partial file of an output with a long name has a shorter name, which is still UTF-8.
 func TestDownloadOfALongName(t *testing.T) {
 	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()
@@ -595,8 +620,9 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	if restored := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restored != nil {
 		t.Fatal(restored)
 	}
-	if err == nil || !strings.Contains(err.Error(), "then run the command again to fetch the rest") || len(storage.ranges) != 1 {
-		t.Errorf("%d requests and error %v, want one, and an error that says what to do", len(storage.ranges), err)
+	want := "outputs cannot be stored in " + dir + ": file too large. Check the disk and its free space, then run the command again to fetch the rest"
+	if err == nil || err.Error() != want || len(storage.ranges) != 1 {
+		t.Errorf("%d requests and error %v, want one and %q", len(storage.ranges), err, want)
 	}
 }
 

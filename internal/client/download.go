@@ -135,17 +135,35 @@ func openFolder(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// notStored returns the error for a folder in which outputs cannot be stored.
+// folderError is returned for each output that cannot be stored in a folder.
+type folderError struct {
+	dir    string
+	why    error
+	remedy string
+}
+
+func (e *folderError) Error() string {
+	return fmt.Sprintf("outputs cannot be stored in %s: %v. %s", e.dir, e.why, e.remedy)
+}
+
+// Unwrap returns the reason.
+func (e *folderError) Unwrap() error { return e.why }
+
+// notStored returns the error for a folder in which no output can be stored. It leaves out the
+// path in why, which may be about one output.
 func notStored(dir string, why error) error {
-	return fmt.Errorf("outputs cannot be stored in %s: %w. Name another folder", dir, why)
+	if at, ok := errors.AsType[*fs.PathError](why); ok {
+		why = at.Err
+	}
+	return &folderError{dir, why, "Name another folder"}
 }
 
 // downloadsAtOnce is how many files are fetched at the same time.
 const downloadsAtOnce = 6
 
 // Download fetches outputs, several at the same time. After an error, it continues with
-// the other outputs. It returns all files that are complete. It does not fetch an output
-// that is here already.
+// the other outputs. It returns all files that are complete, and one error for all outputs that
+// cannot be stored in a folder. It does not fetch an output that is here already.
 func (c *Client) Download(ctx context.Context, d DownloadOptions, outputs []Output) ([]Downloaded, error) {
 	root, err := openFolder(d.Dir)
 	if err != nil {
@@ -160,12 +178,21 @@ func (c *Client) Download(ctx context.Context, d DownloadOptions, outputs []Outp
 		return nil // errs has the errors
 	})
 	var here []Downloaded
+	var left []error
+	reported := map[string]bool{} // by the text of a folderError
 	for i, err := range errs {
-		if err == nil {
+		unstored, ok := errors.AsType[*folderError](err)
+		switch {
+		case err == nil:
 			here = append(here, done[i])
+		case !ok:
+			left = append(left, err)
+		case !reported[unstored.Error()]:
+			reported[unstored.Error()] = true
+			left = append(left, unstored)
 		}
 	}
-	return here, errors.Join(errs...)
+	return here, errors.Join(left...)
 }
 
 type fetcher struct {
@@ -229,7 +256,7 @@ func (f *fetcher) place(o Output) (at string, present bool, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return "", false, notStored(f.options.Dir, err)
+			return "", false, notStored(filepath.Join(f.options.Dir, filepath.Dir(at)), err)
 		case !info.Mode().IsRegular() || info.Size() != o.Bytes:
 			continue
 		default:
@@ -292,7 +319,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 			return ctx.Err()
 		}
 		if unwritten, ok := errors.AsType[*fs.PathError](err); ok && unwritten.Path == file.Name() { // reading the AWS credentials may also return a PathError
-			return fmt.Errorf("%w. Check the disk and its free space, then run the command again to fetch the rest", unwritten)
+			return &folderError{filepath.Join(f.options.Dir, filepath.Dir(partial)), unwritten.Err, "Check the disk and its free space, then run the command again to fetch the rest"}
 		}
 		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
 			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore the object, then run the command again", here, o.Bytes), f.root.Remove(partial))
