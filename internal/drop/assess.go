@@ -99,7 +99,16 @@ type Finding struct {
 	Jobs     []string
 	Warnings []string
 
-	files []File // of a pair
+	files   []File          // of a pair
+	restart problem.Restart // if Job is nil
+}
+
+// Restart says how the drop is started again.
+func (f Finding) Restart() problem.Restart {
+	if f.Job == nil {
+		return f.restart
+	}
+	return f.Job.Restart()
 }
 
 // Files returns the files of the finding's job, or the files of a pair that is not a job
@@ -235,7 +244,7 @@ func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) 
 
 // findAnswer assesses a file that cannot belong to a job.
 func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
-	f := Finding{Name: k.Name, Key: answerKey(k.Raw)}
+	f := Finding{Name: k.Name, Key: answerKey(k.Raw), restart: problem.Restart{Name: k.Name, NoJob: true}}
 	base := path.Base(k.Raw)
 	file, err := l.Files.Head(ctx, k.Raw)
 	if errors.Is(err, bucket.ErrNotFound) {

@@ -67,7 +67,7 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 	if err != nil || len(manifests) == 0 {
 		return bundle{own: f}, err
 	}
-	f.Order = orderOf(manifests)
+	f.Order, f.restart = orderOf(manifests), problem.Restart{Name: f.Name, Bundle: true}
 	switch {
 	case !fits(f.Name):
 		return bundle{own: f.decide(ledger.Rejected, nameTooLong(f.Name))}, nil

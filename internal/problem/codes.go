@@ -221,14 +221,17 @@ type Restart struct {
 	Name   string // of the job
 	Bundle bool   // the job has a job.json
 	Match  string // of a bundle with a wildcard: the key of the file that the wildcard matched
+	NoJob  bool   // the name is the path of a file that cannot belong to a job, such as a preset
 
 	NotCharged bool // RunComfy cancelled the failed job before it started
 }
 
-// File returns the file that starts the job again if it is uploaded. For a match of a
+// File returns the file that must be uploaded to start the job again. For a match of a
 // wildcard, this file is not job.json, because job.json also starts all other matches again.
 func (r Restart) File() string {
 	switch {
+	case r.NoJob:
+		return Short(path.Base(r.Name))
 	case r.Match != "":
 		return Short(path.Base(r.Match))
 	case r.Bundle:

@@ -104,3 +104,44 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 		}
 	}
 }
+
+// When a drop is no longer retried, because S3 has refused an object for a day, the remedy names
+// the file that must be uploaded again.
+func TestRemedyAfterADayOfRefusals(t *testing.T) {
+	clip, voice := sample.Files()
+	const folder = "inbox/cafe.job/"
+	for _, tt := range []struct {
+		name    string
+		drops   map[string][]byte
+		refused string
+		remedy  map[string]string // the file to upload, by the key of the status or answer file
+	}{
+		{"a preset", map[string][]byte{"inbox/preset.json": []byte("{}"), "inbox/talk.mp4": clip, "inbox/talk.wav": voice}, "inbox/preset.json",
+			map[string]string{"answers/preset.json.json": "preset.json", "status/talk.json": "a file of the job"}},
+		{"a job.json", map[string][]byte{folder + "job.json": react("talk.mp4", "talk.wav"), folder + "talk.mp4": clip, folder + "talk.wav": voice}, folder + "job.json",
+			map[string]string{"status/cafe.json": "its job.json"}},
+		{"the video of a bundle", map[string][]byte{folder + "job.json": react("talk.mp4", "*.wav"), folder + "talk.mp4": clip, folder + "a.wav": voice}, folder + "talk.mp4",
+			map[string]string{"status/cafe.json": "its job.json"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool {
+				return c.Key == tt.refused && (c.Op == "GetObject" || c.Op == "HeadObject")
+			})
+			for key, body := range tt.drops {
+				w.Drop(key, body)
+			}
+			w.Pass(30 * time.Hour)
+			for key, file := range tt.remedy {
+				var st ledger.Status
+				body, _ := w.Bucket.Object(key)
+				if err := json.Unmarshal(body, &st); err != nil {
+					t.Fatal(err)
+				}
+				if st.State != ledger.Held || st.Code != problem.MediaForbidden || !strings.HasSuffix(st.Remedy, "or upload "+file+" again.") {
+					t.Errorf("%s is %s %s with the remedy %q, want held media_forbidden, and to upload %s", key, st.State, st.Code, st.Remedy, file)
+				}
+			}
+		})
+	}
+}

@@ -49,7 +49,7 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
 	if f.State == ledger.Held && f.isLastTry() {
-		endRetries(&st, f.Job.Restart())
+		endRetries(&st, f.Restart())
 	}
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
 		return err
