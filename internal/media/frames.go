@@ -51,7 +51,7 @@ func (g framing) isChain(data []byte, last bool) bool {
 	for n := range chainLength {
 		f, ok := g.at(data)
 		if n == 0 {
-			first = f
+			first, ok = f, ok && f.size <= int64(len(data))
 		}
 		if !ok || f.stream != first.stream {
 			return last && n > 0 && (len(data) < g.header || isTail(data))

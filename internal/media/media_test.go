@@ -203,7 +203,7 @@ func TestProblems(t *testing.T) {
 		{"FLAC without a frame", "talk.flac", flac(9999, 0, 0), problem.FileDamaged,
 			"talk.flac is damaged: it has no frame of sound after its header", "Export talk.flac again if it does not open on your computer."},
 		{"AAC of one header", "talk.aac", adts(1)[:9], problem.FileDamaged,
-			"talk.aac is damaged: its frames of sound do not follow one another", "Export talk.aac again if it does not open on your computer."},
+			"talk.aac is damaged: it has no frame of sound", "Export talk.aac again if it does not open on your computer."},
 		{"AMR as M4A", "talk.m4a", []byte("#!AMR\n\x3c and so on"), problem.FileMismatch,
 			"talk.m4a is not what its suffix says: it is an AMR recording, as phones make them", "Convert talk.m4a to a WAV or MP3 file."},
 		{"a raw DV stream as AVI", "talk.avi", append([]byte("\x1f\x07\x00\xbf"), make([]byte, 500)...), problem.FileMismatch,

@@ -45,8 +45,7 @@ func parseMPEG(data []byte) (mpegFrame, bool) {
 	h := u32(data)
 	version, layer := h>>19&3, 4-int(h>>17&3)
 	bitrate, rate, padding := h>>12&15, h>>10&3, int64(h>>9&1)
-	const utf16 = 0xfffe // a text in UTF-16 may begin like a frame of layer 1
-	if h>>21 != 1<<11-1 || h>>16 == utf16 || version == 1 || layer == 4 || bitrate == 0 || bitrate == 15 || rate == 3 {
+	if h>>21 != 1<<11-1 || version == 1 || layer == 4 || bitrate == 0 || bitrate == 15 || rate == 3 {
 		return mpegFrame{}, false
 	}
 	const fixed = 0xfffe0c00 // the version, the layer and the sampling rate

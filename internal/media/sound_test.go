@@ -233,6 +233,7 @@ func TestMP3(t *testing.T) {
 		{name: "garbage between frames, and a megabyte of zeros at the end", duration: 100 * frame,
 			file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50), make([]byte, 1<<20))},
 		{name: "layer 1", file: whole(bytes.Repeat(layer1, 441)), duration: 3840 * time.Millisecond, codec: "mp1"},
+		{name: "layer 1 with checksums", file: whole(bytes.Repeat(bytes.Replace(layer1, []byte{0xff, 0xff}, []byte{0xff, 0xfe}, 1), 441)), duration: 3840 * time.Millisecond, codec: "mp1"},
 		{name: "one frame", file: whole(mp3Frames(1)), duration: frame},
 		{name: "one frame and a tag", file: whole(mp3Frames(1), []byte("TAG"), make([]byte, 125)), duration: frame},
 	})
