@@ -48,8 +48,8 @@ func TestCodecs(t *testing.T) {
 		decoder := slices.Concat([]byte{4, 0x80, 0x80, byte(15 + len(config)), object}, make([]byte, 12), []byte{5, byte(len(config))}, config)
 		return atom("esds", be(0), []byte{3, byte(len(decoder) + 3), 0, 1, 0}, decoder)
 	}
-	hevc := func(bits, transfer byte) []byte {
-		config := make([]byte, 23)
+	hevc := func(bits, transfer byte, settings ...byte) []byte { // some encoders write their settings as a text
+		config := append(make([]byte, 23), settings...)
 		config[17] = 0xf8 | bits - 8
 		return pictureEntry("hvc1", 24, atom("hvcC", config), atom("colr", []byte("nclx\x00\x09\x00"), []byte{transfer, 0, 9, 0}))
 	}
@@ -67,6 +67,7 @@ func TestCodecs(t *testing.T) {
 		{"HEVC of ten bits", hevc(10, 1), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC" + rest},
 		{"HEVC HDR of twelve bits", hevc(12, 16), aac, []string{"hevc", "aac"}, "a.mov is 12-bit HEVC HDR" + rest},
 		{"HEVC HDR", hevc(10, 18), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC HDR" + rest},
+		{"HEVC HDR with the settings of its encoder", hevc(10, 18, noise(2500)...), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC HDR" + rest},
 		{"ProRes with uncompressed sound", pictureEntry("apch", 24), soundEntry("sowt"), []string{"prores", "pcm"}, "a.mov is ProRes" + rest},
 		{"ProRes with transparency", pictureEntry("ap4h", 32), aac, []string{"prores", "aac"}, "a.mov is ProRes with transparency" + rest},
 		{"ProRes RAW", pictureEntry("aprn", 24), aac, []string{"prores_raw", "aac"}, "a.mov is ProRes RAW" + rest},
