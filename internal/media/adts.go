@@ -35,4 +35,7 @@ func readAAC(r *reader, info *Info) {
 	if info.Audio.Length = s.measure(); !info.Audio.Length.Exact {
 		info.warn(byParts, r.src.Name, info.Audio.Length.D.Seconds())
 	}
+	if r.unwritten(r.src.Size) {
+		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+	}
 }

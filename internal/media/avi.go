@@ -57,8 +57,8 @@ func readAVI(r *reader, info *Info) {
 	if !a.data {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
-	cut := !a.open && a.whole > r.src.Size
-	share := float64(r.src.Size-a.start) / float64(max(a.whole-a.start, 1)) // what part of the media data the file holds
+	cut := !a.open && (a.whole > r.src.Size || r.unwritten(r.src.Size))
+	share := min(1, float64(r.src.Size-a.start)/float64(max(a.whole-a.start, 1))) // what part of the media data the file holds
 	for _, t := range []*Track{info.Video, info.Audio} {
 		switch {
 		case t == nil:

@@ -84,8 +84,8 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	const withEXIF = 8 // a flag of the chunk VP8X
-	pictures, noEXIF := 0, string(head[12:16]) != "VP8X" || head[20]&withEXIF == 0
+	const withMetadata = 8 | 4 // flags of the chunk VP8X: EXIF and XMP
+	pictures, noMetadata := 0, string(head[12:16]) != "VP8X" || head[20]&withMetadata == 0
 	end := min(claimed, r.src.Size) // of the pictures
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
@@ -100,20 +100,17 @@ func readWEBP(r *reader, info *Info) {
 			case c.end > r.src.Size:
 				panic(errCutPicture)
 			}
-			if !noEXIF || c.kind != "ANMF" {
+			if !noMetadata || c.kind != "ANMF" {
 				end = c.end // metadata after the pictures may end with zeros
 			}
-			if pictures++; noEXIF {
+			if pictures++; noMetadata {
 				return
 			}
 		}
 	})
-	r.fits(func() {
-		if end > imageTail && isZero(r.bytes(end-imageTail, imageTail)) {
-			panic(errCutPicture)
-		}
-	})
 	switch {
+	case r.unwritten(end):
+		panic(errCutPicture)
 	case pictures > 0:
 	case whole:
 		panic(errNoPicture)
@@ -147,6 +144,7 @@ const (
 	markerDNL  = 0xdc
 	markerDRI  = 0xdd
 	markerAPP1 = 0xe1
+	markerLS   = 0xf7
 )
 
 // readJPEG reads the size of a JPEG image from its frame header. It accepts every
@@ -156,6 +154,8 @@ func readJPEG(r *reader, info *Info) {
 	for off := int64(2); ; {
 		marker, body, length := nextSegment(r, off)
 		switch {
+		case marker == markerLS && !framed:
+			panic(refused(info.Name, "a JPEG-LS image, which common decoders refuse", Image))
 		case !framed && (marker == markerEOI || marker == markerSOS):
 			panic(damage("it has no frame header"))
 		case marker == markerEOI:

@@ -71,6 +71,8 @@ func TestImages(t *testing.T) {
 			file: whole(riff("WEBP", chunk("VP8X", le(4, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", noise(20000)), chunk("XMP ", make([]byte, 20000))))},
 		{name: "WEBP whose metadata end with zeros", as: "a.webp", want: size{64, 48},
 			file: whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8L", noise(20000)), chunk("EXIF", make([]byte, 20000))))},
+		{name: "WEBP, animated, whose metadata end with zeros, without EXIF", as: "a.webp", want: size{64, 48},
+			file: whole(riff("WEBP", chunk("VP8X", le(6, "\x3f\x00\x00\x2f\x00\x00")), chunk("ANIM", make([]byte, 6)), bytes.Repeat(chunk("ANMF", noise(20000)), 2), chunk("XMP ", make([]byte, 20000))))},
 		{name: "WEBP, upside down", as: "a.webp", file: webp(tiff(binary.LittleEndian, 3)), want: size{64, 48}},
 		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
 		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},

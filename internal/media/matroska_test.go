@@ -286,6 +286,8 @@ func TestAVI(t *testing.T) {
 		{"something behind", whole(complete, make([]byte, 5000)), both, "mpeg4 pcm", ""},
 		{"half of the media data", whole(complete[:len(complete)-452]), about(time.Second, 1500*time.Millisecond), "mpeg4 pcm", cut},
 		{"a byte short", whole(complete[:len(complete)-1]), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
+		{"zeros instead of its end", whole(riff("AVI ", header(picture, sound), chunk("LIST", slices.Concat(media900, noise(20000), make([]byte, 20000))))), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
+		{"zeros instead of its end, written to a pipe", whole(le("RIFF", -1, "AVI "), header(piped, sound), claims(-1), make([]byte, 20000)), []media.Length{{}, {}}, "mpeg4 pcm", noLength},
 		{"sound of packets, whose lengths may differ", whole(riff("AVI ", header(picture, packets), movi)), []media.Length{both[0], {D: 3 * time.Second}}, "mpeg4 mp3", ""},
 		{"no length", whole(riff("AVI ", header(stream("vids", 1, 25, 0, 0, bitmap("MJPG"))), movi)), []media.Length{{}}, "mjpeg", noLength},
 		{"CineForm", whole(riff("AVI ", header(stream("vids", 1, 25, 50, 0, bitmap("CFHD"))), movi)), both[:1], "cfhd", "a.avi is CineForm"},

@@ -117,6 +117,8 @@ func TestProblems(t *testing.T) {
 			"talk.mp3 is an MP3 in the free format, whose frames do not say how long they are; common decoders refuse it", "Convert talk.mp3 to a WAV or MP3 file."},
 		{"PNG of an iPhone app", "a.png", slices.Concat([]byte("\x89PNG\r\n\x1a\n"), pngChunk("CgBI", []byte("P\x00\x20\x02")), png[8:]), problem.FileMismatch,
 			"a.png is a PNG image of an iPhone app (CgBI), which only Apple's programs read", "Convert a.png to a JPEG or PNG image."},
+		{"JPEG-LS", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xf7), jpegScan(99)), problem.FileMismatch,
+			"a.jpg is a JPEG-LS image, which common decoders refuse", "Convert a.jpg to a JPEG or PNG image."},
 		{"H.264 without a container", "talk.mp4", append([]byte("\x00\x00\x00\x01\x27"), make([]byte, 500)...), problem.FileMismatch,
 			"talk.mp4 is not what its suffix says: it is H.264 or H.265 video without a container", "Convert talk.mp4 to an MP4 file."},
 		{"text in UTF-16 as MP3", "talk.mp3", []byte("\xff\xfeE\x00r\x00r\x00o\x00r\x00"), problem.FileMismatch,

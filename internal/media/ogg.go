@@ -11,6 +11,7 @@ import (
 type oggPage struct {
 	size    int
 	first   bool   // of its stream
+	last    bool   // of its stream; many programs do not mark this page
 	granule uint64 // position of the last sample that ends in the page, or noGranule
 	serial  uint32 // of its stream
 	number  uint32 // in its stream
@@ -31,7 +32,7 @@ func parseOggPage(data []byte) (oggPage, bool) {
 		return oggPage{}, false
 	}
 	p := oggPage{
-		first: data[5]&2 != 0, granule: binary.LittleEndian.Uint64(data[6:]),
+		first: data[5]&2 != 0, last: data[5]&4 != 0, granule: binary.LittleEndian.Uint64(data[6:]),
 		serial: binary.LittleEndian.Uint32(data[14:]), number: binary.LittleEndian.Uint32(data[18:]),
 	}
 	segments := int(data[26])
@@ -200,6 +201,7 @@ type oggFile struct {
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
+	ended   bool                  // the newest page is the last one of its stream
 	pages   int64                 // how many pages were read
 	last    int64                 // number of the last page of the sound
 }
@@ -212,6 +214,7 @@ const maxOggStreams = 1000
 // add notes a page.
 func (o *oggFile) add(p oggPage) {
 	o.pages++
+	o.ended = p.last
 	if !p.first {
 		o.open = false
 		s, known := o.streams[p.serial]
@@ -350,7 +353,7 @@ func readOgg(r *reader, info *Info) {
 	case !l.Exact:
 		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, l.D.Seconds())
 	}
-	if o.cut {
+	if o.cut || !o.ended && r.unwritten(r.src.Size) {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	}
 	info.Audio.Length = l

@@ -215,6 +215,14 @@ func (r *reader) zeros(from, end int64) int64 {
 	}
 }
 
+// unwritten reports whether the 16 KB before end are zeros, as after a download that broke off.
+// It returns false if the budget is not enough to read them.
+func (r *reader) unwritten(end int64) (zeros bool) {
+	const enough = 16 << 10
+	r.fits(func() { zeros = end > enough && isZero(r.bytes(end-enough, enough)) })
+	return zeros
+}
+
 func isZero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
 // share returns how many bytes of the budget one of the remaining calls may read.

@@ -79,6 +79,8 @@ func TestOgg(t *testing.T) {
 		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), half), duration: 5*time.Second - delay},
 		{name: "something in front", file: whole(noise(5000), half), duration: 5*time.Second - delay},
 		{name: "a tag and zeros behind", file: whole(half, []byte("TAG"), make([]byte, 9000)), duration: 5*time.Second - delay},
+		{name: "zeros instead of its second half", file: whole(half, make([]byte, 20000)), duration: 5*time.Second - delay, warning: "a.opus ends before its sound does"},
+		{name: "zeros behind a page that is marked as the last one", file: whole(half, page(4, 5*48000, 1, 7), make([]byte, 20000)), duration: 5*time.Second - delay},
 		{name: "two recordings, joined", file: whole(half, opus(2, 1, 3)), duration: 8*time.Second - 2*delay},
 		{name: "two recordings of one serial number, joined", file: whole(opus(1, 1, 50), opus(1, 1, 30)), duration: 80*time.Second - 2*delay},
 		{name: "two long recordings, joined", file: whole(opus(1, 1, 900), opus(2, 1, 900)), warning: "a.opus holds several recordings"},
@@ -203,6 +205,7 @@ func TestAAC(t *testing.T) {
 		{name: "cut in a frame", file: whole(adts(101)[:100*119]), duration: 99 * frame},
 		{name: "mono, then stereo", file: whole(adts(50), bytes.ReplaceAll(adts(50), []byte{0x60, 0x40}, []byte{0x60, 0x80})), duration: 100 * frame},
 		{name: "a picture of several megabytes behind", file: whole(adts(100), id3(3<<20), noise(3<<20)), duration: 100 * frame},
+		{name: "zeros instead of its second half", file: whole(adts(100), make([]byte, 20000)), duration: 100 * frame, warning: "a.aac ends before its sound does"},
 		{name: "an hour", file: whole(adts(56250)), duration: time.Hour, least: 2887235436224, warning: "the length of a.aac, about 3"},
 	})
 }
