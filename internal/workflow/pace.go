@@ -85,8 +85,8 @@ func (p Progress) Wait() int {
 	late := p.late()
 	quiet := p.quiet()
 	if p.Queued {
-		ahead := time.Duration(queueShare * float64(p.Position) * float64(p.Usual))
-		quiet += min(ahead, quiet)
+		// A time.Duration does not hold the time of every queue, so the comparison is of float64.
+		quiet += time.Duration(min(queueShare*float64(p.Position)*float64(p.Usual), float64(quiet)))
 	}
 	var wait time.Duration
 	switch {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -265,6 +266,7 @@ func TestWait(t *testing.T) {
 		{"queued", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true}, 45, false},
 		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},
 		{"a long queue", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 400}, 90, false},
+		{"a queue of billions", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: math.MaxInt32}, 90, false},
 		{"the first trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 1, Jitter: 0.999}, 5, false},
 		{"the fifth trouble, with jitter 0", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40, false},
 		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900, false},
