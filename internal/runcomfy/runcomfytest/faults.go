@@ -155,6 +155,11 @@ func resultForms() []Fault {
 			return strings.Replace(word, "succeeded", "completed", 1)
 		})},
 		{Name: "no word", Accept: true, Edit: without("status")},
+		{Name: "error as text beside an error code", Accept: true, Edit: func(members map[string]any) {
+			if members["error"] != nil {
+				members["error"], members["error_code"] = "face not found", 500100
+			}
+		}},
 		{Name: "no dates and no cost", Accept: true, Edit: without("created_at", "finished_at", "cost")},
 	}
 	for _, failure := range []struct {
