@@ -108,8 +108,8 @@ func mistakesOfForm(err error) []error {
 	return errs
 }
 
-// checkMedia checks that each media property is a string of the input, and that its limits
-// fit its kind.
+// checkMedia checks that inputSchema has each media property with the type string, and that the
+// limits of each property fit its kind.
 func checkMedia(groups []mediaGroup, properties map[string]any) (mistakes []error) {
 	named := map[string]bool{}
 	for _, g := range groups {

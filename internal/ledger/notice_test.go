@@ -59,11 +59,11 @@ func (n *notified) assess(t *testing.T, st ledger.Status, order ledger.Order) {
 	}
 }
 
-// dying calls the function do, and simulates that Lambda's process dies when do sends a notice.
-func (n *notified) dying(do func()) {
+// dying calls assess, and simulates that Lambda's process dies when assess sends a notice.
+func (n *notified) dying(assess func()) {
 	n.dies = true
 	defer func() { _ = recover(); n.dies = false }()
-	do()
+	assess()
 }
 
 func TestNoticesOfDrops(t *testing.T) {
@@ -113,7 +113,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"the process reads its own mark, because its write had no response", func(t *testing.T, n *notified) {
+		{"a process reads its own mark that the notice is due, because the response to its write was lost", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)

@@ -36,8 +36,9 @@ func readPNG(r *reader, info *Info) {
 }
 
 // checkPNG checks that the chunks from off on reach the end of the picture (IEND). A picture
-// may have thousands of chunks, so checkPNG first searches the end of the file for IEND. If
-// IEND is not there, other data may follow the picture, so checkPNG follows the chunks.
+// may have thousands of chunks. So at the first picture data (IDAT), checkPNG searches the end of
+// the file for IEND. If IEND is not there, other data may follow the picture, so checkPNG follows
+// the other chunks too.
 func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
@@ -46,7 +47,7 @@ func checkPNG(r *reader, off int64, info *Info) {
 			panic(errCutPicture)
 		}
 		var head []byte
-		if !r.fits(func() { head = r.step(off, 8) }) { // check only the last chunk of picture data that begins in the tail
+		if !r.fits(func() { head = r.step(off, 8) }) { // the budget is used up: check only the last IDAT chunk that begins in the tail
 			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 && int64(u32(tail[i-4:])) > int64(len(tail[i+4:])) {
 				panic(errCutPicture)
 			}
@@ -198,9 +199,9 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 }
 
 // checkScan checks that the picture data, which begin at off, come to an end (EOI).
-// Cameras write other data after the picture, such as a film. In picture data only a few
-// markers follow the byte 0xff. So checkScan can recognize a file that ends in the middle
-// of its picture.
+// It reads only the end of the file. Cameras may write other data there, such as a film, so an
+// end without EOI does not prove that the picture is cut. Only a few markers occur in picture
+// data. If there are no others, or if all data from off were read, the picture is cut.
 func checkScan(r *reader, off int64) {
 	at, tail := r.written(off, imageTail)
 	coded, foreign := false, false

@@ -114,7 +114,8 @@ func (s *simulation) after(c world.Call) error {
 }
 
 // maybeRunOther sometimes does the world's next step before the call c, as if another function
-// ran at the same time. That step begins before half of the remaining time of c's function is over.
+// ran at the same time. The step must be due within roomForOther, and within half of the time that
+// c's function has left.
 func (s *simulation) maybeRunOther(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return

@@ -66,7 +66,7 @@ func findTools(t *testing.T) *tools {
 		}
 	}
 	found.env = append(found.env, "SAM_CLI_TELEMETRY=0",
-		// SAM asks AWS for the number of the account. The request fails at once, and SAM works without the number.
+		// SAM asks AWS for the account number. These settings make the request fail at once; SAM works without the number.
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
 	architecture := strings.ReplaceAll(runtime.GOARCH, "amd64", "x86_64")
 	if exec.CommandContext(t.Context(), "docker", "image", "inspect", "public.ecr.aws/lambda/provided:al2023-"+architecture).Run() == nil {
