@@ -19,7 +19,7 @@ func FuzzResponse(f *testing.F) {
 		``, `null`, `[]`, `{}`, `{"request_id":"r"}`, `{"status":"completed","output":{"video":"https://a.example/%3D.mp4"}}`,
 		`{"status":"failed","error":[{"loc":["a",1],"msg":"https://a.example/?X-Amz-Signature=1"}]}`,
 		`{"status":"failed","error":{"a":"` + canary + `","a":1e999}}`,
-		`{"error_code":400002,"error_message":"x"}`, `{"error_code":"400005"}`, `{"error_code":1e400}`,
+		`{"error_code":400002,"error_message":"x"}`, `{"error_code":"400005"}`, `{"error_code":1e400}`, `{"request_id":"r","status":"failed","error_code":400002}`,
 		`{"detail":[{"loc":["body"],"msg":"field required"}]}`, `<title>x-amz-</title>`, "\xff\x00",
 	} {
 		f.Add(200, "application/json", body)
@@ -37,7 +37,7 @@ func FuzzResponse(f *testing.F) {
 		})}}
 		ctx := t.Context()
 		id, submitErr := client.Submit(ctx, "a/b", nil)
-		if submitErr == nil && (id == "" || strings.ContainsAny(id, "/.?%")) {
+		if submitErr == nil && id == "" || strings.ContainsAny(id, "/.?%") {
 			t.Errorf("Submit returned the request id %q, want an error or an id that may be in a path", id)
 		}
 		result, resultErr := client.Result(ctx, "r")
