@@ -293,6 +293,8 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 }
 
 // doForJob makes a call about a submitted job. The path of the call is the end of the whole path.
+// If the response says that this job failed, an error code in the response is no error, unless the
+// code is about the token or the request.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
@@ -303,7 +305,7 @@ func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*re
 		res.text("request_id") == requestID && res.word("status") == string(ResultFailed) {
 		switch e.Kind() {
 		case KindUnavailable, KindBadInput, KindBalance:
-			return res, nil // the error code says why the job failed
+			return res, nil
 		}
 	}
 	return res, err
