@@ -55,6 +55,9 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	if ok && time.Now().Before(known.until) {
 		return known.rights
 	}
+	request := ctx
+	ctx, cancel := context.WithTimeout(request, 5*time.Second) // a network may let requests to S3 through, but not requests to Step Functions
+	defer cancel()
 	var group errgroup.Group
 	try := func(missing *string, action func() error) {
 		group.Go(func() error {
@@ -77,7 +80,7 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 		return s.client.Explain("redrive a job", "", err)
 	})
 	_ = group.Wait()
-	if ctx.Err() != nil {
+	if request.Err() != nil {
 		return r
 	}
 	const most = 10000 // folders

@@ -8,10 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -112,6 +115,28 @@ func TestMediumWithoutASignature(t *testing.T) {
 	if !strings.Contains(m.Gone, "the SSO session has expired") {
 		t.Errorf("the reason is %q, want the error of the credentials", m.Gone)
 	}
+}
+
+// If Step Functions does not respond, the page does not wait long for the rights, and offers
+// every action.
+func TestRightsWithoutAResponse(t *testing.T) {
+	s, _, _ := newDropServer(t)
+	s.client.States = sfn.New(s.client.States.Options(), func(o *sfn.Options) {
+		o.HTTPClient = smithyhttp.ClientDoFunc(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for _, want := range []time.Duration{5 * time.Second, 0} { // the second time, the rights are remembered
+			began := time.Now()
+			if r := s.rightsFor(ctx, "ads/talk"); r != (rights{}) || time.Since(began) != want {
+				t.Errorf("after %v, the missing permissions are %+v, want none after %v", time.Since(began), r, want)
+			}
+		}
+	})
 }
 
 // A wrong take is not reported as a wrong name of a job.

@@ -537,7 +537,7 @@ func TestOtherMedia(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the jobs are listed", `document.querySelectorAll("#rows .row").length >= 3`)
 	b.job("odd")
-	b.waitFor("the page says what it cannot show", `document.querySelector(".unplayable")?.innerText.includes("This browser cannot show odd.avi")`)
+	b.waitFor("the page says what it cannot show", `document.querySelector(".unplayable")?.innerText.includes("This browser cannot load or show odd.avi")`)
 	address := eval[string](b, `document.querySelector(".unplayable a").href`)
 	response, err := http.Get(address)
 	if err != nil {

@@ -136,10 +136,15 @@ func TestDropIsInterrupted(t *testing.T) {
 		b.do("reload", chromedp.Reload())
 	}
 	drop()
-	b.do("upload over a slow connection", chromedp.Evaluate(`(() => {
+	slow := chromedp.Evaluate(`(() => {
 		const real = fetch; let go; window.held = new Promise((resolve) => { go = resolve; }); window.release = go;
 		window.fetch = async (path, options) => { if (path.startsWith("api/drop/part")) await held; return real(path, options); };
-	})()`, nil), chromedp.Click("#drop-start"))
+	})()`, nil)
+	b.do("upload over a slow connection, and stop", slow, chromedp.Click("#drop-start"), chromedp.Click("#drop-close"))
+	b.waitFor("the page says what the stop means", `document.querySelector("#notice").innerText.startsWith("The upload was stopped.")`)
+	b.do("reload", chromedp.Reload())
+	drop()
+	b.do("upload over a slow connection", slow, chromedp.Click("#drop-start"))
 	b.waitFor("the upload has begun", `document.querySelector("#found progress")?.nextSibling.innerText.includes(" of ")`)
 	b.check("a screen reader does not read each number", `document.querySelector("#found progress").nextSibling.ariaLive === "off"`)
 	b.drag(files...)

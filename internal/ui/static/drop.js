@@ -242,6 +242,7 @@ export class Drop {
   // end ends the drop that is under way.
   async end() {
     const id = this.id;
+    if (this.uploading) notify("The upload was stopped. A job whose files were already uploaded starts nevertheless.");
     clearTimeout(this.later); // the check of a changed option
     this.turn = undefined;
     this.id = "";
