@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // shell decides which requests reach the page. Every user of the machine, and every
@@ -55,7 +56,7 @@ func (s *shell) origin() string { return "http://" + s.host }
 func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.setHeaders(w.Header())
 	if err := s.checkOrigin(r); err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
+		refuse(w, err.Error())
 		return
 	}
 	if r.URL.Path == "/" {
@@ -64,7 +65,7 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	cookie, err := r.Cookie(cookieName)
 	if err != nil || !equalSecrets(cookie.Value, s.session) || !strings.HasPrefix(r.URL.Path, s.path) {
-		http.Error(w, "open the address that `lipdrop ui` has printed", http.StatusForbidden)
+		refuse(w, "open the address that `lipdrop ui` has printed")
 		return
 	}
 	w.Header().Set(proofHeader, s.proof)
@@ -73,6 +74,13 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.StripPrefix(strings.TrimSuffix(s.path, "/"), s.next).ServeHTTP(w, r)
+}
+
+// refuse refuses a request. It does not wait for the rest of the request's body: otherwise a
+// slow client would keep its connection for as long as it wants.
+func refuse(w http.ResponseWriter, reason string) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+	http.Error(w, reason, http.StatusForbidden)
 }
 
 // setHeaders sets the headers of every response.
@@ -121,7 +129,7 @@ func (s *shell) checkOrigin(r *http.Request) error {
 // cookie with the redirected request.
 func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet || !equalSecrets(r.URL.Query().Get("token"), s.token) {
-		http.Error(w, "the token is missing or wrong; open the address that `lipdrop ui` has printed", http.StatusForbidden)
+		refuse(w, "the token is missing or wrong; open the address that `lipdrop ui` has printed")
 		return
 	}
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // no Secure: the page is on loopback, without TLS

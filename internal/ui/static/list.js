@@ -104,7 +104,7 @@ export class List {
     const chosen = byId("state").value;
     if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
     fill(byId("state"), [["", "all"], ...inOrder(counts).map((s) => [s, stateOf(s)[0] + " (" + counts.get(s) + ")"])]);
-    fill(byId("folder"), [["", "all"], ...[...folders].sort().map((f) => [f, f])]);
+    if (!this.reading) fill(byId("folder"), [["", "all"], ...[...folders].sort().map((f) => [f, f])]);
   }
 
   // summarize shows the progress and the sums of the selected jobs, and how many jobs are in each state.
