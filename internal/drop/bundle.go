@@ -209,10 +209,14 @@ func (l *lister) resolve(ctx context.Context, b *bundle) error {
 		case r.isBeside():
 			b.missing = append(b.missing, r.value)
 		default:
-			b.problems = append(b.problems, problem.Problem{
+			p := problem.Problem{
 				Code: problem.FileMissing, Reason: r.describe() + " does not exist", Member: r.property.Name,
-				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(r.key)), Again: []string{jobJSON},
-			})
+				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(r.key)), Start: jobJSON,
+			}
+			if b.wildcard != nil {
+				p.After = "The upload of job.json submits all matches of the wildcard again, and RunComfy charges each of them."
+			}
+			b.problems = append(b.problems, p)
 		}
 	}
 	return nil

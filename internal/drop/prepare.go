@@ -51,7 +51,7 @@ func (l *lister) prepareBundle(ctx context.Context, job *Job) (Ready, []problem.
 	if err != nil {
 		return r, nil, err
 	}
-	return r, slices.Concat(job.problems, problems, r.validate(model, jobJSON)), nil
+	return r, slices.Concat(job.problems, problems, uploadAgain(r.validate(model), jobJSON)), nil
 }
 
 func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
@@ -81,7 +81,10 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		if r.Input, warnings = s.model.PairInput(s.options, r.Media[1].Info); wrong == nil {
 			r.Warnings = append(r.Warnings, warnings...)
 		}
-		problems = r.validate(s.model, problem.FileOfPair)
+		problems = r.validate(s.model)
+		for i := range problems {
+			problems[i].Start = problem.FileOfPair
+		}
 	}
 	return r, append(problems, wrong...), nil
 }
@@ -148,19 +151,19 @@ func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 func (j *Job) tooLong(media []Medium, p problem.Problem) problem.Problem {
 	if j.doc == nil {
 		p.Remedy += " The options of a pair are in a preset.json."
-		p.Again = []string{problem.FileOfPair}
+		p.Again, p.Start = nil, problem.FileOfPair
 		return p
 	}
 	p.Remedy += " The options are in job.json."
 	i := slices.IndexFunc(media, func(medium Medium) bool { return medium.Info.Name == p.Again[0] })
 	p = j.thenUpload(media[i].File.Key, p)
-	switch {
-	case j.match != "":
-		p.After = problem.AllMatches
-	case !slices.Contains(p.Again, jobJSON):
+	if p.Start == "" {
 		// Uploading job.json or the media file starts the job, so uploading both may start the
 		// job twice.
 		p.Again, p.After = nil, "Then upload only the file that you changed."
+		if j.match != "" {
+			p.After += " " + problem.AllMatches
+		}
 	}
 	return p
 }
@@ -234,24 +237,23 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	case j.doc == nil || equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
 	case j.match != "": // an upload outside the bundle starts no job of the bundle
-		p.Again, p.After = []string{key, path.Base(j.match)}, problem.AllMatches
+		p.Again, p.Start, p.After = []string{key}, path.Base(j.match), problem.AllMatches
 	default:
-		p.Again = []string{key, jobJSON}
+		p.Again, p.Start = []string{key}, jobJSON
 	}
 	return p
 }
 
 // validate checks the whole input, with placeholders for the URLs that are presigned
-// later. It removes the media from r.Input, so that only the options are left. again is
-// the file to upload again after the problems are fixed.
-func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
+// later. It removes the media from r.Input, so that only the options are left.
+func (r *Ready) validate(model *catalog.Model) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, medium := range r.Media {
 		whole[medium.Property] = "https://example.com/"
 		delete(r.Input, medium.Property)
 	}
 	r.Warnings = append(r.Warnings, model.Warnings(whole)...)
-	return uploadAgain(model.Validate(whole), again)
+	return model.Validate(whole)
 }
 
 // uploadAgain completes problems with the file to upload again.

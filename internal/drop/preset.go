@@ -65,12 +65,15 @@ func (s setting) blame(problems []problem.Problem) []problem.Problem {
 
 // mismatch returns the problem of a pair whose media the model does not accept.
 func (l *lister) mismatch(s setting, kind media.Kind) problem.Problem {
-	p := problem.Problem{Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun())}
+	p := problem.Problem{
+		Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun()),
+		Remedy: "Set a model that accepts the pair in a preset.json, or remove the preset.", Start: problem.FileOfPair,
+	}
 	switch {
 	case s.from != "":
 		p.Reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio file", s.from, s.model.ID, kind.Noun())
 	case l.Choice != nil:
-		p.Remedy = "Choose another model."
+		p.Remedy, p.Start = "Choose another model.", ""
 	}
 	return p
 }
@@ -81,7 +84,7 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	for i, p := range bad {
 		bad[i].Code = problem.InvalidPreset
 		bad[i].Reason = fmt.Sprintf("the preset in %s is wrong: %s", folderOf(key), p.Reason)
-		bad[i].Again = append(slices.Clone(p.Again), problem.FileOfPair)
+		bad[i].Start = problem.FileOfPair
 	}
 	return bad
 }
@@ -150,7 +153,7 @@ func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) 
 func severalPresets(files []File) problem.Problem {
 	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
 	p.Remedy = fmt.Sprintf("Delete all but one of %s.", fileNames(files))
-	p.Again = []string{problem.FileOfPair}
+	p.Start = problem.FileOfPair
 	return p
 }
 

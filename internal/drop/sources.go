@@ -120,7 +120,10 @@ func (l *lister) findMatch(ctx context.Context, s sources, f Finding) (Finding, 
 // NoLongerNamed returns the problem of a match for which the job.json of its bundle
 // starts no job now.
 func NoLongerNamed(bundle, match string) problem.Problem {
-	return problem.Problem{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s is wrong, was deleted, or no longer names %s", bundle, path.Base(match))}
+	return problem.Problem{
+		Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s is wrong, was deleted, or no longer names %s", bundle, path.Base(match)),
+		After: problem.AllMatches,
+	}
 }
 
 // withMatches returns the assessment of a contested name, with the matches of its bundles.

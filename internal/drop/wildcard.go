@@ -222,7 +222,9 @@ func (b bundle) matchFinding(name string, files []File) Finding {
 	case problems != nil:
 		return f.decide(ledger.Rejected, problems...)
 	case b.missing != nil:
-		return f.decide(ledger.Waiting, filesMissing(b.missing))
+		p := filesMissing(b.missing)
+		p.After = problem.AllMatches
+		return f.decide(ledger.Waiting, p)
 	}
 	f.Job = job
 	return f

@@ -2,6 +2,7 @@ package drop_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,7 +34,8 @@ func TestWords(t *testing.T) {
 		{react(`"https://example.com/a?sig=s3cret": 1, "https://example.com/b?s3cret": 1, "emotion": "https://example.com/?s3cret"`)},
 		{`x.job/job.json = {"input": {}}`}, {`x.job/job.json = {"model": "sync/react"}`}, {`x.job/job.json = {"model": "me/mine"}`},
 		{react(`"video_url": "v.mp4", "audio_url": "a.wav"`), "x.job/a.wav"}, {react(`"video_url": "v.mp4", "audio_url": "a.wav"`)},
-		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`)}, {react(`"video_url": "*.mp4", "audio_url": "voice*.png"`)},
+		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`)}, {react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/de.wav"},
+		{react(`"video_url": "/inbox/cast/v.mp4", "audio_url": "*.wav"`)}, {react(`"video_url": "*.mp4", "audio_url": "voice*.png"`)},
 		{react(`"video_url": "v.mp4", "audio_url": "*"`), "x.job/v.mp4", "x.job/de.wav", "x.job/notes.txt", "x.job/fr.wav", "x.job/fr.mp3"},
 		{react(`"video_url": "/inbox/cast/v.mp4", "audio_url": "/etc/a.wav"`)}, {react(`"video_url": "v.mp4?X-Amz-Signature=s3cret", "audio_url": "../a.wav"`)},
 		{react(`"video_url": "http://example.com/v.mp4?sig=s3cret", "audio_url": "v.mp4"`)},
@@ -81,8 +83,11 @@ func TestWords(t *testing.T) {
 					remedy = "(the code's own)" // see problem.Code.Remedy
 				}
 				line := fmt.Sprintf("    %s: %s: %s\n        %s\n", f.Name, p.Code, p.Reason, remedy)
-				if p.Again != nil {
-					line += fmt.Sprintf("        again: %s\n", strings.Join(p.Again, ", "))
+				if again := strings.Trim(strings.Join(append(slices.Clone(p.Again), p.Start), ", "), ", "); again != "" {
+					line += fmt.Sprintf("        again: %s\n", again)
+				}
+				if p.After != "" {
+					line += fmt.Sprintf("        after: %s\n", p.After)
 				}
 				if !seen[line] {
 					got.WriteString(line)

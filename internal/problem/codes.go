@@ -155,7 +155,7 @@ func Codes() []Info {
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},
 		{TooSmall, "rejected", "An image has fewer pixels than the model accepts.", "Upload a larger image."},
 		{LengthsDiffer, "rejected", "With these lengths and options, a part of a file would be missing in the output. The parameter LengthMismatch is set to reject.", "Set the option that the reason names to another value, or make the files equally long. Then upload FILE again."},
-		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", "Fix what the reason names, then upload FILE again."},
+		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", "Fix what the reason names, then upload only the files that you changed. If you changed no file, or if no job starts, upload FILE again."},
 
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},
 		{Unreachable, "held", "RunComfy could not be reached; nothing was sent and nothing was charged.", retried},
@@ -168,7 +168,7 @@ func Codes() []Info {
 		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as from DEEP_ARCHIVE, redrive the dead-letter queue afterwards, or upload FILE again."},
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts that job."},
 
-		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "Nothing to do: the job is retried several times an hour, and continues after midnight UTC or when you raise the parameter that the reason names."},
+		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "If the reason says that the job continues after midnight UTC, there is nothing to do: the job is retried several times an hour. Otherwise, or to let the job continue earlier, raise the parameter that the reason names."},
 		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day cannot be read or written, so whether a cap is reached is not known. Nothing was charged.", "Let the submit function's role read and write the object that the reason names or, if the object is damaged, restore an earlier version of the object." + then + " If you delete the object instead, the count of the day begins at 0."},
 
 		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, or is about another take, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you cannot, upload FILE again: the job is then submitted again, and may be charged again."},
@@ -261,7 +261,7 @@ func (c Code) RemedyFor(job Restart) string {
 		if job.NotCharged && info.State == "failed" {
 			text = NotCharged
 		}
-		if job.Match != "" && strings.Contains(text, "FILE") {
+		if job.Match != "" && strings.Contains(text, "upload ") {
 			text += " " + AllMatches
 		}
 		return strings.NewReplacer("NAME", NameWord(job.Name), "FILE", job.File()).Replace(text)

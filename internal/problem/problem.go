@@ -23,6 +23,9 @@ type Problem struct {
 	// Again has the files to upload again after the steps of Remedy. It is empty if the
 	// remedy says what to upload.
 	Again []string
+	// Start is the file to upload after the files of Again if uploading these files starts no
+	// job. Otherwise it is "".
+	Start string
 	// After is a sentence that follows the files to upload again, or "".
 	After string
 }
@@ -61,10 +64,12 @@ func Reason(problems []Problem) string {
 	return strings.Join(reasons, "; ")
 }
 
-// Remedy joins the remedies of a name's problems. The files to upload again follow. If a file
-// starts the job, it is the last of these files. The After sentences are at the end.
+// Remedy joins the remedies of a name's problems. The files to upload again follow, in an order
+// that starts the job once. A Start file would start the job a second time if another of these
+// files starts the job, so Remedy then leaves the Start file out. The After sentences are at the
+// end.
 func Remedy(name string, problems []Problem) string {
-	var steps, again, start, after []string
+	var steps, first, again, last, start, after []string
 	add := func(list *[]string, text string) {
 		if !slices.Contains(*list, text) {
 			*list = append(*list, text)
@@ -76,15 +81,24 @@ func Remedy(name string, problems []Problem) string {
 			add(&after, p.After)
 		}
 		for _, file := range p.Again {
-			if file == JobJSON || file == FileOfPair {
-				add(&start, file)
-			} else {
+			switch {
+			case p.Start != "":
+				add(&first, file)
+			case file == JobJSON:
+				add(&last, file)
+			default:
 				add(&again, file)
 			}
 		}
+		if p.Start != "" {
+			add(&start, p.Start)
+		}
 	}
-	if again = append(again, start...); again != nil {
-		steps = append(steps, fmt.Sprintf("Then upload %s again.", List(again, "and")))
+	if again = append(again, last...); again == nil {
+		again = start
+	}
+	if again != nil {
+		steps = append(steps, fmt.Sprintf("Then upload %s again.", List(append(first, again...), "and")))
 	}
 	return strings.Join(append(steps, after...), " ")
 }

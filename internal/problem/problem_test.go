@@ -26,9 +26,12 @@ func TestSeveralProblems(t *testing.T) {
 		}, "(1) a is 1; b accepts 2; (2) v.mp4 is 17.3 s long; b accepts at most 15 s; (3) c is not an input of b",
 			"Set a to 2. Shorten v.mp4 to at most 15 s. Remove c. Then upload v.mp4 and job.json again."},
 		{"a file elsewhere", []problem.Problem{
-			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4", "job.json"}},
+			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4"}, Start: "job.json"},
+		}, "v.mp4 is empty", "Record v.mp4. Then upload inbox/cast/v.mp4 and job.json again."},
+		{"a file elsewhere, and one that starts the job", []problem.Problem{
 			{Reason: "a.wav is empty", Remedy: "Record a.wav.", Again: []string{"a.wav"}},
-		}, "(1) v.mp4 is empty; (2) a.wav is empty", "Record v.mp4. Record a.wav. Then upload inbox/cast/v.mp4, a.wav and job.json again."},
+			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4"}, Start: "job.json"},
+		}, "(1) a.wav is empty; (2) v.mp4 is empty", "Record a.wav. Record v.mp4. Then upload inbox/cast/v.mp4 and a.wav again."},
 		{"the same twice", []problem.Problem{{Reason: "a", Remedy: "Do b."}, {Reason: "a", Remedy: "Do b."}, {Reason: "c", Remedy: "Do b."}}, "(1) a; (2) c", "Do b."},
 	}
 	for _, tt := range tests {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -134,6 +135,20 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
 				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
 				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.mp3", ""))
+			},
+		},
+		{
+			"a clip of another folder, and an empty voice",
+			func(w *world.World) {
+				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", nil)
+				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.wav", ""))
+			},
+			"cafe", "Then upload inbox/cast/talk.mp4 and voice.wav again.",
+			func(w *world.World) {
+				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
+				w.Pass(time.Minute)
+				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
 			},
 		},
 		{

@@ -265,8 +265,8 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 				w.Drop(folder+"job.json", []byte(tt.manifest))
 				w.Pass(time.Hour)
 				const reason = "the job.json of cafe is wrong, was deleted, or no longer names a"
-				if st := worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != reason {
-					t.Errorf("reason %q, want %q", st.Reason, reason)
+				if st := worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != reason || !strings.HasSuffix(st.Remedy, problem.AllMatches) {
+					t.Errorf("reason %q, remedy %q; want %q, and a remedy that ends with AllMatches", st.Reason, st.Remedy, reason)
 				}
 				s.end(w)
 				w.Pass(time.Hour)

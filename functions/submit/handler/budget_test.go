@@ -327,7 +327,8 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 }
 
 // On the last delivery of the message of a job over a cap, submit sends a new message. The
-// status does not say that the job is no longer retried.
+// status does not say that the job is no longer retried. This job needs more than the whole cap,
+// so the remedy is to raise the parameter.
 func TestLastDeliveryOverACap(t *testing.T) {
 	w := worldtest.New(t)
 	setCaps(w, budget.Caps{USD: 0.01})
@@ -339,8 +340,8 @@ func TestLastDeliveryOverACap(t *testing.T) {
 	if failed, err := w.Submit(last); len(failed) > 0 || err != nil {
 		t.Errorf("failed messages %v, error %v; want none", failed, err)
 	}
-	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.OverBudget); strings.Contains(st.Reason, "no longer retried") {
-		t.Errorf("reason %q, want one without \"no longer retried\"", st.Reason)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.OverBudget); strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "Otherwise, or") {
+		t.Errorf("reason %q, remedy %q; want no \"no longer retried\", and what to do if no midnight helps", st.Reason, st.Remedy)
 	}
 	setCaps(w, budget.Caps{})
 	worldtest.Rest(t, w)

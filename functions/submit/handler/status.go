@@ -81,7 +81,7 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 	if st.Code == problem.TooManyJobs {
 		file = "the audio of the job" // another file may start all jobs of the change again
 	}
-	st.Remedy = "Fix the cause, then " + redrive + ", or upload " + file + " again."
+	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + file + " again."
 }
 
 // handleSubmitError handles a claimed take that has no request id, because the reservation

@@ -481,6 +481,26 @@ func TestLengthMismatch(t *testing.T) {
 	}
 }
 
+// RunComfy refuses a bundle because of its video. The upload of another video starts the job, so
+// the remedy must not say to upload job.json too: that would start the job a second time.
+func TestRemedyOfARefusedBundle(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "422"), 0)
+	clip, voice := sample.Files()
+	w.Put(bundle+"talk.mp4", clip)
+	w.Put(bundle+"voice.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.RefusedByRunComfy)
+	if !strings.Contains(st.Remedy, "upload only the files that you changed. If you changed no file, or if no job starts, upload its job.json again.") {
+		t.Errorf("remedy %q, want one that does not start the job twice", st.Remedy)
+	}
+	w.Drop(bundle+"talk.mp4", clip)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Succeeded, "")
+	worldtest.WantCharges(t, w, 1)
+}
+
 // Of all requests to RunComfy, only the POST has a body. The body has no member that the
 // model does not know, such as a webhook.
 func TestBodyOfASubmit(t *testing.T) {
