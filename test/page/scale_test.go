@@ -203,7 +203,7 @@ func TestTenThousandJobs(t *testing.T) {
 	}
 	command := runCommand(t, s.folder(t))
 	b.do("count the changes of the folders", chromedp.ActionFunc(func(ctx context.Context) error {
-		_, err := page.AddScriptToEvaluateOnNewDocument(`window.filled = 0; addEventListener("DOMContentLoaded", () => new MutationObserver(() => filled++).observe(document.querySelector("#folder"), {childList: true}))`).Do(ctx)
+		_, err := page.AddScriptToEvaluateOnNewDocument(`window.filled = 0; addEventListener("DOMContentLoaded", () => new MutationObserver(() => filled++).observe(document.querySelector("#folder") ?? document, {childList: true}))`).Do(ctx)
 		return err
 	}))
 	tabs := []*browser{b, b.newTab(), b.newTab()}
