@@ -17,7 +17,7 @@ type completionCmd struct{ kongcompletion.Completion }
 
 // Help says what the command prints.
 func (*completionCmd) Help() string {
-	return "With --code, prints the code itself. Completion also completes the names of jobs."
+	return "Without --code, prints a command to run in the shell. With --code, prints the shell code that this command loads. Completion also completes the names of jobs."
 }
 
 // completionTime is how long the completion of a name may take. A person waits for it.

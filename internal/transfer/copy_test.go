@@ -198,8 +198,9 @@ func TestFewRequestsToAFastSource(t *testing.T) {
 		}
 		rec := httptest.NewRecorder()
 		o.serve(rec, r)
-		<-time.After(2 * time.Millisecond) // long enough for other requests to arrive
-		now.Add(-1)                        // before the client can request more
+		<-time.After(2 * time.Millisecond) // gives other requests time to arrive
+		// Once the client has the response, it may send the next request.
+		now.Add(-1)
 		maps.Copy(w.Header(), rec.Header())
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())

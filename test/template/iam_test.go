@@ -36,11 +36,11 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function and the state machine has its own role. Only Lambda can assume the roles of functions, only Step Functions the role of the state machine, and both only for the stack's account. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
+		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. No role accepts a request that names another account. A function's role accepts a request that names no account (`StringEqualsIfExists`). A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
-		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: if a key is missing, S3 responds with 404 only to those who may list the bucket, " +
-		"and with 403 to others. A request for a key names no prefix, so under a stricter condition S3 might respond with 403.\n\n" +
-		"`UPDATE_GOLDEN=1 go test ./test/template` writes the tables of the roles from template.yaml, the only place where permissions are written. The tables of the sections From outside and People are in test/template/iam_test.go. " +
+		"The keys of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason is a request for a missing key: S3 responds with 404 to those who may list the bucket, " +
+		"and with 403 to others. Such a request names no prefix, so under a stricter condition S3 might respond with 403.\n\n" +
+		"`UPDATE_GOLDEN=1 go test ./test/template` writes this page. The tables of the roles come from template.yaml; the other text is in test/template/iam_test.go. " +
 		"`go test ./test/permissions` removes one permission at a time and checks that something fails without it. The test leaves out the permissions for logs and those that the functions do not use themselves.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
@@ -54,8 +54,8 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| EventBridge, only for the stack's own rule for deletions | `sqs:SendMessage` | the queue of deletions |\n" +
 		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
 		"| EventBridge, only for rules of the account | `sqs:SendMessage` | the dead-letter queue of notices |\n" +
-		"| EventBridge, with a role that only EventBridge can assume, and only for the stack's account; with `NotifyEmail` | `sns:Publish` | the topic of notices |\n" +
-		"| EventBridge, with a role that only EventBridge can assume, and only for the stack's account; with `NotifyWebhookUrl` | `events:InvokeApiDestination` | the webhook's destination |\n" +
+		"| EventBridge, if `NotifyEmail` is set: with a role that only EventBridge can assume, by a request that names no other account | `sns:Publish` | the topic of notices |\n" +
+		"| EventBridge, if `NotifyWebhookUrl` is set: with a role that only EventBridge can assume, by a request that names no other account | `events:InvokeApiDestination` | the webhook's destination |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a customer-provided key (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
@@ -87,7 +87,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"`sqs:SendMessage` on the queue and on the queue of deletions | the three queues |\n" +
 		"| read the webhook's key | `secretsmanager:GetSecretValue` | the secret of the output `WebhookKeyArn` |\n" +
 		"| `sam deploy`, `sam delete` | the permissions to create, change and delete everything in template.yaml, roles included: usually those of an administrator | the account |\n\n" +
-		"Anybody who can write below `jobs/`, `status/` or `outbox/` can forge records. Anybody who can write below `inbox/` can spend your balance at RunComfy.\n\n" +
+		"Anybody who can write below `jobs/`, `status/` or `outbox/` can forge records, statuses or outputs. Anybody who can write below `inbox/` can spend your balance at RunComfy.\n\n" +
 		"## Presigned URLs and existing resources\n\n" +
 		"A presigned URL lets RunComfy read one version of one dropped file, for PresignHours, as long as submit's role may read the file. " +
 		"Presigned URLs are in no log, record or status.\n\n" +
