@@ -126,7 +126,7 @@ func Codes() []Info {
 		{WaitingForFiles, "waiting", "job.json names files that do not exist yet.", "Upload the missing files, or fix their names in job.json."},
 		{WaitingForMatch, "waiting", "No audio file matches the wildcard in job.json yet.", "Upload an audio file that matches, or fix the wildcard."},
 
-		{Ambiguous, "rejected", "Two files could have the same role, or two drops have the same name. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of these files."},
+		{Ambiguous, "rejected", "Two files could have the same role, or two drops have the same name. lipdrop does not guess, because a wrong guess costs money.", "Delete or rename all but one of these files or drops."},
 		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload the converted file."},
 		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put job.json and its files into a folder whose name ends in .job, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
@@ -136,8 +136,8 @@ func Codes() []Info {
 		{InvalidJSON, "rejected", "A job.json or preset.json is not JSON, or does not have the right form.", fixJSON},
 		{InvalidPreset, "rejected", "The preset.json that applies to the pair is wrong.", "Fix the preset, then upload a file of the pair again."},
 		{UnknownMember, "rejected", "A job.json or preset.json has a member that lipdrop or the model does not know.", fixJSON},
-		{MissingMember, "rejected", "A member that the model requires is not set.", fixJSON},
-		{BadValue, "rejected", "A member has a value that the model does not accept.", fixJSON},
+		{MissingMember, "rejected", "A required member is not set.", fixJSON},
+		{BadValue, "rejected", "A member has a value that the model or lipdrop does not accept.", fixJSON},
 		{UnknownModel, "rejected", "The model is not in the catalogue.", fixJSON},
 		{ModelMismatch, "rejected", "The model accepts other media than the pair has.", "Set a model that accepts the pair in a preset.json, or remove the preset. Then upload a file of the pair again."},
 		{MediaInPreset, "rejected", "A preset names media, but the media are the files of the pair.", "Remove the member from the preset, then upload a file of the pair again."},
@@ -162,10 +162,10 @@ func Codes() []Info {
 		{TokenMissing, "held", "No RunComfy token is set.", "Set the token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
 		{TokenUnreadable, "held", "The secret of the RunComfy token could not be read, or the secret does not hold a token.", "Check that the secret holds the token, as plain text or as JSON with the member token, and that the function may read the secret." + then},
 		{TokenRefused, "held", "RunComfy refused the token.", "Set a valid token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
-		{NoBalance, "held", "The RunComfy account has no balance.", "Top up the account on RunComfy's page." + then},
+		{NoBalance, "held", "The balance of the RunComfy account does not cover the job.", "Top up the account on RunComfy's page." + then},
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
 		{MediaForbidden, "held", "S3 refuses to return a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it." + then},
-		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as from DEEP_ARCHIVE, redrive the dead-letter queue afterwards, or upload FILE again."},
+		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as a bulk restore from DEEP_ARCHIVE may, redrive the dead-letter queue afterwards, or upload FILE again."},
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts that job."},
 
 		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "If the reason says that the job continues after midnight UTC, there is nothing to do: the job is retried several times an hour. Otherwise, or to let the job continue earlier, raise the parameter that the reason names."},
@@ -178,8 +178,8 @@ func Codes() []Info {
 		{NoLongerNamed, "withdrawn", "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do. To start the job, upload a job.json that names the file."},
 
 		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": the redrive submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
-		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
-		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
+		{QueuedTooLong, "failed", "RunComfy did not report within QueueHours that the job had started.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
+		{RanTooLong, "failed", "The job started, but RunComfy did not report its end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
 		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits the job again."},
 		{NoOutput, "failed", "RunComfy reports success, but the output is missing or empty.", redrive},
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},
@@ -200,7 +200,7 @@ func Codes() []Info {
 		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
-		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy returned no response, or a response that does not say whether RunComfy accepted the job.", checkFirst},
+		{OutcomeUnknown, "unknown", "The job may have been sent, but RunComfy returned no response, or a response that does not say whether RunComfy accepted the job.", checkFirst},
 		{SubmitInterrupted, "unknown", "The submit function stopped after its claim, and before it had recorded RunComfy's response.", checkFirst},
 	}
 }

@@ -152,6 +152,16 @@ func TestDropPlayApprove(t *testing.T) {
 	}
 	b.do("move the scrubber", chromedp.Evaluate(`(() => { const s = document.querySelector(".scrubber"); s.value = 1; s.dispatchEvent(new Event("input")); document.activeElement.blur(); })()`, nil))
 	b.waitFor("all files are at one second", `[...document.querySelectorAll(".stage video, .stage audio")].every((v) => Math.abs(v.currentTime - 1) < 0.02)`)
+	b.do("seek back as soon as the voice, which is the shortest file, has ended", chromedp.Evaluate(`(() => {
+		const s = document.querySelector(".scrubber"), seek = (to) => { s.value = to; s.dispatchEvent(new Event("input")); };
+		document.querySelector(".stage audio").addEventListener("ended", () => seek(0.5), { once: true });
+		seek(2.3);
+	})()`, nil))
+	b.key(" ")
+	b.waitFor("the voice plays again", `(() => { const a = document.querySelector(".stage audio"); return !a.paused && a.currentTime > 0.6 && a.currentTime < 2.2; })()`)
+	b.key(" ")
+	b.do("move the scrubber back", chromedp.Evaluate(`(() => { const s = document.querySelector(".scrubber"); s.value = 1; s.dispatchEvent(new Event("input")); })()`, nil))
+	b.waitFor("all files are at one second again", `[...document.querySelectorAll(".stage video, .stage audio")].every((v) => v.paused && Math.abs(v.currentTime - 1) < 0.02)`)
 	b.do("step", chromedp.KeyEvent(kb.ArrowRight))
 	b.waitFor("both videos are a frame further", `[...document.querySelectorAll(".stage video")].every((v) => v.currentTime > 1.01 && v.currentTime < 1.1)`)
 	b.do("wipe", chromedp.Evaluate(`[...document.querySelectorAll("label.check")].find((l) => l.innerText.includes("wipe")).querySelector("input").click()`, nil))

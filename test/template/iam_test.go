@@ -17,7 +17,7 @@ var roles = []struct{ id, title, what string }{
 	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job once."},
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It can read neither drops nor outputs."},
 	{"ArchiveFunction", "Archive", "Copies the outputs of an ended job into the bucket. It cannot read drops, and cannot delete anything."},
-	{"CancelFunction", "Cancel", "Settles executions that ended badly, and cancels the jobs of deleted drops."},
+	{"CancelFunction", "Cancel", "Records how executions that failed, timed out or were stopped have ended, and cancels the jobs of deleted drops."},
 	{"StateMachine", "The state machine", "Waits until a job has ended, then calls archive. It can use neither the bucket nor the token."},
 }
 

@@ -87,7 +87,7 @@ export class Player {
     this.wipeLabel.hidden = !(this.stage.querySelector(".input video, .input img") && this.stage.querySelector(".output video, .output img"));
     if (this.wipeLabel.hidden && this.wiping.checked) { this.wiping.checked = false; this.wipe(); }
     this.el.querySelector(".controls").hidden = !this.tracks.length;
-    this.sounds.hidden = !this.tracks.length;
+    this.sounds.hidden = !this.tracks.some((t) => t.radio);
     this.stage.classList.toggle("single", pictures.length < 2);
   }
 
@@ -158,7 +158,10 @@ export class Player {
 
   seek(time) {
     const to = Math.min(Math.max(time, 0), Math.max(this.duration - 0.001, 0));
-    for (const { el } of this.tracks) el.currentTime = Math.min(to, Math.max((el.duration || to) - 0.001, 0));
+    for (const { el } of this.tracks) {
+      el.currentTime = Math.min(to, Math.max((el.duration || to) - 0.001, 0));
+      if (this.playing && el.paused && to < el.duration - 0.01) el.play().catch(() => {}); // a file that has ended stays paused after a seek
+    }
     this.showPosition(to);
   }
 
