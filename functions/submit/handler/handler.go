@@ -5,7 +5,7 @@
 // The function may die between any two of its requests. The next delivery then
 // finishes the work without a second POST: before the POST, the handler claims
 // the take with a record that only one invocation can create; after the POST, it
-// records the request id before it does anything else.
+// records the request id before it writes anything else.
 //
 // Handle reads messages (events.go) and handles the changes in each message (change.go). For
 // each change, Handle assesses the names that the change concerns (assess.go), and submits the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -107,7 +108,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
-	if requestID == "" {
+	if requestID == "" || err != nil && h.isRefused(ctx, requestID) {
 		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
 	if err != nil {
@@ -118,6 +119,16 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	}
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	return h.ensureExecution(ctx, f, rec)
+}
+
+// isRefused reports whether an id that RunComfy returned with an error code is certainly not the id
+// of an accepted job: RunComfy does not know the id, or refuses the token or the account for it too.
+func (h *Handler) isRefused(ctx context.Context, requestID string) bool {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	_, err := h.API.Status(ctx, requestID)
+	response, ok := errors.AsType[*runcomfy.Error](err)
+	return ok && slices.Contains([]runcomfy.Kind{runcomfy.KindUnknownRequest, runcomfy.KindToken, runcomfy.KindForeign}, response.Kind())
 }
 
 // resume continues with a take that was claimed before.

@@ -73,18 +73,60 @@ func TestSubmitResponses(t *testing.T) {
 	}
 }
 
-// RunComfy refuses a job, and its response has a request id that is the id of no job. The job may
-// have been accepted, so there is no second POST. The status says what RunComfy returned.
+// RunComfy refuses a job, and its response has a request id that is the id of no job. If /status
+// confirms that, the job is held and submitted later. Otherwise the job may have been accepted, so
+// there is no second POST, and the status says what RunComfy returned.
 func TestRefusalWithARequestID(t *testing.T) {
-	w := worldtest.New(t)
-	posts := worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
-		Status: http.StatusOK, Body: []byte(`{"request_id":"trace-1","error_code":400002,"error_message":"no balance"}`),
-	}, 24*time.Hour)
-	worldtest.DropPair(t, w)
-	worldtest.Rest(t, w)
-	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
-	if want := "RunComfy returned HTTP 200, code 400002: no balance, but also a request id, so the job may run"; *posts != 1 || !slices.Contains(st.Warnings, want) {
-		t.Errorf("%d POSTs, warnings %q; want 1 POST and the warning %q", *posts, st.Warnings, want)
+	tests := []struct {
+		code   int
+		status string // the fault of /status
+		want   problem.Code
+	}{
+		{400002, "", problem.NoBalance}, // the fake does not know the id
+		{400004, "token refused as 200", problem.TokenRefused},
+		{403001, "foreign request", problem.AccountRefused},
+		{400002, "503", ""},
+		{400002, "reset", ""},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.code, " ", tt.status), func(t *testing.T) {
+			w := worldtest.New(t)
+			posts := 0
+			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+				var fault runcomfytest.Fault
+				switch call, _ := runcomfytest.CallOf(r); {
+				case call == runcomfytest.CallSubmit:
+					posts++
+					fault = runcomfytest.Fault{Status: http.StatusOK, Body: fmt.Appendf(nil, `{"request_id":"trace-1","error_code":%d,"error_message":"no"}`, tt.code)}
+				case call == runcomfytest.CallStatus && tt.status != "":
+					fault = runcomfytest.FaultNamed(call, tt.status)
+				default:
+					return nil
+				}
+				return &fault
+			}
+			worldtest.DropPair(t, w)
+			w.Run(10500 * time.Millisecond)
+			if tt.want != "" {
+				worldtest.WantStatus(t, w, "ads/talk", ledger.Held, tt.want)
+				w.RunComfy.Fault = nil
+				worldtest.Rest(t, w)
+				worldtest.WantArchived(t, w)
+				return
+			}
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
+			if want := "RunComfy returned HTTP 200, code 400002: no, but also a request id, so the job may run"; !slices.Contains(st.Warnings, want) {
+				t.Errorf("warnings %q, want %q", st.Warnings, want)
+			}
+			w.Run(time.Hour)
+			w.RunComfy.Fault = nil
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+			worldtest.WantCharges(t, w, 0)
+			if posts != 1 {
+				t.Errorf("%d POSTs, want 1", posts)
+			}
+		})
 	}
 }
 
