@@ -294,7 +294,7 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 func (d *doctor) checkRunComfy(ctx context.Context) {
 	api := d.RunComfy()
 	wrongs := d.wrongs
-	d.checkToken(ctx, api.Account())
+	d.checkToken(ctx, api)
 	if d.wrongs > wrongs {
 		d.skipped("the models at RunComfy were not checked: fix the above first")
 		return
@@ -308,7 +308,7 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 		model, _ := models.Model(id)
 		live, err := api.Model(ctx, id)
 		switch {
-		case isKind(err, runcomfy.KindBadModel):
+		case runcomfy.IsKind(err, runcomfy.KindBadModel):
 			d.wrong("RunComfy no longer has the model "+id, "Use another model. RunComfy refuses jobs of this model; they are not charged.")
 		case err != nil:
 			d.runComfyFailed("ask RunComfy for the model "+id, err)
@@ -335,7 +335,7 @@ func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 		d.failed("read the RunComfy token", err)
 	case errors.As(err, &unsent):
 		d.wrong("the secret does not hold a RunComfy token: "+unsent.Err.Error(), set...)
-	case isKind(err, runcomfy.KindToken):
+	case runcomfy.IsKind(err, runcomfy.KindToken):
 		d.wrong("RunComfy does not accept the token: "+err.Error(), set...)
 	case err != nil:
 		d.runComfyFailed("ask RunComfy for the balance", err)
@@ -344,12 +344,6 @@ func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 	default:
 		d.fine(fmt.Sprintf("RunComfy accepts the token; the balance is %.2f US dollars", balance))
 	}
-}
-
-// isKind reports whether RunComfy responded with an error of a kind.
-func isKind(err error, kind runcomfy.Kind) bool {
-	response, ok := errors.AsType[*runcomfy.Error](err)
-	return ok && response.Kind() == kind
 }
 
 // runComfyFailed reports a failed call of RunComfy's API.

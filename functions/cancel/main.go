@@ -24,7 +24,6 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	h := &handler.Handler{
 		Ledger:     clients.Ledger,
 		API:        clients.API,
-		Account:    clients.Account,
 		MinBalance: env.Limit("MIN_BALANCE_USD"),
 		Book:       &budget.Book{Bucket: clients.Ledger.Bucket},
 		States:     sfn.NewFromConfig(clients.AWS),

@@ -49,8 +49,6 @@ type Clients struct {
 	S3     *s3.Client
 	Ledger *ledger.Store // has the bucket and the state machine
 	API    *runcomfy.Client
-	// Account calls the account API, which has the balance.
-	Account *runcomfy.Client
 }
 
 // Clients reads the variables that every function has, and makes the clients from them.
@@ -63,12 +61,10 @@ func (e *Env) Clients(ctx context.Context) Clients {
 	e.Mistake("AWS", err)
 	storage := bucket.NewClient(cfg)
 	source := &token.Source{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
-	api := &runcomfy.Client{Token: source, BaseURL: baseURL}
 	return Clients{
 		AWS: cfg, S3: storage,
-		Ledger:  &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},
-		API:     api,
-		Account: api.Account(),
+		Ledger: &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},
+		API:    &runcomfy.Client{Token: source, BaseURL: baseURL},
 	}
 }
 

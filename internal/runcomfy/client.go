@@ -268,20 +268,15 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 	return model, nil
 }
 
-// Account returns a client of the account API. If BaseURL is set and is not
+// Balance returns the account's balance in US dollars. It is also a free check of the
+// token. It calls the account API at AccountBaseURL. If BaseURL is set and is not
 // DefaultBaseURL, both APIs are at BaseURL.
-func (c *Client) Account() *Client {
+func (c *Client) Balance(ctx context.Context) (float64, error) {
 	account := *c
 	if c.BaseURL == "" || c.BaseURL == DefaultBaseURL {
 		account.BaseURL = AccountBaseURL
 	}
-	return &account
-}
-
-// Balance returns the account's balance in US dollars. It is also a free check of the
-// token. It calls the account API, so c must be a client that Account returned.
-func (c *Client) Balance(ctx context.Context) (float64, error) {
-	res, err := c.do(ctx, call{method: http.MethodGet, path: balancePath})
+	res, err := account.do(ctx, call{method: http.MethodGet, path: balancePath})
 	if err != nil {
 		return 0, err
 	}

@@ -84,12 +84,22 @@ var calls = map[runcomfytest.Call]func(ctx context.Context, c *runcomfy.Client, 
 }
 
 // RunComfy's two APIs are at two addresses. If BaseURL is another address, both APIs are there.
+// The token is sent to no other address.
 func TestAccount(t *testing.T) {
-	for base, want := range map[string]string{
-		"": runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL: runcomfy.AccountBaseURL, "http://127.0.0.1:1": "http://127.0.0.1:1",
+	for base, want := range map[string][]string{ // of Balance and of Model
+		"":                      {runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL},
+		runcomfy.DefaultBaseURL: {runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL},
+		"http://127.0.0.1:1":    {"http://127.0.0.1:1", "http://127.0.0.1:1"},
 	} {
-		if got := (&runcomfy.Client{BaseURL: base}).Account().BaseURL; got != want {
-			t.Errorf("the account API of %q is at %q, want %q", base, got, want)
+		var got []string
+		c := &runcomfy.Client{Token: fixedToken, BaseURL: base, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			got = append(got, r.URL.Scheme+"://"+r.URL.Host)
+			return nil, io.EOF
+		})}}
+		_, balanceErr := c.Balance(t.Context())
+		_, modelErr := c.Model(t.Context(), "a/b")
+		if diff := cmp.Diff(want, got); diff != "" || balanceErr == nil || modelErr == nil {
+			t.Errorf("requests for the balance and a model, with the base URL %q (-want +got):\n%s", base, diff)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -121,6 +122,12 @@ func (e *Error) Kind() Kind {
 		return KindBadInput
 	}
 	return KindUnavailable
+}
+
+// IsKind reports whether err is or wraps an [*Error] of one of the kinds.
+func IsKind(err error, kinds ...Kind) bool {
+	response, ok := errors.AsType[*Error](err)
+	return ok && slices.Contains(kinds, response.Kind())
 }
 
 // TokenError says that nothing was sent, because Client.Token returned an error or

@@ -55,7 +55,7 @@ type call struct {
 	paid                bool
 }
 
-// do makes a call and returns the response. If another token may help and Token now
+// do makes a call and returns the response. If the error may be about the token and Token now
 // returns another token, do repeats the call, unless the call is paid. Client documents
 // the errors. For an error under HTTP 2xx, do also returns the response.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
@@ -64,7 +64,8 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 		return nil, err
 	}
 	res, err := c.send(ctx, call, token)
-	if !wantsOtherToken(err) {
+	// A person may have set the token of another account meanwhile.
+	if !IsKind(err, KindToken, KindBalance, KindForeign) {
 		return res, err
 	}
 	c.Token.Refused()
@@ -76,14 +77,6 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 		return res, err
 	}
 	return c.send(ctx, call, next)
-}
-
-// wantsOtherToken reports whether another token may help: the API refused this token, the
-// token's account has no balance, or the request id belongs to another account. A person
-// may have set the token of another account meanwhile.
-func wantsOtherToken(err error) bool {
-	refused, ok := errors.AsType[*Error](err)
-	return ok && (refused.Kind() == KindToken || refused.Kind() == KindBalance || refused.Kind() == KindForeign)
 }
 
 // send makes one HTTP request.

@@ -176,7 +176,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
-		Book: &budget.Book{Bucket: c.ledger.Bucket}, MinBalance: 1, Account: c.api,
+		Book: &budget.Book{Bucket: c.ledger.Bucket}, MinBalance: 1,
 	}
 	return d
 }

@@ -246,10 +246,9 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {
-		runComfy := api()
 		return &cancel.Handler{
-			Ledger: records, API: runComfy, States: stepFunctions{w}, Now: w.Now,
-			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance, Account: runComfy,
+			Ledger: records, API: api(), States: stepFunctions{w}, Now: w.Now,
+			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance,
 		}
 	}
 }

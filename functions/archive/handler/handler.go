@@ -172,8 +172,7 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 			}
 		}
 		result, err = h.API.Result(ctx, job.RequestID)
-		response, ok := errors.AsType[*runcomfy.Error](err)
-		unknown = ok && response.Kind() == runcomfy.KindUnknownRequest
+		unknown = runcomfy.IsKind(err, runcomfy.KindUnknownRequest)
 	}
 	switch {
 	case unknown:

@@ -30,9 +30,8 @@ type Handler struct {
 	Now    func() time.Time
 
 	// MinBalance is the balance in US dollars below which an alarm goes off. With 0, the
-	// sweep does not ask Account for the balance.
+	// sweep does not ask RunComfy for the balance.
 	MinBalance float64
-	Account    *runcomfy.Client
 }
 
 // StepFunctions is the part of the Step Functions client that Handler uses.
@@ -139,7 +138,7 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 	}
 	result, err := h.cancelRequest(ctx, rec.RequestID)
 	c.silent = isSilent(err)
-	if response, ok := errors.AsType[*runcomfy.Error](err); ok && response.Kind() == runcomfy.KindUnknownRequest {
+	if runcomfy.IsKind(err, runcomfy.KindUnknownRequest) {
 		return "", errUnknownRequest
 	}
 	if err != nil {

@@ -208,7 +208,7 @@ func (h *Handler) logBalance(ctx context.Context, c *call) {
 	if h.MinBalance == 0 || c.silent || !workflow.HasTime(ctx, h.Now(), jobTime) {
 		return
 	}
-	usd, err := h.Account.Balance(ctx)
+	usd, err := h.API.Balance(ctx)
 	if err != nil {
 		slog.WarnContext(ctx, "balance not known", "err", err)
 		return
