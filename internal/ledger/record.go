@@ -326,6 +326,12 @@ func (r Record) Uses(key string) bool {
 	return key != "" && slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
 }
 
+// CancelledBy reports whether the deletion of the file at key cancels the take: the file is an
+// input of a pair, or the job.json of a bundle.
+func (r Record) CancelledBy(key string) bool {
+	return r.Uses(key) && (r.Manifest == "" || r.Manifest == key)
+}
+
 // InboxPrefix is the prefix below which people drop files.
 const InboxPrefix = "inbox/"
 

@@ -19,8 +19,9 @@ import (
 var errSubmitting = errors.New("the take is being submitted")
 
 // handleDeletion handles the deletion of an uploaded file. If the file is in the bucket again,
-// handleDeletion does nothing. Otherwise it cancels the job of each take that uses the file and
-// has not ended. It also cancels the job of a failed take whose execution was redriven.
+// handleDeletion does nothing. Otherwise it cancels the job of each take that has not ended and
+// that the deletion cancels (see ledger.Record.CancelledBy). It also cancels the job of a failed take
+// whose execution was redriven.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
 	name, further := drop.ParseKey(key).Owns()
 	if name == "" {
@@ -43,7 +44,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 		errs = append(errs, err)
 		for _, rec := range takes {
 			switch {
-			case !rec.Uses(key):
+			case !rec.CancelledBy(key):
 			case !rec.State.Ended(), rec.State == ledger.Failed && rec.Code != problem.JobFailed:
 				errs = append(errs, h.cancelTake(ctx, rec, key, c))
 			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:

@@ -345,6 +345,21 @@ func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	worldtest.WantStatus(t, w, "talk.fr", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
+// A bundle names a video that is not in the bundle, and the bundle's name is the video's name
+// with a tag. The deletion of the video does not cancel the bundle's job.
+func TestDeletionOfAVideoThatABundleNames(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = time.Hour
+	clip, voice := sample.Files()
+	w.Drop("inbox/talk.mp4", clip)
+	w.Drop("inbox/talk.de.job/voice.wav", voice)
+	w.Drop("inbox/talk.de.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "/inbox/talk.mp4", "audio_url": "voice.wav"}}`))
+	w.Pass(5 * time.Minute)
+	w.Delete("inbox/talk.mp4")
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "talk.de", ledger.Succeeded, "")
+}
+
 // queueBatch drops pairs, whose jobs then wait in RunComfy's queue. Cancel will receive the
 // deletions of the pairs in one batch.
 func queueBatch(t *testing.T, w *world.World, jobs int) {

@@ -123,7 +123,7 @@ func usesVersion(take ledger.Record, file drop.File) bool {
 // whose deletion cancels the take.
 func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {
-		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
+		if !rec.CancelledBy(in.Key) {
 			continue
 		}
 		file, err := h.Ledger.Bucket.Listed(ctx, in.Key)
