@@ -98,6 +98,13 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Ass
 	if !all {
 		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files whose keys begin with %q were compared with %s", maxMatches, b.wildcard.literal, problem.Quote(b.wildcard.value)))
 	}
+	unused, err := l.unused(ctx, b)
+	if err = exceptCrowded(err); err != nil {
+		return Assessment{}, err
+	}
+	if unused != nil {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("job.json does not use %s: only audio files that match %s get a job", fileNames(unused), problem.Quote(b.wildcard.value)))
+	}
 	if changed == "" || b.names(changed) {
 		return Assessment{Own: f, Matches: l.matchSubjects(b, byName, len(jobs))}, nil
 	}
@@ -182,6 +189,19 @@ func (b bundle) matchesByName(files []File) map[string][]File {
 		}
 	}
 	return byName
+}
+
+// unused returns the files of a bundle that job.json does not name and that do not match its
+// wildcard.
+func (l *lister) unused(ctx context.Context, b bundle) ([]File, error) {
+	var unused []File
+	files, err := l.dropsIn(ctx, b.folder)
+	for _, file := range files {
+		if ParseKey(file.Key).Role == Member && !b.wildcard.matches(file.Key) && !b.names(file.Key) {
+			unused = append(unused, file)
+		}
+	}
+	return unused, err
 }
 
 // names reports whether job.json names a key by a value that is not the wildcard.

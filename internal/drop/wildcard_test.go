@@ -156,6 +156,23 @@ func TestWildcards(t *testing.T) {
 	})
 }
 
+// The status of a bundle with a wildcard has a warning about a file that job.json does not use,
+// whichever file of the bundle was changed last.
+func TestFileThatAWildcardDoesNotUse(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "voices/*.wav"), "x.job/v.mp4", "x.job/voices/de.wav", "x.job/fr.wav", "x.job/.es.wav"} {
+		b.step(t, s)
+	}
+	for _, key := range []string{"inbox/x.job/fr.wav", "inbox/x.job/voices/de.wav", "inbox/x.job/job.json"} {
+		for _, f := range b.findings(t, key) {
+			want := []string{`job.json does not use fr.wav: only audio files that match "voices/*.wav" get a job`}
+			if f.Name == "x" && !cmp.Equal(f.Warnings, want) {
+				t.Errorf("%s was changed: warnings %q, want %q", key, f.Warnings, want)
+			}
+		}
+	}
+}
+
 func TestWhatAMatchTouches(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav", "x.job/notes.txt"} {
