@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -104,7 +106,11 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		problems = append(problems, ambiguous(audios, "the audio of "+f.Name))
 	}
 	if len(visuals) > 1 {
-		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
+		p := ambiguous(visuals, "the video or image of "+f.Name)
+		if hasKind(visuals, media.Video) && hasKind(visuals, media.Image) {
+			p.Remedy += " If the image is only a thumbnail of the video, delete the image."
+		}
+		problems = append(problems, p)
 	}
 	if len(audios) != 1 || len(visuals) != 1 {
 		problems = append(problems, job.emptyFiles()...) // for a whole pair, Prepare reports empty files
@@ -115,10 +121,31 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	case len(audios) == 0:
 		return f.decide(ledger.Waiting, waitingForAudio(f.Name, visuals[0])), nil
 	case len(visuals) == 0:
-		return f.decide(ledger.Waiting, waitingForVisual(f.Name, audios[0])), nil
+		p := waitingForVisual(f.Name, audios[0])
+		hint, err := l.tagHint(ctx, stem, audios[0])
+		if err != nil {
+			return f, err
+		}
+		p.Remedy += hint
+		return f.decide(ledger.Waiting, p), nil
 	}
 	f.Job = job
 	return f, nil
+}
+
+// tagHint returns a further sentence for the remedy of an audio without a partner, if the audio
+// may have a tag that begins with a _ or - instead of a dot: talk_de.wav beside talk.mp4.
+func (l *lister) tagHint(ctx context.Context, stem string, audio File) (string, error) {
+	i := strings.LastIndexAny(stem, "_-")
+	if i <= len(folderOf(stem)) || i == len(stem)-1 {
+		return "", nil
+	}
+	visuals, _, err := l.visualsOf(ctx, []string{stem[:i]})
+	if len(visuals) == 0 {
+		return "", exceptCrowded(err)
+	}
+	tagged := path.Base(stem[:i]) + "." + stem[i+1:] + path.Ext(audio.Key)
+	return fmt.Sprintf(" A tag begins with a dot: if %s belongs to %s, rename it to %s.", visible(path.Base(audio.Key)), fileNames(visuals), visible(tagged)), nil
 }
 
 // visualsOf returns the videos and images of the first stem that has any, and this stem.
@@ -133,6 +160,10 @@ func (l *lister) visualsOf(ctx context.Context, stems []string) ([]File, string,
 		}
 	}
 	return nil, "", nil
+}
+
+func hasKind(files []File, kind media.Kind) bool {
+	return slices.ContainsFunc(files, func(f File) bool { k, _ := media.KindOf(f.Key); return k == kind })
 }
 
 // byRole separates the audios of pairs from the videos and images.

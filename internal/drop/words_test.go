@@ -22,7 +22,7 @@ func TestWords(t *testing.T) {
 		return []string{"ads/talk.mp4", "ads/talk.wav", "ads/preset.json = " + text}
 	}
 	stories := [][]string{
-		{"talk.mp4"}, {"talk.wav"}, {"talk.de.wav"},
+		{"talk.mp4"}, {"talk.wav"}, {"talk.de.wav"}, {"ads_de/talk.wav"}, {"talk.mp4", "talk_de.wav", "talk_.wav"},
 		{"ads/talk.mp4", "ads/talk.wav", "ads/talk.mp3"}, {"cafe\u0301.wav", "caf\u00e9.wav"}, {"talk.png", "talk.mp4", "talk.de.wav"},
 		{"notes.txt"}, {"README"}, {"talk.mp4 "}, {"talk.mp4", "- talk.mp4"}, {"notes.txt", "- notes.txt"},
 		{strings.Repeat("n", 600) + ".mp4"},
