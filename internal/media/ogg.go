@@ -93,8 +93,6 @@ func newOggStream(head []byte) (oggStream, bool) {
 		return oggStream{codec: "speex", rate: uint64(le.Uint32(head[36:])), most: uint64(le.Uint32(head[56:])) * uint64(le.Uint32(head[64:]))}, true
 	case begins("\x80theora", 7):
 		return oggStream{codec: "theora", video: true}, true
-	case begins("OVP80", 5):
-		return oggStream{codec: "vp8", video: true}, true
 	}
 	return oggStream{}, false
 }

@@ -31,14 +31,8 @@ func try(parse func()) (err error) {
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
-		case damage:
-			err = e
-		case unread:
-			err = e
-		case failedRead:
-			err = e
-		case *problem.Problem:
-			err = e
+		case damage, unread, failedRead, *problem.Problem:
+			err = e.(error)
 		default:
 			panic(e)
 		}
