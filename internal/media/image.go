@@ -85,12 +85,13 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	const withMetadata = 8 | 4 // flags of the chunk VP8X: EXIF and XMP
-	pictures, noMetadata := 0, string(head[12:16]) != "VP8X" || head[20]&withMetadata == 0
-	end := min(claimed, r.src.Size) // of the pictures
+	pictures, end := 0, int64(0) // how many pictures were found, and where the last one ends
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
+			case c.kind == "\x00\x00\x00\x00": // zeros instead of the rest, or padding
+				end = min(claimed, r.src.Size)
+				return
 			case c.kind == "EXIF":
 				info.turn(turnedAside(r, c.body, c.end))
 				continue
@@ -101,12 +102,8 @@ func readWEBP(r *reader, info *Info) {
 			case c.end > r.src.Size:
 				panic(errCutPicture)
 			}
-			if !noMetadata || c.kind != "ANMF" {
-				end = c.end // metadata after the pictures may end with zeros
-			}
-			if pictures++; noMetadata {
-				return
-			}
+			pictures++
+			end = c.end // metadata after the pictures may end with zeros
 		}
 	})
 	switch {
