@@ -63,7 +63,7 @@ func checkPNG(r *reader, off int64, info *Info) {
 		case kind == "eXIf":
 			info.turn(turnedAside(r, off+8, off+8+int64(u32(head))))
 		case kind == "IDAT" && tail == nil:
-			if _, tail = r.tail(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
+			if _, tail = r.written(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
 				return
 			}
 		}
@@ -85,7 +85,7 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // how many pictures were found, and where the last one ends
+	pictures, end := 0, int64(0) // how many pictures were found, and where zeros would show that the file is cut
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
@@ -102,8 +102,9 @@ func readWEBP(r *reader, info *Info) {
 			case c.end > r.src.Size:
 				panic(errCutPicture)
 			}
-			pictures++
-			end = c.end // metadata after the pictures may end with zeros
+			if pictures++; c.kind == "VP8 " { // a lossless picture may end with zeros, and so may metadata after it
+				end = c.end
+			}
 		}
 	})
 	switch {
@@ -220,7 +221,9 @@ func checkScan(r *reader, off int64) {
 	switch {
 	case len(tail) == 0:
 		panic(errNoPicture)
-	case at == off || coded && !foreign:
+	case at > off && (foreign || !coded) && !r.fits(func() { tail = r.bytes(off, r.src.Size-off) }):
+		return // other data may follow the picture
+	case !bytes.Contains(tail, []byte{0xff, markerEOI}):
 		panic(errCutPicture)
 	}
 }
