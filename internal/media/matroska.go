@@ -560,7 +560,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	switch file := r.src.Name; {
 	case m.joined:
 		info.warn("%s holds several recordings, so its duration is not checked", file)
-	case m.cut:
+	case m.cut, m.gap && played > 0 && claimed-m.inTime(played-m.start) > time.Second:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && played > 0:
 		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, m.inTime(played-m.start).Seconds())
