@@ -33,7 +33,7 @@ function showConnection(text, bad) {
   live.className = bad ? "bad" : "";
 }
 
-// A hidden page receives no events, because a browser opens at most six connections to one server.
+// A hidden page closes its stream of events: a browser opens at most six connections to one server, for all its pages together.
 let events;
 function listen() {
   events?.close();
@@ -50,7 +50,7 @@ function listen() {
     if ((job.job || !change.reset) && change.rows?.some((row) => row.key === job.key)) job.refresh();
   });
   events.addEventListener("error", () => {
-    showConnection("not connected; run lipdrop ui again if it has ended", true);
+    showConnection("not connected; if lipdrop ui has ended, run it again", true);
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
   });
 }
@@ -65,13 +65,13 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. The player gets new URLs after 50 minutes, or when the machine wakes up after that. It gets
-// no new URLs while it plays.
+// Presigned URLs are valid for an hour. After 50 minutes, a new player with new URLs replaces the player, but not while the player
+// plays or the page has lost its connection.
 setInterval(() => {
   const connected = document.hidden || events?.readyState === EventSource.OPEN;
   const expiring = Date.now() - job.signed > 50 * 60 * 1000;
   if (!job.isOpen || !connected || !expiring || job.player?.playing) return;
-  job.shown = ""; // makes refresh show a new player
+  job.shown = ""; // makes refresh replace the player
   job.refresh();
 }, 60 * 1000);
 

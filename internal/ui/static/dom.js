@@ -27,11 +27,11 @@ export const byId = (id) => document.getElementById(id);
 
 let proof; // of the first response: see shell.go
 
-// isOurs reports whether a response has the same proof as the first response. Another proof means that another program responds.
+// isOurs reports whether the proof of a response or an event is the proof of the first response. If not, another program responds.
 export const isOurs = (given) => given === (proof ??= given);
 
-// request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. The message of an
-// error is a text for the person, unless signal has aborted the request.
+// request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. If the request fails, the
+// message of the error is a text for the person, except after an abort by signal.
 export async function request(path, { body, part, signal, keepalive } = {}) {
   const options = { signal, keepalive };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
@@ -86,14 +86,14 @@ let pressedAt = 0; // when the pointer or the space bar was pressed; 0 after its
 for (const type of ["pointerdown", "keydown"]) addEventListener(type, (e) => { if (type === "pointerdown" || (e.key === " " && !e.repeat)) pressedAt = Date.now(); }, true);
 for (const type of ["pointerup", "pointercancel", "keyup"]) addEventListener(type, () => setTimeout(() => { pressedAt = 0; }, 50), true); // after the click
 
-// released waits until neither the pointer nor the space bar is pressed, but at most a second. A click is lost if the page replaces
+// released waits until neither the pointer nor the space bar is pressed, or has been for a second. A click is lost if the page replaces
 // the clicked element between the press and the release.
 export async function released() { while (Date.now() - pressedAt < 1000) await new Promise(requestAnimationFrame); }
 
 // count returns a number with its noun.
 export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 
-// fileNames returns a list of file names, separated by commas. A name that changes the direction of text does not change the others.
+// fileNames returns file names, separated by commas, to show. The direction of the text of one name does not affect the others.
 export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bdi", {}, name)]);
 
 export const seconds = (n) => (n ? n.toFixed(n < 100 ? 2 : 0) + " s" : "");
