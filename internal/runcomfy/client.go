@@ -288,16 +288,16 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 }
 
 // doForJob makes a call about a submitted job. The path of the call is the end of the whole path.
-// If the response says that this job failed, an error code in the response is no error, unless the
-// code is about the token or the request.
+// If the response says that this job failed, or has outputs of this job, an error code in the response
+// is no error, unless the code is about the token or the request.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
 	}
 	call.path = requestsPath + requestID + call.path
 	res, err := c.do(ctx, call)
-	if e, ok := errors.AsType[*Error](err); ok && res != nil && e.Code != codeNotReady &&
-		res.text("request_id") == requestID && res.word("status") == string(ResultFailed) {
+	if e, ok := errors.AsType[*Error](err); ok && res != nil && e.Code != codeNotReady && res.text("request_id") == requestID &&
+		(res.word("status") == string(ResultFailed) || len(outputs(res.members["output"])) > 0) {
 		switch e.Kind() {
 		case KindUnavailable, KindBadInput, KindBalance:
 			return res, nil

@@ -248,8 +248,8 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// A response about the request itself that says failed is the end of the job, although it has an
-// error code. A code about the token, the request or a result that is not ready is an error.
+// A response about the request itself that says failed, or has an output, is the end of the job,
+// although it has an error code. A code about the token, the request or a result that is not ready is an error.
 func TestFailureWithAnErrorCode(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -281,4 +281,10 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an output", func(t *testing.T) {
+		got, err := respondingJSON(t, 200, `{"request_id":"r","status":"succeeded","output":"https://f.example/a.mp4","error_code":500100}`).Result(t.Context(), "r")
+		if err != nil || got.State != runcomfy.ResultSucceeded || len(got.Outputs) != 1 {
+			t.Errorf("state %q, outputs %q, error %v; want succeeded with one output", got.State, got.Outputs, err)
+		}
+	})
 }
