@@ -263,7 +263,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	b.press("#cancel")
 	b.do("confirm", chromedp.Click("#confirm .primary"))
 	b.waitFor("the job is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
-	b.waitFor("the cancelled job does not count for the sums", `document.querySelector("#summary").innerText.includes("2 of 2 ended, 2.53 s of output, ≈ $0.202 for 1 of them")`)
+	b.waitFor("the cancelled job does not count for the sums", `document.querySelector("#summary").innerText.includes("2 of 2 ended, 2.53 s of output, ≈ $0.202 for 1 of the jobs")`)
 	b.check("the row of the cancelled job has no cost, and the other row has its estimate", `["other", "ads/talk"].map((key) => document.querySelector('#rows [data-key="' + key + '"]').querySelectorAll("[role=cell]")[5].textContent).join() === ",≈ $0.202"`)
 	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
 		t.Errorf("the takes are %+v (%v), want one that is cancelled", takes, err)

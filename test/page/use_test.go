@@ -144,6 +144,13 @@ func TestDropIsInterrupted(t *testing.T) {
 	b.waitFor("the page says what the stop means", `document.querySelector("#notice").innerText.startsWith("The upload was stopped.")`)
 	b.do("reload", chromedp.Reload())
 	drop()
+	b.do("upload, and get an error without a full stop", chromedp.Evaluate(`(() => {
+		const real = fetch;
+		window.fetch = async (path, options) => path.startsWith("api/drop/start") ? new Response("this drop has ended", { status: 410, headers: (await real("api/page")).headers }) : real(path, options);
+	})()`, nil), chromedp.Click("#drop-start"))
+	b.waitFor("the error ends with a full stop", `document.querySelector("#found .bad")?.innerText.startsWith("this drop has ended. If you drop")`)
+	b.do("reload", chromedp.Reload())
+	drop()
 	b.do("upload over a slow connection", slow, chromedp.Click("#drop-start"))
 	b.waitFor("the upload has begun", `document.querySelector("#found progress")?.nextSibling.innerText.includes(" of ")`)
 	b.check("a screen reader does not read each number", `document.querySelector("#found progress").nextSibling.ariaLive === "off"`)
@@ -169,7 +176,7 @@ func TestDropIsInterrupted(t *testing.T) {
 		t.Fatal("the browser does not ask before it leaves the page")
 	}
 	b.do("go on", chromedp.Evaluate(`release()`, nil))
-	b.waitFor("the jobs are dropped, in a few words", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start in a few seconds."`)
+	b.waitFor("the jobs are dropped, in a few words", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start soon."`)
 }
 
 // The page names what the browser cannot read of a drop, and says if a drop has no files.

@@ -90,6 +90,9 @@ for (const type of ["pointerup", "pointercancel", "keyup"]) addEventListener(typ
 // the clicked element between the press and the release.
 export async function released() { while (Date.now() - pressedAt < 1000) await new Promise(requestAnimationFrame); }
 
+// sentence returns a text with one full stop at the end. The text may begin with a file name, so its first letter stays as it is.
+export const sentence = (text) => text.replace(/\.$/, "") + ".";
+
 // count returns a number with its noun.
 export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 

@@ -1,8 +1,9 @@
 // The window in which a person drops files: the check, the form of the model's options, and the upload.
-import { h, byId, request, notify, count, fileNames, seconds, dollars, bytes } from "./dom.js";
+import { h, byId, request, notify, count, fileNames, seconds, dollars, bytes, sentence } from "./dom.js";
 import { stateLabel } from "./list.js";
 
-// How many parts the page sends at the same time. A browser opens at most six connections to one server.
+// How many loops send parts of the files at the same time. A browser opens at most six connections to one server, and the page
+// needs some of them for other requests.
 const loops = 2;
 
 export class Drop {
@@ -147,8 +148,8 @@ export class Drop {
     }
   }
 
-  // serve sends the parts that the command asks for until the check or the upload has ended. It returns the result of the
-  // check or the upload. If turn is no longer this.turn, serve stops.
+  // serve sends the parts that the command asks for, until the check or the upload has ended, and returns the result of the check or
+  // the upload. A turn is one check and the upload after it: if this.turn is no longer the given turn, serve stops.
   async serve(id, turn, progress = () => {}) {
     let end;
     const loop = async () => {
@@ -231,7 +232,7 @@ export class Drop {
       this.dialog.close();
       notify(describe(result));
     } catch (err) {
-      text.replaceWith(h("p", { class: "bad" }, err.message + " If you drop the same files again, nothing that was uploaded is sent again."));
+      text.replaceWith(h("p", { class: "bad" }, sentence(err.message) + " If you drop the same files again, nothing that was uploaded is sent again."));
     } finally {
       this.uploading = false;
       close.textContent = "Close";
@@ -247,24 +248,24 @@ export class Drop {
     this.turn = undefined;
     this.id = "";
     this.uploading = false;
-    if (id) await request("drop/close?id=" + id, { body: { reason: "the person closed the window" }, keepalive: true }).catch(() => {});
+    if (id) await request("drop/close?id=" + id, { body: { reason: "the page ended the drop" }, keepalive: true }).catch(() => {});
   }
 }
 
-// priceOf says what jobs cost, or "" if there are none.
+// priceOf returns a text that says what jobs cost, or "" if there are no jobs.
 function priceOf(jobs) {
   const priced = jobs.filter((job) => job.estimateUsd !== undefined);
   const cost = priced.reduce((sum, job) => sum + job.estimateUsd, 0);
   if (!jobs.length) return "";
   if (!priced.length) return "price not known";
-  if (priced.length < jobs.length) return `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known`;
+  if (priced.length < jobs.length) return `about ${dollars(cost)} for ${priced.length} of the jobs; the price of the others is not known`;
   return "about " + dollars(cost) + " by RunComfy’s base price, not a quote";
 }
 
-// describe says which jobs an upload has started, and why others have not started.
+// describe returns a text that says which jobs an upload starts, and why the others do not start.
 function describe({ names = [], idle = {}, jobs = [], sent }) {
   const texts = [], most = 5, list = (of) => (of.length > most ? of.length + " jobs" : of.join(", "));
-  if (names.length) texts.push(list(names) + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds."));
+  if (names.length) texts.push(list(names) + (names.length === 1 ? " is dropped; the job starts soon." : " are dropped; the jobs start soon."));
   else texts.push(sent ? "The files are uploaded, but nothing was started." : "Nothing was started.");
   for (const [why, of] of Object.entries(idle)) texts.push(list(of) + (of.length === 1 ? " starts" : " start") + " nothing, because " + why + ".");
   if (!names.length) texts.push(...jobs.filter((job) => job.state === "waiting").slice(0, most).map((job) => job.name + ": " + (job.problems ?? []).map((p) => p.reason + ". " + p.remedy).join(" ")));
@@ -276,7 +277,7 @@ function checkLabel(state) {
   return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
 
-// walk adds the files of a dropped file or folder to files. It adds the paths that the browser cannot read to unread.
+// walk adds a dropped file, or each file in a dropped folder, to files. It adds each path that the browser cannot read to unread.
 async function walk(entry, folder, files, unread) {
   const path = folder + entry.name;
   const fail = () => { unread.push(path); };

@@ -1,5 +1,5 @@
 // The view of one job.
-import { h, byId, request, notify, confirmed, released, count, seconds, dollars, bytes, link } from "./dom.js";
+import { h, byId, request, notify, confirmed, released, count, seconds, dollars, bytes, link, sentence } from "./dom.js";
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
@@ -26,7 +26,7 @@ export class Job {
     try {
       const job = await request("job?" + new URLSearchParams({ key, take }), { signal: asking.signal });
       await released();
-      if (asking.signal.aborted) return; // by open or close
+      if (asking.signal.aborted) return; // another call of open, or close, has aborted this request
       this.show(job);
     } catch (err) {
       if (asking.signal.aborted) return;
@@ -36,7 +36,7 @@ export class Job {
     if (!same) this.section.focus({ preventScroll: true });
   }
 
-  // close removes the job from the page. With keep, it keeps the empty section for another job.
+  // close removes the job from the page. If keep is true, the empty section stays visible for another job.
   close(keep = false) {
     this.asking?.abort();
     this.player?.close();
@@ -94,7 +94,7 @@ export class Job {
       st.remedy ? h("p", {}, h("b", {}, "What to do: "), st.remedy) : "",
       job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + sentence(job.status.reason) + " " + job.status.remedy : "") : "",
       job.unreadable ? h("p", { class: "bad" }, sentence(job.unreadable)) : "",
-      st.jobs?.length ? h("p", {}, "Used by ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
+      st.jobs?.length ? h("p", {}, "Jobs: ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
       warnings.length ? h("ul", { class: "warnings" }, warnings.map((w) => h("li", {}, w))) : "");
   }
 
@@ -144,7 +144,7 @@ export class Job {
     const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
     const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
-    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "RunComfy cancels the job unless the job is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
+    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "Every take of this name that is not running yet is cancelled at RunComfy. A running take is paid for, so its output is archived.", "Cancel the job")));
     if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", ["Redrive ", h("bdi", {}, job.name), "?"], "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
     if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", ["Drop ", h("bdi", {}, job.name), " again?"], "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
@@ -222,11 +222,8 @@ export class Job {
   }
 }
 
-// measures returns the length, the size and the codecs of a file, as far as they are known.
+// measures returns the length, the width and height, the codecs and the bytes of a file, as far as they are known.
 const measures = (m) => [seconds(m.durationSeconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ");
-
-// sentence returns a reason with one full stop. The reason may begin with a file name, so its first letter stays as it is.
-const sentence = (text) => text.replace(/\.$/, "") + ".";
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 

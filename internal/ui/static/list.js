@@ -1,7 +1,7 @@
 // The list of jobs. The page contains only the visible rows and a few rows around them.
 import { h, byId, released, seconds, dollars, age } from "./dom.js";
 
-// How each state is shown: the word, the kind (which sets the colour), and whether the job needs a person.
+// How each state is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
 export const states = {
   waiting: ["waiting", "open", false], submitting: ["submitting", "run", false], submitted: ["submitted", "run", false],
   in_queue: ["in queue", "run", false], in_progress: ["running", "run", false], archiving: ["archiving", "run", false],
@@ -12,7 +12,7 @@ export const states = {
 
 export const stateOf = (state) => Object.hasOwn(states, state) ? states[state] : [state || "unreadable", "bad", true];
 
-// inOrder returns the states that counts has, in the order of states. States that the page does not know come last.
+// inOrder returns the keys of counts, which are states: first those of the table above, in its order, then the others.
 const inOrder = (counts) => [...new Set([...Object.keys(states), ...counts.keys()])].filter((state) => counts.has(state));
 
 export function stateLabel(state) {
@@ -22,10 +22,10 @@ export function stateLabel(state) {
 
 export const reviewLabel = (decision) => decision ? h("span", { class: "state " + (decision === "approved" ? "good" : "bad") }, decision) : "";
 
-// isExpected reports whether an output of a job exists or is being made.
+// isExpected reports whether a job has an output, or was submitted and has not ended.
 const isExpected = (row) => row.state === "succeeded" || stateOf(row.state)[1] === "run";
 
-// costOf returns what a job costs or, if RunComfy has reported no cost and the job is expected, the estimate.
+// costOf returns the cost that RunComfy has reported or, without one, the estimate if isExpected returns true.
 const costOf = (row) => row.costUsd ?? (isExpected(row) ? row.estimateUsd : undefined);
 
 const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row.state === "held";
@@ -45,7 +45,7 @@ export class List {
     new ResizeObserver(() => this.paint()).observe(this.viewport);
     for (const id of ["search", "state", "folder", "to-review"]) byId(id).addEventListener("input", () => { this.viewport.scrollTop = 0; this.filter(); });
     byId("filters").addEventListener("submit", (e) => e.preventDefault());
-    setInterval(() => released().then(() => this.paint()), 15000); // the ages
+    setInterval(() => released().then(() => this.paint()), 15000); // updates the ages
   }
 
   // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone. After a
@@ -56,7 +56,7 @@ export class List {
       this.old.delete(row.key);
       row.time = Date.parse(row.started || row.updatedAt) || 0;
       row.lower = row.name.toLowerCase();
-      row.state ||= "unreadable"; // an empty value of the filter selects all
+      row.state ||= "unreadable"; // "" is the filter's value for all states
       this.rows.set(row.key, row);
     }
     for (const key of reading ? gone : [...gone, ...this.old]) this.rows.delete(key);
@@ -128,7 +128,7 @@ export class List {
     byId("summary").replaceChildren(
       h("progress", { max: Math.max(all, 1), value: ended, "aria-label": "jobs that have ended" }),
       h("span", {}, `${folder || "All"}: ${ended} of ${all} ended` + (needed ? `, ${needed} ${needed === 1 ? "needs" : "need"} a person` : "") +
-        (length ? `, ${seconds(length)} of output` : "") + (priced ? `, ${estimated ? "≈ " : ""}${dollars(cost)}` + (priced < all ? ` for ${priced} of them` : "") : "") + (this.reading ? ", reading…" : "")),
+        (length ? `, ${seconds(length)} of output` : "") + (priced ? `, ${estimated ? "≈ " : ""}${dollars(cost)}` + (priced < all ? ` for ${priced} of the jobs` : "") : "") + (this.reading ? ", reading…" : "")),
       h("span", { class: "chips" }, chips));
   }
 
