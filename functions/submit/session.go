@@ -8,13 +8,12 @@ import (
 )
 
 const (
-	// sessionLength is how long the credentials of a function's process last at
-	// most. A presigned URL expires with the credentials that signed it, if not
-	// before.
+	// sessionLength is how long the credentials of a function last after their issue. A
+	// presigned URL expires with the credentials that signed it, if not before.
 	sessionLength = 12 * time.Hour
 
-	// sessionMargin allows for clocks that differ, and for credentials that were
-	// issued before the process started.
+	// sessionMargin allows for clocks that differ, and for the time between the issue of
+	// credentials and the start of the first process that has them.
 	sessionMargin = 10 * time.Minute
 )
 
@@ -34,7 +33,7 @@ func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration
 }
 
 // firstSeen returns when a process first saw a session token. A file in dir holds that
-// time. If the file cannot be used, firstSeen returns now.
+// time. If there is no such file, or it cannot be used, firstSeen returns now.
 func firstSeen(sessionToken, dir string, now time.Time) time.Time {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -304,6 +304,7 @@ func (f Finding) tooMany(jobs, most int) Finding {
 // returns any other err.
 func (f Finding) refused(err error) (Finding, error) {
 	if p, ok := refusal(err, ""); ok {
+		p.Remedy = p.Code.RemedyFor(f.Restart())
 		return f.decide(ledger.Held, p), nil
 	}
 	return f, err

@@ -15,7 +15,8 @@ import (
 )
 
 // change is what an event says about an object. A change is only a hint: the handler
-// reads what is in the bucket now. A message of submit holds a change as JSON (see ownMessage).
+// reads what is in the bucket now. A message that submit sends to its own queue holds a change
+// as JSON (see ownMessage).
 type change struct {
 	bucket   string
 	newChain bool      // see Queue.Send
@@ -34,7 +35,7 @@ func (c change) deletedKey() string {
 }
 
 // requeued is what submit adds to a change that submit sends to its own queue. The zero value adds
-// nothing: the change is as EventBridge reported it. Otherwise the message is about some of
+// nothing: the change is as the event reported it. Otherwise the message is about some of
 // the names that the change concerns (see isPart), or the message waits (see isWaiting).
 //
 // A change may concern thousands of names: a video with tagged audios, or a job.json with a
@@ -104,15 +105,15 @@ func parseEvent(raw []byte, bucket string) ([]message, error) {
 	return messages, nil
 }
 
-// parseBody reads an EventBridge event, an S3 notification, or a message of submit
-// about files of the bucket. It ignores expirations by a lifecycle rule, because they
-// start and withdraw nothing.
+// parseBody reads an EventBridge event, an S3 notification, or a message that submit has
+// sent. Such a message names no bucket: it is about the given one. parseBody ignores
+// expirations by a lifecycle rule, because they start and withdraw no job.
 func parseBody(raw []byte, bucket string) ([]change, error) {
 	var body struct {
 		events.EventBridgeEvent
 		events.S3Event
 		Event   string          // of an events.S3TestEvent, which S3 sends when a notification is set up
-		Lipdrop json.RawMessage // of a message of submit
+		Lipdrop json.RawMessage // of an ownMessage
 	}
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -163,7 +164,7 @@ func parseDetail(event events.EventBridgeEvent) ([]change, error) {
 	return []change{{bucket: detail.Bucket.Name, Key: detail.Object.Key, Deleted: event.DetailType == "Object Deleted", Time: event.Time}}, nil
 }
 
-// ownMessage is the body of a message of submit to its own queue.
+// ownMessage is the body of a message that submit sends to its own queue.
 type ownMessage struct {
 	Lipdrop *change `json:"lipdrop"`
 }
@@ -175,7 +176,7 @@ func parseOwnMessage(raw []byte, bucket string) ([]change, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&message)
-	if err == nil && (dec.More() || message.Lipdrop == nil || !strings.HasPrefix(message.Lipdrop.Key, ledger.InboxPrefix) ||
+	if err == nil && (message.Lipdrop == nil || !strings.HasPrefix(message.Lipdrop.Key, ledger.InboxPrefix) ||
 		message.Lipdrop.isPart() == message.Lipdrop.isWaiting()) {
 		err = fmt.Errorf("it needs a key below %s, and either subjects or mostJobs", ledger.InboxPrefix)
 	}

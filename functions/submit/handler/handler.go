@@ -61,8 +61,8 @@ const returnTime = 3 * time.Second
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle
 // returns each unfinished message as a batch item failure, so that the queue
-// delivers the message again. Handle returns an error for an unfinished event, and after
-// SignUntil.
+// delivers the message again. Handle returns an error if an event without a queue is not
+// finished, if the payload cannot be parsed, and after SignUntil.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
 	messages, err := parseEvent(raw, h.Ledger.Bucket.Name)
@@ -70,8 +70,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		return response, err
 	}
 	if h.sessionEnds() {
-		// Nothing has been done yet. Lambda reports this batch as failed, the queue
-		// delivers it again, and a new process gets new credentials.
+		// Nothing has been done yet. The whole batch fails, so the queue delivers it again,
+		// until a process with newer credentials handles it.
 		slog.WarnContext(ctx, "the process exits, because URLs that it signs now would expire too soon", "sign_until", h.SignUntil)
 		for _, m := range messages {
 			h.postpone(ctx, m, outcome{errOldSession})
@@ -86,8 +86,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-returnTime))
 		defer cancel()
 	}
-	// Messages that have failed before come last, so that they do not use up the time
-	// of the others.
+	// Messages that earlier deliveries did not finish come last, so that they do not use up
+	// the time of the others.
 	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.receives, b.receives) })
 	for _, m := range messages {
 		out := h.handleMessage(ctx, delivery{message: m, batch: b, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives})
@@ -98,7 +98,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		if out.failed() {
 			slog.ErrorContext(ctx, "not finished", "err", err, "message_id", m.id, "receives", m.receives)
 		} else {
-			slog.InfoContext(ctx, "tried again later", "reason", err.Error(), "message_id", m.id, "receives", m.receives)
+			slog.InfoContext(ctx, "held or busy", "reason", err.Error(), "message_id", m.id, "receives", m.receives)
 		}
 		if m.id == "" {
 			return response, err

@@ -88,8 +88,8 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 					if err := json.Unmarshal(body, &answer); err != nil {
 						t.Fatal(err)
 					}
-					if answer.State != ledger.Held || answer.Code != r.code {
-						t.Errorf("the preset's answer file is %s, %s: %s; want held, %s", answer.State, answer.Code, answer.Reason, r.code)
+					if answer.State != ledger.Held || answer.Code != r.code || strings.Contains(answer.Remedy, "a file of the job") {
+						t.Errorf("the preset's answer file is %s, %s: %s %s; want held, %s, and a remedy about preset.json", answer.State, answer.Code, answer.Reason, answer.Remedy, r.code)
 					}
 				}
 				if n := w.RunComfy.Charges(); n != 0 {

@@ -49,9 +49,9 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			w := worldtest.New(t)
 			tt.drop(t, w)
 			w.Run(time.Minute)
-			again, failed := strings.Contains(logs.String(), "tried again later"), strings.Contains(logs.String(), "level=ERROR")
+			again, failed := strings.Contains(logs.String(), "held or busy"), strings.Contains(logs.String(), "level=ERROR")
 			if again == tt.error || failed != tt.error {
-				t.Errorf("logged as tried again: %v, as an error: %v; want %v, %v\n%s", again, failed, !tt.error, tt.error, logs.String())
+				t.Errorf("logged as held or busy: %v, as an error: %v; want %v, %v\n%s", again, failed, !tt.error, tt.error, logs.String())
 			}
 		})
 	}

@@ -49,8 +49,8 @@ func (q SQS) Send(ctx context.Context, body string, newChain bool) error {
 	return nil
 }
 
-// leaveOutChain removes the step of a request that adds the header in which Lambda counts the
-// messages of a chain.
+// leaveOutChain removes the SDK's step that adds a header to the request. In this header, Lambda
+// counts the messages of a chain.
 func leaveOutChain(stack *middleware.Stack) error {
 	_, err := stack.Build.Remove((&awsmiddleware.RecursionDetection{}).ID())
 	return err
@@ -69,17 +69,17 @@ func (q SQS) Postpone(ctx context.Context, receipt string, pause time.Duration) 
 
 const (
 	// If RunComfy asks for no pause, firstHold is the longest pause after the first delivery of
-	// a message that is not finished. The pause doubles with each delivery. After promptHolds
-	// deliveries, the visibility timeout of the queue is the pause.
+	// a message that is not finished. This limit doubles with each delivery. After more than
+	// promptHolds deliveries, the pause is the visibility timeout of the queue.
 	firstHold   = 15 * time.Second
 	promptHolds = 6
-	// promptReceives is the number of deliveries after which the pause is no longer
-	// RunComfy's Retry-After. Short pauses must not use up the deliveries of a day.
+	// After more than promptReceives deliveries, the pause is no longer RunComfy's
+	// Retry-After: short pauses must not use up the deliveries of a day.
 	promptReceives = 30
 	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
 	mostRetryAfter = 6 * time.Hour
-	// burnPause is the pause of a message that is no longer retried. Its further deliveries
-	// do nothing, so that it becomes a dead letter soon.
+	// burnPause is the pause of a message that is no longer retried. It is short, so that the
+	// message soon becomes a dead letter. The further deliveries do nothing.
 	burnPause = time.Second
 )
 
@@ -137,8 +137,8 @@ func (o outcome) retryAfter() (longest time.Duration) {
 	return longest
 }
 
-// postpone delays the next delivery of a message that is not finished. If SQS refuses,
-// the queue delivers the message after the queue's visibility timeout.
+// postpone sets when the queue delivers a message that is not finished again (see pause). If
+// SQS refuses, the queue delivers the message after the queue's visibility timeout.
 func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 	pause := h.pause(out, m.receives)
 	if m.receipt == "" || pause == 0 {
@@ -149,9 +149,11 @@ func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 	}
 }
 
-// pause returns how long a message that is not finished waits for its next delivery:
-// burnPause if its retries have ended, else as long as RunComfy asks for, else a time that
-// doubles with each of the first deliveries. 0 stands for the visibility timeout of the queue.
+// pause returns how long a message that is not finished waits for its next delivery. It
+// returns burnPause if the retries have ended; else, in the first promptReceives deliveries,
+// the pause that RunComfy asks for, if it asks for one; else, in the first promptHolds
+// deliveries, a pause that doubles; else 0, which stands for the visibility timeout of the
+// queue. A random part spreads the pauses of many messages.
 func (h *Handler) pause(out outcome, receives int) time.Duration {
 	after := min(out.retryAfter(), mostRetryAfter)
 	switch {

@@ -19,9 +19,9 @@ import (
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
 // the status of a take whose files are newer than the finding's. A finding without a job also
 // keeps a take's status in two cases: the take is of the same drop, or a file of the take was
-// deleted and the finding is about the files that are left. For a held finding postFinding
-// returns *heldError, but not for a job beyond MaxJobsPerDrop. For all jobs beyond
-// MaxJobsPerDrop, one message waits until the parameter is raised.
+// deleted and no file of the finding was uploaded since. If postFinding posts that a job is
+// held, it returns *heldError, except for a job beyond MaxJobsPerDrop: one message waits for
+// all these jobs until the parameter is raised.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
@@ -61,7 +61,7 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	return nil
 }
 
-// rewrite writes a status that stays the same, if mustWrite says so.
+// rewrite writes the previous status again, if mustWrite says so.
 func (h *Handler) rewrite(ctx context.Context, f finding) error {
 	if !f.prev.Rewrite {
 		return nil
@@ -84,9 +84,10 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + file + " again."
 }
 
-// handleSubmitError handles a claimed take that has no request id, because the reservation
-// failed or the POST returned no id. handleSubmitError releases the claim and gives back the
-// reservation only if RunComfy certainly did not accept the job.
+// handleSubmitError handles a claimed take without the request id of an accepted job: the
+// reservation failed, or the POST returned no id or an id that isRefused. handleSubmitError
+// releases the claim and gives back the reservation only if RunComfy certainly did not accept
+// the job.
 func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.Record, reserved budget.Reservation, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
@@ -99,7 +100,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || f.isLastTry() { // no retry would correct the status, so check whether the files have changed since
+	if state == ledger.Rejected || f.isLastTry() { // no retry would correct this status, so if the files have changed, assess again
 		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ import (
 const (
 	// claimTime is how much of the function's time must be left before the claim, and
 	// submitTime before the POST. submitTime is enough for the POST and for every try to
-	// record the response (see retry).
+	// record the response (see retry). If isRefused takes time, there are fewer tries.
 	claimTime  = submitTime + 5*time.Second
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 
@@ -104,7 +104,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	if err != nil {
 		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
-	if !workflow.HasTime(ctx, h.Now(), submitTime) { // the claim took too long
+	if !workflow.HasTime(ctx, h.Now(), submitTime) { // the steps since the claim took too long
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
@@ -142,9 +142,9 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// An upload of a bundle's media makes no new take, only a warning. If the status was not
-	// about this take when that upload was handled, the warning is still missing. So each
-	// file is compared with the take's inputs.
+	// If a file of a bundle is uploaded that is neither job.json nor a match, there is no new
+	// take, only a warning. If the status was not about this take when that upload was handled,
+	// the warning is still missing. So each file is compared with the take's inputs.
 	f.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {

@@ -18,11 +18,12 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds a warning to each take that an assessment kept, for each unused upload that
-// may have been meant for the take. The changed file may have been meant if it is in a bundle,
-// if its name is the subject's name, or if the subject's name adds a tag to its name: talk.mp4
-// may have been meant for talk.de. A message of submit also has the other uploads of its batch.
-// Such an upload may have been meant only if its name is the subject's name.
+// warnUnused adds a warning to each take whose status an assessment kept, for each unused upload
+// that may have been meant for the take. The changed file may have been meant if it is in a
+// bundle, if its name is the subject's name, or if the subject's name adds a tag to its name:
+// talk.mp4 may have been meant for talk.de. In a message that submit sent, Uploads has the other
+// uploads of the event's batch too. They may have been meant only if their name is the subject's
+// name.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
@@ -57,7 +58,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	}
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
-		return nil // an unreadable record is reported where it is needed
+		return nil // an unreadable record is reported where its content is needed
 	}
 	if err != nil {
 		return err
