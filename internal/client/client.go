@@ -54,11 +54,10 @@ const (
 
 // Client works on one lipdrop. It is safe for concurrent use.
 type Client struct {
-	Bucket     *bucket.Bucket
-	Ledger     *ledger.Store // for reading
-	S3         *s3.Client
-	States     *sfn.Client
-	MachineARN string
+	Bucket *bucket.Bucket
+	Ledger *ledger.Store // for reading
+	S3     *s3.Client
+	States *sfn.Client
 
 	// Dir is the folder of the local stack. It is empty for a stack on AWS.
 	Dir string
@@ -80,7 +79,7 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 	b := &bucket.Bucket{S3: storage, Name: bucketName}
 	return &Client{
 		Bucket: b, S3: storage, Ledger: &ledger.Store{Bucket: b, MachineARN: machineARN, Now: time.Now},
-		States: sfn.NewFromConfig(cfg), MachineARN: machineARN, Config: cfg,
+		States: sfn.NewFromConfig(cfg), Config: cfg,
 	}
 }
 

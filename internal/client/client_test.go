@@ -38,7 +38,7 @@ import (
 // newClient returns a client of a bucket in memory.
 func newClient(storage bucket.S3) *Client {
 	b := &bucket.Bucket{S3: storage, Name: "drops"}
-	return &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:m"}
+	return &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:m", Now: time.Now}}
 }
 
 func setStatus(storage *s3test.Bucket, st ledger.Status) {
@@ -97,7 +97,7 @@ func TestExplainWithoutAConnection(t *testing.T) {
 		".lipdrop": "cannot read a.mp4: connection refused. The local stack in .lipdrop is no longer running. Start it with: lipdrop local",
 		"a b":      "cannot read a.mp4: connection refused. The local stack in a b is no longer running. Start it with: lipdrop local --dir 'a b'",
 	} {
-		if err := (&Client{Dir: dir}).Explain("read a.mp4", "", unsent); err.Error() != want {
+		if err := (&Client{Ledger: new(ledger.Store), Dir: dir}).Explain("read a.mp4", "", unsent); err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

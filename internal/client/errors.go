@@ -119,7 +119,7 @@ var services = map[string]string{
 // or the prefix that the error is about, or "".
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
-	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
+	if parts := strings.Split(c.Ledger.MachineARN, ":"); len(parts) > 1 && key != "" {
 		resource = "arn:" + parts[1] + ":s3:::" + c.Bucket.Name + "/" + key
 	}
 	return c.explainOf(purpose, resource, err)

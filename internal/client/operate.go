@@ -66,11 +66,6 @@ func Describe(st ledger.Status) string {
 // describeTake is Describe for a take.
 func (c *Client) describeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
 
-func (c *Client) executionARN(rec ledger.Record) *string {
-	arn := workflow.ExecutionARN(c.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
-	return &arn
-}
-
 // Cancel cancels every take under way of a name, as a deletion of the name's files does. It
 // calls the function say with each step. The error is nil only if all these takes are cancelled. If the
 // name has no take under way, the error is *StateError, or *NoJobError if there is no such job.
@@ -95,9 +90,10 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 // RunComfy. If it is too late to cancel the job, the job is paid for. In this case, cancelTake
 // redrives the execution, which archives the output.
 func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Record) error {
-	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: c.executionARN(rec)})
+	arn := c.Ledger.ExecutionARN(rec.Name, rec.Take)
+	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &arn})
 	if err != nil {
-		return c.explainOf("stop the execution of "+rec.Name, *c.executionARN(rec), err)
+		return c.explainOf("stop the execution of "+rec.Name, arn, err)
 	}
 	say(fmt.Sprintf("stopped the execution of %s; lipdrop is asking RunComfy to cancel the job", rec.Name))
 	if rec, err = c.waitUntilEnded(ctx, rec); err != nil {
@@ -176,7 +172,8 @@ func takesOf(records []ledger.Record) []string {
 }
 
 func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
-	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
+	arn := c.Ledger.ExecutionARN(rec.Name, rec.Take)
+	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &arn})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
 		if strings.Contains(not.ErrorMessage(), "RUNNING") { // the record may still say failed
 			return &StateError{Reason: rec.Name + " needs no redrive: its execution is running", Idle: true}
@@ -187,5 +184,5 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
 	}
-	return c.explainOf("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
+	return c.explainOf("redrive the execution of "+rec.Name, arn, err)
 }

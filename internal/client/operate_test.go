@@ -161,7 +161,7 @@ func TestCancelWaits(t *testing.T) {
 func TestCancelNamesTheRecordThatItCannotRead(t *testing.T) {
 	storage := &s3test.Bucket{Before: func(string, string) error { return s3test.Error(http.StatusForbidden, "AccessDenied") }}
 	b := &bucket.Bucket{S3: storage, Name: "lipdrop"}
-	c := &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:lipdrop"}
+	c := &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:lipdrop"}}
 	_, err := c.waitUntilEnded(t.Context(), ledger.Record{Name: "talk", Take: "20261121T120000Z-0123456789ab", State: ledger.Submitted})
 	denied, ok := errors.AsType[*DeniedError](err)
 	if !ok || denied.Purpose != "read the record of talk" || denied.Resource != "arn:aws:s3:::lipdrop/jobs/talk/20261121T120000Z-0123456789ab.json" {

@@ -300,7 +300,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		st.Remedy = rec.Code.RemedyFor(rec.Restart())
 	}
 	if rec.RequestID != "" {
-		st.Links.Execution = consoleURL(s.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
+		st.Links.Execution = consoleURL(s.ExecutionARN(rec.Name, rec.Take))
 	}
 	for _, out := range rec.Outputs {
 		st.Outputs = append(st.Outputs, out.Key)
@@ -316,21 +316,20 @@ func (r Record) Restart() problem.Restart {
 	return problem.Restart{Name: r.Name, Bundle: r.Manifest != "", Match: r.Match, NotCharged: r.NotCharged}
 }
 
-// consoleURL returns the URL of an execution's page in the AWS console, or "" if machineARN
+// consoleURL returns the URL of an execution's page in the AWS console, or "" if executionARN
 // is not an ARN.
-func consoleURL(machineARN, execution string) string {
-	host, region := Console(machineARN)
+func consoleURL(executionARN string) string {
+	host, region := Console(executionARN)
 	if host == "" {
 		return ""
 	}
-	return "https://" + host + "/states/home?region=" + region + "#/v2/executions/details/" +
-		workflow.ExecutionARN(machineARN, execution)
+	return "https://" + host + "/states/home?region=" + region + "#/v2/executions/details/" + executionARN
 }
 
-// Console returns the host of the AWS console for the partition of a state machine, and the
-// region of the state machine. Both are empty if machineARN is not an ARN.
-func Console(machineARN string) (host, region string) {
-	parts := strings.Split(machineARN, ":")
+// Console returns the host of the AWS console for the partition of a state machine or an
+// execution, and its region. Both are empty if arn is not an ARN.
+func Console(arn string) (host, region string) {
+	parts := strings.Split(arn, ":")
 	if len(parts) < 7 {
 		return "", ""
 	}

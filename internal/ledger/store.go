@@ -37,6 +37,11 @@ type Store struct {
 	Writer string
 }
 
+// ExecutionARN returns the ARN of the execution of a take.
+func (s *Store) ExecutionARN(name, take string) string {
+	return workflow.ExecutionARN(s.MachineARN, workflow.ExecutionName(name, take))
+}
+
 // maxRaces bounds how often a conditional write is tried again after another function has
 // written the object. Few functions write to one object, so more lost races are an error.
 const maxRaces = 50

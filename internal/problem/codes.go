@@ -207,13 +207,16 @@ func Codes() []Info {
 
 // State returns the states in which a status has the code, separated by commas, or "" for
 // an unknown code.
-func (c Code) State() string {
+func (c Code) State() string { return c.info().State }
+
+// info returns the code's row of the table, or an empty row for an unknown code.
+func (c Code) info() Info {
 	for _, info := range Codes() {
 		if info.Code == c {
-			return info.State
+			return info
 		}
 	}
-	return ""
+	return Info{}
 }
 
 // Restart says how a job is started again.
@@ -253,18 +256,12 @@ func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name
 
 // RemedyFor returns the remedy of the code for a job.
 func (c Code) RemedyFor(job Restart) string {
-	for _, info := range Codes() {
-		if info.Code != c {
-			continue
-		}
-		text := info.Remedy
-		if job.NotCharged && info.State == "failed" {
-			text = NotCharged
-		}
-		if job.Match != "" && strings.Contains(text, "upload ") {
-			text += " " + AllMatches
-		}
-		return strings.NewReplacer("NAME", NameWord(job.Name), "FILE", job.File()).Replace(text)
+	text := c.info().Remedy
+	if job.NotCharged && c.State() == "failed" {
+		text = NotCharged
 	}
-	return ""
+	if job.Match != "" && strings.Contains(text, "upload ") {
+		text += " " + AllMatches
+	}
+	return strings.NewReplacer("NAME", NameWord(job.Name), "FILE", job.File()).Replace(text)
 }

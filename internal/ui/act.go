@@ -70,7 +70,7 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	var r rights
 	try(&r.Drop, func() error { return s.tryWrite(ctx, ledger.InboxPrefix+folder) })
 	try(&r.Review, func() error { return s.tryWrite(ctx, client.ReviewPrefix+folder) })
-	execution := workflow.ExecutionARN(s.client.MachineARN, "lipdrop-ui")
+	execution := workflow.ExecutionARN(s.client.Ledger.MachineARN, "lipdrop-ui")
 	try(&r.Cancel, func() error {
 		_, err := s.client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
 		return s.client.Explain("cancel a job", "", err)

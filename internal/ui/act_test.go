@@ -64,7 +64,7 @@ func TestCommandsOfATake(t *testing.T) {
 // the console.
 func TestLinksOfALocalJob(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.MachineARN, Now: time.Now}
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.Ledger.MachineARN, Now: time.Now}
 	const take = "20261121T120000Z-0123456789ab"
 	for _, of := range []string{take, "20261121T130000Z-0123456789ab"} { // the status is about the take, or about a newer drop
 		links := &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}
@@ -215,7 +215,7 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 // not the status of an older drop.
 func TestStatusOfAnOlderDrop(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.MachineARN, Now: time.Now}
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.Ledger.MachineARN, Now: time.Now}
 	newest := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	take := newest.Format(ledger.StampLayout) + "-0123456789ab"
 	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Submitting, Times: ledger.Times{Claimed: newest.Add(time.Minute)}}, ""))

@@ -52,7 +52,7 @@ func asReader(c *client.Client) *client.Client {
 	reader := *c
 	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
 	reader.Bucket = &bucket.Bucket{S3: reader.S3, Name: c.Bucket.Name}
-	reader.Ledger = &ledger.Store{Bucket: reader.Bucket, MachineARN: c.MachineARN}
+	reader.Ledger = &ledger.Store{Bucket: reader.Bucket, MachineARN: c.Ledger.MachineARN}
 	reader.States = sfn.New(c.States.Options(), func(o *sfn.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
 	return &reader
 }

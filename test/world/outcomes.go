@@ -1,6 +1,8 @@
 package world
 
 import (
+	"cmp"
+
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -44,10 +46,5 @@ func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
 	if !listed {
 		return ledger.Unknown, problem.OutcomeUnknown
 	}
-	for _, info := range problem.Codes() {
-		if info.Code == code {
-			return ledger.State(info.State), code
-		}
-	}
-	return ledger.Submitted, ""
+	return cmp.Or(ledger.State(code.State()), ledger.Submitted), code
 }

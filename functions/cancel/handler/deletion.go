@@ -13,7 +13,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
-	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 var errSubmitting = errors.New("the take is being submitted")
@@ -101,7 +100,7 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 }
 
 func (h *Handler) isRunning(ctx context.Context, rec ledger.Record) (bool, error) {
-	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: h.executionARN(rec)})
+	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: aws.String(h.Ledger.ExecutionARN(rec.Name, rec.Take))})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone {
 		return false, nil
 	}
@@ -111,10 +110,6 @@ func (h *Handler) isRunning(ctx context.Context, rec ledger.Record) (bool, error
 	return exec.Status == types.ExecutionStatusRunning, nil
 }
 
-func (h *Handler) executionARN(rec ledger.Record) *string {
-	return aws.String(workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(rec.Name, rec.Take)))
-}
-
 // deletedError is the error of an execution that was stopped because of a deletion.
 const deletedError = "Deleted"
 
@@ -122,7 +117,7 @@ const deletedError = "Deleted"
 // has ended or was never started.
 func (h *Handler) stopExecution(ctx context.Context, rec ledger.Record) error {
 	_, err := h.States.StopExecution(ctx, &sfn.StopExecutionInput{
-		ExecutionArn: h.executionARN(rec),
+		ExecutionArn: aws.String(h.Ledger.ExecutionARN(rec.Name, rec.Take)),
 		Error:        aws.String(deletedError), Cause: aws.String("a dropped file was deleted"),
 	})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone || err == nil {

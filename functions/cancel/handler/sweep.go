@@ -61,7 +61,7 @@ func (h *Handler) sweep(ctx context.Context, c *call) error {
 func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call) error {
 	takeOf := map[string]ledger.TakeID{} // by the ARN of the execution
 	for _, id := range takes {
-		takeOf[workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(id.Name, id.Take))] = id
+		takeOf[h.Ledger.ExecutionARN(id.Name, id.Take)] = id
 	}
 	ended, err := h.listUnsuccessful(ctx)
 	errs := []error{err}
