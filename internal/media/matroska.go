@@ -42,7 +42,7 @@ type matroska struct {
 	tracks      []mkvTrack
 	first, last element // the first cluster, and the last one that was found
 	walked      bool    // last is the last cluster of the file
-	cut         bool    // the file ends in the middle of an element, or with zeros
+	cut         bool    // the file ends in the middle of an element
 	end         int64   // where the segment ends; 0 if it does not say how long it is
 	all         bool    // all blocks were read
 	gap         bool    // zeros or something unknown follow a block, so later blocks may be missing
@@ -356,8 +356,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		length = verify
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
-	const never = 32 << 10 // if more zeros are at the end of the segment, its end was not written; a block of silence has fewer
-	const few = 64         // zeros that the last block may end with
+	const few = 64 // zeros that the last block may end with
 	end := cmp.Or(m.end, r.src.Size)
 	written := at + int64(len(bytes.TrimRight(tail, "\x00")))
 	if i := bytes.LastIndexByte(tail[:written-at], idVoid); written < end-few && i >= 0 {
@@ -365,7 +364,6 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 			written = end // the zeros are padding
 		}
 	}
-	m.cut = m.cut || written < m.end-never
 	m.gap = written < end-few
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
@@ -560,7 +558,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	switch file := r.src.Name; {
 	case m.joined:
 		info.warn("%s holds several recordings, so its duration is not checked", file)
-	case m.cut, m.gap && played > 0 && claimed-m.inTime(played-m.start) > time.Second:
+	case m.cut, m.gap && claimed-m.inTime(played-m.start) > time.Second/2:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && played > 0:
 		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, m.inTime(played-m.start).Seconds())
@@ -579,7 +577,7 @@ func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played 
 	}
 	const padding = 50 * time.Millisecond
 	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
-	trusted := claimed > 0 && !m.cut && (last == 0 || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
+	trusted := claimed > 0 && !m.cut && (last == 0 && !m.gap || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
 		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // a block need not say how long it lasts, but the tag counts the last block too

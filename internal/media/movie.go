@@ -43,7 +43,7 @@ type track struct {
 	frame     uint64 // how long most samples last
 	end       int64  // when the last sample to be shown ends
 
-	lastSample int64 // offset of the last sample; 0 if not known, or if all samples have the same size
+	lastSample int64 // offset of the last sample; 0 if not known, if it is not compressed, or if all samples have the same size
 
 	start uint64        // start of the first edit that is not empty
 	empty time.Duration // length of the empty edits at the beginning

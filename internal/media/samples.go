@@ -196,9 +196,9 @@ func (t *track) checkData(r *reader, moov box) {
 }
 
 // checkLastChunk checks that the last of count chunks, which begins at off, is in the file. It
-// sets lastSample if the samples differ in size. It checks nothing if the tables do not say
-// how many bytes the chunk has. This is so for some sound in QuickTime files, whose tables
-// always say that a sample has one byte.
+// sets lastSample if the samples are compressed and differ in size. It checks nothing if the
+// tables do not say how many bytes the chunk has. This is so for some sound in QuickTime files,
+// whose tables always say that a sample has one byte.
 func (t *track) checkLastChunk(r *reader, count, off int64) {
 	available := r.src.Size - off
 	stsz, sized := t.tables["stsz"]
@@ -234,7 +234,7 @@ func (t *track) checkLastChunk(r *reader, count, off int64) {
 		panic(errCutMedia)
 	case some < n:
 		panic(errBudget)
-	case last > 0:
+	case last > 0 && t.Codec != "pcm" && t.Codec != "rawvideo":
 		t.lastSample = off + length - last
 	}
 }

@@ -168,7 +168,7 @@ func TestFrameOfFragments(t *testing.T) {
 	}
 }
 
-// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts two
+// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts three
 // movies whose samples are all there.
 func TestBrokenMovies(t *testing.T) {
 	const (
@@ -235,5 +235,9 @@ func TestBrokenMovies(t *testing.T) {
 	}
 	if _, err := media.Inspect(t.Context(), count("a.mp4", 1200, bytes.NewReader(uneven)).Source); err != nil {
 		t.Errorf("a last chunk of fewer samples: got error %v, want none", err)
+	}
+	black := bytes.Replace(append(whole[:1200:1200], make([]byte, 200)...), []byte("avc1"), []byte("raw "), 1)
+	if _, err := media.Inspect(t.Context(), count("a.mov", int64(len(black)), bytes.NewReader(black)).Source); err != nil {
+		t.Errorf("a last picture that is black and not compressed: got error %v, want none", err)
 	}
 }
