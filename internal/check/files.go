@@ -15,23 +15,15 @@ import (
 // Dropped returns a Snapshot of the files of a drop. readAt reads the content of the file at
 // key, as an io.ReaderAt does.
 func Dropped(files []drop.File, readAt func(key string, p []byte, off int64) (int, error)) *Snapshot {
-	return &Snapshot{Files: contents{readAt: readAt}, known: slices.SortedFunc(slices.Values(files), byKey), whole: true}
-}
-
-// contents reads the contents of dropped files.
-type contents struct {
-	drop.Files // nil: a Snapshot that is whole does not use the other methods
-	readAt     func(key string, p []byte, off int64) (int, error)
-}
-
-// ReadRange implements drop.Files.
-func (c contents) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
-	part := make([]byte, max(min(n, f.Size-off), 0))
-	read, err := c.readAt(f.Key, part, off)
-	if errors.Is(err, io.EOF) {
-		err = nil
+	readRange := func(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
+		part := make([]byte, max(min(n, f.Size-off), 0))
+		read, err := readAt(f.Key, part, off)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return part[:read], err
 	}
-	return part[:read], err
+	return &Snapshot{known: slices.SortedFunc(slices.Values(files), byKey), whole: true, read: readRange}
 }
 
 // Overlay is the bucket as it will be after the files of New are dropped. A file of New
@@ -96,10 +88,11 @@ func (o Overlay) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]by
 // and remembers other listings. It implements drop.Files, and is safe for concurrent
 // use. A check of many drops makes few requests with it.
 type Snapshot struct {
-	drop.Files
 	prefix string
 	known  []drop.File // sorted; all files below prefix, if whole
 	whole  bool
+	bucket drop.Files // for what is not known; nil if Dropped made the snapshot, which then knows all files
+	read   func(ctx context.Context, f drop.File, off, n int64) ([]byte, error)
 
 	mu     sync.Mutex
 	listed map[listing]page
@@ -121,7 +114,7 @@ type page struct {
 // the snapshot asks the bucket for each listing, once.
 func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
-	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err
+	return &Snapshot{prefix: prefix, known: known, whole: !more, bucket: files, read: files.ReadRange, listed: map[listing]page{}}, err
 }
 
 // Knows reports whether the snapshot has all keys that begin with a text.
@@ -129,12 +122,12 @@ func (s *Snapshot) Knows(text string) bool { return s.whole && strings.HasPrefix
 
 // List implements drop.Files.
 func (s *Snapshot) List(ctx context.Context, prefix string, limit int) ([]drop.File, bool, error) {
-	return s.list(listing{prefix: prefix, limit: limit}, func() ([]drop.File, bool, error) { return s.Files.List(ctx, prefix, limit) })
+	return s.list(listing{prefix: prefix, limit: limit}, func() ([]drop.File, bool, error) { return s.bucket.List(ctx, prefix, limit) })
 }
 
 // ListFolder implements drop.Files.
 func (s *Snapshot) ListFolder(ctx context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
-	return s.list(listing{prefix, after, true, limit}, func() ([]drop.File, bool, error) { return s.Files.ListFolder(ctx, prefix, after, limit) })
+	return s.list(listing{prefix, after, true, limit}, func() ([]drop.File, bool, error) { return s.bucket.ListFolder(ctx, prefix, after, limit) })
 }
 
 func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]drop.File, bool, error) {
@@ -159,13 +152,18 @@ func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]dro
 // Head implements drop.Files.
 func (s *Snapshot) Head(ctx context.Context, key string) (drop.File, error) {
 	if !s.Knows(key) {
-		return s.Files.Head(ctx, key)
+		return s.bucket.Head(ctx, key)
 	}
 	i, ok := slices.BinarySearchFunc(s.known, drop.File{Key: key}, byKey)
 	if !ok {
 		return drop.File{}, bucket.ErrNotFound
 	}
 	return s.known[i], nil
+}
+
+// ReadRange implements drop.Files.
+func (s *Snapshot) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
+	return s.read(ctx, f, off, n)
 }
 
 // list lists sorted files as S3 does.
