@@ -90,7 +90,7 @@ func TestTooLateToRedrive(t *testing.T) {
 	c.States = sfn.New(sfn.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: aws.AnonymousCredentials{}})
 	rec := ledger.Record{Name: "talk", Take: take1, State: ledger.Failed, Code: problem.NoOutput, Reason: "no output"}
 	const want = "talk cannot be redriven: Execution redrivable period exceeded; it is failed (no_output): no output. " +
-		"If RunComfy's page still shows the job's result, download it there. Otherwise upload a file of the job again, which submits the job again and may charge again."
+		"If RunComfy's page still shows the job's result, download it there. Otherwise upload the audio of the job again, which submits the job again and may charge again."
 	if err := c.redriveTake(t.Context(), rec); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}

@@ -83,7 +83,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 		problems = r.validate(s.model)
 		for i := range problems {
-			problems[i].Start = problem.FileOfPair
+			problems[i].Start = problem.AudioOfPair
 		}
 	}
 	return r, append(problems, wrong...), nil
@@ -151,7 +151,6 @@ func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 func (j *Job) tooLong(media []Medium, p problem.Problem) problem.Problem {
 	if j.doc == nil {
 		p.Remedy += " The options of a pair are in a preset.json."
-		p.Again, p.Start = nil, problem.FileOfPair
 		return p
 	}
 	p.Remedy += " The options are in job.json."

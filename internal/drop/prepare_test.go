@@ -54,13 +54,13 @@ func TestPrepareReturnsEveryProblemOfAPair(t *testing.T) {
 			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is wrong: emotion is "joyful"; sync/react-1 accepts happy, angry, sad, neutral, disgusted or surprised`,
 			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
-			Member: "emotion", Again: []string{"preset.json"}, Start: "a file of the pair",
+			Member: "emotion", Again: []string{"preset.json"}, Start: "the audio of the pair",
 		},
 		{
 			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is wrong: temprature is not an option of sync/react-1, which accepts emotion, lipsync_mode, model_mode and temperature (the nearest is temperature)`,
 			Remedy: "Rename temprature to temperature.",
-			Member: "temprature", Again: []string{"preset.json"}, Start: "a file of the pair",
+			Member: "temprature", Again: []string{"preset.json"}, Start: "the audio of the pair",
 		},
 		{Code: problem.FileEmpty, Member: "video_url", Again: []string{"talk.mp4"}}, // its Reason and Remedy are from package media, and are cleared above
 		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 accepts at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Member: "audio_url", Again: []string{"talk.wav"}},
@@ -159,7 +159,7 @@ func TestLengthsThatDiffer(t *testing.T) {
 		remedy   string // if rejected
 	}{
 		"a pair": {[]string{"talk.mp4", "talk.wav"}, "inbox/talk.mp4", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options of a pair are in a preset.json. Then upload a file of the pair again."},
+			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options of a pair are in a preset.json. Then upload talk.wav again."},
 		"a bundle": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`},
 			"inbox/x.job/job.json", 3 * time.Second, reason + "; loop, bounce or remap keep them",
 			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload only the file that you changed."},

@@ -67,7 +67,7 @@ func (s setting) blame(problems []problem.Problem) []problem.Problem {
 func (l *lister) mismatch(s setting, kind media.Kind) problem.Problem {
 	p := problem.Problem{
 		Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun()),
-		Remedy: "Set a model that accepts the pair in a preset.json, or remove the preset.", Start: problem.FileOfPair,
+		Remedy: "Set a model that accepts the pair in a preset.json, or remove the preset.", Start: problem.AudioOfPair,
 	}
 	switch {
 	case s.from != "":
@@ -84,7 +84,7 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	for i, p := range bad {
 		bad[i].Code = problem.InvalidPreset
 		bad[i].Reason = fmt.Sprintf("the preset in %s is wrong: %s", folderOf(key), p.Reason)
-		bad[i].Start = problem.FileOfPair
+		bad[i].Start = problem.AudioOfPair
 	}
 	return bad
 }
@@ -153,7 +153,7 @@ func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) 
 func severalPresets(files []File) problem.Problem {
 	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
 	p.Remedy = fmt.Sprintf("Delete all but one of %s.", fileNames(files))
-	p.Start = problem.FileOfPair
+	p.Start = problem.AudioOfPair
 	return p
 }
 

@@ -46,7 +46,7 @@ func TestRemedyOfACancelledJob(t *testing.T) {
 			t.Errorf("%s of a job that was not cancelled: remedy %q, want it to name lipdrop redrive", info.Code, got)
 		}
 		rec.NotCharged = true
-		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "Nothing was charged") || !strings.Contains(got, "upload a file of the job again") || strings.Contains(got, "redrive") {
+		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "Nothing was charged") || !strings.Contains(got, "upload the audio of the job again") || strings.Contains(got, "redrive") {
 			t.Errorf("%s of a cancelled job: remedy %q, want an upload and no redrive", info.Code, got)
 		}
 	}

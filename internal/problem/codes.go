@@ -115,6 +115,8 @@ const (
 	retried    = "Nothing to do: the job is retried automatically for about a day."
 	then       = " The job is then submitted automatically."
 	fixJSON    = "Fix job.json (or preset.json), then upload it again."
+
+	fixWhatIsNamed = "Fix what the reason names, then upload only the files that you changed. If you changed no file, or if no job starts, upload FILE again."
 )
 
 // Codes returns the whole list.
@@ -134,13 +136,13 @@ func Codes() []Info {
 		{UnprintableName, "rejected", "The file's key has control characters, line separators, noncharacters or characters that change the direction of text.", "Give the file a name without such characters, upload it again, and delete the old file."},
 		{Crowded, "rejected", "Finding the files that belong to the name takes more listings of the bucket than one drop may make.", "Use a name with fewer dots, in fewer folders, and not beside thousands of files whose names begin the same. Then upload the files again."},
 		{InvalidJSON, "rejected", "A job.json or preset.json is not JSON, or does not have the right form.", fixJSON},
-		{InvalidPreset, "rejected", "The preset.json that applies to the pair is wrong.", "Fix the preset, then upload a file of the pair again."},
+		{InvalidPreset, "rejected", "The preset.json that applies to the pair is wrong.", "Fix the preset, then upload the audio of the pair again."},
 		{UnknownMember, "rejected", "A job.json or preset.json has a member that lipdrop or the model does not know.", fixJSON},
 		{MissingMember, "rejected", "A required member is not set.", fixJSON},
 		{BadValue, "rejected", "A member has a value that the model or lipdrop does not accept.", fixJSON},
 		{UnknownModel, "rejected", "The model is not in the catalogue.", fixJSON},
-		{ModelMismatch, "rejected", "The model accepts other media than the pair has.", "Set a model that accepts the pair in a preset.json, or remove the preset. Then upload a file of the pair again."},
-		{MediaInPreset, "rejected", "A preset names media, but the media are the files of the pair.", "Remove the member from the preset, then upload a file of the pair again."},
+		{ModelMismatch, "rejected", "The model accepts other media than the pair has.", "Set a model that accepts the pair in a preset.json, or remove the preset. Then upload the audio of the pair again."},
+		{MediaInPreset, "rejected", "A preset names media, but the media are the files of the pair.", "Remove the member from the preset, then upload the audio of the pair again."},
 		{FileMissing, "rejected", "job.json names a file in another folder, and that file does not exist.", "Upload that file, then job.json again."},
 		{FileNotShared, "rejected", "job.json names a file in another folder, and that folder is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders. Name the uploaded file in job.json, and upload job.json again."},
 		{FileEmpty, "rejected", "A file is empty or holds no sound.", "Upload a complete file under the same key."},
@@ -155,7 +157,7 @@ func Codes() []Info {
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},
 		{TooSmall, "rejected", "An image has fewer pixels than the model accepts.", "Upload a larger image."},
 		{LengthsDiffer, "rejected", "With these lengths and options, a part of a file would be missing in the output. The parameter LengthMismatch is set to reject.", "Set the option that the reason names to another value, or make the files equally long. Then upload FILE again."},
-		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", "Fix what the reason names, then upload only the files that you changed. If you changed no file, or if no job starts, upload FILE again."},
+		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", fixWhatIsNamed},
 
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},
 		{Unreachable, "held", "RunComfy could not be reached; nothing was sent and nothing was charged.", retried},
@@ -180,7 +182,7 @@ func Codes() []Info {
 		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": the redrive submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
 		{QueuedTooLong, "failed", "RunComfy did not report within QueueHours that the job had started.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
 		{RanTooLong, "failed", "The job started, but RunComfy did not report its end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
-		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits the job again."},
+		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", fixWhatIsNamed},
 		{NoOutput, "failed", "RunComfy reports success, but the output is missing or empty.", redrive},
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},
 		{OutputTooLarge, "failed", "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
@@ -230,7 +232,8 @@ type Restart struct {
 }
 
 // File returns the file that must be uploaded to start the job again. For a match of a
-// wildcard, this file is not job.json, because job.json also starts all other matches again.
+// wildcard, this file is not job.json, because job.json also starts all other matches again. For a
+// pair, this file is not the video or image, which also starts the jobs of all its tagged audios.
 func (r Restart) File() string {
 	switch {
 	case r.NoJob:
@@ -240,7 +243,7 @@ func (r Restart) File() string {
 	case r.Bundle:
 		return "its job.json"
 	default:
-		return "a file of the job"
+		return "the audio of the job"
 	}
 }
 

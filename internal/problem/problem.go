@@ -34,8 +34,8 @@ func (p *Problem) Error() string { return p.Reason }
 
 // What to upload again so that a job starts.
 const (
-	JobJSON    = "job.json"
-	FileOfPair = "a file of the pair"
+	JobJSON     = "job.json"
+	AudioOfPair = "the audio of the pair"
 )
 
 // RemedyFor returns the remedy of the problem or, if the problem has none, the remedy of the

@@ -170,7 +170,7 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react1"}`))
 				dropPair(t, w)
 			},
-			"ads/talk", "Then upload preset.json and a file of the pair again.",
+			"ads/talk", "Then upload preset.json and the audio of the pair again.",
 			func(w *world.World) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
 				w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))

@@ -452,8 +452,8 @@ func TestChangesWhileHeld(t *testing.T) {
 			if st.State != tt.state {
 				t.Errorf("%s is %s %s, want %s", tt.held, st.State, st.Code, tt.state)
 			}
-			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and a file of the pair again") {
-				t.Errorf("remedy %q, want one that says to upload preset.json and a file of the pair", st.Remedy)
+			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and the audio of the pair again") {
+				t.Errorf("remedy %q, want one that says to upload preset.json and the audio of the pair", st.Remedy)
 			}
 			w.RunComfy.SetBalanceEmpty(false)
 			if tt.end != nil {

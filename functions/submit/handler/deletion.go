@@ -46,8 +46,11 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 		return false, err
 	}
 	file := "one of its files"
-	if job := f.Job.Restart(); job.Match != "" {
+	switch job := f.Job.Restart(); {
+	case job.Match != "":
 		file = job.File()
+	case !job.Bundle:
+		file = "its audio"
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job: to start the other job, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {

@@ -117,7 +117,7 @@ func TestRemedyAfterADayOfRefusals(t *testing.T) {
 		remedy  map[string]string // the file to upload, by the key of the status or answer file
 	}{
 		{"a preset", map[string][]byte{"inbox/preset.json": []byte("{}"), "inbox/talk.mp4": clip, "inbox/talk.wav": voice}, "inbox/preset.json",
-			map[string]string{"answers/preset.json.json": "preset.json", "status/talk.json": "a file of the job"}},
+			map[string]string{"answers/preset.json.json": "preset.json", "status/talk.json": "the audio of the job"}},
 		{"a job.json", map[string][]byte{folder + "job.json": react("talk.mp4", "talk.wav"), folder + "talk.mp4": clip, folder + "talk.wav": voice}, folder + "job.json",
 			map[string]string{"status/cafe.json": "its job.json"}},
 		{"the video of a bundle", map[string][]byte{folder + "job.json": react("talk.mp4", "*.wav"), folder + "talk.mp4": clip, folder + "a.wav": voice}, folder + "talk.mp4",

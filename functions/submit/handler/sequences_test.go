@@ -281,7 +281,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 				t.Errorf("takes: %+v, want one that is %s", takes, state)
 			}
 			worldtest.WantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
-			wantWarning(t, w, "ads/talk.de", "upload one of its files again")
+			wantWarning(t, w, "ads/talk.de", "upload its audio again")
 
 			w.RunComfy.Queue = 0
 			w.Drop("inbox/ads/talk.mp4", clip) // as the warning says
@@ -731,7 +731,7 @@ func TestUnreadableLedger(t *testing.T) {
 		w.Bucket.Set(key, good)
 		worldtest.Rest(t, w)
 		worldtest.WantCharges(t, w, 1)
-		wantWarning(t, w, "ads/talk.de", "upload one of its files again")
+		wantWarning(t, w, "ads/talk.de", "upload its audio again")
 	})
 	t.Run("the record of the take is named", func(t *testing.T) {
 		w := worldtest.New(t)
@@ -848,7 +848,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", 2*time.Minute)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 1)
-	wantWarning(t, w, "ads/talk.de", "upload one of its files again")
+	wantWarning(t, w, "ads/talk.de", "upload its audio again")
 }
 
 // A file is deleted soon after its upload. The files that are left start no job, whichever of
@@ -909,7 +909,7 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 					t.Errorf("%d takes, want %d", n, tt.runs)
 				}
 				if tt.runs == 1 {
-					wantWarning(t, w, "ads/talk.de", "upload one of its files again")
+					wantWarning(t, w, "ads/talk.de", "upload its audio again")
 				}
 			})
 		}

@@ -77,11 +77,7 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 		st.Remedy += " After a restore, " + redrive + "."
 		return
 	}
-	file := job.File()
-	if st.Code == problem.TooManyJobs {
-		file = "the audio of the job" // another file may start all jobs of the change again
-	}
-	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + file + " again."
+	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + job.File() + " again."
 }
 
 // handleSubmitError handles a claimed take without the request id of an accepted job: the
