@@ -189,12 +189,12 @@ func urgency(j *followed) int {
 // jobs cost. A job that has succeeded or is under way counts with its expected length and,
 // if RunComfy has not reported its cost, with its estimate.
 func summary(jobs []*followed) string {
-	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
+	counts, length, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {
 		counts[j.State]++
 		expected := j.State == ledger.Succeeded || j.State.Claimed() && !j.State.Ended()
 		if expected {
-			seconds += j.ExpectedSeconds
+			length += j.ExpectedSeconds
 		}
 		if j.CostUSD != nil {
 			cost += *j.CostUSD
@@ -209,8 +209,8 @@ func summary(jobs []*followed) string {
 		}
 	}
 	line := fmt.Sprintf("%s: %s", count(len(jobs), "job"), strings.Join(parts, ", "))
-	if seconds > 0 {
-		line += fmt.Sprintf("; %.1f s of output", seconds)
+	if length > 0 {
+		line += fmt.Sprintf("; %s of output", seconds(length))
 	}
 	if cost > 0 {
 		line += "; " + dollars(cost)

@@ -16,6 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -152,7 +153,7 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 			printf(out, "  %s = %v\n", name, o.Job.Input[name])
 		}
 		if length := o.Job.Expected.Length; length > 0 {
-			printf(out, "  expected output: %.1f s\n", length.Seconds())
+			printf(out, "  expected output: %s\n", problem.Length(length))
 		}
 		if estimate.USD != nil {
 			printf(out, "  estimate: %s, %s\n", dollars(*estimate.USD), budget.EstimateNote)

@@ -20,6 +20,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 type dropCmd struct {
@@ -143,7 +144,7 @@ func (p *plan) printTotal(out *terminal) {
 	start := p.total()
 	line := fmt.Sprintf("%s to start", count(start.jobs, "job"))
 	if start.length > 0 {
-		line += fmt.Sprintf(", %.1f s of output", start.length.Seconds())
+		line += fmt.Sprintf(", %s of output", problem.Length(start.length))
 	}
 	if start.noLength > 0 && start.jobs > start.noLength {
 		line += fmt.Sprintf(" (and %s of unknown length)", count(start.noLength, "job"))

@@ -160,7 +160,7 @@ func TestDrop(t *testing.T) {
 	t.Run("only changed rows are charged", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav"})
 		writeList(t, func(int) string { return "" })
-		says(t, 0, "500 jobs to start, 1265.5 s of output; 502 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
+		says(t, 0, "500 jobs to start, 21 min 5.5 s of output; 502 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows)
 		media, err := keysBelow(t.Context(), stack.bucket, "inbox/spring/campaign/.media/")
 		if err != nil || len(media) != 2 {
@@ -181,7 +181,7 @@ func TestDrop(t *testing.T) {
 		if err := os.WriteFile("voice.wav", voice, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		says(t, 0, "500 jobs to start, 1265.5 s of output; 501 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run")
+		says(t, 0, "500 jobs to start, 21 min 5.5 s of output; 501 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run")
 		records, err := keysBelow(t.Context(), stack.bucket, "jobs/spring/campaign/")
 		if err != nil || len(records) != rows+20 {
 			t.Errorf("%d records, %v, want %d", len(records), err, rows+20)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // count returns a number with its noun.
@@ -30,11 +31,12 @@ func joinStates(list []ledger.State) string {
 	return strings.Join(texts, ", ")
 }
 
+// seconds returns a length in words, or "" if it is not known.
 func seconds(s float64) string {
 	if s == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.1f s", s)
+	return problem.Length(time.Duration(s * float64(time.Second)))
 }
 
 func picture(width, height int) string {

@@ -131,7 +131,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	if over < leastMismatch {
 		return e
 	}
-	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, option, mode)
+	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, problem.Length(over), shorter.Name, option, mode)
 	// A mode that keeps the end of a longer video plays that end in silence. A mode that
 	// keeps the end of a longer audio file repeats or stretches the video.
 	keeping := m.modesThat(asLonger)
@@ -140,11 +140,11 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	}
 	switch rule {
 	case asShorter:
-		dropped := fmt.Sprintf("%s its last %s are dropped", differ, tenths(over))
+		dropped := fmt.Sprintf("%s its last %s are dropped", differ, problem.Length(over))
 		e.Warning = dropped + thatKeep(keeping, "them")
-		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, tenths(over))
+		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, problem.Length(over))
 		if keeping != nil {
-			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", option, problem.List(keeping, "or"), longer.Name, tenths(over))
+			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", option, problem.List(keeping, "or"), longer.Name, problem.Length(over))
 		}
 		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{longer.Name}}
 	case asStretched:
@@ -178,9 +178,9 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 	case audio.Length().D <= 0: // not known, so there is nothing to compare
 	case over >= leastMismatch:
 		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
-			audio.Name, tenths(over), tenths(e.Length), option, n, tenths(over))
+			audio.Name, problem.Length(over), problem.Length(e.Length), option, n, problem.Length(over))
 		keep := fmt.Sprintf("%s %d keeps them", option, needed)
-		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", option, needed, audio.Name, tenths(over))
+		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", option, needed, audio.Name, problem.Length(over))
 		if needed > most {
 			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
 			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
@@ -189,7 +189,7 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{audio.Name}}
 	case needed < int(n) && -over >= clip+leastMismatch:
 		e.Warning = fmt.Sprintf("%s is %s long, and %s %.0f makes about %s; %s %d is enough",
-			audio.Name, tenths(audio.Length().D), option, n, tenths(e.Length), option, needed)
+			audio.Name, problem.Length(audio.Length().D), option, n, problem.Length(e.Length), option, needed)
 	}
 	return e
 }
@@ -223,6 +223,3 @@ func thatKeep(modes []string, what string) string {
 		return "; " + problem.List(modes, "or") + " keep " + what
 	}
 }
-
-// tenths writes a duration with one decimal: 4.0 s.
-func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

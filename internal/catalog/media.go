@@ -69,11 +69,11 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 		case l.Exact:
 			problems = append(problems, problem.Problem{
 				Code:   problem.TooLong,
-				Reason: fmt.Sprintf("%s is %s long; %s accepts %s", part, seconds(l.D), m.ID, takes),
+				Reason: fmt.Sprintf("%s is %s long; %s accepts %s", part, problem.Length(l.D), m.ID, takes),
 				Remedy: fmt.Sprintf("Shorten %s to at most %s.", f.Name, seconds(p.MaxDuration)),
 			})
 		case l.Known():
-			warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate; %s accepts %s", part, seconds(l.D), m.ID, takes))
+			warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate; %s accepts %s", part, problem.Length(l.D), m.ID, takes))
 		}
 	}
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
@@ -115,7 +115,7 @@ func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	return "", media.Length{}
 }
 
-// seconds writes a duration with at most one decimal: 17.3 s.
+// seconds writes the limit of a length with at most one decimal: 15 s.
 func seconds(d time.Duration) string {
 	return oneDecimal(math.Round(d.Seconds()*10)) + " s"
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // pair says how a pair of files becomes an input.
@@ -54,12 +55,12 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 	count := min(m.clipsFor(length.AtLeast(), clip), m.file.OutputLength.most)
 	input[option] = count
 	if !length.Exact {
-		long := "at least " + seconds(length.AtLeast()) + " long"
+		long := "at least " + problem.Length(length.AtLeast()) + " long"
 		if length.Known() {
-			long = fmt.Sprintf("about %s long, by an estimate, and at least %s", seconds(length.D), seconds(length.AtLeast()))
+			long = fmt.Sprintf("about %s long, by an estimate, and at least %s", problem.Length(length.D), problem.Length(length.AtLeast()))
 		}
 		warnings = append(warnings, fmt.Sprintf("%s is %s; %s is %d, which makes an output of about %s; set %s if the voice is longer than the output",
-			audio.Name, long, option, count, seconds(time.Duration(count)*clip), option))
+			audio.Name, long, option, count, problem.Length(time.Duration(count)*clip), option))
 	}
 	return input, warnings
 }

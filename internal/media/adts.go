@@ -1,5 +1,7 @@
 package media
 
+import "github.com/lipdrop/lipdrop/internal/problem"
+
 // adtsFraming describes the frames of AAC in ADTS (ISO 13818-7, 6.2).
 var adtsFraming = framing{header: 7, largest: 1<<13 - 1, parse: parseADTS}
 
@@ -33,7 +35,7 @@ func readAAC(r *reader, info *Info) {
 	info.Audio = &Track{Codec: "aac"}
 	s := newStream(r, adtsFraming, start, r.src.Size)
 	if info.Audio.Length = s.measure(); !info.Audio.Length.Exact {
-		info.warn(byParts, r.src.Name, info.Audio.Length.D.Seconds())
+		info.warn(byParts, r.src.Name, problem.Length(info.Audio.Length.D))
 	}
 	if r.unwritten(r.src.Size) {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)

@@ -37,7 +37,7 @@ func (g framing) at(data []byte) (frame, bool) {
 }
 
 // byParts is the warning about a length that [stream.measure] could not find exactly.
-const byParts = "the length of %s, about %.1f s, is an estimate from parts of the file, because the file does not say how long it is"
+const byParts = "the length of %s, about %s, is an estimate from parts of the file, because the file does not say how long it is"
 
 // chainLength is how many frames of one stream must follow one another before the method
 // sync accepts the first of them.

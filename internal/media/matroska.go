@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Identifiers of Matroska elements (RFC 9559, section 5).
@@ -561,7 +563,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	case m.cut, m.gap && claimed-m.inTime(played-m.start) > time.Second/2:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && played > 0:
-		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, m.inTime(played-m.start).Seconds())
+		info.warn("%s does not say how long it is; its last pictures and sound end after %s; some programs refuse such a file", file, problem.Length(m.inTime(played-m.start)))
 	case claimed == 0:
 		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", file)
 	}

@@ -3,6 +3,8 @@ package media
 import (
 	"bytes"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // mpegFrame is the header of an MPEG audio frame (ISO 11172-3 and 13818-3, 2.4.2.3).
@@ -150,7 +152,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 		*l = byHeader
 	}
 	if !l.Exact {
-		info.warn(byParts, r.src.Name, l.D.Seconds())
+		info.warn(byParts, r.src.Name, problem.Length(l.D))
 	}
 }
 

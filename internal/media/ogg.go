@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // oggPage is a page of an Ogg file (RFC 3533, 6).
@@ -349,7 +351,7 @@ func readOgg(r *reader, info *Info) {
 	case !l.Known():
 		panic(damage("its header or the positions in its pages are impossible"))
 	case !l.Exact:
-		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, l.D.Seconds())
+		info.warn("the length of %s, about %s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, problem.Length(l.D))
 	}
 	if o.cut || !o.ended && r.unwritten(r.src.Size) {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Format tags from Microsoft's mmreg.h.
@@ -174,7 +176,7 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 		}
 	}
 	if l.Known() {
-		info.warn("the length of %s, about %.1f s, is an estimate: nothing else in the file confirms it", info.Name, l.D.Seconds())
+		info.warn("the length of %s, about %s, is an estimate: nothing else in the file confirms it", info.Name, problem.Length(l.D))
 	}
 }
 

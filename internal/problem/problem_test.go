@@ -3,6 +3,7 @@ package problem_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -57,6 +58,17 @@ func TestQuote(t *testing.T) {
 	} {
 		if got := problem.Quote(text); got != want {
 			t.Errorf("Quote(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestLength(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0.0 s", 40 * time.Millisecond: "0.0 s", 17349 * time.Millisecond: "17.3 s", 599900 * time.Millisecond: "599.9 s",
+		599950 * time.Millisecond: "10 min 0.0 s", 35996500 * time.Millisecond: "9 h 59 min 56.5 s", 24*time.Hour - time.Millisecond: "24 h 0 min 0.0 s",
+	} {
+		if got := problem.Length(d); got != want {
+			t.Errorf("Length(%v) = %q, want %q", d, got, want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -23,6 +24,20 @@ func List(words []string, conjunction string) string {
 	}
 	n := len(words) - 1
 	return strings.Join(words[:n], ", ") + " " + conjunction + " " + words[n]
+}
+
+// Length writes the length of a file or of an output with one decimal: 4.0 s, and from ten
+// minutes on 12 min 5.5 s or 1 h 0 min 5.5 s.
+func Length(d time.Duration) string {
+	d = d.Round(100 * time.Millisecond)
+	hours, minutes, seconds := d/time.Hour, d%time.Hour/time.Minute, (d % time.Minute).Seconds()
+	switch {
+	case hours > 0:
+		return fmt.Sprintf("%d h %d min %.1f s", hours, minutes, seconds)
+	case d >= 10*time.Minute:
+		return fmt.Sprintf("%d min %.1f s", minutes, seconds)
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
 // Short returns a stranger's text for use in a sentence: cut to 120 code

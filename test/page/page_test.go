@@ -117,7 +117,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.drag(video, voice)
 	b.waitFor("the files are checked", `document.querySelector("#found .found li")?.innerText.includes("talk")`)
 	found := eval[string](b, `document.querySelector("#found").innerText`)
-	for _, want := range []string{"1 job", "2.53 s of output", "ready", "sync/sync/lipsync/v2/pro", "talk.mp4 (3.00 s", "talk.wav (2.53 s"} {
+	for _, want := range []string{"1 job", "2.5 s of output", "ready", "sync/sync/lipsync/v2/pro", "talk.mp4 (3.0 s", "talk.wav (2.5 s"} {
 		if !strings.Contains(found, want) {
 			t.Errorf("the check shows no %q:\n%s", want, found)
 		}
@@ -171,7 +171,7 @@ func TestDropPlayApprove(t *testing.T) {
 	b.shoot("wipe-light")
 
 	facts := eval[string](b, `document.querySelector("#job").innerText`)
-	for _, want := range []string{"Expected length", "2.53 s", "Measured length", "picture_unchanged", "RunComfy", "archive", "talk.mp4"} {
+	for _, want := range []string{"Expected length", "2.5 s", "Measured length", "picture_unchanged", "RunComfy", "archive", "talk.mp4"} {
 		if !strings.Contains(facts, want) {
 			t.Errorf("the job shows no %q:\n%s", want, facts)
 		}
@@ -263,7 +263,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	b.press("#cancel")
 	b.do("confirm", chromedp.Click("#confirm .primary"))
 	b.waitFor("the job is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
-	b.waitFor("the cancelled job does not count for the sums", `document.querySelector("#summary").innerText.includes("2 of 2 ended, 2.53 s of output, ≈ $0.202 for 1 of the jobs")`)
+	b.waitFor("the cancelled job does not count for the sums", `document.querySelector("#summary").innerText.includes("2 of 2 ended, 2.5 s of output, ≈ $0.202 for 1 of the jobs")`)
 	b.check("the row of the cancelled job has no cost, and the other row has its estimate", `["other", "ads/talk"].map((key) => document.querySelector('#rows [data-key="' + key + '"]').querySelectorAll("[role=cell]")[5].textContent).join() === ",≈ $0.202"`)
 	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
 		t.Errorf("the takes are %+v (%v), want one that is cancelled", takes, err)
@@ -394,7 +394,7 @@ func TestDropWithOptions(t *testing.T) {
 	b.drag(filepath.Join(folder, "shop"))
 	b.waitFor("the files are checked", `document.querySelector("#found .found")`)
 	found := eval[string](b, `document.querySelector("#found").innerText`)
-	for _, want := range []string{"1 job, 2.53 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4", "Not uploaded, because they would start no job: shop/broken.mp4, shop/broken.wav"} {
+	for _, want := range []string{"1 job, 2.5 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4", "Not uploaded, because they would start no job: shop/broken.mp4, shop/broken.wav"} {
 		if !strings.Contains(found, want) {
 			t.Errorf("the check shows no %q:\n%s", want, found)
 		}

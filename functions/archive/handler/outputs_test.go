@@ -144,9 +144,9 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 func TestVerdictOfAnOutput(t *testing.T) {
 	for form, want := range map[runcomfytest.Form]string{
 		runcomfytest.Right:     "",
-		runcomfytest.OwnInput:  "the output talk.mp4 is 0.47 s longer than expected: it is 3.00 s long, not 2.53 s; the output talk.mp4 has the same frames as the input talk.mp4: nothing was lip-synced",
-		runcomfytest.Short:     "the output talk.mp4 is 1.01 s shorter than expected: it is 1.52 s long, not 2.53 s",
-		runcomfytest.Long:      "the output talk.mp4 is 0.99 s longer than expected: it is 3.52 s long, not 2.53 s",
+		runcomfytest.OwnInput:  "the output talk.mp4 is 0.5 s longer than expected: it is 3.0 s long, not 2.5 s; the output talk.mp4 has the same frames as the input talk.mp4: nothing was lip-synced",
+		runcomfytest.Short:     "the output talk.mp4 is 1.0 s shorter than expected: it is 1.5 s long, not 2.5 s",
+		runcomfytest.Long:      "the output talk.mp4 is 1.0 s longer than expected: it is 3.5 s long, not 2.5 s",
 		runcomfytest.NoSound:   "the output talk.mp4 has no sound",
 		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound has 6.0 bytes in a frame of the codec",
 		runcomfytest.Smaller:   "the output talk.mp4 has 160 × 120 pixels; the input talk.mp4 has 320 × 240",

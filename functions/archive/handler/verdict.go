@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -151,14 +152,16 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 		return
 	}
 	frame := cmp.Or(info.Video.Frame, usualFrame)
-	tolerated := rec.ExpectedWithin + (toleratedFrames*frame + lengthTolerance).Seconds()
-	seconds := length.D.Seconds()
-	over := seconds - rec.ExpectedSeconds
-	switch {
-	case over > tolerated:
-		doubt(ledger.OutputLong, "is %.2f s longer than expected: it is %.2f s long, not %.2f s", over, seconds, rec.ExpectedSeconds)
-	case over < -tolerated:
-		doubt(ledger.OutputShort, "is %.2f s shorter than expected: it is %.2f s long, not %.2f s", -over, seconds, rec.ExpectedSeconds)
+	inSeconds := func(s float64) time.Duration { return time.Duration(math.Round(s*1000)) * time.Millisecond }
+	tolerated := inSeconds(rec.ExpectedWithin) + toleratedFrames*frame + lengthTolerance
+	expected := inSeconds(rec.ExpectedSeconds)
+	over := length.D - expected
+	code, how := ledger.OutputLong, "longer"
+	if over < 0 {
+		code, how = ledger.OutputShort, "shorter"
+	}
+	if over.Abs() > tolerated {
+		doubt(code, "is %s %s than expected: it is %s long, not %s", problem.Length(over.Abs()), how, problem.Length(length.D), problem.Length(expected))
 	}
 }
 

@@ -99,7 +99,14 @@ export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 // fileNames returns file names, separated by commas, to show. The direction of the text of one name does not affect the others.
 export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bdi", {}, name)]);
 
-export const seconds = (n) => (n ? n.toFixed(n < 100 ? 2 : 0) + " s" : "");
+// seconds writes a length as the command does: 4.0 s, and from ten minutes on 12 min 5.5 s or 1 h 0 min 5.5 s.
+export const seconds = (n) => {
+  if (!n) return "";
+  const tenths = Math.round(n * 10);
+  if (tenths < 6000) return (tenths / 10).toFixed(1) + " s";
+  const hours = Math.floor(tenths / 36000), minutes = Math.floor(tenths / 600) % 60;
+  return (hours ? hours + " h " : "") + minutes + " min " + ((tenths % 600) / 10).toFixed(1) + " s";
+};
 
 export const dollars = (n) => (n === undefined || n === null ? "" : "$" + n.toFixed(n < 1 ? 3 : 2));
 

@@ -182,7 +182,7 @@ export class Job {
     const rows = [];
     const row = (name, ...value) => { if (value.some((v) => v !== "" && v !== undefined)) rows.push(h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, value))); };
     const outputs = media.filter((m) => m.role === "output");
-    row("Expected length", take.expectedSeconds ? seconds(take.expectedSeconds) + (take.expectedWithinSeconds ? " ± " + take.expectedWithinSeconds.toFixed(2) + " s" : "") : "");
+    row("Expected length", take.expectedSeconds ? seconds(take.expectedSeconds) + (take.expectedWithinSeconds ? " ± " + seconds(take.expectedWithinSeconds) : "") : "");
     for (const m of outputs) {
       row("Measured length", [m.name, measures(m)].filter(Boolean).join(" · "));
       if (m.verdict) row("Verdict", h("span", { class: m.verdict.state === "ok" ? "" : "doubt" }, m.verdict.state),
