@@ -77,6 +77,20 @@ func (b *board) change(job *followed) error {
 	return nil
 }
 
+// above calls print, and then draws the lines again below what print has printed.
+func (b *board) above(print func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.drawn == 0 {
+		print()
+		return
+	}
+	_ = b.out.raw(fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)) // the function run reports the error
+	b.drawn = 0
+	print()
+	b.draw()
+}
+
 // close stops redrawing and draws the lines a last time. Below them, it prints at most mostShown
 // problems: those whose lines were cut or, if some jobs have no line, those of all jobs. But if
 // the person interrupted the command and some jobs have no line, it prints no problem.

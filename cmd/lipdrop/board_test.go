@@ -197,6 +197,37 @@ func TestFollowOfNames(t *testing.T) {
 	}
 }
 
+// On a terminal, the hint about a name without a status is not overwritten when the lines are
+// drawn again.
+func TestHintAboveTheLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := new(s3test.Bucket)
+		end := func(name string) {
+			storage.Set(ledger.StatusKey(name), bucket.JSON(ledger.Status{Name: name, State: ledger.Succeeded}, ""))
+		}
+		end("a")
+		time.AfterFunc(time.Minute, func() { end("b") })
+		b := &bucket.Bucket{S3: storage, Name: "drops"}
+		var out bytes.Buffer
+		names := exactly([]string{"a", "b"})
+		f := &follower{
+			stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
+			say: messages{&terminal{w: &out}}, wanted: names, listed: names,
+		}
+		f.board.size = func() (int, int) { return 80, 24 }
+		if _, err := f.untilEnd(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		const a, both = "\r\x1b[2Ka: succeeded\n", "\r\x1b[2Ka: succeeded\n\r\x1b[2Kb: succeeded\n\x1b[J"
+		want := a + "\x1b[J\x1b[1A\x1b[J" +
+			"b has no status yet; a drop gets one within about 20 seconds\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\n" +
+			a + "\x1b[J\x1b[1A" + both + "\x1b[2A" + both
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("printed (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // show says that a status cannot be read, and prints no time of its last change.
 func TestShowUnreadableStatus(t *testing.T) {
 	var out bytes.Buffer

@@ -94,7 +94,10 @@ func (f *follower) untilEnd(ctx context.Context) (int, error) {
 			giveUp.Stop()
 		case !hinted:
 			hinted = true
-			printf(f.say, "%s; a drop gets one within about 20 seconds\n%s\n", noStatus(missing[0]), f.stack.NoJob(following, missing[0]).Remedy)
+			remedy := f.stack.NoJob(following, missing[0]).Remedy
+			f.board.above(func() {
+				printf(f.say, "%s; a drop gets one within about 20 seconds\n%s\n", noStatus(missing[0]), remedy)
+			})
 		}
 		return len(missing) == 0 && len(openExitCodes(seen)) == 0, nil
 	}, f.listed...)
