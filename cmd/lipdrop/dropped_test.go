@@ -88,6 +88,23 @@ func TestFolderListsAsABucket(t *testing.T) {
 	}
 }
 
+// The files of a folder that are left out do not bury the rest of the output.
+func TestManyFilesAreLeftOut(t *testing.T) {
+	files := map[string]string{"ads/talk.wav": "@voice.wav"}
+	for i := range 50 {
+		files[fmt.Sprintf("ads/%02d.txt", i)] = "x"
+	}
+	lay(t, files)
+	var said bytes.Buffer
+	p := &plan{Drop: &client.Drop{}}
+	if err := p.addFiles("inbox/", []string{"ads"}, messages{&terminal{w: &said}}); err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(said.String(), "\n"); len(lines) != mostShown+2 || lines[mostShown] != "also left out: 20 more files" || len(p.Uploads) != 1 {
+		t.Errorf("%d files to upload, want 1; printed:\n%s", len(p.Uploads), &said)
+	}
+}
+
 // A folder to drop into may be given with or without inbox/.
 func TestInboxFolder(t *testing.T) {
 	for text, want := range map[string]string{

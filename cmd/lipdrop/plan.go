@@ -129,6 +129,7 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 		return fmt.Errorf("nothing was sent:\n%w", err)
 	}
 	p.Uploads = files.byKey
+	leftOut := 0
 	for _, key := range sortedKeys(files.byKey) {
 		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // an argument is a folder that has the file in it
 		switch role := drop.ParseKey(key).Role; {
@@ -139,9 +140,14 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 			if list.IsList(key) {
 				why = "the lists in a folder are not read; to start the jobs of this list, name the list itself"
 			}
-			printf(say, "%s is left out: %s\n", check.File(key), why)
+			if leftOut++; leftOut <= mostShown {
+				printf(say, "%s is left out: %s\n", check.File(key), why)
+			}
 			delete(p.Uploads, key)
 		}
+	}
+	if leftOut > mostShown {
+		printf(say, "also left out: %s\n", count(leftOut-mostShown, "more file"))
 	}
 	return nil
 }
