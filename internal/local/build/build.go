@@ -100,7 +100,7 @@ func Find(dir string, say func(string)) (Source, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return Source{}, fmt.Errorf("find a folder for the programs of the local stack: %w", err)
+		return Source{}, fmt.Errorf("there is no folder for the programs of the local stack: %w. Set HOME to your home folder", err)
 	}
 	s := Source{root, filepath.Join(cache, "lipdrop"), say}
 	return s, private.Dir(s.Cache)

@@ -96,6 +96,15 @@ func TestRootThatIsNamed(t *testing.T) {
 	}
 }
 
+func TestFindWithoutAHome(t *testing.T) {
+	src := checkout(t)
+	t.Setenv("HOME", "")
+	t.Setenv("XDG_CACHE_HOME", "")
+	if _, err := build.Find(src.Root, func(string) {}); err == nil || !strings.Contains(err.Error(), "Set HOME to your home folder") {
+		t.Errorf("Find() = %v, want an error that says to set HOME", err)
+	}
+}
+
 func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 	src := checkout(t)
 	if err := src.Functions(t.Context(), t.TempDir(), "one"); err != nil {
