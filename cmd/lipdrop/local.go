@@ -34,8 +34,20 @@ type localCmd struct {
 	Lambda     string     `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
+// needFolder returns an error if the value of a flag is empty, for example because a variable of
+// a script is not set. The empty path would stand for the current folder.
+func needFolder(flag, value string) error {
+	if value == "" {
+		return fmt.Errorf("%s is empty: name a folder, or leave %[1]s out", flag)
+	}
+	return nil
+}
+
 // Validate is called by kong.
 func (c *localCmd) Validate() error {
+	if err := needFolder("--dir", c.Dir); err != nil {
+		return err
+	}
 	if c.Port != 0 && c.Port == c.TLSPort {
 		return fmt.Errorf("--port and --tls-port are both %d: give them different ports, or leave one of them out", c.Port)
 	}

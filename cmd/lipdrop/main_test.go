@@ -140,6 +140,8 @@ func TestFlagsOutOfRange(t *testing.T) {
 		"local --settle -3s":            `--settle: "-3s"` + notDelay,
 		"drop a.mp4 --max-usd -.5":      `--max-usd: "-.5" is not an amount`,
 		"jobs --since --json":           `--since: expected a value but got "--json"`,
+		"local --dir=":                  "--dir is empty: name a folder, or leave --dir out",
+		"try --dir= --out=":             "--dir is empty: name a folder, or leave --dir out\n  --out is empty: name",
 		"local --port=-1":               `--port: "-1" is not a whole number from 0 to 65535`,
 		"local --tls-port=65536":        `--tls-port: "65536" is not a whole number from 0 to 65535`,
 		"local --port=81 --tls-port=81": "--port and --tls-port are both 81: give them different ports, or leave one of them out",

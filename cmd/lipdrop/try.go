@@ -37,6 +37,11 @@ type tryCmd struct {
 	Files     []string `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
+// Validate is called by kong.
+func (c *tryCmd) Validate() error {
+	return errors.Join(needFolder("--dir", c.Dir), needFolder("--out", c.Out))
+}
+
 // errStackFailed is returned if a part of the local stack has failed.
 var errStackFailed = errors.New("the local stack has failed")
 
