@@ -116,7 +116,7 @@ func (s *Server) handleAction(do func(ctx context.Context, a action) (string, er
 		if err := decode(r, &a); err != nil {
 			return nil, err
 		}
-		if err := validName(a.Name); err != nil {
+		if err := cmp.Or(validName(a.Name), validTake(a.Take)); err != nil {
 			return nil, err
 		}
 		// The action continues even if the person closes the page. Otherwise a cancel that
@@ -130,9 +130,6 @@ func (s *Server) handleAction(do func(ctx context.Context, a action) (string, er
 func (s *Server) review(ctx context.Context, a action) (string, error) {
 	if a.Decision != client.Approved && a.Decision != client.Rejected {
 		return "", &requestError{http.StatusBadRequest, "the decision must be approved or rejected"}
-	}
-	if err := validTake(a.Take); err != nil {
-		return "", err
 	}
 	_, err := s.client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
 	return a.Name + " is " + string(a.Decision), err
@@ -152,9 +149,6 @@ func (s *Server) redrive(ctx context.Context, a action) (string, error) {
 // dropAgain starts a new take of a name. It copies a file of the given take onto itself, which
 // has the effect of uploading that file again.
 func (s *Server) dropAgain(ctx context.Context, a action) (string, error) {
-	if err := validTake(a.Take); err != nil {
-		return "", err
-	}
 	rec, err := s.client.Ledger.Get(ctx, a.Name, a.Take)
 	if err != nil {
 		return "", s.client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)

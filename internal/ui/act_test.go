@@ -18,7 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -142,11 +141,9 @@ func TestRightsWithoutAResponse(t *testing.T) {
 // A wrong take is not reported as a wrong name of a job.
 func TestActionsWithAWrongTake(t *testing.T) {
 	s, _, _ := newDropServer(t)
-	for name, do := range map[string]func(context.Context, action) (string, error){"review": s.review, "again": s.dropAgain} {
-		_, err := do(t.Context(), action{Name: "ads/talk", Take: "..", Decision: client.Approved})
-		if want := `".." is not a take`; err == nil || err.Error() != want || statusOf(err) != http.StatusBadRequest {
-			t.Errorf("%s: got %v, want %s with HTTP status 400", name, err, want)
-		}
+	_, err := s.handleAction(s.review)(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"name": "ads/talk", "take": "..", "decision": "approved"}`)))
+	if want := `".." is not a take`; err == nil || err.Error() != want || statusOf(err) != http.StatusBadRequest {
+		t.Errorf("got %v, want %s with HTTP status 400", err, want)
 	}
 }
 

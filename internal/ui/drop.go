@@ -146,7 +146,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 func (d *dropSession) upload(again bool) error {
 	checked := slices.Clone(d.drop.Jobs)
 	if err := d.drop.Choose(d.ctx, again); err != nil {
-		return d.cause(err)
+		return err
 	}
 	d.mu.Lock()
 	d.total = client.SizeOf(d.drop.Sent)
@@ -157,7 +157,7 @@ func (d *dropSession) upload(again bool) error {
 		d.sent += n
 	})
 	if err != nil {
-		return d.cause(err)
+		return err
 	}
 	d.server.feed.listNow()
 	d.mu.Lock()

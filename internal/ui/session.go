@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -160,6 +161,9 @@ func (d *dropSession) beginPhase(run func() error) {
 	d.mu.Unlock()
 	go func() {
 		err := run()
+		if err != nil {
+			err = cmp.Or(context.Cause(d.ctx), err) // why the drop was ended, if it was
+		}
 		d.mu.Lock()
 		d.err = err
 		d.mu.Unlock()
@@ -313,12 +317,4 @@ func (d *dropSession) close(r *http.Request) (any, error) {
 	}
 	d.server.endSession(d, errors.New(why.Reason))
 	return map[string]bool{"closed": true}, nil
-}
-
-// cause returns why the drop was ended, or err if the drop has not ended.
-func (d *dropSession) cause(err error) error {
-	if cause := context.Cause(d.ctx); cause != nil {
-		return cause
-	}
-	return err
 }

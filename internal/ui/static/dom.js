@@ -11,16 +11,8 @@ export function h(tag, props = {}, ...children) {
     else if (name === "role" || name === "for" || name.includes("-")) el.setAttribute(name, value === true ? "" : value);
     else el[name] = value;
   }
-  append(el, children);
+  el.append(...children.flat(Infinity).filter((child) => ![undefined, null, false, ""].includes(child)));
   return el;
-}
-
-function append(el, children) {
-  for (const child of children) {
-    if (child === undefined || child === null || child === false || child === "") continue;
-    if (Array.isArray(child)) append(el, child);
-    else el.append(child);
-  }
 }
 
 export const byId = (id) => document.getElementById(id);

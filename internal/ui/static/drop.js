@@ -201,7 +201,7 @@ export class Drop {
   item(job) {
     const about = [job.model, job.expectedSeconds ? "output " + seconds(job.expectedSeconds) : "", job.estimateUsd !== undefined ? "≈ " + dollars(job.estimateUsd) : ""].filter(Boolean).join(" · ");
     return h("li", {},
-      checkLabel(job.state), " ", h("b", {}, h("bdi", {}, job.name)), about ? h("span", { class: "dim" }, " " + about) : "",
+      stateLabel(job.state), " ", h("b", {}, h("bdi", {}, job.name)), about ? h("span", { class: "dim" }, " " + about) : "",
       job.media?.length ? h("div", { class: "dim" }, job.media.map((m, i) => [i ? " + " : "", h("bdi", {}, m.file), m.seconds ? " (" + (m.exact ? "" : "about ") + seconds(m.seconds) + (m.width ? ", " + m.width + "×" + m.height : "") + ")" : ""])) : "",
       job.problems?.length || job.warnings?.length ? h("ul", {},
         (job.problems ?? []).map((p) => h("li", { class: "bad" }, p.reason + ". " + p.remedy)),
@@ -270,11 +270,6 @@ function describe({ names = [], idle = {}, jobs = [], sent }) {
   for (const [why, of] of Object.entries(idle)) texts.push(list(of) + (of.length === 1 ? " starts" : " start") + " nothing, because " + why + ".");
   if (!names.length) texts.push(...jobs.filter((job) => job.state === "waiting").slice(0, most).map((job) => job.name + ": " + (job.problems ?? []).map((p) => p.reason + ". " + p.remedy).join(" ")));
   return texts.join(" ");
-}
-
-// checkLabel returns the label of the state of a checked job: ready, or a state that a status can have.
-function checkLabel(state) {
-  return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
 
 // walk adds a dropped file, or each file in a dropped folder, to files. It adds each path that the browser cannot read to unread.

@@ -1,13 +1,13 @@
 // The list of jobs. The page contains only the visible rows and a few rows around them.
 import { h, byId, released, seconds, dollars, age } from "./dom.js";
 
-// How each state is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
+// How each state of a status or of a check is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
 export const states = {
   waiting: ["waiting", "open", false], submitting: ["submitting", "run", false], submitted: ["submitted", "run", false],
   in_queue: ["in queue", "run", false], in_progress: ["running", "run", false], archiving: ["archiving", "run", false],
   succeeded: ["succeeded", "good", false], failed: ["failed", "bad", true], cancelled: ["cancelled", "off", false],
   unknown: ["unknown", "bad", true], rejected: ["rejected", "bad", true], held: ["held", "warn", true],
-  withdrawn: ["withdrawn", "off", false], used: ["used", "off", false], accepted: ["accepted", "good", false],
+  withdrawn: ["withdrawn", "off", false], used: ["used", "off", false], accepted: ["accepted", "good", false], ready: ["ready", "good", false],
 };
 
 export const stateOf = (state) => Object.hasOwn(states, state) ? states[state] : [state || "unreadable", "bad", true];
