@@ -76,9 +76,10 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.StripPrefix(strings.TrimSuffix(s.path, "/"), s.next).ServeHTTP(w, r)
 }
 
-// refuse refuses a request. It does not wait for the rest of the request's body: otherwise a
-// slow client would keep its connection for as long as it wants.
+// refuse refuses a request and ends its connection. It does not wait for the rest of the
+// request's body: otherwise a slow client would keep its connection for as long as it wants.
 func refuse(w http.ResponseWriter, reason string) {
+	w.Header().Set("Connection", "close") // the deadline also cancels later requests of the connection
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 	http.Error(w, reason, http.StatusForbidden)
 }

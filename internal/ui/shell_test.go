@@ -126,22 +126,27 @@ func TestAttacksOnTheShell(t *testing.T) {
 	}
 }
 
-// A client that sends its body slowly, and has no cookie, loses its connection at once.
-func TestSlowBody(t *testing.T) {
+// A client without the cookie loses its connection at once, even if it sends its body slowly.
+func TestConnectionsOfRefusedRequests(t *testing.T) {
 	s, _ := testShell(t)
 	server := httptest.NewServer(s)
 	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintf(conn, "POST %sapi/page HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{", s.path, s.host, s.origin())
-	if response, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 403 ") {
-		t.Errorf("the response is %q, and the connection ends with %v; want HTTP status 403 and the end", response, err)
+	for name, request := range map[string]string{
+		"a read":      "GET %sapi/page HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\n\r\n",
+		"a slow body": "POST %sapi/page HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{",
+	} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, request, s.path, s.host, s.origin())
+		if response, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 403 ") {
+			t.Errorf("%s: the response is %q, and the connection ends with %v; want HTTP status 403 and the end", name, response, err)
+		}
 	}
 }
 
