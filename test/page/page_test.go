@@ -345,6 +345,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 		}
 	}
 	b.shoot("hostile-job-light")
+	b.check("a long verdict hides no state", `[...document.querySelectorAll("#rows .row")].every((row) => row.firstChild.clientWidth > 90)`)
 	failed := "evil/" + evil + "failed"
 	b.job(failed)
 	b.press("#again")

@@ -49,6 +49,9 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
 
+	b.do("open a job over a slow connection", chromedp.Evaluate(`window.connected = fetch; window.fetch = () => new Promise(() => {}); location.hash = "#job=lonely"`, nil))
+	b.waitFor("the page says that it reads the job", `document.querySelector("#job").innerText.includes("Reading the job…")`)
+	b.do("open the list over a fast connection", chromedp.Evaluate(`window.fetch = connected; location.hash = ""`, nil))
 	b.job("lonely")
 	b.check("the reason has the file's own name", `document.querySelector("#job .status").innerText.includes("lonely.wav is from")`)
 	b.check("each fact has a value", `((rows) => rows.length && rows.every((row) => row.cells[1].innerText.trim()))([...document.querySelectorAll("#job .facts tr")])`)
@@ -100,8 +103,17 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	if _, err := c.S3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &c.Bucket.Name, Key: aws.String("inbox/talk.wav")}); err != nil {
 		t.Fatal(err)
 	}
+	b.do("make the time for a message short, and the connection slow", chromedp.Evaluate(`{
+		const set = setTimeout;
+		window.setTimeout = (f, ms) => set(f, ms === 6000 ? 1 : ms);
+		window.fetch = (path, ...more) => path === "api/again" ? new Promise((go) => { window.release = go; }).then(() => connected(path, ...more)) : connected(path, ...more);
+	}`, nil))
 	b.press("#again")
 	b.do("drop again what was deleted", chromedp.Click("#confirm .primary"))
+	b.waitFor("the page waits for the response", `window.release`)
+	time.Sleep(200 * time.Millisecond)
+	b.check("the page still says that it drops the file", `document.querySelector("#notice").innerText === "Drop again: talk …"`)
+	b.do("let the request through", chromedp.Evaluate(`release()`, nil))
 	b.waitFor("the page says what to do", `document.querySelector("#notice").innerText === "talk.wav is no longer in the bucket; drop the files again"`)
 
 	b.do("go to the job", chromedp.Evaluate(`document.querySelector("#job").focus()`, nil))

@@ -45,14 +45,14 @@ const notice = byId("notice");
 let noticeTimer;
 
 // notify shows a message, and screen readers read it. It puts the message into the open modal window, if there is one, because
-// screen readers read nothing outside of that window.
+// screen readers read nothing outside of that window. A message that ends with "…" stays until the next message.
 export function notify(text, bad = false) {
   const parent = document.querySelector("dialog[open]") ?? document.body;
   if (notice.parentNode !== parent) parent.append(notice);
   notice.textContent = text;
   notice.className = bad ? "bad" : "";
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => notice.replaceChildren(), Math.max(bad ? 20000 : 6000, text.length * 80)); // time to read the text
+  if (!text.endsWith("…")) noticeTimer = setTimeout(() => notice.replaceChildren(), Math.max(bad ? 20000 : 6000, text.length * 80)); // time to read the text
 }
 
 // confirmed asks a question and returns whether the person confirms it.

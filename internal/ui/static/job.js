@@ -18,7 +18,10 @@ export class Job {
     const same = this.isOpen && this.key === key && this.wanted === take;
     this.key = key;
     this.wanted = take;
-    if (!same) this.close(true);
+    if (!same) {
+      this.close(true);
+      this.section.append(this.head(key.replace(/^\//, "")), h("p", { class: "dim" }, "Reading the job…"));
+    }
     this.section.hidden = false;
     document.body.classList.add("with-job");
     this.asking?.abort();
