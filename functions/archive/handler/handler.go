@@ -45,11 +45,12 @@ type Copier interface {
 	Find(ctx context.Context, rawURL, key string) (transfer.Object, bool, error)
 }
 
-// reserve is how long before the function's timeout a copy must stop. The function
-// then has time to abort the upload, to write the status and to return the error.
+// reserve is how much of the function's time must be left when copies stop, so that the
+// function can abort the upload, write the status and return the error.
 const reserve = 15 * time.Second
 
-// timeOverError is the context's cause once the time for copies is over.
+// timeOverError is the cause with which Handle ends the context of archive, when the time for
+// copies is over.
 type timeOverError struct{ after time.Duration }
 
 func (e *timeOverError) Error() string { return "the time for copies is over" }
@@ -159,8 +160,8 @@ func (h *Handler) archiveOutputs(ctx context.Context, rec ledger.Record, result 
 	return h.finish(ctx, rec)
 }
 
-// fetchResult asks RunComfy how the job ended. The response that poll received says only
-// that the job has ended.
+// fetchResult asks RunComfy how the job ended: poll reports only that it has ended. While
+// RunComfy does not know the request, fetchResult asks again, for workflow.LostAfter.
 func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error
@@ -323,7 +324,7 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	key := ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"
 	_, err := h.Ledger.Bucket.PutJSON(ctx, key, "", body, nil)
 	if errors.Is(err, bucket.ErrConflict) {
-		_, err = h.Ledger.Bucket.Head(ctx, key) // S3 also reports a conflict while another write is in progress
+		_, err = h.Ledger.Bucket.Head(ctx, key) // S3 also reports a conflict during another write, which may still fail
 	}
 	return err
 }

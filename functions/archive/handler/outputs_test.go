@@ -148,7 +148,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 		runcomfytest.Short:     "the output talk.mp4 is 1.0 s shorter than expected: it is 1.5 s long, not 2.5 s",
 		runcomfytest.Long:      "the output talk.mp4 is 1.0 s longer than expected: it is 3.5 s long, not 2.5 s",
 		runcomfytest.NoSound:   "the output talk.mp4 has no sound",
-		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound has 6.0 bytes in a frame of the codec",
+		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound has on average 6.0 bytes per coded frame",
 		runcomfytest.Smaller:   "the output talk.mp4 has 160 × 120 pixels; the input talk.mp4 has 320 × 240",
 		runcomfytest.Broken:    "the output cannot be played: talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off",
 		runcomfytest.WrongType: "the output talk.png is not a video, but an image",

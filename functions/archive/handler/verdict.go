@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	// lengthTolerance and toleratedFrames are how far the length of a correct output may
-	// differ from the expected length: codecs pad the sound, and models make whole frames.
+	// The length of a correct output may differ from the expected length by ExpectedWithin of the
+	// record, plus toleratedFrames frames, because models make whole frames, plus lengthTolerance,
+	// because codecs pad the sound.
 	lengthTolerance = 100 * time.Millisecond
 	toleratedFrames = 2
 
@@ -35,20 +36,20 @@ const (
 	silentFrame = 10
 
 	// An output counts as smaller if one of its sides is at least smallerBy pixels shorter
-	// than that side of the input. A codec may cut each side to a multiple of 16 pixels, and
+	// than the same side of the input. A codec may cut each side to a multiple of 16 pixels, and
 	// so remove at most 15.
 	smallerBy = 16
 
-	// verdictTries is how often an output is read while S3 fails. verdictPause is the
-	// pause before the second try.
+	// verdictTries is how often inspectOutput tries to read an output. verdictPause is the
+	// pause before the second try, and half the pause before the third.
 	verdictTries = 3
 	verdictPause = 2 * time.Second
 )
 
 // inspectOutput reads the headers of an archived output. It returns the output's entry in
 // the record, with the verdict, and what is unusual about the file. It does not fail,
-// because the job is paid for: a doubtful output is kept, and an output that S3 does not
-// return now gets the verdict unchecked.
+// because the job is paid for: a doubtful output is kept, and an output that cannot be read
+// gets the verdict unchecked.
 func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string) {
 	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
 	var info headers
@@ -84,7 +85,8 @@ type headers struct {
 	etag  string           // of the output
 }
 
-// readHeaders reads the headers of an output. It returns an error of S3.
+// readHeaders reads the headers of an output. The error is nil or an error of S3: a problem of
+// the file is returned as headers.wrong.
 func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (headers, error) {
 	info, err := media.Inspect(ctx, media.Source{
 		Name: path.Base(object.Key), Size: object.Bytes,
@@ -125,7 +127,7 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 		case sound == nil:
 			doubt(ledger.NoSound, "has no sound")
 		case sound.Codec != "pcm" && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples:
-			doubt(ledger.SilentSound, "is silent: its sound has %.1f bytes in a frame of the codec", float64(sound.Bytes)/float64(sound.Samples))
+			doubt(ledger.SilentSound, "is silent: its sound has on average %.1f bytes per coded frame", float64(sound.Bytes)/float64(sound.Samples))
 		}
 	}
 	for _, in := range rec.Inputs {
@@ -136,7 +138,7 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
 			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
 		}
-		copied := strings.Trim(in.ETag, `"`) == info.etag && in.Bytes == info.Bytes // says nothing about large files, whose ETags depend on their parts
+		copied := strings.Trim(in.ETag, `"`) == info.etag && in.Bytes == info.Bytes // may be false for a large file, because its ETag depends on its parts
 		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
 			doubt(ledger.PictureUnchanged, "has the same frames as the input %s: nothing was lip-synced", file)
 		}
@@ -144,8 +146,8 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 	return doubts
 }
 
-// compareLength adds a doubt if the length of an output is certain and is not the
-// expected one.
+// compareLength adds a doubt if the length of an output is certain, and differs from the expected
+// length by more than is tolerated.
 func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.DoubtCode, format string, args ...any)) {
 	length := info.Length()
 	if rec.ExpectedSeconds == 0 || !length.Exact {

@@ -58,7 +58,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 // whose execution was redriven stays failed. If RunComfy can no longer cancel the job, the
 // take goes on, so that a paid output is archived. If RunComfy does not know the job,
 // cancelTake returns an error, so that the queue delivers the deletion again. If RunComfy
-// never knows the job again, poll ends the take.
+// never knows the job again, poll ends the execution with RequestLost.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {

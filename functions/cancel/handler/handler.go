@@ -1,6 +1,7 @@
 // Package handler is the cancel function. It cancels jobs whose files were deleted,
-// and settles executions that failed, timed out or were stopped. Only RunComfy's
-// responses decide whether a job counts as cancelled. A success is never overwritten.
+// and settles executions that failed, timed out or were stopped. Every hour, it finishes what
+// other calls left undone (see sweep). Only RunComfy's responses decide whether a job counts as
+// cancelled. A success is never overwritten.
 package handler
 
 import (
@@ -153,9 +154,9 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
 // RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
-// so cancelRequest asks for the result. It does the same after an error response, because the
-// request may have ended. If RunComfy then responds, but not with the result of an ended
-// request, cancelRequest returns the first error response.
+// so cancelRequest asks for the result. It also asks for the result after an error response,
+// because the request may have ended. If the second response is not the result of an ended
+// request, cancelRequest returns the first error.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {

@@ -85,8 +85,8 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 }
 
 // listUnsuccessful returns the executions that did not succeed and ended within the
-// last day, oldest end first. If a request fails, it returns the executions found so
-// far and the error.
+// last day, oldest end first. After a failed request it continues with the next status, and
+// returns the error with the executions that it has found.
 func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
 		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.Ledger.MachineARN, StatusFilter: status, MaxResults: 1000})
@@ -111,10 +111,10 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 	return found, err
 }
 
-// recoverTakes finishes work that submit left undone and that no message will
-// repeat. It starts the execution of a paid take, and ends a claim whose invocation
-// died. It also sends notices that were not sent. Days maps the key of each record that
-// recoverTakes has read to the reservationDay of the take.
+// recoverTakes finishes work that submit left undone, because perhaps no message repeats it:
+// it starts the execution of a submitted take, and ends a claim whose invocation died. It also
+// sends notices that were not sent. Days maps the key of each record that recoverTakes has read
+// to the reservationDay of the take.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest records come first. If the time ends, earlier sweeps have read the others.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
@@ -125,7 +125,7 @@ func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days
 			continue
 		}
 		if !workflow.HasTime(ctx, h.Now(), recoverTime) {
-			slog.WarnContext(ctx, "not all records were read", "read", i, "records", len(takes))
+			slog.WarnContext(ctx, "not all records were read", "unread", len(takes)-i, "records", len(takes))
 			break
 		}
 		rec, err := h.Ledger.Get(ctx, id.Name, id.Take)

@@ -32,8 +32,8 @@ func reservationOf(rec ledger.Record) budget.Take {
 }
 
 // checkCaps returns an error if a take that is about to be claimed does not fit into the
-// caps of the day. A held take is tried again for days, and without this check each try
-// would claim the take and release the claim.
+// caps of the day. A take that a cap holds may be tried again for days, and without this check
+// each try would claim the take and release the claim.
 func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 	if h.Caps.None() {
 		return nil
@@ -44,9 +44,8 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 // bookError says that the book of the day could not be read or written.
 type bookError struct{ error }
 
-// logBookError logs and returns an error that says that a take does not fit into a cap. It
-// returns any other error as a bookError. CapAlarm reads cap_used in this log line and in the
-// line "reserved".
+// logBookError logs and returns a *budget.OverError. It returns any other error as a bookError,
+// without logging it. CapAlarm reads cap_used in this log line and in the line "reserved".
 func logBookError(ctx context.Context, rec ledger.Record, err error) error {
 	if over, ok := errors.AsType[*budget.OverError](err); ok {
 		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)

@@ -189,7 +189,7 @@ type progress struct {
 // again, a new message continues with the subject of that job. If the function's time ends,
 // the queue delivers the whole message again.
 func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastTrySince time.Time) (p progress) {
-	before := h.Ledger.Bucket.Requests() // Lambda runs one invocation of a process at a time
+	before := h.Ledger.Bucket.Requests() // of the whole process, which runs only one invocation at a time
 	renew := d.last || h.isOlder(d.message, renewAfter)
 	subjects := c.Subjects
 	if !c.isPart() {

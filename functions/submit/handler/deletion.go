@@ -86,7 +86,7 @@ func (h *Handler) deletedFile(ctx context.Context, f finding) (newest ledger.Rec
 	return newest, deleted, err
 }
 
-// timeOf returns the time of a change, or the current time if the event did not say.
+// timeOf returns the time of a change, or the current time if the change has none.
 func (h *Handler) timeOf(c change) time.Time {
 	if c.Time.IsZero() {
 		return ledger.Timestamp(h.Now())
