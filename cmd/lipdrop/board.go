@@ -77,17 +77,17 @@ func (b *board) change(job *followed) error {
 	return nil
 }
 
-// above calls print, and then draws the lines again below what print has printed.
-func (b *board) above(print func()) {
+// above calls write, and then draws the lines again below what write has printed.
+func (b *board) above(write func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.drawn == 0 {
-		print()
+		write()
 		return
 	}
 	_ = b.out.raw(fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)) // the function run reports the error
 	b.drawn = 0
-	print()
+	write()
 	b.draw()
 }
 

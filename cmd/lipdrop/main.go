@@ -139,7 +139,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
 			help = parse.Context.Selected().FullPath()
 		}
-		hint, text := "", strings.Replace(err.Error(), "expected value value", "expected a value", 1)
+		hint, text := "", strings.Replace(err.Error(), "expected value ", "expected a ", 1)
 		if strings.HasPrefix(text, "unknown flag -") && !strings.HasPrefix(text, "unknown flag --") {
 			hint = "write ./ before a name that begins with a hyphen; "
 		}
