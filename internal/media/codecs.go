@@ -60,9 +60,8 @@ func (t *track) readEntry(r *reader) {
 	if !found {
 		return
 	}
-	const most = 4 << 10 // some encoders write their settings into the entry
 	head := r.head(stsd, 16)
-	data := r.step(stsd.body+8, max(8, min(int64(u32(head[8:])), most, stsd.end-stsd.body-8)))
+	data := r.step(stsd.body+8, max(8, min(int64(u32(head[8:])), maxTable, stsd.end-stsd.body-8)))
 	kind := string(data[4:8])
 	if slices.Contains([]string{"encv", "enca", "encs", "drms", "drmi", "drmt", "aavd"}, kind) {
 		t.encrypted = true

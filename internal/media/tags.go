@@ -29,17 +29,14 @@ func skipTags(r *reader, off int64) int64 {
 	const most = 6
 	for range most {
 		head := r.most(off, apeHeaderSize)
-		end := off
 		switch {
 		case isID3(head):
-			end = id3End(r, off, head)
+			off = min(id3End(r, off, head), r.src.Size)
 		case len(head) == apeHeaderSize && string(head[:8]) == "APETAGEX":
-			end = off + apeHeaderSize + int64(binary.LittleEndian.Uint32(head[12:]))
-		}
-		if end == off {
+			off = min(off+apeHeaderSize+int64(binary.LittleEndian.Uint32(head[12:])), r.src.Size)
+		default:
 			return off
 		}
-		off = min(end, r.src.Size)
 	}
 	return off
 }
