@@ -165,7 +165,7 @@ func TestProblems(t *testing.T) {
 			"me.jpg is not what its suffix says: it is a PNG image", "Rename me.jpg to me.png."},
 		{"a phone's image as JPEG", "me.jpg", atom("ftyp", []byte("heic\x00\x00\x00\x00mif1heic")), problem.FileMismatch,
 			"me.jpg is not what its suffix says: it is a HEIF image, as phones take them", "Convert me.jpg to a JPEG or PNG image."},
-		{"a film camera's HEIF image as JPEG", "me.jpg", atom("ftyp", []byte("avci\x00\x00\x00\x00mif1avci")), problem.FileMismatch,
+		{"a camera's HEIF image as JPEG", "me.jpg", atom("ftyp", []byte("avci\x00\x00\x00\x00mif1avci")), problem.FileMismatch,
 			"me.jpg is not what its suffix says: it is a HEIF image, as phones take them", "Convert me.jpg to a JPEG or PNG image."},
 		{"a camera's RAW image as JPEG", "me.jpg", atom("ftyp", []byte("crx \x00\x00\x00\x01crx isom")), problem.FileMismatch,
 			"me.jpg is not what its suffix says: it is a Canon RAW image", "Convert me.jpg to a JPEG or PNG image."},
