@@ -230,9 +230,15 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
 		p.Remedy += " Upload the new file in place of " + base + "."
+		if j.match != "" {
+			p.After = "If the wildcard does not match the new name, change the wildcard in job.json, then upload job.json again. " + problem.AllMatches
+		}
 	case renamed:
 		p.Remedy += " Upload the new file in place of " + base + ", and name it in job.json."
 		p.Again = []string{jobJSON}
+		if j.match != "" {
+			p.After = problem.AllMatches
+		}
 	case j.doc == nil || equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
 	case j.match != "": // an upload outside the bundle starts no job of the bundle

@@ -53,6 +53,7 @@ func TestWords(t *testing.T) {
 		{react(`"video_url": "clips\\v.mp4", "audio_url": "inbox/cast/a.wav"`)}, {react(`"video_url": "www.example.com/v.mp4", "audio_url": "https://example.com/a.wav"`)},
 		{react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "cast/a.wav = RIFF", react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "x.job/v.mp4 = text"},
 		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4", "x.job/a.wav = text"},
+		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4 = text", "x.job/a.wav"},
 		{"cast/a.wav = ", react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "x.job/v.mp4"},
 		{"talk.mp4", "talk.wav = text"}, {"talk.png", "talk.ogg"}, preset(`{"model": "sync/react-1", "input": {"emotion": "joyful"}}`),
 	}
