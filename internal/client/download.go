@@ -135,7 +135,7 @@ func openFolder(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// folderError is returned for each output that cannot be stored in a folder.
+// folderError says that outputs cannot be stored in a folder.
 type folderError struct {
 	dir    string
 	why    error
@@ -149,8 +149,8 @@ func (e *folderError) Error() string {
 // Unwrap returns the reason.
 func (e *folderError) Unwrap() error { return e.why }
 
-// notStored returns the error for a folder in which no output can be stored. It leaves out the
-// path in why, which may be about one output.
+// notStored returns a *folderError. It leaves out the path in why, which may be the path of one
+// output, so that all outputs of the folder get the same text (see Download).
 func notStored(dir string, why error) error {
 	if at, ok := errors.AsType[*fs.PathError](why); ok {
 		why = at.Err
@@ -162,8 +162,8 @@ func notStored(dir string, why error) error {
 const downloadsAtOnce = 6
 
 // Download fetches outputs, several at the same time. After an error, it continues with
-// the other outputs. It returns all files that are complete, and one error for all outputs that
-// cannot be stored in a folder. It does not fetch an output that is here already.
+// the other outputs. It returns all files that are complete, and the errors: a folderError of
+// several outputs only once. It does not fetch an output that is here already.
 func (c *Client) Download(ctx context.Context, d DownloadOptions, outputs []Output) ([]Downloaded, error) {
 	root, err := openFolder(d.Dir)
 	if err != nil {

@@ -111,8 +111,8 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It does
-// not change other errors, bucket.ErrNotFound, the end of a context, and errors that are
+// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. Any other
+// error stays unchanged, as do bucket.ErrNotFound, the end of a context, and errors that are
 // explained already. If there are no credentials, the result is a *CredentialsError. If AWS
 // responded, the result is a *CredentialsError, a *DeniedError or a *ServiceError. The parameter
 // purpose says what was tried, such as "read the status of talk". The parameter key is the key
@@ -192,8 +192,9 @@ func explain(purpose, resource, remedy string, err error) error {
 // unauthorized matches the permission and the resource that AWS names in many of its messages.
 var unauthorized = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)(?: on resource: "?(arn:[^"\s]+))?`)
 
-// denied returns a *DeniedError. AWS's message may name another permission than the operation
-// does: kms:Decrypt if a file is encrypted, or s3:GetObject if a write has a condition.
+// denied returns a *DeniedError. If AWS's message names another permission than the parameter
+// does, the message is right: kms:Decrypt if a file is encrypted, or s3:GetObject if a write has a
+// condition.
 func denied(purpose, permission, resource, message string, err error) error {
 	if named := unauthorized.FindStringSubmatch(message); named != nil && named[1] != permission {
 		permission, resource = named[1], named[2]

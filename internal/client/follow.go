@@ -20,7 +20,7 @@ const (
 	localLongestPause = time.Second
 )
 
-// mostFailures is how many listings in a row may fail before Follow gives up.
+// mostFailures is how many calls of Changes in a row may fail. After one more, Follow gives up.
 const mostFailures = 10
 
 // Follow calls the function changed with the statuses that the patterns select, and after each

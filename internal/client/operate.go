@@ -17,9 +17,8 @@ import (
 )
 
 // settleTime is how long Cancel waits for the cancel function to settle an execution
-// that was stopped. If the execution still seems to run, the function returns an error.
-// Lambda then calls the function again after one minute, and once more after two further
-// minutes.
+// that was stopped. If the execution still seems to run, the cancel function returns an error.
+// Lambda then calls it again after one minute, and once more after two further minutes.
 const settleTime = 4 * time.Minute
 
 // readEvery is how often Cancel reads a record while it waits.
@@ -66,9 +65,9 @@ func Describe(st ledger.Status) string {
 // describeTake is Describe for a take.
 func (c *Client) describeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
 
-// Cancel cancels every take under way of a name, as a deletion of the name's files does. It
-// calls the function say with each step. The error is nil only if all these takes are cancelled. If the
-// name has no take under way, the error is *StateError, or *NoJobError if there is no such job.
+// Cancel cancels every take of a name that has not ended, as a deletion of the name's files does.
+// It calls the function say with each step. The error is nil only if all these takes are cancelled.
+// If there is no such take, the error is *StateError, or *NoJobError if no job has the name.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
 	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {
@@ -152,7 +151,7 @@ func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Rec
 // takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest take
 // that failed. If no record says failed, it returns the newest take. The execution of that
 // take may have failed although the record does not say so yet: the event of the failure may
-// be lost. If the wanted take does not exist, it returns the newest take and false.
+// have been lost. If the wanted take does not exist, it returns the newest take and false.
 func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
 	newest := takes[len(takes)-1]
 	for _, rec := range slices.Backward(takes) {

@@ -113,8 +113,8 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	return Status{}, c.NoJob(ctx, Pattern{Text: name})
 }
 
-// NoJob returns an error for a pattern that selects no status. If another name or a folder was
-// probably meant, the error says so.
+// NoJob returns an error for a pattern that selects no status. If the pattern is one name, the error
+// says whether probably a file without a job, another name or a folder was meant.
 func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
 	if p.Prefix {
