@@ -1,6 +1,6 @@
 // Command submit is the Lambda function that handles each drop: it finds the jobs
-// that a changed file completes, and submits each job once. template.yaml describes the
-// environment of the function.
+// that a changed file completes, and submits each job once. template.yaml sets the
+// environment variables of the function.
 package main
 
 import (

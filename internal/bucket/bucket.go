@@ -40,9 +40,9 @@ const patience = time.Minute
 
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
 // not into its host, in presigned URLs too. S3's certificate does not cover the
-// host of a bucket whose name has dots, and custom endpoints have no such hosts.
-// The client gives up a request if S3 accepts no bytes, or sends no response, for a
-// minute.
+// host of a bucket whose name has dots, and a custom endpoint has no host for each bucket.
+// The client gives up a try of a request if S3 accepts no bytes, or sends no response, for
+// a minute.
 func NewClient(cfg aws.Config) *s3.Client { return newClient(cfg, patience) }
 
 func newClient(cfg aws.Config, patience time.Duration) *s3.Client {
@@ -58,8 +58,8 @@ func newClient(cfg aws.Config, patience time.Duration) *s3.Client {
 				}
 			})
 		}
-		// Without this option, the SDK logs a line that is not JSON for each object without
-		// a checksum.
+		// Without this option, the SDK logs a line for each object that it reads without a
+		// checksum, and that line is not JSON.
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
 }
@@ -105,8 +105,8 @@ type File struct {
 	Metadata     map[string]string // not known from a listing
 }
 
-// SameVersion reports whether the file has this ETag and time. S3 may round the
-// time of a file up in one response and down in another.
+// SameVersion reports whether the file has this ETag and, to the second, this time: S3 may
+// round the time of a file up in one response and down in another.
 func (f File) SameVersion(etag string, modified time.Time) bool {
 	return f.ETag == etag && f.LastModified.Sub(modified).Abs() <= time.Second
 }
@@ -117,8 +117,8 @@ var ErrNotFound = errors.New("not in the bucket")
 // ErrConflict is returned by PutJSON if the object is not what the caller expects.
 var ErrConflict = errors.New("the object was written or deleted meanwhile")
 
-// ErrChanged is returned by ReadRange if the file was changed or deleted. The
-// ranges that the caller has read before are then of no use.
+// ErrChanged says that a file was changed or deleted after it was found. If ReadRange returns
+// it, the ranges that the caller has read before are of no use.
 var ErrChanged = errors.New("the file was changed or deleted while it was read")
 
 // RefusedError is returned if S3 refuses to return one object, because of the object's
@@ -188,7 +188,7 @@ func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
 	return err == nil, err
 }
 
-// Get returns the first bytes of an object, up to a limit. Its errors include those of Head.
+// Get returns the first bytes of an object, at most limit. Its errors include those of Head.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File, error) {
 	out, err := b.client().GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
@@ -246,7 +246,7 @@ func (b *Bucket) GetJSON(ctx context.Context, key string, limit int64, value any
 	return file, nil
 }
 
-// JSON returns the JSON of a value, and a newline. It does not escape HTML, so that keys
+// JSON returns the JSON of a value, with a newline at its end. It does not escape HTML, so that keys
 // stay readable. It panics if the value cannot be encoded.
 func JSON(value any, indent string) []byte {
 	var b bytes.Buffer
@@ -302,7 +302,7 @@ func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, met
 	return nil
 }
 
-// ContentType returns the type of a file by its name, or nil if it is not known.
+// ContentType returns the MIME type for the suffix of a key, or nil if it is not known.
 func ContentType(key string) *string {
 	if kind := mime.TypeByExtension(path.Ext(key)); kind != "" {
 		return &kind
@@ -319,9 +319,9 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
 }
 
-// ListFolder returns the files directly below prefix whose keys come after the given
-// key. A folder below prefix is one File that has only a Key, which ends in a slash.
-// ListFolder lists one page, so it returns at most PageSize files.
+// ListFolder returns the files and folders directly below prefix whose keys come after the key
+// in the parameter after, and reports whether there are more. A folder is one File that has only
+// a Key, which ends in a slash. ListFolder lists one page, so it returns at most PageSize files.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
 	if after != "" {
@@ -340,8 +340,8 @@ func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int)
 		page, err := b.client().ListObjectsV2(ctx, in)
 		if _, unreadable := errors.AsType[*smithy.DeserializationError](err); unreadable && in.EncodingType == "" {
 			// A key has characters that XML does not allow. The first request
-			// does not ask for encoded keys, because some servers compare them
-			// with a StartAfter that is not encoded.
+			// does not ask for encoded keys, because some servers then compare
+			// the encoded keys with a StartAfter that is not encoded.
 			in.EncodingType = types.EncodingTypeUrl
 			continue
 		}

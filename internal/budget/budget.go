@@ -1,10 +1,10 @@
 // Package budget limits what the jobs of a day may cost, and estimates what a job will
 // cost.
 //
-// The book of a day is the object budget/<yyyy-mm-dd>.json. It holds a reservation for
-// each take that submit claimed on that day, in UTC. Submit reserves after the claim
-// and before the paid POST, so a crash leaves at most one reservation too many. Every
-// change is a conditional write.
+// The book of a day is the object budget/<yyyy-mm-dd>.json. If the day has a limit, the book
+// holds a reservation for each take that submit claimed on that day, in UTC. Submit reserves
+// after the claim and before the paid POST, so a crash leaves at most one reservation too many.
+// Every change is a conditional write.
 //
 // The reservation of a take is given back if RunComfy certainly does not charge the take:
 // RunComfy did not accept the job, cancelled the job before it started, or says that the
@@ -86,8 +86,8 @@ func (b *book) remove(is func(Take) bool) int {
 }
 
 // exceeded returns an error about the first cap that a take does not fit into, or nil. It
-// first removes an earlier reservation of the take from the book, because that reservation
-// does not count.
+// first removes an earlier reservation of the take from the book, because the new reservation
+// replaces that one.
 func (b *book) exceeded(take Take, caps Caps) *OverError {
 	b.remove(func(t Take) bool { return t.id() == take.id() })
 	return caps.exceeded(b.Day, b.sum(), take)
@@ -106,7 +106,7 @@ const (
 	maxTakes = 20_000
 
 	maxBook = 32 << 20 // bytes
-	// maxRaces bounds how often a change is made again after a lost race.
+	// maxRaces bounds how often a change is tried if each try loses a race.
 	maxRaces = 200
 )
 
@@ -129,8 +129,8 @@ func (e *OverError) Error() string { return e.Reason }
 type Reservation struct {
 	Day  string
 	Take Take
-	// Used is what the takes of the day use, including this take. CapUsed is the used
-	// part of the fullest cap: 1 means the whole cap.
+	// Used is what the takes of the day use, including this take. CapUsed is how much of the
+	// fullest cap they use: 1 means the whole cap.
 	Used    Amount
 	CapUsed float64
 }
@@ -176,7 +176,7 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 	})
 }
 
-// Free removes the takes of a day for which free returns true, and returns their number.
+// Free removes the reservations of a day for which free returns true, and returns their number.
 // The function free must return true only for a take that is certainly not charged.
 //
 // A take that is claimed again meanwhile gets a new reservation, which must stay. Free's write

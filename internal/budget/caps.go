@@ -12,7 +12,8 @@ const (
 	MaxUSDPerDay     = "MaxUsdPerDay"
 )
 
-// tolerance absorbs rounding. It is less than the smallest difference between two amounts.
+// tolerance absorbs rounding. It is less than the smallest difference between two amounts, a
+// millionth of a dollar.
 const tolerance = 1e-7
 
 // limit is one cap, what a day uses of it, and what a take needs of it.

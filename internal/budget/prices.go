@@ -26,8 +26,8 @@ const (
 	maxPrice = 1000
 )
 
-// Prices estimates what jobs will cost, by RunComfy's base prices. It keeps each price
-// for a day. It is safe for concurrent use.
+// Prices estimates what jobs will cost, by RunComfy's base prices. It keeps each price in
+// memory for a day. It is safe for concurrent use.
 type Prices struct {
 	API *runcomfy.Client
 	Now func() time.Time
@@ -63,9 +63,9 @@ func (e Estimate) Warning() string {
 }
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
-// length is not known. If the price is not in memory, Estimate asks RunComfy, and waits at
-// most two seconds. Concurrent calls ask one after the other. Estimate returns no error,
-// because a job runs with or without an estimate.
+// length is not known. If the price is not in memory, Estimate asks RunComfy, for at most two
+// seconds and at most once a minute. Concurrent calls ask one after the other. Estimate returns
+// no error, because a job runs with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
 	if price.unknown != "" {

@@ -20,7 +20,7 @@ type outputLength struct {
 	FramesPerSecond int               `json:"framesPerSecond"`
 
 	modes []string // the keys of Modes, in the order of the schema
-	most  int      // the maximum of Option, if it counts clips
+	most  int      // the maximum of Option; 0 if it has none
 }
 
 // The values of outputLength.Modes.
@@ -44,7 +44,7 @@ type Expected struct {
 	// else 0.
 	Within time.Duration
 
-	// Warning says what the model does to a media file whose length does not fit. It is a
+	// Warning says which lengths do not fit together, and what that does to the output. It is a
 	// clause without a full stop, or "".
 	Warning string
 
@@ -132,8 +132,8 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		return e
 	}
 	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, problem.Length(over), shorter.Name, option, mode)
-	// A mode that keeps the end of a longer video plays that end in silence. A mode that
-	// keeps the end of a longer audio file repeats or stretches the video.
+	// For the end of a longer video, name the modes that play it in silence. For the end of a
+	// longer audio file, name the modes that repeat or stretch the video.
 	keeping := m.modesThat(asLonger)
 	if longer.Kind == media.Audio {
 		keeping = m.modesThat(asAudio, asStretched)
@@ -182,7 +182,7 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 		keep := fmt.Sprintf("%s %d keeps them", option, needed)
 		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", option, needed, audio.Name, problem.Length(over))
 		if needed > most {
-			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
+			keep = fmt.Sprintf("%s accepts at most %s %d", m.ID, option, most)
 			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
 		}
 		e.Warning = dropped + "; " + keep

@@ -70,7 +70,7 @@ func TestExpectLength(t *testing.T) {
 			warning: "talk.wav is 3.0 s longer than the 6.0 s of num_clips 2: its last 3.0 s are dropped; num_clips 3 keeps them",
 			dropped: "Set num_clips to 3, or shorten talk.wav by 3.0 s."},
 		{name: "more than the most clips", id: liveAvatar, input: clips(100), given: lengths(-1, 412)[1:], want: 300, within: 3,
-			warning: "talk.wav is 112.0 s longer than the 300.0 s of num_clips 100: its last 112.0 s are dropped; 100 is the most that community/live-avatar makes",
+			warning: "talk.wav is 112.0 s longer than the 300.0 s of num_clips 100: its last 112.0 s are dropped; community/live-avatar accepts at most num_clips 100",
 			dropped: "Shorten talk.wav to at most 300 s."},
 		{name: "too many clips", id: liveAvatar, given: lengths(-1, 4)[1:], want: 30, within: 3,
 			warning: "talk.wav is 4.0 s long, and num_clips 10 makes about 30.0 s; num_clips 2 is enough"},

@@ -123,8 +123,8 @@ func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	properties := schema["properties"].(map[string]any)
 	for _, g := range f.Media {
 		for _, name := range g.Properties {
-			// lipdrop validates the file name, and later replaces it by a URL. So
-			// RunComfy's rules for the URL do not apply.
+			// The value that lipdrop validates is a file name or a placeholder, not the URL
+			// that it sends. So RunComfy's rules for the URL do not apply.
 			properties[name] = map[string]any{"type": "string", notBlank: true}
 		}
 	}

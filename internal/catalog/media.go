@@ -12,11 +12,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// mb is the unit of RunComfy's limits in bytes.
+// mb is the number of bytes in a megabyte of RunComfy's limits.
 const mb = 1 << 20
 
-// durationTolerance is how much a duration may exceed its limit. Encoders pad the
-// last frame of a codec, so 15 s of sound become a file of 15.03 s.
+// durationTolerance is by how much a duration may exceed its limit. Encoders pad the
+// last frame, so 15 s of sound may become a file of 15.03 s.
 const durationTolerance = 50 * time.Millisecond
 
 // recommendedBytes is the largest size that RunComfy recommends for input files

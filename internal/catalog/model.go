@@ -36,7 +36,7 @@ type Usual struct {
 	Source    string
 }
 
-// assumedOutput is the length of an output whose length is not known.
+// assumedOutput is the length that Of assumes if the length of the output is not known.
 const assumedOutput = 30 * time.Second
 
 // Of returns how long a run usually takes if its output has the given length. A length
@@ -109,9 +109,9 @@ func (m *Model) isRequired(name string) bool { return slices.Contains(m.schema.R
 
 // references says how a text refers to media: by a word and a number.
 type references struct {
-	In       string `json:"in"`       // the text's property: prompt
-	Word     string `json:"word"`     // character
-	Property string `json:"property"` // what comes before the number in the property's name: image_url_
+	In       string `json:"in"`       // the property of the text, such as prompt
+	Word     string `json:"word"`     // such as character
+	Property string `json:"property"` // the name of a medium's property without its number, such as image_url_
 	pattern  *regexp.Regexp
 }
 

@@ -49,7 +49,11 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 	}
 	length := audio.Length()
 	if length.AtLeast() == 0 && !length.Exact {
-		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, option, option)}
+		is := "not known"
+		if length.Known() {
+			is = "only an estimate, about " + problem.Length(length.D)
+		}
+		return input, []string{fmt.Sprintf("the length of %s is %s, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, is, option, option)}
 	}
 	clip := m.clip(input)
 	count := min(m.clipsFor(length.AtLeast(), clip), m.file.OutputLength.most)

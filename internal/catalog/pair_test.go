@@ -72,7 +72,7 @@ func TestPairInput(t *testing.T) {
 			warnings: []string{"talk.mp3 is about 107.0 s long, by an estimate, and at least 9.0 s; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
 		{name: "an estimate of which nothing is certain", id: liveAvatar, audio: about(0, 107*time.Second),
 			want:     map[string]any{"prompt": prompt},
-			warnings: []string{"the length of talk.mp3 is not known, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
+			warnings: []string{"the length of talk.mp3 is only an estimate, about 107.0 s, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
 		{name: "a length of which only the least is known", id: liveAvatar, audio: about(9*time.Second, 0),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
 			warnings: []string{"talk.mp3 is at least 9.0 s long; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},

@@ -22,7 +22,7 @@ type textRule struct {
 	maxChinese int // code points; 0 means no limit
 }
 
-// compileTextRule adds the two keywords to the validator.
+// compileTextRule returns the textRule of a property, or nil if the property has neither keyword.
 func compileTextRule(_ *jsonschema.CompilerContext, property map[string]any) (jsonschema.SchemaExt, error) {
 	rule := &textRule{notBlank: property[notBlank] == true}
 	rule.maxChinese = int(number(property[maxLengthChinese]))

@@ -83,9 +83,9 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
 			case len(leaf.InstanceLocation) > 0:
-				// If a member breaks several keywords, the last one is reported. So
-				// maxLengthChinese, the smaller limit, is reported in place of maxLength.
-				// For other keywords, the choice does not matter.
+				// If a member breaks several keywords, the last one in the order of leaves is
+				// reported. So maxLengthChinese, the smaller limit, is reported in place of
+				// maxLength. For other keywords, the choice does not matter.
 				name := leaf.InstanceLocation[0]
 				found[name] = m.badValue(name, input[name], leaf)
 			case preset:
@@ -256,7 +256,7 @@ func isInWords(leaf *jsonschema.ValidationError) bool {
 	return false
 }
 
-// unquoted returns the number or boolean that a text contains.
+// unquoted returns the number or boolean that a text spells. It returns false for any other text.
 func unquoted(text string) (any, bool) {
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil || !isUsable(v) {

@@ -170,8 +170,8 @@ func shorten(s string) string {
 	return s
 }
 
-// ranges shortens a list of names. If the last digits of three or more names count up, the
-// names become one text: image_url_1 to image_url_9.
+// ranges shortens a list of names. If three or more successive names differ only in their last
+// digit, and it counts up, they become one text: image_url_1 to image_url_9.
 func ranges(names []string) []string {
 	follows := func(a, b string) bool {
 		last := len(a) - 1
@@ -207,7 +207,8 @@ func theNearest(name string) string { return " (the nearest is " + name + ")" }
 // near if they differ in one letter, or in at most a third of the longer one's letters.
 // They are also near if the longer one contains the shorter one, and the shorter one has at
 // least minContained bytes. Two neighbouring letters that are exchanged count as one
-// difference. If several known names are equally near, Nearest returns the first.
+// difference. Case counts as none (see fold). If several known names are equally near, Nearest
+// returns the first. It returns "" for a name of more than maxCompared bytes.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""

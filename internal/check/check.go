@@ -16,7 +16,8 @@ import (
 // Ready is the state of a finding whose job would be submitted.
 const Ready ledger.State = "ready"
 
-// Each calls report once for each finding about the files at keys.
+// Each calls report once for each finding about the files at keys, with the first of these keys
+// that leads to the finding.
 func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, f drop.Finding) error) error {
 	seen := map[string]bool{}
 	for _, key := range keys {
@@ -58,7 +59,7 @@ func (o Outcome) Good() bool {
 	return o.State == Ready || o.State == ledger.Used || o.State == ledger.Accepted
 }
 
-// AssessEach calls report once for each outcome about the files at keys.
+// AssessEach is Each with the outcome of each finding.
 func AssessEach(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, o Outcome) error) error {
 	return Each(ctx, resolver, keys, func(key string, f drop.Finding) error {
 		if f.Job == nil {
@@ -133,7 +134,7 @@ func (o Outcome) Describe() Job {
 }
 
 // UploadRank orders uploads so that no job starts before all its files are there:
-// presets first, then videos and images, then audio files, then job.json.
+// presets first, then videos, images and unknown files, then audio files, then job.json.
 func UploadRank(key string) int {
 	kind, _ := media.KindOf(key)
 	switch base := path.Base(key); {

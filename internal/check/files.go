@@ -85,8 +85,8 @@ func (o Overlay) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]by
 }
 
 // Snapshot is a bucket whose listings are read once: it knows the files below a prefix,
-// and remembers other listings. It implements drop.Files, and is safe for concurrent
-// use. A check of many drops makes few requests with it.
+// and remembers other listings. So a check of many drops makes few requests. Snapshot
+// implements drop.Files, and is safe for concurrent use.
 type Snapshot struct {
 	prefix string
 	known  []drop.File // sorted; all files below prefix, if whole

@@ -85,8 +85,8 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
 // names one, Find uses the running local stack in .lipdrop, else the only lipdrop stack of the
-// region. If the target has a profile or a region, but no folder, the stack is on AWS. The
-// errors of Find include *NoStackError, *UsageError, *CredentialsError and *DeniedError.
+// region. If the target has a profile or a region, but no folder, the stack is on AWS. The errors
+// of Find include *NoStackError, *UsageError, *CredentialsError, *DeniedError and *ServiceError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
 	if stack != "" && t.Dir != "" {
@@ -115,7 +115,7 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 }
 
 // findOnAWS returns a client of the named stack on AWS or, if name is empty, of the only
-// lipdrop stack. The SDK writes no log.
+// lipdrop stack of the region.
 func (t Target) findOnAWS(ctx context.Context, name string) (*Client, error) {
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}), awsconfig.WithSharedConfigProfile(t.Profile), awsconfig.WithRegion(t.Region))
 	if err != nil {
@@ -151,7 +151,7 @@ func (t Target) findOnAWS(ctx context.Context, name string) (*Client, error) {
 	}
 	switch {
 	case len(found) == 0 && name != "":
-		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s has no outputs BucketName, StateMachineArn and TokenSecretArn, so it is not a lipdrop stack", name), Remedy: "Name a lipdrop stack with --stack."}
+		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s lacks an output of a lipdrop stack: BucketName, StateMachineArn or TokenSecretArn", name), Remedy: "Name a lipdrop stack with --stack. If this is one, wait until it is deployed."}
 	case len(found) == 0:
 		return nil, &NoStackError{
 			Reason: "there is no lipdrop stack in " + cfg.Region,
@@ -167,7 +167,7 @@ func (t Target) findOnAWS(ctx context.Context, name string) (*Client, error) {
 	return found[0], nil
 }
 
-// clientOf returns a client of a stack on AWS, or nil if the stack is not a lipdrop stack.
+// clientOf returns a client of a stack on AWS, or nil if the stack lacks an output of a lipdrop stack.
 func clientOf(cfg aws.Config, stack types.Stack) *Client {
 	outputs, parameters := map[string]string{}, map[string]string{}
 	for _, o := range stack.Outputs {
@@ -230,7 +230,7 @@ func (t Target) findLocal(ctx context.Context) (*Client, error) {
 // Local reports whether the client works on a local stack.
 func (c *Client) Local() bool { return c.Dir != "" }
 
-// Caller returns the ARN of the person whose credentials are used.
+// Caller returns the ARN of the user or role whose credentials are used.
 func (c *Client) Caller(ctx context.Context) (string, error) {
 	if c.Local() {
 		return "arn:aws:iam::" + local.Account + ":user/" + local.AccessKey, nil

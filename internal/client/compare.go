@@ -47,7 +47,8 @@ type Upload struct {
 	// Exists and Same of all uploads.
 	Exists, Same bool
 
-	// stored is that object. Choose sets its ETag and LastModified.
+	// stored is the object in the bucket with this key. Drop.Choose sets its ETag and
+	// LastModified, which are empty if there is no object.
 	stored drop.File
 
 	// refused is the id of a multipart upload that S3 did not complete because of a conflict.
@@ -127,7 +128,7 @@ func encodeCRC(crc uint64) *string {
 	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc)))
 }
 
-// sumsAtOnce is how many files are read at the same time.
+// sumsAtOnce is how many files setSums reads at the same time.
 const sumsAtOnce = 4
 
 // setSums sets the sums of the uploads that have none.
@@ -171,9 +172,9 @@ func (d *Drop) compare(ctx context.Context) error {
 	})
 }
 
-// headAndCompare asks S3 for the object with the key of an upload. It returns the ETag and LastModified of
-// the object, which are empty if there is no object, and whether the object has the content of
-// the upload.
+// headAndCompare asks S3 for the object with the key of an upload. It returns the object's ETag and
+// LastModified, or the zero File if there is no object. It also reports whether the object has the
+// content of the upload.
 func (c *Client) headAndCompare(ctx context.Context, u *Upload) (stored drop.File, same bool, err error) {
 	head, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket.Name, Key: &u.Key, ChecksumMode: types.ChecksumModeEnabled})
 	switch status := bucket.HTTPStatus(err); {

@@ -48,7 +48,7 @@ func TestFind(t *testing.T) {
 		{name: "a stack that LIPDROP_STACK names", env: map[string]string{"LIPDROP_STACK": "two"}, response: stacksXML("two"), bucket: "BucketName-of-two"},
 		{name: "several stacks", response: stacksXML("one", "two"), err: "there are several lipdrop stacks in eu-west-1: one, two. Name one with --stack", kind: &usage},
 		{name: "no stack", response: stacksXML(), err: "there is no lipdrop stack in eu-west-1. Name another region or account with --region or --profile; or start a local stack with: lipdrop local.", kind: &none},
-		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other has no outputs", kind: &none},
+		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other lacks an output", kind: &none},
 		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check the stack's name", kind: &none},
 		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
 		{name: "a region that cannot be one", target: Target{Region: "bad region"}, kind: &usage, err: `"bad region" is not an AWS region. Name a region such as eu-west-1 with --region`},

@@ -128,7 +128,7 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}{
 		{"a minute", time.Minute, `{}`, 20, ""},
 		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
-		{"more than 100 clips hold", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; 100 is the most that community/live-avatar makes"},
+		{"more than 100 clips hold", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; community/live-avatar accepts at most num_clips 100"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

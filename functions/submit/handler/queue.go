@@ -137,8 +137,8 @@ func (o outcome) retryAfter() (longest time.Duration) {
 	return longest
 }
 
-// postpone sets when the queue delivers a message that is not finished again (see pause). If
-// SQS refuses, the queue delivers the message after the queue's visibility timeout.
+// postpone sets when the queue delivers an unfinished message again (see pause). If SQS
+// refuses, the queue delivers the message after the queue's visibility timeout.
 func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 	pause := h.pause(out, m.receives)
 	if m.receipt == "" || pause == 0 {
@@ -149,7 +149,7 @@ func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 	}
 }
 
-// pause returns how long a message that is not finished waits for its next delivery. It
+// pause returns how long an unfinished message waits for its next delivery. It
 // returns burnPause if the retries have ended; else, in the first promptReceives deliveries,
 // the pause that RunComfy asks for, if it asks for one; else, in the first promptHolds
 // deliveries, a pause that doubles; else 0, which stands for the visibility timeout of the
