@@ -55,9 +55,9 @@ type Settings struct {
 	// limit.
 	MaxJobsPerDrop int
 
-	// RejectMismatch says what happens to a job whose output would not use a part of an
-	// input, because the lengths of the inputs differ. If RejectMismatch is true, the job is
-	// rejected. Otherwise the job gets a warning.
+	// RejectMismatch says what happens to a job whose output would leave out the end of an
+	// input (see catalog.Expected.Dropped). If RejectMismatch is true, the job is rejected.
+	// Otherwise the job gets a warning.
 	RejectMismatch bool
 }
 
@@ -65,8 +65,9 @@ type Settings struct {
 type Assessment struct {
 	// Own is about the subject's own name or file.
 	Own Finding
-	// Match is about the job of the subject's file. It is set only if the file matches the
-	// wildcard of its bundle and the change concerns no other job of the bundle.
+	// Match is about the job name that the subject's file has as a match (see MatchName). It is
+	// set only if the file matches the wildcard of its bundle and the change concerns no other
+	// job of the bundle.
 	Match *Finding
 	// Matches are the subjects of all matches of a wildcard, if the change concerns all
 	// of them. The caller assesses each of these subjects separately.
@@ -91,8 +92,9 @@ type Finding struct {
 	// job.json.
 	Order ledger.Order
 
-	// Job is a job whose files are all there. If Job is nil, the next four fields are what
-	// to post. Jobs are then the names of the jobs that use the file, or of a bundle's matches.
+	// Job is a job whose files are all there. If Job is nil, the next four fields are for the
+	// status or answer file. Jobs are then the names of the jobs that use the video or image,
+	// or of the jobs that a bundle's wildcard makes.
 	Job      *Job
 	State    ledger.State
 	Problems []problem.Problem
@@ -284,16 +286,16 @@ func newFinding(name string) Finding {
 	return f
 }
 
-// decide completes a finding without a job with a state and problems.
+// decide returns the finding with a state and problems, and without a job.
 func (f Finding) decide(state ledger.State, problems ...problem.Problem) Finding {
 	f.Job, f.State, f.Problems = nil, state, bounded(problems)
 	return f
 }
 
-// tooMany returns the finding of a job that is beyond the limit of one change. The
-// job is held until MaxJobsPerDrop is raised or the audio of the job is uploaded again.
-// jobs is how many jobs were found for the change. There may be more, because the search
-// has a limit.
+// tooMany returns the finding of a job that exceeds MaxJobsPerDrop, which is most. The job is
+// held until MaxJobsPerDrop is raised or the audio of the job is uploaded again. The parameter
+// jobs is how many jobs were found for the change. There may be more, because the search has
+// a limit.
 func (f Finding) tooMany(jobs, most int) Finding {
 	return f.decide(ledger.Held, problem.Problem{
 		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),

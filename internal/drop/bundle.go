@@ -31,7 +31,7 @@ type bundle struct {
 	own      Finding        // of the bundle's own name; without a state if hasMatches returns true
 	folder   string         // in the Unicode form in which job.json was uploaded
 	doc      *doc           // job.json
-	model    *catalog.Model // nil if the model or the input of job.json is wrong; refs and wildcard are then empty
+	model    *catalog.Model // nil if job.json has no known model or no valid input; refs and wildcard are then empty
 	refs     []ref          // the media values, except the wildcard
 	wildcard *wildcard
 
@@ -42,8 +42,8 @@ type bundle struct {
 	missing []string // files beside job.json that do not exist yet, as job.json names them
 }
 
-// hasMatches reports whether job.json starts a job for each match of its wildcard. It is false
-// if something in job.json is wrong.
+// hasMatches reports whether job.json starts a job for each match of its wildcard. It returns
+// false if something in job.json is wrong, or if S3 refuses to return a file that job.json names.
 func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "" }
 
 // job returns the job of the given name: the bundle's own job or, with audios, the job of these
@@ -143,7 +143,7 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 
 // noManifest completes the finding of a bundle without a job.json. The finding has
 // no Order: only job.json makes a take, so a newer file other than job.json must not
-// hide a take of the name.
+// replace the status of a take.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.dropsIn(ctx, bundle)
 	if err != nil {

@@ -128,7 +128,7 @@ func TestUsedByManyJobs(t *testing.T) {
 		warning string
 	}{
 		{"tagged audios", "talk.%04d.wav", "talk.0000", 1100, ""},
-		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1998, `only the first 2000 files whose names begin with "talk." were compared`},
+		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1998, `only the first 2000 files whose names begin with "talk." were checked`},
 		{"a wildcard", "x.job/%04d.wav", "x/0000", 1100, ""},
 	}
 	for _, tt := range tests {

@@ -127,8 +127,8 @@ func position(text []byte, offset int) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
-// repeated returns the first member that occurs twice in one object of the next JSON value: the
-// parser would silently ignore one of the two values. The value must be valid JSON.
+// repeated returns the first member that occurs twice in one object of the next JSON value, which
+// must be valid. The parser would silently ignore one of the two.
 func repeated(dec *json.Decoder) (twice string, ok bool) {
 	opening, _ := dec.Token()
 	if opening != json.Delim('{') && opening != json.Delim('[') {

@@ -46,7 +46,7 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 }
 
 // If there are more files than lipdrop compares, all is false. If no listings are left, a
-// warning says that not all files were compared.
+// warning says that not all files were checked.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}
 	files := &bucket.Bucket{S3: storage, Name: "b"}
@@ -59,13 +59,13 @@ func TestNotAllCompared(t *testing.T) {
 		storage.Set(fmt.Sprintf("inbox/cafe.job/last%d.wav", i), nil)
 		l = &lister{&Resolver{Files: files}, maxListings}
 		if _, all, err := l.listMatches(t.Context(), b, ""); all != want || err != nil {
-			t.Errorf("with %d files, all files were compared: %t, error %v; want %t and no error", maxMatches+i, all, err, want)
+			t.Errorf("with %d files, all files were checked: %t, error %v; want %t and no error", maxMatches+i, all, err, want)
 		}
 	}
 	storage.Set("inbox/caf\u00e9.de.wav", nil)
 	l.left = 1 // enough for one of the two Unicode forms
 	f, err := l.findPair(t.Context(), newFinding("caf\u00e9"), "inbox/caf\u00e9", []File{{Key: "inbox/caf\u00e9.mp4"}})
-	want := `not all files whose names begin with "café." were compared, because finding them takes more than 30 listings of the bucket`
+	want := `not all files whose names begin with "café." were checked, because finding them takes more than 30 listings of the bucket`
 	if err != nil || len(f.Jobs) != 1 || strings.Join(f.Warnings, "") != want {
 		t.Errorf("the jobs %q, the warnings %q, error %v; want one job, the warning %q and no error", f.Jobs, f.Warnings, err, want)
 	}

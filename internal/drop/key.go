@@ -160,8 +160,8 @@ func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
-// equalAnyCase reports whether a name is the given ASCII name in any case. A letter outside
-// ASCII that folds to an ASCII letter does not count: that letter has more than one byte.
+// equalAnyCase reports whether a name is the given ASCII name in any case. It compares the
+// lengths, because EqualFold also accepts longer letters such as the Kelvin sign for K.
 func equalAnyCase(name, ascii string) bool {
 	return len(name) == len(ascii) && strings.EqualFold(name, ascii)
 }
@@ -225,7 +225,7 @@ func equalNFC(a, b string) bool {
 
 // shorterStems returns the stems that remain when tags are removed from a stem, longest
 // first: for a/talk.v2.de, they are a/talk.v2 and a/talk. It returns at most maxListings
-// stems, because the search for each of them costs a listing.
+// stems, because a search needs a listing for each of them.
 func shorterStems(stem string) []string {
 	var stems []string
 	folder := len(folderOf(stem))

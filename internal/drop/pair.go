@@ -17,7 +17,7 @@ import (
 // the file's own name, and the names of the tagged audios that use the file. The
 // last subject is the nearest name with fewer tags that has a video or an image, if there is
 // one. For talk.v2.mp4, this is talk if talk.mp4 exists: after a deletion of talk.v2.mp4,
-// talk.v2.de.wav may use talk.mp4.
+// talk.v2.de.wav may use talk.mp4, and then the status of talk lists talk.v2.de.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	tagged, _, err := l.tagged(ctx, stem)
 	if err = exceptCrowded(err); err != nil {
@@ -83,9 +83,9 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		}
 		switch {
 		case err != nil:
-			f.Warnings = []string{fmt.Sprintf("not all files whose names begin with %q were compared, because finding them takes more than %d listings of the bucket", path.Base(stem)+".", maxListings)}
+			f.Warnings = []string{fmt.Sprintf("not all files whose names begin with %q were checked, because finding them takes more than %d listings of the bucket", path.Base(stem)+".", maxListings)}
 		case !all:
-			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were compared", maxMatches, path.Base(stem)+".")}
+			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were checked", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {
 			for _, s := range tagged {

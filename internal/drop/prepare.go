@@ -127,9 +127,9 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 	return problems, nil
 }
 
-// compareLengths sets r.Expected, the length of the output of a valid job. If the lengths
-// of the inputs differ, it adds a warning. If a part of an input would be dropped and
-// RejectMismatch is set, it returns a problem instead.
+// compareLengths sets r.Expected, which says how long the output of a valid job will be. If the
+// length of an input does not fit, it adds a warning. If the output would leave out the end of an
+// input and RejectMismatch is true, it returns a problem instead.
 func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 	model, _ := l.Catalog.Model(r.Model)
 	given := make([]media.Info, len(r.Media))
@@ -146,7 +146,7 @@ func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 	return nil
 }
 
-// tooLong completes the problem of an input that would not be used to its end: it adds
+// tooLong completes the problem of an input whose end the output would leave out: it adds
 // where the options are and what to upload.
 func (j *Job) tooLong(media []Medium, p problem.Problem) problem.Problem {
 	if j.doc == nil {
@@ -249,8 +249,8 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	return p
 }
 
-// validate checks the whole input, with placeholders for the URLs that are presigned
-// later. It removes the media from r.Input, so that only the options are left.
+// validate checks the whole input, with a placeholder for the URL of each medium. It removes
+// the media from r.Input, so that only the options are left.
 func (r *Ready) validate(model *catalog.Model) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, medium := range r.Media {

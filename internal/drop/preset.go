@@ -16,7 +16,7 @@ import (
 
 // setting is the model and the options of a pair.
 type setting struct {
-	model   *catalog.Model // nil if there is no such model
+	model   *catalog.Model // nil if the preset is wrong or the model does not exist
 	options map[string]any
 	from    string // the key of the preset, or "" if there is no preset
 }
@@ -125,7 +125,9 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 		case err != nil:
 			return nil, nil, err
 		case len(files) > 1:
-			return nil, []problem.Problem{severalPresets(files)}, nil
+			p := severalPresets(files)
+			p.Remedy, p.Start = fmt.Sprintf("Delete all but one of %s.", fileNames(files)), problem.AudioOfPair
+			return nil, []problem.Problem{p}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
 			if p, ok := refusal(err, "the preset "+problem.Short(files[0].Key)); ok {
@@ -151,10 +153,7 @@ func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) 
 }
 
 func severalPresets(files []File) problem.Problem {
-	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
-	p.Remedy = fmt.Sprintf("Delete all but one of %s.", fileNames(files))
-	p.Start = problem.AudioOfPair
-	return p
+	return ambiguous(files, "the preset of "+folderOf(files[0].Key))
 }
 
 // checkPreset returns the problems that a preset would cause for every pair.

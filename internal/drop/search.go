@@ -50,8 +50,8 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 	return l.Files.ListFolder(ctx, prefix, after, bucket.PageSize)
 }
 
-// withEndings returns the files whose keys consist of stem, in any Unicode form, and one of the
-// sorted endings. It makes one request for each form of the stem. If the files between two
+// withEndings returns the files and folders whose keys consist of stem, in any Unicode form, and
+// one of the sorted endings. It makes one request for each form of the stem. If the files between two
 // endings fill a page or more, it makes another request, which begins right before the
 // second ending. With errCrowded, it also returns the files that it found.
 func (l *lister) withEndings(ctx context.Context, stem string, endings []string) ([]File, error) {
@@ -66,8 +66,8 @@ func (l *lister) withEndings(ctx context.Context, stem string, endings []string)
 	return sorted(found), nil
 }
 
-// searchForm does what withEndings does, for one form of a stem. All endings must begin with
-// the text first.
+// searchForm does what withEndings does, for one form of a stem. Each ending must begin with
+// the text in first.
 func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
 	var found []File
 	after := ""
@@ -184,7 +184,8 @@ func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all b
 				after = files[len(files)-1].Key
 			}
 			if more && page == maxPages {
-				// The files of the last tag may continue on the next page.
+				// The next page may have a video or an image that audios of the last tag use. So
+				// leave out the files of this tag.
 				tag, _, _ := strings.Cut(after[len(form)+1:], ".")
 				files = slices.DeleteFunc(files, func(f File) bool { return strings.HasPrefix(f.Key, form+"."+tag+".") })
 				more, all = false, false

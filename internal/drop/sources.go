@@ -190,7 +190,7 @@ func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding,
 	}
 	f.Order = orderOf(files)
 	return f.decide(ledger.Rejected, problem.Problem{
-		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
-		Remedy: "Rename or delete all but one of them: the remaining one is then assessed automatically.",
+		Code: problem.Ambiguous, Reason: fmt.Sprintf("the job %s would be started by %s", problem.Short(f.Name), strings.Join(by, ", and also by ")),
+		Remedy: "Rename or delete all but one of these drops: the remaining one is then assessed automatically.",
 	}), true, nil
 }

@@ -156,7 +156,7 @@ func TestBothSourcesAreNamed(t *testing.T) {
 		b.step(t, s)
 	}
 	f := b.only(t, "inbox/ads/talk.wav")
-	want := "talk.mp4 and talk.wav and the folder talk.job would each be the job ads/talk"
+	want := "the job ads/talk would be started by talk.mp4 and talk.wav, and also by the folder talk.job"
 	if got := f.Problems[0].Reason; got != want {
 		t.Errorf("the reason is %q, want %q", got, want)
 	}
@@ -164,7 +164,7 @@ func TestBothSourcesAreNamed(t *testing.T) {
 		b.step(t, s)
 	}
 	f = b.only(t, "inbox/ads/cafe/de.mp4")
-	want = "de.mp4 and de.wav in cafe.job would each be the job ads/cafe/de"
+	want = "the job ads/cafe/de would be started by de.mp4, and also by de.wav in cafe.job"
 	if got := f.Problems[0].Reason; got != want || !strings.HasPrefix(f.Key, "status/") {
 		t.Errorf("the reason at %s is %q, want %q at a key below status/", f.Key, got, want)
 	}

@@ -33,8 +33,9 @@ func (s Subject) File() string {
 	return s.key
 }
 
-// limited returns a subject that starts the nth of the jobs of a change. If the job is beyond
-// MaxJobsPerDrop, the subject says so. waits says whether files of the job are missing.
+// limited returns the subject of the nth job of a change. If this job is beyond MaxJobsPerDrop,
+// the subject says so. The parameter jobs is how many jobs were found for the change, and waits
+// says whether files of the nth job are missing.
 func (s Settings) limited(subject Subject, nth, jobs int, waits bool) Subject {
 	if s.MaxJobsPerDrop > 0 && nth > s.MaxJobsPerDrop {
 		subject.beyond, subject.waits = jobs, waits

@@ -17,8 +17,8 @@ import (
 // maxKey is the length of the longest key that S3 accepts, in bytes.
 const maxKey = 1024
 
-// hashLength is the number of hex digits of a SHA-256 at the end of a take or a
-// shortened key.
+// hashLength is the number of hex digits of a SHA-256 in a take, and in an answer key that
+// differs from its file's path.
 const hashLength = 12
 
 // orderOf returns the Order of a drop that consists of the given files.
@@ -53,10 +53,10 @@ func longestKey(name string) int {
 // fits reports whether S3 accepts every key that is made from a name.
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
-// answerKey returns the key of the answer file of a file that cannot belong to a job. In
-// the path of the file, it replaces a part . or .. and each unprintable character with
-// underscores, and it cuts a path that is too long. If it does one of these, it appends a
-// hash of the file's whole key.
+// answerKey returns the key of the answer file of a file that cannot belong to a job, or of a
+// name whose status key would be too long. In the path below inbox/, it replaces a part . or ..
+// and each unprintable character with underscores, and it cuts a path that is too long. If it
+// does one of these, it appends a hash of the whole key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

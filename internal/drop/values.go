@@ -20,7 +20,7 @@ import (
 type ref struct {
 	property catalog.MediaProperty
 	value    string
-	key      string           // of the file; "" for a URL
+	key      string           // of the file; "" for a URL or a path on a computer
 	bad      *problem.Problem // why the value names nothing, or nil
 }
 
@@ -109,7 +109,7 @@ func (r ref) badLink() *problem.Problem {
 		return wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
 			"Name a URL that begins with https:, "+orUpload)
 	default:
-		return badMedia(property + " is neither a file nor an https URL that can be read")
+		return badMedia(property + " is neither a file nor a valid https URL")
 	}
 }
 

@@ -255,7 +255,7 @@ func isAudio(f File) bool {
 	return kind == media.Audio
 }
 
-// MatchName returns the job name of a file in a bundle's folder if the file is a match of a wildcard.
+// MatchName returns the job name that a file in a bundle's folder has as a match of a wildcard.
 func MatchName(bundle, key string) string {
 	return nameOf(stemOfBundle(bundle)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
 }

@@ -273,7 +273,7 @@ func TestDropClash(t *testing.T) {
 	pair := map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}
 	manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`)
 	bundle := map[string][]byte{"ads/talk.job/job.json": manifest, "ads/talk.job/talk.mp4": mp4, "ads/talk.job/talk.wav": wav}
-	const both = "the folder talk.job would each be the job ads/talk"
+	const both = "and also by the folder talk.job"
 	for _, tt := range []struct {
 		name         string
 		stored, drop map[string][]byte

@@ -489,7 +489,7 @@ func TestDropWithOptions(t *testing.T) {
 	b.drag(filepath.Join(folder, "shop"))
 	b.waitFor("the files are checked", `document.querySelector("#found .found")`)
 	b.do("choose the folder", chromedp.SetValue("#drop-folder", "ads/spring"), chromedp.Evaluate(`document.querySelector("#drop-folder").dispatchEvent(new Event("change"))`, nil))
-	b.waitFor("the clash is shown", `document.querySelector("#found")?.innerText.includes("talk.mp4 and talk.wav and the folder talk.job would each be the job ads/spring/shop/talk. Drop only one of them")`)
+	b.waitFor("the clash is shown", `document.querySelector("#found")?.innerText.includes("the job ads/spring/shop/talk would be started by talk.mp4 and talk.wav, and also by the folder talk.job. Drop only one of them")`)
 
 	plain := []string{write(t, filepath.Join(folder, "plain.mp4"), mp4), write(t, filepath.Join(folder, "plain.wav"), wav)}
 	drop := func(again bool) {
