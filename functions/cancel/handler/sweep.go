@@ -26,9 +26,9 @@ const (
 	sweepBack = 24 * time.Hour
 
 	// listBack is how far back the sweep lists executions, measured from their
-	// start, because the list is ordered by start time. An execution lasts a few days and
-	// can be redriven for 14 days after its end.
-	listBack = 21 * 24 * time.Hour
+	// start, because the list is ordered by start time. An execution lasts at most five
+	// days, can be redriven for 14 days after its end, and may then last five days more.
+	listBack = 25 * 24 * time.Hour
 
 	// The sweep recovers takes whose record was last written between recoverUntil
 	// and recoverAfter ago. Submit finishes its own work within minutes, and its
