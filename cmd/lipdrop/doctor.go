@@ -231,7 +231,7 @@ const testFile = "lipdrop-doctor.check"
 func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 	settle, _ := strconv.Atoi(d.Parameters["SettleSeconds"]) // CloudFormation accepts only numbers
 	wait += time.Duration(settle) * time.Second
-	drop, answer := ledger.InboxPrefix+testFile, client.AnswerPrefix+testFile+".json"
+	drop, answer := ledger.InboxPrefix+testFile, ledger.AnswerPrefix+testFile+".json"
 	if err := remove(ctx, d.Bucket, answer); err != nil { // an earlier check may have left one
 		d.failed("delete "+answer, err)
 		return

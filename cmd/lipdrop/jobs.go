@@ -23,7 +23,7 @@ type jobsCmd struct {
 // Run lists jobs, and files that cannot belong to a job, the last change first.
 func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
 	var statuses []client.Status
-	for _, folder := range []string{client.StatusPrefix, client.AnswerPrefix} {
+	for _, folder := range []string{ledger.StatusPrefix, ledger.AnswerPrefix} {
 		found, err := stack.Statuses(ctx, folder, c.Since.start(), client.Pattern{Text: c.Prefix.Text, Prefix: true})
 		if err != nil {
 			return err

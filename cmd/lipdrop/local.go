@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
@@ -191,7 +192,7 @@ func printStatuses(ctx context.Context, stack *client.Client, say func(string)) 
 	begun := map[string]bool{} // the folders of which a listing has succeeded
 	for {
 		var errs []error
-		for _, folder := range []string{client.StatusPrefix, client.AnswerPrefix} {
+		for _, folder := range []string{ledger.StatusPrefix, ledger.AnswerPrefix} {
 			changed, err := stack.Changes(ctx, folder, seen, client.Pattern{Prefix: true})
 			errs = append(errs, err)
 			for _, st := range changed {

@@ -69,7 +69,7 @@ func chosenJobs(ctx context.Context, stack *client.Client, patterns []client.Pat
 			named[p.Text] = true
 			continue
 		}
-		statuses, err := stack.Statuses(ctx, client.StatusPrefix, time.Time{}, p)
+		statuses, err := stack.Statuses(ctx, ledger.StatusPrefix, time.Time{}, p)
 		if err != nil {
 			return nil, err
 		}

@@ -194,7 +194,7 @@ func TestStatusesSince(t *testing.T) {
 		setStatus(storage, ledger.Status{Name: fmt.Sprintf("new/%d", i), State: ledger.Failed})
 	}
 	c := newClient(storage)
-	got, err := c.Statuses(t.Context(), StatusPrefix, now.Add(-time.Hour), Pattern{Prefix: true})
+	got, err := c.Statuses(t.Context(), ledger.StatusPrefix, now.Add(-time.Hour), Pattern{Prefix: true})
 	if err != nil || len(got) != 10 || got[0].Name != "new/0" || got[0].State != ledger.Failed {
 		t.Fatalf("%d statuses and error %v, want the 10 new ones and no error: %+v", len(got), err, got)
 	}
@@ -208,7 +208,7 @@ func TestNamesOfPatterns(t *testing.T) {
 	for _, name := range []string{"ads/talk", "ads/talk.de", "ads/talking", "solo", "v1.2/talk"} {
 		setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded})
 	}
-	storage.Set(AnswerPrefix+"notes.txt.json", bucket.JSON(ledger.Status{Name: "notes.txt", State: ledger.Rejected}, ""))
+	storage.Set(ledger.AnswerPrefix+"notes.txt.json", bucket.JSON(ledger.Status{Name: "notes.txt", State: ledger.Rejected}, ""))
 	c := newClient(storage)
 	for _, tt := range []struct {
 		text string

@@ -35,7 +35,7 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 	}
 	pause, failures := first, 0
 	for begun := false; ; {
-		statuses, err := c.Changes(ctx, StatusPrefix, seen, patterns...)
+		statuses, err := c.Changes(ctx, ledger.StatusPrefix, seen, patterns...)
 		switch {
 		case err != nil:
 			if ctx.Err() != nil {
@@ -62,7 +62,7 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 
 // Changes reads the statuses or the answer files that the patterns select and that have
 // changed since the last call. It notes their ETags in seen, by key. The folder is
-// StatusPrefix or AnswerPrefix.
+// ledger.StatusPrefix or ledger.AnswerPrefix.
 func (c *Client) Changes(ctx context.Context, folder string, seen map[string]string, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {

@@ -19,13 +19,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// StatusPrefix is the prefix of all statuses. AnswerPrefix is the prefix of all answer files,
-// which are about files that cannot belong to a job.
-const (
-	StatusPrefix = "status/"
-	AnswerPrefix = "answers/"
-)
-
 // Status is a status that was read.
 type Status struct {
 	ledger.Status
@@ -88,7 +81,7 @@ func (c *Client) ReachableLinks(st ledger.Status) ledger.Status {
 }
 
 // Statuses returns the statuses or the answer files that the patterns select, ordered by
-// name. The folder is StatusPrefix or AnswerPrefix. Statuses reads and returns only those that
+// name. The folder is ledger.StatusPrefix or ledger.AnswerPrefix. Statuses reads and returns only those that
 // were written after the given time.
 func (c *Client) Statuses(ctx context.Context, folder string, since time.Time, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
@@ -101,7 +94,7 @@ func (c *Client) Statuses(ctx context.Context, folder string, since time.Time, p
 // Status returns the status of one name, or the answer file of a file that cannot
 // belong to a job. It returns *NoJobError if there is neither.
 func (c *Client) Status(ctx context.Context, name string) (Status, error) {
-	for _, folder := range []string{StatusPrefix, AnswerPrefix} {
+	for _, folder := range []string{ledger.StatusPrefix, ledger.AnswerPrefix} {
 		found, err := c.read(ctx, []entry{{name, bucket.File{Key: folder + name + ".json"}}})
 		if err != nil {
 			return Status{}, err
@@ -121,7 +114,7 @@ func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 		return e
 	}
 	e.Remedy = "The name is the path below inbox/, without the suffix. " + e.Remedy
-	if answer, err := c.Ledger.Posted(ctx, AnswerPrefix+name+".json"); err == nil && answer.Exists() {
+	if answer, err := c.Ledger.Posted(ctx, ledger.AnswerPrefix+name+".json"); err == nil && answer.Exists() {
 		e.Remedy = "This file belongs to no job. To see why, run: lipdrop show " + problem.NameWord(name)
 		return e
 	}
@@ -131,7 +124,7 @@ func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 			return e
 		}
 	}
-	if below, _, err := c.Bucket.List(ctx, StatusPrefix+name+"/", 1); err == nil && len(below) > 0 {
+	if below, _, err := c.Bucket.List(ctx, ledger.StatusPrefix+name+"/", 1); err == nil && len(below) > 0 {
 		e.Remedy = fmt.Sprintf("To list the jobs in the folder, run: lipdrop jobs %[1]s. To name all of them, write %[1]s", problem.NameWord(name+"/"))
 	}
 	return e
@@ -142,7 +135,7 @@ func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, error) {
 	var names []string
 	for _, p := range patterns {
-		entries, err := c.list(ctx, StatusPrefix, []Pattern{p})
+		entries, err := c.list(ctx, ledger.StatusPrefix, []Pattern{p})
 		if err != nil {
 			return nil, err
 		}
@@ -161,14 +154,14 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 // It leaves out each name that a shell or the command would read as something else: bash and
 // zsh insert a completed name without quotes, and anybody who may drop files can choose a name.
 func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
-	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, bucket.PageSize)
+	files, _, err := c.Bucket.List(ctx, ledger.StatusPrefix+text, bucket.PageSize)
 	var names []string
 	for _, f := range files {
-		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"); ok && name == problem.NameWord(name) {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, ledger.StatusPrefix), ".json"); ok && name == problem.NameWord(name) {
 			names = append(names, name)
 		}
 	}
-	return names, c.Explain("list the statuses", StatusPrefix, err)
+	return names, c.Explain("list the statuses", ledger.StatusPrefix, err)
 }
 
 // Takes returns the records of a name's takes, oldest first. There may be none.
@@ -177,7 +170,7 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
 		return takes, err
 	}
-	return takes, c.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
+	return takes, c.Explain("read the takes of "+name, ledger.RecordPrefix+name+"/*", err)
 }
 
 // Records returns the records of takes whose names begin with prefix and that were
@@ -186,7 +179,7 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {
-		return nil, 0, c.Explain("list the records", "jobs/", err)
+		return nil, 0, c.Explain("list the records", ledger.RecordPrefix, err)
 	}
 	var broken atomic.Int64
 	recs, err = InParallel(ctx, ReadsAtOnce, takes, func(ctx context.Context, take ledger.TakeID) ([]ledger.Record, error) {

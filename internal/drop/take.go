@@ -60,7 +60,7 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
-	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !isRelative(below) && problem.IsPrintable(below) {
+	if answer := ledger.AnswerPrefix + below + ".json"; len(answer) <= maxKey && !isRelative(below) && problem.IsPrintable(below) {
 		return answer
 	}
 	parts := strings.Split(strings.ToValidUTF8(below, "_"), "/")
@@ -80,5 +80,5 @@ func answerKey(key string) string {
 	for cut < len(below) && !utf8.RuneStart(below[cut]) {
 		cut--
 	}
-	return "answers/" + below[:cut] + "~" + shortHash(key) + ".json"
+	return ledger.AnswerPrefix + below[:cut] + "~" + shortHash(key) + ".json"
 }

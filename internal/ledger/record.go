@@ -332,14 +332,20 @@ func (r Record) CancelledBy(key string) bool {
 	return r.Uses(key) && (r.Manifest == "" || r.Manifest == key)
 }
 
-// InboxPrefix is the prefix below which people drop files.
-const InboxPrefix = "inbox/"
+// The prefixes of what people drop, of records, of statuses, and of answer files, which are
+// about files that cannot belong to a job.
+const (
+	InboxPrefix  = "inbox/"
+	RecordPrefix = "jobs/"
+	StatusPrefix = "status/"
+	AnswerPrefix = "answers/"
+)
 
 // RecordKey returns the key of a take's record.
-func RecordKey(name, take string) string { return "jobs/" + name + "/" + take + ".json" }
+func RecordKey(name, take string) string { return RecordPrefix + name + "/" + take + ".json" }
 
 // StatusKey returns the key of a name's status.
-func StatusKey(name string) string { return "status/" + name + ".json" }
+func StatusKey(name string) string { return StatusPrefix + name + ".json" }
 
 // OutputPrefix returns the prefix of a take's outputs.
 func OutputPrefix(name, take string) string { return "outbox/" + name + "/" + take + "/" }

@@ -209,7 +209,7 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 // RecentTakes is like Takes, but returns only the newest takes: at most the given number of
 // takes, and only takes whose newest file is not older than the given time.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
-	prefix := "jobs/" + name + "/"
+	prefix := RecordPrefix + name + "/"
 	// S3 lists in the order of keys. A take begins with the year, so with the digit 2. Most
 	// names below this name come after all takes, so the listing ends before these names.
 	keys, _, err := s.list(ctx, prefix, prefix+since.UTC().Format(StampLayout), prefix+"3")
@@ -240,13 +240,13 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 // a slash after the prefix. For example, the prefix talk. finds talk.de and talk.fr, whose
 // jobs use talk.mp4.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
-	_, folders, err := s.list(ctx, "jobs/"+prefix, "", "\xff")
+	_, folders, err := s.list(ctx, RecordPrefix+prefix, "", "\xff")
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, folder := range folders {
-		names = append(names, strings.TrimSuffix(strings.TrimPrefix(folder, "jobs/"), "/"))
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(folder, RecordPrefix), "/"))
 	}
 	return names, nil
 }
@@ -255,7 +255,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 // the keys, and at most the given number of names. It returns the names that come after the
 // name in the parameter after, and sometimes a few that come before it.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
-	prefix := "status/" + name + "/"
+	prefix := StatusPrefix + name + "/"
 	// The key take-2.json comes before take.json, but the name take-2 comes after take.
 	start := strings.TrimSuffix(StatusKey(after), ".json")
 	var names []string
@@ -267,7 +267,7 @@ func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([
 		}
 		for _, f := range files {
 			if start = f.Key; strings.HasSuffix(f.Key, ".json") && f.Key != StatusKey(after) {
-				names = append(names, strings.TrimSuffix(strings.TrimPrefix(f.Key, "status/"), ".json"))
+				names = append(names, strings.TrimSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"))
 			}
 		}
 	}
@@ -283,10 +283,10 @@ type TakeID struct {
 // Written returns the takes whose names begin with prefix and whose records were
 // written after a time.
 func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]TakeID, error) {
-	files, _, err := s.Bucket.List(ctx, "jobs/"+prefix, math.MaxInt)
+	files, _, err := s.Bucket.List(ctx, RecordPrefix+prefix, math.MaxInt)
 	var takes []TakeID
 	for _, f := range files {
-		name, take := path.Split(strings.TrimSuffix(strings.TrimPrefix(f.Key, "jobs/"), ".json"))
+		name, take := path.Split(strings.TrimSuffix(strings.TrimPrefix(f.Key, RecordPrefix), ".json"))
 		if name != "" && f.LastModified.After(after) {
 			takes = append(takes, TakeID{strings.TrimSuffix(name, "/"), take, f.LastModified})
 		}

@@ -127,7 +127,7 @@ func (f *feed) announce() {
 // refused object.
 func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 	var listed []bucket.File
-	for _, prefix := range []string{client.ReviewPrefix, client.StatusPrefix, client.AnswerPrefix} {
+	for _, prefix := range []string{client.ReviewPrefix, ledger.StatusPrefix, ledger.AnswerPrefix} {
 		files, _, err := f.client.Bucket.List(ctx, prefix, math.MaxInt)
 		if err != nil {
 			return false, f.client.Explain("list the jobs", prefix, err)
@@ -260,10 +260,10 @@ func (f *feed) review(name, take string) client.Decision {
 
 // rowKey returns the key of a row from the key of its status or answer file.
 func rowKey(key string) string {
-	if file, ok := strings.CutPrefix(key, client.AnswerPrefix); ok {
+	if file, ok := strings.CutPrefix(key, ledger.AnswerPrefix); ok {
 		return "/" + strings.TrimSuffix(file, ".json")
 	}
-	return strings.TrimSuffix(strings.TrimPrefix(key, client.StatusPrefix), ".json")
+	return strings.TrimSuffix(strings.TrimPrefix(key, ledger.StatusPrefix), ".json")
 }
 
 // change is the data of an event: the rows that are new or have changed, and the keys of

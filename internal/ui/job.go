@@ -109,7 +109,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	}
 	statusKey := ledger.StatusKey(name)
 	if isFile {
-		statusKey = client.AnswerPrefix + name + ".json"
+		statusKey = ledger.AnswerPrefix + name + ".json"
 	}
 	posted, err := s.client.Ledger.Posted(ctx, statusKey)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
 		view.Unreadable = err.Error()
 	} else if err != nil {
-		return nil, s.client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
+		return nil, s.client.Explain("read the takes of "+name, ledger.RecordPrefix+name+"/*", err)
 	}
 	slices.Reverse(takes)
 	// A record is written before its status, so the status may still be about an older drop.

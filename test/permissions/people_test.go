@@ -35,8 +35,8 @@ func TestPeople(t *testing.T) {
 		run     func(c *client.Client, dir string) error
 	}{
 		{verb: "jobs", needs: append(slices.Clone(statuses), "s3:GetObject answers/*"), spare: "s3:GetObject answers/*", run: func(c *client.Client, _ string) error {
-			found, err := c.Statuses(t.Context(), client.StatusPrefix, time.Time{}, client.Pattern{Prefix: true})
-			_, answersErr := c.Statuses(t.Context(), client.AnswerPrefix, time.Time{}, client.Pattern{Prefix: true})
+			found, err := c.Statuses(t.Context(), ledger.StatusPrefix, time.Time{}, client.Pattern{Prefix: true})
+			_, answersErr := c.Statuses(t.Context(), ledger.AnswerPrefix, time.Time{}, client.Pattern{Prefix: true})
 			return errors.Join(err, answersErr, want(len(found) == 2, "%d statuses, want 2", len(found)))
 		}},
 		{verb: "watch", needs: statuses, run: func(c *client.Client, _ string) error {
