@@ -111,7 +111,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 // has none, it needs a stack and uses the stack's token.
 func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 	if token := os.Getenv("RUNCOMFY_TOKEN"); token != "" {
-		api := &runcomfy.Client{Token: staticToken(token)}
+		api := &runcomfy.Client{Token: runcomfy.StaticToken(token)}
 		if os.Getenv("RUNCOMFY_BASE_URL") != "" {
 			env := &config.Env{Getenv: os.Getenv}
 			api.BaseURL = env.BaseURL("RUNCOMFY_BASE_URL")
@@ -130,15 +130,6 @@ func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 	}
 	return &budget.Prices{API: stack.RunComfy(), Now: time.Now}, nil
 }
-
-// staticToken is a token that does not change.
-type staticToken string
-
-// Token returns the token.
-func (t staticToken) Token(context.Context) (string, error) { return string(t), nil }
-
-// Refused does nothing.
-func (staticToken) Refused() {}
 
 // report prints an outcome.
 func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {

@@ -68,8 +68,10 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 			return &client.UsageError{Reason: "--webhook: " + err.Error()}
 		}
 	}
-	if _, err := lambda.NewRemote(c.Lambda, nil); c.Lambda != "" && err != nil {
-		return &client.UsageError{Reason: "--lambda-endpoint: " + err.Error()}
+	if c.Lambda != "" {
+		if err := lambda.CheckEndpoint(c.Lambda); err != nil {
+			return &client.UsageError{Reason: "--lambda-endpoint: " + err.Error()}
+		}
 	}
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),

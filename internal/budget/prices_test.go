@@ -31,7 +31,7 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func newPrices() (*budget.Prices, *world) {
 	w := &world{now: time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)}
-	api := &runcomfy.Client{Token: runcomfytest.Token("canary"), HTTPClient: &http.Client{Transport: w}}
+	api := &runcomfy.Client{Token: runcomfy.StaticToken("canary"), HTTPClient: &http.Client{Transport: w}}
 	return &budget.Prices{API: api, Now: func() time.Time { return w.now }}, w
 }
 

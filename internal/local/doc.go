@@ -9,7 +9,7 @@
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
-// (secrets) and RunComfy (runcomfytest). Package awsjson reads the requests to the
+// and RunComfy (runcomfytest). Package awsjson reads the requests to the
 // services of AWS except S3, and writes the responses and errors.
 //
 // Every user of the machine, and every page in a browser on it, can reach a port

@@ -307,16 +307,15 @@ func (s *Stack) startGateway(ctx context.Context, program string) error {
 	return nil
 }
 
-func (s *Stack) startFunctions() (err error) {
+func (s *Stack) startFunctions() error {
 	if s.options.LambdaEndpoint != "" {
-		s.lambda, err = lambda.NewRemote(s.options.LambdaEndpoint, permissions.LogicalIDs)
+		s.lambda = lambda.NewRemote(s.options.LambdaEndpoint, permissions.LogicalIDs)
 	} else {
-		var functions []lambda.Function
-		functions, err = s.lambdaFunctions()
+		functions, err := s.lambdaFunctions()
+		if err != nil {
+			return err
+		}
 		s.lambda = lambda.New(Region, functions...)
-	}
-	if err != nil {
-		return err
 	}
 	s.onClose(s.lambda.Close)
 	return nil

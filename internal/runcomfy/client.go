@@ -72,6 +72,15 @@ type TokenSource interface {
 	Refused()
 }
 
+// StaticToken is a TokenSource with a token that never changes.
+type StaticToken string
+
+// Token returns t.
+func (t StaticToken) Token(context.Context) (string, error) { return string(t), nil }
+
+// Refused does nothing.
+func (StaticToken) Refused() {}
+
 // Status is what Client.Status returns.
 type Status struct {
 	State QueueStatus

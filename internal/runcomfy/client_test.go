@@ -20,7 +20,7 @@ import (
 // canary is the token of the tests: it must be in no error.
 const canary = "canary-7f3a-token"
 
-const fixedToken = runcomfytest.Token(canary)
+const fixedToken = runcomfy.StaticToken(canary)
 
 // sent is what a server saw of one request.
 type sent struct {

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // Over HTTP/2, net/http repeats a request whose stream the server refused, even a POST.
@@ -22,7 +20,7 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	transport := ours.Transport.(*http.Transport)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	transport.TLSClientConfig.NextProtos = nil
-	client := &Client{Token: runcomfytest.Token("token"), BaseURL: server.URL, HTTPClient: ours}
+	client := &Client{Token: StaticToken("token"), BaseURL: server.URL, HTTPClient: ours}
 	status, err := client.Status(t.Context(), "id")
 	if err != nil {
 		t.Fatal(err)

@@ -319,8 +319,8 @@ func TestTokenError(t *testing.T) {
 	}{
 		{"no source", nil, "API token: no source for the token"},
 		{"an error", brokenSource{locked}, "API token: the vault is locked"},
-		{"empty", runcomfytest.Token(""), "API token: the token is empty"},
-		{"a line break", runcomfytest.Token(canary + "\n"), "API token: the token has a character that no token has, such as a space, a line break or a letter that is not ASCII"},
+		{"empty", runcomfy.StaticToken(""), "API token: the token is empty"},
+		{"a line break", runcomfy.StaticToken(canary + "\n"), "API token: the token has a character that no token has, such as a space, a line break or a letter that is not ASCII"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

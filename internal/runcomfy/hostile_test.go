@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // Whatever bytes a server sends, in whatever place, the token is in no error, no
@@ -42,7 +41,7 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client := &runcomfy.Client{
 				BaseURL: "http://" + serveBytes(t, response),
-				Token:   runcomfytest.Token(secret),
+				Token:   runcomfy.StaticToken(secret),
 			}
 			ctx := t.Context()
 			status, statusErr := client.Status(ctx, "r")

@@ -26,7 +26,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -141,7 +140,7 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	}
 	return &Server{
 			client: c, resolver: resolver,
-			prices: &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
+			prices: &budget.Prices{API: &runcomfy.Client{Token: runcomfy.StaticToken("token"), BaseURL: front.URL}, Now: time.Now},
 			feed:   newFeed(c), rightsByFolder: map[string]cachedRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
 		}, storage, func() []string {
 			mu.Lock()

@@ -17,7 +17,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
@@ -182,7 +181,7 @@ func TestCheckFinds(t *testing.T) {
 		}, lost, ""},
 		{"a record is gone", func(s *simulation) { s.w.Bucket.Remove(record(succeeded(s))) }, lost, ""},
 		{"a second charge", func(s *simulation) {
-			client := &runcomfy.Client{Token: runcomfytest.Token(s.token()), HTTPClient: &http.Client{Transport: s.w.RunComfy.Transport()}}
+			client := &runcomfy.Client{Token: runcomfy.StaticToken(s.token()), HTTPClient: &http.Client{Transport: s.w.RunComfy.Transport()}}
 			if _, err := client.Submit(t.Context(), "a/b", s.w.RunComfy.Submitted()[0].Input); err != nil {
 				t.Fatal(err)
 			}

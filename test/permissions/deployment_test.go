@@ -34,7 +34,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
-	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/origins"
@@ -127,7 +126,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	bus := &events.Bus{Account: account, Region: region, Now: time.Now, Receive: func(n events.Notice) {
 		d.noticed.Store(n.DetailType, true)
 	}}
-	operations := awsjson.Join(machine.Operations(), secrets.Operations(apiToken), d.queue.Operations(strings.TrimPrefix(queueURL, "http://127.0.0.1")), bus.Operations())
+	operations := awsjson.Join(machine.Operations(), awsjson.Secret(apiToken), d.queue.Operations(strings.TrimPrefix(queueURL, "http://127.0.0.1")), bus.Operations())
 	services := httptest.NewServer(operations.Handler(permissions.Guard(roles, l.deny)))
 	t.Cleanup(services.Close)
 	d.states = sfn.NewFromConfig(configAs(person, services.URL))

@@ -402,7 +402,7 @@ func (w *World) Takes(name string) []ledger.Record {
 
 // CancelElsewhere cancels a job as a person does on RunComfy's page.
 func (w *World) CancelElsewhere(requestID string) error {
-	page := &runcomfy.Client{Token: runcomfytest.Token(w.RunComfy.Token), HTTPClient: &http.Client{Transport: w.RunComfy.Transport()}}
+	page := &runcomfy.Client{Token: runcomfy.StaticToken(w.RunComfy.Token), HTTPClient: &http.Client{Transport: w.RunComfy.Transport()}}
 	_, err := page.Cancel(context.Background(), requestID)
 	return err
 }

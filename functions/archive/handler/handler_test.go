@@ -16,7 +16,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -52,7 +51,7 @@ func TestUnknownJobGetsNoRecord(t *testing.T) {
 	h := &Handler{
 		Ledger: store, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
 		API: &runcomfy.Client{
-			Token: runcomfytest.Token("token"),
+			Token: runcomfy.StaticToken("token"),
 			HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: http.NoBody}, nil
 			})},
@@ -93,7 +92,7 @@ func TestOutputTooSlow(t *testing.T) {
 					Ledger: store, Copier: &slowCopier{tt.quick},
 					MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
 					API: &runcomfy.Client{
-						Token: runcomfytest.Token("token"),
+						Token: runcomfy.StaticToken("token"),
 						HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 							return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
 								`{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`))}, nil

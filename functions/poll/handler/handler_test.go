@@ -738,7 +738,7 @@ func TestAskingEnds(t *testing.T) {
 				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "in_progress"}`))}, nil
 			})}
 			h := &handler.Handler{
-				API: &runcomfy.Client{Token: runcomfytest.Token("t"), HTTPClient: client}, QueueLimit: time.Hour, RunLimit: time.Hour,
+				API: &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: client}, QueueLimit: time.Hour, RunLimit: time.Hour,
 				Now: func() time.Time { return now }, Jitter: func() float64 { return 0 },
 				Sleep: func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() },
 			}
@@ -759,7 +759,7 @@ func TestResultNeedsTime(t *testing.T) {
 	for left, want := range map[time.Duration]int{35 * time.Second: 2, 34 * time.Second: 1} {
 		requests := 0
 		h := &handler.Handler{
-			API: &runcomfy.Client{Token: runcomfytest.Token("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			API: &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				requests++
 				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "paused"}`))}, nil
 			})}},
@@ -779,7 +779,7 @@ func TestResultNeedsTime(t *testing.T) {
 func TestJitter(t *testing.T) {
 	for jitter, want := range map[float64]int{0: 40, 0.999: 80} {
 		h := &handler.Handler{
-			API: &runcomfy.Client{Token: runcomfytest.Token("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			API: &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				return nil, io.ErrUnexpectedEOF
 			})}},
 			Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},

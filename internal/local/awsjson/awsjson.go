@@ -70,6 +70,15 @@ func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, er
 	}
 }
 
+// Secret returns GetSecretValue of Secrets Manager, which returns value for every secret id. A
+// function's role limits which secret the function may read.
+// https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+func Secret(value string) Operations {
+	return Operations{"secretsmanager.GetSecretValue": Operation(func(struct{ SecretID string }) (any, error) {
+		return map[string]string{"SecretString": value}, nil
+	})}
+}
+
 // Check returns why a request is refused, or nil.
 type Check func(r *http.Request, body []byte) *Error
 

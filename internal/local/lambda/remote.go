@@ -19,16 +19,21 @@ type Remote struct {
 	end      context.CancelFunc
 }
 
-// NewRemote returns a Remote for an endpoint, such as http://127.0.0.1:3001. ids has the
-// name of each function at the endpoint, by the name that Invoke accepts.
-func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
+// CheckEndpoint returns an error if a text is not the URL of an endpoint.
+func CheckEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%q is not the URL of a Lambda endpoint, such as http://127.0.0.1:3001", endpoint)
+		return fmt.Errorf("%q is not the URL of a Lambda endpoint, such as http://127.0.0.1:3001", endpoint)
 	}
+	return nil
+}
+
+// NewRemote returns a Remote for an endpoint that CheckEndpoint accepts. ids has the
+// name of each function at the endpoint, by the name that Invoke accepts.
+func NewRemote(endpoint string, ids map[string]string) *Remote {
 	r := &Remote{endpoint: strings.TrimSuffix(endpoint, "/"), ids: ids}
 	r.life, r.end = context.WithCancel(context.Background())
-	return r, nil
+	return r
 }
 
 // Invoke calls a function, by name or ARN, and returns its response or, as an *Error, its

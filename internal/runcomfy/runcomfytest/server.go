@@ -274,15 +274,6 @@ func refuse(w http.ResponseWriter, status, code int, text string) {
 	reply(w, status, members)
 }
 
-// Token is a runcomfy.TokenSource with a token that never changes.
-type Token string
-
-// Token returns t.
-func (t Token) Token(context.Context) (string, error) { return string(t), nil }
-
-// Refused does nothing.
-func (Token) Refused() {}
-
 // Price is the price of a model, as the API describes it.
 type Price struct {
 	USD  float64

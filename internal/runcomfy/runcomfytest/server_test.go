@@ -62,7 +62,7 @@ func pair() map[string]any {
 
 func clientOf(fake *runcomfytest.Server, token string) *runcomfy.Client {
 	return &runcomfy.Client{
-		Token:      runcomfytest.Token(token),
+		Token:      runcomfy.StaticToken(token),
 		HTTPClient: &http.Client{Transport: fake.Transport()},
 	}
 }
