@@ -18,7 +18,7 @@ import (
 // Update reports whether tests rewrite the files that they compare with.
 func Update() bool { return os.Getenv("UPDATE_GOLDEN") != "" }
 
-// Compare fails a test if the text that the test produced is not what a file contains.
+// Compare fails a test if the text that the test produced is not what the file at path contains.
 // If Update returns true, Compare writes the text to the file instead.
 func Compare(t testing.TB, path, produced string) {
 	t.Helper()
@@ -40,8 +40,8 @@ func Compare(t testing.TB, path, produced string) {
 	}
 }
 
-// CompareBetween is Compare for the part of a document between two lines that consist of
-// a mark, such as <!-- costs -->.
+// CompareBetween is Compare for the part of a document between the two lines that consist of
+// mark, such as <!-- parameters -->.
 func CompareBetween(t testing.TB, path, mark, produced string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

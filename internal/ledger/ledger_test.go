@@ -654,6 +654,16 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 	}
 }
 
+func TestFit(t *testing.T) {
+	const most = 128 << 10
+	many := slices.Repeat([]string{"ads/talk"}, most)
+	long := strings.Repeat("\x01", most) // JSON needs six bytes for each
+	st := ledger.Status{Name: strings.Repeat("n", 900), Reason: long, Remedy: long, Warnings: many, Jobs: many}.Fit(most)
+	if n := len(bucket.JSON(st, "  ")); n > most {
+		t.Errorf("the status has %d bytes, want at most %d", n, most)
+	}
+}
+
 // A record that would be too large to be read again is not written.
 func TestRecordIsNeverTooLargeToRead(t *testing.T) {
 	s := newStore(&s3test.Bucket{})

@@ -21,23 +21,23 @@ type Notice struct {
 	Drop string
 }
 
-// The write that stores a new state also marks the notice about this state as due. After
-// the notice was sent, another write removes the mark. If the notice cannot be sent, or the
-// function dies before that, the mark stays. The next call of PostTake for the take then sends
-// the notice. For a drop without a record, the next call of Post for the same state sends the
+// The write that stores a new state also marks the notice about this state, if there is one, as due.
+// After the notice was sent, another write removes the mark. If the notice cannot be sent, or the
+// function dies before the second write, the mark stays. The next call of PostTake for the take then
+// sends the notice. For a drop without a record, the next call of Post for the same state sends the
 // notice, unless another process makes this call before the time in sending has passed. The hourly
-// sweep sends the due notices of takes too. So the notice of a take is sent at least once, and
-// usually only once. An unsent notice of a drop without a record is lost if the drop is not
-// assessed again in the same state. The mark of a take is NoticeDue in the record. The mark of a
-// drop without a record is dueMetadata of the status.
+// sweep sends the due notices of takes too, for two days after the last write of the record. So the
+// notice of a take is sent at least once, unless all tries of these days fail, and usually only
+// once. An unsent notice of a drop without a record is lost if the drop is not assessed again in the
+// same state. The mark of a take is NoticeDue in the record. The mark of a drop without a record is
+// dueMetadata of the status.
 
-// dueMetadata is the object metadata of a status whose notice is due. It holds the Writer.
+// dueMetadata is the object metadata of a status whose notice is due. It names the Writer.
 const dueMetadata = "lipdrop-notice-due"
 
 // sending is the time within which the process that wrote a status sends the notice about
 // the status. Until this time is over, other processes that read the mark send no notice. A
-// process that reads its own mark sends the notice at once: its write has taken effect, although
-// the response was lost and the notice was not sent.
+// process that reads its own mark sends the notice at once, because no other process is sending it.
 const sending = 10 * time.Second
 
 // markDue marks a status without a record if its notice is due, and reports whether the caller
@@ -58,8 +58,8 @@ func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 }
 
 // sendDue sends the notice about a status that was just read or written, and removes the mark.
-// If another process rewrites the status meanwhile, it keeps the mark, and sendDue removes the
-// mark from the rewritten status.
+// If another process rewrites the status meanwhile, that process keeps the mark, and sendDue
+// removes the mark from the rewritten status.
 func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	if !s.Notify(ctx, Notice{posted.Status, key, cmp.Or(posted.Take, posted.Order.Stamp())}) {
 		return

@@ -108,7 +108,7 @@ type Record struct {
 	State State  `json:"state"`
 
 	// Code and Reason say why a take is Failed, Cancelled or Unknown. A take that has not
-	// ended has them if its job could no longer be cancelled.
+	// ended has them if one of its files was deleted, but RunComfy could not cancel the job.
 	Code   problem.Code `json:"code,omitempty"`
 	Reason string       `json:"reason,omitempty"`
 
@@ -153,8 +153,8 @@ type Record struct {
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is when a file of this take was last deleted while the remaining files formed
-	// another take. Submit runs the other take only if one of its files is uploaded after
-	// that time.
+	// another take. Submit runs the other take only if one of its files is uploaded. An upload
+	// before Deleted does not count if the file has another name, such as talk.mp4 for talk.de.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.

@@ -31,7 +31,7 @@ type Status struct {
 	Links     *Links       `json:"links,omitempty"`
 	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
-	// Jobs are the names of the jobs that use the file, in state Used. The status of a bundle
+	// Jobs are the names of the jobs that use the drop, in state Used. The status of a bundle
 	// with a wildcard also lists the jobs of the matches if the bundle is Held, or is Rejected
 	// because another drop has the same name.
 	Jobs []string `json:"jobs,omitempty"`
@@ -42,7 +42,7 @@ type Status struct {
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	// EstimateUSD is what the take costs by RunComfy's base price. It is not a quote.
 	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
-	// CostUSD is what the take cost, if RunComfy says so.
+	// CostUSD is what the take cost, if RunComfy has reported the cost.
 	CostUSD *float64 `json:"costUsd,omitempty"`
 	// Verdict is the worst verdict of the outputs. The doubts are among the warnings.
 	Verdict VerdictState `json:"verdict,omitempty"`
@@ -134,9 +134,9 @@ var ErrStale = errors.New("the status was changed after it was read")
 
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
-// ErrStale, and the caller must assess again. Post writes nothing if the status stays the
-// same and prev.Rewrite is false. Whether it writes or not, Post sends the notice about a
-// rejected or held drop if the notice is due and no other function can still be sending it.
+// ErrStale, and the caller must assess again. Post writes nothing if the status and the stamp of
+// its drop stay the same and prev.Rewrite is false. Whether it writes or not, Post sends the notice
+// about a rejected or held drop if the notice is due and no other process can still be sending it.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	posted := Posted{Status: st.Fit(MaxObject - reserve), Order: order, etag: prev.etag}
 	send := s.markDue(prev, &posted)
@@ -170,7 +170,7 @@ func (st Status) Fit(most int) Status {
 		return st
 	}
 	cut := func(text string) string {
-		const most = 4 << 10 // bytes; JSON needs up to six for each
+		const most = 2 << 10 // bytes; JSON needs up to six for each
 		if len(text) <= most {
 			return text
 		}

@@ -236,9 +236,9 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that have records and begin with prefix. It leaves out names with
-// a slash after the prefix. For example, the prefix talk. finds talk.de and talk.fr, whose
-// jobs use talk.mp4.
+// Names returns the names that begin with prefix and have records, or have names with records
+// below them. It leaves out names with a slash after the prefix. For example, the prefix talk.
+// finds talk.de and talk.fr, whose jobs use talk.mp4.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, RecordPrefix+prefix, "", "\xff")
 	if err != nil {
@@ -320,7 +320,7 @@ func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, fo
 func (s *Store) put(ctx context.Context, key string, value any, etag *string, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {
-		return fmt.Errorf("write %s: the object would have %d bytes, but only %d are read", key, len(body), MaxObject)
+		return fmt.Errorf("write %s: the object would have %d bytes; an object may have at most %d", key, len(body), MaxObject)
 	}
 	now, err := s.Bucket.PutJSON(ctx, key, *etag, body, metadata)
 	if err == nil {
