@@ -191,12 +191,6 @@ func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (free
 	return freed, err
 }
 
-// Used returns what the takes of a day use.
-func (b *Book) Used(ctx context.Context, day string) (Amount, error) {
-	read, err := b.read(ctx, day)
-	return read.sum(), err
-}
-
 // change writes the book of a day by compare-and-swap. The given function edits the book,
 // and reports whether it edited anything. After a lost race, change calls the function
 // again with the new book.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -259,7 +260,7 @@ func ParsePattern(text string) (Pattern, error) {
 	}
 	prefix = prefix || strings.HasSuffix(cleaned, "/")
 	name = strings.TrimPrefix(name, ledger.InboxPrefix)
-	if !prefix && name == "" || strings.HasPrefix(name, "/") || strings.Contains(name, "//") || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "." || part == ".." }) {
+	if !prefix && name == "" || strings.HasPrefix(name, "/") || strings.Contains(name, "//") || drop.IsRelative(name) {
 		return Pattern{}, &UsageError{fmt.Sprintf("%q is not the name of a job: write a name such as ads/talk, or ads/ for all jobs in a folder", text)}
 	}
 	return Pattern{Text: name, Prefix: prefix}, nil

@@ -78,7 +78,7 @@ func ParseKey(key string) Key {
 	switch {
 	case !ok || isHidden(below):
 		k.Role = NoDrop
-	case isRelative(below):
+	case IsRelative(below):
 		k.Role = RelativePath
 	case !problem.IsPrintable(below):
 		k.Role = Unprintable
@@ -146,7 +146,7 @@ func isHidden(below string) bool {
 	base := path.Base(below)
 	return below == "" || strings.HasSuffix(below, "/") || strings.HasSuffix(below, "_$folder$") ||
 		equalAnyCase(base, "Thumbs.db") || equalAnyCase(base, "desktop.ini") ||
-		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return hasDot(part) && !isRelative(part) })
+		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") && part != "." && part != ".." })
 }
 
 // hasDot reports whether a part of a path begins with a dot.
@@ -154,9 +154,9 @@ func hasDot(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") })
 }
 
-// isRelative reports whether a part of a path is "." or "..". Most programs resolve such a path
+// IsRelative reports whether a part of a path is "." or "..". Most programs resolve such a path
 // to another path.
-func isRelative(below string) bool {
+func IsRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 

@@ -60,7 +60,7 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
-	if answer := ledger.AnswerPrefix + below + ".json"; len(answer) <= maxKey && !isRelative(below) && problem.IsPrintable(below) {
+	if answer := ledger.AnswerPrefix + below + ".json"; len(answer) <= maxKey && !IsRelative(below) && problem.IsPrintable(below) {
 		return answer
 	}
 	parts := strings.Split(strings.ToValidUTF8(below, "_"), "/")
@@ -71,7 +71,7 @@ func answerKey(key string) string {
 			}
 			return r
 		}, part)
-		if isRelative(part) {
+		if IsRelative(part) {
 			parts[i] = strings.Repeat("_", len(part))
 		}
 	}

@@ -83,10 +83,6 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	if request.Err() != nil {
 		return r
 	}
-	const most = 10000 // folders
-	if len(s.rightsByFolder) >= most {
-		clear(s.rightsByFolder)
-	}
 	s.rightsByFolder[folder] = cachedRights{r, time.Now().Add(rightsCachedFor)}
 	return r
 }
