@@ -28,8 +28,8 @@ type Row struct {
 
 	// Links are the media that are https URLs or files of the bucket, and Files are the
 	// media that are files of this computer. The keys are properties of the model; the
-	// values are as in the list. A file with a wrong suffix, which Read reports, is in
-	// Links, not in Files.
+	// values are as in the list or in Defaults.Options. A file with a wrong suffix, which
+	// Read reports, is in Links, not in Files.
 	Links, Files map[string]string
 
 	table  bool              // from a table, in which every value is a text
@@ -87,7 +87,7 @@ type Defaults struct {
 	// VideoModel if its column video is set, and the ImageModel if only its column image is.
 	Model, VideoModel, ImageModel string
 
-	// Options are the options of rows that do not set them.
+	// Options are the values of options and media properties that a row does not set.
 	Options map[string]string
 }
 
@@ -100,7 +100,7 @@ func IsList(path string) bool {
 	return false
 }
 
-// The columns that belong to no model.
+// The columns that are neither media nor options.
 const (
 	nameColumn  = "name"
 	modelColumn = "model"
@@ -112,7 +112,7 @@ var kindColumns = []string{string(media.Video), string(media.Audio), string(medi
 
 // cell is a non-empty cell of a list.
 type cell struct {
-	column string // in lower case
+	column string // one of reader.known
 	value  any    // a string, if the list is a table
 }
 

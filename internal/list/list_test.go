@@ -128,7 +128,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
 		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
-		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row names no model, and neither video nor image is set. Name a file in the column video or image, or a model in the column model."}},
+		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row names no model, and neither video nor image is set. Set video or image to a file, or model to a model."}},
 		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Remove the image from the row, or choose another model."}},
 		{name: "a video twice", text: "name,video,video_url,audio\na,a.mp4,b.mp4,a.wav\n", want: []string{"row 2, column B (video): video and video_url are the same input of sync/sync/lipsync/v2/pro. Remove one of the two."}},
 		{name: "media of the wrong kind", text: header + "a,a.wav,a.mp4\n", want: []string{
@@ -196,6 +196,9 @@ func TestProblems(t *testing.T) {
 			`row 1, member "audio": the object has this member twice. Remove one of the two.`,
 			`row 1, member "name": name is not a text. Write name in double quotes.`,
 			`row 1, member "name": the row has no name. Give each row its own name: it becomes the name of the job.`,
+		}},
+		{name: "JSON with a number for a medium that is set twice", file: "l.jsonl", text: `{"name": "a", "model": "sync/react-1", "video_url": 5, "video": "a.mp4", "audio": "a.wav"}`, want: []string{
+			`row 1, member "video_url": video_url is not a text. Name a file or an https URL, in double quotes.`,
 		}},
 		{name: "JSON with a number in quotes", file: "l.jsonl", text: `{"name": "a", "model": "sync/react-1", "video": "a.mp4", "audio": "a.wav", "temperature": "1"}`, want: []string{
 			`row 1, member "temperature": temperature is "1"; sync/react-1 accepts a number from 0 to 1. Write temperature as 1, without quotes.`,

@@ -16,14 +16,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// reporter reports what is wrong in a column of a row.
+// reporter reports what is wrong in a column or a property of a row.
 type reporter func(column, reason, remedy string)
 
 // fill returns a row with the job that its cells describe.
 func (r *reader) fill(row Row, cells []cell) Row {
 	row.Options, row.Links, row.Files = map[string]any{}, map[string]string{}, map[string]string{}
 	wrong := func(column, reason, remedy string) { r.report(row.Problem(column, reason, remedy)) }
-	texts := map[string]string{} // the values of the columns that belong to no model
+	texts := map[string]string{} // the values of name, model and kindColumns
 	given := map[string]any{}    // the values of the other columns
 	for _, c := range cells {
 		text, isText := c.value.(string)
@@ -49,7 +49,7 @@ func (r *reader) fill(row Row, cells []cell) Row {
 	case texts["image"] != "":
 		id = r.ImageModel
 	default:
-		wrong("video", "the row names no model, and neither video nor image is set", "Name a file in the column video or image, or a model in the column model.")
+		wrong("video", "the row names no model, and neither video nor image is set", "Set video or image to a file, or model to a model.")
 		return row
 	}
 	model, ok := r.Catalog.Model(id)
@@ -83,12 +83,15 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media. It takes them from given, and removes them from given. It also
-// takes the media of kindColumns, which are in texts. For a medium that the row leaves out,
-// it takes the medium in defaults.
+// addMedia adds the row's media. It takes the media of properties from given, and removes them
+// there. It takes the media of kindColumns from texts. For a medium that the row leaves out, it
+// takes the medium in defaults.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
+		kind := string(p.Kind) // also the name of a column
+		first := !known[kind]
+		known[kind] = true
 		value, isText := given[p.Name].(string)
 		if _, ok := given[p.Name]; ok && !isText {
 			wrong(p.Name, p.Name+" is not a text", "Name a file or an https URL, in double quotes.")
@@ -97,14 +100,12 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults m
 		}
 		delete(given, p.Name)
 		value = strings.TrimSpace(value)
-		kind := string(p.Kind) // also the name of a column
-		if first := !known[kind]; first && value == "" {
+		if first && value == "" {
 			value = texts[kind]
 			r.labels[p.Name] = r.label(kind)
 		} else if first && texts[kind] != "" {
 			wrong(kind, fmt.Sprintf("%s and %s are the same input of %s", kind, p.Name, r.Model.ID), "Remove one of the two.")
 		}
-		known[kind] = true
 		if byDefault := strings.TrimSpace(defaults[p.Name]); value == "" && byDefault != "" {
 			value, r.labels[p.Name] = byDefault, "--set "+p.Name
 		}
