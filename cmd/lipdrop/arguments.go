@@ -17,7 +17,7 @@ import (
 )
 
 // flagsFirst returns the arguments with the flags of the verb before its other arguments,
-// because kong rejects arguments that have a flag between them.
+// because kong rejects a list of arguments that has a flag inside it.
 func flagsFirst(verbs []*kong.Node, args []string) []string {
 	verb := slices.IndexFunc(verbs, func(v *kong.Node) bool { return len(args) > 0 && v.Name == args[0] })
 	if verb < 0 {

@@ -152,9 +152,9 @@ func (b *board) describe(job *followed, elapsed bool) string {
 	return line
 }
 
-// lines returns what to draw on a terminal: a line for each job. If the terminal has too
-// few lines, lines returns a summary and only jobs that have not succeeded: first the jobs
-// that failed, then those that need a person, then the others.
+// lines returns what to draw on a terminal: a line for each job. If the terminal has too few
+// lines, lines returns a summary and as many jobs as fit. It leaves out the jobs with the exit
+// code 0, and orders the others by urgency.
 func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string
@@ -193,8 +193,8 @@ func (b *board) draw() {
 	_ = b.out.raw(s.String()) // the function run reports the error
 }
 
-// urgency orders jobs that have not succeeded by their exit codes: first exitFailed, then
-// exitPerson, then exitTimeout.
+// urgency returns the rank of a job by its exit code: 0 for exitFailed, 1 for exitPerson and 2
+// for exitTimeout. The exit code must not be 0.
 func urgency(j *followed) int {
 	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, exitCodeOf(j.Status.Status))
 }

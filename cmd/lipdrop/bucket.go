@@ -47,8 +47,8 @@ func checkLength(key string) error {
 	return nil
 }
 
-// plainly shortens the error of an S3 request to the action, the key, and the server's code
-// and message. It leaves out the SDK's description of the request.
+// plainly shortens an error that the S3 server returned to the action, the key, and the server's
+// code and message. It does not change other errors.
 func plainly(err error) error {
 	sdk, ok := errors.AsType[*smithy.OperationError](err)
 	if !ok {

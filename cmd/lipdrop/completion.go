@@ -17,7 +17,7 @@ type completionCmd struct{ kongcompletion.Completion }
 
 // Help says what the command prints.
 func (*completionCmd) Help() string {
-	return "Without --code, prints a command to run in the shell. With --code, prints the shell code that this command loads. Completion also completes the names of jobs."
+	return "Prints a command that switches on completion in the shell. With --code, prints the shell code that this command loads. Completion also completes the names of jobs."
 }
 
 // completionTime is how long the completion of a name may take. A person waits for it.

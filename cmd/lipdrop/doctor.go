@@ -289,8 +289,8 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 	d.fine("the dead-letter queue is empty")
 }
 
-// checkRunComfy checks the token first, because every other request needs it. Then it
-// compares the catalogue with what RunComfy publishes today.
+// checkRunComfy checks the token and the balance. If nothing is wrong with them, it compares the
+// catalogue with what RunComfy publishes today, which needs the token too.
 func (d *doctor) checkRunComfy(ctx context.Context) {
 	api := d.RunComfy()
 	wrongs := d.wrongs

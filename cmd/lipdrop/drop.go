@@ -93,7 +93,7 @@ const (
 	// options. If more jobs start, each is printed in one line, followed by its warnings.
 	mostDetailed = 10
 
-	// mostShown is the largest number of jobs that are printed.
+	// mostShown limits how many jobs, problems of jobs, or left-out files are printed.
 	mostShown = 30
 )
 

@@ -206,7 +206,7 @@ func TestDrop(t *testing.T) {
 		})
 		out := says(t, 1, "nothing was sent:", "drop", "wrong.csv", "--dir", dir, "--yes")
 		contains(t, out,
-			`wrong.csv: row 3, column C (video): there is no file gone.mp4`, "Name a file of this computer, as a path from the folder of the list.",
+			`wrong.csv: row 3, column C (video): there is no file gone.mp4`, "Name a file of this computer that you may read, as a path from the folder of the list.",
 			"wrong.csv: row 4, column D (audio): empty.wav is empty",
 			"wrong.csv: row 5, column D (audio): fake.wav",
 			`wrong.csv: row 6, column E (emotion): emotion is "joyful"; sync/react-1 accepts happy`, "Set emotion to happy",

@@ -19,7 +19,7 @@ import (
 type gatheredFiles struct {
 	folder   string // key of the folder that the arguments are dropped into
 	byKey    map[string]*client.Upload
-	paths    map[string]string // by key; without links
+	paths    map[string]string // the path of each file without links, by key
 	problems []error           // one for each file that cannot be read
 }
 
@@ -42,9 +42,9 @@ func newUpload(key, path string, info fs.FileInfo) *client.Upload {
 // etagOf returns an ETag that changes with the file.
 func etagOf(info fs.FileInfo) string { return fmt.Sprint(info.Size(), info.ModTime()) }
 
-// gather gives each argument a key in a folder. An argument that is a folder stands for
-// all its files. The error names every argument that does not exist, and every two files
-// that would get the same key.
+// gather returns the files that the arguments name, each under its key in the bucket's folder. An
+// argument that is a folder of this machine stands for all files in it. The error names every
+// argument that does not exist, and every two files that would get the same key.
 func gather(folder string, args []string) (*gatheredFiles, error) {
 	d := &gatheredFiles{folder: folder, byKey: map[string]*client.Upload{}, paths: map[string]string{}}
 	var errs []error

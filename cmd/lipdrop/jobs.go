@@ -110,7 +110,7 @@ func showJob(out *terminal, job client.Job) {
 		showLine(out, "warning", warning)
 	}
 	if st.Jobs != nil {
-		showLine(out, "used by", strings.Join(st.Jobs, ", "))
+		showLine(out, "jobs", strings.Join(st.Jobs, ", "))
 	}
 	if st.Links != nil {
 		showLine(out, "execution", st.Links.Execution)

@@ -159,7 +159,7 @@ func (m *medium) read(ctx context.Context, at string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = errors.New("there is no file " + at)
 		}
-		m.problem = &problem.Problem{Reason: err.Error(), Remedy: "Name a file of this computer, as a path from the folder of the list."}
+		m.problem = &problem.Problem{Reason: err.Error(), Remedy: "Name a file of this computer that you may read, as a path from the folder of the list."}
 		if strings.Contains(at, `\`) {
 			m.problem.Remedy = "Write the path with / in place of each backslash."
 		}

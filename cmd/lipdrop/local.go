@@ -224,7 +224,7 @@ func lineOf(st client.Status) string {
 	if st.State == "" {
 		about = unreadable
 	}
-	if st.Jobs != nil {
+	if st.State == ledger.Used {
 		about += " by " + strings.Join(st.Jobs, ", ")
 	}
 	lines := []string{escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, about)}

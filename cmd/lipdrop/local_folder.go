@@ -116,8 +116,8 @@ func (w *watcher) look(ctx context.Context) {
 		}
 	}
 	w.files = found
-	// Deletions come first: a renamed file is gone from the bucket before it is dropped
-	// under its new name.
+	// Deletions come first: if talk.mp4 was renamed to talk.mov, the bucket must not have both,
+	// because the job talk would then be rejected as ambiguous.
 	for _, key := range slices.Concat(gone, changed) {
 		f := found[key]
 		err := f.err

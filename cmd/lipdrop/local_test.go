@@ -226,6 +226,14 @@ func TestLineOfANotice(t *testing.T) {
 	}
 }
 
+// The jobs of a bundle that is rejected are not added to the line: they would follow the remedy.
+func TestLineOfARejectedBundle(t *testing.T) {
+	st := client.Status{Status: ledger.Status{Name: "cafe", State: ledger.Rejected, Code: "ambiguous", Reason: "two drops", Remedy: "Delete one.", Jobs: []string{"cafe/a"}}}
+	if line := lineOf(st); !strings.HasSuffix(line, "  cafe: rejected (ambiguous): two drops. Delete one.") {
+		t.Errorf("lineOf returned %q, want the remedy at its end", line)
+	}
+}
+
 // lines collects the lines that a function says. It is safe for concurrent use.
 type lines struct {
 	mu   sync.Mutex

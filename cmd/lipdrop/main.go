@@ -166,8 +166,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(ctx, err)
 }
 
-// indented indents all lines of an error but the first, so that a part of a file's name cannot
-// look like a message.
+// indented indents all lines of an error but the first, so that a file name with a newline cannot
+// look like a second message.
 func indented(text string) string { return strings.ReplaceAll(text, "\n", "\n  ") }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

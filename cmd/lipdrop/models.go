@@ -149,8 +149,8 @@ func differences(known, live json.RawMessage) []string {
 	return differ
 }
 
-// properties returns what an input schema demands of each property. It leaves out the
-// descriptions, and the defaults because some of them are only samples.
+// properties returns, for each property of an input schema, whether it is required, and the
+// keywords that limit its value. It leaves out the defaults, because some of them are only samples.
 func properties(schema json.RawMessage) map[string]map[string]any {
 	var s struct {
 		Properties map[string]map[string]any `json:"properties"`

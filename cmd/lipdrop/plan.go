@@ -22,7 +22,7 @@ import (
 type plan struct {
 	*client.Drop
 	defaults list.Defaults
-	lists    map[string]int        // the number of rows by the list's file
+	lists    map[string]int        // the number of rows of each list, by the list's file
 	rows     map[string]plannedRow // by the key of the row's job.json
 	media    map[string]*medium    // that the rows name, by path
 	wrong    []wrong
@@ -119,7 +119,7 @@ func splitLists(args []string) (files, lists []string) {
 
 // addFiles adds the files of the arguments. It leaves out hidden files and other files that
 // are no drops. If an argument is a folder, addFiles also leaves out the files in the folder
-// that no job can use, and says so.
+// whose suffix no job can use, and says so.
 func (p *plan) addFiles(folder string, args []string, say messages) error {
 	files, err := gather(folder, args)
 	if err != nil {
