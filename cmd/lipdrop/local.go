@@ -26,7 +26,7 @@ type localCmd struct {
 	Dir        string     `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
 	RunTime    delay      `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  delay      `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Output     string     `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
+	Output     string     `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Settle     delay      `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
 	Port       portNumber `placeholder:"PORT" help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    portNumber `name:"tls-port" placeholder:"PORT" help:"Port of the stack over https on 127.0.0.1."`

@@ -114,6 +114,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
 			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),
 			"length_mismatch": map[bool]string{false: "warn", true: "reject"}[settings.RejectMismatch], "states": joinStates(ledger.StatusStates()),
+			"output_forms": "own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type",
 		},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out), kong.Bind(messages{errs}))

@@ -33,7 +33,7 @@ type tryCmd struct {
 	Out       string   `default:"lipdrop-out" predictor:"folder" help:"Folder that the outputs are stored in."`
 	RunTime   delay    `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime delay    `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
-	Output    string   `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
+	Output    string   `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Files     []string `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 

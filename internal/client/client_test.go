@@ -250,8 +250,8 @@ func TestFollow(t *testing.T) {
 			}
 			return calls == 2, nil
 		}, Pattern{Text: "ads/", Prefix: true})
-		if took := time.Since(began); err != nil || took > 10*time.Minute+longestPause {
-			t.Errorf("the change was noticed after %s, with the error %v; want at most %s and no error", took, err, 10*time.Minute+longestPause)
+		if took := time.Since(began); err != nil || took > 10*time.Minute+LongestPause {
+			t.Errorf("the change was noticed after %s, with the error %v; want at most %s and no error", took, err, 10*time.Minute+LongestPause)
 		}
 		if n := storage.Calls(); n["GetObject"] != 101 || n["ListObjectsV2"] > 60 {
 			t.Errorf("%d reads and %d listings in 10 minutes, want 101 and at most 60", n["GetObject"], n["ListObjectsV2"])

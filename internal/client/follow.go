@@ -10,11 +10,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// How long Follow waits before it lists the statuses again: firstPause after a change,
-// and up to longestPause while nothing changes.
+// How long Follow waits before it lists the statuses again: FirstPause after a change,
+// and up to LongestPause while nothing changes.
 const (
-	firstPause   = time.Second
-	longestPause = 15 * time.Second
+	FirstPause   = time.Second
+	LongestPause = 15 * time.Second
 
 	localFirstPause   = 200 * time.Millisecond
 	localLongestPause = time.Second
@@ -29,7 +29,7 @@ const mostFailures = 10
 // changed.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{}
-	first, longest := firstPause, longestPause
+	first, longest := FirstPause, LongestPause
 	if c.Local() {
 		first, longest = localFirstPause, localLongestPause
 	}

@@ -31,9 +31,6 @@ type row struct {
 }
 
 const (
-	firstPause   = time.Second
-	longestPause = 15 * time.Second
-
 	// maxRows is how many rows one event has at most.
 	maxRows = 500
 
@@ -70,7 +67,7 @@ func newFeed(c *client.Client) *feed {
 
 // run follows the bucket until ctx ends.
 func (f *feed) run(ctx context.Context) {
-	pause := firstPause
+	pause := client.FirstPause
 	for {
 		if f.isOpen() {
 			changed, err := f.refresh(ctx)
@@ -78,16 +75,16 @@ func (f *feed) run(ctx context.Context) {
 				return
 			}
 			f.setTrouble(err)
-			pause = min(pause*3/2, longestPause)
+			pause = min(pause*3/2, client.LongestPause)
 			if changed {
-				pause = firstPause
+				pause = client.FirstPause
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.wake:
-			pause = firstPause
+			pause = client.FirstPause
 		case <-time.After(pause):
 		}
 	}
