@@ -35,7 +35,7 @@ type Error struct {
 	// without the token and without the query of any URL.
 	Message string
 
-	// RetryAfter is the response's Retry-After, from one second to a day; 0 if
+	// RetryAfter is the response's Retry-After, from one second to six hours; 0 if
 	// there is no valid one.
 	RetryAfter time.Duration
 }

@@ -16,8 +16,8 @@ import (
 // maxBody is the largest response that is read. A result is a few kilobytes.
 const maxBody = 1 << 20
 
-// maxRetryAfter limits Retry-After.
-const maxRetryAfter = 24 * time.Hour
+// maxRetryAfter limits Retry-After. Submit postpones a message by it, and SQS allows 12 hours.
+const maxRetryAfter = 6 * time.Hour
 
 // response is a JSON object under HTTP 2xx. Its methods return
 // the zero value for a member that is absent or has another form: only the caller

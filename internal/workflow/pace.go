@@ -65,9 +65,6 @@ const (
 	// state. It doubles with each further such turn, up to maxWait. Jitter shortens a wait
 	// by up to half.
 	troubleWait = 5 * time.Second
-
-	// mostRetryAfter limits the wait that RunComfy asks for.
-	mostRetryAfter = 6 * time.Hour
 )
 
 // FirstWait is how many seconds pass between the submit and the first turn. It is
@@ -80,7 +77,7 @@ func (p Progress) Wait() int {
 	if p.Troubles > 0 {
 		backoff := min(troubleWait<<min(p.Troubles-1, 20), maxWait)
 		spread := time.Duration((0.5 + p.Jitter/2) * float64(backoff))
-		return wholeSeconds(max(spread, min(p.RetryAfter, mostRetryAfter)))
+		return wholeSeconds(max(spread, p.RetryAfter))
 	}
 	late := p.late()
 	quiet := p.quiet()

@@ -272,7 +272,6 @@ func TestWait(t *testing.T) {
 		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900, false},
 		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120, false},
 		{"RunComfy says later than the longest wait", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: time.Hour}, 3600, false},
-		{"RunComfy says tomorrow", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 24 * time.Hour}, 6 * 3600, false},
 		{"a job without a usual time, queued", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 3, false},
 		{"a job without a usual time, running", workflow.Progress{Elapsed: time.Minute, Running: time.Minute}, 1, true},
 	}

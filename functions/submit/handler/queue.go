@@ -76,8 +76,6 @@ const (
 	// After more than promptReceives deliveries, the pause is no longer RunComfy's
 	// Retry-After: short pauses must not use up the deliveries of a day.
 	promptReceives = 30
-	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
-	mostRetryAfter = 6 * time.Hour
 	// burnPause is the pause of a message that is no longer retried. It is short, so that the
 	// message soon becomes a dead letter. The further deliveries do nothing.
 	burnPause = time.Second
@@ -155,7 +153,7 @@ func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 // deliveries, a pause that doubles; else 0, which stands for the visibility timeout of the
 // queue. A random part spreads the pauses of many messages.
 func (h *Handler) pause(out outcome, receives int) time.Duration {
-	after := min(out.retryAfter(), mostRetryAfter)
+	after := out.retryAfter()
 	switch {
 	case errors.Is(errors.Join(out...), errRetriesEnded):
 		return burnPause
