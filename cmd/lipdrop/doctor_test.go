@@ -182,7 +182,7 @@ func TestDoctor(t *testing.T) {
 		{name: "a wrong token", aws: stack{token: "wrong"},
 			want: "WRONG  RunComfy does not accept the token: GET /prod/v2/balance: HTTP 401, code 400004: the API token is invalid, expired or revoked" + set + unasked},
 		{name: "broken JSON in place of the token", aws: stack{token: `{"token": `},
-			want: "WRONG  the secret does not hold a RunComfy token: the token's secret looks like JSON but does not parse" + set + unasked},
+			want: `WRONG  the secret does not hold a RunComfy token: the token's secret looks like JSON but does not parse as {"token": "…"}` + set + unasked},
 		{name: "a secret that may not be read", aws: stack{token: "right", denied: "GetSecretValue"},
 			want: "WRONG  cannot read the RunComfy token: your credentials lack the permission secretsmanager:GetSecretValue" + lacking + unasked},
 		{name: "Secrets Manager cannot be reached", aws: stack{token: "right"}, secrets: "http://127.0.0.1:1",

@@ -10,8 +10,8 @@ import "strings"
 // says which.
 type QueueStatus string
 
-// The documented words of /status. RunComfy's own clients accept more words from /status: those
-// of /result. Ended accepts them too.
+// The documented words of /status. RunComfy's own clients, and Ended, accept the words of /result
+// from /status too.
 const (
 	InQueue    QueueStatus = "in_queue"
 	InProgress QueueStatus = "in_progress"
@@ -57,7 +57,7 @@ const (
 	OutcomeNotCancellable Outcome = "not_cancellable"
 )
 
-// normalWord returns a state in the spelling that this package uses.
+// normalWord returns a word of a response in the spelling that this package uses.
 func normalWord(word string) string {
 	word = strings.ToLower(strings.TrimSpace(word))
 	if word == "canceled" {

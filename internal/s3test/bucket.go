@@ -1,6 +1,6 @@
-// Package s3test is an S3 bucket in memory that has some methods and the errors of the
-// SDK's client. Conditional writes, ranges with both ends and listings behave as in S3. The
-// tests of package gateway compare their behaviour with a real server.
+// Package s3test is an S3 bucket in memory. It has some of the methods of the SDK's client, and
+// returns the client's errors. Conditional writes, ranges with both ends and listings behave as in
+// S3: the tests of package gateway compare them with a real server.
 package s3test
 
 import (
@@ -94,7 +94,7 @@ func (b *Bucket) Object(key string) ([]byte, bool) {
 // Set writes an object, without conditions, and without calling Before and After.
 func (b *Bucket) Set(key string, body []byte) { b.SetMultipart(key, body, b.now()) }
 
-// SetMultipart writes an object as if by a multipart upload that completes now. Its
+// SetMultipart is Set for an object whose multipart upload completes now. The object's
 // LastModified is the time at which the upload was initiated.
 func (b *Bucket) SetMultipart(key string, body []byte, initiated time.Time) {
 	b.mu.Lock()
@@ -229,7 +229,7 @@ func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...fu
 	})
 }
 
-// maxKeys is how many keys a page of a listing has at most.
+// maxKeys is how many keys and common prefixes a page of a listing has at most.
 const maxKeys = 1000
 
 // ListObjectsV2 implements the client's method.

@@ -20,8 +20,8 @@ type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is the shortest time between two successful reads of the secret. Until this
-// time has passed, a Source returns the same token, even if RunComfy refused that token.
+// rereadAfter is the shortest time between a successful read of the secret and the next read.
+// Until this time has passed, a Source returns the same token, even after a call of Refused.
 const rereadAfter = time.Minute
 
 // ErrNone is returned if the secret holds no token yet, or does not exist.
@@ -29,8 +29,8 @@ var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist"
 
 // Source is a runcomfy.TokenSource that reads the API token from a secret. The
 // secret is plain text, or JSON with the member "token". A Source reads the secret
-// when the token is first needed, and again after RunComfy refused the token. It
-// is safe for concurrent use.
+// when the token is first needed, and again after a call of Refused. It is safe for
+// concurrent use.
 type Source struct {
 	Client SecretsManager
 	ARN    string
@@ -79,7 +79,7 @@ func tokenIn(secret string) (string, error) {
 			Token string `json:"token"`
 		}
 		if json.Unmarshal([]byte(secret), &doc) != nil {
-			return "", errors.New("the token's secret looks like JSON but does not parse") // without the parser's error, which could repeat a part of the secret
+			return "", errors.New(`the token's secret looks like JSON but does not parse as {"token": "…"}`) // without the parser's error, which could repeat a part of the secret
 		}
 		secret = strings.TrimSpace(doc.Token)
 	}

@@ -29,8 +29,8 @@ const (
 )
 
 // A download is an io.Reader that reads a source and hashes what is read. It reads the
-// first response as long as that response is fast. Then it fetches ranges in parallel, if
-// the source supports them.
+// first response. If that response is slow or breaks, and the source supports ranges, it
+// fetches the rest as ranges in parallel.
 type download struct {
 	ctx   context.Context
 	fail  context.CancelCauseFunc // ends ctx, and the attempt with it
@@ -61,8 +61,8 @@ type piece struct {
 	ready  chan struct{} // gets an element when data is complete
 }
 
-// start starts to download a source whose first response is open. The caller waits
-// for done before it returns.
+// start starts to download a source whose first response is open. The caller must call
+// done.Wait before it returns.
 func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first *response, limit int64) *download {
 	p := src.pace
 	if src.total > 0 {

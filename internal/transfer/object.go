@@ -27,17 +27,17 @@ import (
 
 const (
 	// createTime limits the creation of a multipart upload, and abortTime its abort. Both
-	// requests continue if the copy's context ends: without the id that the creation returns, the
-	// upload could not be aborted.
+	// requests continue if the copy's context ends, so that no upload is left open: the abort
+	// needs the id that the creation returns.
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second
 
-	// rangeTime limits the request of a range of the object.
+	// rangeTime limits a request that reads a range of the object from S3.
 	rangeTime = time.Minute
 
 	maxParts = 10_000 // S3's limit for one upload
 
-	// sourceMetadata is the name of the object metadata that hold the hash of the source's address (hashOf).
+	// sourceMetadata is the name of the object's metadata with the hash of the source's address (see hashOf).
 	sourceMetadata = "lipdrop-source"
 )
 
@@ -129,9 +129,9 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 	return out, err
 }
 
-// find returns the object that has the key, if there is one. It returns a
-// *workflow.OutputOccupied if the object is not a copy of the download, whose first bytes
-// are head.
+// find returns the object that has a.key, if there is one. It returns a
+// *workflow.OutputOccupied if the object is not a copy of the file that d downloads. head has
+// the first bytes of that file.
 func (a *attempts) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
 	file, err := a.bucket.Head(ctx, a.key)
 	if errors.Is(err, bucket.ErrNotFound) {

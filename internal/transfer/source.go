@@ -264,8 +264,8 @@ func (r *response) close() {
 	r.giveUp(nil)
 }
 
-// read reads until dst is full, or until the body ends; the error is then io.EOF. It gives up a
-// response that stalls.
+// read reads until dst is full or the body ends. Its error is io.EOF if it has read to the end
+// of the body. It gives up a response that stalls.
 func (r *response) read(dst []byte) (n int, err error) {
 	watch := time.AfterFunc(r.stall, func() { r.giveUp(errStalled) })
 	defer watch.Stop()

@@ -22,17 +22,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// fetchTimeout is the timeout for the download of one job's inputs.
+// fetchTimeout is the timeout for the download of all inputs of a job.
 const fetchTimeout = 5 * time.Minute
 
-// input is a property of a job whose value is a URL.
+// input is a URL among the properties of a job.
 type input struct {
 	name, url, suffix string
 	kind              media.Kind
 }
 
-// fetchIfDue downloads the inputs of a job and stores its output when the download is due. It does so
-// only once, and never for a cancelled job. The caller holds j.mu.
+// fetchIfDue downloads the inputs of a job and stores the job's output, if the download is due. It
+// does so only once, and never for a cancelled job. The caller holds j.mu.
 func (s *Server) fetchIfDue(j *job, now time.Time) {
 	due := !s.FetchAtStart || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
@@ -48,7 +48,7 @@ func (s *Server) fetchIfDue(j *job, now time.Time) {
 		info, err := s.fetch(ctx, j, in, i == chosen)
 		known = append(known, info)
 		if err != nil {
-			// The real API may quote the whole URL. lipdrop must not pass the query on.
+			// Quote the whole URL, as the real API may, so that tests see whether lipdrop passes the query on.
 			j.FetchError = fmt.Sprintf("could not download %s from %s: %v", in.name, in.url, err)
 			break
 		}
@@ -68,8 +68,8 @@ func (s *Server) fetchIfDue(j *job, now time.Time) {
 	}
 }
 
-// fetch downloads one input of a job. If the output is made up, fetch returns what is known
-// about the input. Otherwise, if isOutput is true, fetch stores the input as the output.
+// fetch downloads one input of a job. If the output is made up, fetch returns what inspect finds
+// in the input. Otherwise, if isOutput is true, fetch stores the input as the output.
 func (s *Server) fetch(ctx context.Context, j *job, in input, isOutput bool) (media.Info, error) {
 	body, err := s.openInput(ctx, in.url)
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, isOutput bool) (me
 	return media.Info{}, wholeFile(n, err)
 }
 
-// inspect reads an input and returns what is known about it, which may be nothing.
+// inspect reads an input and returns what media.Inspect says about it, or a zero Info if media.Inspect fails.
 func inspect(ctx context.Context, in input, body io.Reader) (media.Info, error) {
 	data, err := io.ReadAll(body)
 	if err := wholeFile(int64(len(data)), err); err != nil {
@@ -111,7 +111,7 @@ func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Read
 	return nil
 }
 
-// wholeFile returns the error of reading a file, or an error if the file is empty.
+// wholeFile returns err or, if err is nil, an error if the length n of a file is 0.
 func wholeFile(n int64, err error) error {
 	if err == nil && n == 0 {
 		return errors.New("the file is empty")
@@ -179,8 +179,8 @@ func inputsOf(properties map[string]any) []input {
 	return inputs
 }
 
-// chooseOutput returns the index of the first video, else of the first image,
-// else -1.
+// chooseOutput returns the index of the first video. If there is no video, it returns the index
+// of the first image, or -1 if there is no image either.
 func chooseOutput(inputs []input) int {
 	for _, kind := range []media.Kind{media.Video, media.Image} {
 		if i := slices.IndexFunc(inputs, func(in input) bool { return in.kind == kind }); i >= 0 {

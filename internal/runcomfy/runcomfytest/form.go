@@ -24,7 +24,7 @@ const (
 	Long      Form = "long"       // longer than Right by Script.Off
 	NoSound   Form = "no-sound"   // without a sound track
 	Silent    Form = "silent"     // with a sound track of silence
-	Smaller   Form = "smaller"    // half as wide and half as high as the input video
+	Smaller   Form = "smaller"    // half as wide and half as high as Right
 	Broken    Form = "broken"     // without the last tenth of its bytes
 	WrongType Form = "wrong-type" // an image
 )
@@ -39,7 +39,7 @@ func (f Form) isMadeUp() bool { return f != "" && f != OwnInput }
 // formOf returns the form of a job's output.
 func (s *Server) formOf(j *job) Form { return cmp.Or(j.script.Form, s.Form) }
 
-// makeOutput makes up the output of a job for the inputs that were downloaded.
+// makeOutput makes up the output of a job. The inputs are what is known about the job's inputs.
 func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
 	form, off := s.formOf(j), cmp.Or(j.script.Off, defaultOff)
 	m := Movie{Length: outputLength(j, inputs), Width: 640, Height: 360, Frame: time.Second / 25, Seed: 99}

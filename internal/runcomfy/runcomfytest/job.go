@@ -51,7 +51,7 @@ type record struct {
 
 func (j *job) startsAt() time.Time { return j.Submitted.Add(j.Queue) }
 
-// endsAt returns when the job ends, as far as is known.
+// endsAt returns when the job ended or will end. A later cancel or a failed download makes it earlier.
 func (j *job) endsAt() time.Time {
 	switch {
 	case !j.CancelledAt.IsZero():
@@ -176,7 +176,7 @@ func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call C
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
-			outcome, state = "cancelled", succeeded // the response of the real API says completed
+			outcome, state = "cancelled", succeeded // the real API too responds with the status completed
 		}
 		reply(w, http.StatusAccepted, map[string]any{
 			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,

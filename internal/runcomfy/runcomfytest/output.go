@@ -67,7 +67,7 @@ func (j *job) suffix() string {
 	return ".mp4"
 }
 
-// serveOutput serves an output. It refuses requests that carry credentials.
+// serveOutput serves an output. It refuses requests with an Authorization header.
 func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) {
 	if r.Header.Get("Authorization") != "" {
 		refuse(w, http.StatusForbidden, 0, "an output must be requested without authorization")
@@ -92,7 +92,7 @@ func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) 
 	http.ServeContent(w, r, "", j.endsAt(), output)
 }
 
-// contentType returns the MIME type of an output by its first bytes, and rewinds the output.
+// contentType returns the MIME type that the first bytes of an output show, and rewinds the output.
 func contentType(output io.ReadSeeker) string {
 	head := make([]byte, 512)
 	n, _ := io.ReadFull(output, head)
@@ -105,7 +105,7 @@ type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
-// openOutput returns the output of a job, or nil if the job has no output yet.
+// openOutput returns the output of a job, or nil if the job has not succeeded or has no output.
 func (s *Server) openOutput(j *job) (io.ReadSeekCloser, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -23,8 +23,8 @@ import (
 // maxRequest is the largest body of a request, as in RunComfy's own client.
 const maxRequest = 64 << 20
 
-// Server is the fake API. Its fields are set before its first use; its methods
-// may be called at any time. It must not be copied.
+// Server is the fake API. Set its fields before its first use. It is safe for concurrent use, and
+// must not be copied.
 type Server struct {
 	// Token is the bearer token that is accepted. If it is empty, every token is accepted.
 	Token string
@@ -57,8 +57,8 @@ type Server struct {
 	// http.DefaultClient.
 	HTTPClient *http.Client
 
-	// FetchAtStart downloads the inputs at the first request about the job after the job has
-	// left the queue. By default, the inputs are downloaded before the response to the POST.
+	// If FetchAtStart is true, the inputs are downloaded at the first request about the job after
+	// the job has left the queue. By default, the inputs are downloaded before the response to the POST.
 	// RunComfy does not document when it downloads the inputs.
 	FetchAtStart bool
 
@@ -71,7 +71,7 @@ type Server struct {
 	// outputs to this Server must first remove the path in OutputURL.
 	OutputURL string
 
-	// CostUSD is the cost of each job. If it is 0, results have no cost.
+	// CostUSD is the cost in the result of each job that succeeded. If it is 0, results have no cost.
 	CostUSD float64
 
 	// Fault, if set, is called for each request and returns how the request fails, or nil.
@@ -125,8 +125,8 @@ const (
 	CallBalance Call = "balance"
 )
 
-// CallOf returns what a request asks for, or "" if the API has no such call. It also returns
-// the id in the path: of a model for CallSubmit and CallModel, and otherwise of a request.
+// CallOf returns what a request asks for, or "" if the API has no such call. It also returns the
+// id in the path, or "" if there is none: a model's for CallSubmit and CallModel, else a request's.
 func CallOf(r *http.Request) (Call, string) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/v1/models/"); ok && id != "" {
 		switch r.Method {
@@ -281,8 +281,8 @@ type Price struct {
 	Note string
 }
 
-// InventedPrice returns an invented price of a model, which is not RunComfy's price. The note
-// of the price says so.
+// InventedPrice returns an invented price of a model. It is not RunComfy's price, and the note of
+// the price says so.
 func InventedPrice(id string) Price {
 	const note = "invented by the fake of RunComfy"
 	switch id {
