@@ -24,6 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/token"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -114,7 +115,7 @@ func (d *doctor) command(line string) string {
 		line += " --region " + d.Config.Region
 	}
 	if d.profile != "" {
-		line += " --profile " + d.profile
+		line += " --profile " + problem.ShellWord(d.profile)
 	}
 	return line
 }

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -288,6 +290,14 @@ func TestDoctor(t *testing.T) {
 				t.Errorf("doctor printed (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A profile with a space is one word of the printed commands.
+func TestDoctorQuotesTheProfile(t *testing.T) {
+	d := &doctor{Client: &client.Client{Config: aws.Config{Region: "eu-west-1"}}, profile: "my work"}
+	if got, want := d.command("aws redrive"), "aws redrive --region eu-west-1 --profile 'my work'"; got != want {
+		t.Errorf("command returned %q, want %q", got, want)
 	}
 }
 

@@ -69,7 +69,7 @@ func readList(file string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// addRows adds each row as a bundle in a folder. The rows name their media by absolute
+// addRows adds each row as a bundle in a folder. The rows name files of this machine by absolute
 // paths, or by paths from the list's folder. addRows reports the given problems and the
 // problems of the media, and leaves out each row that has a problem.
 func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {

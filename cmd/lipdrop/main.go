@@ -42,7 +42,7 @@ type cli struct {
 	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	UI      uiCmd      `cmd:"" name:"ui" help:"Show the jobs of a stack on a page in your browser: compare, approve, drop, cancel."`
 	Check   checkCmd   `cmd:"" help:"Say which jobs the given files would start, or what is wrong with the files. Uploads nothing."`
-	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go version."`
+	Version versionCmd `cmd:"" help:"Print the version, the commit, the Go version and the platform."`
 
 	Completion completionCmd `cmd:"" help:"Say how to switch on completion in bash, zsh or fish."`
 }
