@@ -170,7 +170,7 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 }
 
 // attempts are the attempts of one Copy. Each attempt copies the source from its first byte.
-// ranged and stream are for the next attempt: a failed attempt may set them to false.
+// After a failed attempt, the fields ranged and stream may be set to false for all later ones.
 type attempts struct {
 	*Copier
 	bucket *bucket.Bucket

@@ -87,9 +87,9 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	return r
 }
 
-// tryWrite tries to replace an object that has a made-up ETag. No object has that ETag, so
-// nothing is written. Even a written object would not be a drop, because its file name begins
-// with a dot.
+// tryWrite asks S3 to write an object only if the key's present object has a made-up ETag. No
+// object has that ETag, so nothing is written. Even a written object would not be a drop,
+// because its file name begins with a dot.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
 	_, err := s.client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
 	return s.client.Explain("write below "+prefix, prefix+"*", err)

@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// dropResult is what a check has found, and what an upload has sent.
+// dropResult is what the check has found and, after the upload, which jobs start.
 type dropResult struct {
 	Jobs    []check.Job         `json:"jobs,omitempty"`
 	Files   int                 `json:"files"`

@@ -26,7 +26,7 @@ type row struct {
 	Started       time.Time       `json:"started,omitzero"`
 	ledger.Status                 // without its texts and lists
 
-	gone    bool // the object is no longer in the bucket
+	gone    bool // the status or the answer file is no longer in the bucket
 	version int  // of the feed after the row's last change
 }
 
@@ -53,7 +53,7 @@ type feed struct {
 	rows    map[string]row
 	version int
 	streams int           // how many are open
-	reading bool          // the objects of the first listing have not all been read
+	reading bool          // no listing has been read to its end; objects that S3 refuses count as read
 	trouble error         // of the last refresh
 	changed chan struct{} // closed, and replaced, by announce
 }

@@ -240,7 +240,7 @@ func droppedMedium(f bucket.File) medium {
 }
 
 // droppedMedia returns the media of a name that has no take to show. It lists only the first
-// files whose keys begin with the name and a dot, as most keys of a pair and of a bundle do.
+// files whose keys begin with the name and a dot. Most files of a pair or a bundle have such keys.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
 	files, _, err := s.client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
@@ -296,8 +296,8 @@ func differ(a, b string) bool {
 // validFor is how long a presigned URL is valid.
 const validFor = time.Hour
 
-// presign returns the presigned URLs that show and that download a version of a file.
-// The URLs are secrets: nothing logs them.
+// presign returns two presigned URLs of a version of a file: one shows the file, the other
+// downloads it. The URLs are secrets: nothing logs them.
 func (s *Server) presign(ctx context.Context, key, version string) (show, download string, err error) {
 	presigner := s3.NewPresignClient(s.client.S3, s3.WithPresignExpires(validFor))
 	in := &s3.GetObjectInput{

@@ -34,8 +34,8 @@ const (
 	// may have closed the page.
 	idleAfter = 2 * time.Minute
 
-	// nextWithin is how long /api/drop/next waits until the command needs a part or the
-	// phase ends.
+	// nextWithin is the longest time that /api/drop/next waits for the command to need a part
+	// or for the phase to end.
 	nextWithin = 15 * time.Second
 )
 

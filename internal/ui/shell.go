@@ -79,7 +79,7 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse refuses a request and ends its connection. It does not wait for the rest of the
 // request's body: otherwise a slow client would keep its connection for as long as it wants.
 func refuse(w http.ResponseWriter, reason string) {
-	w.Header().Set("Connection", "close") // the deadline also cancels later requests of the connection
+	w.Header().Set("Connection", "close") // because the deadline below would also end later requests on this connection
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 	http.Error(w, reason, http.StatusForbidden)
 }

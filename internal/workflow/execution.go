@@ -42,7 +42,7 @@ const maxExecutionName = 80
 
 // ExecutionName returns the name of the execution of a take: a slug of the
 // job's name, a hyphen and the take, at most 80 ASCII letters, digits, hyphens
-// and underscores. The take contains a hash of the name, so two names with the
+// and underscores. The hash in the take covers the name, so two names with the
 // same slug have different executions.
 func ExecutionName(name, take string) string {
 	var slug strings.Builder
