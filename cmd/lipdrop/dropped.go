@@ -19,7 +19,7 @@ import (
 type gatheredFiles struct {
 	folder   string // key of the folder that the arguments are dropped into
 	byKey    map[string]*client.Upload
-	paths    map[string]string // the path of each file without links, by key
+	paths    map[string]string // the real path of each file, by key
 	problems []error           // one for each file that cannot be read
 }
 
