@@ -81,6 +81,13 @@ func (r *reader) children(off, end int64, visit func(box)) {
 	}
 }
 
+// unwrittenFrom reports whether the file has zeros from off on, as after a download that broke off. It
+// reads only the first and the last of them.
+func (r *reader) unwrittenFrom(off int64) bool {
+	n := min(StepBytes, r.src.Size-off)
+	return isZero(r.step(off, n)) && isZero(r.step(r.src.Size-n, n))
+}
+
 // errCutIndex reports that a file ends before its index does.
 const errCutIndex = damage("it ends in the middle of its index (moov), so the export or the upload broke off")
 

@@ -124,10 +124,11 @@ func (f *fragments) readFirst() {
 			break
 		}
 		b := f.r.box(f.next, f.r.src.Size)
+		if b.end >= f.r.src.Size {
+			break // follow reads this box, and checks whether it is whole
+		}
 		if b.kind == "moof" {
 			f.readMoof(b, nil)
-		} else if b.end >= f.r.src.Size {
-			break // follow checks whether this box is whole
 		}
 		f.next = b.end
 	}
@@ -180,7 +181,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 }
 
 // presentationTime converts a time of a track's media to a time of the presentation. It returns false
-// if a time is too large.
+// if a time is too large or the track's timescale is 0.
 func (t *track) presentationTime(at uint64) (time.Duration, bool) {
 	media, ok1 := inTime(at, t.timescale)
 	cut, ok2 := inTime(min(t.start, maxTime), t.timescale)
@@ -198,9 +199,9 @@ func (m *movie) track(id uint32) *track {
 }
 
 // follow reads every fragment between off and end that readFirst has not read. It stops at
-// an mfra box. If an mdat box extends past end, follow sets cut and partial. If another box
-// extends past end, or if a box is malformed, follow panics with errEnd. It passes guess to
-// readMoof.
+// an mfra box. It sets cut if zeros follow instead of a box, and cut and partial if an mdat box
+// extends past end. It panics with errEnd if another box extends past end, or if the length of a
+// box is impossible. It passes guess to readMoof.
 func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	for off = max(off, f.next); off <= end-8; {
 		f.r.most(off, 16) // the method box may read only a header, but the body of a fragment is needed too
@@ -288,12 +289,13 @@ func (t *trackRun) readHeader(tfhd box) {
 func present(flags, optional uint32) int64 { return int64(bits.OnesCount32(flags & optional)) }
 
 // readRun adds the samples in a trun box to the span of the track. A sample may have a
-// composition offset: how much later than decoded the sample is shown, or how much earlier
-// if the offset is negative. So the sample that is shown last may not be the last in trun.
+// composition offset, which says how long after its decoding the sample is shown, or how long
+// before if it is negative. So the sample that is shown last may not be the last in trun. Like
+// players, readRun accepts a negative offset in version 0 too.
 func (t *trackRun) readRun(trun box) {
 	const dataOffset, firstFlags, duration, size, sampleFlags, composition = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
 	head := t.r.fields(trun, 8)
-	signed, flags, count := head[0] != 0, u32(head), u32(head[4:])
+	flags, count := u32(head), u32(head[4:])
 	off := trun.body + 8 + 4*present(flags, dataOffset|firstFlags)
 	entry := 4 * present(flags, duration|size|sampleFlags|composition)
 	if off > trun.end || int64(count)*entry > trun.end-off {
@@ -319,9 +321,8 @@ func (t *trackRun) readRun(trun box) {
 		}
 		early := uint64(0)
 		if flags&composition != 0 {
-			late := u32(data[entry-4:])
-			if by := int64(int32(late)); signed && by < 0 {
-				early = uint64(-by)
+			if late := int64(int32(u32(data[entry-4:]))); late < 0 {
+				early = uint64(-late)
 				shown -= min(early, shown)
 			} else {
 				shown += uint64(late)

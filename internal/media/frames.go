@@ -177,7 +177,8 @@ func (s *stream) count(off, n int64) part {
 }
 
 // inStep reports whether a frame can begin at off if all frames before off have the bit rate
-// of the first. Encoders add padding to some frames, so off may differ by a few bytes.
+// of the first. Encoders add padding to some frames, so off may differ by a few bytes from a
+// multiple of the average size.
 func (s *stream) inStep(off int64) bool {
 	const leeway = 4
 	size := float64(s.first.samples) / 8 * float64(s.first.bitrate) / float64(s.first.rate)

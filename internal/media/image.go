@@ -85,7 +85,7 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // how many pictures were found, and where zeros would show that the file is cut
+	pictures, end := 0, int64(0) // how many pictures were found; zeros before end show that the file is cut
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
@@ -196,10 +196,11 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 	}
 }
 
-// checkScan checks that the picture data, which begin at off, come to an end (EOI).
-// It reads only the end of the file. Cameras may write other data there, such as a film, so an
-// end without EOI does not prove that the picture is cut. Only a few markers occur in picture
-// data. If there are no others, or if all data from off were read, the picture is cut.
+// checkScan checks that the picture data, which begin at off, come to an end (EOI). It searches
+// the end of the file. Cameras may write other data there, such as a film, so an end without EOI
+// does not prove that the picture is cut. But only a few markers occur in picture data: if the end
+// has some of these and no others, the picture is cut. Otherwise checkScan searches all data from
+// off, if they fit into the budget.
 func checkScan(r *reader, off int64) {
 	at, tail := r.written(off, imageTail)
 	coded, foreign := false, false

@@ -49,7 +49,7 @@ type matroska struct {
 	all         bool    // all blocks were read
 	gap         bool    // zeros or something unknown follow a block, so later blocks may be missing
 	joined      bool    // another recording follows
-	start       int64   // when the first block starts
+	start       int64   // when the first cluster starts (see clusterStart)
 }
 
 // mkvTrack is a track of a Matroska file. Times are in units of the file.
@@ -133,8 +133,8 @@ func (m *matroska) chooseTracks(r *reader, info *Info) (chosen []*mkvTrack) {
 	return chosen
 }
 
-// walk reads the elements of a segment. It stops at a cluster if it has found a length and
-// the tracks, or if the cluster does not say how long it is.
+// walk reads the elements of a segment. It stops at a cluster that does not say how long it is,
+// and, unless the file is cut, at a cluster after it has found a length and the tracks.
 func (m *matroska) walk(r *reader, segment element) {
 	m.cut = segment.cut
 	if !segment.open {
@@ -288,9 +288,9 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// clusterStart returns the earliest start of the first blocks of a cluster, in the file's time
-// units. A block may start before the timestamp of its cluster. clusterStart reads
-// only blocks that are in memory already.
+// clusterStart returns when a cluster starts, in the file's time units: at its timestamp, or when
+// the earliest of its first blocks starts, if that is before the timestamp. clusterStart reads only
+// blocks that are in memory already.
 func clusterStart(r *reader, cluster element) int64 {
 	const most = 8 // blocks
 	base, off := clusterTime(r, cluster)
@@ -504,8 +504,8 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 }
 
 // noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
-// its frames. If the file does not say how long a frame lasts, the block lasts as long as the
-// time since the block before it. noteBlock returns false unless e is a block of a known track.
+// its frames. If the file does not say how long a frame lasts, the block lasts as long as it
+// starts after the block before it. noteBlock returns false unless e is a block of a known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)
@@ -519,7 +519,7 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 	t := &m.tracks[i]
 	t.seen = true
 	at := base + int64(int16(binary.BigEndian.Uint16(data[n:])))
-	const lacing = 0x06  // flags of a block with several frames, whose number follows
+	const lacing = 0x06  // flags of a block with several frames; the next byte is their number less one
 	const longest = 1000 // units; a longer time between two blocks is a gap
 	switch {
 	case lasts > 0:
@@ -538,7 +538,8 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 	return true
 }
 
-// describe completes info with the lengths of the chosen tracks.
+// describe completes info with the lengths of the chosen tracks, the size of the picture and the
+// warnings.
 func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	claimed := time.Duration(0)
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {

@@ -234,8 +234,8 @@ func (i Info) Length() Length {
 	return Length{}
 }
 
-// Longest returns the length of the longer of the two tracks, which is how long a player
-// shows the file.
+// Longest returns how long a player shows the file: the length of the longer track of a video,
+// or of the audio track of an audio file.
 func (i Info) Longest() Length {
 	l := i.Length()
 	if i.Audio != nil && i.Audio.Length.D > l.D {

@@ -18,6 +18,7 @@ type movie struct {
 	fragmented bool              // mvex says that moof boxes may follow
 	mehd       uint64            // length with all fragments, in units of timescale; 0 if unknown
 	trex       map[uint32]uint64 // default sample durations by track
+	unwritten  bool              // zeros follow instead of the last boxes of moov, so a track may be missing
 }
 
 // track is what a trak box and its tables say. A time is in units of the track's media
@@ -118,6 +119,9 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 			panic(errZeroMedia)
 		}
 	})
+	if m.unwritten {
+		info.warn("%s has zeros instead of the end of its index (moov): it may have been cut short", r.src.Name)
+	}
 	if !known {
 		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", r.src.Name)
 	}
@@ -260,6 +264,8 @@ func readMoov(r *reader, moov box) *movie {
 		case "mvex":
 			m.fragmented = true
 			r.children(b.body, b.end, func(b box) { m.readExtends(r, b) })
+		case "\x00\x00\x00\x00":
+			m.unwritten = m.unwritten || r.unwrittenFrom(b.off)
 		case "cmov":
 			panic(unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export the movie as MP4"))
 		}
@@ -300,6 +306,10 @@ func readTrak(r *reader, trak box) (t track) {
 			t.chapters = r.head(b, min(b.end-b.body, StepBytes))
 		case "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "elst":
 			t.tables[b.kind] = b
+		case "\x00\x00\x00\x00":
+			if r.unwrittenFrom(b.off) {
+				panic(errCutIndex)
+			}
 		}
 	}
 	r.children(trak.body, trak.end, visit)

@@ -214,6 +214,8 @@ func TestBrokenMovies(t *testing.T) {
 		{"fragments without sound", "a.m4a", slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")), fragment(0, 9, 9)),
 			problem.FileDamaged, "its audio track holds no sound"},
 		{"an index that is cut in a table", "a.mp4", whole[:bytes.Index(whole, []byte("stco"))+9], problem.FileDamaged, index},
+		{"zeros instead of the last tables of the second track", "a.mp4", slices.Concat(typeBox, atom("mdat", bytes.Repeat([]byte{1}, 1000)),
+			movieBox(1000, track("vide", sizes, runs, chunks("stco", 100, 300)), track("soun", sizes, make([]byte, 60)))), problem.FileDamaged, index},
 		{"an encrypted picture", "a.mp4", movie(described(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
 		{"encrypted sound", "a.mp4", movie(described(1, "vide", pictureEntry("avc1", 24)), described(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
 		{"a song of a shop", "a.m4a", movie(described(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
