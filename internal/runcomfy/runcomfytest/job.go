@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,6 +113,9 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, 
 	})
 }
 
+// idPrefix is what all request ids begin with. A number that counts up follows.
+const idPrefix = "00000000-0000-4000-8000-"
+
 // charge gives a job its id and charges the job. If charge refuses the job, it responds to the
 // request and returns false.
 func (s *Server) charge(w http.ResponseWriter, j *job) bool {
@@ -121,7 +125,12 @@ func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 		refuse(w, http.StatusPaymentRequired, 400002, "the account's balance does not cover this request")
 		return false
 	}
-	j.ID = fmt.Sprintf("00000000-0000-4000-8000-%012d", len(s.order)+1)
+	last := 0
+	if n := len(s.order); n > 0 {
+		_, digits, _ := strings.Cut(s.order[n-1].ID, idPrefix)
+		last, _ = strconv.Atoi(digits)
+	}
+	j.ID = fmt.Sprintf("%s%012d", idPrefix, last+1)
 	if err := s.save(j); err != nil {
 		refuse(w, http.StatusInternalServerError, 0, err.Error())
 		return false

@@ -1,6 +1,7 @@
 package runcomfytest_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -64,5 +65,25 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	}
 	if status, _, body := get(t, fake, "GET", result.Outputs[0], nil); status != 200 || body != "the video" {
 		t.Errorf("HTTP %d %q, want 200 and the video", status, body)
+	}
+}
+
+// A person may delete the damaged record of a job.
+func TestANewJobHasANewIDAfterARecordWasDeleted(t *testing.T) {
+	dir := t.TempDir()
+	start := func() *runcomfy.Client {
+		fake := &runcomfytest.Server{Dir: dir}
+		if err := fake.Load(); err != nil {
+			t.Fatal(err)
+		}
+		return clientOf(fake, "t")
+	}
+	client := start()
+	first, second := submit(t, client, map[string]any{}), submit(t, client, map[string]any{})
+	if err := os.Remove(filepath.Join(dir, first+".json")); err != nil {
+		t.Fatal(err)
+	}
+	if third := submit(t, start(), map[string]any{}); third == second {
+		t.Errorf("the new job has the id %s of an earlier job, want a new id", third)
 	}
 }
