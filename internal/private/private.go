@@ -39,9 +39,9 @@ func Dir(path string) error {
 	return os.Chmod(path, ownerOnly)
 }
 
-// Replace replaces a file in one step. If the process is killed, the old file or the new one
-// is there. Nothing is synced to the disk, so a crash of the machine can lose the change. After an
-// error, such as a full disk, Replace leaves no unfinished file.
+// Replace replaces a file in one step, or creates it. If the process is killed, the path still holds
+// the whole old file or the whole new one. Nothing is synced to the disk, so a crash of the machine
+// can lose the change. After an error, such as a full disk, Replace leaves no unfinished file.
 func Replace(path string, text []byte, mode fs.FileMode) error {
 	partial := path + ".partial"
 	err := os.WriteFile(partial, text, mode)
@@ -64,8 +64,8 @@ func ReplaceJSON(path string, value any) error {
 	return Replace(path, text, 0o600)
 }
 
-// ReadJSON reads the JSON value in a file of the local stack's state. If the file exists and
-// cannot be read, or is not JSON, the error says what to do.
+// ReadJSON reads the JSON value in a file of the local stack's state. If the file exists, but
+// cannot be read or does not fit the value, the error says what to do.
 func ReadJSON(path string, value any) error {
 	text, err := os.ReadFile(path)
 	switch {
@@ -103,7 +103,7 @@ func ReadAllJSON[Value any](dir string) ([]Value, error) {
 }
 
 // CheckNoLinks returns an error if there is a symbolic link below dir. It skips the folders
-// directly in dir whose names are in except. If Dir has secured dir, no other user can make
+// directly in dir whose names are in except. If Dir was called for dir before, no other user can make
 // a link there after the check.
 func CheckNoLinks(dir string, except ...string) error {
 	skip := map[string]bool{}

@@ -11,7 +11,7 @@ import (
 // a program can act on a code. docs/codes.md shows the list.
 type Code string
 
-// The codes. Codes says what each means.
+// The codes. The function Codes returns what each means.
 const (
 	WaitingForAudio    Code = "waiting_for_audio"
 	WaitingForVisual   Code = "waiting_for_video_or_image"
@@ -221,19 +221,19 @@ func (c Code) info() Info {
 	return Info{}
 }
 
-// Restart says how a job is started again.
+// Restart holds what RemedyFor and File need to know about a job.
 type Restart struct {
 	Name   string // of the job
 	Bundle bool   // the job has a job.json
 	Match  string // of a bundle with a wildcard: the key of the file that the wildcard matched
 	NoJob  bool   // the name is the path of a file that cannot belong to a job, such as a preset
 
-	NotCharged bool // RunComfy cancelled the failed job before it started
+	NotCharged bool // RunComfy cancelled the job before it started
 }
 
 // File returns the file that must be uploaded to start the job again. For a match of a
-// wildcard, this file is not job.json, because job.json also starts all other matches again. For a
-// pair, this file is not the video or image, which also starts the jobs of all its tagged audios.
+// wildcard, this file is not job.json, because job.json also starts all other matches again. For a pair,
+// this file is not the video or image, because it also starts the jobs of other audios, such as talk.de.wav.
 func (r Restart) File() string {
 	switch {
 	case r.NoJob:

@@ -23,8 +23,8 @@ type Problem struct {
 	// Again has the files to upload again after the steps of Remedy. It is empty if the
 	// remedy says what to upload.
 	Again []string
-	// Start is the file to upload after the files of Again if uploading these files starts no
-	// job. Otherwise it is "".
+	// Start is the file that starts the job. It is set only if the files of Again do not start
+	// the job, and is uploaded after them.
 	Start string
 	// After is a sentence that follows the files to upload again, or "".
 	After string

@@ -81,7 +81,7 @@ func ShellWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// PathArgument returns a path that no command takes for a flag.
+// PathArgument returns a path as an argument that no command takes for a flag.
 func PathArgument(path string) string {
 	if strings.HasPrefix(path, "-") {
 		return "./" + path
@@ -116,7 +116,7 @@ func IsUnprintable(r rune) bool {
 		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
-// JSONMistake returns what is wrong with a JSON text that the parser refused. It describes
+// JSONMistake returns what is wrong with a text, not empty, that the JSON parser refused. It describes
 // the most common mistakes in plain words, and the rest in the parser's words.
 func JSONMistake(text []byte, parser *json.SyntaxError) string {
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {

@@ -1,5 +1,6 @@
 // Package runcomfy is a client of RunComfy's Model API: it submits a job, returns
-// its status and its result, cancels it, and describes a model.
+// its status and its result, cancels it, and describes a model. It also returns the
+// account's balance.
 //
 // It reports what the API said. Its callers decide what to do. It never waits, never
 // downloads an output, and does not use AWS.
@@ -66,7 +67,7 @@ type Client struct {
 type TokenSource interface {
 	// Token returns the token for one request.
 	Token(context.Context) (string, error)
-	// Refused reports that another token may help: the current token cannot be sent, the
+	// Refused is called if another token may help: the current token cannot be sent, the
 	// API does not accept the token, the token's account has no balance, or the job belongs
 	// to another account.
 	Refused()
@@ -107,8 +108,8 @@ type Result struct {
 	// CreatedAt and FinishedAt are zero if not known.
 	CreatedAt, FinishedAt time.Time
 
-	// Warnings say what of the response is left out and why, or that the response is about
-	// another request. Each is a clause without a full stop.
+	// Warnings say which parts of the response are left out and why, or that the response is
+	// about another request. Each is a clause without a full stop.
 	Warnings []string
 }
 
@@ -216,8 +217,8 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 // maxCostUSD is more than any job costs. A cost of this much or more is a mistake.
 const maxCostUSD = 10_000
 
-// dropUnusable drops outputs whose URL holds the token, because the token is sent only
-// to the API's host. It also drops a cost that cannot be right, and times outside the years 0
+// dropUnusable drops outputs whose URL holds the token: to fetch such an output could send the
+// token to a host other than the API's. It also drops a cost that cannot be right, and times outside the years 0
 // to 9999, which Go cannot encode as JSON. It adds a warning about what it drops.
 func (r *Result) dropUnusable(res *response) {
 	if n := len(r.Outputs); n > 0 {
@@ -296,9 +297,9 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 	return *balance, nil
 }
 
-// doForJob makes a call about a submitted job. The path of the call is the end of the whole path.
-// If the response says that this job failed, or has outputs of this job, an error code in the response
-// is no error, unless the code is about the token or the request.
+// doForJob makes a call about a submitted job. call.path is only what follows the request id. If the
+// response says that this job failed, or has outputs of this job, doForJob ignores an error code of
+// KindUnavailable, KindBadInput or KindBalance: it is about the job and not about the call.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}

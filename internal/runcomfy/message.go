@@ -62,7 +62,7 @@ func beginning(text string) string {
 	return text[:strings.LastIndexAny(text[:maxText], wordEnds)+1]
 }
 
-// wordEnds are the characters that end a URL within a text.
+// wordEnds are the characters that end a word, such as a URL, within a text.
 const wordEnds = " \t\n\f\r\"'<>"
 
 // inWord matches a character of a word.

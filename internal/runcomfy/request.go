@@ -57,7 +57,7 @@ type call struct {
 
 // do makes a call and returns the response. If the error may be about the token and Token now
 // returns another token, do repeats the call, unless the call is paid. Client documents
-// the errors. For an error under HTTP 2xx, do also returns the response.
+// the errors. If a response under HTTP 2xx has an error code, do returns both the response and the error.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
@@ -165,7 +165,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 }
 
 // httpClient returns the client to use. That client follows no redirect, because a redirect
-// would send the token to another address, and a POST there may be a second job.
+// could send the token to another address, and a second POST could be a second job.
 func (c *Client) httpClient() *http.Client {
 	client := *defaultHTTPClient
 	if c.HTTPClient != nil {

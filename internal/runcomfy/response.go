@@ -83,11 +83,11 @@ func (r *response) text(name string) string {
 	return s
 }
 
-// maxWord is how many runes of a state are kept. The known states are shorter.
+// maxWord is how many runes of a word are kept. The known words are shorter.
 const maxWord = 40
 
-// word returns a state in the spelling that this package uses. Logs and errors show
-// unknown states, so the result is short and contains no secret.
+// word returns a state, an outcome or a unit in the spelling that this package uses. Logs and
+// errors show unknown words, so the result is short and contains no secret.
 func (r *response) word(name string) string {
 	word := []rune(normalWord(safeText(r.text(name), r.token)))
 	return string(word[:min(len(word), maxWord)])
@@ -127,7 +127,7 @@ func (r *response) position(name string) *int {
 	return &position
 }
 
-// time returns an RFC 3339 time. A time without a zone is in UTC.
+// time returns a time in the form of RFC 3339, or with a space for the T. A time without a zone is in UTC.
 func (r *response) time(name string) time.Time {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"} {
 		if t, err := time.Parse(layout, r.text(name)); err == nil {

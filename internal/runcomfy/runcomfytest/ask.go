@@ -14,13 +14,13 @@ type Job struct {
 	// State is the job's state now, in the words of /result.
 	State string
 
-	// FetchError says why an input could not be downloaded, or why the output or the
-	// job's record could not be stored. It is empty if nothing failed, or if the download
-	// has not started.
+	// FetchError says why an input could not be downloaded, why the output could not be made
+	// or stored, or why the job's record could not be stored. It is empty if nothing failed, or
+	// if the download has not started.
 	FetchError string
 
-	// OutputSHA256 is the SHA-256 of an output in hexadecimal, or "" if there is no output
-	// yet. All outputs of a job have the same content.
+	// OutputSHA256 is the SHA-256 of an output in hexadecimal, or "" if the job has not succeeded
+	// or has no output. All outputs of a job have the same content.
 	OutputSHA256 string
 }
 

@@ -48,7 +48,7 @@ type Fault struct {
 	// Body is the body of the response, if it is not nil.
 	Body []byte
 
-	// Edit, if set, changes the members of the response if its body is a JSON object.
+	// Edit, if set, changes the members of a response that is a JSON object.
 	Edit func(members map[string]any)
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Faults returns the ways in which a call can fail, each with a name that is unique
-// for the call. The faults of CallSubmit with Accept charge a job; the others do
+// for the call. The faults of CallSubmit with Accept charge a job; its other faults do
 // not.
 func Faults(call Call) []Fault {
 	switch call {
