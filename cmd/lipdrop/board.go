@@ -137,7 +137,7 @@ func (b *board) describe(job *followed, elapsed bool) string {
 	if job.QueuePosition != nil {
 		line += fmt.Sprintf(", %s ahead", count(*job.QueuePosition, "job"))
 	}
-	if elapsed && !client.Settled(job.Status.Status) && !job.since.IsZero() {
+	if elapsed && !client.Final(job.Status.Status) && !job.since.IsZero() {
 		line += ", " + shortDuration(b.now().Sub(job.since))
 		if job.usual > 0 {
 			line += fmt.Sprintf(" (usually runs for %s)", shortDuration(job.usual))

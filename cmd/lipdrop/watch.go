@@ -180,7 +180,7 @@ func (f *follower) continuing(seen map[string]client.Status) string {
 func openExitCodes(seen map[string]client.Status) []int {
 	var codes []int
 	for _, st := range seen {
-		if !client.Settled(st.Status) {
+		if !client.Final(st.Status) {
 			codes = append(codes, exitCodeOf(st.Status))
 		}
 	}
@@ -195,7 +195,7 @@ const mostTimed = 50
 // how long a run usually takes.
 func (f *follower) withTimes(ctx context.Context, st client.Status, jobs int) *followed {
 	job := &followed{Status: st}
-	if st.Take == "" || client.Settled(st.Status) || jobs > mostTimed || !f.board.canRedraw() {
+	if st.Take == "" || client.Final(st.Status) || jobs > mostTimed || !f.board.canRedraw() {
 		return job
 	}
 	if rec, err := f.stack.Ledger.Get(ctx, st.Name, st.Take); err == nil { // after an error, the line has no times

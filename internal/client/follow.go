@@ -86,9 +86,9 @@ func mayPass(err error) bool {
 	return !denied && !refused
 }
 
-// Settled reports whether a status stays the same until somebody drops or deletes a file, or
-// redrives the job. A held job is not settled, because it is retried. A waiting job is not
-// settled, because it starts when a missing file arrives.
-func Settled(st ledger.Status) bool {
+// Final reports whether a status stays the same until somebody drops or deletes a file, or
+// redrives the job. The status of a held job is not final, because the job is retried. The
+// status of a waiting job is not final, because the job starts when a missing file arrives.
+func Final(st ledger.Status) bool {
 	return st.State.Ended() || st.State == ledger.Rejected || st.State == ledger.Withdrawn || st.State == ledger.Used || st.State == ledger.Accepted
 }

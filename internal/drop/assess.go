@@ -207,7 +207,7 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 		}
 		f.Job.listings = l.left
 		if s.beyond > 0 {
-			*f = f.tooMany(s.beyond, l.MaxJobsPerDrop)
+			*f = f.holdExcess(s.beyond, l.MaxJobsPerDrop)
 		}
 	}
 	return a, err
@@ -292,11 +292,11 @@ func (f Finding) decide(state ledger.State, problems ...problem.Problem) Finding
 	return f
 }
 
-// tooMany returns the finding of a job that exceeds MaxJobsPerDrop, which is most. The job is
+// holdExcess returns the finding of a job that exceeds MaxJobsPerDrop, which is most. The job is
 // held until MaxJobsPerDrop is raised or the audio of the job is uploaded again. The parameter
 // jobs is how many jobs were found for the change. There may be more, because the search has
 // a limit.
-func (f Finding) tooMany(jobs, most int) Finding {
+func (f Finding) holdExcess(jobs, most int) Finding {
 	return f.decide(ledger.Held, problem.Problem{
 		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
 	})

@@ -138,7 +138,7 @@ var ErrStale = errors.New("the status was changed after it was read")
 // its drop stay the same and prev.Rewrite is false. Whether it writes or not, Post sends the notice
 // about a rejected or held drop if the notice is due and no other process can still be sending it.
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
-	posted := Posted{Status: st.Fit(MaxObject - reserve), Order: order, etag: prev.etag}
+	posted := Posted{Status: st.Fit(MaxObject - roomForMembers), Order: order, etag: prev.etag}
 	send := s.markDue(prev, &posted)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
@@ -160,8 +160,8 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	return nil
 }
 
-// reserve is the room, in bytes, for members that are added to a status after Fit.
-const reserve = 1 << 10
+// roomForMembers is the room, in bytes, for members that are added to a status after Fit.
+const roomForMembers = 1 << 10
 
 // Fit returns the status. If its JSON has more than the given number of bytes, Fit
 // shortens its texts and lists. The number must be at least 128 KiB.

@@ -60,12 +60,12 @@ func cut(text string) string {
 
 // ShortValue is Short for a value, a member's name or a model id. It leaves out a
 // URL's query, which may hold a secret.
-func ShortValue(value string) string { return Short(withoutQuery(value)) }
+func ShortValue(value string) string { return Short(hideQuery(value)) }
 
 // Quote is ShortValue in double quotes.
-func Quote(value string) string { return strconv.Quote(cut(withoutQuery(value))) }
+func Quote(value string) string { return strconv.Quote(cut(hideQuery(value))) }
 
-func withoutQuery(value string) string {
+func hideQuery(value string) string {
 	if path, query, ok := strings.Cut(value, "?"); ok && (strings.Contains(query, "=") || strings.Contains(path, "://")) {
 		return path + "?…"
 	}

@@ -211,14 +211,14 @@ func (d *download) tryFetch(p *piece, r *response, try int) error {
 	n, err := r.read(p.buffer[:size])
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
-		return d.src.temporary(err)
+		return d.src.requestError(err)
 	case d.src.total < 0:
 		p.data, p.last = p.buffer[:n], err != nil
 		if received := p.from + int64(n); received > d.limit {
 			return tooLarge(received, d.limit)
 		}
 	case n != len(p.data):
-		return d.src.temporary(errors.New("the body is longer or shorter than announced"))
+		return d.src.requestError(errors.New("the body is longer or shorter than announced"))
 	}
 	took := time.Since(began)
 	if average > 0 {

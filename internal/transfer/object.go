@@ -53,7 +53,7 @@ func hashOf(u *url.URL) string {
 // retried, because the download cannot be read again.
 func (a *attempts) put(ctx context.Context, d *download) (etag *string, err error) {
 	out, err := a.S3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
+		Bucket: &a.objects.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
 		Body:     d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 	}, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
@@ -69,7 +69,7 @@ func (a *attempts) put(ctx context.Context, d *download) (etag *string, err erro
 func (a *attempts) upload(ctx context.Context, d *download) (etag *string, err error) {
 	u := &uploader{S3: a.S3, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
-		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
+		Bucket: &a.objects.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
 		Body:     d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,
 	}, func(options *transfermanager.Options) {
@@ -133,7 +133,7 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 // *workflow.OutputOccupied if the object is not a copy of the file that d downloads. head has
 // the first bytes of that file.
 func (a *attempts) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
-	file, err := a.bucket.Head(ctx, a.key)
+	file, err := a.objects.Head(ctx, a.key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return Object{}, false, nil
 	}
@@ -168,7 +168,7 @@ func (a *attempts) describe(ctx context.Context, file bucket.File, head []byte) 
 	sha := sha256.New()
 	for from, try := int64(0), 1; from < file.Size; {
 		limited, cancel := context.WithTimeout(ctx, rangeTime)
-		part, err := a.bucket.ReadRange(limited, file, from, a.pace.partSize)
+		part, err := a.objects.ReadRange(limited, file, from, a.pace.partSize)
 		cancel()
 		switch {
 		case err != nil:

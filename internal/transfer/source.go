@@ -83,18 +83,18 @@ func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*re
 	}
 	resp, err := s.follow(ctx, u, header)
 	if err != nil {
-		err = s.temporary(cmp.Or(context.Cause(ctx), err))
+		err = s.requestError(cmp.Or(context.Cause(ctx), err))
 		giveUp(nil)
 		return nil, err
 	}
 	r := &response{resp, ctx, giveUp, s.pace.stall}
 	switch {
 	case ctx.Err() != nil: // the response arrived after the request was given up
-		err = s.temporary(context.Cause(ctx))
+		err = s.requestError(context.Cause(ctx))
 	case r.StatusCode < 300 && compressed.MatchString(strings.Join(r.Header.Values("Content-Encoding"), ",")):
 		err = s.unavailable(errors.New("the response is compressed (Content-Encoding)"))
 	case size == whole, size == toEnd:
-		err = s.describe(r, size == toEnd)
+		err = s.acceptFirst(r, size == toEnd)
 	default:
 		err = s.compare(r, from, size)
 	}
@@ -136,9 +136,9 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 	}
 }
 
-// describe stores what the first response says about the source. It returns an error if
+// acceptFirst stores what the first response says about the source. It returns an error if
 // the source cannot be read from this response.
-func (s *source) describe(r *response, ranged bool) error {
+func (s *source) acceptFirst(r *response, ranged bool) error {
 	from, size, total := contentRange(r)
 	s.at, s.total = r.Request.URL, total
 	s.etag, s.modified = r.Header.Get("ETag"), r.Header.Get("Last-Modified")
@@ -192,8 +192,9 @@ func (s *source) compare(r *response, from, size int64) error {
 	return &workflow.OutputChanged{Failure: workflow.Failuref("%s: the output changed while it was copied: %s", s.host(), changed)}
 }
 
-// temporary returns the error for a request that failed and may be retried.
-func (s *source) temporary(err error) error {
+// requestError returns the error for a request that failed. The request may be retried, unless the
+// address was refused.
+func (s *source) requestError(err error) error {
 	if refused, ok := errors.AsType[*workflow.OutputRefused](err); ok {
 		return refused // without what the transport wraps around it
 	}

@@ -158,7 +158,7 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 	}
 	a := c.newAttempts()
 	a.key = key
-	file, err := a.bucket.Head(ctx, key)
+	file, err := a.objects.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && file.Metadata[sourceMetadata] != hashOf(u) {
 		return Object{}, false, nil
 	}
@@ -173,18 +173,18 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 // After a failed attempt, the fields ranged and stream may be set to false for all later ones.
 type attempts struct {
 	*Copier
-	bucket *bucket.Bucket
-	pace   pace
-	src    *source
-	name   func([]byte) (string, string)
-	ranged bool // use ranges if the source has them
-	stream bool // use one PUT if the file is small
+	objects *bucket.Bucket
+	pace    pace
+	src     *source
+	name    func([]byte) (string, string)
+	ranged  bool // use ranges if the source has them
+	stream  bool // use one PUT if the file is small
 
 	key, contentType string // of the object
 }
 
 func (c *Copier) newAttempts() *attempts {
-	return &attempts{Copier: c, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
+	return &attempts{Copier: c, objects: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
 }
 
 // run makes one attempt. A *temporaryError asks for another attempt.

@@ -45,9 +45,9 @@ type Copier interface {
 	Find(ctx context.Context, rawURL, key string) (transfer.Object, bool, error)
 }
 
-// reserve is how much of the function's time must be left when copies stop, so that the
+// cleanupTime is how much of the function's time must be left when copies stop, so that the
 // function can abort the upload, write the status and return the error.
-const reserve = 15 * time.Second
+const cleanupTime = 15 * time.Second
 
 // timeOverError is the cause with which Handle ends the context of archive, when the time for
 // copies is over.
@@ -61,7 +61,7 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	limited := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		limited, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), &timeOverError{deadline.Add(-reserve).Sub(h.Now())})
+		limited, cancel = context.WithDeadlineCause(ctx, deadline.Add(-cleanupTime), &timeOverError{deadline.Add(-cleanupTime).Sub(h.Now())})
 		defer cancel()
 	}
 	rec, err := h.archive(limited, job)

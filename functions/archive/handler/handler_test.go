@@ -99,7 +99,7 @@ func TestOutputTooSlow(t *testing.T) {
 						})},
 					},
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), reserve+50*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), cleanupTime+50*time.Millisecond)
 				defer cancel()
 				_, err := h.Handle(ctx, workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r"})
 				if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
