@@ -105,7 +105,7 @@ type Limits struct {
 
 const (
 	// LostResponses is how many responses in a row must say that RunComfy does not
-	// know the request before the job is lost.
+	// know the request before the job counts as lost.
 	LostResponses = 3
 	// LostAfter is the least time between the first and the last of these responses.
 	LostAfter = time.Minute

@@ -14,7 +14,7 @@ type Progress struct {
 	Queued   bool
 	Position int // how many jobs are ahead in the queue; 0 if not known
 
-	Troubles   int           // the last turns in a row that did not learn the job's state
+	Troubles   int           // how many turns in a row, up to now, did not learn the job's state
 	RetryAfter time.Duration // the wait that RunComfy's last response asks for
 	Jitter     float64       // in [0, 1): spreads the next turns of many jobs in trouble
 }
@@ -42,8 +42,8 @@ const (
 
 	// AskEvery is the time between two requests of the same call.
 	AskEvery = 3 * time.Second
-	// AskFor is for how long one call asks at most. A call that asks for that long costs
-	// about half as much as a turn of the loop.
+	// AskFor is the longest time for which one call keeps asking. A call that asks for that
+	// long costs about half as much as a turn of the loop.
 	AskFor = 20 * time.Second
 	// A call asks several times only if a turn would find the end less than worthAsking
 	// late, on average. Otherwise shorter waits between turns cost less.
@@ -82,7 +82,7 @@ func (p Progress) Wait() int {
 	late := p.late()
 	quiet := p.quiet()
 	if p.Queued {
-		// A time.Duration does not hold the time of every queue, so the comparison is of float64.
+		// The time for a very long queue overflows a time.Duration, so float64s are compared.
 		quiet += time.Duration(min(queueShare*float64(p.Position)*float64(p.Usual), float64(quiet)))
 	}
 	var wait time.Duration

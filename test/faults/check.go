@@ -228,7 +228,10 @@ func (s *simulation) records() []ledger.Record {
 	var all []ledger.Record
 	for _, key := range s.w.Bucket.Keys() {
 		if strings.HasPrefix(key, "jobs/") {
-			if rec, ok := s.recordAt(key); ok && rec.State != ledger.Released {
+			rec, ok := s.recordAt(key)
+			if !ok {
+				s.wrong("%s is not a record", key)
+			} else if rec.State != ledger.Released {
 				all = append(all, rec)
 			}
 		}

@@ -75,8 +75,9 @@ var hostiles = []hostile{
 // dropWrong drops a file that is not valid media.
 func (s *simulation) dropWrong(below string) { s.w.Drop(ledger.InboxPrefix+below, []byte("x")) }
 
-// attackWorld lets one hostile person act among victims for some time. A victim without a
-// status, or with one that is still waiting, is a finding, and so is a dead letter about a victim.
+// attackWorld lets one hostile person act among victims for some time. After the time patience, a
+// victim without a status, or with one that is still waiting, is a finding. So is, at the end, a
+// dead letter about a victim.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {

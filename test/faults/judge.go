@@ -64,8 +64,8 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	}
 }
 
-// judgeWarnings checks the warnings about files of a bundle without a wildcard that were
-// dropped again after the take was claimed. Such a file starts nothing, so the status must warn.
+// judgeWarnings checks the status of a bundle without a wildcard. If one of the bundle's media was
+// dropped again after the take was claimed, that drop started nothing, so the status must warn.
 func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there inbox) {
 	if len(there.names()[rec.Name].uses) != 1 {
 		return // a pair, or a match of a wildcard

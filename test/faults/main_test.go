@@ -195,6 +195,7 @@ func TestCheckFinds(t *testing.T) {
 		{"a record that says cancelled", func(s *simulation) {
 			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "cancelled"`)
 		}, lost, ""},
+		{"a record that does not parse", func(s *simulation) { s.w.Bucket.Set(record(succeeded(s)), []byte("{")) }, wrongStatus, "is not a record"},
 		{"an older status", func(s *simulation) {
 			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"state": "succeeded"`, `"state": "in_progress"`)
 		}, wrongStatus, ""},

@@ -37,10 +37,14 @@ const (
 	// the record. The status may be waiting only if a file is missing. It may be rejected only
 	// if RunComfy refused the take or, in a story, if something is wrong with the files.
 	// Every status that is neither used nor succeeded must have a code, a reason and a
-	// remedy. These are findings too: a complete drop without a record or a refusal, a dead
-	// letter that is left, a stray file without an answer file, a notice that says what no
-	// status, answer file or record ever said, and a status or record without the notice
-	// that its state needs.
+	// remedy. These are findings too: a complete drop without a record or a refusal; a dead
+	// letter, message, event or execution that is left; a stray file or a preset.json without
+	// the right answer file; a missing warning about a file that was dropped again, or a
+	// warning of S3's SlowDown at the end; a record that does not parse; a take of files that
+	// never existed together, or with other options than its job.json; a take that a deletion
+	// wrongly started or failed to cancel; an execution that failed with RequestLost too early,
+	// or that cannot be redriven; a notice that says what no status, answer file or record
+	// ever said; and a status or record without the notice that its state needs.
 	wrongStatus promise = "wrong status"
 
 	// leaked: an object outside inbox/, a notice or an execution contains the token or
@@ -171,7 +175,8 @@ func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns w, or the side of w, from whose files a record may have been made.
+// jobOf returns the job from whose files a record may have been made: w or a side of w. It returns
+// false if there is no such job.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && madeFrom(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {
