@@ -26,8 +26,8 @@ var mpegFraming = framing{header: 4, largest: 2881, parse: func(data []byte) (fr
 var mpegCodecs = [4]string{1: "mp1", 2: "mp2", 3: "mp3"}
 
 // These are the bit rates in kb/s, by layer and index. bitratesV1 is for MPEG 1,
-// bitratesV2 for MPEG 2 and 2.5. Index 0 is the free format, in which frames do not
-// say how long they are.
+// bitratesV2 for MPEG 2 and 2.5. Index 0 is the free format, in which a frame does
+// not say how many bytes it has.
 var (
 	bitratesV1 = [4][15]uint64{
 		1: {0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448},
@@ -42,7 +42,8 @@ var (
 	samplingRates = [3]uint64{44100, 48000, 32000} // MPEG 1; MPEG 2 has half of each, MPEG 2.5 a quarter
 )
 
-// parseMPEG reads a frame header. It returns false for free-format frames.
+// parseMPEG reads a frame header. It returns false if the header is invalid, or is of a frame in
+// the free format.
 func parseMPEG(data []byte) (mpegFrame, bool) {
 	h := u32(data)
 	version, layer := h>>19&3, 4-int(h>>17&3)
@@ -110,7 +111,7 @@ func readMP3(r *reader, info *Info) {
 	measureMPEG(r, start, r.src.Size, info)
 }
 
-// isFreeFormat reports whether two layer 3 frames in the free format begin the sound.
+// isFreeFormat reports whether the sound begins with two layer 3 frames in the free format.
 func isFreeFormat(r *reader) bool {
 	const enough = 8 << 10 // bytes that hold two frames
 	data := r.most(r.start, enough)
@@ -120,9 +121,8 @@ func isFreeFormat(r *reader) bool {
 // measureMPEG sets the audio track of info from the MPEG audio between start and limit. A
 // frame begins at start. If a Xing, Info or VBRI header agrees with the end of the sound and
 // the size of the frames, the number of frames in the header gives the length. Otherwise
-// measureMPEG measures the frames. If the frames give only an estimate, measureMPEG
-// prefers the length by a header that does not say how many bytes the sound has, if this length
-// is near the estimate.
+// measureMPEG measures the frames. If they give only an estimate, and the header does not say how
+// many bytes the sound has, the header still gives the length, unless it is far from the estimate.
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
@@ -142,7 +142,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	info.Audio.Length = s.measure()
 	l := &info.Audio.Length
 	byHeader := factFromUnits(header.frames*first.samples, first.rate)
-	// The size in the header may include tags, so a file that is shorter by a sixteenth may be complete.
+	// The size in the header may include tags, so a file that is shorter by up to a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
 	if over := start + header.size - limit; over > limit/leeway || start+header.size > s.end && l.Exact && byHeader.D-l.D > inaudible {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
@@ -156,8 +156,8 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	}
 }
 
-// agreesWith reports whether the frames of the stream agree with the header c, whose frame
-// begins at start.
+// agreesWith reports whether the frames of the stream agree with the header c. The frame that
+// holds the header begins at start.
 func (s *stream) agreesWith(c frameCount, start int64) bool {
 	if c.frames == 0 || c.size == 0 || c.padding >= c.frames*s.first.samples {
 		return false

@@ -14,7 +14,7 @@ type oggPage struct {
 	size    int
 	first   bool   // of its stream
 	last    bool   // of its stream; many programs do not mark this page
-	granule uint64 // position of the last sample that ends in the page, or noGranule
+	granule uint64 // position after the last packet that ends in the page, or noGranule
 	serial  uint32 // of its stream
 	number  uint32 // in its stream
 	lacing  []byte // the lengths of the segments
@@ -99,8 +99,8 @@ func newOggStream(head []byte) (oggStream, bool) {
 	return oggStream{}, false
 }
 
-// add notes the position of a page, and how many samples the page has. If gap is set, pages
-// before this page were not read.
+// add notes the position of a page and, for Opus, how many samples the page has. If gap is set,
+// some pages before this page were not read.
 func (s *oggStream) add(p oggPage, gap bool) {
 	samples := uint64(0)
 	s.gap = s.gap || gap
@@ -124,9 +124,9 @@ func (s *oggStream) add(p oggPage, gap bool) {
 	s.last = max(s.last, p.granule)
 }
 
-// length returns how long the stream is played. For Opus, it compares the positions with the
-// packets, because some programs write wrong positions, or none. The last page may hold
-// padding, which is in its packets but not in its position.
+// length returns how long the stream is played. If all pages of an Opus stream were read, it
+// compares the positions with the packets, because some programs write wrong positions, or none.
+// The last page may hold padding, which is in its packets but not in its position.
 func (s *oggStream) length() Length {
 	played := s.last - min(s.start+s.skip, s.last)
 	l := factFromUnits(played, s.rate)
@@ -201,7 +201,7 @@ type oggFile struct {
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
-	ended   bool                  // the newest page is the last one of its stream
+	ended   bool                  // the page that was read last is marked as the last one of its stream
 	pages   int64                 // how many pages were read
 	last    int64                 // number of the last page of the sound
 }
@@ -233,7 +233,7 @@ func (o *oggFile) add(p oggPage) {
 	switch s, known := newOggStream(p.body); {
 	case known && s.video:
 		o.video = s.codec
-	case known && (!o.open || len(o.sound) == 0):
+	case known && !o.open:
 		o.streams[p.serial] = &s
 		o.sound = append(o.sound, &s)
 		o.open = true
@@ -298,8 +298,8 @@ func (o *oggFile) follows(r *reader, off, n int64) bool {
 }
 
 // readOggPages reads the first and the last pages of a file. If the other pages may change the
-// length of the file, and the file fits into the budget, readOggPages reads all pages. It also
-// reports whether the pages that were read are enough to know the length of the file.
+// length of the sound, and the file fits into the budget, readOggPages reads all pages. It also
+// reports whether the pages that were read are enough to know the length of the sound.
 func readOggPages(r *reader) (o *oggFile, complete bool) {
 	const head = 32 << 10
 	size := r.src.Size - r.start

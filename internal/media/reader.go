@@ -182,10 +182,9 @@ func (r *reader) written(from, n int64) (at int64, data []byte) {
 	return at, data
 }
 
-// zeros returns where a run of zeros begins, at most 64 bytes too late. The parameter end is an
-// offset in the run. zeros searches from the parameter from on. Other zeros may come before the
-// run, such as those of a white area in a JPEG. So zeros also checks some places between the
-// result and end.
+// zeros returns where a run of zeros begins, at most 64 bytes too late. The search covers the
+// bytes between the two offsets, and end is inside the run. Other zeros may come before the run, such as
+// those of a white area in a JPEG. So some places between the result and end are checked too.
 func (r *reader) zeros(from, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
@@ -219,7 +218,7 @@ func (r *reader) unwritten(end int64) (zeros bool) {
 
 func isZero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
-// share returns how many bytes of the budget one of the remaining calls may read.
+// share returns how many bytes each of the remaining calls can read if all read the same number.
 func (r *reader) share() int64 { return r.bytesLeft / max(r.callsLeft, 1) }
 
 // fetch reads at least n bytes at off, or up to the end of the file. It reads at least
@@ -251,13 +250,13 @@ func (r *reader) read(off, n int64) []byte {
 	return data
 }
 
-// withReserve runs read with a budget that is smaller by the given calls and bytes. Then it
-// adds them to the budget again. It returns the error with which read panicked, or nil.
-func (r *reader) withReserve(calls, bytes int64, read func()) error {
+// withReserve calls parse with a budget that is smaller by the given calls and bytes. Then it
+// adds them to the budget again. It returns the error with which parse panicked, or nil.
+func (r *reader) withReserve(calls, bytes int64, parse func()) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls
 	r.bytesLeft -= bytes
-	err := try(read)
+	err := try(parse)
 	r.callsLeft += calls
 	r.bytesLeft += bytes
 	return err

@@ -15,7 +15,7 @@ import (
 // the chunk has. The edit list (elst) says which parts of the media are shown.
 
 // maxTable is the largest size in bytes of a table that is read whole. It is enough for the
-// sizes of the pictures of four minutes of video.
+// sizes of the pictures of four minutes of video at 30 pictures per second.
 const maxTable = 32 << 10
 
 // readTables reads what the tables of a track say. It leaves out what does not fit into
@@ -197,8 +197,8 @@ func (t *track) checkData(r *reader, moov box) {
 
 // checkLastChunk checks that the last of count chunks, which begins at off, is in the file. It
 // sets lastSample if the samples are compressed and differ in size. It checks nothing if the
-// tables do not say how many bytes the chunk has. This is so for some sound in QuickTime files,
-// whose tables always say that a sample has one byte.
+// tables do not say how many bytes the chunk has. For some sound in QuickTime files, they say that
+// every sample has one byte, whatever its size is.
 func (t *track) checkLastChunk(r *reader, count, off int64) {
 	available := r.src.Size - off
 	stsz, sized := t.tables["stsz"]

@@ -233,8 +233,8 @@ func (w *wav) dataLength(r *reader, c chunk, info *Info) uint64 {
 	return claimed
 }
 
-// isChunk reports whether the bytes at off look like a chunk: four characters of ASCII, and
-// a length that fits into the file.
+// isChunk reports whether the bytes at off look like a chunk: four printable ASCII characters,
+// and a length that fits into the file.
 func (w *wav) isChunk(r *reader, off int64) bool {
 	if off > r.src.Size-8 {
 		return false

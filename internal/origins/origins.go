@@ -132,17 +132,16 @@ func isLiteral(host string) bool {
 
 var defaultPorts = map[string]string{"https": "443", "http": "80"}
 
-// Of returns scheme, host and port of u in lower case, the port always
-// included.
+// Of returns scheme, host and port of u in lower case, the port always included.
 func Of(u *url.URL) string { return u.Scheme + "://" + Address(u) }
 
-// Address returns host and port of u as a dialer gets them.
+// Address returns host and port of u in lower case, the port always included.
 func Address(u *url.URL) string {
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPorts[u.Scheme], "443"))
 }
 
 const (
-	// dialTime limits one TCP connect, and one TLS handshake.
+	// dialTime limits one dial, which looks up the host and connects, and one TLS handshake.
 	dialTime = 5 * time.Second
 
 	// headerBytes limits the header of a response. Servers usually limit their headers to
