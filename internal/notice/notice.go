@@ -1,9 +1,8 @@
-// Package notice sends an event to EventBridge when a name reaches a state that States
-// lists. docs/notices.md describes the event.
+// Package notice sends an event to EventBridge when a drop or a take reaches a state that
+// States lists. docs/notices.md describes the event.
 //
-// Package ledger decides when a notice is due, and calls Sender.Send after it has
-// written the status. A notice that cannot be sent is logged, and changes nothing
-// about the job.
+// Package ledger decides when a notice is due, and calls Sender.Send after it has stored
+// the state. A notice that cannot be sent is logged, and changes nothing about the job.
 package notice
 
 import (
@@ -59,9 +58,10 @@ type Detail struct {
 }
 
 const (
-	// maxStatus limits the status in an event, in bytes. With Summary, which repeats texts
-	// of the status, the event stays below 256 KiB, and EventBridge accepts it.
-	maxStatus = 160 << 10
+	// maxStatus and maxSummary limit the status and the summary in an event, in bytes. In JSON, a
+	// byte of the summary may need six. The event stays below 256 KiB, and EventBridge accepts it.
+	maxStatus  = 160 << 10
+	maxSummary = 12 << 10
 
 	// timeout limits one call of Send.
 	timeout = 3 * time.Second
@@ -69,7 +69,7 @@ const (
 	// Otherwise a function with many notices would spend its time waiting.
 	silence = 30 * time.Second
 
-	// tries is how often an entry is sent if EventBridge accepts the request, but cannot
+	// tries is how often an entry is sent at most if EventBridge accepts the request, but cannot
 	// process the entry. The SDK repeats requests that fail as a whole.
 	tries      = 3
 	firstPause = 100 * time.Millisecond
@@ -179,7 +179,7 @@ func ID(n ledger.Notice) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// summary returns a status as one line.
+// summary returns a status as one line of at most about maxSummary bytes.
 func summary(st ledger.Status) string {
 	verbs := map[ledger.State]string{
 		ledger.Succeeded: "succeeded", ledger.Failed: "failed", ledger.Cancelled: "was cancelled",
@@ -192,7 +192,11 @@ func summary(st ledger.Status) string {
 	if st.Remedy != "" {
 		text = strings.TrimRight(text, ".") + ". " + st.Remedy
 	}
-	return strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxSummary {
+		text = strings.ToValidUTF8(text[:maxSummary], "") + " …"
+	}
+	return text
 }
 
 // link returns the page of the AWS console that shows the outputs of a name, or else the
