@@ -37,8 +37,8 @@ func (s *Stack) readTemplate(root string) (err error) {
 
 // TemplateValues returns the values of parameters, pseudo parameters, resources and attributes of
 // template.yaml in a local stack. aws is the URL of the AWS services, and runComfy is the URL of
-// RunComfy. Other parameters have their defaults. TemplateValues must have every resource and every
-// attribute to which a variable or the role of a function refers.
+// RunComfy. Other parameters have their defaults. The map must have every resource and every
+// attribute to which an environment variable or the role of a function refers.
 func TemplateValues(aws, runComfy string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,

@@ -64,7 +64,7 @@ func unixSeconds(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// executionName matches the names that workflow.ExecutionName makes. Step Functions accepts more.
+// executionName matches the names that workflow.ExecutionName makes. Step Functions accepts more characters.
 var executionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
 
 // startExecution starts an execution. If an execution with the same name and input is running,
@@ -128,8 +128,8 @@ func (s *Server) describeExecution(request struct{ ExecutionARN string }) (any, 
 	return s.describe(r, true), nil
 }
 
-// listExecutions returns the executions with a status, newest first. It has no pages:
-// MaxResults is ignored.
+// listExecutions returns the executions that have the status StatusFilter, newest first. It has no
+// pages: MaxResults is ignored.
 func (s *Server) listExecutions(request struct {
 	StateMachineARN string
 	StatusFilter    Status

@@ -69,8 +69,8 @@ type Event struct {
 	Error string    `json:"error,omitempty"`
 }
 
-// Path returns the names of the states that the execution entered, in order. A redrive
-// itself adds no name.
+// Path returns the names of the states that the execution entered, in order. A state that a
+// redrive continues is not entered again.
 func (x *Execution) Path() []string {
 	var path []string
 	for _, event := range x.Events {
@@ -198,7 +198,7 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 	x.leave(now, s, next, x.StateInput)
 }
 
-// finishCall applies the outcome of a call to x. It does not enter the next state or begin the
+// finishCall records in x the outcome of a call. It does not enter the next state or begin the
 // next attempt.
 func (m *Machine) finishCall(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
 	// x may have been stopped or redriven during the call. If the deadline of x has passed, Step
@@ -267,7 +267,7 @@ func (m *Machine) retryOrFail(x *Execution, s *state, now time.Time, failure *Ta
 }
 
 // matches reports whether the retrier is for the error with this name. As on AWS, States.ALL
-// does not match States.Runtime and States.DataLimitExceeded.
+// matches neither States.Runtime nor States.DataLimitExceeded.
 func (r *retrier) matches(name string) bool {
 	return slices.Contains(r.ErrorEquals, name) ||
 		slices.Contains(r.ErrorEquals, errAll) && name != errRuntime && name != errDataLimitExceeded

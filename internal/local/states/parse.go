@@ -181,7 +181,7 @@ func (s *state) check(all map[string]*state) (problems []error) {
 	}
 	require(reflect.DeepEqual(*s, known), "it has a field that the local stack does not know in a %s", s.Type)
 	for _, target := range targets {
-		require(all[target] != nil, "it leads to %q, which does not exist", target)
+		require(all[target] != nil, "its Next or Default is %q, which is not a state", target)
 	}
 	return problems
 }
@@ -216,8 +216,8 @@ type scope struct {
 }
 
 // redriveCountExpression is the only expression about the context object that Parse accepts. AWS
-// documents the member only for executions that were redriven, and an expression without
-// a value fails the state. So the expression is 0 if the member is missing.
+// documents RedriveCount only for executions that were redriven, and an expression without
+// a value fails the state. So the expression is 0 if RedriveCount is missing.
 const redriveCountExpression = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
 
 // memberExpression matches the other expressions that Parse accepts: $states.input, $states.result, or a

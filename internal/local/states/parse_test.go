@@ -74,11 +74,11 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"the context", `{% $states.result.Payload %}`, `{% $states.context.Execution.Id %}`, `is not known`},
 		{"an expression that is not closed", `"{%$states.input%}"`, `"{% $states.input"`, `is not known`},
 
-		{"no Next and no End", `,"End":true`, ``, `state "Last": it leads to "", which does not exist`},
+		{"no Next and no End", `,"End":true`, ``, `state "Last": its Next or Default is "", which is not a state`},
 		{"Next and End", `,"End":true`, `,"End":true,"Next":"Wait"`, `state "Last": it has both Next and End`},
-		{"a Next that is no state", `"Next":"Ended?"`, `"Next":"Ended"`, `state "Poll": it leads to "Ended", which does not exist`},
-		{"no Default", `,"Default":"Wait"`, ``, `state "Ended?": it leads to "", which does not exist`},
-		{"a choice that leads nowhere", `"Next":"Last"`, `"Next":"L"`, `state "Ended?": it leads to "L", which does not exist`},
+		{"a Next that is no state", `"Next":"Ended?"`, `"Next":"Ended"`, `state "Poll": its Next or Default is "Ended", which is not a state`},
+		{"no Default", `,"Default":"Wait"`, ``, `state "Ended?": its Next or Default is "", which is not a state`},
+		{"a choice that leads nowhere", `"Next":"Last"`, `"Next":"L"`, `state "Ended?": its Next or Default is "L", which is not a state`},
 		{"no choices", `[{"Condition":"{% $states.input.ended %}","Next":"Last"}]`, `[]`, `state "Ended?": it has no Choices`},
 
 		{"no error names", `["A"]`, `[]`, `state "Poll": a retrier has no ErrorEquals`},
@@ -91,7 +91,7 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"a MaxDelaySeconds that is the interval", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a MaxDelaySeconds above its IntervalSeconds`},
 		{"no jitter", `"FULL"`, `"NONE"`, `the JitterStrategy FULL`},
 
-		{"two mistakes at once", `"End":true`, `"Next":"W1"}, "M":{"Type":"Wait","Next":"W2"`, "\"W1\", which does not exist\n\"W2\", which does not exist"},
+		{"two mistakes at once", `"End":true`, `"Next":"W1"}, "M":{"Type":"Wait","Next":"W2"`, "\"W1\", which is not a state\n\"W2\", which is not a state"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if !strings.Contains(known, row.old) {

@@ -156,8 +156,8 @@ func (s *Server) drive(ctx context.Context, r *run) {
 	defer r.mu.Unlock()
 	keep := func() {
 		if err := s.save(&r.record); err != nil {
-			// The execution continues in memory, and drive tries to save it again after the next
-			// step. If the process ends before that, Resume repeats the steps that were not saved.
+			// The execution continues in memory. If the process ends before a later save succeeds,
+			// Resume repeats the steps that were not saved.
 			slog.Error("execution not saved", "execution", r.record.Name, "err", err)
 		}
 	}
