@@ -121,7 +121,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 	p("%8d jobs", t.jobs)
 	p("%8d stories", t.stories)
 	p("%8d virtual days", int(t.passed.Hours()/24))
-	p("%8d calls of the functions", t.calls)
+	p("%8d calls that the functions made", t.calls)
 	all := 0
 	for _, n := range t.faults {
 		all += n
@@ -153,7 +153,7 @@ type tally struct {
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served
-	calls   int
+	calls   int // calls that the functions made
 
 	passed time.Duration // time on the virtual clock
 	faults map[string]int
