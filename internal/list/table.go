@@ -170,7 +170,7 @@ func emptyLines(raw []byte) int {
 	return bytes.Count(empty, []byte("\n"))
 }
 
-// quoted matches a text in double quotes.
+// quoted matches a text in double quotes, of which the second may be missing.
 var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 
 // brokenQuotes returns the problem of a row whose double quotes break the rules of CSV.

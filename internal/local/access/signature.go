@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// maxSkew is how far the time of a signature may be from now, as on AWS.
+	// maxSkew is how far the time of a signature may be from now, as in S3.
 	maxSkew = 15 * time.Minute
 
 	// amzTime is the layout of X-Amz-Date.

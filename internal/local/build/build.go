@@ -146,8 +146,8 @@ const (
 )
 
 // build builds main packages in a folder of the checkout and returns the folder of the
-// programs. The cache has such a folder for each checkout, so that the Go command does not link
-// unchanged programs again. If several processes call build for one checkout at the
+// programs. This folder stays in the cache, one for each checkout, so that the Go command does not
+// link unchanged programs again. If several processes call build for one checkout at the
 // same time, they build one after the other.
 //
 // The programs have no symbols for debuggers, and are for this machine, even if the

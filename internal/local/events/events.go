@@ -156,8 +156,8 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 	return nil
 }
 
-// maxEvent is the older limit of EventBridge for the size of a request, in bytes. A request must
-// be smaller. EventBridge has accepted 1 MB since January 2026.
+// maxEvent is the size in bytes that an event must stay below. It was the limit of EventBridge until
+// January 2026. The limit is 1 MB now, but package notice keeps its events below the older one.
 const maxEvent = 256 << 10
 
 // Notice is an event that a function sent, as EventBridge delivers the event.

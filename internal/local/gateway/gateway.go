@@ -101,7 +101,7 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// maxSocketPath is the length of a socket's path that every system accepts. macOS has the
+// maxSocketPath is the length of the longest path of a socket that every system accepts. macOS has the
 // lowest limit: 104 bytes with the zero at the end.
 const maxSocketPath = 103
 
