@@ -116,6 +116,25 @@ func TestPresetBesideThousandsOfFiles(t *testing.T) {
 	}
 }
 
+// The job of a match starts even if so many listings are needed to find it that none is left to
+// find the files that job.json does not use.
+func TestMatchBesideThousandsOfFiles(t *testing.T) {
+	b := newInbox(t)
+	const job = "\u00e9.job/"
+	for _, s := range []string{reactJob(job+"job.json", "v.mp4", "*.wav"), job + "v.mp4"} {
+		b.step(t, s)
+	}
+	for _, gap := range []string{".AB", ".B", ".G", ".K", ".N", ".PA", ".Q", ".WB", ".ab", ".b", ".g", ".k", ".n"} { // between two suffixes of media
+		for i := range bucket.PageSize + 1 {
+			b.Set(fmt.Sprintf("inbox/\u00e9/\u00e9%s%04d", gap, i), nil)
+		}
+	}
+	want := []string{"\u00e9/\u00e9: job of react, video_url=" + job + "v.mp4, audio_url=" + job + "\u00e9.wav", "\u00e9: used, by \u00e9/\u00e9"}
+	if diff := cmp.Diff(want, b.look(t, []string{b.step(t, job+"\u00e9.wav")})); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+}
+
 func TestUsedByManyJobs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("so many files take minutes with the race detector")

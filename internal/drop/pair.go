@@ -85,7 +85,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		case err != nil:
 			f.Warnings = []string{fmt.Sprintf("not all files whose names begin with %q were checked, because finding them takes more than %d listings of the bucket", path.Base(stem)+".", maxListings)}
 		case !all:
-			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were checked", maxMatches, path.Base(stem)+".")}
+			f.Warnings = []string{fmt.Sprintf(ledger.OnlyFirst+"%d files whose names begin with %q were checked", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {
 			for _, s := range tagged {

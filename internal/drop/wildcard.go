@@ -96,23 +96,24 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Ass
 		})
 	}
 	if !all {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files whose keys begin with %q were compared with %s", maxMatches, b.wildcard.literal, problem.Quote(b.wildcard.value)))
+		f.Warnings = append(f.Warnings, fmt.Sprintf(ledger.OnlyFirst+"%d files whose keys begin with %q were compared with %s", maxMatches, b.wildcard.literal, problem.Quote(b.wildcard.value)))
 	}
-	unused, err := l.unused(ctx, b)
-	if err = exceptCrowded(err); err != nil {
-		return Assessment{}, err
+	a := Assessment{Own: f}
+	switch {
+	case changed == "" || b.names(changed):
+		a.Matches = l.matchSubjects(b, byName, len(jobs))
+	case b.wildcard.matches(changed):
+		m, err := l.findChangedMatch(ctx, b, byName, changed)
+		if err != nil {
+			return a, err
+		}
+		a.Match, a.Matches = &m.Own, m.Matches
 	}
+	unused, err := l.unused(ctx, b) // comes last, because only a warning needs these listings
 	if unused != nil {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("job.json does not use %s: only audio files that match %s get a job", fileNames(unused), problem.Quote(b.wildcard.value)))
+		a.Own.Warnings = append(a.Own.Warnings, fmt.Sprintf("job.json does not use %s: only audio files that match %s get a job", fileNames(unused), problem.Quote(b.wildcard.value)))
 	}
-	if changed == "" || b.names(changed) {
-		return Assessment{Own: f, Matches: l.matchSubjects(b, byName, len(jobs))}, nil
-	}
-	if !b.wildcard.matches(changed) {
-		return Assessment{Own: f}, nil
-	}
-	m, err := l.findChangedMatch(ctx, b, byName, changed)
-	return Assessment{Own: f, Match: &m.Own, Matches: m.Matches}, err
+	return a, exceptCrowded(err)
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond

@@ -160,6 +160,9 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	return nil
 }
 
+// OnlyFirst begins each warning that says that a list in a status may be incomplete.
+const OnlyFirst = "only the first "
+
 // roomForMembers is the room, in bytes, for members that are added to a status after Fit.
 const roomForMembers = 1 << 10
 
@@ -188,7 +191,7 @@ func (st Status) Fit(most int) Status {
 	st.Warnings = upTo(st.Warnings, most/4)
 	for what, list := range map[string]*[]string{"jobs": &st.Jobs, "outputs": &st.Outputs} { // a status has only one of these lists
 		if named := upTo(*list, most/2); len(named) < len(*list) {
-			st.Warnings = append(slices.Clone(st.Warnings), fmt.Sprintf("only the first %d of %d %s are named here", len(named), len(*list), what))
+			st.Warnings = append(slices.Clone(st.Warnings), fmt.Sprintf(OnlyFirst+"%d of %d %s are named here", len(named), len(*list), what))
 			*list = named
 		}
 	}

@@ -405,6 +405,33 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
+// If the status of a bundle lists every match, a new job.json does not concern the other jobs whose
+// names begin with the bundle's name. So a job that MaxJobsPerDrop holds stays held, although the
+// bundle's status has a warning.
+func TestJobsBesideABundleWithAWarning(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	clip, voice := sample.Files()
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 1
+	w.Restart()
+	w.Put("inbox/cafe/z.a.wav", voice)
+	w.Put("inbox/cafe/z.b.wav", voice)
+	w.Drop("inbox/cafe/z.mp4", clip)
+	w.Put(folder+"talk.mp4", clip)
+	w.Put(folder+"a.wav", voice)
+	w.Put(folder+"unused.mp3", voice)
+	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+	w.Pass(time.Hour)
+	if st := w.Status("cafe"); len(st.Warnings) != 1 {
+		t.Fatalf("warnings %q, want one about unused.mp3", st.Warnings)
+	}
+	worldtest.WantStatus(t, w, "cafe/z.b", ledger.Held, problem.TooManyJobs)
+	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+	w.Pass(time.Hour)
+	worldtest.WantStatus(t, w, "cafe/z.b", ledger.Held, problem.TooManyJobs)
+	worldtest.WantCharges(t, w, 3) // z.a, and a twice
+}
+
 // A preset or a job.json is changed or deleted while a job is held. At the next try, only the
 // present files decide whether the job runs, and with which model.
 func TestChangesWhileHeld(t *testing.T) {

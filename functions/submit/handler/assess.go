@@ -253,7 +253,8 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 		return nil
 	}
 	names := prev.Jobs
-	if len(prev.Warnings) > 0 && a.subject.File() == "" { // the status may list only the first matches
+	isPartial := slices.ContainsFunc(prev.Warnings, func(w string) bool { return strings.HasPrefix(w, ledger.OnlyFirst) })
+	if isPartial && a.subject.File() == "" {
 		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
 		if err != nil {
 			return err
