@@ -241,8 +241,8 @@ func TestLargeStatus(t *testing.T) {
 			}
 			detail := aws.ToString(c.sent[0].Detail)
 			size := len(detail) + len(notice.Source) + len(*c.sent[0].DetailType)
-			if size >= 256<<10 || size < 8<<10 {
-				t.Errorf("the event has %d bytes, want 8 KiB to 256 KiB", size)
+			if size >= 256<<10 || size < 4<<10 {
+				t.Errorf("the event has %d bytes, want 4 KiB to 256 KiB", size)
 			}
 			var read notice.Detail
 			if err := json.Unmarshal([]byte(detail), &read); err != nil || read.ID != notice.ID(n) || read.Name != n.Name {
