@@ -214,7 +214,7 @@ func TestLocalCommandKilled(t *testing.T) {
 // A webhook on another machine is refused before anything is started.
 func TestWebhookOfAnotherMachine(t *testing.T) {
 	out, errs := command(t, exitUsage, "local", "--dir", t.TempDir(), "--webhook", "https://example.com/hook")
-	if !strings.Contains(errs, "example.com is not an address of this machine") || out != "" {
+	if !strings.Contains(errs, "example.com is not a loopback address") || out != "" {
 		t.Errorf("want only an error about the address; printed:\n%s%s", out, errs)
 	}
 }

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// WebhookKeyHeader is the header that contains the key in each request to the webhook,
-	// as in template.yaml.
+	// WebhookKeyHeader is the header that contains Keys.Webhook in each request to the
+	// webhook. template.yaml uses the same header.
 	WebhookKeyHeader = "X-Lipdrop-Key"
 
 	// webhookTimeout is how long the webhook may take to respond, as on AWS.
 	webhookTimeout = 5 * time.Second
 	// webhookPause is the pause before the second try to send a notice. The pause doubles
-	// with each further try. After webhookTries tries, the notice is lost. EventBridge would
-	// retry for a day.
+	// with each further try. After webhookTries tries, the notice is lost. On AWS, EventBridge
+	// retries for a day.
 	webhookPause = time.Second
 	webhookTries = 8
 )
@@ -32,11 +32,11 @@ const (
 // CheckWebhook returns an error if a URL is not an http or https URL on loopback.
 func CheckWebhook(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("%q is not a URL such as http://127.0.0.1:8000/", address)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s is not an address of this machine: the local stack forwards notices only to loopback", u.Host)
+		return fmt.Errorf("%s is not a loopback address, such as 127.0.0.1: the local stack forwards notices only to loopback", u.Host)
 	}
 	return nil
 }

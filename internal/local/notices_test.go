@@ -26,6 +26,7 @@ func TestCheckWebhook(t *testing.T) {
 		"http://10.0.0.1/":           "only to loopback",
 		"http://127.0.0.1.nip.io/":   "only to loopback",
 		"127.0.0.1:8000":             "is not a URL",
+		"http:/localhost":            "is not a URL",
 		"file:///etc/passwd":         "is not a URL",
 		"http://localhost@evil.org/": "only to loopback",
 	} {

@@ -41,9 +41,9 @@ type Options struct {
 	Containers bool
 
 	// LambdaEndpoint is the URL of a Lambda Invoke API, for example of
-	// `sam local start-lambda`. The endpoint runs the functions under their logical ids in
-	// template.yaml, with the variables of WriteEnv. lambda.CheckEndpoint must have accepted the
-	// URL. Defaults to the stack's own Lambda.
+	// `sam local start-lambda`. The endpoint must have the functions under their logical ids in
+	// template.yaml, with the variables that WriteEnv writes. lambda.CheckEndpoint must have
+	// accepted the URL. Defaults to the stack's own Lambda.
 	LambdaEndpoint string
 
 	// Notice, if set, is called with each notice of the functions.

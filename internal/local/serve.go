@@ -47,7 +47,7 @@ func (s *Stack) serve(listeners []net.Listener) error {
 
 const (
 	// headTime is how long a client may take to send the head of its request. maxHead is
-	// how many bytes the head may have. versitygw accepts fewer bytes.
+	// how many bytes the head may have. For requests to S3, versitygw has a lower limit.
 	headTime = time.Minute
 	maxHead  = 64 << 10
 )

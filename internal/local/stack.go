@@ -59,9 +59,9 @@ type Stack struct {
 	states        *states.Server
 	fake          *runcomfytest.Server
 
-	intake     context.Context // ends the deliveries of the queues and the schedule
+	intake     context.Context // when it is done, the schedule and the deliveries of messages and notices end
 	stopIntake context.CancelFunc
-	calls      sync.WaitGroup // the goroutines that intake ends
+	calls      sync.WaitGroup // the goroutines of the schedule and of the queues
 	closers    []func()       // in the order of opening
 	closing    sync.Once
 
@@ -79,8 +79,8 @@ type invoker interface {
 	Close()
 }
 
-// Start starts a stack and returns when the stack accepts drops. The first Start builds the
-// programs, which takes a minute or two. Start returns a *PortError if a port is in use.
+// Start starts a stack and returns when the stack accepts drops. Start builds the programs;
+// the first time, this takes a minute or two. Start returns a *PortError if a port is in use.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{options: o.withDefaults()}
 	s.failed, s.fail = context.WithCancelCause(context.Background())

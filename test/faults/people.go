@@ -57,7 +57,7 @@ const (
 	chaosTime = 48 * time.Hour // the time in which outages begin; faults may happen for some hours more
 )
 
-// plan plans what people do. It stops when the drops make the given number of jobs.
+// plan plans what people do. It stops when the drops make at least the given number of jobs.
 func (s *simulation) plan(jobs int) {
 	for s.jobs < jobs {
 		d := &drop{name: fmt.Sprintf("day %d/%d é+%%", s.plans.IntN(5), len(s.drops)), shape: shapes[s.plans.IntN(len(shapes))]}
@@ -166,7 +166,8 @@ func (s *simulation) upload(key string, body []byte, began time.Time, late time.
 	return act{at: s.w.Now(), late: late, file: file{key, body, etag, s.w.Now(), began.UTC().Truncate(time.Second)}}
 }
 
-// deleteOne deletes one file of a drop. The event for cancel may be repeated, late or lost.
+// deleteOne deletes one file of a drop. The event for submit may be late. The event for cancel
+// may be late, repeated or lost.
 func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	key, _ := d.key(d.files[s.plans.IntN(len(d.files))])
 	s.faults["people: deleted"]++

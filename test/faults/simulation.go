@@ -167,9 +167,9 @@ func (s *simulation) end() {
 	s.check()
 }
 
-// redriveFailed redrives the executions of failed takes, and returns how many it
-// redrove. It leaves out jobs that RunComfy reports as failed. It includes succeeded takes
-// whose execution failed, because archive died after it had recorded the success.
+// redriveFailed redrives the executions of those failed takes that mayRedrive accepts, and
+// returns how many it redrove. It leaves out jobs that RunComfy reports as failed. It includes
+// succeeded takes whose execution failed, because archive died after it had recorded the success.
 func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redriven int) {
 	for _, rec := range s.records() {
 		execution, _ := s.w.Execution(rec.Name, rec.Take)

@@ -56,7 +56,7 @@ type story struct {
 	// failures of onceAfterward after redrives, last until the world is calm. Only forgotten never ends.
 	begins, ends time.Duration
 
-	hasty     int                     // number of acts between two calls of a function
+	hasty     int                     // number of acts between two calls that a function makes
 	refusals  int                     // number of refused writes to a claim
 	redriven  map[string]bool         // requests whose execution was redriven; with onceAfterward, the next status or result call fails
 	ended     map[string]bool         // requests whose result call has reported a failed job
@@ -117,7 +117,7 @@ func tellStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how many writes of a claim's record are refused by S3. The client tries each
+// mostRefused is how many writes to the records of claims S3 refuses. The client tries each
 // call three times, so three calls fail.
 const mostRefused = 9
 
@@ -211,7 +211,8 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	return nil
 }
 
-// people drops the files of an opening in any order and then does up to five other acts.
+// people drops the files of an opening in random order and then does one to five other acts.
+// If the trouble is shuffled, the events of all these acts arrive afterwards.
 func (t *story) people() {
 	opening := openings[t.plans.IntN(len(openings))]
 	for _, i := range t.plans.Perm(len(opening)) {

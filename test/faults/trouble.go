@@ -19,7 +19,7 @@ type outage struct {
 }
 
 // planTrouble plans the outages of a world, the trouble with the account at RunComfy, and
-// which events of executions are lost or repeated.
+// when events of executions are lost or repeated.
 func (s *simulation) planTrouble() {
 	broken := map[string]error{
 		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,

@@ -94,8 +94,8 @@ func presetsClashed(acts []act, w want) bool {
 	return false
 }
 
-// droppedSince reports whether a file of the name that the take did not use was dropped after
-// the claim, or less than margin before it.
+// droppedSince reports whether a file of the name was dropped after the take's claim, or less
+// than margin before the claim, and the take did not use this version of the file.
 func droppedSince(name string, acts []act, take ledger.Record) bool {
 	for i, a := range acts {
 		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || madeFrom(take, []file{a.file}) {

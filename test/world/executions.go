@@ -158,12 +158,12 @@ func (w *World) ended(e *execution) {
 }
 
 // NotifyStatus sends cancel the event that an execution ended badly. late is how much longer the
-// event takes than usual. If the execution is running, the event is about the end before the
-// last redrive.
+// event takes than usual. If the execution is running or has succeeded, the event is about the
+// end before the last redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn]
 	redrives := x.RedriveCount
-	if x.Status == states.Running {
+	if x.Status == states.Running || x.Status == states.Succeeded {
 		redrives--
 	}
 	payload := encode(local.StatusChange(w.now, machineARN, arn, string(x.Status), redrives))

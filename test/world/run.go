@@ -19,8 +19,8 @@ import (
 	local "github.com/lipdrop/lipdrop/internal/local/events"
 )
 
-// Run lets time pass until only the hourly sweep is left to do. It stops after the duration
-// most. It reports whether only the sweep is left.
+// Run lets time pass until only the hourly sweep is left to do, or until the duration most has
+// passed. It reports whether only the sweep is left.
 func (w *World) Run(most time.Duration) bool {
 	end := w.now.Add(most)
 	for w.Step(end.Sub(w.now)) {

@@ -48,7 +48,8 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 }
 
 // isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP
-// status is 500 or more, or if there was no response. After ErrEntry there was one.
+// status is 500 or more, if Step Functions throttles, or if there was no response. After
+// ErrEntry there was a response.
 func isTemporary(err error) bool {
 	if errors.Is(err, ErrEntry) {
 		return false

@@ -1,7 +1,7 @@
 // Package world runs the whole of lipdrop in memory on a virtual clock: the four
 // handlers, the shipped state machine, a bucket, two queues and the fake RunComfy.
 // A virtual day takes a moment. A test can set hooks. A hook can return an error for any call
-// of a function, or end the function at the call.
+// that a function makes, or end the function at this call.
 package world
 
 import (
@@ -45,9 +45,9 @@ const (
 	Token = "canary-token-0123456789"
 )
 
-// Begin is the time at which a world begins. The deadlines of contexts are on the virtual
-// clock, but the timers of contexts run on the real clock. Begin is so late that no such
-// timer fires.
+// Begin is the time at which a world begins. The deadlines of invocations are on the virtual
+// clock, but the timers of contexts run on the real clock. Begin is so late that these timers
+// do not fire for the deadline of an invocation.
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 
 // World is one deployment. Its exported fields may be changed between steps. A process reads
@@ -109,7 +109,7 @@ type World struct {
 
 	Dead          []string // bodies of messages that were delivered too often
 	DeadDeletions []string // the same for the queue of deletions
-	Errors        []string // the errors that invocations returned
+	Errors        []string // the errors that the handlers returned, as text
 
 	Notices      []notice.Detail // the notices that EventBridge accepted, in order
 	WrongNotices []string        // notices whose type does not fit their state, or whose content was never in a status, answer file or record
@@ -292,7 +292,7 @@ func (w *World) Delete(key string) {
 	w.NotifyCancel(key, "DeleteObject", 0)
 }
 
-// Notify puts an event about a key into submit's queue, with a delay.
+// Notify puts an event about a key into submit's queue. late is added to the queue's delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.dropQueue, objectEvent(kind, key, "", w.now), w.dropQueue.Delay+late)
 }
@@ -313,8 +313,8 @@ func (w *World) sendInChain(q *queue, body string, delay time.Duration, chain in
 	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay), chain: chain})
 }
 
-// NotifyCancel puts an event into cancel's queue, with a delay. The event says that an object
-// was deleted, and gives the reason as S3 does.
+// NotifyCancel puts the event that an object was deleted into cancel's queue. reason is S3's
+// reason for the event, such as DeleteObject. The message is visible after late and one second.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.send(&w.deletionQueue, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }

@@ -28,8 +28,8 @@ func CheckEndpoint(endpoint string) error {
 	return nil
 }
 
-// NewRemote returns a Remote for an endpoint that CheckEndpoint accepts. ids has the
-// name of each function at the endpoint, by the name that Invoke accepts.
+// NewRemote returns a Remote for an endpoint that CheckEndpoint accepts. ids maps the name
+// of each function, as Invoke accepts it, to the function's name at the endpoint.
 func NewRemote(endpoint string, ids map[string]string) *Remote {
 	r := &Remote{endpoint: strings.TrimSuffix(endpoint, "/"), ids: ids}
 	r.life, r.end = context.WithCancel(context.Background())

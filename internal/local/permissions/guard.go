@@ -17,9 +17,9 @@ var credential = regexp.MustCompile(`Credential=([^/,]+)/[^/,]+/([^/,]+)/`)
 const Account = "000000000000"
 
 // Guard returns a check of requests to Step Functions, Secrets Manager, SQS and EventBridge.
-// The check refuses a request if the role of its user does not allow the request, and then
-// calls denied. It accepts every request of a user that is not in users. It trusts the access
-// key that a request names, so the signature must be checked first.
+// If the role of a request's user does not allow the request, the check calls denied and
+// refuses the request. It accepts every request of a user that is not in users. It trusts the
+// access key that a request names, so the signature must be checked first.
 func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
 		signed := credential.FindStringSubmatch(r.Header.Get("Authorization"))
@@ -33,7 +33,7 @@ func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 		}
 		var about struct {
 			StateMachineArn, ExecutionArn, SecretID, QueueURL string
-			Entries                                           []struct{ Source string } // of events for the default event bus
+			Entries                                           []struct{ Source string } // the events to put on the default event bus
 		}
 		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
 		service, operation := awsjson.Target(r)

@@ -22,7 +22,8 @@ var LogicalIDs = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
-// ByName returns the values of byID, which are by logical id, by function name.
+// ByName returns a map of the values in byID. The keys of byID are logical ids; the keys of the
+// result are function names.
 func ByName[T any](byID map[string]T) map[string]T {
 	named := map[string]T{}
 	for name, id := range LogicalIDs {
@@ -31,7 +32,7 @@ func ByName[T any](byID map[string]T) map[string]T {
 	return named
 }
 
-// readResources reads every resource of a type and returns the results by logical id. values has the
+// readResources calls read for every resource of a type and returns the results by logical id. values has the
 // values of parameters, pseudo parameters, resources, and attributes of resources such as
 // StateMachine.Name. A parameter that is not in values has its default.
 func readResources[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
@@ -84,7 +85,7 @@ type Function struct {
 	Variables map[string]string // its environment
 	Timeout   time.Duration
 	MemoryMB  int
-	Attempts  int                // how often Lambda calls the function for one event, if every call fails
+	Attempts  int                // how often Lambda calls the function for one asynchronous event, if every call fails
 	Queues    map[string]Mapping // by the ARN of the queue, or by its logical id if the ARN has no value
 }
 
@@ -140,7 +141,7 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 type Queue struct {
 	Delay       time.Duration // before the first delivery of a message
 	Visibility  time.Duration // from one delivery of a message to the next one
-	MaxReceives int           // how often the queue delivers a message; 0 without a dead-letter queue
+	MaxReceives int           // deliveries before a message becomes a dead letter; 0 without a dead-letter queue
 }
 
 // Queues returns the queues in the text of template.yaml, by logical id. The comment of
@@ -179,8 +180,8 @@ var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs
 // that checkedAction matches.
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
-// role returns the statements of a role that have an action that checkedAction matches, except a Deny for
-// other accounts.
+// role returns the statements of a role with an action that checkedAction matches, except a Deny for
+// other accounts. properties are the properties of the role.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string

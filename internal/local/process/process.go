@@ -10,7 +10,6 @@ package process
 
 import (
 	"fmt"
-	"io"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -31,8 +30,7 @@ const (
 // Child is a running program. Its methods are safe for concurrent use.
 type Child struct {
 	cmd   *exec.Cmd
-	guard *exec.Cmd
-	pipe  io.Closer // the write end of the guard's standard input
+	guard *exec.Cmd // holds the write end of its standard input until guard.Wait
 	done  chan struct{}
 	err   error // result of cmd.Wait, set before done is closed
 
@@ -47,14 +45,13 @@ func Start(cmd *exec.Cmd) (*Child, error) {
 	guard.Env = []string{}
 	guard.Dir = "/"
 	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	pipe, err := guard.StdinPipe()
-	if err != nil {
+	if _, err := guard.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("guard of %s: %w", cmd.Path, err)
 	}
 	if err := guard.Start(); err != nil {
 		return nil, fmt.Errorf("guard of %s: %w", cmd.Path, err)
 	}
-	c := &Child{cmd: cmd, guard: guard, pipe: pipe, done: make(chan struct{})}
+	c := &Child{cmd: cmd, guard: guard, done: make(chan struct{})}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: guard.Process.Pid}
 	cmd.WaitDelay = outputDelay
 	if err := cmd.Start(); err != nil {
@@ -79,7 +76,6 @@ func (c *Child) wait() {
 func (c *Child) endGroup() {
 	c.killGroup()
 	_ = c.guard.Wait() // an error, because the guard was killed
-	_ = c.pipe.Close() // guard.Wait has closed the pipe already
 }
 
 func (c *Child) killGroup() {

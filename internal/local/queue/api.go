@@ -11,7 +11,8 @@ import (
 
 const (
 	// maxMessage is the size of the longest message, in bytes. AWS has accepted 1 MiB since
-	// August 2025. maxMessage is the older limit, which other emulators may still have.
+	// August 2025. The queue keeps the older limit, so that the functions also work with
+	// emulators that have this limit.
 	maxMessage = 256 << 10
 
 	// maxDelay is the longest delay of a message. maxVisibility is the longest time for which

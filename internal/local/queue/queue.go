@@ -127,8 +127,9 @@ func (q *Queue) Delete(id string) {
 	}
 }
 
-// Release ends a failed delivery. The message is visible again when the visibility
-// timeout since its delivery has passed, or at the time that postpone has set.
+// Release ends a failed delivery. After MaxReceives deliveries, the message is now a dead
+// letter. Before that, the message is visible again when the visibility timeout since its
+// delivery has passed, or at the time that postpone has set.
 func (q *Queue) Release(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

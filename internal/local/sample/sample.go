@@ -16,9 +16,9 @@ var clip []byte
 //go:embed voice.wav
 var voice []byte
 
-// Write makes the folder dir in the state folder, writes sample.mp4 and sample.wav into dir, and
-// returns dir. Write replaces files of these names. A symbolic link in dir, or in the place of
-// either folder, is an error.
+// Write makes the folder dir and its parent, the state folder. It writes sample.mp4 and
+// sample.wav into dir, and returns dir. Write replaces files of these names. A symbolic link in
+// dir, or in the place of either folder, is an error.
 func Write(dir string) (string, error) {
 	for _, folder := range []string{filepath.Dir(dir), dir} {
 		if err := private.Dir(folder); err != nil {

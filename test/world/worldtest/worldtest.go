@@ -52,8 +52,7 @@ func DropPairs(t *testing.T, w *world.World, names ...string) {
 	}
 }
 
-// DropMany drops n pairs. Their names come from the format string form and the numbers from 0
-// to n-1.
+// DropMany drops n pairs. Each name is the format string form with a number from 0 to n-1.
 func DropMany(t *testing.T, w *world.World, form string, n int) {
 	t.Helper()
 	for i := range n {
@@ -86,8 +85,8 @@ func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
 	}
 }
 
-// BeforeFirst calls do right before the first selected call. The test fails if no call is
-// selected.
+// BeforeFirst makes w call the function do right before the first call that selects accepts.
+// The test fails if selects accepts no call.
 func BeforeFirst(t *testing.T, w *world.World, selects func(world.Call) bool, do func()) {
 	t.Helper()
 	done := false
