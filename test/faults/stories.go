@@ -25,7 +25,7 @@ const (
 	stopsFail       trouble = "no execution is stopped"
 	throttled       trouble = "429, and S3 refuses the release of the claim"
 	responseLost    trouble = "the response is lost"    // RunComfy accepts the job
-	forgotten       trouble = "forgotten after its end" // RunComfy forgets a request after it has reported the end of the job
+	forgotten       trouble = "forgotten after its end" // RunComfy forgets a request whose job it has reported as failed
 	notKnownForLong trouble = "not known for minutes"   // RunComfy does not know the request
 	onceAfterward   trouble = "not known for minutes, and once after each redrive"
 	outputUnread    trouble = "archived files cannot be read"
@@ -53,7 +53,8 @@ type story struct {
 
 	// The trouble lasts from begins to ends, measured from the start of the world. throttled,
 	// unpaid and responseLost begin at once. Some troubles use neither begins nor ends. These, and the
-	// failures of onceAfterward after redrives, last until the world is calm. Only forgotten never ends.
+	// failures of onceAfterward after redrives, last until the world is calm. Only forgotten, and the
+	// S3Latency of slow, never end.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts between two calls that a function makes

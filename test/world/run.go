@@ -251,7 +251,7 @@ func (w *World) advance(e *execution) {
 // else continues.
 type sleeper struct {
 	wake time.Time
-	next func() (time.Time, bool) // runs the execution until a function sleeps again; false if none did
+	next func() (time.Time, bool) // runs the execution until a function sleeps again; false if no function slept
 }
 
 // parkKey is the context key of the function that parks an execution until a time.

@@ -120,7 +120,7 @@ func (h *Host) Close() {
 type invocation struct {
 	id       string
 	payload  []byte
-	response chan outcome // of the process; has room for one
+	response chan outcome // receives what the process responds; has room for one
 }
 
 // outcome is how an invocation ended.

@@ -181,7 +181,7 @@ var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
 // role returns the statements of a role with an action that checkedAction matches, except a Deny for
-// other accounts. properties are the properties of the role.
+// other accounts.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string
