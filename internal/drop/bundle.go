@@ -79,6 +79,7 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 		err = l.resolve(ctx, &b)
 	}
 	if err != nil {
+		f.restart.Bundle = b.wildcard == nil // an upload of job.json would submit all matches again
 		b.own, err = f.refused(err)
 		return b, err
 	}

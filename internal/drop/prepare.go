@@ -151,6 +151,7 @@ func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
 func (j *Job) tooLong(media []Medium, p problem.Problem) problem.Problem {
 	if j.doc == nil {
 		p.Remedy += " The options of a pair are in a preset.json."
+		p.Again, p.After = nil, "Then upload the file that you changed. If you changed preset.json, upload the audio of the pair too."
 		return p
 	}
 	p.Remedy += " The options are in job.json."

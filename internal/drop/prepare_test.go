@@ -159,7 +159,7 @@ func TestLengthsThatDiffer(t *testing.T) {
 		remedy   string // if rejected
 	}{
 		"a pair": {[]string{"talk.mp4", "talk.wav"}, "inbox/talk.mp4", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options of a pair are in a preset.json. Then upload talk.wav again."},
+			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options of a pair are in a preset.json. Then upload the file that you changed. If you changed preset.json, upload the audio of the pair too."},
 		"a bundle": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`},
 			"inbox/x.job/job.json", 3 * time.Second, reason + "; loop, bounce or remap keep them",
 			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload only the file that you changed."},

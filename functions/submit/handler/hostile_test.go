@@ -120,8 +120,10 @@ func TestRemedyAfterADayOfRefusals(t *testing.T) {
 			map[string]string{"answers/preset.json.json": "preset.json", "status/talk.json": "the audio of the job"}},
 		{"a job.json", map[string][]byte{folder + "job.json": react("talk.mp4", "talk.wav"), folder + "talk.mp4": clip, folder + "talk.wav": voice}, folder + "job.json",
 			map[string]string{"status/cafe.json": "its job.json"}},
-		{"the video of a bundle", map[string][]byte{folder + "job.json": react("talk.mp4", "*.wav"), folder + "talk.mp4": clip, folder + "a.wav": voice}, folder + "talk.mp4",
+		{"the video of a bundle", map[string][]byte{folder + "job.json": react("talk.mp4", "a.wav"), folder + "talk.mp4": clip, folder + "a.wav": voice}, folder + "talk.mp4",
 			map[string]string{"status/cafe.json": "its job.json"}},
+		{"the video of a bundle with a wildcard", map[string][]byte{folder + "job.json": react("talk.mp4", "*.wav"), folder + "talk.mp4": clip, folder + "a.wav": voice}, folder + "talk.mp4",
+			map[string]string{"status/cafe.json": "the audio of the job"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)

@@ -262,7 +262,7 @@ func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 
 // A deletion starts no job for a name whose newest take used the deleted file.
 func TestDeletionStartsNoJob(t *testing.T) {
-	clip, _ := sample.Files()
+	clip, voice := sample.Files()
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Succeeded} {
 		t.Run(string(state), func(t *testing.T) {
 			w := worldtest.New(t)
@@ -284,7 +284,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			wantWarning(t, w, "ads/talk.de", "upload its audio again")
 
 			w.RunComfy.Queue = 0
-			w.Drop("inbox/ads/talk.mp4", clip) // as the warning says
+			w.Drop("inbox/ads/talk.de.wav", voice) // as the warning says
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
 			if n := len(w.Takes("ads/talk.de")); n != 2 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -108,7 +107,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
-	if requestID == "" || err != nil && h.isRefused(ctx, requestID) {
+	if requestID == "" || err != nil && h.isRefused(ctx, requestID, err) {
 		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
 	if err != nil {
@@ -121,14 +120,20 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	return h.ensureExecution(ctx, f, rec)
 }
 
-// isRefused reports whether an id that RunComfy returned with an error code is certainly not the id
-// of an accepted job: RunComfy does not know the id, or refuses the token or the account for it too.
-func (h *Handler) isRefused(ctx context.Context, requestID string) bool {
+// isRefused reports whether an id that RunComfy returned with an error is certainly not the id of an
+// accepted job. The error must say that RunComfy did not accept the job, and RunComfy must not know
+// the id, or must refuse the token or the account for it as it did for the POST. After another error
+// of the POST, a refused token or account proves nothing, because this request may have the token of
+// another account.
+func (h *Handler) isRefused(ctx context.Context, requestID string, refusal error) bool {
+	if runcomfy.IsKind(refusal, runcomfy.KindUnavailable) {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	_, err := h.API.Status(ctx, requestID)
-	response, ok := errors.AsType[*runcomfy.Error](err)
-	return ok && slices.Contains([]runcomfy.Kind{runcomfy.KindUnknownRequest, runcomfy.KindToken, runcomfy.KindForeign}, response.Kind())
+	return runcomfy.IsKind(err, runcomfy.KindUnknownRequest) ||
+		runcomfy.IsKind(refusal, runcomfy.KindToken, runcomfy.KindForeign) && runcomfy.IsKind(err, runcomfy.KindToken, runcomfy.KindForeign)
 }
 
 // resume continues with a take that was claimed before.

@@ -74,8 +74,9 @@ func TestSubmitResponses(t *testing.T) {
 }
 
 // RunComfy refuses a job, and its response has a request id that is the id of no job. If /status
-// confirms that, the job is held and submitted later. Otherwise the job may have been accepted, so
-// there is no second POST, and the status says what RunComfy returned.
+// confirms that, or refuses the token or the account as the POST did, the job is held and submitted
+// later. Otherwise the job may have been accepted, so there is no second POST, and the status says
+// what RunComfy returned.
 func TestRefusalWithARequestID(t *testing.T) {
 	tests := []struct {
 		code   int
@@ -85,8 +86,11 @@ func TestRefusalWithARequestID(t *testing.T) {
 		{400002, "", problem.NoBalance}, // the fake does not know the id
 		{400004, "token refused as 200", problem.TokenRefused},
 		{403001, "foreign request", problem.AccountRefused},
+		{400002, "foreign request", ""},      // a person has set the token of another account since the POST
+		{400002, "token refused as 200", ""}, // or a wrong token
 		{400002, "503", ""},
 		{400002, "reset", ""},
+		{500100, "", ""}, // such a code does not say that RunComfy refused the job
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.code, " ", tt.status), func(t *testing.T) {
@@ -115,7 +119,7 @@ func TestRefusalWithARequestID(t *testing.T) {
 				return
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
-			if want := "RunComfy returned HTTP 200, code 400002: no, but also a request id, so the job may run"; !slices.Contains(st.Warnings, want) {
+			if want := fmt.Sprintf("RunComfy returned HTTP 200, code %d: no, but also a request id, so the job may run", tt.code); !slices.Contains(st.Warnings, want) {
 				t.Errorf("warnings %q, want %q", st.Warnings, want)
 			}
 			w.Run(time.Hour)
