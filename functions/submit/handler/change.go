@@ -149,10 +149,10 @@ func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outco
 	return out
 }
 
-// assessChange assesses the subjects of a change. If new messages must continue with the
-// subjects that are left (see progress), it sends these messages, and this message is finished.
-// If there are jobs beyond MaxJobsPerDrop, it sends one message that waits for a higher
-// MaxJobsPerDrop.
+// assessChange assesses the subjects of a change. If progress.divide is set, or if an event has
+// jobs beyond MaxJobsPerDrop, it sends messages for the subjects that are left, and this message
+// is finished. For the jobs beyond MaxJobsPerDrop, it sends one more message, which waits for a
+// higher MaxJobsPerDrop.
 func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastTrySince time.Time) (out outcome) {
 	p := h.assessSubjects(ctx, d, c, lastTrySince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last
@@ -177,7 +177,7 @@ func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastTr
 type progress struct {
 	outcome  outcome        // of the subjects that were assessed
 	left     []drop.Subject // not assessed, or not finished
-	divide   bool           // whether new messages continue with what is left
+	divide   bool           // whether new messages must continue with what is left
 	newChain bool           // whether they do so because a cap holds a job (see renewAfter); they then begin a new chain
 	tooMany  bool           // a subject is beyond MaxJobsPerDrop
 }
@@ -237,8 +237,8 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 // send divides the subjects of a change into messages (see maxParts), and sends them. If the
 // change is an event, each message has newest and ownUploads of the whole batch. So send leaves
 // out each subject for which it has already sent a message about another event of the batch. If
-// the change is a part, each message has only the Newest and Uploads of that part. So such a
-// message replaces no other message.
+// the change is a part (see isPart), each message has only the Newest and Uploads of that part,
+// which may not be enough for other events of the batch. So send records no such message in sent.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
 	isPart := c.isPart()
 	if !isPart {

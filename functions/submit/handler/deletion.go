@@ -24,8 +24,8 @@ import (
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
-		// If the record exists, a person has restored it, and Get found none because its claim was
-		// released. So the job may run.
+		// Get also finds no record if the claim was released. So if the object exists, a person
+		// has restored the record, its claim was released, and the job may run.
 		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take))
 		return !released, err
 	}
@@ -99,9 +99,9 @@ func (h *Handler) timeOf(c change) time.Time {
 // does not count. Any other upload counts if the file has the finding's own name or is in a
 // bundle. A file has another name if the finding is about an audio with a tag: talk.de.wav is
 // paired with talk.mp4, whose name is talk. The upload of such a file counts if its time is
-// unknown. It also counts if it is neither before the claim of the take nor before take.Deleted:
-// at that time a file of the take was deleted, and the files that were left started no job. Times
-// are compared in whole seconds, as EventBridge gives them.
+// unknown, or not before since: the claim of the take, or the later time take.Deleted, at which a
+// file of the take was deleted and the files that were left started no job. Times are compared in
+// whole seconds, as EventBridge gives them.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {

@@ -61,7 +61,7 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	return nil
 }
 
-// rewrite writes the previous status again, if mustWrite says so.
+// rewrite writes the previous status again if it must be written (see mustWrite).
 func (h *Handler) rewrite(ctx context.Context, f finding) error {
 	if !f.prev.Rewrite {
 		return nil
@@ -80,10 +80,10 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + job.File() + " again."
 }
 
-// handleSubmitError handles a claimed take without the request id of an accepted job: the
-// reservation failed, or the POST returned no id or an id that isRefused. handleSubmitError
-// releases the claim and gives back the reservation only if RunComfy certainly did not accept
-// the job.
+// handleSubmitError handles a claimed take that has no request id of an accepted job: the
+// reservation failed, the POST returned no id, or RunComfy does not know the id (see isRefused).
+// handleSubmitError releases the claim and gives back the reservation only if RunComfy certainly
+// did not accept the job.
 func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.Record, reserved budget.Reservation, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
