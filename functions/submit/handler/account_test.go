@@ -18,9 +18,9 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// Trouble with the account holds every job, with a remedy. After the repair each
-// job is submitted once: by the queue's next delivery, or by a redrive of the dead
-// letters if the repair took longer than a day.
+// Trouble with the token or the account holds every job, and each status says what to do. After
+// the repair each job is submitted once: at the queue's next delivery or, if the trouble lasted
+// longer than a day, after a redrive of the dead letters.
 func TestAccountTrouble(t *testing.T) {
 	tests := []struct {
 		name             string
@@ -44,7 +44,7 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.Before = nil },
 		},
 		{
-			"the secret has a line break in it", problem.TokenUnreadable, "holds the token",
+			"the token has a line break in it", problem.TokenUnreadable, "holds the token",
 			func(w *world.World) {
 				w.Secret = `{"token": "canary\nof another line"}`
 				w.Before = func(c world.Call) error {
@@ -316,8 +316,8 @@ func TestMatchUploadedAgain(t *testing.T) {
 }
 
 // If S3 refuses to return a file of a bundle, the statuses of the bundle's matches stay as
-// they are. The matches are assessed when S3 returns the file, and withdrawn when job.json is
-// deleted.
+// they are. The held match is submitted when S3 returns the file again, and withdrawn when
+// job.json is deleted.
 func TestMatchesOfARefusedFile(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	for _, refused := range []string{"job.json", "talk.mp4"} {
@@ -357,8 +357,9 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 	}
 }
 
-// A bundle's status may list only its first matches. If job.json no longer names the others,
-// they are withdrawn too. If job.json still names them, MaxJobsPerDrop holds them.
+// A bundle's status may list only the bundle's first matches. If job.json no longer names the
+// matches beyond this list, they are withdrawn too. If job.json still names them, they are held
+// here, because the list is as long as MaxJobsPerDrop.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	const folder, listed, matches = "inbox/cafe.job/", 5, 8
 	_, voice := sample.Files()
@@ -375,12 +376,12 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 			clip, _ := sample.Files()
 			w.Put(folder+"talk.mp4", clip)
 			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
-		}, ledger.Held, 5},
+		}, ledger.Held, listed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Settings.MaxJobsPerDrop = 5
+			w.Settings.MaxJobsPerDrop = listed
 			w.Restart()
 			for i := range matches {
 				w.Put(fmt.Sprintf("%sm%03d.wav", folder, i), voice)
@@ -480,7 +481,7 @@ func TestChangesWhileHeld(t *testing.T) {
 				t.Errorf("%s is %s %s, want %s", tt.held, st.State, st.Code, tt.state)
 			}
 			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and the audio of the pair again") {
-				t.Errorf("remedy %q, want one that says to upload preset.json and the audio of the pair", st.Remedy)
+				t.Errorf("remedy %q, want one that says to upload preset.json and the audio of the pair again", st.Remedy)
 			}
 			w.RunComfy.SetBalanceEmpty(false)
 			if tt.end != nil {

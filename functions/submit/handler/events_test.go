@@ -149,8 +149,8 @@ func TestEventOfAnotherBucket(t *testing.T) {
 	worldtest.WantCharges(t, w, 0)
 }
 
-// Submit reads each form in which AWS reports a change, with or without a queue. Only the keys of S3
-// notifications are URL-encoded.
+// Submit reads each form in which AWS reports a change. Only the keys of S3 notifications are
+// URL-encoded.
 func TestFormsOfAnEvent(t *testing.T) {
 	const video, audio = "inbox/Größe 1+1 50%25.mp4", "inbox/Größe 1+1 50%25.wav"
 	const encodedVideo, encodedAudio = "inbox/Gr%C3%B6%C3%9Fe+1%2B1+50%2525.mp4", "inbox/Gr%C3%B6%C3%9Fe+1%2B1+50%2525.wav"
@@ -206,7 +206,7 @@ func TestFormsOfAnEvent(t *testing.T) {
 				t.Errorf("the status is %q, want %q", st.State, tt.want)
 			}
 			if w.Status("other").State == "" {
-				t.Error("the other message of the batch has no status, want one")
+				t.Error("the file of the other message has no status, want one")
 			}
 		})
 	}

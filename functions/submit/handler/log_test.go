@@ -57,7 +57,7 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 	}
 }
 
-// The log says that a take was submitted once for each job that RunComfy has certainly accepted,
+// For each job that RunComfy has certainly accepted, the log has the line "submitted" once,
 // however many events arrive.
 func TestSubmittedIsLoggedOnce(t *testing.T) {
 	for fault, want := range map[string]int{"accepted as 202": 1, "silence": 0, "429": 1} {

@@ -106,14 +106,16 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 	}
 }
 
-// Every job of a divided change runs once, even if submit dies, or if messages are lost,
-// repeated or out of order.
+// Every job of a divided change runs once, even if submit dies, or if the queue does not respond.
+// If submit dies while it submits a job, the outcome of this job may be unknown.
 func TestDividedChange(t *testing.T) {
 	faults := map[string]func(w *world.World, n int) func(world.Call, bool) error{
 		"submit dies before a request": func(_ *world.World, n int) func(world.Call, bool) error {
 			return func(_ world.Call, after bool) error {
-				if n--; n == 0 && !after {
-					panic(world.Crash{})
+				if !after {
+					if n--; n == 0 {
+						panic(world.Crash{})
+					}
 				}
 				return nil
 			}
@@ -189,9 +191,9 @@ func TestDividedChange(t *testing.T) {
 	}
 }
 
-// A message about many jobs and the upload of the audio of one of these jobs come in one batch, so
-// a new message continues with that job. The upload starts the job again, although the upload
-// began before the take's version of the audio was uploaded.
+// One batch has a message about many jobs, and the upload of the audio of one of these jobs.
+// Submit divides the first message, and a new message continues with that job. The upload starts
+// a new take, although it began before the upload of the audio that the older take used.
 func TestUploadBesideADividedChange(t *testing.T) {
 	part := func(fields string) events.SQSMessage {
 		m := world.Message("")
@@ -219,9 +221,10 @@ func TestUploadBesideADividedChange(t *testing.T) {
 	}
 }
 
-// A late event about many jobs and the upload of the audio of one of these jobs come in one
-// batch, so a message continues with that job. Submit writes the job's status, although the
-// status stays the same. So an assessment that began before the upload cannot overwrite it.
+// One batch has a late event about many jobs, and the upload of the audio of one of these jobs.
+// Submit divides the event, and a message continues with that job. Submit writes the job's status
+// again, although its content stays the same. Because of this write, an assessment that began
+// before the upload cannot overwrite the status.
 func TestOlderAssessmentBesideADividedChange(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 2
@@ -301,8 +304,7 @@ func TestHeldJobsOfADividedChange(t *testing.T) {
 }
 
 // The video of many jobs is deleted, and a new job.json no longer names many matches. Each of
-// these changes concerns all those names, but no invocation makes more than mostRequests
-// requests.
+// these two changes concerns many names, but no invocation makes more than mostRequests requests.
 func TestManyJobsWithoutTheirFile(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.SetBalanceEmpty(true)

@@ -35,14 +35,14 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 		name   string
 		fault  runcomfytest.Fault
 		lasts  time.Duration // how long RunComfy refuses; 0: only the first POST
-		least  time.Duration // since the first POST
-		within time.Duration // of the first POST
+		least  time.Duration // from the first POST to the accepted one
+		within time.Duration // from the first POST to the accepted one
 	}{
 		{"a short Retry-After", throttled("2"), 0, 2 * time.Second, 10 * time.Second},
 		{"a longer Retry-After", throttled("90"), 0, 90 * time.Second, 110 * time.Second},
 		{"no Retry-After", throttled(""), 0, 0, 40 * time.Second},
-		{"no Retry-After for 20 seconds", throttled(""), 20 * time.Second, 0, 2 * time.Minute},
-		{"a short Retry-After for ten minutes", throttled("2"), 10 * time.Minute, 0, 25 * time.Minute},
+		{"refused for 20 seconds without Retry-After", throttled(""), 20 * time.Second, 0, 2 * time.Minute},
+		{"refused for ten minutes with a short Retry-After", throttled("2"), 10 * time.Minute, 0, 25 * time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,8 +17,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// mostRequests is the largest number of requests to AWS that submit makes for one
-// message.
+// mostRequests is the largest number of requests to AWS that submit may make for one message.
 const mostRequests = 60
 
 // The number of requests for one message is bounded, even for keys and folders that were
@@ -51,7 +50,7 @@ func TestRequests(t *testing.T) {
 		{name: "an audio among thousands of tags", drops: []string{"t.mp4", "t.a.wav"}, others: "inbox/t.%05d.wav"},
 		{name: "a tagged audio and its video beside thousands of files that begin the same", drops: []string{"t.mp4", "t.de.wav"}, others: "inbox/t.%05d.txt"},
 		{name: "a video beside thousands of files that begin the same", drops: []string{"t.mp4"}, others: "inbox/t.%05d.txt"},
-		{name: "files between the suffixes", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.MP4%05d inbox/t.mP4%05d inbox/t.MOv%05d inbox/t.Mov%05d inbox/t.WAv%05d inbox/t.mov%05d inbox/t.webm%05d"},
+		{name: "files that sort between the suffixes", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.MP4%05d inbox/t.mP4%05d inbox/t.MOv%05d inbox/t.Mov%05d inbox/t.WAv%05d inbox/t.mov%05d inbox/t.webm%05d"},
 		{name: "folders that begin as the name does", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.a%05d/x inbox/t.m%05d/x"},
 		{name: "a file of a bundle without a job.json", drops: []string{"x.job/a.wav"}, others: "inbox/x.job/%05d.txt"},
 		{name: "a file of a bundle beside statuses of other names", drops: []string{"ads.job/x.txt"}, others: "status/ads/job%05d.json", status: true},
@@ -123,7 +122,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A change asks for more jobs than a status names. All jobs that do not start are held.
+// A change asks for many more jobs than MaxJobsPerDrop. All jobs that do not start are held.
 func TestVeryManyJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 3
