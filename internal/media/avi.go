@@ -44,6 +44,7 @@ type avi struct {
 // has. A file of more than a gigabyte has several RIFF chunks. The first holds the headers.
 func readAVI(r *reader, info *Info) {
 	a := avi{info: info}
+	end := int64(0) // of the last RIFF chunk
 	for c := range r.chunks(0, r.src.Size, binary.LittleEndian) {
 		if c.kind != "RIFF" {
 			break // what follows the last RIFF chunk is ignored
@@ -53,11 +54,12 @@ func readAVI(r *reader, info *Info) {
 		} else {
 			a.whole = max(a.whole, c.end)
 		}
+		end = min(c.end, r.src.Size)
 	}
 	if !a.data {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
-	cut := !a.open && (a.whole > r.src.Size || r.unwritten(r.src.Size))
+	cut := !a.open && (a.whole > r.src.Size || r.unwritten(end))
 	share := min(1, float64(r.src.Size-a.start)/float64(max(a.whole-a.start, 1))) // what part of the media data the file holds
 	for _, t := range []*Track{info.Video, info.Audio} {
 		switch {

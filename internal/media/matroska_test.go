@@ -283,7 +283,7 @@ func TestAVI(t *testing.T) {
 		warning string
 	}{
 		{"complete", whole(complete), both, "mpeg4 pcm", ""},
-		{"something behind", whole(complete, make([]byte, 5000)), both, "mpeg4 pcm", ""},
+		{"zeros behind", whole(complete, make([]byte, 20000)), both, "mpeg4 pcm", ""},
 		{"half of the media data", whole(complete[:len(complete)-452]), about(time.Second, 1500*time.Millisecond), "mpeg4 pcm", cut},
 		{"a byte short", whole(complete[:len(complete)-1]), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
 		{"zeros instead of its end", whole(riff("AVI ", header(picture, sound), chunk("LIST", slices.Concat(media900, noise(20000), make([]byte, 20000))))), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
