@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func seconds(s float64) string {
 	if s == 0 {
 		return ""
 	}
-	return problem.Length(time.Duration(s * float64(time.Second)))
+	return problem.Length(time.Duration(math.Round(s * float64(time.Second))))
 }
 
 func picture(width, height int) string {

@@ -45,3 +45,12 @@ func TestTerminalEscapes(t *testing.T) {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
 }
+
+// A length that is read from JSON is shown as the same length in a warning (see problem.Length).
+func TestSeconds(t *testing.T) {
+	for s, want := range map[float64]string{0: "", 2.05: "2.1 s", 8.45: "8.5 s", 599.95: "10 min 0.0 s"} {
+		if got := seconds(s); got != want {
+			t.Errorf("seconds(%v) = %q, want %q", s, got, want)
+		}
+	}
+}
