@@ -289,6 +289,7 @@ func (m *movie) readExtends(r *reader, b box) {
 
 func readTrak(r *reader, trak box) (t track) {
 	t.tables = map[string]box{}
+	unwritten := false
 	var visit func(box)
 	visit = func(b box) {
 		switch b.kind {
@@ -307,12 +308,13 @@ func readTrak(r *reader, trak box) (t track) {
 		case "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "elst":
 			t.tables[b.kind] = b
 		case "\x00\x00\x00\x00":
-			if r.unwrittenFrom(b.off) {
-				panic(errCutIndex)
-			}
+			unwritten = unwritten || r.unwrittenFrom(b.off)
 		}
 	}
 	r.children(trak.body, trak.end, visit)
+	if unwritten && t.tables["stco"].end == 0 && t.tables["co64"].end == 0 { // programs write this table last; zeros after it are padding
+		panic(errCutIndex)
+	}
 	return t
 }
 

@@ -168,7 +168,7 @@ func TestFrameOfFragments(t *testing.T) {
 	}
 }
 
-// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts three
+// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts four
 // movies whose samples are all there.
 func TestBrokenMovies(t *testing.T) {
 	const (
@@ -241,5 +241,9 @@ func TestBrokenMovies(t *testing.T) {
 	black := bytes.Replace(append(whole[:1200:1200], make([]byte, 200)...), []byte("avc1"), []byte("raw "), 1)
 	if _, err := media.Inspect(t.Context(), count("a.mov", int64(len(black)), bytes.NewReader(black)).Source); err != nil {
 		t.Errorf("a last picture that is black and not compressed: got error %v, want none", err)
+	}
+	padded := slices.Concat(typeBox, atom("mdat", bytes.Repeat([]byte{1}, 1000)), movieBox(1000, track("vide", sizes, runs, chunks("stco", 100, 300), make([]byte, 60))))
+	if info, err := media.Inspect(t.Context(), count("a.mp4", int64(len(padded)), bytes.NewReader(padded)).Source); err != nil || len(info.Warnings) > 0 {
+		t.Errorf("padding after the last table: got error %v and warnings %q, want none", err, info.Warnings)
 	}
 }
