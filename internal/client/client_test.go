@@ -550,6 +550,29 @@ func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	}
 }
 
+// An output with a name that is too long for the file system is named in its error, because
+// another folder does not help.
+func TestDownloadOfATooLongName(t *testing.T) {
+	storage, dir := new(s3test.Bucket), t.TempDir()
+	c := newClient(storage)
+	var outputs []Output
+	for _, letter := range []string{"a", "b"} {
+		name := strings.Repeat(letter, 300)
+		archive(storage, name, take1, 1000)
+		found, err := c.Archived(t.Context(), name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs = append(outputs, found...)
+	}
+	_, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	for _, o := range outputs {
+		if err == nil || !strings.Contains(err.Error(), o.Key+" has a file name that is too long for the file system of "+dir) {
+			t.Errorf("the error is %v, want that the name of %s is too long", err, o.Key)
+		}
+	}
+}
+
 // The partial file of an output with a long name has a shorter name, which is still UTF-8.
 func TestDownloadOfALongName(t *testing.T) {
 	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()

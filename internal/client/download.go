@@ -255,6 +255,8 @@ func (f *fetcher) place(o Output) (at string, present bool, err error) {
 		info, err := f.root.Lstat(at)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, syscall.ENAMETOOLONG):
+			return "", false, fmt.Errorf("%s has a file name that is too long for the file system of %s. Copy the output under a shorter name, for example with: aws s3 cp", o.Key, f.options.Dir)
 		case err != nil:
 			return "", false, notStored(filepath.Join(f.options.Dir, filepath.Dir(at)), err)
 		case !info.Mode().IsRegular() || info.Size() != o.Bytes:
