@@ -29,7 +29,7 @@ func TestList(t *testing.T) {
 		listings int
 	}{
 		{name: "all, in pages of a thousand", prefix: "inbox/", limit: 5000, n: 2101, first: "inbox/a 0000+%.wav", listings: 3},
-		{name: "a page and no more", prefix: "inbox/", limit: 1000, n: 1000, first: "inbox/a 0000+%.wav", more: true, listings: 1},
+		{name: "one page of three", prefix: "inbox/", limit: 1000, n: 1000, first: "inbox/a 0000+%.wav", more: true, listings: 1},
 		{name: "a few", prefix: "inbox/a 2", limit: 10, n: 10, first: "inbox/a 2000+%.wav", more: true, listings: 1},
 		{name: "as many as there are", prefix: "inbox/a 1/", limit: 1, n: 1, first: "inbox/a 1/b.wav", listings: 1},
 		{name: "none", prefix: "inbox/b", limit: 10, listings: 1},

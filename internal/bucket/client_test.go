@@ -32,13 +32,14 @@ func TestPutOnAConnectionThatHangs(t *testing.T) {
 			t.Cleanup(server.Close)
 			client := newClient(aws.Config{
 				Region: "us-east-1", BaseEndpoint: &server.URL,
-				Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
+				Credentials:      credentials.NewStaticCredentialsProvider("id", "key", ""),
+				RetryMaxAttempts: 10, // on a slow machine, a later connection may seem to hang too
 			}, time.Second)
 			_, err := client.PutObject(ctx, &s3.PutObjectInput{
 				Bucket: aws.String("b"), Key: aws.String("k"), Body: bytes.NewReader(make([]byte, 16<<20)),
 			})
-			if n := requests.Load(); err != nil || n != 2 {
-				t.Errorf("%d requests and the error %v, want 2 and none", n, err)
+			if n := requests.Load(); err != nil || n < 2 {
+				t.Errorf("%d requests and the error %v, want at least 2 and none", n, err)
 			}
 		})
 	}

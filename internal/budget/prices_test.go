@@ -51,20 +51,22 @@ func TestEstimate(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			prices, w := newPrices()
-			if tt.model == "a/b" {
-				w.fake.Prices = map[string]runcomfytest.Price{}
-			}
-			got := prices.Estimate(t.Context(), tt.model, tt.length)
-			if tt.want == 0 && got.USD != nil || tt.want != 0 && (got.USD == nil || *got.USD != tt.want) || got.Unknown != tt.unknown {
-				t.Errorf("%+v, want %v US dollars, unknown %q", got, tt.want, tt.unknown)
-			}
-			if warning := got.Warning(); (warning != "") != (tt.want == 0) || !strings.HasSuffix(warning, tt.unknown) {
-				t.Errorf("warning %q; want one that ends with %q only if the estimate is not known", warning, tt.unknown)
-			}
-			if w.timeout <= 0 || w.timeout > 2*time.Second {
-				t.Errorf("the request has a timeout of %v, want one of at most 2s", w.timeout)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				prices, w := newPrices()
+				if tt.model == "a/b" {
+					w.fake.Prices = map[string]runcomfytest.Price{}
+				}
+				got := prices.Estimate(t.Context(), tt.model, tt.length)
+				if tt.want == 0 && got.USD != nil || tt.want != 0 && (got.USD == nil || *got.USD != tt.want) || got.Unknown != tt.unknown {
+					t.Errorf("%+v, want %v US dollars, unknown %q", got, tt.want, tt.unknown)
+				}
+				if warning := got.Warning(); (warning != "") != (tt.want == 0) || !strings.HasSuffix(warning, tt.unknown) {
+					t.Errorf("warning %q; want one that ends with %q only if the estimate is not known", warning, tt.unknown)
+				}
+				if w.timeout != 2*time.Second {
+					t.Errorf("the request has a timeout of %v, want 2s", w.timeout)
+				}
+			})
 		})
 	}
 }
@@ -123,7 +125,7 @@ func TestPriceWithoutAToken(t *testing.T) {
 	})
 }
 
-// A caller that gives up says nothing about RunComfy, so the next call asks again.
+// A cancelled call does not show that RunComfy has no price, so the next call asks again.
 func TestPriceAfterACallerThatGaveUp(t *testing.T) {
 	prices, w := newPrices()
 	gaveUp, cancel := context.WithCancel(t.Context())

@@ -52,8 +52,9 @@ func TestUsual(t *testing.T) {
 	}
 }
 
-// A model has the media and the options of its file, with words for each keyword of the schema.
-// docs/models.md has those of the models that lipdrop comes with, and a test compares them.
+// A model has the media and the options of its file. Allowed has words for some keywords of the
+// schema: not for maxItems, exclusiveMinimum or format. Another test compares docs/models.md with
+// the models that lipdrop comes with.
 func TestModel(t *testing.T) {
 	m := model(t, fifth)
 	media := []catalog.MediaProperty{

@@ -94,8 +94,8 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 }
 
-// A second file of a match's name starts no job, because its upload began before the match's
-// upload. A warning names the file.
+// A second file has the job name of a submitted match. The upload of this file began earlier, so
+// the status does not become ambiguous: it stays about the take, and a warning names the file.
 func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -272,7 +272,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			worldtest.DropPairs(t, w, "ads/talk.de")
 			w.Pass(30 * time.Minute)
 			w.Drop("inbox/ads/talk.mp4", clip)
-			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // each event is delivered once more, an hour late
+			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // the events of the files that stay come again, an hour late
 			w.Notify("Object Created", "inbox/ads/talk.de.wav", time.Hour)
 			w.Pass(30 * time.Minute)
 			w.Delete("inbox/ads/talk.de.mp4")
@@ -322,7 +322,7 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Pass(time.Hour)
 	_, voice := sample.Files()
-	w.Drop("inbox/ads/talk.m4a", voice) // its content is a WAV, so its job is rejected
+	w.Drop("inbox/ads/talk.m4a", voice) // a WAV, so without talk.wav the job is rejected as a file_mismatch
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
 	w.Delete("inbox/ads/talk.wav")
@@ -549,7 +549,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	w.Put(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	worldtest.Rest(t, w)
-	w.Notify("Object Created", bundle+"job.json", 0) // the bundle's own status stays as it is
+	w.Notify("Object Created", bundle+"job.json", 0) // job.json is assessed again; the bundle's own status stays as it is
 	reads := 0
 	w.Before = func(c world.Call) error {
 		if c.Function == "submit" && c.Op == "GetObject" && c.Key == "status/ads/cafe/a.json" {
@@ -733,7 +733,7 @@ func TestUnreadableLedger(t *testing.T) {
 		worldtest.WantCharges(t, w, 1)
 		wantWarning(t, w, "ads/talk.de", "upload its audio again")
 	})
-	t.Run("the record of the take is named", func(t *testing.T) {
+	t.Run("the status names the record of its take", func(t *testing.T) {
 		w := worldtest.New(t)
 		worldtest.DropPair(t, w)
 		worldtest.Rest(t, w)
@@ -775,8 +775,8 @@ func TestMatchesBesideHalfAPair(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 }
 
-// A file is dropped, and deleted while it is assessed. The assessment of the deletion
-// leaves the status as it is, and the older assessment does not overwrite the status.
+// A file is dropped, and deleted while it is assessed. Neither the assessment of the deletion nor
+// the older assessment changes the status, except its updatedAt.
 func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 	withdrawn := func(w *world.World) {
 		w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
@@ -819,7 +819,8 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			tt.begin(t, w)
-			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
+			before := w.Status(tt.about)
+			worldtest.WantStatus(t, w, tt.about, tt.want, before.Code)
 			tt.drop(t, w)
 			worldtest.BeforeFirst(t, w, func(c world.Call) bool {
 				return c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey(tt.about)
@@ -828,7 +829,11 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 				w.Run(15 * time.Second) // the deletion is assessed between two requests of the older assessment
 			})
 			worldtest.Rest(t, w)
-			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
+			after := w.Status(tt.about)
+			after.UpdatedAt = before.UpdatedAt
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Errorf("the status, want no change except of updatedAt (-before +after):\n%s", diff)
+			}
 		})
 	}
 }
@@ -1034,7 +1039,8 @@ func TestRepeatedEventKeepsTheWarning(t *testing.T) {
 	wantWarning(t, w, "ads/talk", "the outputs are not archived")
 }
 
-// If Step Functions refuses to start the execution of a running job again, the status gets no warning.
+// Submit tries to start the execution of a running job a second time. If Step Functions throttles
+// that start, the status gets no warning.
 func TestRefusedRepeatedStartAddsNoWarning(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 3 * time.Hour

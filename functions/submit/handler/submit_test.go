@@ -153,7 +153,7 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	worldtest.WantCharges(t, w, charged+1)
 }
 
-// If a job is held for longer than the queue retries, its message becomes a dead letter, and
+// If a job is held for longer than the queue retries, its messages become dead letters, and
 // its status says that the job is no longer retried. A redrive after the cause is fixed submits
 // the job once.
 func TestHeldUntilDeadLetter(t *testing.T) {
@@ -216,8 +216,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	for i := range invocations {
 		key := []string{"inbox/ads/talk.mp4", "inbox/ads/talk.wav"}[i%2]
 		all.Go(func() {
-			// Invocations that find a claim without a request id fail as busy,
-			// and the queue delivers their messages again.
+			// Invocations that find a claim without a request id fail as busy. A queue
+			// would deliver their messages again.
 			_, _ = w.Submit(world.Message(key))
 		})
 	}
@@ -290,7 +290,7 @@ func startNoExecution(c world.Call) error {
 	return nil
 }
 
-// A paid take whose execution could not be started gets its execution, even if its files are
+// A paid take whose execution could not be started gets its execution, even if its audio is
 // uploaded again before the retry. Until then, the status says that nothing waits for the job.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
