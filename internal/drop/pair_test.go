@@ -95,7 +95,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk.de: rejected, empty_file", "talk: used, by talk.de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: two empty candidates are also ambiguous",
+			says: "An empty media file is a drop, and is rejected: beside a second candidate, it is also ambiguous",
 			do:   []string{"talk.wav = ", "talk.mp3", "talk.mp4"},
 			want: []string{"talk: rejected, ambiguous, empty_file"},
 		},
@@ -114,7 +114,7 @@ func TestTags(t *testing.T) {
 			},
 		},
 		{
-			says: "an audio of the same stem is a job beside the tagged ones",
+			says: "an audio with the stem of the video is a job beside the jobs of the tagged audios",
 			do:   []string{"talk.de.wav", "talk.wav", "talk.mp4"},
 			want: []string{
 				"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav",
@@ -166,7 +166,7 @@ func TestTags(t *testing.T) {
 			want: []string{"talk.de: waiting, waiting_for_audio", "talk: waiting, waiting_for_video_or_image"},
 		},
 		{
-			says: "Two candidates for one role of a tagged audio are rejected as ambiguous",
+			says: "Two candidates for one role are rejected as ambiguous, for a tagged audio too",
 			do:   []string{"talk.mp4", "talk.png", "talk.de.wav"},
 			want: []string{"talk.de: rejected, ambiguous", "talk: used, by talk.de"},
 		},
@@ -192,7 +192,7 @@ func TestNewTakesOfTaggedAudios(t *testing.T) {
 	b.step(t, "talk.mp4")
 	again := b.takes(t, "inbox/talk.mp4")
 	if again["talk.de"] == after["talk.de"] || again["talk.fr"] == after["talk.fr"] {
-		t.Errorf("dropping talk.mp4 again: takes %v became %v, want new takes of both", after, again)
+		t.Errorf("dropping talk.mp4 again: takes %v became %v, want new takes of talk.de and talk.fr", after, again)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestDeleting(t *testing.T) {
 			want: []string{"talk.de: waiting, waiting_for_video_or_image", "talk: withdrawn, files_gone"},
 		},
 		{
-			says: "the next longest stem takes the place of one that is gone",
+			says: "after a video is deleted, a tagged audio uses the video with the next longest stem",
 			do:   []string{"talk.mp4", "talk.de.wav", "talk.de.mp4", "- talk.de.mp4"},
 			want: []string{"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav", "talk: used, by talk.de"},
 		},

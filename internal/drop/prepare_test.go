@@ -97,8 +97,8 @@ func TestOptionsOfAPresetStayAsTheyAre(t *testing.T) {
 	}
 }
 
-// Each job of a job.json has its own copy of the options: a change of one copy changes
-// neither the other copies nor a second assessment of the same job.
+// Each match of a wildcard gets its own copy of the options: a change of one copy changes
+// neither the other copies nor what a second Prepare of the same job returns.
 func TestMatchesShareNoOptions(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{"x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav"} {
@@ -128,7 +128,7 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}{
 		{"a minute", time.Minute, `{}`, 20, ""},
 		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
-		{"more than 100 clips hold", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; community/live-avatar accepts at most num_clips 100"},
+		{"an audio longer than 100 clips", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; community/live-avatar accepts at most num_clips 100"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -380,7 +380,7 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 			return nil
 		}
 		if _, problems, err := b.Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
-			t.Errorf("%s fails: problems %v, error %v; want %v", op, problems, err, trouble)
+			t.Errorf("%s fails: problems %v, error %v; want no problems and %v", op, problems, err, trouble)
 		}
 		if found, err := b.Find(t.Context(), drop.SubjectOf("x")); !errors.Is(err, trouble) {
 			t.Errorf("%s fails: the bundle is %+v, error %v; want %v", op, found, err, trouble)
@@ -388,8 +388,8 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 	}
 }
 
-// S3 refuses to return a file that every match of a wildcard uses. The matches are held, not
-// withdrawn.
+// S3 refuses to return a file that every match of a wildcard uses. The bundle and its match are
+// held, and the match is not withdrawn.
 func TestRefusedFileOfAWildcard(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav"} {
@@ -422,7 +422,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 	}
 }
 
-// A name is held only if every problem resolves without the person who dropped the files.
+// A name is held only if time or an operator resolves every problem.
 func TestStateOf(t *testing.T) {
 	held, rejected := problem.Problem{Code: problem.MediaForbidden}, problem.Problem{Code: problem.TooLong}
 	for _, tt := range []struct {
@@ -445,13 +445,13 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 	tests := []struct {
 		name         string
 		do           []string
-		held, beyond int // jobs that the limit holds; subjects that wait for a higher limit
+		held, beyond int // jobs with the state held; subjects for which TooMany returns true
 	}{
 		{"as many tagged audios as the limit", []string{"talk.a.wav", "talk.b.wav", "talk.mp4"}, 0, 0},
 		{"the audio of the video, and as many tagged ones as the limit", []string{"talk.wav", "talk.a.wav", "talk.b.wav", "talk.mp4"}, 1, 1},
 		{"one tagged audio more than the limit", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4"}, 1, 1},
-		{"tagged audios without a video", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4", "- talk.mp4"}, 0, 0},
-		{"tagged audios that now use the video of a shorter name", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},
+		{"tagged audios whose video is deleted", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4", "- talk.mp4"}, 0, 0},
+		{"tagged audios whose video is deleted, so that they use one with a shorter stem", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},
 		{"as many matches of a wildcard as the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
 		{"one match more than the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 1, 1},
 		{"matches that wait for the video", []string{"x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
@@ -485,7 +485,7 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 				subjects = append(subjects, found.Matches...)
 			}
 			if held != tt.held || beyond != tt.beyond {
-				t.Errorf("%d jobs are held, %d wait for a higher limit; want %d and %d", held, beyond, tt.held, tt.beyond)
+				t.Errorf("%d jobs are held, TooMany is true for %d subjects; want %d and %d", held, beyond, tt.held, tt.beyond)
 			}
 		})
 	}

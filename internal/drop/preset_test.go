@@ -65,7 +65,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "without a model, its options are for the default one of images too",
+			says: "without a model, its options are for the default model of images too",
 			do:   []string{`preset.json = {"input": {"guidance_scale": 5}}`, "face.png", "face.wav"},
 			want: []string{
 				"face: job of avatar, image_url=face.png, audio_url=face.wav, guidance_scale=5, num_clips=1, prompt=A person speaking naturally.",
@@ -150,9 +150,9 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 		{"no preset", strings.Repeat("a/", 100), "-", pro, 1},
 		{"in inbox/", strings.Repeat("a/", 100), "", react, 1},
 		{"in the pair's own folder", strings.Repeat("a/", 100), strings.Repeat("a/", 100), react, 1},
-		{"in the eleventh folder", strings.Repeat("a/", 100), strings.Repeat("a/", 90), react, 1},
-		{"in the twelfth folder", strings.Repeat("a/", 100), strings.Repeat("a/", 89), pro, 1},
-		{"in the first of eleven folders", strings.Repeat("a/", 11), "a/", react, 0},
+		{"in the eleventh nearest folder", strings.Repeat("a/", 100), strings.Repeat("a/", 90), react, 1},
+		{"in the twelfth nearest folder", strings.Repeat("a/", 100), strings.Repeat("a/", 89), pro, 1},
+		{"in the outermost of eleven folders", strings.Repeat("a/", 11), "a/", react, 0},
 		{"decomposed letters", strings.Repeat("u\u0308/", 60), strings.Repeat("u\u0308/", 55), react, 1},
 		{"decomposed letters, and a preset in a composed folder", "b/" + strings.Repeat("u\u0308/", 3), "b/\u00fc/", react, 0},
 		{"decomposed and composed letters", strings.Repeat("u\u0308\u00fc/", 30), strings.Repeat("u\u0308\u00fc/", 28), react, 1},

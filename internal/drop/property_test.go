@@ -19,8 +19,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
-// universe is every file that a test may drop: names that begin alike, tags of
-// tags, two forms of one letter, presets, bundles and a wildcard.
+// universe lists the files that put can drop: names that begin alike, tags of tags, two
+// Unicode forms of one letter, a preset, bundles, a wildcard, and files that start no job.
 var universe = append(products([]string{"talk", "talk.de", "talk.de.v2", "talks", "caf\u00e9", "cafe\u0301.de"}, []string{".mp4", ".png", ".wav", ".MP3"}),
 	"preset.json", "notes.txt", "job.json", "talk.de/voice.wav", "talk.x.job/voice.wav",
 	"one.job/job.json", "one.job/Job.json", "one.job/v.mp4", "one.job/a.wav",
@@ -44,7 +44,7 @@ func products(heads, tails []string) []string {
 	return all
 }
 
-// put drops a file of the universe at a time that no other file has.
+// put drops a file of the universe. Each file has a time of its own.
 func (b *inbox) put(name string) {
 	b.now = noon.Add(time.Duration(slices.Index(universe, name)) * time.Second)
 	body, ok := contents[name]
@@ -72,8 +72,8 @@ func withoutWithdrawn(statuses map[string]string) map[string]string {
 }
 
 // Files are dropped and deleted in any order, and their events come late, out
-// of order and more than once. In the end, the statuses are the same as after one
-// assessment of the files that are left.
+// of order and more than once. In the end, the statuses that are not withdrawn are the
+// same as after one assessment of the files that are left.
 func TestEventsInAnyOrder(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
@@ -128,18 +128,20 @@ func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 	})
 }
 
-// part is a part of a path, made of characters that need care.
+// part generates a part of a path from characters that need care.
 func part() *rapid.Generator[string] {
 	runes := []rune("aA.~ %+*?[\"'\\\n\u00e9e\u0301\u212b\ud55c\u1112\u1161\u11ab\u0958\U0001f469\u200d\U0001f692\U0001d160")
 	return rapid.StringOfN(rapid.SampledFrom(runes), 0, 12, -1)
 }
 
+// anyPath generates a path below inbox/. Some paths are as long as S3 allows.
 func anyPath() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
+		long := strings.Repeat("n", rapid.SampledFrom([]int{0, 0, 900, 980}).Draw(t, "long"))
 		parts := rapid.SliceOfN(part(), 1, 4).Draw(t, "parts")
 		suffix := rapid.SampledFrom([]string{"", ".mp4", ".WAV", ".png", ".txt", ".job/job.json", ".JOB/a.wav", "/preset.json", "/job.json"}).Draw(t, "suffix")
-		return strings.Join(parts, "/") + suffix
-	})
+		return long + strings.Join(parts, "/") + suffix
+	}).Filter(func(path string) bool { return len("inbox/"+path) <= 1024 })
 }
 
 // For every key, an assessment does not panic, and each finding has a key that S3 accepts.
@@ -160,12 +162,12 @@ func TestNamesAndKeys(t *testing.T) {
 				rt.Errorf("%q and %q share the key %q, want one each", owner, name, key)
 			}
 			keys[key] = name
-			if len(key) > 1024 {
-				rt.Errorf("the key %q of %q has %d bytes, want at most 1024", key, name, len(key))
-			}
 		}
 		for _, f := range found {
 			own(f.Key, f.Name)
+			if len(f.Key) > 1024 {
+				rt.Errorf("the key %q of %q has %d bytes, want at most 1024", f.Key, f.Name, len(f.Key))
+			}
 			name, isName := strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "status/")
 			if !isName {
 				name, _ = strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "answers/")
@@ -180,7 +182,7 @@ func TestNamesAndKeys(t *testing.T) {
 				if f.Problems[0].Code != problem.RelativePath || isName || slices.Contains(strings.Split(f.Key, "/"), "..") {
 					rt.Errorf("the problems of %q are %s, with the key %q; want relative_path first, and a key below answers/ without a part ..", f.Name, codes(f.Problems), f.Key)
 				}
-			} else if name != f.Name {
+			} else if tooLong := len("answers/"+f.Name+".json") > 1024; !tooLong && name != f.Name {
 				rt.Errorf("the finding of %q has the key %q, want a key that ends in the name", f.Name, f.Key)
 			}
 			if !isName {

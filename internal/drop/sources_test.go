@@ -51,12 +51,12 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the pair is deleted",
+			says: "a pair beside a bundle is deleted",
 			do:   slices.Concat(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.mp4", "- ads/talk.wav"}),
 			want: []string{"ads/talk" + bundleJob},
 		},
 		{
-			says: "the bundle is deleted",
+			says: "a bundle beside a pair is deleted",
 			do:   slices.Concat(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.job/job.json", "- ads/talk.job/v.mp4", "- ads/talk.job/a.wav"}),
 			want: []string{"ads/talk" + pairJob},
 		},
@@ -94,7 +94,7 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the half pair beside the bundle is deleted",
+			says: "half a pair beside a bundle with a wildcard is deleted",
 			do:   slices.Concat(wildcard, []string{"ads/cafe.png", "- ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
@@ -104,12 +104,12 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the match is deleted, and half a pair is left",
+			says: "a match is deleted, and half a pair with its name is left",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe.job/de.wav"}),
 			want: []string{"ads/cafe/de: waiting, waiting_for_video_or_image", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
 		},
 		{
-			says: "the match is deleted, and a bundle is left",
+			says: "a match is deleted, and a bundle with its name is left",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt", "- ads/cafe.job/de.wav"}),
 			want: []string{"ads/cafe/de: waiting, waiting_for_job_json", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
 		},
@@ -119,15 +119,15 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the half pair is deleted, and the match is left",
+			says: "half a pair is deleted, and a match with its name is left",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe/de.wav"}),
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 	})
 }
 
-// If a match and a bundle with a wildcard have the same name, the matches of that bundle are
-// rejected too. After the first match is deleted, they are assessed again.
+// A match has the same name as a bundle with a wildcard. The matches of this bundle are rejected
+// too. They are assessed again after the match that has the bundle's name is deleted.
 func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{

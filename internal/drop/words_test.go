@@ -95,7 +95,7 @@ func TestWords(t *testing.T) {
 				}
 				seen[line] = true
 				if strings.Contains(line, "s3cret") {
-					t.Errorf("the query of a URL is shown, want it left out: %s", line)
+					t.Errorf("a secret of a URL is shown, want it left out: %s", line)
 				}
 			}
 		}

@@ -302,7 +302,7 @@ func TestIllegalTransition(t *testing.T) {
 }
 
 // A take that is Succeeded or Cancelled stays so, and a submitted take never becomes
-// Unknown, whatever is written in whatever order.
+// Unknown, whichever states follow in whatever order.
 func TestTransitionsByRapid(t *testing.T) {
 	states := []ledger.State{
 		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving,
@@ -530,8 +530,8 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	}
 }
 
-// Of two takes with the same stamp, the take that was claimed later is newer. Stamps order
-// takes only roughly, because S3's time of a large file is when the upload began.
+// The take with the later stamp is newer. Of two takes with the same stamp, the take that was
+// claimed later is newer.
 func TestStatusIsOfTheNewerTake(t *testing.T) {
 	const stamp = "20261121T120000Z"
 	at := func(take string, claimed time.Duration) ledger.Record {
@@ -544,8 +544,8 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}{
 		{"a later stamp wins", at(stamp+"-f", time.Minute), at("20261121T120001Z-a", 0), "20261121T120001Z-a"},
 		{"a take with an earlier stamp loses, whenever the take was claimed", at(stamp+"-a", 0), at("20261121T115959Z-f", time.Minute), stamp + "-a"},
-		{"of one stamp the later claim wins", at(stamp+"-f", 0), at(stamp+"-a", time.Millisecond), stamp + "-a"},
-		{"of one stamp the earlier claim loses", at(stamp+"-a", time.Millisecond), at(stamp+"-f", 0), stamp + "-a"},
+		{"with the same stamp, the later claim wins", at(stamp+"-f", 0), at(stamp+"-a", time.Millisecond), stamp + "-a"},
+		{"with the same stamp, the earlier claim loses", at(stamp+"-a", time.Millisecond), at(stamp+"-f", 0), stamp + "-a"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -562,8 +562,8 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
-// A take replaces the status of a drop without a take if the status was written before the
-// second of the claim. A status that was written in that second or later stays.
+// A take replaces the status of a newer drop without a take if this status was written before
+// the second of the claim. A status that was written in that second or later stays.
 func TestTakeOverTheStatusOfADrop(t *testing.T) {
 	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
 		s := newStore(&s3test.Bucket{})
@@ -680,10 +680,10 @@ func TestUnreadableObjects(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"not JSON":                   []byte("{"),
 		"too large":                  []byte(`{"name":"` + strings.Repeat("x", ledger.MaxObject) + `"}`),
-		"empty":                      []byte("{}"),
+		"an empty object":            []byte("{}"),
 		"null":                       []byte("null"),
 		"warnings that are a number": []byte(`{"name":"n","take":"t2","state":"archiving","warnings":1}`),
-		"a copy":                     []byte(`{"name":"n","take":"t1","state":"archiving"}`),
+		"a copy of another take":     []byte(`{"name":"n","take":"t1","state":"archiving"}`),
 
 		"a copy from another name": []byte(`{"name":"m","take":"t2","state":"archiving"}`),
 	} {
@@ -758,7 +758,7 @@ func TestUses(t *testing.T) {
 	}
 }
 
-// Only a take that RunComfy certainly does not charge costs nothing.
+// CostsNothing returns false for a succeeded take, and for a take that RunComfy may have charged.
 func TestFreeTakes(t *testing.T) {
 	cost := func(usd float64) *float64 { return &usd }
 	tests := []struct {
