@@ -86,6 +86,14 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 			problems[i].Start = problem.AudioOfPair
 		}
 	}
+	if slices.ContainsFunc(wrong, needsOtherName) {
+		// The upload of the file with the other name starts the job, unless preset.json is uploaded later.
+		for i := range problems {
+			if problems[i].Again == nil {
+				problems[i].Start = ""
+			}
+		}
+	}
 	return r, append(problems, wrong...), nil
 }
 
@@ -227,7 +235,7 @@ func (j *Job) files() []File {
 // thenUpload adds what to do with the fixed file.
 func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
-	renamed := p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
+	renamed := needsOtherName(p)
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
 		p.Remedy += " Upload the new file in place of " + base + "."
@@ -248,6 +256,11 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 		p.Again, p.Start = []string{key}, jobJSON
 	}
 	return p
+}
+
+// needsOtherName reports whether the fixed file may need another name, and so replaces no file.
+func needsOtherName(p problem.Problem) bool {
+	return p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 }
 
 // validate checks the whole input, with a placeholder for the URL of each medium. It removes

@@ -176,6 +176,20 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
 			},
 		},
+		{
+			"a preset of another model, and a voice under a wrong suffix",
+			func(w *world.World) {
+				w.Drop("inbox/preset.json", []byte(`{"model": "community/live-avatar"}`))
+				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/talk.wav", medium(t, "voice.mp3"))
+			},
+			"talk", "or remove the preset. Rename talk.wav to talk.mp3. Upload the new file in place of talk.wav.",
+			func(w *world.World) {
+				w.Delete("inbox/preset.json")
+				w.Drop("inbox/talk.mp3", medium(t, "voice.mp3"))
+				w.Delete("inbox/talk.wav")
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
