@@ -23,8 +23,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// Both files of a queued job are deleted while every call of /cancel fails. The job
-// is cancelled as soon as RunComfy works again.
+// Both files of a queued job are deleted while every call of /cancel fails. The job is
+// cancelled at most ten minutes after /cancel works again.
 func TestDeletionIsTriedForHours(t *testing.T) {
 	for _, fault := range []string{"503", "token refused as 401", "not sent", "silence"} {
 		for _, lasts := range []time.Duration{5 * time.Minute, 2 * time.Hour} {
@@ -92,9 +92,9 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	}
 }
 
-// failOnce makes one request fail: the nth that cancel sends from now on, without counting
-// requests to Lambda. The result reports whether cancel has sent that request. Poll cannot reach
-// RunComfy, so only cancel sees how the job ends.
+// failOnce makes one request fail: the nth that cancel sends to another service from now on. The
+// result reports whether cancel has sent that request. From now on poll cannot reach RunComfy, so
+// only cancel sees how the job ends.
 func failOnce(w *world.World, nth int) *bool {
 	requests, failed := 0, false
 	w.Before = func(c world.Call) error {
@@ -217,8 +217,8 @@ func TestRequestFailsDuringAStop(t *testing.T) {
 	}
 }
 
-// A file is deleted while submit sends the job to RunComfy. The job is cancelled as soon as
-// its record has the request id.
+// A file is deleted while submit sends the job to RunComfy. The job is cancelled after its
+// record has the request id.
 func TestDeletionDuringSubmit(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -324,7 +324,7 @@ func TestDeletionBeforeTheExecution(t *testing.T) {
 	}
 }
 
-// RunComfy cannot cancel one of two jobs of a deleted video. The other job is cancelled.
+// Two jobs use a deleted video, and /cancel fails for one of them. The other job is cancelled.
 func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -545,8 +545,8 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 }
 
-// Step Functions refuses to stop the execution of a job that was cancelled by a
-// deletion. The status keeps its code, and the execution does not fail.
+// A deletion cancels a job, and Step Functions refuses to stop the job's execution. The status
+// keeps its code, and the execution does not fail.
 func TestCancelledButNotStopped(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -564,9 +564,9 @@ func TestCancelledButNotStopped(t *testing.T) {
 	}
 }
 
-// A take has failed, its execution was redriven, and its job is still queued. The job
-// is cancelled if a file is deleted, or if the execution is stopped again. A further redrive
-// changes nothing.
+// A take has failed, its execution was redriven, and its job is still queued. The job is
+// cancelled if a file is deleted or the execution is stopped. A further redrive then changes
+// nothing.
 func TestRedrivenJobIsCancelled(t *testing.T) {
 	failures := []struct {
 		name string
@@ -612,7 +612,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				w.Run(10 * time.Minute)
 				w.Before = func(c world.Call) error {
 					if c.Op == "StopExecution" {
-						w.Spend(time.Second) // so the execution ends later than Times.Ended of the record
+						w.Spend(time.Second) // so that the execution ends later than Times.Ended of the record
 					}
 					return nil
 				}
@@ -700,7 +700,7 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 	w.Before = func(c world.Call) error {
 		switch {
 		case c.Service == "runcomfy" && c.Op == "submit":
-			panic(world.Crash{}) // so the record stays as it is during the POST
+			panic(world.Crash{}) // so that the record stays as it is during the POST
 		case c.Function == "cancel" && c.Op == "GetObject" && c.Key == ledger.RecordKey("ads/talk", take) && !claimed:
 			claimed = true
 			if _, err := w.Submit(world.Message("inbox/ads/talk.wav")); err == nil {

@@ -88,7 +88,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			} else {
 				w.Delete("inbox/ads/talk.wav")
 			}
-			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "runcomfy" && c.Function != "cancel" }) // so cancel is the first that learns of the failure
+			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "runcomfy" && c.Function != "cancel" }) // so that cancel is the first that learns of the failure
 			w.Run(2 * time.Minute)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			if rec, _ := w.Record("ads/talk", take); rec.Times.Ended.IsZero() || rec.Times.Finished.IsZero() {
@@ -111,7 +111,8 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 }
 
 // A job has failed at RunComfy. S3 refuses to write the failure into the record until cancel
-// no longer waits for RunComfy. The reason is still the one that RunComfy reported.
+// settles executions without RunComfy's response (giveUpAfter). The record still says that the
+// job failed.
 func TestFailedJobIsRecordedLate(t *testing.T) {
 	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -239,7 +240,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 			w.Pass(3 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 			if !strings.Contains(st.Reason, "not known whether RunComfy cancelled the job") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
-				t.Errorf("reason %q, remedy %q; want that the cancellation is not known, and a remedy that begins with \"Check RunComfy's page.\"", st.Reason, st.Remedy)
+				t.Errorf("reason %q, remedy %q; want that it is not known whether the job was cancelled, and a remedy that begins with \"Check RunComfy's page.\"", st.Reason, st.Remedy)
 			}
 			w.RunComfy.Fault = nil
 			worldtest.Redrive(t, w)
@@ -249,8 +250,8 @@ func TestCancelImpossibleForADay(t *testing.T) {
 	}
 }
 
-// If the events of executions that failed, timed out or were stopped are lost, the sweep
-// records the end of each.
+// The events of failed and stopped executions are lost. The sweep records the end of each of
+// these executions.
 func TestSweepMakesUpForLostEvents(t *testing.T) {
 	const jobs = 60 // several pages of a listing
 	w := worldtest.New(t)
@@ -274,8 +275,8 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	}
 }
 
-// The sweep cannot read the record of a stopped execution, and Step Functions does not list
-// the failed executions. The sweep settles the other stopped execution.
+// The sweep cannot read the record of a stopped execution, and Step Functions refuses to
+// list the failed executions. The sweep settles the other stopped execution.
 func TestSweepContinuesAfterAnError(t *testing.T) {
 	w := worldtest.New(t)
 	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
@@ -437,7 +438,7 @@ func TestDeletion(t *testing.T) {
 	tests := []struct {
 		name   string
 		queue  time.Duration // of the job at RunComfy
-		after  time.Duration // when the file is deleted
+		after  time.Duration // from the drop to the deletion
 		key    string
 		reason string // in the event
 		back   bool   // the file is dropped again before the events are handled
@@ -467,7 +468,7 @@ func TestDeletion(t *testing.T) {
 			if tt.back {
 				_, voice := sample.Files()
 				w.Drop(key, voice)
-				charges = 2 // it is a new drop
+				charges = 2 // the new audio makes a new take
 			}
 			if tt.state == ledger.Waiting {
 				charges = 0
@@ -615,6 +616,9 @@ func TestRecordIsDeletedAfterItsJobFailed(t *testing.T) {
 	w.Bucket.Remove(ledger.RecordKey("ads/talk", take))
 	w.Bucket.Remove(ledger.StatusKey("ads/talk"))
 	w.Pass(2 * time.Hour)
+	if _, ok := w.Record("ads/talk", take); !ok {
+		t.Error("the record is missing, want one")
+	}
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	want := []string{"the record of this job was deleted; its options, inputs and estimate are not known"}
 	if !slices.Equal(st.Warnings, want) {

@@ -111,8 +111,8 @@ func TestRotatedToken(t *testing.T) {
 	}
 }
 
-// A request is lost after three responses in a row, over at least a minute, that say that
-// RunComfy does not know the request. Any other response in between resets the count.
+// A request is lost if RunComfy responds three times in a row, over at least a minute, that it
+// does not know the request. Any other response in between resets the count.
 func TestRequestLost(t *testing.T) {
 	lost := runcomfytest.FaultNamed(runcomfytest.CallStatus, "unknown request")
 	tests := []struct {
@@ -398,7 +398,7 @@ func TestEndedJobIsArchiving(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if after, _ := w.Record("ads/talk", st.Take); before.Times.Archiving.IsZero() || after.Times.Archiving != before.Times.Archiving {
-		t.Errorf("archiving since %v, later since %v, want one time", before.Times.Archiving, after.Times.Archiving)
+		t.Errorf("archiving since %v, later since %v, want the same time, and not zero", before.Times.Archiving, after.Times.Archiving)
 	}
 }
 
