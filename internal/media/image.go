@@ -102,7 +102,11 @@ func readWEBP(r *reader, info *Info) {
 			case c.end > r.src.Size:
 				panic(errCutPicture)
 			}
-			if pictures++; c.kind == "VP8 " { // a lossless picture may end with zeros, and so may metadata after it
+			kind := c.kind
+			if kind == "ANMF" && c.body+20 <= c.end { // the picture of a frame follows 16 bytes; ALPH is the transparency of a lossy picture
+				kind = string(r.step(c.body+16, 4))
+			}
+			if pictures++; kind == "VP8 " || kind == "ALPH" { // a lossless picture may end with zeros, and so may metadata after it
 				end = c.end
 			}
 		}

@@ -132,6 +132,8 @@ func TestBrokenImages(t *testing.T) {
 		{"WEBP of metadata only", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("EXIF", make([]byte, 9))), noPicture},
 		{"WEBP with zeros instead of its second half", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("VP8 ", append(noise(20000), make([]byte, 20000)...))), cut},
 		{"WEBP with zeros instead of the end of its picture and its metadata", "a.webp", riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8 ", append(noise(20000), make([]byte, 20000)...)), make([]byte, 20000)), cut},
+		{"animated WEBP with zeros instead of the end of its last picture", "a.webp",
+			riff("WEBP", chunk("VP8X", make([]byte, 10)), bytes.Repeat(chunk("ANMF", append(make([]byte, 16), chunk("VP8 ", append(noise(20000), make([]byte, 20000)...))...)), 2)), cut},
 		{"animated WEBP with zeros instead of its second picture", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("ANMF", noise(20000)), make([]byte, 20000)), cut},
 		{"WEBP whose picture is longer than the file", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), le("VP8L", 900, make([]byte, 99))), cut},
 	} {
