@@ -25,7 +25,8 @@ func whole(parts ...[]byte) file {
 	return file{bytes.NewReader(all), int64(len(all))}
 }
 
-// far returns a file of head, zeros up to offset at, and tail.
+// far returns a file that begins with head. The tail begins at the given offset, and zeros
+// are between the two.
 func far(head []byte, at int64, tail ...[]byte) file {
 	end := slices.Concat(tail...)
 	return file{pieces{0: head, at: end}, at + int64(len(end))}
@@ -53,7 +54,7 @@ func TestMP4(t *testing.T) {
 		estimate bool          // the duration is an estimate
 		least    time.Duration // the shortest duration that the file allows, if the duration is not a fact
 		sound    time.Duration // of the audio track, if it is not 0
-		warning  string        // the beginning of the only warning
+		warning  string        // the beginnings of the warnings, one a line
 	}{
 		{name: "moov after 5 GB of media with a 64-bit size",
 			file:     far(slices.Concat(typeBox, longAtom("mdat", uint64(5*gigabyte))), 5*gigabyte+int64(len(typeBox)), movieBox(0, track(7250))),
@@ -97,7 +98,7 @@ func TestMP4(t *testing.T) {
 		{name: "an empty edit before the media",
 			file:     whole(typeBox, movieBox(9000, track(9000, editList([2]int{400, -1}, [2]int{1000, 0})))),
 			duration: seconds(1.4)},
-		{name: "an edit to the end of the media",
+		{name: "an edit of length 0, which lasts to the end of the media",
 			file:     whole(typeBox, movieBox(9000, track(9000, editList([2]int{400, -1}, [2]int{0, 2000})))),
 			duration: seconds(7.4)},
 		{name: "an edit that is longer than the media",
@@ -117,7 +118,7 @@ func TestMP4(t *testing.T) {
 		{name: "an edit list with fewer entries than it says",
 			file:     whole(typeBox, movieBox(9000, track(4000, atom("edts", atom("elst", be(0, 3, 1000, 0, 1<<16)))))),
 			duration: seconds(1)},
-		{name: "a length in the media's header that is wrong",
+		{name: "a wrong length in the media's header",
 			file:     whole(typeBox, movieBox(21000, headedTrack(1, "vide", 3, mediaBox("vide", 0, sampleTable("vide", 21000))))),
 			duration: seconds(21)},
 		{name: "a last picture of a negative length",
@@ -130,17 +131,17 @@ func TestMP4(t *testing.T) {
 		{name: "a picture of a chapter before the film",
 			file:     whole(typeBox, movieBox(60000, trackBox(3, "vide", 60000), trackBox(1, "vide", 9000, atom("tref", atom("chap", be(3)))))),
 			duration: seconds(9)},
-		{name: "a track that is switched off before the film",
+		{name: "a disabled track, then the film",
 			file:     whole(typeBox, movieBox(60000, headedTrack(3, "vide", 0, mediaBox("vide", 60000, sampleTable("vide", 60000))), track(9000))),
 			duration: seconds(9)},
-		{name: "a poster of one picture before the film, which is switched off",
+		{name: "an enabled poster of one picture, then the film in a disabled track",
 			file: whole(typeBox, movieBox(9000, track(1000), headedTrack(2, "vide", 0, mediaBox("vide", 9000,
 				table("stts", 1, be(2, 4500)), table("stsz", 0, be(2, 1, 1)), table("stsc", 1, be(1, 2, 1)), table("stco", 1, be(2)))))),
 			duration: seconds(9)},
 		{name: "an empty audio track",
 			file:     whole(typeBox, movieBox(9000, track(9000), trackBox(2, "soun", 0))),
 			duration: seconds(9)},
-		{name: "user data that are longer than the movie's header",
+		{name: "user data that claim to be longer than the rest of the moov box",
 			file:     whole(typeBox, movieBox(9000, track(9000), be(44, "udta", make([]byte, 24))), atom("mdat", make([]byte, 99))),
 			duration: seconds(9)},
 		{name: "user data that break off with the file",
@@ -218,14 +219,14 @@ func TestMP4(t *testing.T) {
 				return whole(f, accessIndex(6000, uint64(bytes.LastIndex(f, []byte("moof"))-4)))
 			}(),
 			duration: seconds(7), warning: "lipdrop did not find the length of a.mp4"},
-		{name: "fragments that break off in the header of one",
+		{name: "a last fragment that breaks off in its header",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),
 			warning:  "a.mp4 breaks off in the middle of a fragment"},
-		{name: "fragments of pictures that break off in the header of one, although there is an audio track",
+		{name: "a last fragment of pictures that breaks off in its header, although there is an audio track",
 			file:     whole(fragmentsOfTwo(1), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),
-			warning:  "a.mp4 breaks off in the middle of a fragment"},
+			warning:  "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of a.mp4"},
 		{name: "a negative composition offset in version 0 of a trun box",
 			file: whole(fragmentedMovie(), atom("moof", atom("traf", atom("tfhd", be(0x8, 1, 100)), atom("tfdt", be(0, 0)),
 				atom("trun", be(0x800, 3, 0, 100, -100)))), atom("mdat", make([]byte, 900))),
@@ -236,11 +237,11 @@ func TestMP4(t *testing.T) {
 				return whole(f[:len(f)-9])
 			}(),
 			duration: seconds(1), estimate: true,
-			warning: "a.mp4 breaks off in the middle of a fragment"},
+			warning: "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of a.mp4"},
 		{name: "fragments with zeros instead of the first one of the sound",
 			file:     whole(fragmentsOfTwo(1), make([]byte, 2000)),
 			duration: seconds(1),
-			warning:  "a.mp4 breaks off in the middle of a fragment"},
+			warning:  "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of a.mp4"},
 		{name: "fragments with zeros instead of the last one",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), make([]byte, 2000)),
 			duration: seconds(1),
@@ -321,16 +322,13 @@ func TestMP4(t *testing.T) {
 			if row.sound > 0 && got.Audio.Length != media.Fact(row.sound) {
 				t.Errorf("got sound of %+v, want exactly %v", got.Audio.Length, row.sound)
 			}
-			warning := strings.Join(got.Warnings, "\n")
-			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
-				t.Errorf("got warnings %q, want one that begins with %q", got.Warnings, row.warning)
-			}
+			checkWarning(t, got.Warnings, row.warning)
 		})
 	}
 }
 
-// If a movie has more boxes than Inspect may read before the tracks, the movie is not checked. It
-// does not count as a movie without tracks.
+// Inspect does not check a movie whose tracks come after more boxes than Inspect may read. Such a
+// movie does not count as one without tracks.
 func TestMovieWithMoreBoxesThanAreRead(t *testing.T) {
 	file := whole(typeBox, movieBox(9000, bytes.Repeat(atom("free", make([]byte, 60000)), 200), trackBox(1, "vide", 9000)))
 	src := count("a.mp4", file.size, file)

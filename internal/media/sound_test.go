@@ -21,7 +21,7 @@ type soundRow struct {
 	name     string
 	file     file
 	duration time.Duration
-	least    time.Duration // the shortest length, if the duration is an estimate; the estimate may be wrong by a twentieth
+	least    time.Duration // not 0 if the length is an estimate: the shortest length; the estimate may differ from duration by a twentieth
 	codec    string        // if it differs from the codec of the test
 	warning  string        // the beginning of the only warning
 }
@@ -48,10 +48,7 @@ func testSound(t *testing.T, name string, want media.Info, codec string, rows []
 			if diff := gocmp.Diff(want, got); diff != "" {
 				t.Errorf("info (-want +got):\n%s", diff)
 			}
-			warning := strings.Join(got.Warnings, "\n")
-			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
-				t.Errorf("got warnings %q, want one that begins with %q", got.Warnings, row.warning)
-			}
+			checkWarning(t, got.Warnings, row.warning)
 		})
 	}
 }
@@ -86,9 +83,9 @@ func TestWAV(t *testing.T) {
 		{name: "a tag before the header", duration: time.Second, file: whole(id3(3000), make([]byte, 3000), riff("WAVE", pcm8k, chunk("data", second)))},
 		{name: "2,000,000,000 bytes, which a program wrote before it knew the length", duration: time.Second,
 			file: whole(le("RIFF", 2000000036, "WAVE"), pcm8k, claims(2000000000, second))},
-		{name: "the largest round length", duration: time.Second, file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(0x7ffff000, second))},
-		{name: "a length of 0 and the size of the header", duration: time.Second, file: whole(le("RIFF", 36, "WAVE"), pcm8k, claims(0, second))},
-		{name: "a length of 0 and the size of the file", duration: time.Second, file: whole(le("RIFF", 36+16000, "WAVE"), pcm8k, claims(0, second))},
+		{name: "the largest signed length that is a multiple of 4 KiB", duration: time.Second, file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(0x7ffff000, second))},
+		{name: "a length of 0, and a RIFF size that counts only the header", duration: time.Second, file: whole(le("RIFF", 36, "WAVE"), pcm8k, claims(0, second))},
+		{name: "a length of 0, and a RIFF size that counts the sound too", duration: time.Second, file: whole(le("RIFF", 36+16000, "WAVE"), pcm8k, claims(0, second))},
 		{name: "a length that counts the header of the chunk too", duration: time.Second, file: whole(riff("WAVE", pcm8k), claims(16008, second))},
 		{name: "blocks of one byte for samples of two", duration: time.Second, file: whole(riff("WAVE", format(1, 1, 8000, 16000, 1, 16), chunk("data", second)))},
 		{name: "blocks of four bytes for samples of two", duration: time.Second, file: whole(riff("WAVE", format(1, 1, 8000, 16000, 4, 16), chunk("data", second)))},
@@ -103,7 +100,7 @@ func TestWAV(t *testing.T) {
 			file: whole(riff("WAVE", format(1, 0, 8000, 16000, 2, 16), chunk("data", second)))},
 		{name: "an extensible format", duration: time.Second, codec: "pcm_mulaw",
 			file: whole(riff("WAVE", chunk("fmt ", le(uint16(0xfffe), uint16(1), 16000, 16000, uint16(1), uint16(8), uint16(22), uint16(8), 4, uint16(7), make([]byte, 14))), chunk("data", second)))},
-		{name: "IMA ADPCM without the samples of a block", duration: 500 * 505 * time.Second / 8000, codec: "adpcm_ima_wav",
+		{name: "IMA ADPCM whose header does not say how many samples a block has", duration: 500 * 505 * time.Second / 8000, codec: "adpcm_ima_wav",
 			file: whole(riff("WAVE", chunk("fmt ", le(uint16(0x11), uint16(1), 8000, 4055, uint16(256), uint16(4))), chunk("data", make([]byte, 500*256))))},
 		{name: "ADPCM that was written to a pipe, with a wrong byte rate", duration: 500 * 500 * time.Second / 8000, codec: "adpcm_ms",
 			file: whole(le("RIFF", -1, "WAVE"), chunk("fmt ", le(uint16(2), uint16(1), 8000, 2900, uint16(256), uint16(4), uint16(4), uint16(500))), chunk("fact", le(-1)), claims(-1, make([]byte, 500*256)))},
@@ -118,7 +115,7 @@ func TestWAV(t *testing.T) {
 		{name: "a codec whose number of samples disagrees with its byte rate", duration: 16 * time.Second, least: 3 * time.Second, codec: "aac",
 			file:    whole(riff("WAVE", format(0xff, 1, 8000, 1000, 1, 0), chunk("fact", le(24000)), chunk("data", second))),
 			warning: "the length of a.wav, about 16.0 s, is an estimate: nothing else in the file confirms it"},
-		{name: "a codec with only a byte rate", duration: 16 * time.Second, least: 16 * time.Second, codec: "aac",
+		{name: "a codec with a byte rate but no number of samples", duration: 16 * time.Second, least: 16 * time.Second, codec: "aac",
 			file:    whole(riff("WAVE", format(0xff, 1, 8000, 1000, 1, 0), chunk("data", second))),
 			warning: "the length of a.wav, about 16.0 s, is an estimate: nothing else in the file confirms it"},
 		{name: "a codec with neither a byte rate nor a number of samples", warning: "a.wav does not say how long it is", codec: "aac",
@@ -200,7 +197,7 @@ func TestMP3(t *testing.T) {
 			file: whole(xing(100, 144*101), mp3Frames(90))},
 		{name: "zeros instead of its second half", duration: 100 * frame, warning: "a.mp3 ends before its sound does",
 			file: whole(xing(200, 144*201), mp3Frames(100), make([]byte, 144*100))},
-		{name: "an old tag that the header counts", file: whole(xing(100, 144*101+128), mp3Frames(100), []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
+		{name: "an ID3v1 tag that the size in the header includes", file: whole(xing(100, 144*101+128), mp3Frames(100), []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
 		{name: "a constant bit rate without a header", file: whole(mp3Frames(100)), duration: 100 * frame},
 		{name: "a constant bit rate, an hour long", file: whole(mp3Frames(100000)), duration: 100000 * frame},
 		{name: "a constant bit rate, an hour long, with tags at the end", file: whole(mp3Frames(100000), ape, []byte("TAG"), make([]byte, 125)), duration: 100000 * frame},
@@ -210,9 +207,9 @@ func TestMP3(t *testing.T) {
 		{name: "lyrics and a tag at the end", duration: 10000 * frame,
 			file: whole(mp3Frames(10000), []byte("LYRICSBEGIN"), make([]byte, 1<<20), []byte(fmt.Sprintf("%06dLYRICS200TAG", 1<<20+11)), make([]byte, 125))},
 		{name: "a tag with a footer at the end", file: whole(mp3Frames(10000), id3(1<<20), noise(1<<20), []byte("3DI"), id3(1 << 20)[3:]), duration: 10000 * frame},
-		{name: "a picture between two halves", duration: 7000 * frame, least: 1211 * frame, warning: "the length of a.mp3",
+		{name: "a picture in the middle of the sound", duration: 7000 * frame, least: 1211 * frame, warning: "the length of a.mp3",
 			file: whole(mp3Frames(3000), id3(70), noise(70), mp3Frames(4000))},
-		{name: "cut after a header was written", duration: 5000 * frame, warning: "a.mp3 ends before its sound does",
+		{name: "cut after a quarter of the frames that the header claims", duration: 5000 * frame, warning: "a.mp3 ends before its sound does",
 			file: whole(xing(20000, 144*20001), mp3Frames(5000))},
 		{name: "an APE tag in front", duration: 100 * frame,
 			file: whole([]byte("APETAGEX"), le(2000, 200032, 1, -1, 0, 0), noise(200032), mp3Frames(100))},

@@ -6,20 +6,22 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// counted is a file that counts the calls and the bytes that are read.
+// counted is a file that counts the calls of ReadRange and the bytes that they return.
 type counted struct {
 	media.Source
 	calls, steps int // steps are calls of at most media.StepBytes
 	bytes        int64
 }
 
-// count returns a file with the content of r. Reading a range outside the file is an
-// error, as in S3.
+// count returns a file with the content of r. Reading a range that is not inside the
+// file is an error.
 func count(name string, size int64, r io.ReaderAt) *counted {
 	c := &counted{}
 	c.Source = media.Source{Name: name, Size: size, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
@@ -43,6 +45,16 @@ func (c *counted) checkBudget(t *testing.T) {
 	const calls, bytes = media.MaxCalls + media.MaxSteps, media.MaxBytes + media.MaxSteps*media.StepBytes
 	if c.calls-c.steps > media.MaxCalls || c.calls > calls || c.bytes > bytes {
 		t.Errorf("read %d bytes in %d calls, %d of them short; want at most %d bytes in %d calls, %d of them not short", c.bytes, c.calls, c.steps, bytes, calls, media.MaxCalls)
+	}
+}
+
+// checkWarning fails the test unless the warnings begin with the lines of want, one warning for
+// each line. If want is "", there must be no warning.
+func checkWarning(t *testing.T, warnings []string, want string) {
+	t.Helper()
+	beginnings := strings.FieldsFunc(want, func(r rune) bool { return r == '\n' })
+	if !slices.EqualFunc(warnings, beginnings, strings.HasPrefix) {
+		t.Errorf("got warnings %q, want warnings with these beginnings and no others: %q", warnings, beginnings)
 	}
 }
 

@@ -64,7 +64,7 @@ func TestOgg(t *testing.T) {
 		return out
 	}
 	long := append([]byte{0xf8}, make([]byte, 511)...)
-	acrossPages := slices.Concat( // half a second of packets; the last packet of the first page ends in the second page
+	acrossPages := slices.Concat( // half a second of packets, and one packet that begins on the first page and ends on the second
 		[]byte("OggS\x00\x00"), le(uint64(48000*2+24000), 1, 4, 0), []byte{27}, bytes.Repeat([]byte{1}, 25), []byte{255, 255}, bytes.Repeat([]byte{0xf8}, 25), long[:510],
 		[]byte("OggS\x00\x05"), le(uint64(48000*2+24960), 1, 5, 0), []byte{1, 2}, long[510:])
 	const delay = 6500 * time.Microsecond
@@ -86,7 +86,7 @@ func TestOgg(t *testing.T) {
 		{name: "two long recordings, joined", file: whole(opus(1, 1, 900), opus(2, 1, 900)), warning: "a.opus holds several recordings"},
 		{name: "two long recordings of one serial number, joined", file: whole(opus(1, 1, 900), opus(1, 1, 900)), warning: "a.opus holds several recordings"},
 		{name: "a page across the end of the first 32 KiB", file: whole(opus(1, 1, 16)), duration: 16*time.Second - delay},
-		{name: "no positions", file: whole(positions(0, 0, 0, 0, 0)), duration: 5*time.Second - delay},
+		{name: "positions that are all 0", file: whole(positions(0, 0, 0, 0, 0)), duration: 5*time.Second - delay},
 		{name: "a last position that is far too late", file: whole(positions(48000, 96000, 144000, 192000, 48000*5000)), duration: 5*time.Second - delay, least: 5*time.Second - delay,
 			warning: "the length of a.opus, about 5.0 s, is an estimate: the positions in its pages are wrong"},
 		{name: "positions that start again after a pause", file: whole(positions(48000, 96000, 48000, 96000, 144000)), duration: 5*time.Second - delay, least: 3*time.Second - delay,
@@ -167,7 +167,7 @@ func TestFLAC(t *testing.T) {
 		{name: "a tag in front", file: whole(id3(99), make([]byte, 99), good), duration: 100 * frame},
 		{name: "a tag behind", file: whole(good, []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
 		{name: "an unknown number of samples", file: whole(flac(0, 0, 100)), duration: 100 * frame},
-		{name: "a number of samples that a program did not know because it read a pipe", file: whole(flac(1<<30, 0, 100)), duration: 100 * frame},
+		{name: "a number of samples that a program made up because it read a pipe", file: whole(flac(1<<30, 0, 100)), duration: 100 * frame},
 		{name: "the beginning of a recording of five hours", file: whole(flac(300_000_000, 0, 100)), duration: 100 * frame, warning: "a.flac ends before its sound does"},
 		{name: "cut out of a longer recording", file: whole(flac(0, 50, 10)), duration: 10 * frame},
 		{name: "cut short", file: whole(good[:len(good)-30*2008-999]), duration: 69 * frame, warning: "a.flac ends before its sound does"},

@@ -41,16 +41,16 @@ func soundEntry(kind string, more ...[]byte) []byte {
 	return atom(kind, make([]byte, 28), slices.Concat(more...))
 }
 
-// TestCodecs checks the words for codecs, and the warnings about codecs that few
-// programs decode.
+// TestCodecs checks the names of codecs, and the warnings about codecs that not every program
+// decodes.
 func TestCodecs(t *testing.T) {
 	esds := func(object byte, config ...byte) []byte {
 		decoder := slices.Concat([]byte{4, 0x80, 0x80, byte(15 + len(config)), object}, make([]byte, 12), []byte{5, byte(len(config))}, config)
 		return atom("esds", be(0), []byte{3, byte(len(decoder) + 3), 0, 1, 0}, decoder)
 	}
-	hevc := func(bits, transfer byte, settings ...byte) []byte { // some encoders write their settings as a text
+	hevc := func(bits, transfer byte, settings ...byte) []byte { // some encoders append their settings
 		config := append(make([]byte, 23), settings...)
-		config[17] = 0xf8 | bits - 8
+		config[17] = 0xf8 | (bits - 8)
 		return pictureEntry("hvc1", 24, atom("hvcC", config), atom("colr", []byte("nclx\x00\x09\x00"), []byte{transfer, 0, 9, 0}))
 	}
 	aac := soundEntry("mp4a", esds(0x40))
@@ -158,7 +158,8 @@ func TestSamplesOfATrack(t *testing.T) {
 	}
 }
 
-// TestFrameOfFragments checks how long most pictures of a fragmented movie are shown.
+// TestFrameOfFragments checks Frame of a fragmented movie, which is how long most of its pictures
+// are shown.
 func TestFrameOfFragments(t *testing.T) {
 	traf := atom("traf", atom("tfhd", be(0, 1)), atom("tfdt", be(0, 0)), atom("trun", be(0x100, 5, 900, 40, 40, 90, 40)))
 	data := slices.Concat(fragmentedMovie(), atom("moof", traf), atom("mdat", make([]byte, 9)))
@@ -218,8 +219,8 @@ func TestBrokenMovies(t *testing.T) {
 			movieBox(1000, track("vide", sizes, runs, chunks("stco", 100, 300)), track("soun", sizes, make([]byte, 60)))), problem.FileDamaged, index},
 		{"an encrypted picture", "a.mp4", movie(described(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
 		{"encrypted sound", "a.mp4", movie(described(1, "vide", pictureEntry("avc1", 24)), described(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
-		{"a song of a shop", "a.m4a", movie(described(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
-		{"an audio book of a shop", "a.m4a", movie(described(1, "soun", soundEntry("aavd"))), problem.FileEncrypted, ""},
+		{"a song with copy protection", "a.m4a", movie(described(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
+		{"an audio book with copy protection", "a.m4a", movie(described(1, "soun", soundEntry("aavd"))), problem.FileEncrypted, ""},
 		{"an encrypted stream", "a.mp4", slices.Concat(typeBox, movieBox(0, described(1, "vide", pictureEntry("encv", 24)), atom("mvex")), fragment(0, 9, 9)), problem.FileEncrypted, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -31,7 +31,7 @@ const machineARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lipdro
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// client is a Client whose responses the test sets.
+// client is a notice.Client whose responses the test sets.
 type client struct {
 	sent []types.PutEventsRequestEntry
 	put  func(context.Context) (*eventbridge.PutEventsOutput, error)
@@ -62,7 +62,7 @@ func logLines(t *testing.T) *strings.Builder {
 	return &lines
 }
 
-// samples returns a notice of each state.
+// samples returns a notice of each of notice.States(), in the same order.
 func samples() []ledger.Notice {
 	of := func(rec ledger.Record) ledger.Notice {
 		st := (&ledger.Store{MachineARN: machineARN}).TakeStatus(rec)
@@ -106,7 +106,7 @@ func samples() []ledger.Notice {
 
 const document = "../../docs/notices.md"
 
-// docs/notices.md has the event of each state as it is sent.
+// docs/notices.md shows an event of each of notice.States() as Send sends it.
 func TestDocumentOfEvents(t *testing.T) {
 	schema, status := schemaOf(t, document), schemaOf(t, "../../docs/status.md")
 	c := &client{}
@@ -120,7 +120,7 @@ func TestDocumentOfEvents(t *testing.T) {
 		}
 		sent := c.sent[i]
 		if aws.ToString(sent.Source) != "lipdrop" || sent.EventBusName != nil {
-			t.Errorf("source %q, bus %v; want lipdrop and none", aws.ToString(sent.Source), sent.EventBusName)
+			t.Errorf("source %q, bus %q; want lipdrop and no bus", aws.ToString(sent.Source), aws.ToString(sent.EventBusName))
 		}
 		event, err := json.MarshalIndent(struct {
 			DetailType string          `json:"detail-type"`
@@ -330,7 +330,7 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// With the client of the SDK, Send gives up in time too.
+// With the client of the SDK too, Send gives up after one call, and the next Send makes none.
 func TestSilenceOfTheService(t *testing.T) {
 	logLines(t)
 	var calls atomic.Int32
@@ -350,6 +350,6 @@ func TestSilenceOfTheService(t *testing.T) {
 		}
 	}
 	if n := calls.Load(); n != 1 {
-		t.Errorf("%d calls, want 1: after the first, EventBridge counts as silent", n)
+		t.Errorf("%d calls, want 1: after the first one, Send must make no call for a while", n)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func TestDir(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		make func(path string) error // what is there before
+		make func(path string) error // creates what is there before Dir runs
 		says string
 	}{
 		{"nothing there", func(string) error { return nil }, ""},
@@ -57,7 +57,7 @@ func TestDirOfAnotherUser(t *testing.T) {
 	}
 }
 
-// A disk that is full leaves no unfinished file.
+// Replace leaves no unfinished file on a full disk.
 func TestReplaceOnAFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bootstrap")
 	if err := os.Symlink("/dev/full", path+".partial"); err != nil {
@@ -111,7 +111,7 @@ func ofAnotherUser(t *testing.T) string {
 	return dir
 }
 
-// A state file that cannot be read is named, with what to do.
+// The error about a state file that cannot be read names the file and says what to do.
 func TestReadJSONThatCannotBeRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.json")
 	if err := os.Mkdir(path, 0o700); err != nil {

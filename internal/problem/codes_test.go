@@ -51,7 +51,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 		if err != nil || rows[problem.Code(value)] != 1 {
 			t.Errorf("%s has %d rows, want 1", value, rows[problem.Code(value)])
 		}
-		// For a code of the state machine, a use of its error type in workflow counts.
+		// A code of the state machine is also used if a package uses the error type of the same name in workflow.
 		if name := spec.Names[0].Name; !regexp.MustCompile(`\b(problem|workflow)\.` + name + `\b`).MatchString(sources) {
 			t.Errorf("no package uses %s", name)
 		}
@@ -82,7 +82,7 @@ func sources(t *testing.T) string {
 	return all.String()
 }
 
-// docs/codes.md contains the table.
+// docs/codes.md consists of this introduction and the table of codes.
 func TestDocumentOfCodes(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +

@@ -8,8 +8,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Several problems read as one: numbers before the reasons, each remedy once,
-// and at the end what to upload again, in an order that starts the job.
+// Reason numbers the reasons of several problems. Remedy gives each remedy once, and then says
+// what to upload again, in an order that starts the job.
 func TestSeveralProblems(t *testing.T) {
 	tests := []struct {
 		name           string
@@ -47,7 +47,7 @@ func TestSeveralProblems(t *testing.T) {
 	}
 }
 
-// A stranger's text is cut, loses the query of a URL, and is escaped once.
+// Quote cuts a stranger's text, removes the query of a URL from it, and escapes it once.
 func TestQuote(t *testing.T) {
 	for text, want := range map[string]string{
 		"sync/react":                 `"sync/react"`,

@@ -1,13 +1,17 @@
 package runcomfy_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -21,8 +25,8 @@ func gzipped(text string) string {
 	return b.String()
 }
 
-// Whatever form the response to a paid POST has, Submit finds a request id that is there. If there
-// is no id, the error leaves open whether RunComfy accepted the job.
+// Submit accepts unusual forms of the response to a paid POST. If Submit finds no request id in a
+// response, the error leaves open whether RunComfy accepted the job.
 func TestFormsOfAResponse(t *testing.T) {
 	const ok = `{"request_id":"r"}`
 	plain := func(length int, text string) string {
@@ -75,18 +79,27 @@ func TestFormsOfAResponse(t *testing.T) {
 	}
 }
 
-// A body that never ends costs the timeout of the client. An object that is whole by then counts.
+// If a body never ends, Submit returns when the client's timeout is over. Submit accepts the body if
+// it is a whole object by then.
 func TestABodyThatNeverEnds(t *testing.T) {
 	for body, want := range map[string]string{`{"request_id":"r"}`: "r", `{"request_id":`: ""} {
-		client := serving(t, func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.WriteString(w, body)
-			_ = http.NewResponseController(w).Flush()
-			<-r.Context().Done()
+		synctest.Test(t, func(t *testing.T) {
+			httpClient := dialing(func(context.Context) (net.Conn, error) {
+				conn, server := net.Pipe()
+				go func() {
+					if _, err := http.ReadRequest(bufio.NewReader(server)); err == nil {
+						_, _ = io.WriteString(server, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"+body)
+					}
+				}()
+				return conn, nil
+			})
+			httpClient.Timeout = time.Minute
+			client := &runcomfy.Client{Token: fixedToken, BaseURL: "http://runcomfy", HTTPClient: httpClient}
+			began := time.Now()
+			id, err := client.Submit(t.Context(), "a/b", nil)
+			if id != want || (err == nil) != (want != "") || runcomfy.NotSent(err) || time.Since(began) != time.Minute {
+				t.Errorf("%s: id %q, error %v after %v; want the id %q after a minute", body, id, err, time.Since(began), want)
+			}
 		})
-		client.HTTPClient = &http.Client{Timeout: 200 * time.Millisecond}
-		id, err := client.Submit(t.Context(), "a/b", nil)
-		if id != want || (err == nil) != (want != "") || runcomfy.NotSent(err) {
-			t.Errorf("%s: id %q, error %v; want the id %q", body, id, err, want)
-		}
 	}
 }
