@@ -59,11 +59,11 @@ func (n *notified) assess(t *testing.T, st ledger.Status, order ledger.Order) {
 	}
 }
 
-// dying calls assess, and simulates that Lambda's process dies when assess sends a notice.
-func (n *notified) dying(assess func()) {
+// dying calls post, and simulates that Lambda's process dies when post sends a notice.
+func (n *notified) dying(post func()) {
 	n.dies = true
 	defer func() { _ = recover(); n.dies = false }()
-	assess()
+	post()
 }
 
 func TestNoticesOfDrops(t *testing.T) {
@@ -84,7 +84,7 @@ func TestNoticesOfDrops(t *testing.T) {
 				n.assess(t, rejected, first)
 			}
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"a further drop that is rejected too", func(t *testing.T, n *notified) {
+		{"two drops that are rejected one after the other", func(t *testing.T, n *notified) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, second)
 		}, []string{"rejected " + first + " status/n.json", "rejected " + second + " status/n.json"}},
@@ -118,7 +118,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"the process reads its own mark after another process has written the status", func(t *testing.T, n *notified) {
+		{"a process reads its own mark after another process has written the status", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, throttled, first) })
 			n.Writer = "another process"
 			n.assess(t, noBalance, first)
@@ -227,7 +227,7 @@ func TestNoticesOfTakes(t *testing.T) {
 			post(t, n, failed)
 			post(t, n, read(t, n))
 		}, []string{"failed " + take + key, "succeeded " + take + key}},
-		{"an older take", func(t *testing.T, n *notified) {
+		{"a take that is older than the take in the status", func(t *testing.T, n *notified) {
 			post(t, n, claim(t, n.Store, "n", newer))
 			post(t, n, end(t, n, take, ledger.Succeeded))
 			post(t, n, read(t, n))
@@ -274,16 +274,20 @@ func TestNoticesOfTakes(t *testing.T) {
 // While notices are off, records and statuses are not marked. Notices about old jobs are
 // therefore not sent when notices are switched on.
 func TestNoMarkWithoutNotices(t *testing.T) {
-	storage := &s3test.Bucket{}
-	quiet := newStore(storage)
-	rec := claim(t, quiet, "n", "20261121T120000Z-0123456789ab")
+	n := newNotified(&s3test.Bucket{})
+	send, rejected := n.Notify, ledger.Status{Name: "n", State: ledger.Rejected, Code: problem.TooLong}
+	n.Notify = nil
+	n.assess(t, rejected, "20261121T115959Z")
+	rec := claim(t, n.Store, "n", "20261121T120000Z-0123456789ab")
 	for _, state := range []ledger.State{ledger.Submitted, ledger.Succeeded} {
 		var err error
-		if rec, err = quiet.Update(t.Context(), rec, to(state)); err != nil {
+		if rec, err = n.Update(t.Context(), rec, to(state)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	n := newNotified(storage)
+	n.Notify, n.Writer = send, "another process"
+	n.past += 10 * time.Second
+	n.assess(t, rejected, "20261121T115959Z")
 	if err := n.PostTake(t.Context(), rec); err != nil {
 		t.Fatal(err)
 	}

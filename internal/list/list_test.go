@@ -57,7 +57,7 @@ func TestRead(t *testing.T) {
 		{name: "capitals and spaces in the header", text: " Name , VIDEO,Audio \na,a.mp4,a.wav\n", want: []string{pair}},
 		{name: "empty lines and cells, which the spreadsheet counts", text: "\nname,video,audio,\n\n,,,\na,a.mp4,a.wav,\n,,\nb, b.mp4 ,b.wav",
 			want: []string{strings.Replace(pair, "2", "5", 1), "7 b: sync/sync/lipsync/v2/pro video_url=b.mp4 audio_url=b.wav {}"}},
-		{name: "the rows of Excel whose last cells are missing", text: "name,video,audio,model,emotion\na,a.mp4,a.wav\n", want: []string{pair}},
+		{name: "a row whose last cells are missing, as Excel writes it", text: "name,video,audio,model,emotion\na,a.mp4,a.wav\n", want: []string{pair}},
 		{name: "quotes, separators and lines in a cell", model: "community/live-avatar", text: "name,image,audio,prompt\na,a.png,a.wav,\"She says \"\"hi\"\",\nthen waves\"\nb,\"b,1.png\",b.wav,x\n",
 			want: []string{`2 a: community/live-avatar image_url=a.png audio_url=a.wav {"prompt":"She says \"hi\",\nthen waves"}`, `3 b: community/live-avatar image_url=b,1.png audio_url=b.wav {"prompt":"x"}`}},
 		{name: "the columns of several models", text: "name,model,video,image,audio,emotion,temperature,num_clips\na,sync/react-1,a.mp4,,a.wav,happy,0.5,\nb,,,b.png,b.wav,,,3\n",
@@ -178,7 +178,7 @@ func TestProblems(t *testing.T) {
 		{name: "a quote that is not closed", text: header + "\"a,a.mp4,a.wav\nb,b.mp4,b.wav\n", want: []string{
 			`row 2: a cell that begins with a double quote does not end with one, or has a double quote inside it that is not written twice. Write "" for each quote inside the cell, and end the cell with one quote.`,
 		}},
-		{name: "the characters of old Windows", text: header + "caf\xe9,a.mp4,a.wav\n", want: []string{`row 2, column A (name): the cell "caf\xe9" is not text in UTF-8. Save the list as CSV UTF-8.`}},
+		{name: "text in the encoding Windows-1252", text: header + "caf\xe9,a.mp4,a.wav\n", want: []string{`row 2, column A (name): the cell "caf\xe9" is not text in UTF-8. Save the list as CSV UTF-8.`}},
 		{name: "UTF-16", text: "\xff\xfen\x00a\x00", want: []string{"the list is not text in UTF-8: it contains bytes with the value 0. Save the list as CSV UTF-8."}},
 		{name: "every problem of every row", text: header + ",a.wav,\nb,b.mp4,b.txt\n", want: []string{
 			"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job.",
@@ -221,7 +221,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// A list of 5,000 rows is read, and its last problem is found.
+// Read finds a problem in the last row of a list of 5,001 rows.
 func TestLongList(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("name,video,audio\n")
@@ -235,8 +235,8 @@ func TestLongList(t *testing.T) {
 	}
 }
 
-// For every text, Read does not panic, and each problem has a reason, a remedy, and no row
-// after the end of the list.
+// For every text, Read does not panic, each problem has a reason, a remedy, and no row after the
+// end of the list, and no input of a row is in Files and in Links.
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{"", "name,video,audio\na,a.mp4,a.wav", "sep=;\nname;video\n\"", "\r\r", "{\"name\": 1}", "name\n\"a\n\nb\"\"c", "\ufeff\x00"} {
 		f.Add(text, true)

@@ -189,7 +189,8 @@ func children(t *testing.T) []string {
 }
 
 // listening returns the ports at which the process in a folder of /proc listens.
-// It fails the test if one of the ports is open at another address than 127.0.0.1.
+// It fails the test if one of the ports is open at another address than 127.0.0.1, and skips
+// the test if this system has no /proc.
 func listening(t *testing.T, process string) []int {
 	t.Helper()
 	files, err := os.ReadDir(process + "/fd")
@@ -269,7 +270,7 @@ func TestKeys(t *testing.T) {
 		ours++
 		for _, secret := range secrets {
 			if bytes.Contains(line, []byte(secret)) {
-				t.Errorf("the command line %q has a secret in it, want none", line)
+				t.Errorf("the command line %q has a secret or a URL in it, want neither", line)
 			}
 		}
 	}

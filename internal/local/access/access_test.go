@@ -44,7 +44,7 @@ func TestHosts(t *testing.T) {
 		{"no name", "", "", 403},
 		{"a foreign page", "127.0.0.1:4566", "https://evil.example", 403},
 		{"a page without an origin of its own", "127.0.0.1:4566", "null", 403},
-		{"a page named like this machine", "127.0.0.1:4566", "https://127.0.0.1@evil.example", 403},
+		{"a foreign page with this machine's address before an @", "127.0.0.1:4566", "https://127.0.0.1@evil.example", 403},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)

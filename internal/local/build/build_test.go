@@ -126,14 +126,14 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 		t.Errorf("Gateway() = %v, want context.Canceled", err)
 	}
 	if !strings.Contains(said, "waiting for it") {
-		t.Errorf("Gateway says %q, want one with: waiting for it", said)
+		t.Errorf("Gateway says %q, want a line that contains \"waiting for it\"", said)
 	}
 }
 
 func TestFunctions(t *testing.T) {
 	src := checkout(t)
 	write(t, src.Root, ".git/config", "no valid configuration, so git refuses the repository")
-	t.Setenv("GOENV", "off") // the user's Go settings might contain -buildvcs=false, and then go would not call git
+	t.Setenv("GOENV", "off") // with -buildvcs=false in the user's Go settings, this test could not fail
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOOS", "plan9") // must be ignored, because the functions run on this machine
 	dir := t.TempDir()
@@ -174,10 +174,10 @@ func TestFunctionsThatDoNotCompile(t *testing.T) {
 	}
 }
 
-// Callers at the same time get the same program. Only the first of them builds it.
+// Concurrent calls of Gateway return the same program, and only one of them builds it.
 func TestGatewayIsBuiltOnceForAll(t *testing.T) {
 	src := checkout(t)
-	// A stand-in with the same module path, so that nothing is downloaded.
+	// The stand-in has the module path of versitygw, so go downloads nothing.
 	write(t, src.Root, "tools/go.mod", `module github.com/lipdrop/lipdrop/tools
 
 go 1.26
@@ -201,7 +201,7 @@ replace github.com/versity/versitygw => ./versitygw
 		})
 	}
 	all.Wait()
-	if one := slices.Compact(programs); len(one) != 1 || !strings.HasPrefix(one[0], src.Cache) {
+	if one := slices.Compact(slices.Clone(programs)); len(one) != 1 || !strings.HasPrefix(one[0], src.Cache) {
 		t.Fatalf("programs %q, want one in %s", programs, src.Cache)
 	}
 	if got := run(t, programs[0]); got != "gateway\n" {

@@ -18,7 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/events"
 )
 
-// call returns the body of a webhook call as versitygw 1.8.0 makes it.
+// call returns the body of a webhook call as versitygw 1.8.0 sends it.
 func call(event, path, key string) string {
 	return fmt.Sprintf(`{"Records":[{"eventVersion":"2.2","eventSource":"aws:s3","awsRegion":"us-east-1",
 		"eventTime":"2026-03-01T13:06:14+01:00","eventName":%q,"userIdentity":{"PrincipalId":"a"},
@@ -63,10 +63,10 @@ func TestWebhook(t *testing.T) {
 			body: call("s3:ObjectRemoved:DeleteObjects", "drops", "inbox/talk.mp4"),
 			want: object("Object Deleted", "inbox/talk.mp4", "DeleteObject"),
 		},
-		"outside the inbox":   {body: call("s3:ObjectCreated:Put", "drops/outbox/talk.mp4", "outbox/talk.mp4")},
-		"in another bucket":   {body: call("s3:ObjectCreated:Put", "other/inbox/talk.mp4", "inbox/talk.mp4")},
-		"tags":                {body: call("s3:ObjectTagging:Put", "drops/inbox/talk.mp4", "inbox/talk.mp4")},
-		"the call at a start": {body: `{"Bucket":"Test-Bucket","Event":"s3:TestEvent","Service":"S3","Time":"2026-03-01T13:06:14+01:00"}`},
+		"outside the inbox":                   {body: call("s3:ObjectCreated:Put", "drops/outbox/talk.mp4", "outbox/talk.mp4")},
+		"in another bucket":                   {body: call("s3:ObjectCreated:Put", "other/inbox/talk.mp4", "inbox/talk.mp4")},
+		"tags":                                {body: call("s3:ObjectTagging:Put", "drops/inbox/talk.mp4", "inbox/talk.mp4")},
+		"the test call when versitygw starts": {body: `{"Bucket":"Test-Bucket","Event":"s3:TestEvent","Service":"S3","Time":"2026-03-01T13:06:14+01:00"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hook, got := collect()
@@ -113,9 +113,9 @@ func TestWebhookThatCannotForward(t *testing.T) {
 		body string
 		want int
 	}{
-		"an event that cannot be kept": {call("s3:ObjectCreated:Put", "drops/inbox/a.mp4", "inbox/a.mp4"), http.StatusInternalServerError},
-		"not JSON":                     {"<xml>", http.StatusBadRequest},
-		"a body that is too long":      {`{"Records":[` + strings.Repeat(" ", 100<<10) + `]}`, http.StatusBadRequest},
+		"an event that cannot be forwarded": {call("s3:ObjectCreated:Put", "drops/inbox/a.mp4", "inbox/a.mp4"), http.StatusInternalServerError},
+		"not JSON":                          {"<xml>", http.StatusBadRequest},
+		"a body that is too long":           {`{"Records":[` + strings.Repeat(" ", 100<<10) + `]}`, http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			response := httptest.NewRecorder()
@@ -165,10 +165,10 @@ func TestBusRefuses(t *testing.T) {
 		"two entries":       {`{"Entries": [` + entry + "," + entry + `]}`, "ValidationException"},
 		"more than 256 KiB": {`{"Entries": [{"Source": "s", "DetailType": "d", "Detail": "{\"a\":\"` + strings.Repeat("a", 256<<10) + `\"}"}]}`, "ValidationException"},
 
-		"another bus":       {strings.Replace(`{"Entries": [`+entry+`]}`, `{"Source"`, `{"EventBusName": "other", "Source"`, 1), "SerializationException"},
-		"a source of AWS's": {strings.Replace(`{"Entries": [`+entry+`]}`, "lipdrop", "aws.s3", 1), "InvalidArgument"},
-		"no detail type":    {strings.Replace(`{"Entries": [`+entry+`]}`, "Job failed", "", 1), "InvalidArgument"},
-		"a list as detail":  {strings.Replace(`{"Entries": [`+entry+`]}`, "{}", "[]", 1), "MalformedDetail"},
+		"another bus":                {strings.Replace(`{"Entries": [`+entry+`]}`, `{"Source"`, `{"EventBusName": "other", "Source"`, 1), "SerializationException"},
+		"a source that AWS reserves": {strings.Replace(`{"Entries": [`+entry+`]}`, "lipdrop", "aws.s3", 1), "InvalidArgument"},
+		"an empty detail type":       {strings.Replace(`{"Entries": [`+entry+`]}`, "Job failed", "", 1), "InvalidArgument"},
+		"a list as detail":           {strings.Replace(`{"Entries": [`+entry+`]}`, "{}", "[]", 1), "MalformedDetail"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A signature covers the path as the client sent it.
+// A signature covers the path as the client sent it, so the front passes the path on unchanged.
 func TestPathsArriveUnchanged(t *testing.T) {
 	for _, path := range []string{"/bucket/key", "/bucket//k%2Fe+y%20?a=%2F", "//bucket/k%2Fe+y%20", `/bucket/"key"`} {
 		server, err := net.Listen("tcp", "127.0.0.1:0")
@@ -37,8 +37,8 @@ func TestPathsArriveUnchanged(t *testing.T) {
 	}
 }
 
-// A server that refuses an upload responds and closes the connection while the client still
-// sends. The client must receive the response, not a reset connection.
+// A server that refuses an upload responds and closes the connection while the client is
+// still sending. The client must receive the response, not a reset connection.
 func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	server, err := net.Listen("unix", socket)

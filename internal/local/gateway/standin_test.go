@@ -20,8 +20,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// Many tests use s3test.Bucket, a bucket in memory, instead of an S3 server. It responds as the
-// S3 server of the local stack does.
+// Many tests use s3test.Bucket, a bucket in memory, instead of an S3 server. s3test.Bucket
+// responds as the S3 server of the local stack does.
 func TestStandInRespondsLikeTheServer(t *testing.T) {
 	server := start(t, func(*gateway.Config) {})
 	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
@@ -44,7 +44,7 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 }
 
 // conditions reads, writes and lists objects, with and without conditions. It returns a line
-// for each response.
+// for each operation.
 func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	var got []string
 	note := func(what string, response any, err error) {

@@ -230,7 +230,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	}
 }
 
-// Only a signature with the user's secret key proves that the user sent a request. A neighbour
+// Only a signature with the user's secret key proves that the user sent a request. Anyone
 // can name a user in a request with a wrong signature. Such a request does not count as denied.
 func TestForgedUser(t *testing.T) {
 	srv, denied := startWithUser(t)
@@ -251,7 +251,7 @@ func TestForgedUser(t *testing.T) {
 		"a wrong signature in the query":              {"/drops/key" + query, nil},
 		"a signature that package url drops":          {"/drops/key" + query + ";", nil},
 		"a query that versitygw takes for a fragment": {"/drops/key#" + query, nil},
-		"two headers":                                 {"/drops/key", http.Header{"Authorization": {"Credential=" + scope, ""}}},
+		"two Authorization headers":                   {"/drops/key", http.Header{"Authorization": {"Credential=" + scope, ""}}},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
 			t.Run(method+" with "+name, func(t *testing.T) {
