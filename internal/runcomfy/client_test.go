@@ -86,7 +86,7 @@ var calls = map[runcomfytest.Call]func(ctx context.Context, c *runcomfy.Client, 
 // RunComfy's two APIs are at two addresses. If BaseURL is another address, both APIs are there.
 // The token is sent to no other address.
 func TestAccount(t *testing.T) {
-	for base, want := range map[string][]string{ // of Balance and of Model
+	for base, want := range map[string][]string{ // by BaseURL: the addresses that Balance and Model call
 		"":                      {runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL},
 		runcomfy.DefaultBaseURL: {runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL},
 		"http://127.0.0.1:1":    {"http://127.0.0.1:1", "http://127.0.0.1:1"},
@@ -176,9 +176,9 @@ func TestSubmitResponses(t *testing.T) {
 		status int
 		body   string
 		want   string
-		kind   runcomfy.Kind // of the error; without an id, the default is KindUnavailable
+		kind   runcomfy.Kind // of the error; "" means KindUnavailable if want is "", else no error
 	}{
-		{name: "a UUID and the URLs", status: 200, body: `{"request_id":"8f14e45f-ceea-467f-a8f1-000000000001","status_url":"u"}`, want: "8f14e45f-ceea-467f-a8f1-000000000001"},
+		{name: "a UUID beside a URL", status: 200, body: `{"request_id":"8f14e45f-ceea-467f-a8f1-000000000001","status_url":"u"}`, want: "8f14e45f-ceea-467f-a8f1-000000000001"},
 		{name: "only the id", status: 200, body: `{"request_id":"r_1-A"}`, want: "r_1-A"},
 		{name: "under 202", status: 202, body: `{"request_id":"r"}`, want: "r"},
 		{name: "128 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 128) + `"}`, want: strings.Repeat("a", 128)},
@@ -192,8 +192,8 @@ func TestSubmitResponses(t *testing.T) {
 		{name: "a list", status: 200, body: `[{"request_id":"r"}]`},
 		{name: "null", status: 200, body: `null`},
 		{name: "text after the object", status: 200, body: `{"request_id":"r"} trailing`},
-		{name: "empty", status: 200},
-		{name: "an id under an error", status: 500, body: `{"request_id":"r"}`},
+		{name: "an empty body", status: 200},
+		{name: "an id under HTTP 500", status: 500, body: `{"request_id":"r"}`},
 		{name: "an id beside an error code", status: 200, body: `{"request_id":"r","error_code":400002}`, want: "r", kind: runcomfy.KindBalance},
 		{name: "an invalid id beside an error code", status: 200, body: `{"request_id":"../models","error_code":400002}`, kind: runcomfy.KindBalance},
 	}
@@ -203,11 +203,8 @@ func TestSubmitResponses(t *testing.T) {
 			if tt.want == "" && tt.kind == "" {
 				tt.kind = runcomfy.KindUnavailable
 			}
-			if kind := classOf(err).kind; got != tt.want || kind != tt.kind {
-				t.Errorf("id %q and error %v, want id %q and an error of the kind %q", got, err, tt.want, tt.kind)
-			}
-			if err != nil && runcomfy.NotSent(err) {
-				t.Error("a request with a response counts as not sent")
+			if want := (class{ok: tt.kind == "", kind: tt.kind}); got != tt.want || classOf(err) != want {
+				t.Errorf("id %q and error %v, want id %q and the class %+v", got, err, tt.want, want)
 			}
 		})
 	}
@@ -249,8 +246,8 @@ func TestQueuePosition(t *testing.T) {
 		want         *int
 	}{
 		{"absent", ``, nil},
-		{"first", `,"queue_position":0`, new(0)},
-		{"third", `,"queue_position":3`, new(3)},
+		{"no job ahead", `,"queue_position":0`, new(0)},
+		{"three jobs ahead", `,"queue_position":3`, new(3)},
 		{"written as a float", `,"queue_position":3.0`, new(3)},
 		{"null", `,"queue_position":null`, nil},
 		{"text", `,"queue_position":"soon"`, nil},
@@ -276,10 +273,10 @@ func TestCancelIsDecidedByTheOutcome(t *testing.T) {
 		name, body string
 		want       runcomfy.Outcome
 	}{
-		{"took effect, with the status that says completed", `{"status":"completed","outcome":"cancelled"}`, runcomfy.OutcomeCancelled},
-		{"one l", `{"outcome":"canceled"}`, runcomfy.OutcomeCancelled},
+		{"cancelled, although the status is completed", `{"status":"completed","outcome":"cancelled"}`, runcomfy.OutcomeCancelled},
+		{"canceled with one l", `{"outcome":"canceled"}`, runcomfy.OutcomeCancelled},
 		{"upper case", `{"outcome":"NOT_CANCELLABLE"}`, runcomfy.OutcomeNotCancellable},
-		{"too late", `{"status":"cancelled","outcome":"not_cancellable"}`, runcomfy.OutcomeNotCancellable},
+		{"not cancellable, although the status is cancelled", `{"status":"cancelled","outcome":"not_cancellable"}`, runcomfy.OutcomeNotCancellable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -330,7 +327,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			_, err := client.Submit(t.Context(), "a/b", nil)
 			e, ok := errors.AsType[*runcomfy.Error](err)
 			if !ok || e.HTTPStatus != status || e.Kind() != runcomfy.KindUnavailable {
-				t.Errorf("error %v, want an *Error with HTTP %d and the kind %s", err, status, runcomfy.KindUnavailable)
+				t.Fatalf("error %v, want an *Error with HTTP %d and the kind %s", err, status, runcomfy.KindUnavailable)
 			}
 			if followed != 0 {
 				t.Error("the redirect was followed, want no request to its target")
@@ -366,6 +363,7 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 		{"a code under HTTP 400", 400, `{"error_code": 400004}`},
 		{"a code under HTTP 200", 200, `{"error_code": 400004}`},
 		{"a request of another account", 403, `{"error_code": 403001}`},
+		{"no balance", 402, `{}`},
 	} {
 		for _, tt := range []struct {
 			name   string
@@ -413,11 +411,11 @@ func TestBalance(t *testing.T) {
 	fake := &runcomfytest.Server{Token: canary}
 	client := serving(t, fake.ServeHTTP)
 	if usd, err := client.Balance(t.Context()); usd != 12.5 || err != nil {
-		t.Errorf("%v, %v; want 12.5", usd, err)
+		t.Errorf("balance %v, error %v; want 12.5", usd, err)
 	}
 	fake.SetBalance(0.5)
 	if usd, err := client.Balance(t.Context()); usd != 0.5 || err != nil {
-		t.Errorf("after a change: %v, %v; want 0.5", usd, err)
+		t.Errorf("after a change: balance %v, error %v; want 0.5", usd, err)
 	}
 	for body, want := range map[string]runcomfy.Kind{
 		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,

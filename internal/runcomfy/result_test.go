@@ -101,7 +101,7 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 		{"the query is kept", `{"video":"https://f.example/a.mp4?sig=1&x=%2B"}`, []string{"https://f.example/a.mp4?sig=1&x=%2B"}},
 		{"other members are ignored", `{"input":{"video":"` + a + `"},"audio":"` + b + `","video_url":"` + c + `"}`, nil},
 		{"white space around a URL", `{"video":" ` + a + `\n","videos":["` + a + `","` + b + ` "]}`, []string{a, b}},
-		{"what is not a URL in a list is ignored", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
+		{"elements of a list that are not URLs are ignored", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
 		{"not a URL", `{"video":"a.mp4","image":"data:image/png;base64,AA=="}`, nil},
 		{"null", `null`, nil},
 		{"empty", `{}`, nil},
@@ -170,7 +170,7 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 		{"a member that is named twice", `{"message":"` + signed + `","message":"fine"}`},
 		{"after a number that is too large", `[1e999,"` + signed + `"]`},
 		{"the token", `{"message":"bad token ` + canary + `"}`},
-		{"a user's own URL", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
+		{"a URL of a user, with a key", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -212,11 +212,11 @@ func TestTimesAndCost(t *testing.T) {
 		{"not a time", `"created_at":"yesterday","finished_at":17`, runcomfy.Result{}},
 		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
 		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{Warnings: []string{cost(`{"usd":1}`)}}},
-		{"a cost below nothing", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
+		{"a negative cost", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
 		{"a cost that is too large for a float64", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},
 		{"the highest cost", `"cost":9999.99`, runcomfy.Result{CostUSD: new(9999.99)}},
-		{"a cost above the highest", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
-		{"the last time of all", `"created_at":"9999-12-31T23:59:59Z"`, runcomfy.Result{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}},
+		{"a cost that is a mistake", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
+		{"the last second of the year 9999", `"created_at":"9999-12-31T23:59:59Z"`, runcomfy.Result{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}},
 		{"a time after the year 9999 in UTC", `"created_at":"9999-12-31T23:59:59-01:00"`, runcomfy.Result{Warnings: []string{outside("9999-12-31T23:59:59-01:00", "created_at")}}},
 		{"a time before the year 0 in UTC", `"finished_at":"0000-01-01T00:00:00+01:00"`, runcomfy.Result{Warnings: []string{outside("0000-01-01T00:00:00+01:00", "finished_at")}}},
 	}
@@ -248,36 +248,38 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// A response about the request itself that says failed, or has an output, is the end of the job,
-// although it has an error code. A code about the token, the request or a result that is not ready is an error.
+// A response under HTTP 200 that has the request's id, and says failed or has an output, is the end of the job
+// even if it has an error code, unless the code is about the token or the request, or says that the result is
+// not ready.
 func TestFailureWithAnErrorCode(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int
 		body   string
-		want   string // the failure; empty: no end
+		want   string // the failure; empty if the response is not the end of the job
 	}{
 		{"a code of a server error", 200, `{"request_id":"r","status":"failed","error_code":500100,"error_message":"no face"}`, "no face"},
-		{"a code of the input, and an error", 200, `{"request_id":"r","status":"FAILED","error_code":422001,"error":{"message":"no face"}}`, "no face"},
+		{"a code about the input, and an error", 200, `{"request_id":"r","status":"FAILED","error_code":422001,"error":{"message":"no face"}}`, "no face"},
 		{"a word as code", 200, `{"request_id":"r","status":"failed","error_code":"E_FACE","message":"no face"}`, "no face"},
 		{"no balance", 200, `{"request_id":"r","status":"failed","error_code":400002,"error_message":"no balance"}`, "no balance"},
 		{"a bad token", 200, `{"request_id":"r","status":"failed","error_code":400004}`, ""},
 		{"an unknown request", 200, `{"request_id":"r","status":"failed","error_code":404001}`, ""},
 		{"not ready", 200, `{"request_id":"r","status":"failed","error_code":400005}`, ""},
-		{"another request", 200, `{"request_id":"s","status":"failed","error_code":500100}`, ""},
-		{"no request", 200, `{"status":"failed","error_code":500100}`, ""},
+		{"the id of another request", 200, `{"request_id":"s","status":"failed","error_code":500100}`, ""},
+		{"no request id", 200, `{"status":"failed","error_code":500100}`, ""},
 		{"another state", 200, `{"request_id":"r","status":"completed","error_code":500100}`, ""},
 		{"HTTP 500", 500, `{"request_id":"r","status":"failed","error_code":500100}`, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			client := respondingJSON(t, tt.status, tt.body)
-			result, _ := client.Result(t.Context(), "r")
-			if result.Failure != tt.want || result.State.Ended() != (tt.want != "") {
-				t.Errorf("state %q, failure %q; want the failure %q", result.State, result.Failure, tt.want)
+			ended := tt.want != ""
+			result, err := client.Result(t.Context(), "r")
+			if wantErr := !ended && tt.name != "not ready"; result.Failure != tt.want || result.State.Ended() != ended || (err != nil) != wantErr {
+				t.Errorf("state %q, failure %q, error %v; want the failure %q, an error %t", result.State, result.Failure, err, tt.want, wantErr)
 			}
-			if status, _ := client.Status(t.Context(), "r"); status.State.Ended() != (tt.want != "") {
-				t.Errorf("state %q, want ended %t", status.State, tt.want != "")
+			if status, err := client.Status(t.Context(), "r"); status.State.Ended() != ended || (err == nil) != ended {
+				t.Errorf("state %q, error %v; want ended %t, else an error", status.State, err, ended)
 			}
 		})
 	}

@@ -33,13 +33,13 @@ func dialing(dial func(ctx context.Context) (net.Conn, error)) *http.Client {
 
 func TestNotSent(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
 	strange := httptest.NewUnstartedServer(http.NotFoundHandler())
 	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
 	strange.StartTLS()
 	defer strange.Close()
 	dropping := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer dropping.Close()
+	closed.Close() // last, so that no other server here can get its port
 
 	tests := []struct {
 		name   string
@@ -53,12 +53,12 @@ func TestNotSent(t *testing.T) {
 			return nil, &net.DNSError{Err: "no such host", Name: "model-api.example", IsNotFound: true}
 		})}, want: true},
 		{name: "a certificate that is not trusted", client: runcomfy.Client{BaseURL: strange.URL}, want: true},
-		{name: "an invalid base URL", client: runcomfy.Client{BaseURL: "model-api.example"}, want: true},
+		{name: "a base URL without a scheme", client: runcomfy.Client{BaseURL: "model-api.example"}, want: true},
 		{name: "a base URL that cannot be parsed", client: runcomfy.Client{BaseURL: "https://a b/%zz"}, want: true},
 		{name: "a base URL with a query", client: runcomfy.Client{BaseURL: "https://a.example/?key=1"}, want: true},
 		{name: "a base URL of another protocol", client: runcomfy.Client{BaseURL: "ftp://a.example"}, want: true},
-		{name: "an input that JSON cannot hold", input: map[string]any{"x": math.NaN()}, want: true},
-		{name: "an invalid model id", model: "a/../b", want: true},
+		{name: "an input that JSON cannot hold", client: runcomfy.Client{BaseURL: dropping.URL}, input: map[string]any{"x": math.NaN()}, want: true},
+		{name: "an invalid model id", client: runcomfy.Client{BaseURL: dropping.URL}, model: "a/../b", want: true},
 		{name: "closed after the request was written", client: runcomfy.Client{BaseURL: dropping.URL}},
 		{name: "a transport that does not report its steps", client: runcomfy.Client{HTTPClient: &http.Client{
 			Transport: roundTripper(func(*http.Request) (*http.Response, error) {

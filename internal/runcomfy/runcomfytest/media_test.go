@@ -45,12 +45,12 @@ func TestFetchTime(t *testing.T) {
 			if diff := cmp.Diff(tt.queued, files.fetched); diff != "" {
 				t.Errorf("while queued (-want +got):\n%s", diff)
 			}
-			c.advance(time.Second)
-			ask()
-			c.advance(time.Hour)
-			ask()
-			if diff := cmp.Diff([]string{audioURL, videoURL}, files.fetched); diff != "" {
-				t.Errorf("after the end, each once (-want +got):\n%s", diff)
+			for _, wait := range []time.Duration{time.Second, time.Hour} { // to the start of the run, and beyond its end
+				c.advance(wait)
+				ask()
+				if diff := cmp.Diff([]string{audioURL, videoURL}, files.fetched); diff != "" {
+					t.Errorf("%v after the submit, want each once (-want +got):\n%s", c.now.Sub(noon), diff)
+				}
 			}
 		})
 	}
@@ -146,17 +146,17 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 		{name: "the video", input: map[string]any{"video_url": address("v.mp4"), "audio_url": address("a.wav")}, want: []string{"1.mp4"}, content: "v.mp4"},
 		{name: "the image if there is no video", input: map[string]any{"image_url": address("i.png"), "audio_url": address("a.wav")}, want: []string{"1.png"}, content: "i.png"},
 		{name: "the first image", input: map[string]any{"image_url_2": address("2.webp"), "image_url_1": address("1.jpg")}, want: []string{"1.jpg"}, content: "1.jpg"},
-		{name: "the video after the image", input: map[string]any{"image_url": address("i.png"), "video_url": address("v.webm")}, want: []string{"1.webm"}, content: "v.webm"},
+		{name: "the video, although the image is first by name", input: map[string]any{"image_url": address("i.png"), "video_url": address("v.webm")}, want: []string{"1.webm"}, content: "v.webm"},
 		{name: "a property of another name, by its suffix", input: map[string]any{"source": address("v.MOV")}, want: []string{"1.mov"}, content: "v.MOV"},
 		{name: "a video without a suffix", input: map[string]any{"video_url": address("v")}, want: []string{"1.mp4"}, content: "v"},
 		{name: "audio only", input: map[string]any{"audio_url": address("a.mp4")}},
-		{name: "nothing", input: map[string]any{"prompt": "hello"}},
+		{name: "no media", input: map[string]any{"prompt": "hello"}},
 		{
-			name: "several", input: map[string]any{"video_url": address("v.mp4")}, script: runcomfytest.Script{Outputs: 3},
+			name: "several outputs", input: map[string]any{"video_url": address("v.mp4")}, script: runcomfytest.Script{Outputs: 3},
 			want: []string{"1.mp4", "2.mp4", "3.mp4"}, content: "v.mp4",
 		},
 		{
-			name: "in another form", input: map[string]any{"video_url": address("v.mp4")},
+			name: "the output member as a list", input: map[string]any{"video_url": address("v.mp4")},
 			script: runcomfytest.Script{Output: func(urls []string) any { return urls }},
 			want:   []string{"1.mp4"}, content: "v.mp4",
 		},
@@ -188,10 +188,13 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 					t.Errorf("HTTP %d, %q; want 200, %q", status, body, tt.content)
 				}
 			}
-			sum := sha256.Sum256([]byte(tt.content))
-			job, _ := fake.Job(id)
-			if len(tt.want) > 0 && job.OutputSHA256 != hex.EncodeToString(sum[:]) {
-				t.Errorf("job %+v, want OutputSHA256 %x", job, sum)
+			wantSum := ""
+			if len(tt.want) > 0 {
+				sum := sha256.Sum256([]byte(tt.content))
+				wantSum = hex.EncodeToString(sum[:])
+			}
+			if job, _ := fake.Job(id); job.OutputSHA256 != wantSum {
+				t.Errorf("job %+v, want OutputSHA256 %q", job, wantSum)
 			}
 		})
 	}
@@ -250,7 +253,7 @@ func TestServingAnOutput(t *testing.T) {
 				{"the path unescaped", "GET", strings.Replace(output, "%3D", "=", 1), nil, 404, `{"error_message":"there is no such output"}`},
 				{"the path escaped otherwise", "GET", strings.Replace(output, "%3D", "%3d", 1), nil, 404, `{"error_message":"there is no such output"}`},
 				{"a POST", "POST", output, nil, 404, `{"error_message":"there is no such output"}`},
-				{"of an unknown job", "GET", strings.Replace(output, "/media/", "/media/9", 1), nil, 404, `{"error_message":"there is no such output"}`},
+				{"an unknown job", "GET", strings.Replace(output, "/media/", "/media/9", 1), nil, 404, `{"error_message":"there is no such output"}`},
 			}
 			for _, tt := range tests {
 				t.Run(tt.name, func(t *testing.T) {
@@ -286,8 +289,8 @@ func TestServingAnOutput(t *testing.T) {
 	})
 }
 
-// The MP4 of a Movie lasts Length, even if Frame is not a whole number of the file's units
-// of time.
+// The length of a Movie's MP4 differs from Length by at most one frame, even if Frame is not a whole
+// number of the file's units of time.
 func TestMovieLength(t *testing.T) {
 	movie := runcomfytest.Movie{Length: 5 * time.Minute, Frame: time.Second / 60, Width: 16, Height: 16}
 	data := movie.MP4()

@@ -208,8 +208,8 @@ func TestInvalidRequests(t *testing.T) {
 	server := httptest.NewServer(fake)
 	defer server.Close()
 	tests := []struct {
-		name, method, path, token, body string
-		want                            int
+		name, method, path, authorization, body string
+		want                                    int
 	}{
 		{"no authorization", "POST", "/v1/models/a/b", "", "{}", 401},
 		{"no token", "POST", "/v1/models/a/b", "Bearer ", "{}", 401},
@@ -222,7 +222,7 @@ func TestInvalidRequests(t *testing.T) {
 		{"another method on a request", "POST", "/v1/requests/r/status", "Bearer t", "", 404},
 		{"a list of requests", "GET", "/v1/requests", "Bearer t", "", 404},
 		{"another path", "GET", "/", "Bearer t", "", 404},
-		{"a job", "POST", "/v1/models/a/b", "Bearer t", "{}", 200},
+		{"a valid job", "POST", "/v1/models/a/b", "Bearer t", "{}", 200},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestInvalidRequests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			req.Header.Set("Authorization", tt.token)
+			req.Header.Set("Authorization", tt.authorization)
 			res, err := http.DefaultClient.Do(req)
 			if err != nil {
 				t.Fatal(err)

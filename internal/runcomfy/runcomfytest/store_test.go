@@ -42,8 +42,10 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 		t.Errorf("status %q, error %v; want in_queue", status.State, err)
 	}
 	c.advance(time.Minute)
-	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InProgress {
-		t.Errorf("status %q, error %v; want in_progress", status.State, err)
+	for _, id := range []string{good, bad} {
+		if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.InProgress {
+			t.Errorf("status %q, error %v; want in_progress", status.State, err)
+		}
 	}
 
 	files.content = nil // the Server must use what it has stored
@@ -58,6 +60,9 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"succeeded", "failed", "cancelled"}, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	if result, err := client.Result(t.Context(), bad); err != nil || result.Failure != "no face" {
+		t.Errorf("failure %q, error %v; want no face", result.Failure, err)
 	}
 	result, err := client.Result(t.Context(), good)
 	if err != nil || len(result.Outputs) != 1 {
