@@ -51,7 +51,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 	})
 }
 
-// awaitDenial waits until a stack has failed because of a denial.
+// awaitDenial waits until the stack has failed, and returns the denial that was the reason.
 func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
 	t.Helper()
 	until(t, "the failure", func() bool { return s.Err() != nil })

@@ -56,7 +56,7 @@ func TestWhatIsRead(t *testing.T) {
 
 // film returns a movie with 25 pictures and 50 frames of sound per second. Each picture and
 // each frame has 4,000 bytes, and each chunk holds one second of one track. The index is
-// before or after the media data.
+// before the media data if first is true, and after them if not.
 func film(seconds int, first bool) file {
 	index := func(dataAt int) []byte {
 		var tracks []byte

@@ -109,7 +109,7 @@ func editList(edits ...[2]int) []byte {
 	return atom("edts", atom("elst", list))
 }
 
-// fragment returns a moof box with count samples of track 1, and an mdat box of size bytes.
+// fragment returns a moof box with count samples of track 1, and an mdat box of size zeros.
 // The parameter at is the time of the first sample. Each sample lasts 100 units.
 func fragment(at, count, size int) []byte {
 	traf := atom("traf",
@@ -185,7 +185,7 @@ func jpegFrame(marker byte) []byte {
 func mp3Frames(count int) []byte { return bytes.Repeat(mp3Frame(0x18), count) }
 
 // mp3Frame returns a frame. The parameter rates is the third byte of the frame, which holds the
-// bit rate, the sampling rate and the padding.
+// bit rate, the sampling rate and the padding. It must say 32 kHz and no padding.
 func mp3Frame(rates byte) []byte {
 	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rates>>4]
 	frame := make([]byte, 144*kbps/32)

@@ -97,7 +97,7 @@ func compare(t *testing.T, path string, info media.Info, want figures) {
 	duration := time.Duration(math.Round(want.Duration * float64(time.Second)))
 	longest := info.Longest() // what ffprobe reports as the duration of a file
 	if off := (longest.D - duration).Abs(); !longest.Exact || off > tolerance(path) {
-		t.Errorf("got a length of %+v, want exactly %v, give or take %v", longest, duration, tolerance(path))
+		t.Errorf("got a length of %+v, want an exact length that differs from %v by at most %v", longest, duration, tolerance(path))
 	}
 	got := figures{want.Duration, info.Video != nil, info.Audio != nil, info.Width, info.Height}
 	if got != want {
@@ -109,7 +109,7 @@ func compare(t *testing.T, path string, info media.Info, want figures) {
 }
 
 // TestSamples compares what Inspect finds in the samples with what ffprobe reports. If
-// ffprobe is not installed, the test uses what ffprobe reported about the samples before.
+// ffprobe is not installed, the test uses an earlier report of ffprobe, which is stored in figures.json.
 func TestSamples(t *testing.T) {
 	const known = "testdata/figures.json"
 	all := map[string]figures{}

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// TestImages inspects headers of images that ffmpeg does not make.
+// TestImages inspects images with headers that ffmpeg does not make, and a sample of each form of WEBP.
 func TestImages(t *testing.T) {
 	tiff := func(order binary.AppendByteOrder, orientation int) []byte {
 		mark := "MM"
@@ -53,20 +53,20 @@ func TestImages(t *testing.T) {
 		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "more segments than are read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 140), jpegFrame(0xc0)), warning: "a.jpg was not checked: its header is larger"},
 		{name: "stray bytes before a segment", as: "a.jpg", file: jpeg(segment(0xdb), []byte("\x00\x00stray"), jpegFrame(0xc0), []byte("\xff\x00")), want: size{640, 480}},
-		{name: "a film behind the picture", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), bytes.Repeat([]byte("\xff\xe7film"), 9000)), want: size{640, 480}},
+		{name: "a film behind the picture, with bytes that look like markers", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), bytes.Repeat([]byte("\xff\xe7film"), 9000)), want: size{640, 480}},
 		{name: "zeros behind the picture", as: "a.jpg", file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(90000)), 1<<20), want: size{640, 480}},
 		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high its picture is"},
 		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{70000, 3}},
 		{name: "PNG with large texts", as: "a.png", file: whole(pngHeader(30, 40), bytes.Repeat(pngChunk("iTXt", make([]byte, 60000)), 30), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{30, 40}},
-		{name: "PNG of many chunks, other data behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},
+		{name: "PNG of many chunks, zeros behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},
 		{name: "PNG of more chunks than are read, zeros behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", noise(8192)), 250), pngChunk("IEND", nil)), 4<<20), want: size{30, 40}},
-		{name: "a film behind a small picture", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), noise(60000)), want: size{640, 480}},
+		{name: "a film behind the picture, without bytes that look like markers", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), noise(60000)), want: size{640, 480}},
 		{name: "a picture with zeros in its middle, zeros behind it", as: "a.jpg",
 			file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(20000)[:20000], make([]byte, 120000), jpegScan(60000)), 1<<18), want: size{640, 480}},
 		{name: "PNG, turned right", as: "a.png", file: whole(pngHeader(30, 40), pngChunk("eXIf", tiff(binary.BigEndian, 6)), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{40, 30}},
 		{name: "WEBP, turned right", as: "a.webp", file: webp(tiff(binary.LittleEndian, 6)), want: size{48, 64}},
 		{name: "WEBP, turned left, its metadata as in a JPEG", as: "a.webp", file: webp(append([]byte("Exif\x00\x00"), tiff(binary.BigEndian, 8)...)), want: size{48, 64}},
-		{name: "WEBP of many chunks", as: "a.webp", want: size{64, 48}, warning: "a.webp was not checked: its header is larger than the part of a file that lipdrop reads",
+		{name: "WEBP of more chunks than are read", as: "a.webp", want: size{64, 48}, warning: "a.webp was not checked: its header is larger than the part of a file that lipdrop reads",
 			file: whole(riff("WEBP", chunk("VP8X", le(8, "\x3f\x00\x00\x2f\x00\x00")), bytes.Repeat(chunk("ABCD", make([]byte, 200)), 4000), chunk("VP8L", make([]byte, 99))))},
 		{name: "WEBP whose metadata end with zeros, without EXIF", as: "a.webp", want: size{64, 48},
 			file: whole(riff("WEBP", chunk("VP8X", le(4, "\x3f\x00\x00\x2f\x00\x00")), chunk("VP8 ", noise(20000)), chunk("XMP ", make([]byte, 20000))))},
@@ -117,7 +117,7 @@ func TestBrokenImages(t *testing.T) {
 		{"JPEG, half of it missing", "a.jpg", picture[:len(picture)/2], cut},
 		{"JPEG with zeros instead of its second half", "a.jpg", append(picture[:len(picture)/2:len(picture)/2], make([]byte, len(picture)/2)...), cut},
 		{"JPEG that ends in the middle of a white area", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda), bytes.Repeat([]byte{0x28, 0xa0, 0x02}, 20000)), cut},
-		{"JPEG, all but a few bytes missing", "a.jpg", picture[:200], cut},
+		{"JPEG, all but the first 200 bytes missing", "a.jpg", picture[:200], cut},
 		{"PNG without picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IEND", nil)), noPicture},
 		{"PNG without an end", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9))), cut},
 		{"PNG, the last byte missing", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)[:11]), cut},

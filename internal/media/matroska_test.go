@@ -26,7 +26,7 @@ func TestMatroska(t *testing.T) {
 		c := part(at, size)
 		return slices.Concat(openEBML(0x1F43B675), c[12:])
 	}
-	closed := func(head []byte, body ...[]byte) []byte { // with the length of the segment
+	closed := func(head []byte, body ...[]byte) []byte { // the segment says how long it is
 		const at, end = 26, 38 // head[at:end] is the head of the segment
 		return slices.Concat(head[:at], ebml(0x18538067, head[end:], slices.Concat(body...)))
 	}
@@ -182,7 +182,8 @@ func TestMatroska(t *testing.T) {
 	}
 }
 
-// mkvFar returns a file of clusters that are a megabyte apart.
+// mkvFar returns a file of clusters that are a megabyte apart. Only the last cluster, which part
+// returns, has blocks.
 func mkvFar(head []byte, count int, part func(at, size int) []byte) file {
 	f := file{pieces{0: head}, int64(len(head))}
 	for i := range count {
@@ -214,7 +215,7 @@ func TestMatroskaTracks(t *testing.T) {
 		{"HEVC HDR", hdr, data, []string{"hevc"}, "a.mkv is 10-bit HEVC HDR" + rest, ""},
 		{"ProRes and PCM", slices.Concat(mkvTrack(1, 1, "V_PRORES"), mkvTrack(2, 2, "A_PCM/INT/LIT")), data, []string{"prores", "pcm"}, "a.mkv is ProRes" + rest, ""},
 		{"VP9 with transparency", mkvTrack(1, 1, "V_VP9", ebml(0xE0, ebml(0x53C0, be(1)))), data, []string{"vp9"}, "a.mkv is a video with transparency" + rest, ""},
-		{"an old file", slices.Concat(mkvTrack(1, 1, "V_MS/VFW/FOURCC", ebml(0x63A2, make([]byte, 16), []byte("XVID"))), mkvTrack(2, 2, "A_MS/ACM", ebml(0x63A2, le(uint16(0x55))))), data, []string{"mpeg4", "mp3"}, "", ""},
+		{"codecs with the names that AVI files use", slices.Concat(mkvTrack(1, 1, "V_MS/VFW/FOURCC", ebml(0x63A2, make([]byte, 16), []byte("XVID"))), mkvTrack(2, 2, "A_MS/ACM", ebml(0x63A2, le(uint16(0x55))))), data, []string{"mpeg4", "mp3"}, "", ""},
 		{"encrypted", mkvTrack(1, 1, "V_VP9", ebml(0x6D80, ebml(0x6240, ebml(0x5035, nil)))), data, nil, "", problem.FileEncrypted},
 		{"sound only", mkvTrack(2, 2, "A_OPUS"), data, nil, "", problem.NoVideoTrack},
 		{"no cluster", mkvTrack(1, 1, "V_VP8"), nil, nil, "", problem.FileDamaged},

@@ -93,7 +93,7 @@ func TestProblems(t *testing.T) {
 			"talk.mp4 is not what its suffix says: it is not a video, but text/plain", downloadAgain("talk.mp4")},
 		{"text as audio", "talk.mp3", text, problem.FileMismatch,
 			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", downloadAgain("talk.mp3")},
-		{"text with the word of a box", "talk.mp3", []byte("Buy free tickets for the museum tonight"), problem.FileMismatch,
+		{"text with a word that is the type of an MP4 box", "talk.mp3", []byte("Buy free tickets for the museum tonight"), problem.FileMismatch,
 			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", downloadAgain("talk.mp3")},
 		{"an error message as image", "a.webp", []byte(`{"error": "AccessDenied"}`), problem.FileMismatch,
 			"a.webp is not what its suffix says: it is not an image, but application/json", downloadAgain("a.webp")},
@@ -258,7 +258,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestEverySuffixMustMatchTheContent inspects every sample under every suffix.
+// TestEverySuffixMustMatchTheContent inspects a sample of every format under every suffix.
 func TestEverySuffixMustMatchTheContent(t *testing.T) {
 	families := [][]string{
 		{".mp4", ".m4v", ".mov", ".m4a"}, {".webm", ".mkv"}, {".ogg", ".opus"}, {".jpg", ".jpeg"},
@@ -293,7 +293,7 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 	}
 }
 
-// TestUnread checks the formats that pass with a warning.
+// TestUnread checks files that pass with a warning although Inspect cannot read them.
 func TestUnread(t *testing.T) {
 	for _, row := range []struct {
 		name string
@@ -336,7 +336,7 @@ func TestUnknownSuffix(t *testing.T) {
 	}
 }
 
-// TestReadErrors makes each read fail in turn. Inspect must return the error of the
+// TestReadErrors makes each of the first MaxCalls reads fail in turn. Inspect must return the error of the
 // read, not a problem of the file.
 func TestReadErrors(t *testing.T) {
 	broken := errors.New("connection reset")

@@ -60,8 +60,15 @@ func TestReceiversOfTheDocument(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address := free(t)
+			// The listener keeps the port free for the receiver while the example is compiled.
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			address := listener.Addr().String()
 			command := prepare(t, t.TempDir(), address)
+			_ = listener.Close()
 			for _, tt := range []struct {
 				name, known, sent string
 				accepted          bool
@@ -122,17 +129,6 @@ func write(t *testing.T, file, text string) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// free returns an address that nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // post sends a notice as soon as the receiver listens, and returns the HTTP status.

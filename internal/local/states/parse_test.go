@@ -12,7 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// known is a definition that Parse accepts. Each row below replaces a part of it.
+// known is a definition that Parse accepts. Each row of TestWhatParseRefuses replaces a part of it.
 const known = `{
 	"Comment":"c","QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":100,"States":{
 	"Wait":{"Type":"Wait","Comment":"c","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
@@ -26,8 +26,8 @@ const known = `{
 	"Last":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","Arguments":{"FunctionName":"f","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result %}","TimeoutSeconds":9,"End":true}}}`
 
-// Parse refuses what this package does not know. Otherwise a machine could behave differently
-// on AWS, and nobody would notice.
+// Parse refuses what this package does not implement. Otherwise the same definition could run here
+// and behave differently on AWS.
 func TestWhatParseRefuses(t *testing.T) {
 	parse(t, known)
 	for _, row := range []struct {
@@ -64,14 +64,14 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"a timeout in words", `"TimeoutSeconds":90`, `"TimeoutSeconds":"90"`, `cannot unmarshal`},
 		{"no timeout", `"TimeoutSeconds":90,`, ``, `state "Poll": TimeoutSeconds must be at least 1`},
 
-		{"no expression", `"{% $states.input.waitSeconds %}"`, `5`, `the expression "5" is not known`},
-		{"a root without an expression", `"{% $states.input.waitSeconds %}"`, `"input"`, `the expression "input" is not known`},
+		{"a number instead of an expression", `"{% $states.input.waitSeconds %}"`, `5`, `the expression "5" is not known`},
+		{"a text that is not an expression", `"{% $states.input.waitSeconds %}"`, `"input"`, `the expression "input" is not known`},
 		{"an expression that is a call", `$states.input.waitSeconds`, `$max([1,2])`, `$max([1,2])`},
 		{"an expression with an operator", `$states.input.ended`, `$states.input.ended = true`, `is not known`},
 		{"an index", `$states.input.ended`, `$states.input.e[0]`, `is not known`},
 		{"a member of a member", `$states.input.ended`, `$states.input.a.b`, `is not known`},
 		{"the result where there is none yet", `{%$states.input%}`, `{% $states.result %}`, `is not known`},
-		{"the context", `{% $states.result.Payload %}`, `{% $states.context.Execution.Id %}`, `is not known`},
+		{"a member of the context that is not known", `{% $states.result.Payload %}`, `{% $states.context.Execution.Id %}`, `is not known`},
 		{"an expression that is not closed", `"{%$states.input%}"`, `"{% $states.input"`, `is not known`},
 
 		{"no Next and no End", `,"End":true`, ``, `state "Last": its Next or Default is "", which is not a state`},
@@ -82,10 +82,10 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"no choices", `[{"Condition":"{% $states.input.ended %}","Next":"Last"}]`, `[]`, `state "Ended?": it has no Choices`},
 
 		{"no error names", `["A"]`, `[]`, `state "Poll": a retrier has no ErrorEquals`},
-		{"an unknown error of the language", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
+		{"an unknown error of the States Language", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
 		{"all errors before others", `["A"]`, `["States.ALL"]`, `States.ALL must be the only error of the last retrier`},
 		{"all errors among others", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be the only error of the last retrier`},
-		{"no attempts given", `"MaxAttempts":6,`, ``, `the retrier of A needs a MaxAttempts`},
+		{"no MaxAttempts", `"MaxAttempts":6,`, ``, `the retrier of A needs a MaxAttempts`},
 		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an IntervalSeconds`},
 		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an IntervalSeconds and a BackoffRate of at least 1`},
 		{"a MaxDelaySeconds that is the interval", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a MaxDelaySeconds above its IntervalSeconds`},

@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// history returns the types of an execution's events, as they are in its file.
+// history returns the types of the events in the file of the only execution in dir.
 func history(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
@@ -35,10 +35,10 @@ func history(t *testing.T, dir string) []string {
 }
 
 // turns returns an Invoker whose job ends at the given turn. The response to a poll asks for
-// no wait, and has an x for each turn. Each call first passes its payload to the function named before.
-func turns(endsAt int, before func(payload string)) states.Invoker {
+// no wait, and has an x for each turn. Each call first passes its payload to onCall.
+func turns(endsAt int, onCall func(payload string)) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
-		before(string(payload))
+		onCall(string(payload))
 		if arn == archiveARN {
 			return []byte(`"done"`), nil
 		}
@@ -47,8 +47,8 @@ func turns(endsAt int, before func(payload string)) states.Invoker {
 	}
 }
 
-// kill returns a copy of dir as a kill would leave dir, with a partial file of a save that
-// was never finished.
+// kill returns a copy of dir as it would be after a kill. The copy also has the partial file of a
+// save that did not end.
 func kill(t *testing.T, dir string) string {
 	t.Helper()
 	killed := t.TempDir()
@@ -92,7 +92,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 		}
 		e.Close()
 
-		// After another start, the ended execution is still there, and is not run again.
+		// After a restart of the server, the ended execution is still there, and is not run again.
 		e = serve(t, shipped(t), dir, nil)
 		if d := e.describe(t, "talk"); d.Status != types.ExecutionStatusSucceeded {
 			t.Errorf("killed at call %d: kept as %s, want %s", i, d.Status, types.ExecutionStatusSucceeded)

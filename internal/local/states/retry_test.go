@@ -19,7 +19,7 @@ func TestRetries(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		retry  string
-		random float64 // 0 means 1
+		random float64 // what Random returns; 0 stands for 1
 		fails  []error
 		wakes  []float64 // when each retry was made, in seconds after the start
 		status states.Status
@@ -40,7 +40,7 @@ func TestRetries(t *testing.T) {
 			fails: []error{a}, status: states.Failed,
 		},
 		{
-			name:  "waits no longer than the greatest delay",
+			name:  "MaxDelaySeconds limits each delay",
 			retry: `{"ErrorEquals":["A"],"IntervalSeconds":2,"BackoffRate":1.5,"MaxDelaySeconds":4,"MaxAttempts":60,"JitterStrategy":"FULL"}`,
 			fails: []error{a, a, a, a}, wakes: []float64{2, 5, 9, 13}, status: states.Succeeded,
 		},
@@ -150,7 +150,7 @@ func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	stopped, input := x.StoppedAt, x.StateInput
 
 	for redrive, want := range []states.Status{states.Failed, states.Succeeded} {
-		// The timeout of the machine has passed since the start, so Redrive must start it again.
+		// The machine's timeout of five days has passed since the start, so Redrive must start the timeout again.
 		c.time = x.StoppedAt.Add(6 * 24 * time.Hour)
 		if err := m.Redrive(x, c.time); err != nil {
 			t.Fatal(err)
@@ -211,7 +211,7 @@ func TestWhatCannotBeRedriven(t *testing.T) {
 		{"a running one", func(x *states.Execution) { x.Status = states.Running }, "Execution is RUNNING and cannot be redriven"},
 		{"one that succeeded", func(x *states.Execution) { x.Status = states.Succeeded }, "Execution is SUCCEEDED and cannot be redriven"},
 		{"with room for two events", func(x *states.Execution) { x.Events = make([]states.Event, 24998) }, ""},
-		{"with room for one", func(x *states.Execution) { x.Events = make([]states.Event, 24999) }, "Execution history event limit exceeded"},
+		{"with room for one event", func(x *states.Execution) { x.Events = make([]states.Event, 24999) }, "Execution history event limit exceeded"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			x := &states.Execution{Status: states.Failed, StoppedAt: began}
