@@ -215,7 +215,7 @@ func (l *lister) resolve(ctx context.Context, b *bundle) error {
 				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(r.key)), Start: jobJSON,
 			}
 			if b.wildcard != nil {
-				p.After = "The upload of job.json submits all matches of the wildcard again, and RunComfy charges each of them."
+				p.After = problem.AllMatches
 			}
 			b.problems = append(b.problems, p)
 		}

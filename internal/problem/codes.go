@@ -251,8 +251,8 @@ func (r Restart) File() string {
 // whatever the job's code is. A redrive would only find the cancelled job.
 const NotCharged = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
 
-// AllMatches is a warning for a person who wants to start only one match again.
-const AllMatches = "If you upload job.json, all its matches are submitted again, including this match, and RunComfy charges each of them."
+// AllMatches warns a person who may upload a job.json with a wildcard to start only one match.
+const AllMatches = "If you upload job.json, all its matches are submitted again, and RunComfy charges each of them."
 
 // Remedy returns the remedy of the code for a pair with the given name.
 func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name}) }
