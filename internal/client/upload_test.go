@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -330,16 +331,24 @@ func TestOrderOfUploads(t *testing.T) {
 		}
 	}
 	var mu sync.Mutex
-	var sent []int
-	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		sent = append(sent, slices.Index(order, path.Base(r.URL.Path)))
-		return false
+	var ranks []int // of each file, when its request begins and when S3 has stored it
+	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+		note := func() {
+			mu.Lock()
+			defer mu.Unlock()
+			ranks = append(ranks, slices.Index(order, path.Base(r.URL.Path)))
+		}
+		response := httptest.NewRecorder()
+		note()
+		server.proxy.ServeHTTP(response, r)
+		note()
+		maps.Copy(w.Header(), response.Header())
+		w.WriteHeader(response.Code)
+		return true
 	})
 	server.mustSend(t, uploads...)
-	if len(sent) != len(uploads) || !slices.IsSorted(sent) {
-		t.Errorf("sent %v, want each of %q before the next", sent, order)
+	if len(ranks) != 2*len(uploads) || !slices.IsSorted(ranks) {
+		t.Errorf("the requests began and ended in the order %v, want all of each of %q before the next", ranks, order)
 	}
 }
 
@@ -432,8 +441,8 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
-// A voice waits for the new video of its own name, even if the bucket has an older video with
-// which the voice pairs.
+// talk.de.wav waits for the new talk.de.mp4, even if the same Send replaces talk.mp4, which
+// talk.de.wav would use without talk.de.mp4.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
@@ -524,7 +533,7 @@ func TestChangedFile(t *testing.T) {
 		_, err = file.WriteAt([]byte("changed"), at)
 		return errors.Join(err, file.Close())
 	}
-	for name, change := range map[string]func(path string, at int64) error{"some of them changed": overwrite, "then 50 fewer": os.Truncate} {
+	for name, change := range map[string]func(path string, at int64) error{"7 of them overwritten": overwrite, "the last 50 cut off": os.Truncate} {
 		for _, size := range []int{100, 2 * partBytes} {
 			path := randomFile(t, size)
 			u := fileUpload(t, "inbox/big.mp4", path)
@@ -536,6 +545,9 @@ func TestChangedFile(t *testing.T) {
 				t.Errorf("%d bytes, %s: %v, want a ChangedError with the file name big.mp4 and what to do", size, name, err)
 			}
 		}
+	}
+	if _, err := (&bucket.Bucket{S3: server.direct, Name: testBucket}).Head(t.Context(), "inbox/big.mp4"); !errors.Is(err, bucket.ErrNotFound) {
+		t.Errorf("the object of the changed file: %v, want %v", err, bucket.ErrNotFound)
 	}
 	_, err := client.SumOf(t.Context(), "inbox/big.mp4", strings.NewReader("short"), 100)
 	if _, ok := errors.AsType[*client.ChangedError](err); !ok {

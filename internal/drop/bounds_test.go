@@ -25,16 +25,16 @@ func TestBounds(t *testing.T) {
 		problems int
 		last     string // the end of the last reason
 	}{
-		{"members of job.json", []string{`x.job/job.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
-		{"members of the input, with a file missing", []string{`x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
-		{"members of the input", []string{reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav", `x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
-		{"members of a preset", []string{`preset.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
-		{"members of a pair's preset", []string{"a.mp4", "a.wav", `preset.json = {"input": {` + members(3999) + `"m": 0}}`, "a.wav"}, 51, "and 3950 more"},
-		{"a member", []string{`x.job/job.json = {"model": "sync/react-1", "` + strings.Repeat("\U0001d160", 15000) + `": 0}`}, 1, ""},
-		{"a model", []string{`x.job/job.json = {"model": "` + strings.Repeat("m", 60000) + `"}`}, 1, "…\""},
-		{"a media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "S3 allows at most 1024"},
-		{"a wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "S3 allows at most 1024"},
-		{"bytes of job.json", []string{"x.job/job.json = {}" + strings.Repeat(" ", 65536)}, 1, "lipdrop reads at most 65536"},
+		{"many members of job.json", []string{`x.job/job.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
+		{"many members of the input, and a missing file", []string{`x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
+		{"many members of the input", []string{reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav", `x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
+		{"many members of a preset", []string{`preset.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
+		{"many members of a pair's preset", []string{"a.mp4", "a.wav", `preset.json = {"input": {` + members(3999) + `"m": 0}}`, "a.wav"}, 51, "and 3950 more"},
+		{"a long member", []string{`x.job/job.json = {"model": "sync/react-1", "` + strings.Repeat("\U0001d160", 15000) + `": 0}`}, 1, ""},
+		{"a long model", []string{`x.job/job.json = {"model": "` + strings.Repeat("m", 60000) + `"}`}, 1, "…\""},
+		{"a long media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "S3 allows at most 1024"},
+		{"a long wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "S3 allows at most 1024"},
+		{"a large job.json", []string{"x.job/job.json = {}" + strings.Repeat(" ", 65536)}, 1, "lipdrop reads at most 65536"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -153,6 +153,9 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 	if len(files) == 0 {
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
+	if !fits(f.Name) {
+		return f.decide(ledger.Rejected, nameTooLong(f.Name)), nil
+	}
 	folder := norm.NFC.String(path.Base(bundle))
 	reason := whenUploaded(files[0]) + "; job.json is missing"
 	remedy := fmt.Sprintf("Upload job.json into %s: it starts the job.", folder)

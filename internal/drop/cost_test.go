@@ -14,8 +14,8 @@ import (
 )
 
 // TestCost counts the requests from an event to a job that is ready. The number of requests
-// does not depend on how many other files there are, even if the names of these files begin
-// the same. Only the tagged audios of a video cost a listing for each page.
+// does not depend on how many other files there are, even if their names begin like the name of
+// the drop. Only the tagged audios of a video cost a listing for each page.
 func TestCost(t *testing.T) {
 	drops := []string{
 		"ads/pair.mp4", "ads/pair.wav", "ads/lone.wav", "ads/solo.mp4", "ads/tag.mp4", "ads/tag.de.wav",
@@ -147,7 +147,7 @@ func TestUsedByManyJobs(t *testing.T) {
 		warning string
 	}{
 		{"tagged audios", "talk.%04d.wav", "talk.0000", 1100, ""},
-		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1998, `only the first 2000 files whose names begin with "talk." were checked`},
+		{"tagged audios, with one tag and with two", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1998, `only the first 2000 files whose names begin with "talk." were checked`},
 		{"a wildcard", "x.job/%04d.wav", "x/0000", 1100, ""},
 	}
 	for _, tt := range tests {

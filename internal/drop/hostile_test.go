@@ -45,8 +45,8 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 }
 
-// If there are more files than lipdrop compares, all is false. If no listings are left, a
-// warning says that not all files were checked.
+// If a bundle has more than maxMatches files, listMatches returns false for all. If no listings
+// are left, findPair adds a warning that not all files were checked.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}
 	files := &bucket.Bucket{S3: storage, Name: "b"}

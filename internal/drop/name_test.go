@@ -22,7 +22,7 @@ func TestNames(t *testing.T) {
 	)
 	testRows(t, []row{
 		{
-			says: "A name is where the drop was made, below inbox/ and without its suffix",
+			says: "A name is the path below inbox/ without its suffix",
 			do:   []string{"talk.mp4", "ads/2026/talk.mp4", "a.b/c.d.mp4", "ads/cafe.job/x.wav"},
 			want: []string{
 				"a.b/c.d: waiting, waiting_for_audio", "ads/2026/talk: waiting, waiting_for_audio",
@@ -65,7 +65,7 @@ func TestNames(t *testing.T) {
 			want: []string{nfc + ": waiting, waiting_for_job_json"},
 		},
 		{
-			says: "a preset in a folder in another form",
+			says: "a preset in another form of the pair's folder",
 			do:   []string{`fe` + "\u0302" + `te/preset.json = {"model": "sync/react-1"}`, nfc + ".mp4", nfc + ".wav"},
 			want: []string{
 				"fe\u0302te/preset.json: accepted",
@@ -203,7 +203,7 @@ func TestIdentity(t *testing.T) {
 		{"dropping job.json again", cafe, []string{"ads/cafe"}},
 		{"dropping a matched file of a wildcard again", "w.job/de.wav", []string{"w/de"}},
 		{"dropping the job.json of a wildcard again", wild, []string{"w/de", "w/fr"}},
-		{"dropping a file that all jobs of a wildcard have does not change their takes", "w.job/v.mp4", nil},
+		{"dropping a file that all jobs of a wildcard use does not change their takes", "w.job/v.mp4", nil},
 	}
 	all := []string{"inbox/ads/talk.mp4", "inbox/ads/cafe.job/job.json", "inbox/w.job/job.json"}
 	takesOf := func(b *inbox) map[string]string {
@@ -260,10 +260,10 @@ func TestOwns(t *testing.T) {
 		says, key     string
 		name, further string
 	}{
-		{"A dropped file of a pair: its audio", "inbox/ads/talk.de.wav", "ads/talk.de", ""},
-		{"A dropped file of a pair: its video, and the names with a tag", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
-		{"A dropped file of a pair: its image, in NFC", "inbox/cafe\u0301.PNG", "caf\u00e9", "caf\u00e9."},
-		{"a bundle's job.json, and the matches of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
+		{"the audio of a pair owns its name", "inbox/ads/talk.de.wav", "ads/talk.de", ""},
+		{"the video of a pair owns its name, and the names with a tag", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
+		{"the image of a pair owns its name in NFC, and the names with a tag", "inbox/cafe\u0301.PNG", "caf\u00e9", "caf\u00e9."},
+		{"a job.json owns the name of its bundle, and the names of the matches of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
 		{"Deleting a preset cancels nothing", "inbox/ads/preset.json", "", ""},
 		{"Deleting a file that a bundle names cancels nothing", "inbox/ads/cafe.job/woman.png", "", ""},
 		{"deleting a file that is not a drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
@@ -306,7 +306,7 @@ func TestLongKeys(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a bundle, and a match in one", func(t *testing.T) {
+	t.Run("a bundle, and a match of a wildcard", func(t *testing.T) {
 		b := newInbox(t)
 		name := long(940, "")
 		b.step(t, name+".job/"+strings.Repeat("m", 20)+".wav")
