@@ -37,16 +37,16 @@ func TestCheckWebhook(t *testing.T) {
 	}
 }
 
-// Each notice of a function reaches the webhook with the key, even if the webhook fails at
-// first.
+// Each notice of a function reaches the webhook with the webhook's key, even if the webhook fails
+// or redirects at first. No redirect is followed.
 func TestWebhookReceivesNotices(t *testing.T) {
-	type call struct{ key, kind, body string }
+	type call struct{ path, key, kind, body string }
 	calls, responses := make(chan call, 10), []int{http.StatusInternalServerError, http.StatusTemporaryRedirect, http.StatusNoContent}
 	tries := 0
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		calls <- call{r.Header.Get(WebhookKeyHeader), r.Header.Get("Content-Type"), string(body)}
-		w.Header().Set("Location", "http://example.invalid/")
+		calls <- call{r.URL.Path, r.Header.Get(WebhookKeyHeader), r.Header.Get("Content-Type"), string(body)}
+		w.Header().Set("Location", "/elsewhere")
 		w.WriteHeader(responses[tries])
 		tries++
 	}))
@@ -77,8 +77,8 @@ func TestWebhookReceivesNotices(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.body), &event); err != nil || event.DetailType != "Job failed" || event.Source != "lipdrop" || string(event.Detail) != `{"name":"talk \u003cb\u003e"}` {
 			t.Errorf("the webhook received %s (%v), want the notice that was sent", got.body, err)
 		}
-		if got.key != "key" || got.kind != "application/json" {
-			t.Errorf("key %q, content type %q; want key and application/json", got.key, got.kind)
+		if got.path != "/" || got.key != "key" || got.kind != "application/json" {
+			t.Errorf("path %q, key %q, content type %q; want /, key and application/json", got.path, got.key, got.kind)
 		}
 	}
 }

@@ -29,12 +29,12 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 	if got := open(Ports{Plain: first.TLS}); got.Plain != first.TLS {
 		t.Errorf("plain port %d, want %d", got.Plain, first.TLS)
 	}
-	if got := open(Ports{TLS: first.TLS}); got.TLS != first.TLS { // which is the last plain port
+	if got := open(Ports{TLS: first.TLS}); got.TLS != first.TLS { // now the last plain port
 		t.Errorf("TLS port %d, want %d", got.TLS, first.TLS)
 	}
 }
 
-// The error about a damaged file of the state names the file, and says what to do.
+// The error about a damaged file in the state folder names the file, and says what to do.
 func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()
 	for name, read := range map[string]func() error{

@@ -249,8 +249,8 @@ func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 	return out.Executions
 }
 
-// A stack missed events of drops. The next stack on the folder finds these events. It does not
-// look for events from more than a minute before the last event.
+// A stack missed events of drops. The next stack on the folder finds these events, unless they
+// are more than a minute older than the last event.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)

@@ -221,7 +221,7 @@ func TestContextAndReuse(t *testing.T) {
 
 func TestFunctionThatCannotStart(t *testing.T) {
 	h := host(t, func(f *lambda.Function) { f.Env = map[string]string{"INIT": "exit"} })
-	for range 2 { // each invocation tries again
+	for range 2 { // each invocation starts the function again
 		_, failure, err := invoke(t, h, act{Do: "hello"})
 		if err != nil || failure == nil {
 			t.Fatalf("failure %v, error %v; want a failure and no error", failure, err)
@@ -244,8 +244,8 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	}
 }
 
-// Two invocations wait for each other, so they need two environments. A third invocation runs
-// in the same environment as one of the two, before or after it.
+// Two invocations wait for each other, so they need two environments. A third invocation shares
+// one of these environments, and so runs before or after the invocation in that environment.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")

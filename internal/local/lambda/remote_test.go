@@ -25,7 +25,7 @@ func TestRemote(t *testing.T) {
 		err     string
 	}{
 		{name: "a response", function: "poll", status: 200, response: `{"ended":true}`, result: `{"ended":true}`},
-		{name: "by its ARN", function: "arn:aws:lambda:us-east-1:000000000000:function:poll", status: 200, response: `{}`, result: `{}`},
+		{name: "a function named by its ARN", function: "arn:aws:lambda:us-east-1:000000000000:function:poll", status: 200, response: `{}`, result: `{}`},
 		{
 			name: "an error of the function", function: "poll", status: 200, errorHeader: "Unhandled",
 			response: `{"errorType":"QueuedTooLong","errorMessage":"queued for 6 h"}`,

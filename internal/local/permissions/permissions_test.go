@@ -117,7 +117,7 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	for name, tt := range map[string]struct{ value, says string }{
 		"an unknown reference":                    {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
 		"a negated condition":                     {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
-		"a function":                              {"!Join ['', [a, b]]", "Fn::Join"},
+		"an unknown intrinsic function":           {"!Join ['', [a, b]]", "Fn::Join"},
 		"a condition of a form that is not known": {"!If [Other, a, b]", "Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,24 +129,24 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	}
 }
 
-// A form of a statement that the package does not know is an error. Roles does not skip the
-// statement.
+// Roles returns an error for a statement or a role of a form that it does not know. It does not
+// skip the statement.
 func TestRefusesOtherForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
 	for name, tt := range map[string]struct{ before, after, says string }{
-		"a denial":                    {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
-		"a denial of another account": {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "No"},
-		"a NotAction":                 {after: "              - {Sid: No, Effect: Deny, NotAction: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
-		"every action":                {after: "              - {Sid: No, Effect: Allow, Action: '*', Resource: 'arn:aws:s3:::b/*'}", says: "No"},
-		"a pattern of queue actions":  {after: "              - {Sid: No, Effect: Allow, Action: 'sqs:Send*', Resource: 'arn:aws:sqs:us-east-1:000000000000:q'}", says: "No"},
-		"no resource":                 {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
-		"an unknown reference":        {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
-		"an unknown name in a !Sub":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
-		"a function":                  {after: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
-		"a condition of another form": {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
-		"a managed policy":            {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
-		"a SAM policy":                {before: "Role: !GetAtt R.Arn", after: "Role: !GetAtt R.Arn\n      Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
-		"a role outside the template": {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F"},
+		"a denial":                      {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
+		"a denial of another account":   {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "the statement No "},
+		"a NotAction":                   {after: "              - {Sid: No, Effect: Deny, NotAction: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
+		"every action":                  {after: "              - {Sid: No, Effect: Allow, Action: '*', Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
+		"a pattern of queue actions":    {after: "              - {Sid: No, Effect: Allow, Action: 'sqs:Send*', Resource: 'arn:aws:sqs:us-east-1:000000000000:q'}", says: "the statement No "},
+		"no resource":                   {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "the statement No "},
+		"an unknown reference":          {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
+		"an unknown name in a !Sub":     {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
+		"an unknown intrinsic function": {after: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
+		"a condition of another form":   {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
+		"a managed policy":              {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
+		"a SAM policy":                  {before: "Role: !GetAtt R.Arn", after: "Role: !GetAtt R.Arn\n      Policies: [S3ReadPolicy: {BucketName: b}]", says: "F: the function has permissions from outside"},
+		"a role outside the template":   {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F: the function has permissions from outside"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := template(tt.after)
@@ -219,14 +219,14 @@ func TestGuard(t *testing.T) {
 		{"what its role allows", "f", start(machine), ""},
 		{"what a pattern allows", "f", describe(execution + "1"), ""},
 		{"another resource", "f", start(other), "states:StartExecution " + other},
-		{"another action", "f", describe(machine), "states:DescribeExecution " + machine},
-		{"another service, under a condition that is not checked", "f", secret, "secretsmanager:GetSecretValue secret-1"},
+		{"an action that the role allows only on other resources", "f", describe(machine), "states:DescribeExecution " + machine},
+		{"an action that the role allows only under a condition of an unknown form", "f", secret, "secretsmanager:GetSecretValue secret-1"},
 		{"its own queue", "f", send("https://127.0.0.1:1/000000000000/q"), ""},
 		{"another queue", "f", send("https://127.0.0.1:1/000000000000/q2"), "sqs:SendMessage arn:aws:sqs:us-east-1:000000000000:q2"},
-		{"a queue without an account", "f", send("q"), "sqs:SendMessage "},
+		{"a queue URL without an account", "f", send("q"), "sqs:SendMessage "},
 		{"an event with its own source", "f", notify("own"), ""},
 		{"an event with another source", "f", notify("other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
-		{"an event with another source beside its own", "f", notify("own", "other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
+		{"two events, one of them with another source", "f", notify("own", "other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
 		{"a person", "root", start(other), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -48,11 +48,11 @@ func TestSendMessage(t *testing.T) {
 		code             string
 	}{
 		{"a message", "/000000000000/drops", `{"a": "ü"}`, 1, ""},
-		{"one with the queue's own delay", "/000000000000/drops", "later", 0, ""},
-		{"the largest", "/000000000000/drops", strings.Repeat("x", 256<<10), 900, ""},
-		{"a larger one", "/000000000000/drops", strings.Repeat("x", 256<<10+1), 1, "InvalidParameterValue"},
-		{"an empty one", "/000000000000/drops", "", 1, "InvalidParameterValue"},
-		{"a longer delay", "/000000000000/drops", "x", 901, "InvalidParameterValue"},
+		{"a message with the queue's own delay", "/000000000000/drops", "later", 0, ""},
+		{"the largest message", "/000000000000/drops", strings.Repeat("x", 256<<10), 900, ""},
+		{"a message that is too large", "/000000000000/drops", strings.Repeat("x", 256<<10+1), 1, "InvalidParameterValue"},
+		{"an empty message", "/000000000000/drops", "", 1, "InvalidParameterValue"},
+		{"a delay that is too long", "/000000000000/drops", "x", 901, "InvalidParameterValue"},
 		{"another queue", "/000000000000/others", "x", 1, "QueueDoesNotExist"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -19,7 +19,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
 
-// consume runs a consumer in virtual time and stops it after forTime.
+// consume runs a consumer in virtual time, calls act meanwhile, and stops the consumer after
+// forTime.
 func consume(t *testing.T, cfg queue.Config, forTime time.Duration, c queue.Consumer, act func(q *queue.Queue)) {
 	t.Helper()
 	cfg.Dir = t.TempDir()
@@ -88,7 +89,7 @@ func TestConsumeTakesWhatIsDueTogether(t *testing.T) {
 	}
 }
 
-func TestConsumeAtMostSoManyAtOnce(t *testing.T) {
+func TestConsumeLimitsCallsAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	var running, most, total int
 	c := queue.Consumer{BatchSize: 1, Concurrency: 3, Deliver: func(context.Context, []queue.Message) ([]string, error) {

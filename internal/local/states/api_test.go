@@ -197,7 +197,7 @@ func TestListingExecutions(t *testing.T) {
 	}{
 		{"another machine", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN + "x")}, "StateMachineDoesNotExist"},
 		{"a short page", sfn.ListExecutionsInput{MaxResults: 2}, "<nil>"},
-		{"another filter", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "SerializationException"},
+		{"a filter that is not supported", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "SerializationException"},
 	} {
 		if row.input.StateMachineArn == nil {
 			row.input.StateMachineArn = aws.String(machineARN)
@@ -242,7 +242,7 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 		{"81 characters", machineARN, long + "a", "{}", "InvalidName"},
 		{"a space", machineARN, "a b", "{}", "InvalidName"},
 		{"a letter that is not ASCII", machineARN, "\u00fc", "{}", "InvalidName"},
-		{"no JSON", machineARN, "a", "{", "InvalidExecutionInput"},
+		{"an input that is not JSON", machineARN, "a", "{", "InvalidExecutionInput"},
 		{"empty input", machineARN, "a", "", "InvalidExecutionInput"},
 		{"a byte above 256 KiB", machineARN, "a", full + " ", "InvalidExecutionInput"},
 		{"another machine", machineARN + "2", "a", "{}", "StateMachineDoesNotExist"},

@@ -26,7 +26,7 @@ var (
 	began     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
-// shipped is the state machine that the project deploys.
+// shipped returns the state machine that the project deploys.
 func shipped(t *testing.T) *states.Machine {
 	t.Helper()
 	return parse(t, string(lipdrop.Machine))
@@ -41,8 +41,8 @@ func parse(t *testing.T, definition string) *states.Machine {
 	return m
 }
 
-// oneTask returns the definition of a machine with one state, the Task T. fields are added to
-// T, or replace fields of T.
+// oneTask returns the definition of a machine with one state, the Task T. The JSON members in
+// fields are added to T, or replace members of T.
 func oneTask(t *testing.T, fields string) string {
 	t.Helper()
 	var task, more map[string]any
@@ -165,7 +165,7 @@ const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":43200
 		"Arguments":{"FunctionName":"${ArchiveFunctionArn}","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result.Payload %}","End":true}}}`
 
-// The history has the events that Step Functions counts.
+// The history has the same events as a history of Step Functions, which limits their number.
 func TestHistory(t *testing.T) {
 	m := parse(t, loop)
 	x := m.Start(`{"waitSeconds": 1}`, began)
@@ -219,7 +219,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			status: states.Succeeded, events: "TaskSucceeded TaskStateExited ExecutionSucceeded",
 		},
 		{
-			name:   "the machine's timeout comes first",
+			name:   "if both timeouts have passed, the machine's timeout counts",
 			invoke: fails(), takes: 1000 * time.Second,
 			status: states.TimedOut, events: "TaskStarted ExecutionTimedOut",
 		},
