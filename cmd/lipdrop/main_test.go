@@ -99,7 +99,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "no command", args: "", out: []string{"Usage: lipdrop <command>"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "a flag between the files", files: pair, args: "check talk.mp4 --video-model sync/react-1 --json talk.wav", out: []string{`"state":"ready","model":"sync/react-1"`}},
-		{name: "a time to wait without waiting", files: pair, args: "drop talk.mp4 talk.wav --timeout 2h", code: 2, errs: []string{"--timeout is how long to wait: add --wait or --get"}},
+		{name: "--timeout without --wait or --get", files: pair, args: "drop talk.mp4 talk.wav --timeout 2h", code: 2, errs: []string{"--timeout is how long to wait: add --wait or --get"}},
 		{name: "prices without a token", files: pair, args: "check talk.mp4 talk.wav --price", code: 1, errs: []string{"there is no local stack", "Or put the RunComfy token into the variable RUNCOMFY_TOKEN."}},
 		{name: "a model that does not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/react", code: 2, errs: []string{"there is no model sync/react; the models are"}},
 		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
@@ -110,7 +110,9 @@ func TestCommandLine(t *testing.T) {
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK", "RUNCOMFY_TOKEN"} {
 		t.Setenv(name, "") // ignore the machine's configuration
 	}
-	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} { // both may name a region
+		t.Setenv(name, os.DevNull)
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			lay(t, tt.files)
@@ -124,7 +126,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// A number or a time that a flag does not accept is named with its flag and a remedy.
+// If a flag does not accept its value, the error names the flag.
 func TestFlagsOutOfRange(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ended, end := context.WithCancel(t.Context()) // so that a flag that is accepted starts no stack

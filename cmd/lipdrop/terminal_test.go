@@ -13,7 +13,7 @@ func TestEscapef(t *testing.T) {
 		arg    any
 		want   string
 	}{
-		{"text of every script is kept", "%s", `Grüße 1 "日本" %\ 🙂`, `Grüße 1 "日本" %\ 🙂`},
+		{"printable text of any language is kept", "%s", `Grüße 1 "日本" %\ 🙂`, `Grüße 1 "日本" %\ 🙂`},
 		{"the escape character", "%s", "a\x1b]0;title\x07b", `a\x1b]0;title\ab`},
 		{"a newline and a tab", "%s", "a\nb\tc\rd", `a\nb\tc\rd`},
 		{"a C1 control character", "%s", "a\u009bb", `a\u009bb`},

@@ -26,7 +26,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // slowCopier makes as many copies as quick says without a delay. The next copy blocks until
-// its context ends. Find finds the copy of an earlier call for every key.
+// its context ends. Find returns a copy for every key, as if an earlier call had made it.
 type slowCopier struct{ quick int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// A job that failed at RunComfy is recorded as failed with RunComfy's reason, in
-// whatever JSON form the reason comes. Archive writes the status itself, so a lost event
+// A job that failed at RunComfy is recorded as failed with RunComfy's reason, if there is
+// one, in whatever JSON form it comes. Archive writes the status itself, so a lost event
 // of the execution does not delay the status. A redrive changes nothing.
 func TestFailedJob(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
@@ -144,7 +144,7 @@ func TestJobCancelledElsewhereIfTheStatusIsNotWritten(t *testing.T) {
 				t.Errorf("the execution is %s with the error %q, want FAILED with JobCancelled", e.Status, e.Error)
 			}
 			if w.Before != nil {
-				t.Error("archive did not record that the job was cancelled")
+				t.Error("archive did not record that the job was cancelled, want it recorded before the failure")
 			}
 		})
 	}

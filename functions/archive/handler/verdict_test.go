@@ -78,13 +78,12 @@ func run(t *testing.T, model string, input map[string]any, files map[string][]by
 		ResultURL string `json:"result_url"`
 		Output    struct{ Video string }
 	}
-	for _, err := range []error{
-		json.Unmarshal(ask(http.MethodPost, api+"models/"+model, input), &job),
-		json.Unmarshal(ask(http.MethodGet, job.ResultURL, nil), &job),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	err := json.Unmarshal(ask(http.MethodPost, api+"models/"+model, input), &job)
+	if err == nil {
+		err = json.Unmarshal(ask(http.MethodGet, job.ResultURL, nil), &job)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return ask(http.MethodGet, job.Output.Video, nil)
 }

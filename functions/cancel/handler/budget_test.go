@@ -28,8 +28,8 @@ func takesOf(t *testing.T, w *world.World, day string) []budget.Take {
 	return book.Takes
 }
 
-// The sweep frees the reservations of jobs that RunComfy refused or cancelled, and keeps the
-// other reservations.
+// The sweep frees the reservations of jobs that RunComfy refused or that were cancelled there,
+// and keeps the other reservations.
 func TestSweepFreesReservations(t *testing.T) {
 	day := budget.Day(world.Begin)
 	tests := []struct {
@@ -37,7 +37,7 @@ func TestSweepFreesReservations(t *testing.T) {
 		end  func(w *world.World)
 		left int
 	}{
-		{"the job runs", func(*world.World) {}, 1},
+		{"the job succeeds", func(*world.World) {}, 1},
 		{"the job fails", func(w *world.World) {
 			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Fail: "no face"} }
 		}, 1},
@@ -56,11 +56,11 @@ func TestSweepFreesReservations(t *testing.T) {
 				return nil
 			}
 		}, 0},
-		{"RunComfy cancels the job, and the sweep cannot list executions", func(w *world.World) {
+		{"the job is cancelled at RunComfy, and the sweep cannot list executions", func(w *world.World) {
 			cancelElsewhere(t, w)
 			w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "ListExecutions" })
 		}, 0},
-		{"RunComfy cancels the job, and a newer record is unreadable", func(w *world.World) {
+		{"the job is cancelled at RunComfy, and a newer record is unreadable", func(w *world.World) {
 			cancelElsewhere(t, w)
 			w.Run(10 * time.Minute)
 			w.Spend(time.Second)
@@ -166,7 +166,7 @@ func TestReservationOfAnEarlierTake(t *testing.T) {
 	}
 }
 
-// The sweep logs the balance only if there is a limit for it.
+// The sweep logs the balance only if MinBalanceUsd is not 0.
 func TestBalanceIsLogged(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)
