@@ -48,6 +48,7 @@ type matroska struct {
 	end         int64   // where the segment ends; 0 if it does not say how long it is
 	all         bool    // all blocks were read
 	gap         bool    // zeros or something unknown follow a block, so later blocks may be missing
+	unwritten   bool    // the segment ends with more zeros than a block of silence has
 	joined      bool    // another recording follows
 	start       int64   // when the first cluster starts (see clusterStart)
 }
@@ -358,7 +359,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		length = verify
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
-	const few = 64 // zeros that the last block may end with
+	const few, most = 64, 32 << 10 // how many zeros the last block may end with, and how many a block of silence may have
 	end := cmp.Or(m.end, r.src.Size)
 	written := at + int64(len(bytes.TrimRight(tail, "\x00")))
 	if i := bytes.LastIndexByte(tail[:written-at], idVoid); written < end-few && i >= 0 {
@@ -366,7 +367,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 			written = end // the zeros are padding
 		}
 	}
-	m.gap = written < end-few
+	m.gap, m.unwritten = written < end-few, written < end-most
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
@@ -545,12 +546,15 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
 	}
-	played := int64(0) // end of the last block of the chosen tracks
+	played, last := int64(0), int64(0) // when the last block of the chosen tracks ends, and that of all tracks
 	for _, t := range chosen {
 		played = max(played, t.end)
 	}
+	for _, t := range m.tracks {
+		last = max(last, t.end)
+	}
 	if !m.joined {
-		m.setLengths(chosen, claimed, played)
+		m.setLengths(chosen, claimed, played, last)
 	}
 	for _, t := range chosen {
 		info.warnRare(&t.Track, t.doubt)
@@ -561,7 +565,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	switch file := r.src.Name; {
 	case m.joined:
 		info.warn("%s holds several recordings, so its duration is not checked", file)
-	case m.cut, m.gap && claimed-m.inTime(played-m.start) > time.Second/2:
+	case m.cut, last == 0 && m.unwritten, last > 0 && m.gap && claimed-m.inTime(last-m.start) > time.Second/2:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && played > 0:
 		info.warn("%s does not say how long it is; its last pictures and sound end after %s; some programs refuse such a file", file, problem.Length(m.inTime(played-m.start)))
@@ -571,16 +575,15 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 }
 
 // setLengths sets the lengths of the chosen tracks. The parameter claimed is the length in the
-// head of the file, and played is the end of the last block of these tracks.
-func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played int64) {
-	var last int64            // end of the last block of all tracks
+// head of the file, played is the end of the last block of these tracks, and last that of all tracks.
+func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played, last int64) {
 	var longest time.Duration // by the tags
 	for _, t := range m.tracks {
-		last, longest = max(last, t.end), max(longest, t.tagged)
+		longest = max(longest, t.tagged)
 	}
 	const padding = 50 * time.Millisecond
 	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
-	trusted := claimed > 0 && !m.cut && (last == 0 && !m.gap || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
+	trusted := claimed > 0 && !m.cut && (last == 0 && !m.unwritten || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
 		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // a block need not say how long it lasts, but the tag counts the last block too

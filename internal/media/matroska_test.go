@@ -30,6 +30,9 @@ func TestMatroska(t *testing.T) {
 		const at, end = 26, 38 // head[at:end] is the head of the segment
 		return slices.Concat(head[:at], ebml(0x18538067, head[end:], slices.Concat(body...)))
 	}
+	silence := func(track byte, at int) []byte { // a block without compression
+		return ebml(0xA3, []byte{0x80 | track}, be(uint16(at)), []byte{0x80}, make([]byte, 18432))
+	}
 	durationTag := func(uid int, clock string) []byte {
 		return ebml(0x1254C367, ebml(0x7373, ebml(0x63C0, ebml(0x63C5, be(uid))), ebml(0x67C8, ebml(0x45A3, []byte("DURATION")), ebml(0x4487, []byte(clock)))))
 	}
@@ -54,8 +57,14 @@ func TestMatroska(t *testing.T) {
 			video: media.Fact(ms(120)), audio: media.Fact(ms(80)), warning: cut},
 		{name: "a length, a last block of silence without compression",
 			file: whole(closed(mkvHead(1120, picture, sound), part(0, 9), part(1000, 9),
-				cluster(1080, ebml(0xA3, []byte{0x82}, be(uint16(0)), []byte{0x80}, make([]byte, 18432))))),
+				cluster(1080, silence(2, 0)))),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
+		{name: "a length, the last blocks out of reach, the last of them silence without compression",
+			file:  whole(mkvHead(1120, picture, sound), part(0, 9), cluster(1000, blocks(1, 90000, 0, 40), silence(2, 60))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
+		{name: "a second sound track that is longer and ends with silence without compression",
+			file:  whole(mkvHead(2120, picture, sound, mkvTrack(3, 2, "A_PCM/INT/LIT")), part(0, 9), part(1000, 9), cluster(2100, silence(3, 0))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080))},
 		{name: "a length, zeros behind the segment",
 			file:  whole(closed(mkvHead(1120, picture, sound), part(0, 9), part(1000, 9)), make([]byte, 40000)),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
