@@ -316,7 +316,7 @@ func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/z", ledger.Succeeded, "")
 }
 
-// A late event changes nothing if the execution was redriven or has succeeded
+// A late event changes nothing and is no error if the execution was redriven or has succeeded
 // since. Nothing overwrites a success.
 func TestLateStatusEvent(t *testing.T) {
 	w := stopped(t, 0, time.Minute, nil)
@@ -329,6 +329,9 @@ func TestLateStatusEvent(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
+	if len(w.Errors) > 0 {
+		t.Errorf("the functions returned the errors %q, want none", w.Errors)
+	}
 }
 
 // An execution is stopped and redriven before cancel receives the event of the
