@@ -105,7 +105,7 @@ func TestRedriveCommand(t *testing.T) {
 	broken.Close()
 	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start the local stack with: lipdrop local --dir "+dir)
 
-	s := startStack(t, local.Options{Dir: dir, RunTime: 15 * time.Second})
+	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // the second turn of the execution, after 6 s or more, finds the end
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
 	st := s.await("talk", ledger.Succeeded)
 	if len(st.Outputs) != 1 || st.Code != "" {
@@ -116,7 +116,7 @@ func TestRedriveCommand(t *testing.T) {
 	s.lipdrop(1, "cancel", "talk", "talk has already ended: it is succeeded")
 
 	s.dropPair("late")
-	s.await("late", ledger.InProgress) // for 15 s, so that cancel finds the job running even on a slow machine
+	s.await("late", ledger.InProgress)
 	s.lipdrop(1, "cancel", "late", "it was too late to cancel late: the job is paid for, so its execution continues and the output will be archived")
 	s.await("late", ledger.Succeeded)
 	s.charged(2, 0)
