@@ -586,11 +586,12 @@ func TestNoWarningAfterTheEnd(t *testing.T) {
 	}
 }
 
-// The status has the position in the queue that RunComfy reported last. A turn that finds
-// the same position writes nothing.
+// The status of a queued job has the position in the queue that RunComfy reported last. A turn that
+// finds the same position writes nothing. The status of a running job has no position, even if
+// RunComfy reports one.
 func TestQueuePosition(t *testing.T) {
 	w := worldtest.New(t)
-	w.RunComfy.Queue = 3 * time.Hour
+	w.RunComfy.Queue, w.RunComfy.Run = 3*time.Hour, time.Hour
 	ahead := 3
 	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
 		if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallStatus {
@@ -615,6 +616,10 @@ func TestQueuePosition(t *testing.T) {
 	}
 	if writes != 6 {
 		t.Errorf("poll wrote %d objects, want 6: the record and the status for each position", writes)
+	}
+	w.Run(90 * time.Minute)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, ""); st.QueuePosition != nil {
+		t.Errorf("while the job runs, the position in the queue is %d, want none", position(st))
 	}
 }
 
