@@ -75,7 +75,7 @@ type showCmd struct {
 	Name jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk; or a file that cannot belong to a job, such as notes.txt."`
 }
 
-// Run prints everything that is known about a name.
+// Run prints the status of a name and the records of its takes.
 func (c *showCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	job, err := stack.Show(ctx, string(c.Name))
 	if err != nil {

@@ -37,9 +37,9 @@ type assessment struct {
 	subject drop.Subject
 	change  change // the first change of the batch that needs this assessment; later changes may share the assessment
 	batch   *batch
-	// lastTrySince is set if a held job is not tried again after this assessment. If the
-	// job's status was written after lastTrySince, the last try was made by an earlier
-	// delivery, and this delivery does nothing.
+	// lastTrySince is set if this assessment is the last try of a held job. If a status
+	// written after lastTrySince says that the job is held, an earlier delivery has made the
+	// last try, and this delivery does nothing. See lastTryMade.
 	lastTrySince time.Time
 
 	recovered bool    // whether recoverTakes was called for the subject

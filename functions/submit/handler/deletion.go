@@ -16,7 +16,7 @@ import (
 
 // mustNotRun reports whether a job must not run although Ledger.Get found no record of its take.
 // The job must not run in these cases:
-//   - The status says that the take was submitted, and a person has deleted the record.
+//   - The status is that of a claimed take, and a person has deleted the record.
 //   - The status says that the record could not be read, and a person has deleted the record.
 //   - The status is about a newer take.
 //   - A file of the newest take was deleted, and no file of this job was uploaded since. Then
@@ -24,8 +24,8 @@ import (
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
-		// Get also finds no record if the claim was released. So if the object exists, a person
-		// has restored the record, its claim was released, and the job may run.
+		// Get returns ErrNotFound also for the record of a released claim. If the object exists, it
+		// is such a record, which a person has restored. The job was not submitted, so it may run.
 		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take))
 		return !released, err
 	}
@@ -33,7 +33,7 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 		return false, nil
 	}
 	if prev.Take == f.Job.Take {
-		slog.ErrorContext(ctx, "the record of a submitted take is missing", "name", f.Name, "take", prev.Take, "request_id", prev.RequestID)
+		slog.ErrorContext(ctx, "the record of a claimed take is missing", "name", f.Name, "take", prev.Take, "request_id", prev.RequestID)
 		return true, nil
 	}
 	if f.Order.OlderThan(prev.Order) {
@@ -98,10 +98,10 @@ func (h *Handler) timeOf(c change) time.Time {
 // a file of the take was deleted. If the take uses the uploaded version of a file, the upload
 // does not count. Any other upload counts if the file has the finding's own name or is in a
 // bundle. A file has another name if the finding is about an audio with a tag: talk.de.wav is
-// paired with talk.mp4, whose name is talk. The upload of such a file counts if its time is
-// unknown, or not before since: the claim of the take, or the later time take.Deleted, at which a
-// file of the take was deleted and the files that were left started no job. Times are compared in
-// whole seconds, as EventBridge gives them.
+// paired with talk.mp4, whose name is talk. An upload of talk.mp4 counts if its time is unknown,
+// or is not before the claim of the take and not before take.Deleted. At take.Deleted, a file of
+// the take was deleted, and the files that were left started no job. Times are compared in whole
+// seconds, as EventBridge gives them.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {

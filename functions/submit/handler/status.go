@@ -80,8 +80,8 @@ func endRetries(st *ledger.Status, job problem.Restart) {
 	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + job.File() + " again."
 }
 
-// handleSubmitError handles a claimed take that has no request id of an accepted job: the
-// reservation failed, the POST returned no id, or RunComfy does not know the id (see isRefused).
+// handleSubmitError handles a claimed take in three cases: the reservation failed, the POST
+// returned no request id, or it returned an id that belongs to no accepted job (see isRefused).
 // handleSubmitError releases the claim and gives back the reservation only if RunComfy certainly
 // did not accept the job.
 func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.Record, reserved budget.Reservation, cause error) error {

@@ -111,7 +111,7 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 		return h.handleSubmitError(ctx, f, rec, reserved, err)
 	}
 	if err != nil {
-		rec.Warn(describe(err) + ", but also a request id, so the job may run")
+		rec.Warn("RunComfy returned a request id together with an error, so the job may run; " + describe(err))
 	}
 	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
 		return err
@@ -121,10 +121,9 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 }
 
 // isRefused reports whether an id that RunComfy returned with an error is certainly not the id of an
-// accepted job. The error must say that RunComfy did not accept the job, and RunComfy must not know
-// the id, or must refuse the token or the account for it as it did for the POST. After another error
-// of the POST, a refused token or account proves nothing, because this request may have the token of
-// another account.
+// accepted job. The error must say that RunComfy did not accept the job. In addition, RunComfy must
+// not know the id when isRefused asks for its status, or must refuse the token or the account in
+// both requests. If only the status request is refused, it may have had the token of another account.
 func (h *Handler) isRefused(ctx context.Context, requestID string, refusal error) bool {
 	if runcomfy.IsKind(refusal, runcomfy.KindUnavailable) {
 		return false
@@ -267,8 +266,8 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 	return err
 }
 
-// retry calls write until a call succeeds. The last call begins at the end of retryTime, or earlier
-// if the function has less time.
+// retry calls write until a call succeeds. No call begins after the end of retryTime, or when the
+// function has no time for the pause before it.
 func (h *Handler) retry(ctx context.Context, write func(context.Context) error) error {
 	until := h.Now().Add(retryTime)
 	for pause := firstPause; ; pause *= 2 {

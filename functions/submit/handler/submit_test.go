@@ -119,7 +119,7 @@ func TestRefusalWithARequestID(t *testing.T) {
 				return
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
-			if want := fmt.Sprintf("RunComfy returned HTTP 200, code %d: no, but also a request id, so the job may run", tt.code); !slices.Contains(st.Warnings, want) {
+			if want := fmt.Sprintf("RunComfy returned a request id together with an error, so the job may run; RunComfy returned HTTP 200, code %d: no", tt.code); !slices.Contains(st.Warnings, want) {
 				t.Errorf("warnings %q, want %q", st.Warnings, want)
 			}
 			w.Run(time.Hour)
