@@ -587,7 +587,7 @@ func TestNoWarningAfterTheEnd(t *testing.T) {
 }
 
 // The status of a queued job has the position in the queue that RunComfy reported last. A turn that
-// finds the same position writes nothing. The status of a running job has no position, even if
+// finds the same position writes nothing. The record of a running job has no position, even if
 // RunComfy reports one.
 func TestQueuePosition(t *testing.T) {
 	w := worldtest.New(t)
@@ -618,8 +618,9 @@ func TestQueuePosition(t *testing.T) {
 		t.Errorf("poll wrote %d objects, want 6: the record and the status for each position", writes)
 	}
 	w.Run(90 * time.Minute)
-	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, ""); st.QueuePosition != nil {
-		t.Errorf("while the job runs, the position in the queue is %d, want none", position(st))
+	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	if rec := w.Takes("ads/talk")[0]; rec.QueuePosition != nil {
+		t.Errorf("while the job runs, the record has the position %d in the queue, want none", *rec.QueuePosition)
 	}
 }
 
