@@ -201,10 +201,10 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 }
 
 // checkScan checks that the picture data, which begin at off, come to an end (EOI). It searches
-// the end of the file. Cameras may write other data there, such as a film, so an end without EOI
-// does not prove that the picture is cut. But only a few markers occur in picture data: if the end
-// has some of these and no others, the picture is cut. Otherwise checkScan searches all data from
-// off, if they fit into the budget.
+// the end of the file, and then all data from off if they fit into the budget. Cameras may write
+// other data after the picture, such as a film, so an end without EOI does not prove that a larger
+// picture is cut. But only a few markers occur in picture data: if the end has some of these and no
+// others, the picture is cut.
 func checkScan(r *reader, off int64) {
 	at, tail := r.written(off, imageTail)
 	coded, foreign := false, false
@@ -223,12 +223,13 @@ func checkScan(r *reader, off int64) {
 			foreign = true
 		}
 	}
+	var all []byte
+	whole := r.fits(func() { all = r.bytes(off, r.src.Size-off) })
 	switch {
+	case bytes.Contains(all, []byte{0xff, markerEOI}):
 	case len(tail) == 0:
 		panic(errNoPicture)
-	case at > off && (foreign || !coded) && !r.fits(func() { tail = r.bytes(off, r.src.Size-off) }):
-		return // other data may follow the picture
-	case !bytes.Contains(tail, []byte{0xff, markerEOI}):
+	case whole, coded && !foreign: // otherwise other data may follow the picture
 		panic(errCutPicture)
 	}
 }

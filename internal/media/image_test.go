@@ -61,6 +61,8 @@ func TestImages(t *testing.T) {
 		{name: "PNG of many chunks, zeros behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},
 		{name: "PNG of more chunks than are read, zeros behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", noise(8192)), 250), pngChunk("IEND", nil)), 4<<20), want: size{30, 40}},
 		{name: "a film behind the picture, without bytes that look like markers", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), noise(60000)), want: size{640, 480}},
+		{name: "a picture that ends with zeros, zeros behind it", as: "a.jpg", want: size{640, 480},
+			file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), segment(0xda), noise(900), make([]byte, 900), []byte("\xff\xd9")), 60000)},
 		{name: "a picture with zeros in its middle, zeros behind it", as: "a.jpg",
 			file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(20000)[:20000], make([]byte, 120000), jpegScan(60000)), 1<<18), want: size{640, 480}},
 		{name: "PNG, turned right", as: "a.png", file: whole(pngHeader(30, 40), pngChunk("eXIf", tiff(binary.BigEndian, 6)), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{40, 30}},
