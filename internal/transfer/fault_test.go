@@ -41,7 +41,7 @@ func status(code int) http.HandlerFunc {
 // left open.
 func TestSourceFaults(t *testing.T) {
 	data, later := random(300_000, 1), random(310_000, 2)
-	quick := func(p *pace) { p.stall = 50 * time.Millisecond }
+	stallAfter := func(limit time.Duration) func(*pace) { return func(p *pace) { p.stall = limit } }
 	for name, tt := range map[string]struct {
 		set   func(*origin)
 		pace  func(*pace)
@@ -74,10 +74,10 @@ func TestSourceFaults(t *testing.T) {
 		"a range is longer than announced": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}},
-		"every range after the first is longer than announced": {set: func(o *origin) {
+		"every response after the first is longer than announced": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}, want: &workflow.OutputUnavailable{}, text: "longer"},
-		"the first response is longer than announced": {set: func(o *origin) {
+		"every response is longer than announced": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Range") == "bytes=0-" {
 					r.Header.Set("Range", fmt.Sprintf("bytes=0-%d", len(data)-1))
@@ -192,7 +192,7 @@ func TestSourceFaults(t *testing.T) {
 			}
 		}},
 		"a range is ignored": {set: func(o *origin) { o.fault = once(wholeOf(data)) }},
-		"all ranges but the first are ignored": {set: func(o *origin) {
+		"every range that begins later than the first byte is ignored": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				first := strings.HasPrefix(r.Header.Get("Range"), "bytes=0-")
 				if !first {
@@ -211,7 +211,7 @@ func TestSourceFaults(t *testing.T) {
 				return r.Header.Get("Range") != ""
 			}
 		}},
-		"416 for every range but the first": {set: func(o *origin) {
+		"416 for everything but a range from the first byte": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				first := strings.HasPrefix(r.Header.Get("Range"), "bytes=0-")
 				if !first {
@@ -233,11 +233,11 @@ func TestSourceFaults(t *testing.T) {
 		"never a response": {set: func(o *origin) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &workflow.OutputUnavailable{}, text: "no response in time"},
-		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
+		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: stallAfter(time.Second)},
 		"every response after the first stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
-			pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
-		"a slow drip":      {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: quick},
-		"only a slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
+			pace: stallAfter(50 * time.Millisecond), want: &workflow.OutputUnavailable{}, text: "stalled"},
+		"a slow drip":      {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: stallAfter(time.Second)},
+		"only a slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: stallAfter(50 * time.Millisecond), want: &workflow.OutputUnavailable{}, text: "stalled"},
 		"an endless body": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
@@ -415,14 +415,17 @@ func TestFind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o.fault = from(1, status(http.StatusNotFound))
+			requests := o.count()
 			made.Existed = true
 			got, found, err := c.Find(t.Context(), o.url()+"?signature=2", testKey)
 			if err != nil || !found || got != made {
-				t.Errorf("%d bytes: found %v %+v, want %+v (%v)", size, found, got, made, err)
+				t.Errorf("%d bytes: found %t, %+v, error %v; want %+v", size, found, got, err, made)
 			}
 			if _, found, err := c.Find(t.Context(), o.server.URL+"/another.mp4", testKey); err != nil || found {
 				t.Errorf("another source: found %t, error %v; want false and none", found, err)
+			}
+			if n := o.count() - requests; n != 0 {
+				t.Errorf("%d bytes: Find made %d requests to the source, want none", size, n)
 			}
 			b.fault = func(_ string, _ int, w http.ResponseWriter, _ *http.Request) bool {
 				fail(w, http.StatusServiceUnavailable, "SlowDown")

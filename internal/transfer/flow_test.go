@@ -39,7 +39,7 @@ func TestFlowFaults(t *testing.T) {
 		}, parts: true},
 		"the put hangs": {put: func(*fakeS3) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) { hang(r) }
-		}, patience: 300 * time.Millisecond, parts: true},
+		}, patience: 2 * time.Second, parts: true},
 		"the put arrives damaged": {put: func(b *fakeS3) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				r.Body = &damaged{ReadCloser: r.Body}
@@ -138,9 +138,10 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 
 // Copy does not give up the put while the source sends nothing.
 func TestFlowWaitsForTheSource(t *testing.T) {
+	t.Parallel()
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
-	b.patience = 200 * time.Millisecond
+	b.patience = time.Second
 	c := o.copier(t, b)
 	c.pace.quick = time.Hour
 	o.fault = func(_ int, w http.ResponseWriter, _ *http.Request) bool {

@@ -59,7 +59,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
-		want := data // so data is never set to nil: a handler whose request was cancelled may still read it
+		want := data // not data itself is set to nil below: a handler whose request was cancelled may still read data
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged

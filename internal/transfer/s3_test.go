@@ -33,14 +33,14 @@ import (
 // A fakeS3 is a server of the part of S3 that a Copier uses. It refuses a request
 // without the checksums and conditions that a Copier must send.
 type fakeS3 struct {
-	// fault is called before each call is served, with the call's name and how many
-	// calls of that name there have been. fault returns true if it has responded.
+	// fault is called before each call is served, with the call's name and the call's number
+	// among the calls of that name, from 1. fault returns true if it has responded.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
 
 	// patience is how long the client waits for a response; 0: without limit.
 	patience time.Duration
 
-	// discard keeps no bytes of parts.
+	// If discard is true, the server keeps no bytes of parts.
 	discard bool
 
 	// backOffs is how often the SDK waited before it tried a call again.
@@ -149,6 +149,7 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 	} else {
 		var err error
 		if body, err = read(r); err != nil {
+			fail(w, 400, "IncompleteBody")
 			return
 		}
 		part = newStored(body, "")

@@ -92,7 +92,7 @@ func TestStorageFaults(t *testing.T) {
 				hang(r)
 			}
 			return call == "UploadPart" && n == 2
-		}, patience: 300 * time.Millisecond},
+		}, patience: time.Second},
 		"the response to the completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
 		"every response to a completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
 		"the response to the put is lost":         {size: small, fault: lost("PutObject", 1), existed: true},
