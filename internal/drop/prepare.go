@@ -236,6 +236,7 @@ func (j *Job) files() []File {
 func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
 	renamed := needsOtherName(p)
+	beside := j.doc != nil && equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key))
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
 		p.Remedy += " Upload the new file in place of " + base + "."
@@ -243,12 +244,17 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 			p.After = "If the wildcard does not match the new name, change the wildcard in job.json, then upload job.json again. " + problem.AllMatches
 		}
 	case renamed:
-		p.Remedy += " Upload the new file in place of " + base + ", and name it in job.json."
-		p.Again = []string{jobJSON}
+		p.Remedy += " Upload the new file in place of " + base
+		if beside { // the new file starts the job if its name is the old one, and job.json would start the job again
+			p.Remedy += ". If the new file has another name, name it in job.json, and upload job.json last."
+		} else {
+			p.Remedy += ", and name it in job.json."
+			p.Again = []string{jobJSON}
+		}
 		if j.match != "" {
 			p.After = problem.AllMatches
 		}
-	case j.doc == nil || equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
+	case j.doc == nil || beside:
 		p.Again = []string{base}
 	case j.match != "": // an upload outside the bundle starts no job of the bundle
 		p.Again, p.Start, p.After = []string{key}, path.Base(j.match), problem.AllMatches

@@ -124,13 +124,36 @@ func TestRemediesHelp(t *testing.T) {
 			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4")) },
 		},
 		{
+			"a clip of a bundle that is a web page",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
+				w.Drop("inbox/cafe.job/talk.mp4", []byte("<html>Not found</html>"))
+				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+			},
+			"cafe", "Upload the new file in place of talk.mp4. If the new file has another name, name it in job.json, and upload job.json last.",
+			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4")) },
+		},
+		{
+			"a voice of a bundle under a wrong suffix",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
+				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
+			},
+			"cafe", "If the new file has another name, name it in job.json, and upload job.json last.",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
+				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.mp3", ""))
+			},
+		},
+		{
 			"a clip of another folder, and a voice under a wrong suffix",
 			func(w *world.World) {
 				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
 				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
 				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.wav", ""))
 			},
-			"cafe", "name it in job.json. Then upload inbox/cast/talk.mp4 and job.json again.",
+			"cafe", "name it in job.json, and upload job.json last. Then upload inbox/cast/talk.mp4 and job.json again.",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
 				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
