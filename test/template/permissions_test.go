@@ -113,10 +113,15 @@ func TestExistingBucketAndSecret(t *testing.T) {
 		}
 	}
 	for id, r := range s.Resources {
-		for _, own := range []string{":::Bucket", `"Bucket"`, `"TokenSecret"`} {
+		for _, own := range []string{":::Bucket", `"Bucket"`, `"Bucket.Arn`, `"TokenSecret"`} {
 			if strings.Contains(string(r.Properties), own) {
 				t.Errorf("%s still refers to the stack's own %s", id, own)
 			}
+		}
+	}
+	for name, value := range s.Globals.Function.Environment.Variables {
+		if value == "Bucket" || value == "TokenSecret" {
+			t.Errorf("the variable %s still refers to the stack's own %s", name, value)
 		}
 	}
 	for id, o := range s.Outputs {
@@ -203,8 +208,8 @@ func TestTheBucketOutlivesTheStack(t *testing.T) {
 	}
 }
 
-// The stack's own bucket refuses uploads that the functions could not read. It accepts
-// every plain upload.
+// The stack's own bucket refuses uploads without TLS, and uploads to inbox/ that the functions
+// could not read. It accepts every other upload.
 func TestBucketRefusesWhatCannotBeRead(t *testing.T) {
 	s := written(t, nil)
 	policy := properties[struct{ PolicyDocument document }](t, s, "BucketPolicy").PolicyDocument

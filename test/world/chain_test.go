@@ -15,11 +15,18 @@ func TestChainAfterANestedDelivery(t *testing.T) {
 	}
 	w.sendInChain(&w.dropQueue, "", 0, 5)
 	w.sendInChain(&w.deletionQueue, "", 0, 1)
+	var during int
 	w.deliver(&w.dropQueue, func(...events.SQSMessage) ([]string, error) {
-		w.deliver(&w.deletionQueue, func(...events.SQSMessage) ([]string, error) { return nil, nil })
+		w.deliver(&w.deletionQueue, func(...events.SQSMessage) ([]string, error) {
+			during = w.chain
+			return nil, nil
+		})
 		if w.chain != 5 {
 			t.Errorf("the chain is %d, want 5", w.chain)
 		}
 		return nil, nil
 	})
+	if during != 1 {
+		t.Errorf("during the other delivery the chain was %d, want 1", during)
+	}
 }

@@ -26,10 +26,9 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 	w.After = worldtest.FailIf(world.ErrBroken, hit)
 }
 
-// everyPoint runs a scenario once for each call that the functions make in it
-// and each of four ways: the function dies before the call; the function dies after the
-// call; the response is lost and the client repeats the call; or the response is lost and the
-// client does not repeat the call.
+// everyPoint runs a scenario four times for each call that the functions make in it. The function dies
+// before the call; it dies after the call; the response is lost and the client repeats the call; or the
+// response is lost and the client does not repeat the call.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
 	before, after := 0, 0
@@ -156,9 +155,10 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 	})
 }
 
-// With caps, submit also dies between its calls for the book of the day, and cancel dies before
-// it frees the take's reservation. At the end, the book has the take if the job is charged. If
-// the job is not charged, the book may have the take only if the take's state is unknown.
+// With caps, submit also dies between the calls that reserve the take in the book of the day
+// (budget/<day>.json), and cancel dies before it frees this reservation. At the end, the book has the
+// take if the job is charged. If the job is not charged, the book may have the take only if the take's
+// state is unknown.
 func TestCrashAtEveryPointWithCaps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob is not skipped")

@@ -168,8 +168,8 @@ func wantNotices(t *testing.T, w *world.World) {
 	}
 }
 
-// Submit may die between any two calls while it rejects a drop. The notice about the drop
-// is sent in any case.
+// Submit may die between any two calls while it rejects drops. Even so, it rejects each drop and sends
+// the notice about it.
 func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.Drop("inbox/ads/notes.txt", []byte("text"))
@@ -182,6 +182,9 @@ func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 		if st := w.Status("ads/wrong"); st.State != ledger.Rejected {
 			t.Errorf("the status is %s, want rejected", st.State)
+		}
+		if _, ok := w.Bucket.Object("answers/ads/notes.txt.json"); !ok {
+			t.Error("ads/notes.txt has no answer file, want one")
 		}
 	})
 }

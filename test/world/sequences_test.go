@@ -63,7 +63,7 @@ func TestSequences(t *testing.T) {
 		w.Pass(2 * time.Minute)
 	}
 	record := func(w *world.World) string { return ledger.RecordKey("ads/talk", w.Status("ads/talk").Take) }
-	spoil := func(w *world.World) (good []byte) { // makes the record unreadable
+	spoil := func(w *world.World) (good []byte) { // makes the record unreadable, waits 20 hours, and returns the old record
 		good, _ = w.Bucket.Object(record(w))
 		w.Bucket.Set(record(w), []byte("{}"))
 		w.Pass(20 * time.Hour)
