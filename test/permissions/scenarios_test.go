@@ -23,7 +23,7 @@ import (
 // The name of the job in the scenarios, and the keys of its files.
 const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 
-// scenario is a use of the functions. run fails, in the sense of attempt, if the result is wrong.
+// scenario is a use of the functions. run calls fail if the result is wrong.
 type scenario struct {
 	name        string
 	tries       string // the functions whose permissions are removed one by one
@@ -80,7 +80,7 @@ func (d *deployment) execution() *sfn.DescribeExecutionOutput {
 	return must(d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn}))
 }
 
-// wantExecution fails unless the execution of the job has a status.
+// wantExecution fails unless the execution of the job has the given status.
 func (d *deployment) wantExecution(status types.ExecutionStatus) {
 	if got := d.execution().Status; got != status {
 		fail("the execution is %s, want %s", got, status)

@@ -118,15 +118,21 @@ func TestAlarmMail(t *testing.T) {
 // EventBridge loses an event that it cannot put into a queue, so each rule with a queue
 // as its target has an alarm. Each dead-letter queue has an alarm for its messages.
 func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
-	s := written(t, nil)
+	s := written(t, withNotices)
 	watched := map[[2]string]bool{} // the dimension's value and the metric of each alarm
 	for id := range ofType(s, "AWS::CloudWatch::Alarm") {
 		if a := properties[alarm](t, s, id); len(a.Dimensions) == 1 {
 			watched[[2]string{a.Dimensions[0].Value, a.MetricName}] = true
 		}
 	}
+	wantAlarm := func(id, deadArn string) {
+		if dead, _, found := strings.Cut(deadArn, "."); found && !watched[[2]string{dead + ".QueueName", "ApproximateNumberOfMessagesVisible"}] {
+			t.Errorf("no alarm says that messages of %s are in %s", id, dead)
+		}
+	}
 	for id := range ofType(s, "AWS::Events::Rule") {
-		for _, target := range properties[struct{ Targets []struct{ Arn string } }](t, s, id).Targets {
+		for _, target := range properties[noticeRule](t, s, id).Targets {
+			wantAlarm(id, target.DeadLetterConfig.Arn)
 			to, _, _ := strings.Cut(target.Arn, ".")
 			if s.Resources[to].Type == "AWS::SQS::Queue" && !watched[[2]string{id, "FailedInvocations"}] {
 				t.Errorf("no alarm says that events of %s did not reach %s", id, to)
@@ -134,10 +140,7 @@ func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
 		}
 	}
 	for id := range ofType(s, "AWS::SQS::Queue") {
-		redrive := properties[queue](t, s, id).RedrivePolicy
-		if dead, _, found := strings.Cut(redrive.DeadLetterTargetArn, "."); found && !watched[[2]string{dead + ".QueueName", "ApproximateNumberOfMessagesVisible"}] {
-			t.Errorf("no alarm says that messages of %s are in %s", id, dead)
-		}
+		wantAlarm(id, properties[queue](t, s, id).RedrivePolicy.DeadLetterTargetArn)
 	}
 }
 

@@ -56,8 +56,8 @@ func variables(t *testing.T, s stack, id string) map[string]any {
 	return all
 }
 
-// CloudFormation refuses a default model that does not accept such pairs, because submit would not
-// start with it.
+// The parameters allow only default models that accept a pair of audio and a video or an image,
+// because submit would not start with another model.
 func TestDefaultModelsAcceptPairs(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -160,8 +160,8 @@ func TestParametersAndOutputs(t *testing.T) {
 	}
 }
 
-// By default the stack uses the address by which the client knows RunComfy's own API, and accepts the
-// addresses at which RunComfy stores outputs. RunComfy can download the media as long as a job may be queued.
+// By default, the stack calls RunComfy at runcomfy.DefaultBaseURL, and accepts outputs from the hosts at
+// which RunComfy stores them. The presigned URLs are valid for as long as a job may be queued.
 func TestDefaultsFitRunComfy(t *testing.T) {
 	s := written(t, nil)
 	if got := s.Parameters["RunComfyBaseUrl"].Default; got != runcomfy.DefaultBaseURL {
@@ -175,7 +175,7 @@ func TestDefaultsFitRunComfy(t *testing.T) {
 		return n
 	}
 	if presign, queue := hours("PresignHours"), hours("QueueHours"); presign < queue {
-		t.Errorf("by default a URL is valid for %v hours and a job may be queued for %v hours", presign, queue)
+		t.Errorf("by default a URL is valid for %v hours, want at least the %v hours that a job may be queued", presign, queue)
 	}
 	allowed, err := origins.Parse(strings.Split(fmt.Sprint(s.Parameters["OutputOrigins"].Default), ","))
 	if err != nil {

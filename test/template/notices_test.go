@@ -95,7 +95,7 @@ func TestRulesMatchTheNotices(t *testing.T) {
 }
 
 // The mail's template uses only what each event has, and each line of the template is a
-// string.
+// JSON string.
 func TestMailOfEachNotice(t *testing.T) {
 	s := written(t, withNotices)
 	rule := properties[noticeRule](t, s, "NoticeMailRule")
@@ -154,9 +154,9 @@ func TestWebhook(t *testing.T) {
 		ConnectionArn, HTTPMethod, InvocationEndpoint string
 		InvocationRateLimitPerSecond                  int
 	}](t, s, "WebhookDestination")
-	if destination.ConnectionArn != "WebhookConnection.Arn" || destination.InvocationEndpoint != withNotices["NotifyWebhookUrl"] ||
+	if destination.ConnectionArn != "WebhookConnection.Arn" || destination.HTTPMethod != "POST" || destination.InvocationEndpoint != withNotices["NotifyWebhookUrl"] ||
 		destination.InvocationRateLimitPerSecond == 0 {
-		t.Errorf("the destination is %+v, want WebhookConnection.Arn, %s and a rate limit", destination, withNotices["NotifyWebhookUrl"])
+		t.Errorf("the destination is %+v, want WebhookConnection.Arn, POST, %s and a rate limit", destination, withNotices["NotifyWebhookUrl"])
 	}
 	connection := properties[struct {
 		AuthorizationType string

@@ -85,8 +85,8 @@ const (
 	lambdaLines = 2
 )
 
-// requests holds, by function, how many calls of each operation of a service the function
-// makes for one job. The invocations of the function are included.
+// requests holds, by function and operation such as "s3 PutObject", how many calls the function makes
+// for one job. The number for "lambda Invoke" is how often the function itself is invoked.
 type requests map[string]map[string]int
 
 // of returns how many calls of some operations a function made. If function is empty, it
@@ -107,8 +107,8 @@ func (r requests) of(function string, operations ...string) int {
 type counted struct {
 	requests
 	entered int           // how many states the execution entered
-	paused  time.Duration // by poll, between two requests of the same call
-	lines   int           // that the functions logged
+	paused  time.Duration // how long poll waited between two requests for the status in the same invocation
+	lines   int           // how many lines the functions logged
 	expired int           // versions of objects that the functions replaced; a lifecycle rule removes them later
 }
 
@@ -172,7 +172,7 @@ var (
 	cheap  = []string{"s3 GetObject", "s3 HeadObject"}
 )
 
-// docs/operations.md has the requests that a job makes of AWS, and their cost.
+// docs/operations.md lists the calls of AWS and RunComfy for one job, and what AWS charges for them.
 func TestDocumentOfCosts(t *testing.T) {
 	made := count(t)
 	s := written(t, nil)
