@@ -165,14 +165,15 @@ func (j *Job) tooLong(media []Medium, p problem.Problem) problem.Problem {
 	p.Remedy += " The options are in job.json."
 	i := slices.IndexFunc(media, func(medium Medium) bool { return medium.Info.Name == p.Again[0] })
 	p = j.thenUpload(media[i].File.Key, p)
-	if p.Start == "" {
-		// Uploading job.json or the media file starts the job, so uploading both may start the
-		// job twice.
-		p.Again, p.After = nil, "Then upload only the file that you changed."
-		if j.match != "" {
-			p.After += " " + problem.AllMatches
-		}
+	// An upload of a file that was not changed may start a job a second time.
+	p.After = "Then upload only the file that you changed."
+	if p.Start != "" {
+		p.After = fmt.Sprintf("Then upload the file that you changed. If you changed %s, upload %s too.", p.Again[0], p.Start)
 	}
+	if j.match != "" {
+		p.After += " " + problem.AllMatches
+	}
+	p.Again, p.Start = nil, ""
 	return p
 }
 

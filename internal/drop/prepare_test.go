@@ -165,7 +165,7 @@ func TestLengthsThatDiffer(t *testing.T) {
 			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload only the file that you changed."},
 		"a bundle with a shared voice": {[]string{"x.job/talk.mp4", "talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "/inbox/talk.wav"}}`},
 			"inbox/x.job/job.json", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload inbox/talk.wav and job.json again."},
+			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload the file that you changed. If you changed inbox/talk.wav, upload job.json too."},
 		"a match": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`},
 			"inbox/x.job/talk.wav", 3 * time.Second, reason + "; loop, bounce or remap keep them",
 			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload only the file that you changed. " + problem.AllMatches},
