@@ -20,7 +20,7 @@ var localNames = map[string]string{
 	"StateMachine": "arn:aws:states:us-east-1:000000000000:stateMachine:lipdrop",
 }
 
-// matchingRules returns the rules of the stack that match an event.
+// matchingRules returns which of the rules for drops and deletions and of cancel's own rules match an event.
 func matchingRules(t *testing.T, event map[string]any) []string {
 	t.Helper()
 	s := written(t, localNames)

@@ -97,8 +97,8 @@ func stringLiteral(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// loggedMessages returns the messages that the code in functions/<function> logs, with the keys of each
-// message. If the function sends notices, the messages of package notice are included.
+// loggedMessages returns the messages that the code in functions/<function> logs, each with the keys
+// that all its calls log. If the function sends notices, the messages of package notice are included.
 func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
 	messages := map[string]map[string]bool{}
@@ -127,7 +127,7 @@ func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 				keys[key] = true
 			}
 		}
-		if others, ok := messages[message]; ok { // only the keys that each call with this message logs
+		if others, ok := messages[message]; ok {
 			maps.DeleteFunc(keys, func(key string, _ bool) bool { return !others[key] })
 		}
 		messages[message] = keys

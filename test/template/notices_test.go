@@ -134,8 +134,8 @@ func at(event map[string]any, path string) string {
 	return text
 }
 
-// A notice that is not accepted is tried for a day, and is then put into a dead-letter
-// queue.
+// A notice that the topic or the webhook does not accept is tried for a day, and is then put into
+// a dead-letter queue.
 func TestNoticesAreTriedForADay(t *testing.T) {
 	s := written(t, withNotices)
 	for rule, target := range map[string]string{"NoticeMailRule": "NoticeTopic", "WebhookRule": "WebhookDestination.Arn"} {

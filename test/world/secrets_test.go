@@ -106,7 +106,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		w.RunComfy.Queue = 10 * time.Minute
 		clip, voice := sample.Files()
 		w.Web["https://media.example.com/talk.mp4"] = clip
-		faulty(w, call, fault, lasts)
+		hits := faulty(w, call, fault, lasts)
 		dropPair(t, w)
 		w.Drop("inbox/ads/web.job/job.json", fmt.Appendf(nil,
 			`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/talk.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))
@@ -119,6 +119,9 @@ func TestNoSecretLeaves(t *testing.T) {
 		}
 		w.Pass(2*time.Hour + lasts)
 		searched += wantNoSecrets(t, w, logs)
+		if *hits == 0 {
+			t.Errorf("RunComfy received no %s, want at least one", call)
+		}
 		if t.Failed() {
 			t.Fatalf("the fault was %s of %s, for %v", fault.Name, call, lasts)
 		}
