@@ -372,6 +372,13 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 		{"narrowed", func(w *world.World) { w.Drop(folder+"job.json", react("talk.mp4", "m000.*")) }, ledger.Withdrawn, 0},
 		{"broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
 		{"deleted", func(w *world.World) { w.Delete(folder + "job.json") }, ledger.Withdrawn, 0},
+		{"refused by S3, then deleted", func(w *world.World) {
+			w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool { return c.Key == folder+"job.json" && c.Op == "GetObject" })
+			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+			w.Pass(time.Minute)
+			worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
+			w.Delete(folder + "job.json")
+		}, ledger.Withdrawn, 0},
 		{"uploaded again, with its video", func(w *world.World) {
 			clip, _ := sample.Files()
 			w.Put(folder+"talk.mp4", clip)

@@ -248,8 +248,9 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	if found.Own.State == ledger.Held {
 		// S3 refuses to return a file, so it is not known what job.json names. The next
-		// assessment of the bundle needs the list of the matches in the bundle's status.
-		found.Own.Jobs = prev.Jobs
+		// assessment of the bundle needs the list of the matches in the bundle's status, and the
+		// warning that says whether the list may be incomplete.
+		found.Own.Jobs, found.Own.Warnings = prev.Jobs, prev.Warnings
 		return nil
 	}
 	names := prev.Jobs
