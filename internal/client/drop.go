@@ -144,8 +144,8 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 // toSend returns the compared uploads that must be sent, by key: all of them, or only
 // those whose content the bucket does not hold. If a medium of a bundle is sent, the
 // bundle's job.json is sent too, because only job.json starts the bundle's job again. But
-// if a sent file already starts a job of the bundle, job.json is left out: it would start
-// that job a second time. The parameter jobs has the findings of the jobs that can start.
+// if a file that is sent anyway starts a job of the bundle, an unchanged job.json is not
+// added: it would start that job a second time. The parameter jobs has the findings of the jobs that can start.
 func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
 	send := maps.Clone(uploads)
 	maps.DeleteFunc(send, func(_ string, u *Upload) bool { return !all && u.Same })
@@ -214,8 +214,8 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 }
 
 // BundlePairs puts each pair of the uploads into a bundle of its own, whose job.json has the
-// chosen model and options. It does not read the bucket: if an earlier drop made a bundle of
-// the same pair, that bundle would make the name ambiguous. BundlePairs removes from the
+// chosen model and options. It does not read the bucket, because a bundle that an earlier
+// drop made of the same pair would make the name ambiguous. BundlePairs removes from the
 // uploads all videos, images and audio files outside of bundles. It returns what is wrong with
 // the files that form no valid pair, and the keys of the files that it put into no bundle.
 //

@@ -26,8 +26,8 @@ func List(words []string, conjunction string) string {
 	return strings.Join(words[:n], ", ") + " " + conjunction + " " + words[n]
 }
 
-// Length writes the length of a file or of an output with one decimal: 4.0 s, and from ten
-// minutes on 12 min 5.5 s or 1 h 0 min 5.5 s.
+// Length writes the length of a file or of an output with one decimal. Below ten minutes it
+// writes only seconds, such as 4.0 s; otherwise it writes 12 min 5.5 s or 1 h 0 min 5.5 s.
 func Length(d time.Duration) string {
 	d = d.Round(100 * time.Millisecond)
 	hours, minutes, seconds := d/time.Hour, d%time.Hour/time.Minute, (d % time.Minute).Seconds()
@@ -62,7 +62,8 @@ func cut(text string) string {
 // URL's query, which may hold a secret.
 func ShortValue(value string) string { return Short(hideQuery(value)) }
 
-// Quote is ShortValue in double quotes.
+// Quote returns a value as a Go string literal. Like ShortValue, it cuts the value and leaves
+// out a URL's query.
 func Quote(value string) string { return strconv.Quote(cut(hideQuery(value))) }
 
 func hideQuery(value string) string {

@@ -14,8 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// The local stack enforces the permissions that are deployed. It reads the template as it is
-// written, and finds the statements that the template has after the transform. It leaves out
+// The local stack enforces the permissions that are deployed. It reads the template without
+// SAM's transform, and must find the same statements as after the transform. It leaves out
 // statements whose actions it does not check, such as those for logs.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	const arn = "arn:" // makes the id of a resource an ARN, as the local stack demands

@@ -43,15 +43,15 @@ func (c change) deletedKey() string {
 // the original message is finished. A message with several names is divided again, into about
 // ten messages, until each name has a message of its own. So a held job is retried separately,
 // a crash repeats at most the messages of one division, and a message that comes twice or late
-// only assesses its name again. Dividing makes a chain of at most six messages (see Queue).
+// only assesses its name again. A chain (see Queue.Send) has at most six messages.
 type requeued struct {
 	// Subjects are the names that are left to assess. If Subjects is nil, every name that
 	// the change concerns is assessed.
 	Subjects []drop.Subject `json:"subjects,omitempty"`
 	// UnnamedBy is the bundle whose job.json no longer names the subjects.
 	UnnamedBy string `json:"bundle,omitempty"`
-	// Again says that something was not finished: an earlier delivery of a message in the
-	// change's batch, or an assessment of the change.
+	// Again says that an earlier delivery of a message in the change's batch, or an earlier
+	// assessment of the change, was not finished.
 	// Newest and Uploads are the fields newest and ownUploads of the change's batch (see batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
