@@ -156,15 +156,16 @@ func TestWildcards(t *testing.T) {
 	})
 }
 
-// The status of a bundle with a wildcard has a warning about a file that job.json does not use,
-// whichever file of the bundle was changed last.
+// The status of a bundle with a wildcard has a warning about the files that job.json does not use,
+// whichever file of the bundle was changed last. A file in a folder of the bundle is named with this
+// folder, because a file beside job.json may have the same name and be used.
 func TestFileThatAWildcardDoesNotUse(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "voices/*.wav"), "x.job/v.mp4", "x.job/voices/de.wav", "x.job/fr.wav", "x.job/.es.wav"} {
+	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "voices/*.wav"), "x.job/v.mp4", "x.job/voices/de.wav", "x.job/fr.wav", "x.job/raw/de.wav", "x.job/.es.wav"} {
 		b.step(t, s)
 	}
 	for _, key := range []string{"inbox/x.job/fr.wav", "inbox/x.job/voices/de.wav", "inbox/x.job/job.json"} {
-		want := []string{`job.json does not use fr.wav: only audio files that match "voices/*.wav" get a job`}
+		want := []string{`job.json does not use fr.wav and raw/de.wav: only audio files that match "voices/*.wav" get a job`}
 		if f := b.findings(t, key)[0]; f.Name != "x" || !cmp.Equal(f.Warnings, want) {
 			t.Errorf("%s was changed: warnings of %s %q, want of x %q", key, f.Name, f.Warnings, want)
 		}

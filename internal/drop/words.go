@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -22,19 +23,21 @@ const (
 	maxProblems = 50
 )
 
-// fileNames lists files for a sentence: "a.wav", "a.wav and a.mp3". For files whose names look
-// alike, it uses the paths below inbox/, with escapes.
+// fileNames lists files for a sentence: "a.wav", "a.wav and a.mp3". It names a file of a bundle by the
+// path below the bundle's folder. For files whose names look alike, it uses the paths below inbox/,
+// with escapes.
 func fileNames(files []File) string {
 	var more []string
 	if len(files) > maxNamed {
 		more = []string{fmt.Sprintf("%d more", len(files)-maxNamed)}
 		files = files[:maxNamed]
 	}
+	below := func(f File) string { return strings.TrimPrefix(f.Key, cmp.Or(bundleOf(f.Key), folderOf(f.Key))) }
 	names := make([]string, len(files))
 	for i, f := range files {
-		names[i] = path.Base(f.Key)
+		names[i] = below(f)
 		for j, other := range files {
-			if i != j && equalNFC(path.Base(f.Key), path.Base(other.Key)) {
+			if i != j && equalNFC(below(f), below(other)) {
 				names[i] = fmt.Sprintf("%+q", strings.TrimPrefix(f.Key, ledger.InboxPrefix))
 			}
 		}
