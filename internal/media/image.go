@@ -86,11 +86,15 @@ func readWEBP(r *reader, info *Info) {
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
 	pictures, end := 0, int64(0) // how many pictures were found; zeros before end show that the file is cut
+	still := int64(0)            // end of the picture, if it is not animated
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
 			case c.kind == "\x00\x00\x00\x00": // zeros instead of the rest, or padding
-				end = min(claimed, r.src.Size)
+				const few = 64 // zeros that a whole picture does not end with
+				if still == 0 || isZero(r.step(max(0, still-few), few)) {
+					end = min(claimed, r.src.Size)
+				}
 				return
 			case c.kind == "EXIF":
 				info.turn(turnedAside(r, c.body, c.end))
@@ -103,7 +107,9 @@ func readWEBP(r *reader, info *Info) {
 				panic(errCutPicture)
 			}
 			kind := c.kind
-			if kind == "ANMF" && c.body+20 <= c.end { // the picture of a frame follows 16 bytes; ALPH is the transparency of a lossy picture
+			if kind != "ANMF" {
+				still = c.end
+			} else if c.body+20 <= c.end { // the picture of a frame follows 16 bytes; ALPH is the transparency of a lossy picture
 				kind = string(r.step(c.body+16, 4))
 			}
 			if pictures++; kind == "VP8 " || kind == "ALPH" { // a lossless picture may end with zeros, and so may metadata after it
