@@ -210,7 +210,7 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 // the end of the file, and then all data from off if they fit into the budget. Cameras may write
 // other data after the picture, such as a film, so an end without EOI does not prove that a larger
 // picture is cut. But only a few markers occur in picture data: if the end has some of these and no
-// others, the picture is cut.
+// others, the picture is cut. It is also cut if zeros follow soon after off, up to the end of the file.
 func checkScan(r *reader, off int64) {
 	at, tail := r.written(off, imageTail)
 	coded, foreign := false, false
@@ -235,7 +235,7 @@ func checkScan(r *reader, off int64) {
 	case bytes.Contains(all, []byte{0xff, markerEOI}):
 	case len(tail) == 0:
 		panic(errNoPicture)
-	case whole, coded && !foreign: // otherwise other data may follow the picture
+	case whole, at == off, coded && !foreign: // otherwise other data may follow the picture
 		panic(errCutPicture)
 	}
 }

@@ -120,6 +120,7 @@ func TestBrokenImages(t *testing.T) {
 		{"JPEG, the last two bytes missing", "a.jpg", picture[:len(picture)-2], cut},
 		{"JPEG, half of it missing", "a.jpg", picture[:len(picture)/2], cut},
 		{"JPEG with zeros instead of its second half", "a.jpg", append(picture[:len(picture)/2:len(picture)/2], make([]byte, len(picture)/2)...), cut},
+		{"JPEG with zeros instead of almost all of its picture", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda), bytes.Repeat([]byte{0x28}, 100), make([]byte, 4<<20)), cut},
 		{"JPEG that ends in the middle of a white area", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda), bytes.Repeat([]byte{0x28, 0xa0, 0x02}, 20000)), cut},
 		{"JPEG, all but the first 200 bytes missing", "a.jpg", picture[:200], cut},
 		{"PNG without picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IEND", nil)), noPicture},
