@@ -42,13 +42,14 @@ func readPNG(r *reader, info *Info) {
 func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
+	cut := false    // the last IDAT chunk that begins in the tail is not whole, or zeros follow it
 	for {
 		if off > r.src.Size-8 {
 			panic(errCutPicture)
 		}
 		var head []byte
-		if !r.fits(func() { head = r.step(off, 8) }) { // the budget is used up: check only the last IDAT chunk that begins in the tail
-			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 && int64(u32(tail[i-4:])) > int64(len(tail[i+4:])) {
+		if !r.fits(func() { head = r.step(off, 8) }) { // the budget is used up
+			if cut {
 				panic(errCutPicture)
 			}
 			return
@@ -63,8 +64,13 @@ func checkPNG(r *reader, off int64, info *Info) {
 		case kind == "eXIf":
 			info.turn(turnedAside(r, off+8, off+8+int64(u32(head))))
 		case kind == "IDAT" && tail == nil:
-			if _, tail = r.written(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
+			var at int64
+			if at, tail = r.written(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
 				return
+			}
+			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 {
+				next := at + int64(i) + 8 + int64(u32(tail[i-4:]))
+				cut = next > r.src.Size || isZero(r.step(next, min(8, r.src.Size-next)))
 			}
 		}
 		off += 8 + int64(u32(head)) + 4

@@ -59,6 +59,8 @@ func TestImages(t *testing.T) {
 		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{70000, 3}},
 		{name: "PNG with large texts", as: "a.png", file: whole(pngHeader(30, 40), bytes.Repeat(pngChunk("iTXt", make([]byte, 60000)), 30), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{30, 40}},
 		{name: "PNG of many chunks, zeros behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},
+		{name: "PNG of one colour, of more chunks than are read, zeros behind it", as: "a.png",
+			file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 60000)), 250), pngChunk("IEND", nil)), 16<<20), want: size{30, 40}},
 		{name: "PNG of more chunks than are read, zeros behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", noise(8192)), 250), pngChunk("IEND", nil)), 4<<20), want: size{30, 40}},
 		{name: "a film behind the picture, without bytes that look like markers", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), noise(60000)), want: size{640, 480}},
 		{name: "a picture that ends with zeros, zeros behind it", as: "a.jpg", want: size{640, 480},
