@@ -63,12 +63,12 @@ func TestStorageFaults(t *testing.T) {
 			}
 			return n <= 2
 		}},
-		"503 for two puts":      {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
-		"only 503 for heads":    {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "HeadObject"},
-		"no permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &workflow.StorageUnavailable{}, text: "403"},
-		"only 503 for opening":  {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
-		"only 503 for parts":    {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "UploadPart"},
-		"only 503 for puts":     {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "PutObject"},
+		"503 for two puts":                             {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
+		"only 503 for heads":                           {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "HeadObject"},
+		"403 for heads, as without permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &workflow.StorageUnavailable{}, text: "403"},
+		"only 503 for opening":                         {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
+		"only 503 for parts":                           {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "UploadPart"},
+		"only 503 for puts":                            {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "PutObject"},
 		"only 503 for completing": {size: large, fault: on("CompleteMultipartUpload", always, 503, "SlowDown"),
 			want: &workflow.StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"an error in the body of a 200": {size: large, fault: on("CompleteMultipartUpload", always, 200, "InternalError"),
@@ -102,13 +102,13 @@ func TestStorageFaults(t *testing.T) {
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
 		"somebody else put another object": {size: small, fault: before("PutObject", other),
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"somebody else put another object of that length": {size: small, fault: before("PutObject", random(small, 2)),
+		"somebody else put another object of the same length": {size: small, fault: before("PutObject", random(small, 2)),
 			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
-		"somebody else put another object of that length and beginning": {size: small,
+		"somebody else put another object of the same length and beginning": {size: small,
 			fault: before("PutObject", append(random(small-1, 1), 0)),
 			want:  &workflow.OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
 		"another object exists": {size: large, there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"another object of that length exists": {size: small, there: random(small, 2),
+		"another object of the same length exists": {size: small, there: random(small, 2),
 			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"the object exists, and its first read is cut off": {size: large, there: random(large, 1),
 			fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
@@ -121,12 +121,12 @@ func TestStorageFaults(t *testing.T) {
 			}, existed: true},
 		"the object exists and cannot be read": {size: large, there: random(large, 1),
 			fault: on("GetObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
-		"a conflict":                      {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
-		"a conflict of a put":             {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
-		"nothing but conflicts":           {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
-		"refused, but there is no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
-		"the upload is gone":              {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
-		"two of the aborts fail too": {size: large, fault: func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
+		"a conflict of the completion":                   {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
+		"a conflict of the put":                          {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
+		"only conflicts of completions":                  {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
+		"412 for the completion, but there is no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
+		"the upload is gone":                             {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
+		"only 503 for parts, and for the first two aborts": {size: large, fault: func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" || call == "AbortMultipartUpload" && n <= 2 {
 				fail(w, 503, "SlowDown")
 				return true

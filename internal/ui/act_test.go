@@ -85,7 +85,7 @@ func TestLinksOfALocalJob(t *testing.T) {
 	}
 }
 
-// The page shows every digit of an option, and no text in quotation marks.
+// The page shows every digit of an option, and shows a text without quotation marks.
 func TestOptionsOfATake(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}

@@ -25,7 +25,7 @@ func TestAnswered(t *testing.T) {
 	four := 4
 	tests := []struct {
 		name   string
-		job    workflow.Job // SubmittedAt is added
+		job    workflow.Job // the test adds SubmittedAt and UsualSeconds
 		status runcomfy.Status
 		after  time.Duration
 		want   workflow.Job
@@ -77,7 +77,7 @@ func TestAnswered(t *testing.T) {
 			workflow.Job{QueuedAt: after(6 * time.Hour), WaitSeconds: 900}, "",
 		},
 		{
-			"queued for longer", workflow.Job{},
+			"queued for longer than allowed", workflow.Job{},
 			runcomfy.Status{State: runcomfy.InQueue}, 6*time.Hour + time.Minute,
 			workflow.Job{}, "QueuedTooLong: the job has been queued at RunComfy for 6 h 1 min; QueueHours allows 6 h 0 min",
 		},
@@ -127,28 +127,28 @@ func TestUnanswered(t *testing.T) {
 			workflow.Job{Troubles: 1, TroubleSince: after(time.Minute), Losses: 1, LostSince: after(time.Minute), WaitSeconds: 5}, "",
 		},
 		{
-			"the third such response, within a minute", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, 59 * time.Second,
+			"the third response that does not know the request, within a minute", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, 59 * time.Second,
 			workflow.Job{Troubles: 3, TroubleSince: after(0), Losses: 3, LostSince: after(0), WaitSeconds: 20}, "",
 		},
 		{
-			"the second such response, after a minute", workflow.Job{Troubles: 1, TroubleSince: after(0), Losses: 1, LostSince: after(0)}, unknown, time.Hour,
+			"the second response that does not know the request, after a minute", workflow.Job{Troubles: 1, TroubleSince: after(0), Losses: 1, LostSince: after(0)}, unknown, time.Hour,
 			workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0), WaitSeconds: 10}, "",
 		},
 		{
-			"the third such response, after a minute", workflow.Job{RequestID: "r", Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, time.Minute,
+			"the third response that does not know the request, after a minute", workflow.Job{RequestID: "r", Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, time.Minute,
 			workflow.Job{RequestID: "r", Troubles: 3, TroubleSince: after(0), Losses: 3, LostSince: after(0)},
 			"RequestLost: RunComfy has not known request r since 2026-11-21 12:00:00 UTC: GET /p: HTTP 404",
 		},
 		{
-			"another failure after two such responses", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unavailable, time.Hour,
+			"another failure after two responses that do not know the request", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unavailable, time.Hour,
 			workflow.Job{Troubles: 3, TroubleSince: after(0), WaitSeconds: 20}, "",
 		},
 		{
-			"the second failure past the limit", workflow.Job{Troubles: 1, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
+			"the second failure past the limit of the queue", workflow.Job{Troubles: 1, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
 			workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour), WaitSeconds: 10}, "",
 		},
 		{
-			"the third failure past the limit", workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
+			"the third failure past the limit of the queue", workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
 			workflow.Job{Troubles: 3, TroubleSince: after(7 * time.Hour)},
 			"QueuedTooLong: the job has been queued at RunComfy for 8 h 0 min; QueueHours allows 6 h 0 min; RunComfy has not reported the job's state since 2026-11-21 19:00:00 UTC",
 		},

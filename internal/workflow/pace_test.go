@@ -12,7 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// The states that an execution enters at each turn: Wait, Poll and Ended?.
+// At each turn, an execution enters three states: Wait, Poll and Ended?.
 const transitionsPerTurn = 3
 
 const (
@@ -72,7 +72,7 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 }
 
 // The pace is as docs/reliability.md says: how late an end is found, and what the loop
-// costs. Each row is the mean over 200 jobs, which take about the time of the row and are
+// costs. Each row is about 200 jobs, which take about the time of the row and are
 // queued for 5 to 35 % of their time.
 func TestPace(t *testing.T) {
 	const jobs = 200

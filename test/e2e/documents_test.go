@@ -240,7 +240,7 @@ func checkStatus(t *testing.T, schema *jsonschema.Schema, where string, body []b
 	st := decodeStatus(t, body)
 	known := slices.ContainsFunc(problem.Codes(), func(info problem.Info) bool { return info.Code == st.Code })
 	if st.Code != "" && !known {
-		t.Errorf("%s: the code %s is not in the list", where, st.Code)
+		t.Errorf("%s: the code %s is not in the list of codes", where, st.Code)
 	}
 }
 
@@ -286,7 +286,7 @@ func TestDocumentOfResult(t *testing.T) {
 
 var memberRow = regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|")
 
-// sameMembers compares the first column of the first table after a heading with the JSON
+// sameMembers compares the first column of the first table after a text with the JSON
 // members of a struct, in their order.
 func sameMembers(t *testing.T, text, heading string, form reflect.Type) {
 	t.Helper()

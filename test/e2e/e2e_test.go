@@ -1,5 +1,6 @@
 // Package e2e tests the whole local stack from outside: the programs of the functions, a
-// real S3 server, and the fake RunComfy over TLS. Some of its tests use a World instead.
+// real S3 server, and the fake RunComfy over TLS. Some tests use a world.World instead, which runs
+// the functions in memory.
 package e2e
 
 import (
@@ -163,7 +164,7 @@ func TestPairsBecomeOutputs(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the queue is not empty")
+			t.Fatal("last.txt has no answer file, or the queue is not empty")
 		}
 	}
 	if got := s.Fake().Charges(); got != charges || charges != len(names) {
@@ -174,8 +175,8 @@ func TestPairsBecomeOutputs(t *testing.T) {
 	}
 }
 
-// checkOutputs checks the outputs of a job that succeeded, and every member of its status
-// and of result.json.
+// checkOutputs checks the outputs, the execution, the status and the result.json of a job that
+// succeeded.
 func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	t := s.t
 	t.Helper()

@@ -45,8 +45,8 @@ func (r *received) sorted() []string {
 	return slices.Sorted(slices.Values(r.said))
 }
 
-// The functions send one notice for each end of a job, with the permissions of the
-// template, and each notice reaches the webhook.
+// With the permissions of the template, the functions send one notice if a job is held, and one
+// if a job or file is rejected or a job ends. Each notice reaches the webhook.
 func TestNoticeOfEachEnd(t *testing.T) {
 	printed, called := &received{}, &received{}
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -147,7 +147,7 @@ func TestRemediesHelp(t *testing.T) {
 			},
 		},
 		{
-			"a clip of another folder, and a voice under a wrong suffix",
+			"a clip of another folder that is too long, and a voice under a wrong suffix",
 			func(w *world.World) {
 				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
 				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
@@ -161,7 +161,7 @@ func TestRemediesHelp(t *testing.T) {
 			},
 		},
 		{
-			"a clip of another folder, and an empty voice",
+			"a clip of another folder that is too long, and an empty voice",
 			func(w *world.World) {
 				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
 				w.Drop("inbox/cafe.job/voice.wav", nil)
@@ -175,7 +175,7 @@ func TestRemediesHelp(t *testing.T) {
 			},
 		},
 		{
-			"an option and a clip",
+			"a wrong option, and a clip that is cut off",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", `, "emotion": "joyful"`))
 				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "cut.mp4"))
@@ -188,7 +188,7 @@ func TestRemediesHelp(t *testing.T) {
 			},
 		},
 		{
-			"a preset",
+			"a preset with a model that does not exist",
 			func(w *world.World) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react1"}`))
 				dropPair(t, w)

@@ -285,8 +285,8 @@ func TestAttacksInTheBrowser(t *testing.T) {
 	}))
 	defer evil.Close()
 
-	// A page of another port of the same machine is of the same site, so cookies do not
-	// protect against such a page.
+	// A page on another port of the same machine belongs to the same site, so SameSite=Strict does
+	// not protect against such a page.
 	tab := b.newTab()
 	tab.do("open another page", chromedp.Navigate(evil.URL))
 	tab.waitFor("the other page is loaded", `document.readyState === "complete"`)

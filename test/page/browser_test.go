@@ -25,7 +25,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ui"
 )
 
-// chromium returns the path of a browser. It skips the test if there is none.
+// chromium returns the path of a browser. It skips the test with -short, or if there
+// is no browser.
 func chromium(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {

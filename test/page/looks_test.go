@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
-// contrast is a script that returns the visible texts whose contrast is less than what
-// WCAG 2.1 asks for at level AA.
+// contrast is a script that returns the visible texts with a contrast below 4.5, the least that
+// WCAG 2.1 accepts for small text at level AA.
 const contrast = `(() => {
 	const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
 	const rgba = (color) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };

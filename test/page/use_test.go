@@ -229,8 +229,8 @@ func TestChangeDuringAClick(t *testing.T) {
 	take := succeeded(t, c, "talk")
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
-	// The time stands still, so that the button may be pressed for long. changes counts events with rows, and jobs
-	// that were read. reason is the reason of the last such job.
+	// The time stands still, so that the button may be pressed for long. window.changes counts events with rows, and
+	// jobs that were read. window.reason is the reason of the last such job.
 	b.do("prepare the page", chromedp.Evaluate(`(() => { const now = Date.now(), parse = JSON.parse; Date.now = () => now; window.changes = 0;
 		JSON.parse = (text) => { const value = parse(text); if (value.rows || value.take) changes++; window.reason = value.status?.reason ?? window.reason; return value; }; })()`, nil))
 	for _, click := range []struct{ selector, changed, done string }{
@@ -246,7 +246,7 @@ func TestChangeDuringAClick(t *testing.T) {
 		b.waitFor("the click on "+click.selector+" has its effect", click.done)
 	}
 	eval[bool](b, `new Promise((end) => setTimeout(() => end(true), 200))`)
-	b.check("a change during the click on #close-job does not show the job", `document.querySelector("#job").childElementCount === 0`)
+	b.check("a change during the click on #close-job does not show the job again", `document.querySelector("#job").childElementCount === 0`)
 	b.quiet()
 }
 

@@ -21,8 +21,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// For each verb below, the permissions that docs/iam.md lists are enough. If one of them is
-// missing, the error names that permission.
+// The permissions that docs/iam.md lists for a verb are enough. If one that the verb needs is
+// missing, the error names this permission.
 func TestPeople(t *testing.T) {
 	l := openLab(t)
 	statuses := []string{"s3:ListBucket", "s3:GetObject status/*"}
