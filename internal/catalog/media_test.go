@@ -52,9 +52,9 @@ func TestCheckMedia(t *testing.T) {
 			code: problem.TooLong, reason: "the picture of talk.mp4 is 16.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
 		{name: "a film that is too long", id: react1, property: "video_url", facts: film(media.Fact(16*time.Second), media.Fact(17*time.Second)),
 			code: problem.TooLong, reason: "talk.mp4 is 16.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
-		{name: "a fact and an estimate that are too long", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(17*time.Second)),
+		{name: "an exact length and an estimate, both too long", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(17*time.Second)),
 			code: problem.TooLong, reason: "the sound of talk.mp4 is 17.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
-		{name: "an estimate does not reject", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(14*time.Second)),
+		{name: "an estimate that is too long, and an exact length that is not", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(14*time.Second)),
 			warning: "the picture of talk.mp4 is about 16.0 s long, by an estimate; sync/react-1 accepts at most 15 s"},
 		{name: "an audio file whose cover is a long track", id: react1, property: "audio_url",
 			facts: media.Info{Name: "talk.m4a", Kind: media.Audio, Format: "m4a", Video: &media.Track{Length: media.Fact(time.Hour)}, Audio: &media.Track{Length: media.Fact(time.Second)}}},
@@ -104,7 +104,7 @@ func TestCheckMedia(t *testing.T) {
 			warning: "anna.png is 60 MB; RunComfy recommends at most 50 MB for an image"},
 		{name: "a fifth model's limit", id: fifth, property: "speech", facts: audio("mp3", 91*time.Second),
 			code: problem.TooLong, reason: "talk.mp3 is 91.0 s long; acme/talker-2.1/portrait accepts at most 90 s", remedy: "Shorten talk.mp3 to at most 90 s."},
-		{name: "an option", id: react1, property: "emotion", facts: video(time.Hour, 200*mb)},
+		{name: "a property that accepts no media", id: react1, property: "emotion", facts: video(time.Hour, 200*mb)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -151,22 +151,22 @@ func TestWarnings(t *testing.T) {
 		want   []string
 	}{
 		{name: "every image is given", id: happyhorse, prompt: "character1 hugs character2's dog."},
-		{name: "one is not given", id: happyhorse, prompt: "character1 hugs character4.",
+		{name: "an image is not given", id: happyhorse, prompt: "character1 hugs character4.",
 			want: []string{"prompt names character4, but image_url_4 is not given"}},
-		{name: "several, each once, in the order of the text", id: happyhorse, prompt: "CHARACTER9 and character3 and Character9",
+		{name: "images that are not given: each once, in the order of the prompt", id: happyhorse, prompt: "CHARACTER9 and character3 and Character9",
 			want: []string{
 				"prompt names character9, but image_url_9 is not given",
 				"prompt names character3, but image_url_3 is not given",
 			}},
-		{name: "in Chinese", id: happyhorse, prompt: "character1抱着character5的狗",
+		{name: "a prompt in Chinese", id: happyhorse, prompt: "character1抱着character5的狗",
 			want: []string{"prompt names character5, but image_url_5 is not given"}},
-		{name: "more than the model accepts", id: happyhorse, prompt: "character12",
+		{name: "a number that no input of the model has", id: happyhorse, prompt: "character12",
 			want: []string{"prompt names character12, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_12"}},
 		{name: "number 0", id: happyhorse, prompt: "character0",
 			want: []string{"prompt names character0, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_0"}},
-		{name: "a number that is too large", id: happyhorse, prompt: "character99999999999999999999999"},
+		{name: "a number that does not fit in an int", id: happyhorse, prompt: "character99999999999999999999999"},
 		{name: "texts that only look like references", id: happyhorse, prompt: "the main character 4, supercharacter4, character4th"},
-		{name: "no text", id: happyhorse, prompt: 4},
+		{name: "a prompt that is not a text", id: happyhorse, prompt: 4},
 		{name: "a model whose prompt does not refer to media", id: liveAvatar, prompt: "character4"},
 	}
 	for _, tt := range tests {

@@ -108,8 +108,8 @@ func mistakesOfForm(err error) []error {
 	return errs
 }
 
-// checkMedia checks that inputSchema has each media property with the type string, and that the
-// limits of each property fit its kind.
+// checkMedia checks that each media property is named once and has the type string in
+// inputSchema, and that the limits of each group fit its kind.
 func checkMedia(groups []mediaGroup, properties map[string]any) (mistakes []error) {
 	named := map[string]bool{}
 	for _, g := range groups {
@@ -142,8 +142,8 @@ func (m *Model) checkRequired() (mistakes []error) {
 	return mistakes
 }
 
-// checkPair checks that a pair sets properties of the right kinds to valid values,
-// and leaves out no required media.
+// checkPair checks that visual and audio of the pair are media properties of the right kinds,
+// that no other media property is required, and that the defaults are valid options.
 func (m *Model) checkPair() (mistakes []error) {
 	if m.file.Pair == nil {
 		return nil
@@ -165,8 +165,9 @@ func (m *Model) checkPair() (mistakes []error) {
 	return mistakes
 }
 
-// checkLength checks that each option that decides the length of the output has a default,
-// and that a model with modes accepts a video and an audio file.
+// checkLength checks that the options in outputLength have defaults and the right types. For
+// modes, it checks that each value of the option has one, and that the model accepts a video
+// and an audio file. For framesOption, it checks that the number of clips has a maximum.
 func (m *Model) checkLength() (mistakes []error) {
 	l := &m.file.OutputLength
 	if l.Option == "" {
@@ -246,7 +247,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "form",
+			name: "a file that does not match model.schema.json",
 			files: map[string]string{"a.json": `{"id": "react-1", "usual": {"base": "0s", "perSecond": 0, "source": "a test"}, "colour": 1,
 				"media": [{"properties": [], "kind": "text", "formats": ["tiff"], "maxDuration": 15}],
 				"rules": {"v": {"multipleof": 4}},
@@ -264,7 +265,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "names that do not match",
+			name: "members that do not fit inputSchema, and limits that do not fit their kind",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"},
 				"media": [
 					{"properties": ["v", "v", "w", "k"], "kind": "video"},
@@ -310,7 +311,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "modes that do not fit",
+			name: "modes that leave out a value, and a model without audio",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 				"outputLength": {"option": "m", "modes": {"cut": "shorter"}},
 				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"enum": ["cut", "loop"], "default": "cut"}}}}`},

@@ -32,12 +32,12 @@ func TestPair(t *testing.T) {
 	} {
 		visual, audio, ok := model(t, tt.id).Pair(tt.kind)
 		if visual != tt.visual || audio != tt.audio || ok != (tt.visual != "") {
-			t.Errorf("%s with %s: %q, %q and %t, want %q and %q", tt.id, tt.kind, visual, audio, ok, tt.visual, tt.audio)
+			t.Errorf("%s with %s: %q, %q and %t, want %q, %q and %t", tt.id, tt.kind, visual, audio, ok, tt.visual, tt.audio, tt.visual != "")
 		}
 	}
 }
 
-// talk returns a voice whose length is a fact.
+// talk returns a voice of the exact length d.
 func talk(d time.Duration) media.Info {
 	return media.Info{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: mb, Audio: &media.Track{Length: media.Fact(d)}}
 }
@@ -67,13 +67,13 @@ func TestPairInput(t *testing.T) {
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},
 		{name: "a little more than codec padding needs one further clip", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond + time.Nanosecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 4}},
-		{name: "an estimate buys the clips for the length that is certain", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
+		{name: "an estimate gets only the clips for its least length", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
 			warnings: []string{"talk.mp3 is about 107.0 s long, by an estimate, and at least 9.0 s; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
-		{name: "an estimate of which nothing is certain", id: liveAvatar, audio: about(0, 107*time.Second),
+		{name: "an estimate without a least length", id: liveAvatar, audio: about(0, 107*time.Second),
 			want:     map[string]any{"prompt": prompt},
 			warnings: []string{"the length of talk.mp3 is only an estimate, about 107.0 s, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
-		{name: "a length of which only the least is known", id: liveAvatar, audio: about(9*time.Second, 0),
+		{name: "a least length without an estimate", id: liveAvatar, audio: about(9*time.Second, 0),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
 			warnings: []string{"talk.mp3 is at least 9.0 s long; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
 		{name: "a single word", id: liveAvatar, audio: talk(300 * time.Millisecond),

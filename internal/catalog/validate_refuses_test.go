@@ -142,7 +142,7 @@ func TestValidateRefuses(t *testing.T) {
 			if strings.Contains(tt.reason, " is not an input of ") {
 				code = problem.UnknownMember
 			}
-			var members map[string]any // the one that is wrong
+			var members map[string]any // only the wrong member
 			if err := decodeFloat(tt.members, &members); err != nil {
 				t.Fatal(err)
 			}

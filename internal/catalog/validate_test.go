@@ -25,8 +25,8 @@ var valid = map[string]map[string]any{
 	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with returns a model's smallest valid input, to which it adds the members of text, a JSON
-// object.
+// with returns a model's smallest valid input with the members of the JSON object in text,
+// which replace members of the same names.
 func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])
@@ -79,7 +79,7 @@ func TestValidateAccepts(t *testing.T) {
 			`{"watermark": true}`, `{"watermark": false}`,
 			`{"prompt": "` + english + `"}`,
 			`{"prompt": "` + chinese + `"}`,
-			// Half of the letters are Han, which is not more than half.
+			// Half of the letters are Han. A text counts as Chinese only if more than half are.
 			`{"prompt": "` + strings.Repeat("她a", 2500) + `"}`,
 		},
 		fifth: {
@@ -341,7 +341,7 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// If one letter in the name of an option is wrong, the problem names the option.
+// If one character in the name of an option is wrong or missing, the remedy names the option.
 func TestValidateTypos(t *testing.T) {
 	models := []*catalog.Model{model(t, react1), model(t, lipsync), model(t, liveAvatar), model(t, fifth)}
 	rapidtest.Check(t, func(t *rapid.T) {
@@ -350,7 +350,7 @@ func TestValidateTypos(t *testing.T) {
 		at := rapid.IntRange(0, len(name)-1).Draw(t, "at")
 		typo := name[:at] + rapid.SampledFrom([]string{"", "x", "-"}).Draw(t, "instead") + name[at+1:]
 		if len(typo) < 4 {
-			t.Skip("too short to tell")
+			t.Skip("too short for a suggestion")
 		}
 		problems := m.ValidateOptions(map[string]any{typo: 1})
 		if len(problems) != 1 || problems[0].Remedy != "Rename "+typo+" to "+name+"." {

@@ -25,7 +25,7 @@ func bucketOf(keys ...string) *bucket.Bucket {
 	return &bucket.Bucket{S3: b, Name: "b"}
 }
 
-// An overlay and a snapshot list what one bucket with all the files would list.
+// An overlay over a snapshot lists and finds what one bucket with all the files would.
 func TestListings(t *testing.T) {
 	key := rapid.Custom(func(t *rapid.T) string { return "inbox/" + rapid.StringMatching(`[ab./]{1,5}`).Draw(t, "key") })
 	rapidtest.Check(t, func(t *rapid.T) {
@@ -56,7 +56,7 @@ func TestListings(t *testing.T) {
 	})
 }
 
-// listed describes a listing by its keys, and the error.
+// listed describes a listing: whether there are more files, the error and the keys.
 func listed(files []drop.File, more bool, err error) []string {
 	text := []string{fmt.Sprint(more, err)}
 	for _, f := range files {
@@ -83,7 +83,7 @@ func TestOverlayReadsNewFiles(t *testing.T) {
 	}
 }
 
-// A snapshot makes one request for all files below its prefix.
+// A snapshot makes one request for all files below its prefix, and one for each other listing.
 func TestSnapshotMakesFewRequests(t *testing.T) {
 	b := bucketOf("inbox/l/a.job/job.json", "inbox/l/b.job/job.json", "inbox/l.mp4")
 	ctx := t.Context()

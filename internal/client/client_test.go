@@ -45,8 +45,8 @@ func setStatus(storage *s3test.Bucket, st ledger.Status) {
 	storage.Set(ledger.StatusKey(st.Name), bucket.JSON(st, ""))
 }
 
-// The error of a refused read has S3's error code. S3 sends none in response to a HEAD request,
-// so that error has the HTTP status.
+// The error of a refused read contains S3's error code. In response to a HEAD request, S3 sends
+// no code, so the error contains the HTTP status instead.
 func TestExplainOfARefusedRead(t *testing.T) {
 	for want, refused := range map[string]bucket.RefusedError{
 		"cannot read a.mp4: AWS responded InvalidObjectState: it is archived": {HTTPStatus: 403, S3Code: "InvalidObjectState", S3Message: "it is archived"},
@@ -107,8 +107,8 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	}
 }
 
-// The common beginning of two keys may end within a letter. A prefix that ends with half a
-// letter is not UTF-8, and S3 refuses it.
+// Choose lists the bucket with the common beginning of the keys as the prefix. This beginning may
+// end within a letter, and S3 refuses a prefix that is not UTF-8, so Choose cuts that letter off.
 func TestChooseAsksForWholeLetters(t *testing.T) {
 	storage := &s3test.Bucket{Now: time.Now}
 	var asked []string
@@ -299,7 +299,7 @@ func TestFollowInTrouble(t *testing.T) {
 type breaking struct {
 	*s3test.Bucket
 	after int64
-	ends  bool // without an error
+	ends  bool // a download ends without an error
 
 	mu     sync.Mutex
 	ranges []string
@@ -355,7 +355,7 @@ func TestDownload(t *testing.T) {
 		job   string
 		take  string // see Archived
 		files map[string]string
-		want  map[string]string // by path: the take whose output the file has, or "" if the file is unchanged
+		want  map[string]string // by path: the take whose output the file has, or "" for another file that is unchanged
 		spoil bool              // the object differs from result.json
 		cut   bool              // the object is shorter than result.json says
 		err   string
@@ -525,7 +525,7 @@ func TestCheckFolder(t *testing.T) {
 	}
 }
 
-// One error says that a folder cannot hold its outputs. The outputs of other folders are fetched.
+// If a folder cannot be made, one error covers all its outputs. Those of other folders are fetched.
 func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
 	c := newClient(storage)
@@ -550,8 +550,8 @@ func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// An output with a name that is too long for the file system is named in its error, because
-// another folder does not help.
+// If the names of outputs are too long for the file system, the error names each output, because
+// a remedy for their folder would not help.
 func TestDownloadOfATooLongName(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
 	c := newClient(storage)
@@ -632,7 +632,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var before syscall.Rlimit // the new limit is above the size of the log that go test writes
+	var before syscall.Rlimit // the limit below leaves room for the log that go test writes
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
 	dir := t.TempDir()
@@ -649,7 +649,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	}
 }
 
-// If the file with the credentials is gone, the error does not say that the disk may be full.
+// If the file with the credentials is gone, the error does not advise to check the disk.
 func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
 	storage := new(s3test.Bucket)
 	archive(storage, "talk", take1, 5000)

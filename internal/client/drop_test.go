@@ -12,7 +12,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// uploadOf returns the upload of a text.
 func uploadOf(key string, text []byte) *Upload {
 	return &Upload{File: drop.File{Key: key, Size: int64(len(text))}, Open: Bytes(text)}
 }
@@ -44,7 +43,7 @@ func TestBundlePairsKeepsWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &Drop{Client: newClient(new(s3test.Bucket)), Resolver: drop.Resolver{Catalog: models}, Uploads: map[string]*Upload{}}
-	folder := "inbox/" + strings.Repeat("a/", 100) // a pair this deep usually gets a warning about presets
+	folder := "inbox/" + strings.Repeat("a/", 100) // without a chosen model, a pair this deep gets a warning about presets
 	for _, u := range []*Upload{uploadOf(folder+"talk.png", face.Bytes()), uploadOf(folder+"talk.mp3", estimatedMP3())} {
 		d.Uploads[u.Key] = u
 	}

@@ -45,7 +45,7 @@ func TestFind(t *testing.T) {
 		kind     any
 	}{
 		{name: "the only stack of the region", response: stacksXML("one"), bucket: "BucketName-of-one"},
-		{name: "a stack that LIPDROP_STACK names", env: map[string]string{"LIPDROP_STACK": "two"}, response: stacksXML("two"), bucket: "BucketName-of-two"},
+		{name: "a stack that LIPDROP_STACK names", env: map[string]string{"LIPDROP_STACK": "two"}, status: 400, response: failure("ValidationError"), err: "there is no stack two in eu-west-1", kind: &none},
 		{name: "several stacks", response: stacksXML("one", "two"), err: "there are several lipdrop stacks in eu-west-1: one, two. Name one with --stack", kind: &usage},
 		{name: "no stack", response: stacksXML(), err: "there is no lipdrop stack in eu-west-1. Name another region or account with --region or --profile; or start a local stack with: lipdrop local.", kind: &none},
 		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other lacks an output", kind: &none},

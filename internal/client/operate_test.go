@@ -36,12 +36,12 @@ func TestTakeToRedrive(t *testing.T) {
 		ok     bool
 	}{
 		{"the only take", takes(ledger.Failed), "", "take0", true},
-		{"an older one failed and a newer one succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
-		{"an older one failed and a newer one runs", takes(ledger.Failed, ledger.InProgress), "", "take0", true},
-		{"two failed", takes(ledger.Failed, ledger.Failed, ledger.Succeeded), "", "take1", true},
-		{"none failed", takes(ledger.Cancelled, ledger.Succeeded), "", "take1", true},
-		{"the one that is named", takes(ledger.Failed, ledger.Failed), "take0", "take0", true},
-		{"one that is not there", takes(ledger.Failed, ledger.Succeeded), "take7", "take1", false},
+		{"an older take failed and a newer take succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
+		{"an older take failed and a newer take runs", takes(ledger.Failed, ledger.InProgress), "", "take0", true},
+		{"two takes failed", takes(ledger.Failed, ledger.Failed, ledger.Succeeded), "", "take1", true},
+		{"no take failed", takes(ledger.Cancelled, ledger.Succeeded), "", "take1", true},
+		{"the take that is named", takes(ledger.Failed, ledger.Failed), "take0", "take0", true},
+		{"a take that does not exist", takes(ledger.Failed, ledger.Succeeded), "take7", "take1", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,8 +96,8 @@ func TestTooLateToRedrive(t *testing.T) {
 	}
 }
 
-// If the local stack is no longer running, the error says how to start it, and not to check the
-// network.
+// If the local stack is no longer running, the error says how to start it, and does not advise
+// to check the network.
 func TestRedriveAndCancelWithoutTheLocalStack(t *testing.T) {
 	c := newClient(new(s3test.Bucket))
 	c.Dir = ".lipdrop"
@@ -148,7 +148,7 @@ func TestCancelWaits(t *testing.T) {
 				began := time.Now()
 				got, err := (&Client{Ledger: store}).waitUntilEnded(ctx, rec)
 				if tt.err == "" && (err != nil || got.State != ledger.Cancelled) || tt.err != "" && (err == nil || err.Error() != tt.err) {
-					t.Errorf("got state %s and error %v; want error %q, or cancelled if that is empty", got.State, err, tt.err)
+					t.Errorf("got state %s and error %v; want error %q, or the state cancelled if this error is empty", got.State, err, tt.err)
 				}
 				if took := time.Since(began); took < tt.waits || took > tt.waits+2*readEvery {
 					t.Errorf("waited %s, want %s", took, tt.waits)
