@@ -58,7 +58,7 @@ type mkvTrack struct {
 	Track
 	number, kind  uint64
 	width, height int
-	uid           uint64 // by which tags name the track
+	uid           uint64 // which tags use to name the track
 	switchedOff   bool
 	seen          bool // a block was found
 	encrypted     bool
@@ -107,7 +107,7 @@ func readMatroska(r *reader, info *Info) {
 	m.describe(r, info, chosen)
 }
 
-// startsAt reports whether a recording starts at off: a header, and then a segment.
+// startsAt reports whether a recording starts at off: a segment, or a header and then a segment.
 func startsAt(r *reader, off int64) bool {
 	e, err := r.element(off, r.src.Size)
 	if err == nil && e.id == idEBML {
@@ -134,8 +134,9 @@ func (m *matroska) chooseTracks(r *reader, info *Info) (chosen []*mkvTrack) {
 	return chosen
 }
 
-// walk reads the elements of a segment. It stops at a cluster that does not say how long it is,
-// and, unless the file is cut, at a cluster after it has found a length and the tracks.
+// walk reads the elements of a segment. It stops after a cluster that does not say how long it
+// is. Unless the file is cut, it also stops after a cluster if the length of the file and the
+// tracks are known by then.
 func (m *matroska) walk(r *reader, segment element) {
 	m.cut = segment.cut
 	if !segment.open {
@@ -348,7 +349,7 @@ func (m *matroska) readTags(r *reader, tags element) {
 			}
 		}
 	}
-	_ = try(func() { r.elements(tags.body, tags.end, visit) }) // the lengths that were read before an error count
+	_ = try(func() { r.elements(tags.body, tags.end, visit) }) // after an error, the lengths that were read before it are used
 }
 
 // measure finds when the last blocks of the chosen tracks end.
@@ -387,7 +388,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	m.readLast(r, at, tail, &left)
 }
 
-// readLast reads the blocks of the last cluster, of which only the end may be in tail. The
+// readLast reads the blocks of the last cluster. The cluster may begin before tail. The
 // parameter at is the offset of tail in the file.
 func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	base, next := clusterTime(r, m.last)
@@ -405,12 +406,12 @@ func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	}
 }
 
-// readTail reads the clusters that begin in tail, from the last to the first. The parameter at
+// readTail reads clusters that begin in tail, from the last towards the first. The parameter at
 // is the offset of tail in the file. One cluster is not enough: the picture that is shown last
 // may be in an earlier cluster.
 func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = true
-	reached := false // the first cluster of the file was read
+	reached := false // the first cluster of the file begins in tail
 	for end, tries := len(tail), 0; tries < 16; tries++ {
 		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
 		if i < 0 {
@@ -432,7 +433,8 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 // readBlocks reads the blocks of a cluster between the offsets off and end. The parameter base
 // is the timestamp of the cluster. readBlocks records when the blocks start and end, and reports
 // whether it did. If guess is set, off may be inside a block: readBlocks then records the
-// blocks only if all are of known tracks and follow one another up to end.
+// blocks only if each complete block is of a known track, and only elements of a cluster follow
+// one another up to end or to an element of the segment.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)
@@ -505,8 +507,9 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 }
 
 // noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
-// its frames. If the file does not say how long a frame lasts, the block lasts as long as it
-// starts after the block before it. noteBlock returns false unless e is a block of a known track.
+// its frames. If the file does not say how long a frame lasts, the length of the block is the
+// time since the start of the track's previous block, or 0 if that time is not below longest.
+// noteBlock returns false unless e is a block of a known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)
@@ -575,7 +578,8 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 }
 
 // setLengths sets the lengths of the chosen tracks. The parameter claimed is the length in the
-// head of the file, played is the end of the last block of these tracks, and last that of all tracks.
+// head of the file. The parameter played is when the last block of these tracks ends, and the
+// parameter last is when the last block of all tracks ends.
 func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played, last int64) {
 	var longest time.Duration // by the tags
 	for _, t := range m.tracks {
@@ -586,7 +590,7 @@ func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played,
 	trusted := claimed > 0 && !m.cut && (last == 0 && !m.unwritten || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
-		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // a block need not say how long it lasts, but the tag counts the last block too
+		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // the time in the tag includes the length of the last block, which t.end may lack
 			end = max(end, t.tagged-m.inTime(m.start))
 		}
 		switch {

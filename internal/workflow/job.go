@@ -110,9 +110,9 @@ const (
 	// LostAfter is the least time between the first and the last of these responses.
 	LostAfter = time.Minute
 
-	// patience is how many turns in a row must fail to learn the job's state before a limit
-	// can end the job. A redriven execution may already be past its limit, and one failed
-	// request must not end it. A turn that learns the state applies the limit at once.
+	// patience is how many turns in a row must fail to learn the job's state before such a
+	// turn applies the limits. A redriven execution may already be past its limit, and one
+	// failed request must not end it. A turn that learns the state applies the limits at once.
 	patience = 3
 )
 
@@ -145,9 +145,9 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 }
 
 // Unanswered updates the job after a turn that did not learn the job's state. The parameter
-// cause is the reason. Unanswered returns a *RequestLost if RunComfy has not known the
-// request for long enough. After several such turns in a row (see patience), it returns a
-// *QueuedTooLong or a *RanTooLong if a limit has passed. See Progress.Jitter for jitter.
+// cause is the reason. Unanswered returns a *RequestLost if RunComfy has said often
+// enough that it does not know the request (see LostResponses). If several turns in a row did not
+// learn the state (see patience), it returns a *QueuedTooLong or a *RanTooLong if a limit has passed. See Progress.Jitter for jitter.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float64) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now

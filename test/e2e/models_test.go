@@ -118,8 +118,8 @@ func TestDocumentOfModels(t *testing.T) {
 	}
 }
 
-// tableOf returns the inputs of a model as a table. Media in succession that accept the
-// same files share a row.
+// tableOf returns the inputs of a model as a table. Successive media properties that
+// accept the same files share a row.
 func tableOf(m *catalog.Model) string {
 	var b strings.Builder
 	b.WriteString("| input | values | default |\n| --- | --- | --- |\n")
@@ -209,7 +209,7 @@ func TestModelsOfTheDocument(t *testing.T) {
 	for _, job := range jobs {
 		st := s.status(job.name, ended)
 		if st.State != ledger.Succeeded || st.Model != job.model || len(st.Outputs) != 1 || st.Verdict != ledger.VerdictDoubtful {
-			t.Errorf("the status of %s is %+v, want succeeded by %s, with one doubtful output", job.name, st, job.model)
+			t.Errorf("the status of %s is %+v, want state succeeded, model %s and one doubtful output", job.name, st, job.model)
 			continue
 		}
 		if body, _ := s.object(st.Outputs[0]); !bytes.Equal(body, job.output) {
@@ -247,7 +247,7 @@ func (s *stack) dropBundle(each section, files map[string][]byte) droppedJob {
 	return a
 }
 
-// dropPair drops a pair below the preset.json of a section.
+// dropPair drops the preset.json of a section, and then a pair into the same folder.
 func (s *stack) dropPair(each section, suffix string, files map[string][]byte) droppedJob {
 	s.t.Helper()
 	preset := each.examples["preset"]

@@ -32,7 +32,7 @@ const jobsOfAWorld = 125
 func main() {
 	jobs := flag.Int("jobs", 10000, "number of jobs to simulate")
 	stories := flag.Int("stories", 10000, "number of stories to run")
-	hostile := flag.Int("hostile", 4*len(hostiles), "number of hostile people to simulate, each among victims")
+	hostile := flag.Int("hostile", 4*len(hostiles), "number of hostile people to simulate")
 	seed := flag.Uint64("seed", 1, "seed of the random numbers")
 	shown := flag.Int("shown", 20, "largest number of findings of each kind to print")
 	flag.Parse()

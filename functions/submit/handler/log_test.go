@@ -80,7 +80,7 @@ func TestSubmittedIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// A claim is held until a minute after the function's timeout, because clocks may differ.
+// A claim lasts until a minute after the deadline of its invocation, because clocks may differ.
 func TestClaimHeldUntil(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.SetBalanceEmpty(true)
@@ -89,7 +89,7 @@ func TestClaimHeldUntil(t *testing.T) {
 		if c.Op == "submit" {
 			deadline = c.Deadline
 			if rec := w.Takes("ads/talk")[0]; !rec.HeldUntil.Equal(deadline.Add(time.Minute)) || rec.ClaimEnded(deadline) || !rec.ClaimEnded(rec.HeldUntil) {
-				t.Errorf("the function ends at %v; its claim is held until %v, want a minute later", deadline, rec.HeldUntil)
+				t.Errorf("the deadline is %v; the claim lasts until %v, want a minute after the deadline", deadline, rec.HeldUntil)
 			}
 		}
 		return nil
