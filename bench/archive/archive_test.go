@@ -1,5 +1,5 @@
 // Package archive_test compares internal/transfer with the SDK's transfermanager, which
-// reads one plain response. Both copy the same bytes from the same server into the same
+// uploads the body of a single GET. Both copy the same bytes from the same server into the same
 // versitygw over TLS, and each object is compared with what was served.
 //
 //	go -C bench test ./archive -bench //64MiB -benchtime 1x -count 3 >new.txt

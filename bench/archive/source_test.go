@@ -50,7 +50,7 @@ func serveSources(files certs.Files) error {
 		addresses[s.name] = "https://" + listener.Addr().String()
 		secure := tls.NewListener(paced{listener, s.rate}, &tls.Config{
 			Certificates:                []tls.Certificate{cert},
-			NextProtos:                  []string{"http/1.1"}, // a limit per connection needs one request at a time
+			NextProtos:                  []string{"http/1.1"}, // with HTTP/2, requests would share a connection and its limit
 			DynamicRecordSizingDisabled: true,
 		})
 		go func() { failed <- http.Serve(secure, s) }()
@@ -61,7 +61,7 @@ func serveSources(files certs.Files) error {
 	return <-failed
 }
 
-// ServeHTTP serves /<bytes>.
+// ServeHTTP serves a file of n bytes at /n.
 func (s source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	size, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/"), 10, 64)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-	_, _ = (&content{size: size}).WriteTo(w) // the client may have gone
+	_, _ = (&content{size: size}).WriteTo(w) // fails only if the client has gone
 }
 
 // No part size is a multiple of blockSize, so each part of a file differs from the next one.
@@ -88,7 +88,7 @@ var block = sync.OnceValue(func() []byte {
 	return data
 })
 
-// A content is a file of any size that takes no memory: a random block, repeated.
+// A content is a file of any size: one random block, repeated. Only the block takes memory.
 type content struct{ size, at int64 }
 
 func (c *content) Read(b []byte) (int, error) {

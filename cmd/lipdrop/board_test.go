@@ -55,7 +55,7 @@ func TestBoardOnATerminal(t *testing.T) {
 		jobs          []*followed
 		columns, rows int
 		want          []string
-		below         string // what is printed at the end
+		below         string // what close prints below the lines
 	}{
 		{"a job that queues, one that runs, and one that has ended", []*followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
 			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (usually runs for 1m30s)", "c: succeeded"}, ""},
@@ -165,11 +165,11 @@ func TestFollowOfNames(t *testing.T) {
 		{name: "a job that needs a person, and one without a status, when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}}, timeout: time.Minute, play: func(b *s3test.Bucket) {
 			status(b, "a", ledger.Held)
 		}, err: "time ran out after 1m0s; 1 job continues, and b has no status yet", exit: exitTimeout},
-		{name: "a job that continues when the time runs out", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
+		{name: "a job that needs a person, and one that is queued, when the time runs out", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Held)
 			status(b, "ads/b", ledger.InQueue)
 		}, err: "time ran out after 1h0m0s; 2 jobs continue", exit: exitTimeout},
-		{name: "jobs that wait for files when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
+		{name: "jobs that wait for files, and one that is queued, when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "a", ledger.Waiting)
 			status(b, "b", ledger.Waiting)
 			status(b, "c", ledger.InQueue)

@@ -13,7 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// costRecords returns takes of each kind.
+// costRecords returns takes in several states, with and without an estimate and a cost.
 func costRecords() []ledger.Record {
 	day := func(d int) ledger.Times { return ledger.Times{Claimed: time.Date(2050, 1, d, 23, 59, 0, 0, time.UTC)} }
 	return []ledger.Record{
@@ -80,7 +80,7 @@ func TestPeriod(t *testing.T) {
 		var p period
 		err := p.UnmarshalText([]byte(text))
 		if (err != nil) != (want < 0) || err == nil && time.Duration(p) != want {
-			t.Errorf("%q: got %v, %v; want %v, or an error if that is negative", text, time.Duration(p), err, want)
+			t.Errorf("%q: got %v, %v; want %v (negative: an error)", text, time.Duration(p), err, want)
 		}
 	}
 }

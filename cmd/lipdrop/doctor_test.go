@@ -222,7 +222,7 @@ func TestDoctor(t *testing.T) {
 		{name: "media that are no longer required", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["required"] = []string{"video_url"}
 		}, want: "WRONG  RunComfy has changed the input of sync/react-1: audio_url" + newer},
-		{name: "other prose and another default", aws: stack{token: "right"}, change: func(schema map[string]any) {
+		{name: "another description and another default", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["properties"].(map[string]any)["emotion"] = map[string]any{
 				"type": "string", "enum": []string{"happy", "angry", "sad", "neutral", "disgusted", "surprised"}, "default": "happy", "description": "How to look.",
 			}
@@ -235,7 +235,7 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this model; they are not charged."},
 		{name: "a model that RunComfy does not describe", aws: stack{token: "right"}, undescribed: "sync/react-1",
 			want: "-      the input of sync/react-1 was not compared: RunComfy's response does not describe it"},
-		{name: "another stack", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check the stack's name, or select another region or account with --region or --profile."},
+		{name: "a stack that does not exist", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check the stack's name, or select another region or account with --region or --profile."},
 		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack: there are no AWS credentials\n" +
 			"       Run aws configure or aws sso login, or name another profile or region with --profile or --region."},
 		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot find the stack: failed to get shared config profile, nobody\n" +

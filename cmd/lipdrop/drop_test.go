@@ -108,7 +108,7 @@ func TestPrintSameFiles(t *testing.T) {
 	}
 }
 
-// TestDrop runs the command on one local stack, whose jobs stay queued.
+// TestDrop runs the command on one local stack, whose jobs stay queued unless noQueue is set.
 func TestDrop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a local stack")

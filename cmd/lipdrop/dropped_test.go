@@ -75,12 +75,12 @@ func TestFolderListsAsABucket(t *testing.T) {
 		after := rapid.OneOf(rapid.Just(""), key).Draw(rt, "after")
 		limit := rapid.IntRange(1, len(names)).Draw(rt, "limit")
 		if diff := cmp.Diff(describe(s3.List(t.Context(), prefix, limit)), describe(dropped.List(t.Context(), prefix, limit))); diff != "" {
-			rt.Errorf("files (-of a bucket +of a folder):\n%s", diff)
+			rt.Errorf("List (-of a bucket +of a folder):\n%s", diff)
 		}
 		files, more, err := s3.ListFolder(t.Context(), prefix, after, limit)
 		have, haveMore, haveErr := dropped.ListFolder(t.Context(), prefix, after, limit)
 		if diff := cmp.Diff(describe(files, more, err), describe(have, haveMore, haveErr)); diff != "" {
-			rt.Errorf("files of a folder (-of a bucket +of a folder):\n%s", diff)
+			rt.Errorf("ListFolder (-of a bucket +of a folder):\n%s", diff)
 		}
 	})
 	if len(folder.byKey) != len(names) {
@@ -88,7 +88,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 	}
 }
 
-// The files of a folder that are left out do not bury the rest of the output.
+// If many files of a folder are left out, addFiles names only mostShown of them.
 func TestManyFilesAreLeftOut(t *testing.T) {
 	files := map[string]string{"ads/talk.wav": "@voice.wav"}
 	for i := range 50 {
@@ -120,7 +120,7 @@ func TestInboxFolder(t *testing.T) {
 	}
 }
 
-// A folder whose path cannot be found out is reported: walk could not recognise a link to it.
+// walk reports a folder whose path it cannot find out, because it could not recognise a link to it.
 func TestWalkOfDeletedFolder(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -139,7 +139,7 @@ func TestWalkOfDeletedFolder(t *testing.T) {
 func TestCheckFollowsLinks(t *testing.T) {
 	tests := []struct {
 		name  string
-		links map[string]string // what each leads to
+		links map[string]string // by link: what the link leads to
 		args  string
 		code  int
 		out   []string
@@ -155,7 +155,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 			out: []string{"real/z.mp4 is a link that leads to itself\n", "real/talk: one job"}},
 		{name: "to the folder around it", links: map[string]string{"real/again": ".."}, args: "check real", code: 1,
 			out: []string{"real/again is a link to a folder that contains it\n", "real/talk: one job"}},
-		{name: "to nowhere, hidden", links: map[string]string{"real/.#talk.mp4": "me@host.1"}, args: "check real", out: []string{"real/talk: one job"}},
+		{name: "to nowhere, with a hidden name", links: map[string]string{"real/.#talk.mp4": "me@host.1"}, args: "check real", out: []string{"real/talk: one job"}},
 		{name: "to nowhere, in a hidden folder", links: map[string]string{"real/.git/fsmonitor": "gone"}, args: "check real", out: []string{"real/talk: one job"}},
 		{name: "to nowhere, dropped by try", links: map[string]string{"z.mp4": "gone"}, args: "try z.mp4", code: 1,
 			out: []string{"nothing was dropped", "z.mp4 is a link that leads nowhere"}},

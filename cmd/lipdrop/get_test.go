@@ -26,7 +26,7 @@ type archivedStack struct {
 	output  *os.File
 	size    int64
 	objects map[string][]byte
-	pauseAt int64 // after how many bytes of the output the response stops
+	pauseAt int64 // after how many bytes of the output a response stops, until the client has gone
 
 	mu   sync.Mutex
 	sent int64

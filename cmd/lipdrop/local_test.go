@@ -75,7 +75,7 @@ func localCommand(t *testing.T, dir string) (kill func()) {
 	t.Helper()
 	cmd := startCommand(t, "local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms")
 	kill = func() {
-		_ = cmd.Process.Kill() // fails if the command has ended already; the test's output says why
+		_ = cmd.Process.Kill() // fails if the command has ended already; the test's output says why it ended
 		_ = cmd.Wait()
 	}
 	t.Cleanup(kill)
