@@ -97,8 +97,8 @@ var deniedCodes = map[string]bool{
 
 // operationPermissions has the permissions whose names differ from the names of the operations
 // that need them. UploadPartCopy needs the permissions to read and to write. If it is denied,
-// the permission to read is missing: CreateMultipartUpload needs the permission to write too,
-// and was not denied.
+// the permission to read is missing, because CreateMultipartUpload, which is called before it
+// and also needs the permission to write, was not denied.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
@@ -192,8 +192,8 @@ func explain(purpose, resource, remedy string, err error) error {
 // unauthorized matches the permission and the resource that AWS names in many of its messages.
 var unauthorized = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)(?: on resource: "?(arn:[^"\s]+))?`)
 
-// denied returns a *DeniedError. If AWS's message names another permission than the parameter
-// does, the message is right: kms:Decrypt if a file is encrypted, or s3:GetObject if a write has a
+// denied returns a *DeniedError. If AWS's message names another permission, the error has the one
+// of the message, for example kms:Decrypt if a file is encrypted, or s3:GetObject if a write has a
 // condition.
 func denied(purpose, permission, resource, message string, err error) error {
 	if named := unauthorized.FindStringSubmatch(message); named != nil && named[1] != permission {

@@ -18,12 +18,12 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds a warning to each take whose status an assessment kept, for each unused upload
-// that may have been meant for the take. The changed file may have been meant if it is in a
-// bundle, if its name is the subject's name, or if the subject's name adds a tag to its name:
-// talk.mp4 may have been meant for talk.de. In a message that submit sent, Uploads has the other
-// uploads of the event's batch too. They may have been meant only if their name is the subject's
-// name.
+// warnUnused adds a warning to each take of a.kept, for each upload that the take does not use,
+// although it may have been meant for the take. The changed file may have been meant if it is in
+// a bundle, if its name is the subject's name, or if the subject's name adds a tag to its name:
+// talk.mp4 may have been meant for talk.de. If submit sent the message of the change, c.Uploads
+// also has the other uploads of the batch in which the event arrived. They may have been meant
+// only if their name is the subject's name.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
