@@ -15,7 +15,7 @@ import (
 type getCmd struct {
 	client.Target
 	Take     string   `xor:"take" help:"Take to fetch. By default the newest one that has succeeded."`
-	AllTakes bool     `xor:"take" help:"Fetch every take. Each file name then has its take in it."`
+	AllTakes bool     `xor:"take" help:"Fetch every take that has succeeded. Each file name then has its take in it."`
 	JSON     bool     `name:"json" help:"Print one JSON object for each file."`
 	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. The last argument may be the folder for the outputs: one that exists, or a path that begins with . or /. By default the outputs are stored in the current folder."`
 }

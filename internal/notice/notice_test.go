@@ -223,7 +223,7 @@ func TestLargeStatus(t *testing.T) {
 		"a reason of escapes": func(n *ledger.Notice) {
 			n.Reason, n.Remedy = strings.Repeat("\x01", 300<<10), strings.Repeat("\"", 300<<10)
 		},
-		"a reason and a remedy that fit into the status": func(n *ledger.Notice) {
+		"a reason and a remedy that are just short enough to stay whole": func(n *ledger.Notice) {
 			n.Reason, n.Remedy = strings.Repeat("r", 75<<10), strings.Repeat("m", 75<<10)
 		},
 		"a reason of letters": func(n *ledger.Notice) { n.Reason = strings.Repeat("é", 200<<10) },

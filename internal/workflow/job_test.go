@@ -194,7 +194,7 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 func TestBegin(t *testing.T) {
 	job := workflow.Job{RequestID: "r", Redrives: 1, Troubles: 4, TroubleSince: submitted, Losses: 2, LostSince: submitted}
 	if got := (workflow.Turn{Job: job, Redrives: 1}).Begin(); got != job {
-		t.Errorf("a turn without a redrive since the last turn starts with %+v, want %+v", got, job)
+		t.Errorf("there was no redrive since the last turn, but the turn starts with %+v, want %+v", got, job)
 	}
 	if got, want := (workflow.Turn{Job: job, Redrives: 2}).Begin(), (workflow.Job{RequestID: "r", Redrives: 2}); got != want {
 		t.Errorf("a turn after a redrive starts with %+v, want %+v", got, want)
