@@ -549,7 +549,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
 	}
-	played, last := int64(0), int64(0) // when the last block of the chosen tracks ends, and that of all tracks
+	played, last := int64(0), int64(0) // when the last block of the chosen tracks ends, and when the last block of all tracks ends
 	for _, t := range chosen {
 		played = max(played, t.end)
 	}

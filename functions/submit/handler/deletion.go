@@ -16,7 +16,7 @@ import (
 
 // mustNotRun reports whether a job must not run although Ledger.Get found no record of its take.
 // The job must not run in these cases:
-//   - The status is that of a claimed take, and a person has deleted the record.
+//   - The status is about this take, which was claimed, and a person has deleted the record.
 //   - The status says that the record could not be read, and a person has deleted the record.
 //   - The status is about a newer take.
 //   - A file of the newest take was deleted, and no file of this job was uploaded since. Then

@@ -126,7 +126,8 @@ const (
 )
 
 // CallOf returns what a request asks for, or "" if the API has no such call. It also returns the
-// id in the path, or "" if there is none: a model's for CallSubmit and CallModel, else a request's.
+// id in the path, or "" if the path has no id. The id of CallSubmit and CallModel is a model's;
+// any other id is a request's.
 func CallOf(r *http.Request) (Call, string) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/v1/models/"); ok && id != "" {
 		switch r.Method {
