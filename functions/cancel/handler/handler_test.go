@@ -294,6 +294,33 @@ func TestSweepContinuesAfterAnError(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/1", ledger.Cancelled, problem.CancelledByStop)
 }
 
+// The sweep settles the execution that ended first before the others. Step Functions lists the
+// newest execution first.
+func TestSweepSettlesTheOldestEndFirst(t *testing.T) {
+	w := worldtest.New(t)
+	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
+	for _, name := range []string{"ads/0", "ads/1"} {
+		worldtest.DropPairs(t, w, name)
+		w.Run(time.Minute)
+	}
+	for _, name := range []string{"ads/0", "ads/1"} {
+		w.Stop(name, w.Status(name).Take)
+		w.Run(time.Minute)
+	}
+	var settled []string
+	w.Before = func(c world.Call) error {
+		if c.Function == "cancel" && c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") {
+			settled = append(settled, c.Key)
+		}
+		return nil
+	}
+	w.Sweep()
+	w.Run(time.Minute)
+	if want := []string{"status/ads/0.json", "status/ads/1.json"}; !slices.Equal(settled, want) {
+		t.Errorf("the sweep settled %q, want %q", settled, want)
+	}
+}
+
 // S3 is so slow that the sweep cannot read all records. The sweep reads the newest record first.
 func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	w := worldtest.New(t)
