@@ -263,6 +263,9 @@ func (c Code) RemedyFor(job Restart) string {
 	if job.NotCharged && c.State() == "failed" {
 		text = NotCharged
 	}
+	if job.NoJob {
+		text = strings.Replace(text, then, "", 1)
+	}
 	if job.Match != "" && strings.Contains(text, "upload ") {
 		text += " " + AllMatches
 	}

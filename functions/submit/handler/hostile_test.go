@@ -88,6 +88,9 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 					if err := json.Unmarshal(body, &answer); err != nil {
 						t.Fatal(err)
 					}
+					if strings.Contains(answer.Remedy, "job") {
+						t.Errorf("the preset's remedy is %q, but a preset has no job", answer.Remedy)
+					}
 					if answer.State != ledger.Held || answer.Code != r.code || !strings.HasPrefix(answer.Reason, "preset.json cannot be read: S3 returned HTTP ") {
 						t.Errorf("the preset's answer file is %s, %s: %s; want held, %s: preset.json cannot be read…", answer.State, answer.Code, answer.Reason, r.code)
 					}
