@@ -23,7 +23,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 type cli struct {
@@ -105,7 +105,7 @@ func isFromGoRun(program string) bool {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
-	settings := permissions.DefaultSettings()
+	settings := template.DefaultSettings()
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),

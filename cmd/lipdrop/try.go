@@ -21,10 +21,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/template"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -186,7 +186,7 @@ func checkFiles(ctx context.Context, files *gatheredFiles) error {
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: permissions.DefaultSettings()}
+	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: template.DefaultSettings()}
 	var wrong []string
 	for _, key := range sortedKeys(files.byKey) {
 		if err := checkLength(key); err != nil {

@@ -33,9 +33,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/template"
 	"github.com/lipdrop/lipdrop/internal/token"
 )
 
@@ -249,7 +249,7 @@ func (c *Client) Resolver() (drop.Resolver, error) {
 	if err != nil {
 		return drop.Resolver{}, err
 	}
-	settings, err := permissions.Settings(c.Parameters)
+	settings, err := template.Settings(c.Parameters)
 	if err != nil {
 		err = fmt.Errorf("the parameters of the stack %s: %w", c.Stack, err)
 	}

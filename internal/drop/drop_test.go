@@ -24,10 +24,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 const (
@@ -56,7 +56,7 @@ func newInbox(t testing.TB) *inbox {
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
 		Files: &bucket.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
-		Settings: permissions.DefaultSettings(),
+		Settings: template.DefaultSettings(),
 	}
 	return b
 }

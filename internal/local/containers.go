@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"os"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 const (
@@ -78,7 +78,7 @@ func dialContainerHost(transport *http.Transport) {
 // credentials, the roles of the functions are not enforced.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}
-	for name, id := range permissions.LogicalIDs {
+	for name, id := range template.LogicalIDs {
 		all[id] = s.Variables(name, true)
 	}
 	text, err := json.MarshalIndent(all, "", "  ")

@@ -5,13 +5,14 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // The names in the stack.
 const (
-	Account = permissions.Account
+	Account = access.Account
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
@@ -85,11 +86,11 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 		// SDK reads AWS_CA_BUNDLE there too.
 		runComfy = s.Plain
 	}
-	functions, err := permissions.Functions(s.template, TemplateValues(at, runComfy))
+	functions, err := template.Functions(s.template, TemplateValues(at, runComfy))
 	if err != nil {
 		panic(err) // readTemplate has read the same text
 	}
-	v := functions[permissions.LogicalIDs[function]].Variables
+	v := functions[template.LogicalIDs[function]].Variables
 	maps.Copy(v, map[string]string{
 		"AWS_ACCESS_KEY_ID":                function,
 		"AWS_SECRET_ACCESS_KEY":            s.keys.Functions[function],

@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/private"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // Keys are the credentials of a local stack. They are random for each state folder,
@@ -61,7 +61,7 @@ func ensureKeys(dir string) (Keys, error) {
 		return rand.Text()
 	}
 	k.SecretKey, k.Token, k.Outputs, k.Webhook = ensure(k.SecretKey), ensure(k.Token), ensure(k.Outputs), ensure(k.Webhook)
-	for name := range permissions.LogicalIDs {
+	for name := range template.LogicalIDs {
 		k.Functions[name] = ensure(k.Functions[name])
 	}
 	if !missing {

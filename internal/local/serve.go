@@ -18,7 +18,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -98,7 +97,7 @@ func (s *Stack) serveAWS() http.Handler {
 	keys[AccessKey] = s.keys.SecretKey
 	signatures := &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
 	services := awsjson.Join(s.states.Operations(), awsjson.Secret(s.keys.Token), s.dropQueue.Operations(queuePath), s.bus().Operations())
-	return services.Handler(signatures.Check, permissions.Guard(s.roles, s.deny))
+	return services.Handler(signatures.Check, access.Guard(s.roles, s.deny))
 }
 
 // newClient returns a client that trusts only the certificate of the stack.

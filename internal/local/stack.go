@@ -23,11 +23,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/private"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // callsGrace is how long calls of submit and cancel may take to end when a stack
@@ -47,9 +47,9 @@ type Stack struct {
 	certs   certs.Files
 	client  *http.Client // trusts only certs
 
-	template      []byte                          // template.yaml
-	functions     map[string]permissions.Function // by name
-	roles         map[string]permissions.Role     // by name
+	template      []byte                       // template.yaml
+	functions     map[string]template.Function // by name
+	roles         map[string]template.Role     // by name
 	gateway       *gateway.Gateway
 	webhook       *events.Webhook
 	dropQueue     *queue.Queue
@@ -254,7 +254,7 @@ func (s *Stack) build(ctx context.Context, source build.Source) (program string,
 }
 
 func (s *Stack) openQueues() error {
-	queues, err := permissions.Queues(s.template, TemplateValues("", ""))
+	queues, err := template.Queues(s.template, TemplateValues("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -309,7 +309,7 @@ func (s *Stack) startGateway(ctx context.Context, program string) error {
 
 func (s *Stack) startFunctions() error {
 	if s.options.LambdaEndpoint != "" {
-		s.lambda = lambda.NewRemote(s.options.LambdaEndpoint, permissions.LogicalIDs)
+		s.lambda = lambda.NewRemote(s.options.LambdaEndpoint, template.LogicalIDs)
 	} else {
 		functions, err := s.lambdaFunctions()
 		if err != nil {
@@ -336,13 +336,13 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 // startConsumers starts the schedule, and the delivery of messages from the queues to the
 // functions submit and cancel.
 func (s *Stack) startConsumers(restarted bool) {
-	consume := func(q *queue.Queue, m permissions.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
+	consume := func(q *queue.Queue, m template.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
 		s.calls.Go(func() { q.Consume(s.intake, c) })
 	}
 	consume(s.dropQueue, s.functions[submit].Queues[queueARN], queue.DeliverBatch(queueARN, s.invokeFunction(submit)))
 	consume(s.deletionQueue, s.functions[cancel].Queues[deletionQueueARN], queue.DeliverBatch(deletionQueueARN, s.invokeFunction(cancel)))
-	consume(s.cancelQueue, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.DeliverEach(s.invokeFunction(cancel)))
+	consume(s.cancelQueue, template.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.DeliverEach(s.invokeFunction(cancel)))
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 
@@ -373,7 +373,7 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 func (s *Stack) Failed() <-chan struct{} { return s.failed.Done() }
 
 // Err returns why the stack failed, after the channel of Failed is closed. The error is a
-// *permissions.Denial if a request of a function was denied.
+// *access.Denial if a request of a function was denied.
 func (s *Stack) Err() error { return context.Cause(s.failed) }
 
 // Close ends every part and every child process. Jobs under way continue when another

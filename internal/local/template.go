@@ -9,7 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/access"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // readTemplate reads the functions and their roles from template.yaml in a checkout.
@@ -17,21 +18,21 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
 		return err
 	}
-	functions, err := permissions.Functions(s.template, TemplateValues("", ""))
+	functions, err := template.Functions(s.template, TemplateValues("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	s.functions = permissions.ByName(functions)
+	s.functions = template.ByName(functions)
 	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
 		if mapping := s.functions[name].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
-			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", permissions.LogicalIDs[name], arn)
+			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", template.LogicalIDs[name], arn)
 		}
 	}
-	roles, err := permissions.Roles(s.template, TemplateValues("", ""))
+	roles, err := template.Roles(s.template, TemplateValues("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	s.roles = permissions.ByName(roles)
+	s.roles = template.ByName(roles)
 	return nil
 }
 
@@ -51,7 +52,7 @@ func TemplateValues(aws, runComfy string) map[string]string {
 // setPolicy sets the policy of the bucket. The policy allows each function what its role
 // allows in S3.
 func (s *Stack) setPolicy(ctx context.Context) error {
-	policy, err := permissions.BucketPolicy(s.roles)
+	policy, err := template.BucketPolicy(s.roles)
 	if err == nil {
 		_, err = s.S3().PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: aws.String(Bucket), Policy: aws.String(string(policy))})
 	}
@@ -63,7 +64,7 @@ func (s *Stack) setPolicy(ctx context.Context) error {
 
 // deny makes the stack fail because a function sent a request that AWS would refuse too. The
 // stack fails even if the function continues.
-func (s *Stack) deny(denial *permissions.Denial) { s.fail(denial) }
+func (s *Stack) deny(denial *access.Denial) { s.fail(denial) }
 
 func functionARN(name string) string {
 	return "arn:aws:lambda:" + Region + ":" + Account + ":function:" + name

@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/access"
 )
 
 // The stack fails if a request of a function is denied, even if the function continues.
@@ -44,7 +44,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 		if refused, ok := errors.AsType[smithy.APIError](err); !ok || refused.ErrorCode() != "AccessDeniedException" {
 			t.Errorf("poll lists executions: %v, want AccessDeniedException", err)
 		}
-		want := &permissions.Denial{User: "poll", Action: "states:ListExecutions", Resource: local.MachineARN}
+		want := &access.Denial{User: "poll", Action: "states:ListExecutions", Resource: local.MachineARN}
 		if diff := cmp.Diff(want, awaitDenial(t, s)); diff != "" {
 			t.Errorf("(-want +denied):\n%s", diff)
 		}
@@ -52,10 +52,10 @@ func TestDenialFailsTheStack(t *testing.T) {
 }
 
 // awaitDenial waits until the stack has failed, and returns the denial that was the reason.
-func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
+func awaitDenial(t *testing.T, s *local.Stack) *access.Denial {
 	t.Helper()
 	until(t, "the failure", func() bool { return s.Err() != nil })
-	denial, ok := errors.AsType[*permissions.Denial](s.Err())
+	denial, ok := errors.AsType[*access.Denial](s.Err())
 	if !ok {
 		t.Fatalf("the stack failed with %v, want a denial", s.Err())
 	}

@@ -30,15 +30,16 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 	"github.com/lipdrop/lipdrop/internal/local/events"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/template"
 	"github.com/lipdrop/lipdrop/internal/token"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 )
@@ -92,7 +93,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		t.Fatal(err)
 	}
 	d := &deployment{ctx: t.Context(), s3: l.s3As(person)}
-	var roles map[string]permissions.Role
+	var roles map[string]template.Role
 	d.bucket, roles = l.newBucket(!sc.unversioned, without)
 
 	d.fake = &runcomfytest.Server{
@@ -127,7 +128,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		d.noticed.Store(n.DetailType, true)
 	}}
 	operations := awsjson.Join(machine.Operations(), awsjson.Secret(apiToken), d.queue.Operations(strings.TrimPrefix(queueURL, "http://127.0.0.1")), bus.Operations())
-	services := httptest.NewServer(operations.Handler(permissions.Guard(roles, l.deny)))
+	services := httptest.NewServer(operations.Handler(access.Guard(roles, l.deny)))
 	t.Cleanup(services.Close)
 	d.states = sfn.NewFromConfig(configAs(person, services.URL))
 
@@ -157,7 +158,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Jitter:  func() float64 { return 0 },
 		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Book: &budget.Book{Bucket: c.ledger.Bucket}, Caps: budget.Caps{Jobs: 100},
 		Resolver: &drop.Resolver{
-			Files: c.ledger.Bucket, Catalog: models, Settings: permissions.DefaultSettings(),
+			Files: c.ledger.Bucket, Catalog: models, Settings: template.DefaultSettings(),
 		},
 	}
 	c = as("poll")

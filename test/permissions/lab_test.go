@@ -15,10 +15,11 @@ import (
 
 	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/gateway/gatewaytest"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 const (
@@ -49,7 +50,7 @@ type lab struct {
 	buckets int // number of buckets created so far
 
 	mu     sync.Mutex
-	denied []permissions.Denial // since the last deployment
+	denied []access.Denial // since the last deployment
 }
 
 // openLab runs an S3 server until the test ends.
@@ -62,7 +63,7 @@ func openLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	users := map[string]string{reader: gatewaytest.Secret}
-	for function := range permissions.LogicalIDs {
+	for function := range template.LogicalIDs {
 		users[function] = gatewaytest.Secret
 	}
 	_, l.s3 = gatewaytest.Start(t, func(cfg *gateway.Config) {
@@ -71,14 +72,14 @@ func openLab(t *testing.T) *lab {
 	return l
 }
 
-func (l *lab) deny(denial *permissions.Denial) {
+func (l *lab) deny(denial *access.Denial) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.denied = append(l.denied, *denial)
 }
 
 // denials returns what was denied since the last deployment.
-func (l *lab) denials() []permissions.Denial {
+func (l *lab) denials() []access.Denial {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.denied)
@@ -95,7 +96,7 @@ func configAs(user, endpoint string) aws.Config {
 
 // newBucket creates a bucket in which each function has the permissions of its role in
 // the template, except the given permission, if any. It returns the bucket's name and the roles.
-func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]permissions.Role) {
+func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]template.Role) {
 	l.t.Helper()
 	l.buckets++
 	name = fmt.Sprintf("drops-%d", l.buckets)
@@ -120,9 +121,9 @@ func (l *lab) newBucket(versioned bool, without permission) (name string, roles 
 }
 
 // setPolicy sets the policy of a bucket. It allows each user what the user's role allows.
-func (l *lab) setPolicy(bucket string, roles map[string]permissions.Role) {
+func (l *lab) setPolicy(bucket string, roles map[string]template.Role) {
 	l.t.Helper()
-	policy, err := permissions.BucketPolicy(roles)
+	policy, err := template.BucketPolicy(roles)
 	if err == nil {
 		_, err = l.s3As(person).PutBucketPolicy(l.t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(string(policy))})
 	}
@@ -134,11 +135,11 @@ func (l *lab) setPolicy(bucket string, roles map[string]permissions.Role) {
 // remove returns a role without one permission. It divides only the statement that has
 // the permission, because the S3 server stores a policy in an extended attribute, which
 // holds only a few kilobytes.
-func remove(role permissions.Role, without permission) permissions.Role {
-	var left permissions.Role
+func remove(role template.Role, without permission) template.Role {
+	var left template.Role
 	for _, st := range role {
-		single := split(permissions.Role{st})
-		is := func(st permissions.Statement) bool { return permissionOf(without.function, st) == without }
+		single := split(template.Role{st})
+		is := func(st template.Statement) bool { return permissionOf(without.function, st) == without }
 		if slices.ContainsFunc(single, is) {
 			left = append(left, slices.DeleteFunc(single, is)...)
 		} else {
@@ -150,9 +151,9 @@ func remove(role permissions.Role, without permission) permissions.Role {
 
 // roles returns the role of each function in the template, with the given bucket as the
 // stack's bucket.
-func (l *lab) roles(bucket string) map[string]permissions.Role {
+func (l *lab) roles(bucket string) map[string]template.Role {
 	l.t.Helper()
-	byID, err := permissions.Roles(lipdrop.Template, map[string]string{
+	byID, err := template.Roles(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": account,
 		"Bucket": bucket, "StateMachine": machineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
 		"Queue.Arn": queueARN,
@@ -160,5 +161,5 @@ func (l *lab) roles(bucket string) map[string]permissions.Role {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return permissions.ByName(byID)
+	return template.ByName(byID)
 }

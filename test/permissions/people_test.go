@@ -17,8 +17,9 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // The permissions that docs/iam.md lists for a verb are enough. If one that the verb needs is
@@ -112,7 +113,7 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		if ok {
 			resource += "/" + key
 		}
-		roles[reader] = append(roles[reader], permissions.Statement{Action: []string{action}, Resource: []string{resource}})
+		roles[reader] = append(roles[reader], template.Statement{Action: []string{action}, Resource: []string{resource}})
 	}
 	l.setPolicy(name, roles)
 	put := func(key string, value any) {
@@ -134,7 +135,7 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		put(ledger.OutputPrefix(job, take)+"result.json", client.Result{Outputs: []ledger.Output{{Key: output, Bytes: 7, SHA256: hex.EncodeToString(sum[:])}}})
 		put(client.ReviewKey(job, take), client.Review{Name: job, Take: take, Decision: client.Approved})
 	}
-	services := httptest.NewServer(awsjson.Operations{}.Handler(permissions.Guard(roles, l.deny)))
+	services := httptest.NewServer(awsjson.Operations{}.Handler(access.Guard(roles, l.deny)))
 	t.Cleanup(services.Close)
 	c := client.New(configAs(reader, l.s3), name, machineARN)
 	c.States = sfn.NewFromConfig(configAs(reader, services.URL))

@@ -13,7 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/access"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // permission is the smallest part of a function's role: one action on one resource and, for
@@ -21,7 +22,7 @@ import (
 type permission struct{ function, sid, action, on string }
 
 // permissionOf returns the only permission of a statement.
-func permissionOf(function string, st permissions.Statement) permission {
+func permissionOf(function string, st template.Statement) permission {
 	arn := strings.SplitN(st.Resource[0], ":", 6)
 	on := arn[len(arn)-1]
 	if arn[2] == "s3" { // without the bucket's name, which differs between deployments
@@ -32,15 +33,15 @@ func permissionOf(function string, st permissions.Statement) permission {
 }
 
 // split returns a role as statements of one permission each.
-func split(role permissions.Role) permissions.Role {
-	var single permissions.Role
+func split(role template.Role) template.Role {
+	var single template.Role
 	for _, st := range role {
 		for _, action := range st.Action {
 			for _, resource := range st.Resource {
-				one := permissions.Statement{Sid: st.Sid, Action: []string{action}, Resource: []string{resource}, Condition: st.Condition}
+				one := template.Statement{Sid: st.Sid, Action: []string{action}, Resource: []string{resource}, Condition: st.Condition}
 				prefixes := st.Condition["StringLikeIfExists"]["s3:prefix"]
 				for _, prefix := range prefixes {
-					one.Condition = map[string]map[string]permissions.OneOrMany{"StringLikeIfExists": {"s3:prefix": {prefix}}}
+					one.Condition = map[string]map[string]template.OneOrMany{"StringLikeIfExists": {"s3:prefix": {prefix}}}
 					single = append(single, one)
 				}
 				if len(prefixes) == 0 {
@@ -53,7 +54,7 @@ func split(role permissions.Role) permissions.Role {
 }
 
 // With all permissions of the template, each scenario succeeds and nothing is denied. If one
-// of the permissions that permissions.Roles returns is removed, a scenario fails because that
+// of the permissions that template.Roles returns is removed, a scenario fails because that
 // permission is missing.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)
@@ -101,7 +102,7 @@ func (l *lab) failsWithout(t *testing.T, without permission) (scenario string, e
 		if err == nil {
 			continue
 		}
-		denied := slices.ContainsFunc(l.denials(), func(d permissions.Denial) bool {
+		denied := slices.ContainsFunc(l.denials(), func(d access.Denial) bool {
 			return d.User == without.function && d.Action == without.action
 		})
 		if !denied {

@@ -13,14 +13,14 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // functions are the logical ids of the functions, by their folder's name.
-var functions = permissions.LogicalIDs
+var functions = template.LogicalIDs
 
 // readBy returns the variables that a function reads.
 func readBy(t *testing.T, function string) []string {
@@ -101,12 +101,12 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 	})
 }
 
-// drop.Settings is made in three places: by submit, by permissions.Settings (for try, drop
+// drop.Settings is made in three places: by submit, by template.Settings (for try, drop
 // and the page), and by lipdrop check. A place that leaves out a field may accept what
 // submit rejects.
 func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
-	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/template.go", "cmd/lipdrop/check.go"} {
+	for _, path := range []string{"functions/submit/main.go", "internal/template/resources.go", "cmd/lipdrop/check.go"} {
 		found := 0
 		for _, members := range literals(parseGo(t, path), "drop", "Settings") {
 			if len(members) == 0 {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/local"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // The local stack enforces the permissions that are deployed. It reads the template without
@@ -19,7 +19,7 @@ import (
 // statements whose actions it does not check, such as those for logs.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	const arn = "arn:" // makes the id of a resource an ARN, as the local stack demands
-	here, err := permissions.Roles(lipdrop.Template, map[string]string{
+	here, err := template.Roles(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
 		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret", "Queue.Arn": arn + "Queue.Arn",
 	})
@@ -33,7 +33,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 			}
 		}
 		for id := range here {
-			var deployed permissions.Role
+			var deployed template.Role
 			for _, st := range statements(t, s, id) {
 				service, _, _ := strings.Cut(st.Action[0], ":")
 				if !slices.Contains([]string{"s3", "states", "secretsmanager", "events"}, service) &&
@@ -55,9 +55,9 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 }
 
 // The local stack gives each function the variables, timeout and memory that the template
-// gives it. If a reference in a variable has no value in local.TemplateValues, permissions.Functions fails.
+// gives it. If a reference in a variable has no value in local.TemplateValues, template.Functions fails.
 func TestLocalStackGivesEachVariable(t *testing.T) {
-	here, err := permissions.Functions(lipdrop.Template, local.TemplateValues("https://127.0.0.1:2", "https://127.0.0.1:1"))
+	here, err := template.Functions(lipdrop.Template, local.TemplateValues("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
 	}

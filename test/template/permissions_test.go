@@ -10,13 +10,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 type statement struct {
 	Effect    string
 	Principal any
-	permissions.Statement
+	template.Statement
 }
 
 type document struct{ Statement []statement }
@@ -53,9 +53,9 @@ func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 // guide: https://docs.aws.amazon.com/AmazonS3/latest/userguide/amazon-s3-policy-keys.html
 func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 	want := []statement{{
-		Effect: "Deny", Statement: permissions.Statement{
+		Effect: "Deny", Statement: template.Statement{
 			Sid: "OwnAccount", Action: []string{"s3:*"}, Resource: []string{"*"},
-			Condition: map[string]map[string]permissions.OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {"000000000000"}}},
+			Condition: map[string]map[string]template.OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {"000000000000"}}},
 		},
 	}}
 	s := written(t, nil)
@@ -91,9 +91,9 @@ func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 			service = "events.amazonaws.com"
 		}
 		want := []statement{{
-			Effect: "Allow", Principal: map[string]any{"Service": service}, Statement: permissions.Statement{
+			Effect: "Allow", Principal: map[string]any{"Service": service}, Statement: template.Statement{
 				Action:    []string{"sts:AssumeRole"},
-				Condition: map[string]map[string]permissions.OneOrMany{operator: {"aws:SourceAccount": {"000000000000"}}},
+				Condition: map[string]map[string]template.OneOrMany{operator: {"aws:SourceAccount": {"000000000000"}}},
 			},
 		}}
 		if diff := cmp.Diff(want, properties[role](t, s, id).AssumeRolePolicyDocument.Statement); diff != "" {

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/lipdrop/lipdrop"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // root is the folder of the project.
@@ -66,8 +66,8 @@ var pseudo = map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-
 // resources and outputs whose conditions are false.
 func filled(t *testing.T, text []byte, given map[string]string) stack {
 	t.Helper()
-	var doc *permissions.Template
-	doc, err := permissions.ParseTemplate(text, func(name string) (any, bool) {
+	var doc *template.Template
+	doc, err := template.Parse(text, func(name string) (any, bool) {
 		if value := cmp.Or(given[name], pseudo[name]); value != "" {
 			return value, true
 		}

@@ -7,36 +7,36 @@ import (
 
 	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/drop"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// template is what a World takes from template.yaml.
-type template struct {
-	queues                           map[string]permissions.Queue    // by logical id
-	functions                        map[string]permissions.Function // by name
+// stackTemplate is what a World takes from template.yaml.
+type stackTemplate struct {
+	queues                           map[string]template.Queue    // by logical id
+	functions                        map[string]template.Function // by name
 	queueHours, runHours, maxOutputs int
 	settings                         drop.Settings
 }
 
 // readTemplate reads the template once, with the defaults of its parameters.
-var readTemplate = sync.OnceValues(func() (*template, error) {
+var readTemplate = sync.OnceValues(func() (*stackTemplate, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
 	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret", "Queue"} {
 		values[resource] = resource // the value matters only to a function's main
 	}
-	functions, err := permissions.Functions(lipdrop.Template, values)
+	functions, err := template.Functions(lipdrop.Template, values)
 	if err != nil {
 		return nil, err
 	}
-	queues, err := permissions.Queues(lipdrop.Template, values)
+	queues, err := template.Queues(lipdrop.Template, values)
 	if err != nil {
 		return nil, err
 	}
-	parameters, err := permissions.Defaults(lipdrop.Template)
+	parameters, err := template.Defaults(lipdrop.Template)
 	if err != nil {
 		return nil, err
 	}
-	t := &template{queues: queues, functions: permissions.ByName(functions), settings: permissions.DefaultSettings()}
+	t := &stackTemplate{queues: queues, functions: template.ByName(functions), settings: template.DefaultSettings()}
 	for name, to := range map[string]*int{"QueueHours": &t.queueHours, "MaxHours": &t.runHours, "MaxOutputs": &t.maxOutputs} {
 		if *to, err = strconv.Atoi(parameters[name]); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

@@ -25,12 +25,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	local "github.com/lipdrop/lipdrop/internal/local/events"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/internal/template"
 	"github.com/lipdrop/lipdrop/internal/token"
 )
 
@@ -124,7 +124,7 @@ type World struct {
 	executions  map[string]*execution
 
 	now           time.Time
-	template      *template
+	template      *stackTemplate
 	machine       *states.Machine
 	ledger        *ledger.Store // does not call the hooks
 	running       []*execution
@@ -142,7 +142,7 @@ type World struct {
 // queue is a queue of a function. dead receives the bodies of the messages that were
 // delivered too often.
 type queue struct {
-	permissions.Queue
+	template.Queue
 	messages []*message
 	dead     *[]string
 }

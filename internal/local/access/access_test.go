@@ -21,9 +21,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 func TestHosts(t *testing.T) {
@@ -238,3 +240,92 @@ func TestSignatureWithoutTheOperation(t *testing.T) {
 type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
+func TestGuard(t *testing.T) {
+	const machine, other = "arn:aws:states:us-east-1:000000000000:stateMachine:m", "arn:aws:states:us-east-1:000000000000:stateMachine:other"
+	const execution = "arn:aws:states:us-east-1:000000000000:execution:m:"
+	users := map[string]template.Role{"f": {
+		{Action: []string{"states:StartExecution"}, Resource: []string{machine}},
+		{Action: []string{"events:PutEvents"}, Resource: []string{"arn:aws:events:us-east-1:000000000000:event-bus/default"}, Condition: map[string]map[string]template.OneOrMany{"StringEquals": {"events:source": {"own"}}}},
+		{Action: []string{"sqs:SendMessage"}, Resource: []string{"arn:aws:sqs:us-east-1:000000000000:q"}},
+		{Action: []string{"states:DescribeExecution"}, Resource: []string{execution + "*"}},
+		{Action: []string{"secretsmanager:GetSecretValue"}, Resource: []string{"secret-*"}, Condition: map[string]map[string]template.OneOrMany{"Bool": {"any": {"true"}}}},
+	}}
+	var denied []string
+	served := func([]byte) (any, error) { return struct{}{}, nil }
+	server := httptest.NewServer(awsjson.Operations{
+		"AWSStepFunctions.StartExecution": served, "AWSStepFunctions.DescribeExecution": served, "AmazonSQS.SendMessage": served,
+		"AWSEvents.PutEvents": served, "secretsmanager.GetSecretValue": served,
+	}.Handler(access.Guard(users, func(d *access.Denial) { denied = append(denied, d.Action+" "+d.Resource) })))
+	defer server.Close()
+	type call = func(aws.Config) error
+	notify := func(sources ...string) call {
+		return func(c aws.Config) error {
+			in := &eventbridge.PutEventsInput{}
+			for _, source := range sources {
+				in.Entries = append(in.Entries, types.PutEventsRequestEntry{Source: &source, DetailType: aws.String("d"), Detail: aws.String("{}")})
+			}
+			_, err := eventbridge.NewFromConfig(c).PutEvents(t.Context(), in)
+			return err
+		}
+	}
+	send := func(url string) call {
+		return func(c aws.Config) error {
+			client := sqs.NewFromConfig(c, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true })
+			_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("m")})
+			return err
+		}
+	}
+	start := func(arn string) call {
+		return func(c aws.Config) error {
+			_, err := sfn.NewFromConfig(c).StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: &arn})
+			return err
+		}
+	}
+	describe := func(arn string) call {
+		return func(c aws.Config) error {
+			_, err := sfn.NewFromConfig(c).DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+			return err
+		}
+	}
+	secret := func(c aws.Config) error {
+		_, err := secretsmanager.NewFromConfig(c).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("secret-1")})
+		return err
+	}
+	for _, tt := range []struct {
+		name, user string
+		call       call
+		denied     string
+	}{
+		{"what its role allows", "f", start(machine), ""},
+		{"what a pattern allows", "f", describe(execution + "1"), ""},
+		{"another resource", "f", start(other), "states:StartExecution " + other},
+		{"an action that the role allows only on other resources", "f", describe(machine), "states:DescribeExecution " + machine},
+		{"an action that the role allows only under a condition of an unknown form", "f", secret, "secretsmanager:GetSecretValue secret-1"},
+		{"its own queue", "f", send("https://127.0.0.1:1/000000000000/q"), ""},
+		{"another queue", "f", send("https://127.0.0.1:1/000000000000/q2"), "sqs:SendMessage arn:aws:sqs:us-east-1:000000000000:q2"},
+		{"a queue URL without an account", "f", send("q"), "sqs:SendMessage "},
+		{"an event with its own source", "f", notify("own"), ""},
+		{"an event with another source", "f", notify("other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
+		{"two events, one of them with another source", "f", notify("own", "other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
+		{"a person", "root", start(other), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			denied = nil
+			err := tt.call(aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider(tt.user, "secret", "")})
+			if tt.denied == "" {
+				if err != nil || denied != nil {
+					t.Errorf("error %v, denied %v; want neither", err, denied)
+				}
+				return
+			}
+			refused, ok := errors.AsType[smithy.APIError](err)
+			if !ok || refused.ErrorCode() != "AccessDeniedException" || !strings.Contains(refused.ErrorMessage(), tt.user+" may not "+strings.Fields(tt.denied)[0]) {
+				t.Errorf("error %v, want AccessDeniedException that names %s", err, tt.denied)
+			}
+			if diff := cmp.Diff([]string{tt.denied}, denied); diff != "" {
+				t.Errorf("denied (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,7 +1,8 @@
 // Package access checks the requests to the local stack: whether a request is addressed to
 // this machine, and whether the request is signed with the keys of the stack or goes to a
 // secret path. These checks are necessary because every user of this machine, and every page
-// in a browser on it, can reach the ports of the stack.
+// in a browser on it, can reach the ports of the stack. A Guard checks whether the role of a
+// function allows the request.
 package access
 
 import (

@@ -27,7 +27,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
 
@@ -51,7 +51,7 @@ type Config struct {
 	Users map[string]string
 	// Denied is called for each request of these users that the policy of the
 	// bucket does not allow. Denied is required if there are Users.
-	Denied func(*permissions.Denial)
+	Denied func(*access.Denial)
 }
 
 // Gateway is a running server, and handles its requests.

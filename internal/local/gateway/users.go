@@ -22,7 +22,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 // writeUsers replaces the file from which versitygw reads its users, and returns the
@@ -44,7 +43,7 @@ func writeUsers(cfg Config) (dir string, err error) {
 type users struct {
 	clients    map[string]*s3.Client // by access key
 	signatures access.Signatures
-	denied     func(*permissions.Denial)
+	denied     func(*access.Denial)
 }
 
 func newUsers(cfg Config, dial func() (net.Conn, error)) *users {
@@ -112,7 +111,7 @@ const listBucket = "s3:ListBucket"
 
 // denial returns the permission that the user of a request lacks. It returns nil if the
 // response has another reason.
-func (u *users) denial(r *request, status int, body []byte) *permissions.Denial {
+func (u *users) denial(r *request, status int, body []byte) *access.Denial {
 	bucket := "arn:aws:s3:::" + r.bucket
 	if status == http.StatusNotFound {
 		// If a key is missing, S3 responds with 404 only if the user may list the key:
@@ -120,7 +119,7 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.key == "" || u.mayList(r) {
 			return nil
 		}
-		return &permissions.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
+		return &access.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
 	var got failure
 	// The response to a HEAD has no body that gives the reason. If the HEAD is signed in its
@@ -130,9 +129,9 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		return nil
 	}
 	if r.key == "" {
-		return &permissions.Denial{User: r.user, Action: r.bucketAction(), Resource: bucket, Prefix: r.URL.Query().Get("prefix")}
+		return &access.Denial{User: r.user, Action: r.bucketAction(), Resource: bucket, Prefix: r.URL.Query().Get("prefix")}
 	}
-	return &permissions.Denial{User: r.user, Action: r.action(), Resource: bucket + "/" + r.key}
+	return &access.Denial{User: r.user, Action: r.action(), Resource: bucket + "/" + r.key}
 }
 
 // bucketAction returns the permission that a request without a key needs.

@@ -17,23 +17,24 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
-	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // denials collects what was denied since the last call of drain.
 type denials struct {
 	mu  sync.Mutex
-	all []permissions.Denial
+	all []access.Denial
 }
 
-func (d *denials) add(denial *permissions.Denial) {
+func (d *denials) add(denial *access.Denial) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all = append(d.all, *denial)
 }
 
-func (d *denials) drain() []permissions.Denial {
+func (d *denials) drain() []access.Denial {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	all := d.all
@@ -61,12 +62,12 @@ func startWithUser(t *testing.T) (*server, *denials) {
 // permission.
 func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	srv, denied := startWithUser(t)
-	policy, err := permissions.BucketPolicy(map[string]permissions.Role{user: {
+	policy, err := template.BucketPolicy(map[string]template.Role{user: {
 		{Action: []string{"s3:GetObject", "s3:DeleteObject"}, Resource: []string{"arn:aws:s3:::drops/in/*"}},
 		{Action: []string{"s3:GetObject", "s3:PutObject"}, Resource: []string{"arn:aws:s3:::drops/out/*"}},
 		{
 			Action: []string{"s3:ListBucket"}, Resource: []string{"arn:aws:s3:::drops"},
-			Condition: map[string]map[string]permissions.OneOrMany{"StringLikeIfExists": {"s3:prefix": {"in/*"}}},
+			Condition: map[string]map[string]template.OneOrMany{"StringLikeIfExists": {"s3:prefix": {"in/*"}}},
 		},
 		{Action: []string{"states:StartExecution"}, Resource: []string{"arn:aws:states:::elsewhere"}},
 	}})
@@ -175,9 +176,9 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 				} else if tt.code != "" {
 					expectCode(t, tt.code, func() error { return err })
 				}
-				var want []permissions.Denial
+				var want []access.Denial
 				if tt.action != "" {
-					want = []permissions.Denial{{User: user, Action: tt.action, Resource: "arn:aws:s3:::drops" + tt.resource, Prefix: tt.prefix}}
+					want = []access.Denial{{User: user, Action: tt.action, Resource: "arn:aws:s3:::drops" + tt.resource, Prefix: tt.prefix}}
 				}
 				if diff := cmp.Diff(want, denied.drain()); diff != "" {
 					t.Errorf("denied (-want +got):\n%s", diff)

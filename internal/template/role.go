@@ -1,22 +1,16 @@
-// Package permissions reads from template.yaml what each function may do, and other
-// settings of the functions and the queues. The local stack enforces the permissions: those for
-// S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
-// EventBridge by a Guard.
-//
-// The package ignores other statements, such as those that let Lambda write the log of a function
-// and read its queues, and a Deny for other accounts.
-package permissions
+package template
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// Role is the list of what a function may do.
+// Role is the list of what a function may do. It leaves out statements that the local stack does
+// not check, such as those that let Lambda write the log of a function and read its queues, and a
+// Deny for other accounts.
 type Role []Statement
 
 // Statement allows actions on resources, as a statement of an IAM policy does.
@@ -39,23 +33,6 @@ func (l *OneOrMany) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, &(*l)[0])
 }
 
-// Denial is a request that was refused because the role of its user does not allow
-// the request.
-type Denial struct {
-	User     string // name of a function
-	Action   string // such as s3:GetObject
-	Resource string // an ARN
-	Prefix   string // prefix of a listing
-}
-
-func (d *Denial) Error() string {
-	about := d.Resource
-	if d.Prefix != "" {
-		about += " with the prefix " + d.Prefix
-	}
-	return fmt.Sprintf("%[1]s may not %s on %s: no statement of the role of %[1]s in template.yaml allows this action", d.User, d.Action, about)
-}
-
 // BucketPolicy returns the policy of a bucket. The policy has the S3 statements of each user's
 // role, with their conditions. users has the roles by access key, because versitygw identifies a
 // user by the access key.
@@ -76,9 +53,9 @@ func BucketPolicy(users map[string]Role) ([]byte, error) {
 	return json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
 }
 
-// allows reports whether a role allows an action on a resource, in a request whose
+// Allows reports whether a role allows an action on a resource, in a request whose
 // condition keys have the given values.
-func (r Role) allows(action, resource string, values map[string][]string) bool {
+func (r Role) Allows(action, resource string, values map[string][]string) bool {
 	return slices.ContainsFunc(r, func(st Statement) bool {
 		return st.conditionsMet(values) && matches(st.Action, action) && matches(st.Resource, resource)
 	})

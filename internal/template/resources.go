@@ -1,4 +1,4 @@
-package permissions
+package template
 
 import (
 	"errors"
@@ -36,7 +36,7 @@ func ByName[T any](byID map[string]T) map[string]T {
 // values of parameters, pseudo parameters, resources, and attributes of resources such as
 // StateMachine.Name. A parameter that is not in values has its default.
 func readResources[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
-	t, err := ParseTemplate(text, func(name string) (any, bool) {
+	t, err := Parse(text, func(name string) (any, bool) {
 		value, ok := values[name]
 		return value, ok
 	})
@@ -161,7 +161,7 @@ func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
 // Defaults returns the default of each parameter in the text of template.yaml.
 func Defaults(template []byte) (map[string]string, error) {
-	t, err := ParseTemplate(template, nil)
+	t, err := Parse(template, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,8 @@
-package permissions
+// Package template reads template.yaml: what each function may do, the other settings of the
+// functions and the queues, and the settings by which a stack checks drops.
+//
+// The package knows only the forms of statements and intrinsic functions that template.yaml uses.
+package template
 
 import (
 	"bytes"
@@ -16,10 +20,10 @@ type Template struct {
 	lookup   func(name string) (value any, ok bool)
 }
 
-// ParseTemplate decodes the text of a template. lookup returns the value of a parameter, a
+// Parse decodes the text of a template. lookup returns the value of a parameter, a
 // pseudo parameter, a resource, or an attribute such as StateMachine.Name. A parameter without
 // a value has its default. If another name has no value, a reference to it becomes ${NAME}.
-func ParseTemplate(text []byte, lookup func(name string) (value any, ok bool)) (*Template, error) {
+func Parse(text []byte, lookup func(name string) (value any, ok bool)) (*Template, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, err

@@ -1,13 +1,15 @@
-package permissions
+package access
 
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
+	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 // credential matches the access key and the region in the header Authorization.
@@ -16,11 +18,28 @@ var credential = regexp.MustCompile(`Credential=([^/,]+)/[^/,]+/([^/,]+)/`)
 // Account is the account of the local stack.
 const Account = "000000000000"
 
+// Denial is a request that was refused because the role of its user does not allow
+// the request.
+type Denial struct {
+	User     string // name of a function
+	Action   string // such as s3:GetObject
+	Resource string // an ARN
+	Prefix   string // prefix of a listing
+}
+
+func (d *Denial) Error() string {
+	about := d.Resource
+	if d.Prefix != "" {
+		about += " with the prefix " + d.Prefix
+	}
+	return fmt.Sprintf("%[1]s may not %s on %s: no statement of the role of %[1]s in template.yaml allows this action", d.User, d.Action, about)
+}
+
 // Guard returns a check of requests to Step Functions, Secrets Manager, SQS and EventBridge.
 // If the role of a request's user does not allow the request, the check calls denied and
 // refuses the request. It accepts every request of a user that is not in users. It trusts the
 // access key that a request names, so the signature must be checked first.
-func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
+func Guard(users map[string]template.Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
 		signed := credential.FindStringSubmatch(r.Header.Get("Authorization"))
 		if signed == nil {
@@ -46,7 +65,7 @@ func Guard(users map[string]Role, denied func(*Denial)) awsjson.Check {
 			denial.Resource = "arn:aws:events:" + region + ":" + Account + ":event-bus/default"
 			conditions["events:source"] = append(conditions["events:source"], entry.Source)
 		}
-		if role.allows(denial.Action, denial.Resource, conditions) {
+		if role.Allows(denial.Action, denial.Resource, conditions) {
 			return nil
 		}
 		denied(denial)
