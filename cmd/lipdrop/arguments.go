@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -79,6 +80,20 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual || strings.Contains(below, "//") {
 		return fmt.Errorf("%q is not a folder to drop into: give a folder such as ads/spring. No part of the path may be empty, begin with a dot, end in .job or have characters that cannot be typed", text)
 	}
+	return nil
+}
+
+// decodeFolder decodes the path of a folder of this machine. It refuses an empty path, which a
+// script passes if a variable is not set: the path would stand for the current folder.
+func decodeFolder(ctx *kong.DecodeContext, target reflect.Value) error {
+	path := ""
+	if err := ctx.Scan.PopValueInto("folder", &path); err != nil {
+		return err
+	}
+	if path == "" {
+		return fmt.Errorf("the value is empty; name a folder, or leave --%s out", ctx.Value.Name)
+	}
+	target.SetString(path)
 	return nil
 }
 

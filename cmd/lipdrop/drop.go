@@ -30,7 +30,7 @@ type dropCmd struct {
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
 	Timeout period            `placeholder:"2h" help:"With --wait or --get: stop waiting after this time. The jobs continue."`
-	Get     string            `predictor:"folder" placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
+	Get     string            `type:"folder" predictor:"folder" placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
 	DryRun  bool              `help:"Only say what would happen."`
 	Yes     bool              `short:"y" help:"Do not ask."`
 	MaxUSD  *amount           `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`

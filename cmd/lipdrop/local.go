@@ -23,7 +23,7 @@ import (
 )
 
 type localCmd struct {
-	Dir        string     `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
+	Dir        string     `default:".lipdrop" type:"folder" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
 	RunTime    delay      `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  delay      `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
 	Output     string     `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
@@ -35,20 +35,8 @@ type localCmd struct {
 	Lambda     string     `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
-// needFolder returns an error if the value of a flag is empty, for example because a variable of
-// a script is not set. The empty path would stand for the current folder.
-func needFolder(flag, value string) error {
-	if value == "" {
-		return fmt.Errorf("%s is empty: name a folder, or leave %[1]s out", flag)
-	}
-	return nil
-}
-
 // Validate is called by kong.
 func (c *localCmd) Validate() error {
-	if err := needFolder("--dir", c.Dir); err != nil {
-		return err
-	}
 	if c.Port != 0 && c.Port == c.TLSPort {
 		return fmt.Errorf("--port and --tls-port are both %d: give them different ports, or leave one of them out", c.Port)
 	}

@@ -110,6 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.NamedMapper("folder", kong.MapperFunc(decodeFolder)),
 		kong.Vars{
 			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
 			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),

@@ -29,17 +29,12 @@ import (
 )
 
 type tryCmd struct {
-	Dir       string   `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state."`
-	Out       string   `default:"lipdrop-out" predictor:"folder" help:"Folder that the outputs are stored in."`
+	Dir       string   `default:".lipdrop" type:"folder" predictor:"folder" help:"Folder of the local stack's state."`
+	Out       string   `default:"lipdrop-out" type:"folder" predictor:"folder" help:"Folder that the outputs are stored in."`
 	RunTime   delay    `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime delay    `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
 	Output    string   `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Files     []string `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
-}
-
-// Validate is called by kong.
-func (c *tryCmd) Validate() error {
-	return errors.Join(needFolder("--dir", c.Dir), needFolder("--out", c.Out))
 }
 
 // errStackFailed is returned if a part of the local stack has failed.

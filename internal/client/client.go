@@ -42,7 +42,7 @@ import (
 // Target says which lipdrop a command works on. Its fields are flags of the command.
 type Target struct {
 	Stack   string `placeholder:"NAME" help:"Name of a stack on AWS. The environment variable LIPDROP_STACK can give the name too. By default the running local stack, else the only lipdrop stack of the region."`
-	Dir     string `placeholder:"DIR" predictor:"folder" help:"Folder of a running local stack. By default .lipdrop."`
+	Dir     string `placeholder:"DIR" type:"folder" predictor:"folder" help:"Folder of a running local stack. By default .lipdrop."`
 	Profile string `help:"Profile of the AWS credentials."`
 	Region  string `help:"AWS region of the stack."`
 }
