@@ -20,7 +20,7 @@ type costCmd struct {
 	By     string         `default:"folder" enum:"folder,model,day" help:"What to sum by: folder, model or day (in UTC)."`
 	Since  period         `placeholder:"30d" help:"Only jobs that were submitted within this time, such as 30d or 12h."`
 	CSV    bool           `name:"csv" xor:"form" help:"Print comma-separated values."`
-	JSON   bool           `name:"json" xor:"form" help:"Print one JSON object for each sum, in the form of docs/money.md."`
+	JSON   bool           `name:"json" xor:"form" help:"Print one JSON object for each folder, model or day, in the form of docs/money.md."`
 	Prefix client.Pattern `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 

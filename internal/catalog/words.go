@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxShown is the length of the longest value or name that a reason shows, in
-	// code points.
+	// maxShown is the length of the longest value or name that a reason shows without
+	// shortening it, in code points.
 	maxShown = 60
 
 	// minContained is how long a name must be, in bytes, to be near to a longer name
@@ -207,7 +207,7 @@ func theNearest(name string) string { return " (the nearest is " + name + ")" }
 // near if they differ in one letter, or in at most a third of the longer one's letters.
 // They are also near if the longer one contains the shorter one, and the shorter one has at
 // least minContained bytes. Two neighbouring letters that are exchanged count as one
-// difference. Case counts as none (see fold). If several known names are equally near, Nearest
+// difference. A difference that fold removes does not count. If several known names are equally near, Nearest
 // returns the first. It returns "" for a name of more than maxCompared bytes.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {

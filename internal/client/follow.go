@@ -86,9 +86,9 @@ func mayPass(err error) bool {
 	return !denied && !refused
 }
 
-// Final reports whether a status stays the same until somebody drops or deletes a file, or
-// redrives the job. The status of a held job is not final, because the job is retried. The
-// status of a waiting job is not final, because the job starts when a missing file arrives.
+// Final reports whether a status is the last one, unless somebody drops or deletes a file, or
+// redrives the job. A held job is retried, and the missing files of a waiting job may be on their
+// way, so the statuses of these jobs are not final.
 func Final(st ledger.Status) bool {
 	return st.State.Ended() || st.State == ledger.Rejected || st.State == ledger.Withdrawn || st.State == ledger.Used || st.State == ledger.Accepted
 }

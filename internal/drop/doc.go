@@ -152,7 +152,7 @@ func repeated(dec *json.Decoder) (twice string, ok bool) {
 }
 
 // kindOfJSON returns the kind of a JSON value. It does not show the content of a text, a
-// list or an object, because the content may include the query of a URL.
+// list or an object, because the content may include a URL with a secret.
 func kindOfJSON(value []byte) string {
 	switch value = bytes.TrimSpace(value); value[0] {
 	case '{':

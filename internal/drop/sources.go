@@ -117,8 +117,7 @@ func (l *lister) findMatch(ctx context.Context, s sources, f Finding) (Finding, 
 	return f, err
 }
 
-// NoLongerNamed returns the problem of a match for which the job.json of its bundle
-// starts no job now.
+// NoLongerNamed returns the problem of a match whose bundle no longer starts a job for it.
 func NoLongerNamed(bundle, match string) problem.Problem {
 	return problem.Problem{
 		Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s is wrong, was deleted, or no longer names %s", bundle, path.Base(match)),
@@ -159,7 +158,7 @@ func (f Finding) suspended(contested Finding) Finding {
 	return f
 }
 
-// contested reports whether a name has several sources. If so, it completes the finding of the
+// contested reports whether a name has several sources. If so, it rejects the finding of the
 // name. Beside another source, a folder without a drop does not count: contested removes it from s.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {

@@ -22,15 +22,15 @@ type Notice struct {
 }
 
 // The write that stores a new state also marks the notice about this state, if there is one, as due.
-// After the notice was sent, another write removes the mark. If the notice cannot be sent, or the
-// function dies before the second write, the mark stays. The next call of PostTake for the take then
-// sends the notice. For a drop without a record, the next call of Post for the same state sends the
-// notice, unless another process makes this call before the time in sending has passed. The hourly
-// sweep sends the due notices of takes too, for two days after the last write of the record. So the
-// notice of a take is sent at least once, unless all tries of these days fail, and usually only
-// once. An unsent notice of a drop without a record is lost if the drop is not assessed again in the
-// same state. The mark of a take is NoticeDue in the record. The mark of a drop without a record is
-// dueMetadata of the status.
+// The mark of a take that has ended is NoticeDue in its record. The mark of a rejected or held drop
+// is dueMetadata of its status. After the notice was sent, another write removes the mark. If the
+// notice cannot be sent, or the function dies before the second write, the mark stays. Then, for the
+// end of a take, the next call of PostTake sends the notice. For a rejected or held drop, the next
+// call of Post for the same state sends it, unless another process may still be sending it (see
+// sending). The hourly sweep sends the due notices of ended takes too, for two days after the last
+// write of the record. So the notice about the end of a take is sent at least once, unless all tries
+// of these days fail, and usually only once. An unsent notice about a rejected or held drop is lost
+// if the drop is not assessed again in the same state.
 
 // dueMetadata is the object metadata of a status whose notice is due. It names the Writer.
 const dueMetadata = "lipdrop-notice-due"
@@ -40,8 +40,8 @@ const dueMetadata = "lipdrop-notice-due"
 // process that reads its own mark sends the notice at once, because no other process is sending it.
 const sending = 10 * time.Second
 
-// markDue marks a status without a record if its notice is due, and reports whether the caller
-// must send the notice. There is one notice when a drop becomes rejected or held, and no second
+// markDue marks the status of a rejected or held drop if the notice about it is due, and reports
+// whether the caller must send the notice. There is one notice when a drop becomes rejected or held, and no second
 // notice if only the reason changes. A process that does not send the notice keeps the mark of
 // the process that does.
 func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
@@ -81,7 +81,7 @@ func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	}
 }
 
-// putStatus writes a status with its order and its mark as metadata. See put for the condition.
+// putStatus is put for a status, with the order and the mark of the status as metadata.
 func (s *Store) putStatus(ctx context.Context, key string, posted *Posted) error {
 	metadata := map[string]string{orderMetadata: string(posted.Order)}
 	if posted.due != "" {

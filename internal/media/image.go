@@ -42,7 +42,7 @@ func readPNG(r *reader, info *Info) {
 func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
-	cut := false    // the last IDAT chunk that begins in the tail is not whole, or zeros follow it
+	cut := false    // nothing or only zeros follow the last IDAT chunk that begins in the tail, or the chunk is not whole
 	for {
 		if off > r.src.Size-8 {
 			panic(errCutPicture)
@@ -91,13 +91,13 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // how many pictures were found; zeros before end show that the file is cut
+	pictures, end := 0, int64(0) // the pictures found; the file is cut if the 16 KB before end are zeros
 	still := int64(0)            // end of the picture, if it is not animated
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
 			case c.kind == "\x00\x00\x00\x00": // zeros instead of the rest, or padding
-				const few = 64 // zeros that a whole picture does not end with
+				const few = 64 // a whole picture does not end with so many zeros
 				if still == 0 || isZero(r.step(max(0, still-few), few)) {
 					end = min(claimed, r.src.Size)
 				}
@@ -118,7 +118,7 @@ func readWEBP(r *reader, info *Info) {
 			} else if c.body+20 <= c.end { // the picture of a frame follows 16 bytes; ALPH is the transparency of a lossy picture
 				kind = string(r.step(c.body+16, 4))
 			}
-			if pictures++; kind == "VP8 " || kind == "ALPH" { // a lossless picture may end with zeros, and so may metadata after it
+			if pictures++; kind == "VP8 " || kind == "ALPH" { // a lossless picture and metadata may end with zeros, so they are not checked
 				end = c.end
 			}
 		}
@@ -163,7 +163,7 @@ const (
 )
 
 // readJPEG reads the size of a JPEG image from its frame header. It accepts every
-// coding process.
+// coding process except JPEG-LS.
 func readJPEG(r *reader, info *Info) {
 	aside, framed := false, false
 	for off := int64(2); ; {
@@ -213,9 +213,9 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 }
 
 // checkScan checks that the picture data, which begin at off, come to an end (EOI). It searches
-// the end of the file, and then all data from off if they fit into the budget. Cameras may write
-// other data after the picture, such as a film, so an end without EOI does not prove that a larger
-// picture is cut. But only a few markers occur in picture data: if the end has some of these and no
+// the end of the file, and then all data from off if they fit into the budget. If they do not fit, an
+// end without EOI does not prove that the picture is cut, because cameras may write other data after
+// it, such as a film. But only a few markers occur in picture data: if the end has some of these and no
 // others, the picture is cut. It is also cut if zeros follow soon after off, up to the end of the file.
 func checkScan(r *reader, off int64) {
 	at, tail := r.written(off, imageTail)

@@ -314,7 +314,7 @@ func (w *World) sendInChain(q *queue, body string, delay time.Duration, chain in
 }
 
 // NotifyCancel puts the event that an object was deleted into cancel's queue. reason is S3's
-// reason for the event, such as DeleteObject. The message is visible after late and one second.
+// reason for the event, such as DeleteObject. The message becomes visible after one second plus late.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.send(&w.deletionQueue, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }
@@ -385,7 +385,7 @@ func (w *World) Status(name string) ledger.Status {
 	return posted.Status
 }
 
-// Record returns the record of a take. It returns false if there is no record.
+// Record returns the record of a take. It returns false if there is no record that can be read.
 func (w *World) Record(name, take string) (ledger.Record, bool) {
 	rec, err := w.ledger.Get(context.Background(), name, take)
 	return rec, err == nil

@@ -63,7 +63,7 @@ type event struct {
 // call is the state of one call of Handle, which may concern many jobs.
 type call struct {
 	// silent is set after a request to RunComfy could not be made or got no response.
-	// The next request might take as long, so this call sends RunComfy no more requests.
+	// The next request might last until its timeout too, so this call sends RunComfy no more requests.
 	silent bool
 }
 
@@ -155,8 +155,8 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
 // RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
 // so cancelRequest asks for the result. It also asks for the result after an error response,
-// because the request may have ended. If the second response is not the result of an ended
-// request, cancelRequest returns the first error.
+// because the request may have ended. If RunComfy then responds that it has not, or with
+// an error, cancelRequest returns the error of the first response.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -189,8 +189,8 @@ type ending struct {
 
 // recordEnd records the end of a take, unless the take has ended since rec was read, and
 // posts the take's status. If rec is already failed, the new reason replaces the old one. If
-// the archive function has recorded meanwhile that the job is cancelled, the code and the
-// reason of end replace the recorded ones, because they say who cancelled the job. If the take
+// the archive function has recorded meanwhile that the job is cancelled, the code and the reason
+// of end replace the recorded ones, which do not say who cancelled the job. If the take
 // is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) error {
 	read := rec.Revision

@@ -14,7 +14,7 @@ import "context"
 // Invoker calls a function with a JSON payload and returns its JSON result. An
 // error of the function, or of Lambda, is a *TaskError; any other error counts
 // as Lambda.SdkClientException. ctx is done when the task times out, when the execution
-// ends, or when the Server is closed. Invoker must return soon after that.
+// ends, or when the Server is closed. Invoker must then return soon, and what it returns is ignored.
 type Invoker func(ctx context.Context, functionARN string, payload []byte) (result []byte, err error)
 
 // TaskError is how a task failed.
