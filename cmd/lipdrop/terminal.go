@@ -78,7 +78,7 @@ func (t *terminal) canvas() (columns, lines int) {
 	return t.size()
 }
 
-// colored reports whether a terminal shows colours. https://no-color.org
+// colored reports whether to write colours: see https://no-color.org
 func (t *terminal) colored() bool {
 	columns, _ := t.canvas()
 	return columns > 0 && os.Getenv("NO_COLOR") == ""

@@ -21,7 +21,7 @@ type limit struct {
 	parameter       string
 	cap, used, need float64
 	text            func(float64) string // an amount, such as $0.25
-	units           string               // such as jobs; empty for dollars
+	units           string               // follow an amount, such as " jobs"; empty for dollars
 }
 
 // limits returns the caps that are set.
@@ -35,8 +35,8 @@ func (c Caps) limits(used Amount, need Take) []limit {
 	}
 	var set []limit
 	for _, l := range []limit{
-		{MaxJobsPerDay, float64(c.Jobs), float64(used.Jobs), 1, number, "jobs"},
-		{MaxSecondsPerDay, c.Seconds, used.Seconds, need.Seconds, number, "seconds"},
+		{MaxJobsPerDay, float64(c.Jobs), float64(used.Jobs), 1, number, " jobs"},
+		{MaxSecondsPerDay, c.Seconds, used.Seconds, need.Seconds, number, " seconds"},
 		{MaxUSDPerDay, c.USD, used.USD, need.USD, dollars, ""},
 	} {
 		if l.cap > 0 {
@@ -53,12 +53,7 @@ func (c Caps) exceeded(day string, used Amount, take Take) *OverError {
 			continue
 		}
 		over := &OverError{Parameter: l.parameter, CapUsed: (l.used + l.need) / l.cap}
-		amount := func(n float64) string {
-			if l.units == "" {
-				return l.text(n)
-			}
-			return l.text(n) + " " + l.units
-		}
+		amount := func(n float64) string { return l.text(n) + l.units }
 		switch {
 		case l.need > l.cap+tolerance:
 			over.Reason = fmt.Sprintf("this job needs %s, and %s allows %s a day; the job continues when %s is raised",

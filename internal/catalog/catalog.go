@@ -19,8 +19,7 @@ var embedded embed.FS
 // Catalog is a set of models. It does not change once it is loaded, and is safe
 // for concurrent use.
 type Catalog struct {
-	models map[string]*Model
-	ids    []string
+	models map[string]*Model // by id
 }
 
 // Default returns the models that lipdrop comes with.
@@ -52,7 +51,6 @@ func Load(fsys fs.FS) (*Catalog, error) {
 		}
 		c.models[m.ID] = m
 	}
-	c.ids = slices.Sorted(maps.Keys(c.models))
 	return c, nil
 }
 
@@ -63,4 +61,4 @@ func (c *Catalog) Model(id string) (*Model, bool) {
 }
 
 // IDs returns the ids of all models, sorted.
-func (c *Catalog) IDs() []string { return slices.Clone(c.ids) }
+func (c *Catalog) IDs() []string { return slices.Sorted(maps.Keys(c.models)) }

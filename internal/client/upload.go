@@ -64,11 +64,11 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 	return nil
 }
 
-// groupPairs groups the files that must appear in the bucket together. Each file of a pair
-// starts the job of the pair. A new video must not start a job with the old version of its
-// voice, because that job would be charged too. So an audio file joins the group of the video
-// or image that it pairs with, if either of the two replaces an object. The video or image is
-// the first file of its group. Every other file is a group of its own.
+// groupPairs groups the files that must appear in the bucket together. The upload of one file of a
+// pair starts a job if the other file is there. A new video must not start a job with the old
+// version of its voice, because that job would be charged too. So an audio file joins the group of
+// the video or image that it pairs with, if either of the two replaces an object. The video or
+// image is the first file of its group. Every other file is a group of its own.
 func groupPairs(uploads []*Upload) [][]*Upload {
 	var groups [][]*Upload
 	visuals := map[string]int{} // the groups of the videos and images, by name
@@ -431,8 +431,8 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 
 // unfinished returns the id of the newest unfinished upload of the same content to the same
 // key, and an entry for each part of the file. The entry of a part that the upload lacks has
-// no ETag. It ignores the upload that S3 has refused to complete. It returns no id if no other
-// upload is found, or if the caller may not list uploads or their parts.
+// no ETag. unfinished ignores the upload that S3 has refused to complete. It returns no id if it
+// finds no other upload, or if the caller may not list uploads or their parts.
 func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.CompletedPart, error) {
 	out, err := s.S3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &s.Bucket.Name, Prefix: &u.Key})
 	if bucket.HTTPStatus(err) == http.StatusForbidden {

@@ -87,7 +87,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// The upload of the file with the other name starts the job, unless preset.json is uploaded later.
+		// The upload of the file with the other name starts the job. But if preset.json must be
+		// uploaded too, that upload may come last, so Start stays.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""
@@ -246,7 +247,7 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 		}
 	case renamed:
 		p.Remedy += " Upload the new file in place of " + base
-		if beside { // the new file starts the job if its name is the old one, and job.json would start the job again
+		if beside { // a new file with the old name starts the job, and then an upload of job.json would start it again
 			p.Remedy += ". If the new file has another name, name it in job.json, and upload job.json last."
 		} else {
 			p.Remedy += ", and name it in job.json."

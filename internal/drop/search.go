@@ -18,8 +18,8 @@ const (
 	maxListings        = 30
 	maxTouchedListings = 16
 
-	// maxPages bounds the pages of files whose names begin with one stem. maxMatches
-	// bounds the files that are compared with a wildcard.
+	// maxPages bounds the pages that tagged reads for one Unicode form of a stem. maxMatches
+	// bounds the files that are compared with a wildcard, for one form of its prefix.
 	maxPages   = 2
 	maxMatches = maxPages * bucket.PageSize
 )
@@ -51,9 +51,9 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 }
 
 // withEndings returns the files and folders whose keys consist of stem, in any Unicode form, and
-// one of the sorted endings. It makes one request for each form of the stem. If the files between two
-// endings fill a page or more, it makes another request, which begins right before the
-// second ending. With errCrowded, it also returns the files that it found.
+// one of the sorted endings. It makes one request for each form of the stem. If a full
+// page does not reach the last ending, it makes another request, which leaves out the keys
+// before the next ending. With errCrowded, it also returns the files that it found.
 func (l *lister) withEndings(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range unicodeForms(stem, maxKey-len(endings[0])) {
@@ -167,9 +167,10 @@ func nameSpellings(name string) []string {
 }
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
-// It leaves out audios that pair with a video or image of a longer stem. It compares at most
-// maxPages pages of files whose names begin with stem and a dot. The result all is false if
-// there are more files. With errCrowded, it also returns the stems that it found.
+// It leaves out audios that pair with a video or image of a longer stem. For each Unicode form
+// of stem, it reads at most maxPages pages of the files whose names begin with stem and a dot.
+// The result all is false if there are more files. With errCrowded, it also returns the stems
+// that it found.
 func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all bool, err error) {
 	var found []File
 	all = true

@@ -21,7 +21,7 @@ type ref struct {
 	property catalog.MediaProperty
 	value    string
 	key      string           // of the file; "" for a URL or a path on a computer
-	bad      *problem.Problem // why the value names nothing, or nil
+	bad      *problem.Problem // what is wrong with the value, or nil
 }
 
 // refsOf returns the media values of the job.json in a folder, and separately the wildcard. It
@@ -63,8 +63,7 @@ func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []re
 // describe returns the property and the value.
 func (r ref) describe() string { return r.property.Name + " " + problem.Quote(r.value) }
 
-// isBeside reports whether the value is relative to the folder of job.json, if the value is not
-// a URL.
+// isBeside reports whether a value that is not a URL is relative to the folder of job.json.
 func (r ref) isBeside() bool { return !strings.HasPrefix(r.value, "/") }
 
 // ownPath matches the beginning of a path on a person's own computer: a drive of Windows;
@@ -89,7 +88,7 @@ func (r ref) badLink() *problem.Problem {
 	if ownPath.MatchString(r.value) {
 		name := "its name"
 		if base := r.value[strings.LastIndexAny(r.value, `/\`)+1:]; base != "" && !strings.ContainsFunc(r.value, unicode.IsControl) {
-			name += fmt.Sprintf(", %s", problem.Quote(base))
+			name += ", " + problem.Quote(base)
 		}
 		return wrongValue(r.describe()+" is a path on your own computer",
 			fmt.Sprintf("Upload the file beside job.json, and set %s to %s.", property, name))

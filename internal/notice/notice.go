@@ -59,7 +59,8 @@ type Detail struct {
 
 const (
 	// maxStatus and maxSummary limit the status and the summary in an event, in bytes. In JSON, a
-	// byte of the summary may need six. The event stays below 256 KiB, and EventBridge accepts it.
+	// byte of the summary may need six. EventBridge accepts an event with both, because it stays
+	// below 256 KiB.
 	maxStatus  = 160 << 10
 	maxSummary = 12 << 10
 
@@ -69,7 +70,7 @@ const (
 	// Otherwise a function with many notices would spend its time waiting.
 	silence = 30 * time.Second
 
-	// tries is how often an entry is sent at most if EventBridge accepts the request, but cannot
+	// tries limits how often an entry is sent if EventBridge accepts the request, but cannot
 	// process the entry. The SDK repeats requests that fail as a whole.
 	tries      = 3
 	firstPause = 100 * time.Millisecond
@@ -199,8 +200,8 @@ func summary(st ledger.Status) string {
 	return text
 }
 
-// link returns the page of the AWS console that shows the outputs of a name, or else the
-// name's status.
+// link returns the page of the AWS console that shows the outputs of a take, or else the
+// object at n.Key.
 func (s *Sender) link(n ledger.Notice) string {
 	host, region := ledger.Console(s.MachineARN)
 	if host == "" {

@@ -132,7 +132,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 		return nil, err
 	}
 	d.mu.Lock()
-	ready := d.checked && !d.uploaded && d.err == nil
+	ready := d.checked && !d.uploaded
 	d.uploaded = d.uploaded || ready
 	d.mu.Unlock()
 	if !ready {

@@ -23,8 +23,8 @@ import (
 // s3Client is the functions' client of S3.
 type s3Client struct{ *World }
 
-// call makes a call of a service as the SDK does. It repeats the call after an error
-// that may be temporary.
+// call makes a call of a service as the SDK does: after an error that may be temporary, it
+// repeats the call, up to w.Attempts calls in all.
 func call[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	for range w.Attempts {
 		c := callOf(ctx, service, op, key)
@@ -62,7 +62,7 @@ func isTemporary(err error) bool {
 }
 
 // ErrSilent is an error for Before: no response comes, so the call lasts until the timeout of the
-// client or the deadline of the context.
+// client or the deadline of the context, whichever is earlier.
 var ErrSilent = errors.New("no response")
 
 // Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for

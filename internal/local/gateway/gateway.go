@@ -101,12 +101,12 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// maxSocketPath is the length of the longest path of a socket that every system accepts. macOS has the
+// maxSocketPath is the length of the longest socket path that every system accepts. macOS has the
 // lowest limit: 104 bytes with the zero at the end.
 const maxSocketPath = 103
 
 // socketPath makes a folder for the socket and returns the path of the socket. The folder is
-// below dir. If the path of dir is too long, the folder is a temporary folder.
+// below dir or, if the path of dir is too long, a temporary folder.
 func socketPath(dir string) (string, error) {
 	const name = "s3"
 	folder := filepath.Join(dir, "socket")
