@@ -22,7 +22,7 @@ type stackTemplate struct {
 var readTemplate = sync.OnceValues(func() (*stackTemplate, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
 	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret", "Queue"} {
-		values[resource] = resource // the value matters only to a function's main
+		values[resource] = resource // any value will do: a World does not run a function's main, which reads it
 	}
 	functions, err := template.Functions(lipdrop.Template, values)
 	if err != nil {

@@ -146,6 +146,9 @@ func TestRemedyAfterADayOfRefusals(t *testing.T) {
 				if st.State != ledger.Held || st.Code != problem.MediaForbidden || !strings.HasSuffix(st.Remedy, "or upload "+file+" again.") {
 					t.Errorf("%s is %s %s with the remedy %q, want held media_forbidden, and to upload %s", key, st.State, st.Code, st.Remedy, file)
 				}
+				if file == "preset.json" && strings.Contains(st.Remedy, "job") {
+					t.Errorf("the preset's remedy is %q, but a preset has no job", st.Remedy)
+				}
 			}
 		})
 	}

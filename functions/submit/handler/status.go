@@ -19,9 +19,9 @@ import (
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
 // the status of a take whose files are newer than the finding's. A finding without a job also
 // keeps a take's status in two cases: the take is of the same drop, or a file of the take was
-// deleted and no file of the finding was uploaded since. If postFinding posts that a job is
-// held, it returns *heldError, except for a job beyond MaxJobsPerDrop: one message waits for
-// all these jobs until the parameter is raised.
+// deleted and no file of the finding was uploaded since. If postFinding posts the state held,
+// it returns *heldError, except for a job beyond MaxJobsPerDrop: one message waits for all
+// these jobs until the parameter is raised.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
@@ -69,15 +69,15 @@ func (h *Handler) rewrite(ctx context.Context, f finding) error {
 	return h.Ledger.Post(ctx, f.Key, f.prev.Status, f.prev.Order, f.prev)
 }
 
-// endRetries changes the status of a held job that is not tried again.
-func endRetries(st *ledger.Status, job problem.Restart) {
+// endRetries changes the status of a held job or file that is not tried again.
+func endRetries(st *ledger.Status, held problem.Restart) {
 	const redrive = "redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)"
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
 	if st.Code == problem.RecordUnreadable { // an upload could charge the job a second time
 		st.Remedy += " After a restore, " + redrive + "."
 		return
 	}
-	st.Remedy = "Fix the cause. If no job starts then, " + redrive + ", or upload " + job.File() + " again."
+	st.Remedy = "Fix the cause. If the state is still held then, " + redrive + ", or upload " + held.File() + " again."
 }
 
 // handleSubmitError handles a claimed take in three cases: the reservation failed, the POST

@@ -36,8 +36,8 @@ type Signatures struct {
 // date with the region and the service, the signed headers and the signature.
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8}/[^/,\s]+/[^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
 
-// Check is an awsjson.Check. It accepts a request only if one of the keys has signed the request
-// and its operation, and the time of the signature is within maxSkew of now.
+// Check is an awsjson.Check. It accepts a request only if the request is signed with one of the
+// keys, the signature includes the operation, and the time of the signature is within maxSkew of now.
 func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 	sum := sha256.Sum256(body)
 	service, _ := awsjson.Target(r)
@@ -104,12 +104,11 @@ func (s *Signatures) verifyHeader(r *http.Request, payloadHash, service string, 
 	return access, nil
 }
 
-// unsigned returns a request as it was before it was signed, with only the headers named in
-// signed.
-func unsigned(r *http.Request, signed []string) *http.Request {
+// unsigned returns a request as it was before it was signed, with only the given headers.
+func unsigned(r *http.Request, headers []string) *http.Request {
 	address := *r.URL // the signer changes the URL
 	again := &http.Request{Method: r.Method, URL: &address, Host: r.Host, Header: http.Header{}}
-	for _, name := range signed {
+	for _, name := range headers {
 		switch name {
 		case "host":
 		case "content-length":
