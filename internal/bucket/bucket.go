@@ -178,8 +178,8 @@ func (b *Bucket) Listed(ctx context.Context, key string) (File, error) {
 	return files[0], nil
 }
 
-// Exists reports whether there is a file at a key. It lists the key: if S3 refuses a
-// HEAD, the response does not say whether the file exists.
+// Exists reports whether there is a file at a key. It lists the key, because S3's refusal
+// of a HEAD does not say whether the file exists.
 func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
 	_, err := b.Listed(ctx, key)
 	if errors.Is(err, ErrNotFound) {
@@ -403,7 +403,7 @@ func readError(key string, err error) error {
 		return fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
 	var code, message string
-	if api, ok := errors.AsType[smithy.APIError](err); ok && len(strings.Fields(api.ErrorCode())) == 1 {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		code, message = api.ErrorCode(), api.ErrorMessage()
 	}
 	switch code {
@@ -412,7 +412,7 @@ func readError(key string, err error) error {
 		// credentials, its time or a slow connection.
 		return fmt.Errorf("read %s: %w", key, err)
 	case "Forbidden", "BadRequest":
-		code = "" // the SDK makes up a code for the response to a HEAD, which has no body
+		code, message = "", "" // the SDK makes up both for the response to a HEAD, which has no body
 	}
 	if status == http.StatusForbidden || status == http.StatusBadRequest {
 		return &RefusedError{Key: key, HTTPStatus: status, S3Code: code, S3Message: message}

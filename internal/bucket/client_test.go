@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -42,5 +43,16 @@ func TestPutOnAConnectionThatHangs(t *testing.T) {
 				t.Errorf("%d requests and the error %v, want at least 2 and none", n, err)
 			}
 		})
+	}
+}
+
+// A RefusedError has only the code and the message that S3 sent, and the response to a HEAD has neither.
+func TestRefusedHead(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	t.Cleanup(server.Close)
+	client := NewClient(aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("id", "key", "")})
+	_, err := (&Bucket{S3: client, Name: "b"}).Head(t.Context(), "k")
+	if got, ok := errors.AsType[*RefusedError](err); !ok || *got != (RefusedError{Key: "k", HTTPStatus: http.StatusBadRequest}) {
+		t.Errorf("got %#v, want a RefusedError without a code and a message", err)
 	}
 }

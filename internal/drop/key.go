@@ -129,7 +129,7 @@ func bundleOf(key string) string {
 	end := 0
 	for part := range strings.SplitAfterSeq(key, "/") {
 		end += len(part)
-		if name, isFolder := strings.CutSuffix(part, "/"); isFolder && name != path.Ext(name) && equalAnyCase(path.Ext(name), bundleSuffix) {
+		if name, isFolder := strings.CutSuffix(part, "/"); isFolder && equalAnyCase(path.Ext(name), bundleSuffix) {
 			return key[:end]
 		}
 	}
@@ -147,11 +147,6 @@ func isHidden(below string) bool {
 	return below == "" || strings.HasSuffix(below, "/") || strings.HasSuffix(below, "_$folder$") ||
 		equalAnyCase(base, "Thumbs.db") || equalAnyCase(base, "desktop.ini") ||
 		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") && part != "." && part != ".." })
-}
-
-// hasDot reports whether a part of a path begins with a dot.
-func hasDot(below string) bool {
-	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") })
 }
 
 // IsRelative reports whether a part of a path is "." or "..". Most programs resolve such a path

@@ -122,7 +122,7 @@ func (r ref) badKey(model string) *problem.Problem {
 		return badMedia(r.describe() + " is not below /inbox/")
 	case !problem.IsPrintable(below):
 		return badMedia(r.describe() + " has characters that cannot be seen or typed")
-	case IsRelative(below) || strings.HasPrefix(path.Base(below), ".") || hasDot(below) && r.isBeside():
+	case IsRelative(below) || strings.HasPrefix(path.Base(below), ".") || strings.Contains("/"+below, "/.") && r.isBeside():
 		return badMedia(r.describe() + " has a part that begins with a dot")
 	case len(r.key) > maxKey:
 		return badMedia(fmt.Sprintf("%s stands for a key of %d bytes; S3 allows at most %d", r.describe(), len(r.key), maxKey))

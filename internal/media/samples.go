@@ -102,9 +102,6 @@ func (t *track) readSizes(r *reader) {
 	}
 	stsz.body += 4 // in stsz, the count is 4 bytes later than in other tables
 	table := r.table(stsz, 4)
-	if len(table) == 0 {
-		return
-	}
 	hash := fnv.New64a()
 	_, _ = hash.Write(table) // never fails
 	t.Hash = fmt.Sprintf("%d-%016x", t.Samples, hash.Sum64())

@@ -117,8 +117,9 @@ func IsUnprintable(r rune) bool {
 		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
-// JSONMistake returns what is wrong with a text, not empty, that the JSON parser refused. It describes
-// the most common mistakes in plain words, and the rest in the parser's words.
+// JSONMistake returns what is wrong with a text that the JSON parser refused. The text must not
+// be empty. JSONMistake describes the most common mistakes in plain words, and the others in the
+// parser's words.
 func JSONMistake(text []byte, parser *json.SyntaxError) string {
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {
 		return "it ends too early: a closing bracket or quote is missing"

@@ -151,8 +151,8 @@ const (
 	partType = "application/octet-stream"
 )
 
-// checkBody limits the size of a request's body. It returns an error if the body is neither
-// JSON nor a part of a file. A form on another page could send neither.
+// checkBody limits the size of a request's body. It returns an error if the content type is
+// neither that of JSON nor that of a part of a file. A form on another page can send neither type.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

@@ -66,8 +66,8 @@ func (w *World) reach(at time.Time) {
 }
 
 // Step does the next thing that is due within the given time from now. It returns false if
-// nothing is due, or only the hourly sweep. A hook may call Step: the step then runs between two calls of the
-// function that the hook interrupts, as if two functions ran at the same time.
+// nothing is due, or only the hourly sweep. A hook may call Step: the step then runs while the
+// function that the hook interrupts waits, as if two functions ran at the same time.
 func (w *World) Step(within time.Duration) bool {
 	end := w.now.Add(within)
 	at, step := w.next()
@@ -129,8 +129,8 @@ const longestChain = 16
 var errLoop = errors.New("RecursiveInvocationException")
 
 // deliver calls a function with one batch of the visible messages of a queue. It removes the
-// messages that the function finished, and those that were delivered too often. As Lambda
-// does, it does not call the function with a message of a chain that is too long.
+// messages that the function finished, and moves those that were delivered too often to
+// q.dead. Like Lambda, it does not call the function with a message of a chain that is too long.
 func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
@@ -169,13 +169,13 @@ func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []s
 	}
 }
 
-// Submit calls submit with a batch of the queue and returns the ids of the
-// messages that submit could not finish. It is safe for concurrent use.
+// Submit calls the submit function with a batch of messages. It returns the ids of the
+// messages that the function could not finish. It is safe for concurrent use.
 func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) {
 	return invokeBatch(w, &w.submit, "submit", (*submit.Handler).Handle, batch)
 }
 
-// cancelDeleted is like Submit, but for cancel and the queue of deletions.
+// cancelDeleted is like Submit, but calls the cancel function, with deletions.
 func (w *World) cancelDeleted(batch ...events.SQSMessage) (failed []string, err error) {
 	return invokeBatch(w, &w.cancel, "cancel", (*cancel.Handler).Handle, batch)
 }
@@ -208,8 +208,8 @@ func Message(key string) events.SQSMessage {
 	}
 }
 
-// dispatch calls cancel with an event. As on Lambda, a call that fails is repeated
-// after one minute, then after two.
+// dispatch calls the cancel function with an event. As on Lambda, a call that fails is
+// repeated after one minute, then after two.
 func (w *World) dispatch(v *cancelCall) {
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
@@ -219,7 +219,7 @@ func (w *World) dispatch(v *cancelCall) {
 	}
 }
 
-// Sweep sends cancel the event of the hourly schedule.
+// Sweep sends the event of the hourly schedule to the cancel function.
 func (w *World) Sweep() {
 	w.nextSweep = w.now.Add(time.Hour)
 	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(encode(local.Schedule(w.now))), at: w.now})

@@ -12,34 +12,33 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// Form is what the output of a job is.
+// Form says what the fake returns as the output of a job.
 type Form string
 
 // The forms. All but OwnInput are made up. WrongType is a PNG image. The other made-up forms
 // have the structure of a video, but no picture and no sound in them can be decoded.
 const (
 	OwnInput  Form = "own-input"  // the job's own video or image
-	Right     Form = "right"      // as long as the model and the options of the job say
+	Right     Form = "right"      // as long as the job's model, options and inputs say
 	Short     Form = "short"      // shorter than Right by Script.Off
 	Long      Form = "long"       // longer than Right by Script.Off
 	NoSound   Form = "no-sound"   // without a sound track
 	Silent    Form = "silent"     // with a sound track of silence
 	Smaller   Form = "smaller"    // half as wide and half as high as Right
 	Broken    Form = "broken"     // without the last tenth of its bytes
-	WrongType Form = "wrong-type" // an image
+	WrongType Form = "wrong-type" // an image instead of a video
 )
 
-// defaultOff is the default of Script.Off. RunComfy's infinite-talk model adds as much to the
-// end of its outputs.
+// defaultOff is the default of Script.Off. RunComfy's infinite-talk model makes its outputs
+// too long by this much.
 const defaultOff = time.Second
 
-// isMadeUp reports whether the output is made up.
 func (f Form) isMadeUp() bool { return f != "" && f != OwnInput }
 
 // formOf returns the form of a job's output.
 func (s *Server) formOf(j *job) Form { return cmp.Or(j.script.Form, s.Form) }
 
-// makeOutput makes up the output of a job. The inputs are what is known about the job's inputs.
+// makeOutput makes up the output of a job from what is known about the job's inputs.
 func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
 	form, off := s.formOf(j), cmp.Or(j.script.Off, defaultOff)
 	m := Movie{Length: outputLength(j, inputs), Width: 640, Height: 360, Frame: time.Second / 25, Seed: 99}
