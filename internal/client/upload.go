@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	// uploadsAtOnce is how many files are uploaded in one piece at the same time. largeAtOnce
-	// is how many files are uploaded in several parts at the same time. The parts of one file
-	// are uploaded one after the other, so that an interruption loses at most one part of a file.
+	// uploadsAtOnce limits how many files in one piece are uploaded at the same time, and
+	// largeAtOnce how many files in several parts. The parts of one file are uploaded one after
+	// the other, so that an interruption loses at most one part of a file.
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
@@ -232,8 +232,8 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 	}
 }
 
-// isGone reports whether an error says that a multipart upload, or the object of its
-// condition, no longer exists. An upload no longer exists after it was aborted or completed:
+// isGone reports whether an error says that a multipart upload, or the object that the
+// condition of a request names, no longer exists. An upload no longer exists after it was aborted or completed:
 // this sender may have completed it with a request whose response was lost.
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 

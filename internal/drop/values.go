@@ -97,10 +97,10 @@ func (r ref) badLink() *problem.Problem {
 	u, err := url.Parse(r.value)
 	kind, _, _ := strings.Cut(r.value, ":")
 	switch kind = strings.ToLower(kind); {
-	case kind == "https" && err == nil && u.Host != "" && u.User == nil:
-		return nil
 	case kind == "https" && err == nil && u.User != nil:
 		return wrongValue(property+" is a URL with a user name; such a URL is not passed on", "Use a URL without a user name, "+orUpload)
+	case kind == "https" && err == nil && u.Host != "":
+		return nil
 	case kind == "s3":
 		return wrongValue(property+" begins with s3:, but only https URLs are passed on",
 			"Name a file of this bucket by a path that begins with /inbox/, such as /inbox/shared/woman.png, "+orUpload)
