@@ -20,7 +20,7 @@ type gatheredFiles struct {
 	folder   string // key of the folder that the arguments are dropped into
 	byKey    map[string]*client.Upload
 	paths    map[string]string // the real path of each file, by key
-	problems []error           // one for each file that cannot be read
+	problems []error           // one for each path that would be a drop but cannot be read
 }
 
 // newUpload returns the upload of a file of this machine. The path must have no links. Open returns

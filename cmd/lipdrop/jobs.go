@@ -49,7 +49,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	return nil
 }
 
-// unreadable is shown for a status without a State: it is not JSON, or is too large.
+// unreadable is shown for a status without a State, such as one that is not JSON or is too large.
 const unreadable = "the status cannot be read"
 
 // detail returns the most important fact of a status, apart from its state, in a line.
@@ -64,7 +64,7 @@ func detail(st ledger.Status) string {
 	case st.State == ledger.Used:
 		return "used by " + strings.Join(st.Jobs, ", ")
 	case st.State == ledger.Succeeded:
-		return fmt.Sprintf("%s, %s", count(len(st.Outputs), "output"), cmp.Or(string(st.Verdict), string(ledger.VerdictUnchecked)))
+		return fmt.Sprintf("%s, %s", count(len(st.Outputs), "output"), st.Verdict)
 	}
 	return ""
 }
@@ -88,7 +88,7 @@ func (c *showCmd) Run(ctx context.Context, stack *client.Client, out *terminal) 
 	return nil
 }
 
-// showLine prints a line about a job, if there is a text.
+// showLine prints a line about a job, unless text is empty.
 func showLine(out *terminal, what, text string) {
 	if text != "" {
 		printf(out, "  %-9s %s\n", what, text)

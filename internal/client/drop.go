@@ -45,7 +45,7 @@ type DroppedJob struct {
 	Estimate budget.Estimate // of the cost of a job that starts; set by Drop.Estimate
 }
 
-// Files returns the files of the uploads as a check reads them.
+// Files returns a snapshot that has the uploads and no file of the bucket.
 func Files(uploads map[string]*Upload) *check.Snapshot {
 	var files []drop.File
 	for _, u := range uploads {
@@ -110,7 +110,7 @@ func (d *Drop) Check(ctx context.Context) error {
 			if p.Code != problem.Ambiguous {
 				continue
 			}
-			// The stack's remedy is to delete a file. Here a person might delete the only copy of it.
+			// The stack's remedy is to delete a file: a person might delete the only copy, on this machine.
 			o.Problems[i].Remedy = "Drop only one of them, or rename one. If the bucket holds any of the others already, delete those from the bucket first."
 			if bundled {
 				o.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."

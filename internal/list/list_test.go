@@ -128,7 +128,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
 		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
-		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row names no model, and neither video nor image is set. Set video or image to a file, or model to a model."}},
+		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row names no model, and neither video nor image is set. Set video or image to a file, or set model."}},
 		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Remove the image from the row, or choose another model."}},
 		{name: "a video twice", text: "name,video,video_url,audio\na,a.mp4,b.mp4,a.wav\n", want: []string{"row 2, column B (video): video and video_url are the same input of sync/sync/lipsync/v2/pro. Remove one of the two."}},
 		{name: "media of the wrong kind", text: header + "a,a.wav,a.mp4\n", want: []string{

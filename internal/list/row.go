@@ -49,7 +49,7 @@ func (r *reader) fill(row Row, cells []cell) Row {
 	case texts["image"] != "":
 		id = r.ImageModel
 	default:
-		wrong("video", "the row names no model, and neither video nor image is set", "Set video or image to a file, or model to a model.")
+		wrong("video", "the row names no model, and neither video nor image is set", "Set video or image to a file, or set model.")
 		return row
 	}
 	model, ok := r.Catalog.Model(id)
@@ -83,9 +83,8 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media. It takes the media of properties from given, and removes them
-// there. It takes the media of kindColumns from texts. For a medium that the row leaves out, it
-// takes the medium in defaults.
+// addMedia adds the row's media. It moves the media that are given by property out of given, and
+// takes those that are given by kind from texts. A medium that the row leaves out is taken from defaults.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {

@@ -46,7 +46,7 @@ func (s *Stack) serve(listeners []net.Listener) error {
 
 const (
 	// headTime is how long a client may take to send the head of its request. maxHead is
-	// how many bytes the head may have. For requests to S3, versitygw has a lower limit.
+	// how many bytes the head may have. In requests to S3, versitygw accepts only a shorter head.
 	headTime = time.Minute
 	maxHead  = 64 << 10
 )

@@ -163,8 +163,7 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 		t.notePOST(t.openClaims[world.InvocationOf(r)])
 	}
 	fault := t.faultOf(call, id)
-	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
-	if asks && fault != nil && fault.Name == "unknown request" {
+	if fault != nil && fault.Name == "unknown request" {
 		t.unknown[id] = append(t.unknown[id], t.w.Now())
 	}
 	if fault == nil && call == runcomfytest.CallResult {
@@ -278,8 +277,7 @@ var vocabulary = []string{
 
 // actAtRandom does one random act of a person.
 func (t *story) actAtRandom() {
-	there := inboxAfter(t.dropped.acts)
-	keys := there.keys()
+	keys := inboxAfter(t.dropped.acts).keys()
 	if len(keys) == 0 {
 		t.drop(vocabulary[t.plans.IntN(len(vocabulary))])
 		return
@@ -416,8 +414,7 @@ func (t *story) end() {
 		t.w.Pass(26 * time.Hour)
 		t.calmed = true
 		t.w.Dead = nil
-		there := inboxAfter(t.dropped.acts)
-		for _, key := range there.keys() {
+		for _, key := range inboxAfter(t.dropped.acts).keys() {
 			if cancels(key) {
 				t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
 			}

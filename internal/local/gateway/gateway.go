@@ -37,7 +37,7 @@ const (
 	stopGrace    = 3 * time.Second      // for the requests under way
 )
 
-// Config describes a server. Every field except Users and Denied is required.
+// Config describes a server. Every field except Webhook, Users and Denied is required.
 type Config struct {
 	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata

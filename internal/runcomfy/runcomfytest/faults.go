@@ -10,8 +10,7 @@ import (
 )
 
 // Faults returns the ways in which a call can fail, each with a name that is unique
-// for the call. The faults of CallSubmit with Accept charge a job; its other faults do
-// not.
+// for the call. Of the faults of CallSubmit, only those with Accept charge a job.
 func Faults(call Call) []Fault {
 	switch call {
 	case CallSubmit:
@@ -136,7 +135,7 @@ var statusWords = []Fault{
 	{Name: "unknown word", Accept: true, Edit: set("status", "warming_up")},
 	{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
 	{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
-	{Name: "the words of result", Accept: true, Edit: editText("status", func(word string) string {
+	{Name: "succeeded instead of completed", Accept: true, Edit: editText("status", func(word string) string {
 		return strings.Replace(word, "completed", "succeeded", 1)
 	})},
 	{Name: "no queue position", Accept: true, Edit: without("queue_position")},
@@ -151,7 +150,7 @@ func resultForms() []Fault {
 		{Name: "unknown word", Accept: true, Edit: set("status", "uploading")},
 		{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
 		{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
-		{Name: "the words of status", Accept: true, Edit: editText("status", func(word string) string {
+		{Name: "completed instead of succeeded", Accept: true, Edit: editText("status", func(word string) string {
 			return strings.Replace(word, "succeeded", "completed", 1)
 		})},
 		{Name: "no word", Accept: true, Edit: without("status")},

@@ -2,7 +2,6 @@
 package gatewaytest
 
 import (
-	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -31,14 +30,12 @@ func Program(t testing.TB) string {
 	return path
 }
 
-// Start runs a server until the test ends, and returns the server and its URL. The function
-// change, if not nil, can change the configuration first.
+// Start runs a server without a webhook until the test ends, and returns the server and its
+// URL. The function change, if not nil, can change the configuration first.
 func Start(t *testing.T, change func(*gateway.Config)) (g *gateway.Gateway, url string) {
 	t.Helper()
-	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	t.Cleanup(hook.Close)
 	cfg := gateway.Config{
-		Program: Program(t), Dir: t.TempDir(), Access: Access, Secret: Secret, Region: Region, Webhook: hook.URL, Log: t.Output(),
+		Program: Program(t), Dir: t.TempDir(), Access: Access, Secret: Secret, Region: Region, Log: t.Output(),
 	}
 	if change != nil {
 		change(&cfg)
