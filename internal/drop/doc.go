@@ -96,7 +96,7 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 	}
 	if twice, ok := repeated(json.NewDecoder(bytes.NewReader(text))); ok {
 		p := invalid(base, "%s has the member %s twice", base, problem.Quote(twice))
-		p.Remedy = "Remove one of the two."
+		p.Remedy = fmt.Sprintf("Remove one of the two members %s.", problem.Quote(twice))
 		problems = append(problems, p)
 	}
 	if problems == nil && d.Input == nil {

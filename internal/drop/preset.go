@@ -67,7 +67,7 @@ func (s setting) blame(problems []problem.Problem) []problem.Problem {
 func (l *lister) mismatch(s setting, kind media.Kind) problem.Problem {
 	p := problem.Problem{
 		Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun()),
-		Remedy: "Set a model that accepts the pair in a preset.json, or remove the preset.", Start: problem.AudioOfPair,
+		Remedy: "In a preset.json, set a model that accepts the pair, or remove the preset.", Start: problem.AudioOfPair,
 	}
 	switch {
 	case s.from != "":

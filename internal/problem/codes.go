@@ -141,7 +141,7 @@ func Codes() []Info {
 		{MissingMember, "rejected", "A required member is not set.", fixJSON},
 		{BadValue, "rejected", "A member has a value that the model or lipdrop does not accept.", fixJSON},
 		{UnknownModel, "rejected", "The model is not in the catalogue.", fixJSON},
-		{ModelMismatch, "rejected", "The model accepts other media than the pair has.", "Set a model that accepts the pair in a preset.json, or remove the preset. Then upload the audio of the pair again."},
+		{ModelMismatch, "rejected", "The model accepts other media than the pair has, or accepts no pair at all.", "In a preset.json, set a model that accepts the pair, or remove the preset. Then upload the audio of the pair again."},
 		{MediaInPreset, "rejected", "A preset names media, but the media are the files of the pair.", "Remove the member from the preset, then upload the audio of the pair again."},
 		{FileMissing, "rejected", "job.json names a file in another folder, and that file does not exist.", "Upload that file, then job.json again."},
 		{FileNotShared, "rejected", "job.json names a file in another folder, and that folder is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders. Name the uploaded file in job.json, and upload job.json again."},
