@@ -65,7 +65,7 @@ type Option struct {
 	Name     string `json:"name"`
 	Required bool   `json:"required"`
 	Allowed  string `json:"allowed"` // in words: "a whole number from 1 to 100"
-	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is no default, or it is a sample
+	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is none, or only a sample such as a prompt of RunComfy's
 }
 
 // Schema returns the input schema that RunComfy publishes, without its prose and

@@ -44,8 +44,8 @@ const byParts = "the length of %s, about %s, is an estimate from parts of the fi
 const chainLength = 3
 
 // isChain reports whether data begins with three frames of one stream. If last is true, data
-// extends to the end of the sound, and fewer frames are enough if only a tag, zeros or nothing
-// follows them.
+// extends to the end of the sound, and fewer frames are enough if they are followed by a tag,
+// by zeros, or by less than a header.
 func (g framing) isChain(data []byte, last bool) bool {
 	var first frame
 	for n := range chainLength {
@@ -109,7 +109,7 @@ func (t *tally) add(f frame) {
 	}
 }
 
-// constant reports whether all frames have the same bit rate.
+// constant reports whether the headers of all frames say the same bit rate.
 func (t *tally) constant() bool { return t.slowest == t.fastest && t.fastest > 0 }
 
 // stream is a stream of frames that begins at start and ends at limit or before.
@@ -187,9 +187,9 @@ func (s *stream) inStep(off int64) bool {
 
 // measure returns how long the stream is. It counts all frames if the stream fits into
 // the budget, or if the frames end in the first part that is read. The length is then a fact.
-// Otherwise measure finds the end, and counts the frames in parts of the stream. The length
-// is then a fact if the end was found, the counted frames have the same bit rate, and gap is
-// false.
+// Otherwise measure searches for the end, and counts the frames in parts of the stream. The
+// length is then a fact if the end was found, the counted frames have the same bit rate, and
+// gap is false.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {
@@ -226,8 +226,9 @@ func (s *stream) measure() Length {
 	return s.estimate(from, to)
 }
 
-// findEnd returns the two offsets between which the last frame ends, and whether all frames
-// were counted. Something else, such as a picture or zeros, may follow the last frame.
+// findEnd returns two offsets between which the last frame ends, and whether all frames were
+// counted. If it finds the end, both offsets are the end. Something else, such as a picture or
+// zeros, may follow the last frame.
 func (s *stream) findEnd() (from, to int64, counted bool) {
 	head := s.count(s.start, s.r.share())
 	n := min(s.r.share(), s.limit-s.start)

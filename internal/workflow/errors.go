@@ -31,7 +31,7 @@ type (
 
 	// ResultUnavailable says that RunComfy did not return the result.
 	ResultUnavailable struct{ Failure }
-	// NoOutput says that RunComfy reports success without an output, or that the
+	// NoOutput says that RunComfy reports success without an output, or that an
 	// output has no bytes.
 	NoOutput struct{ Failure }
 	// OutputRefused says that an output's URL, or a redirect from it, may not be fetched. For
@@ -76,8 +76,8 @@ func Failuref(format string, args ...any) Failure {
 }
 
 // CodeOf returns the code of an error by its name in Step Functions: the name in
-// snake_case. For an error of AWS, the result is not in the list of codes, and its
-// State is empty.
+// snake_case. For an error of AWS, the result is not in the list of codes: its method
+// State returns "".
 func CodeOf(errorName string) problem.Code {
 	var snake strings.Builder
 	for i, r := range errorName {

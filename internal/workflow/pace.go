@@ -29,8 +29,8 @@ const (
 	// the submit. Some jobs fail at once, so the first turns follow each other closely.
 	growth = 5
 
-	// lateShare is how late a turn may find the end, on average, as a share of the
-	// job's time. In the first lateUntil, this average is at most mostLate.
+	// lateShare is how late a turn may find the end, on average, as a share of the time
+	// since the submit. In the first lateUntil, this average is at most mostLate.
 	lateShare = 0.024
 	lateUntil = 6 * time.Minute
 	mostLate  = 3 * time.Second
@@ -62,8 +62,8 @@ const (
 	maxWait = 15 * time.Minute
 
 	// troubleWait is the longest wait after the first turn that did not learn the job's
-	// state. It doubles with each further such turn, up to maxWait. Jitter shortens a wait
-	// by up to half.
+	// state, unless RunComfy asks for a longer one. The longest wait doubles with each further
+	// such turn, up to maxWait. Jitter shortens a wait by up to half.
 	troubleWait = 5 * time.Second
 )
 
@@ -112,7 +112,8 @@ func (p Progress) NearEnd() bool {
 	return !p.Queued && p.Troubles == 0 && p.quiet() <= 0 && p.late() < worthAsking
 }
 
-// quiet returns for how long the job is unlikely to end.
+// quiet returns for how much longer the job is unlikely to end. If the job may end now, the
+// result is not positive.
 func (p Progress) quiet() time.Duration {
 	return time.Duration(likelyShare*float64(p.Usual)) - p.Running
 }

@@ -36,15 +36,16 @@ const (
 	// no request id. The status of a name must be about the name's newest drop and agree with
 	// the record. The status may be waiting only if a file is missing. It may be rejected only
 	// if RunComfy refused the take or, in a story, if something is wrong with the files.
-	// Every status that is neither used nor succeeded must have a code, a reason and a
-	// remedy. These are findings too: a complete drop without a record or a refusal; a dead
+	// Every status or record that is neither used nor succeeded must have a code, a reason and
+	// a remedy. These are findings too: a complete drop without a record or a refusal; a dead
 	// letter, message, event or execution that is left; a stray file or a preset.json without
 	// the right answer file; a missing warning about a file that was dropped again, or a
 	// warning of S3's SlowDown at the end; a record that does not parse; a take of files that
 	// never existed together, or with other options than its job.json; a take that a deletion
 	// wrongly started or failed to cancel; an execution that failed with RequestLost too early,
 	// or that cannot be redriven; a notice that says what no status, answer file or record
-	// ever said; and a status or record without the notice that its state needs.
+	// ever said, or whose type does not fit its state; a record whose notice is still due; and
+	// a status or record without the notice that its state needs.
 	wrongStatus promise = "wrong status"
 
 	// leaked: an object outside inbox/, a notice or an execution contains the token or
@@ -170,7 +171,7 @@ type want struct {
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
 // loose reports whether a pair and a bundle share the name and at least one of the two is
-// not a job. Then the oracle does not decide whether either of the two runs.
+// not whole. Then the oracle does not decide whether the other one runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
@@ -190,7 +191,7 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 // at the beginning of a take.
 func (w want) stamp() string {
 	var newest time.Time
-	for _, f := range slices.Concat(w.files, w.uses) {
+	for _, f := range w.files {
 		if f.modified.After(newest) {
 			newest = f.modified
 		}

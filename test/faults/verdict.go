@@ -126,7 +126,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		w := inboxAfter(acts[:i+1]).names()[name]
 		switch {
 		case !a.deleted:
-			byDeletion = byDeletion && !slices.ContainsFunc(append(w.uses, w.files...), func(f file) bool { return f.key == a.key })
+			byDeletion = byDeletion && !slices.ContainsFunc(w.files, func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
 			// The deletion resolves an ambiguity, as the remedy says, so it does not set byDeletion.
 			// But byDeletion is already true if an earlier deletion left the ambiguous files.

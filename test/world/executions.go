@@ -145,7 +145,7 @@ func (w *World) stop(arn, name, cause string) bool {
 }
 
 // ended removes an execution from the running ones. If the execution ended badly, ended sends
-// its event, unless LoseStatusEvents is set.
+// cancel the event of the end, unless LoseStatusEvents is set.
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {
@@ -170,21 +170,17 @@ func (w *World) NotifyStatus(arn string, late time.Duration) {
 	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + late)})
 }
 
-var errNoExecution = errors.New("no such execution")
-
 // Redrive redrives the execution of a take, as a person does.
 func (w *World) Redrive(name, take string) error {
 	e, ok := w.executions[executionARN(name, take)]
 	if !ok {
-		return errNoExecution
+		return errors.New("no such execution")
 	}
 	if err := w.machine.Redrive(e.Execution.Execution, w.now); err != nil {
 		return err
 	}
 	e.wake = w.now
-	if !slices.Contains(w.running, e) {
-		w.running = append(w.running, e)
-	}
+	w.running = append(w.running, e)
 	return nil
 }
 
