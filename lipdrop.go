@@ -1,5 +1,5 @@
-// Package lipdrop embeds template.yaml and statemachine.asl.json. The command and the tests read
-// the defaults of the parameters from the template. The tests run the state machine.
+// Package lipdrop embeds template.yaml and statemachine.asl.json. The command reads the defaults
+// of the parameters from the template. The tests check both files and run the state machine.
 package lipdrop
 
 import _ "embed"

@@ -11,8 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// EstimateNote says what an estimate is. It accompanies each estimate that a person
-// reads.
+// EstimateNote says what an estimate is.
 const EstimateNote = "by RunComfy's base price; not a quote"
 
 const (
@@ -63,9 +62,9 @@ func (e Estimate) Warning() string {
 }
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
-// length is not known. If the price is not in memory, Estimate asks RunComfy, for at most two
-// seconds and at most once a minute. Concurrent calls ask one after the other. Estimate returns
-// no error, because a job runs with or without an estimate.
+// length is not known. If the model's price is not in memory, Estimate asks RunComfy for it: at
+// most once a minute, unless ctx ends, and for at most two seconds. Concurrent calls ask one after
+// the other. Estimate returns no error, because a job runs with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
 	if price.unknown != "" {

@@ -110,8 +110,8 @@ type page struct {
 	more  bool
 }
 
-// NewSnapshot lists at most the given number of files below a prefix. If there are more files,
-// the snapshot asks the bucket for each listing, once.
+// NewSnapshot returns a Snapshot of a bucket. The Snapshot knows the files below a prefix, if
+// there are at most the given number. Otherwise it asks the bucket for each listing, once.
 func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	return &Snapshot{prefix: prefix, known: known, whole: !more, bucket: files, read: files.ReadRange, listed: map[listing]page{}}, err

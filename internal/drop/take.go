@@ -54,9 +54,10 @@ func longestKey(name string) int {
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
 // answerKey returns the key of the answer file of a file that cannot belong to a job, or of a
-// name whose status key would be too long. In the path below inbox/, it replaces a part . or ..
-// and each unprintable character with underscores, and it cuts a path that is too long. If it
-// does one of these, it appends a hash of the whole key.
+// name whose status key would be too long. The answer key has the path below inbox/. If this
+// path is too long, has a part that is . or .., or has an unprintable character, answerKey writes
+// underscores for such parts and characters, cuts the path to at most 900 bytes, and appends a hash
+// of the whole key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

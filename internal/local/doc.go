@@ -4,8 +4,8 @@
 //
 // Each function may do only what its role in template.yaml allows. Each function has its
 // own S3 user, and the bucket's policy gives that user the permissions of the role.
-// Package permissions checks a function's requests to Step Functions, Secrets Manager,
-// SQS and EventBridge against the same role. If a request is denied, the stack fails.
+// Package access checks a function's requests to Step Functions, Secrets Manager, SQS and
+// EventBridge against the same role. If a request is denied, the stack fails.
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
@@ -13,10 +13,10 @@
 // services of AWS except S3, and writes the responses and errors.
 //
 // Every user of the machine, and every page in a browser on it, can reach a port
-// on loopback. So package access refuses requests that are not addressed to this
-// machine. A request to a service of AWS must be signed with the keys of the folder:
-// versitygw checks the signatures of requests to S3, and package access checks the others.
-// Every other request needs the token of the fake RunComfy, or a secret path.
+// on loopback. So package access refuses requests of pages of other hosts, and requests
+// addressed to other hosts. A request to a service of AWS must be signed with the keys of
+// the folder: versitygw checks the signatures of requests to S3, and package access checks
+// the others. Every other request needs the token of the fake RunComfy, or a secret path.
 //
 // All state is in one folder, which only its owner can enter (private). The state survives
 // a restart, even after a kill:

@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 
@@ -11,9 +12,9 @@ import (
 // form is a file format that identify recognizes.
 type form struct {
 	called string               // the format in a sentence, with its article
-	mime   string               // the MIME type
-	kind   Kind                 // Info.Kind if the suffix of the file is not accepted
-	format string               // Info.Format; this field and those below are empty if lipdrop does not accept the format
+	mime   string               // the MIME type; empty if lipdrop does not accept the format, as are the fields below kind
+	kind   Kind                 // what the file holds; Info.Kind if the suffix of the file is not accepted
+	format string               // Info.Format
 	suffix string               // the usual suffix
 	family []string             // other suffixes that the file may have
 	read   func(*reader, *Info) // reads the file
@@ -61,33 +62,33 @@ var signatures = []struct {
 	{formWEBP, []string{"RIFF????WEBP"}},
 	{formAVI, []string{"RIFF????AVI "}},
 	{formM4A, []string{"????ftypM4A ", "????ftypM4B ", "????ftypF4A "}},
-	{form{called: "a HEIF image, as phones take them", mime: "image/heif", kind: Image}, []string{"????ftyphei", "????ftyphevc", "????ftyphevx", "????ftypmif1", "????ftypmsf1", "????ftypavci"}},
-	{form{called: "a Canon RAW image", mime: "image/x-canon-cr3", kind: Image}, []string{"????ftypcrx "}},
-	{form{called: "an AVIF image", mime: "image/avif", kind: Image}, []string{"????ftypavif", "????ftypavis"}},
+	{form{called: "a HEIF image, as phones take them", kind: Image}, []string{"????ftyphei", "????ftyphevc", "????ftyphevx", "????ftypmif1", "????ftypmsf1", "????ftypavci"}},
+	{form{called: "a Canon RAW image", kind: Image}, []string{"????ftypcrx "}},
+	{form{called: "an AVIF image", kind: Image}, []string{"????ftypavif", "????ftypavis"}},
 	{formMOV, []string{"????ftypqt  ", "????mdat", "\x00???moov", "\x00???wide", "\x00???free", "\x00???skip", "\x00???pnot"}},
 	{formMP4, []string{"????ftyp", "\x00???uuid", "\x00???moof", "\x00???styp", "\x00???sidx"}},
 	{formOGG, []string{"OggS"}},
 	{formFLAC, []string{"fLaC"}},
 	{formAAC, []string{"ADIF"}},
-	{form{called: "an AMR recording, as phones make them", mime: "audio/amr", kind: Audio}, []string{"#!AMR"}},
-	{form{called: "a voice message in SILK", mime: "audio/silk", kind: Audio}, []string{"#!SILK", "\x02#!SILK"}},
-	{form{called: "an AIFF file", mime: "audio/aiff", kind: Audio}, []string{"FORM"}},
-	{form{called: "a CAF file", mime: "audio/x-caf", kind: Audio}, []string{"caff"}},
-	{form{called: "a Windows Media file", mime: "video/x-ms-asf", kind: Video}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
-	{form{called: "a Wave64 file", mime: "audio/x-w64", kind: Audio}, []string{"riff\x2e\x91\xcf\x11"}},
-	{form{called: "a WavPack file", mime: "audio/x-wavpack", kind: Audio}, []string{"wvpk"}},
-	{form{called: "a Monkey's Audio file", mime: "audio/x-ape", kind: Audio}, []string{"MAC "}},
-	{form{called: "an AU file", mime: "audio/basic", kind: Audio}, []string{".snd"}},
-	{form{called: "a True Audio file", mime: "audio/x-tta", kind: Audio}, []string{"TTA1"}},
-	{form{called: "a Dolby Digital stream", mime: "audio/ac3", kind: Audio}, []string{"\x0b\x77"}},
-	{form{called: "a DTS stream", mime: "audio/vnd.dts", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
-	{form{called: "a Flash video", mime: "video/x-flv", kind: Video}, []string{"FLV\x01"}},
-	{form{called: "H.264 or H.265 video without a container", mime: "video/h264", kind: Video}, []string{"\x00\x00\x00\x01\x09", "\x00\x00\x00\x01\x27", "\x00\x00\x00\x01\x67", "\x00\x00\x00\x01\x40\x01", "\x00\x00\x00\x01\x46\x01"}},
-	{form{called: "an MPEG program stream", mime: "video/mpeg", kind: Video}, []string{"\x00\x00\x01\xba"}},
-	{form{called: "a raw DV stream, as camcorders record it", mime: "video/x-dv", kind: Video}, []string{"\x1f\x07\x00"}},
-	{form{called: "an MXF file", mime: "application/mxf", kind: Video}, []string{"\x06\x0e\x2b\x34"}},
-	{form{called: "a RealMedia file", mime: "application/vnd.rn-realmedia", kind: Video}, []string{".RMF"}},
-	{form{called: "a MIDI file, which holds notes and no sound", mime: "audio/midi", kind: Audio}, []string{"MThd"}},
+	{form{called: "an AMR recording, as phones make them", kind: Audio}, []string{"#!AMR"}},
+	{form{called: "a voice message in SILK", kind: Audio}, []string{"#!SILK", "\x02#!SILK"}},
+	{form{called: "an AIFF file", kind: Audio}, []string{"FORM"}},
+	{form{called: "a CAF file", kind: Audio}, []string{"caff"}},
+	{form{called: "a Windows Media file", kind: Video}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
+	{form{called: "a Wave64 file", kind: Audio}, []string{"riff\x2e\x91\xcf\x11"}},
+	{form{called: "a WavPack file", kind: Audio}, []string{"wvpk"}},
+	{form{called: "a Monkey's Audio file", kind: Audio}, []string{"MAC "}},
+	{form{called: "an AU file", kind: Audio}, []string{".snd"}},
+	{form{called: "a True Audio file", kind: Audio}, []string{"TTA1"}},
+	{form{called: "a Dolby Digital stream", kind: Audio}, []string{"\x0b\x77"}},
+	{form{called: "a DTS stream", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
+	{form{called: "a Flash video", kind: Video}, []string{"FLV\x01"}},
+	{form{called: "H.264 or H.265 video without a container", kind: Video}, []string{"\x00\x00\x00\x01\x09", "\x00\x00\x00\x01\x27", "\x00\x00\x00\x01\x67", "\x00\x00\x00\x01\x40\x01", "\x00\x00\x00\x01\x46\x01"}},
+	{form{called: "an MPEG program stream", kind: Video}, []string{"\x00\x00\x01\xba"}},
+	{form{called: "a raw DV stream, as camcorders record it", kind: Video}, []string{"\x1f\x07\x00"}},
+	{form{called: "an MXF file", kind: Video}, []string{"\x06\x0e\x2b\x34"}},
+	{form{called: "a RealMedia file", kind: Video}, []string{".RMF"}},
+	{form{called: "a MIDI file, which holds notes and no sound", kind: Audio}, []string{"MThd"}},
 }
 
 // outputSuffixes are the suffixes that Sniff returns.
@@ -95,16 +96,13 @@ var outputSuffixes = []string{".mp4", ".mov", ".webm", ".png", ".jpg", ".webp"}
 
 // Sniff returns the MIME type of a file that begins with head, and the suffix for an
 // output of that type. The suffix is .mp4, .mov, .webm, .png, .jpg or .webp, and empty
-// for other types. A few hundred bytes are enough.
+// for other types. A few hundred bytes are enough to find the suffix.
 func Sniff(head []byte) (mimeType, suffix string) {
-	f, known := signature(head)
-	if !known {
-		return mimeOf(head), ""
-	}
+	f, _ := signature(head)
 	if slices.Contains(outputSuffixes, f.suffix) {
 		return f.mime, f.suffix
 	}
-	return f.mime, ""
+	return cmp.Or(f.mime, mimeOf(head)), ""
 }
 
 // identify returns the form of the file and sets r.start to the offset of the content. Tags
@@ -167,7 +165,7 @@ func signature(head []byte) (form, bool) {
 	case isADTS:
 		return formAAC, true
 	case isTransport(head, 0), isTransport(head, 4):
-		return form{called: "an MPEG transport stream", mime: "video/mp2t", kind: Video}, true
+		return form{called: "an MPEG transport stream", kind: Video}, true
 	case beginsWith(head, "\x1a\x45\xdf\xa3"):
 		if bytes.Contains(head[:min(64, len(head))], []byte("webm")) { // other elements may come before the document type
 			return formWEBM, true

@@ -12,7 +12,7 @@ const (
 	apeHeaderSize = 32
 )
 
-// isTail reports whether data, found after the sound, begins like a tag or with zeros.
+// isTail reports whether data begins like a tag or with zeros, which may follow the sound.
 func isTail(data []byte) bool {
 	return beginsWith(data, "TAG", "APETAGEX", "ID3", "LYRICSBEGIN", "\x00\x00\x00\x00")
 }
@@ -21,10 +21,10 @@ func beginsWith(data []byte, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(s string) bool { return bytes.HasPrefix(data, []byte(s)) })
 }
 
-// skipTags skips up to six tags that begin at off. It returns the offset of the byte after
-// them, or the size of the file if a tag claims to extend past the end of the file. Tags may
-// hold pictures of many megabytes. Some files have several tags, because each program added its
-// own.
+// skipTags skips up to six tags that begin at off: each program may have added its own. It
+// returns the offset of the byte after them, or the size of the file if a tag claims to extend
+// past the end of the file. It reads only the headers of the tags, which may hold pictures of
+// many megabytes.
 func skipTags(r *reader, off int64) int64 {
 	const most = 6
 	for range most {
@@ -46,9 +46,9 @@ func isID3(head []byte) bool {
 	return len(head) >= id3HeaderSize && string(head[:3]) == "ID3" && head[3] < 0x10 && head[4] < 0xff
 }
 
-// id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size holds
-// seven bits. Some programs write eight, so id3End uses the size after which sound or
-// another tag begins.
+// id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size should hold seven
+// bits, but some programs write eight. So id3End uses the size after which sound, zeros or
+// another tag begins. If neither or both do, it uses eight bits if the highest bit of a byte is set.
 func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
@@ -58,9 +58,6 @@ func id3End(r *reader, off int64, head []byte) int64 {
 	ends := []int64{off + id3HeaderSize + safe, off + id3HeaderSize + int64(u32(size))}
 	if (size[0]|size[1]|size[2]|size[3])&0x80 != 0 {
 		ends = []int64{ends[1], ends[0]}
-	}
-	if ends[0] == ends[1] {
-		return ends[0]
 	}
 	for _, end := range ends {
 		if end >= r.src.Size {

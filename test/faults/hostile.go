@@ -16,7 +16,7 @@ const (
 	s3Latency   = 15 * time.Millisecond
 	victims     = 12
 	patience    = 2 * time.Hour  // after which each victim must have a status
-	hostileTime = 30 * time.Hour // longer than the queue redelivers a message
+	hostileTime = 30 * time.Hour // by then, a message that always fails is a dead letter
 )
 
 // hostile is a way to harm others with only s3:PutObject below inbox/.
@@ -75,9 +75,9 @@ var hostiles = []hostile{
 // dropWrong drops a file that is not valid media.
 func (s *simulation) dropWrong(below string) { s.w.Drop(ledger.InboxPrefix+below, []byte("x")) }
 
-// attackWorld lets one hostile person act among victims for some time. After the time patience, a
-// victim without a status, or with one that is still waiting, is a finding. So is, at the end, a
-// dead letter about a victim.
+// attackWorld lets one hostile person act among victims in a world that lasts for the given time.
+// It reports each victim whose status is missing or still waiting after patience, and each dead
+// letter about a victim at the end.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
@@ -91,8 +91,8 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	if person.before != nil {
 		person.before(s)
 	}
-	// The victims and the hostile person drop their files in any order, all at once or
-	// within some seconds, so the queue delivers their messages in the same batches.
+	// The hostile person drops files before a random victim. All drops happen at once or within
+	// some seconds, so the queue delivers the messages in the same batches.
 	at, spread := s.plans.IntN(victims), s.plans.IntN(2)*1000
 	for i := range victims {
 		if i == at {

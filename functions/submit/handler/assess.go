@@ -27,8 +27,8 @@ const (
 	// delivers a message for at most 14 days.
 	recoverBack = 15 * 24 * time.Hour
 
-	// If the status of a bundle does not list every match, at most maxFurther of the other
-	// matches are assessed.
+	// If the status of a bundle does not list every match, sendUnnamed checks at most
+	// maxFurther of the other matches.
 	maxFurther = 2 * bucket.PageSize
 )
 
@@ -133,9 +133,9 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	return findings, nil
 }
 
-// recoverOnce recovers the takes of a subject that may have takes, unless an earlier try of the
-// assessment has done so. recoverOnce returns the status of the subject. If there were takes to
-// recover, it reads the status again.
+// recoverOnce recovers the takes of a subject that may have takes, but only the first time that
+// it is called for an assessment. It returns the status of the subject, which it reads again if
+// there were takes to recover.
 func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
 	s := a.subject
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.batch.again || prev.State != "")
@@ -197,9 +197,9 @@ func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.
 	}, nil
 }
 
-// mustWrite reports whether a status is written even if it stays the same. Another
-// assessment, which began before the change, may still be running. Because of the write,
-// that assessment cannot post a status, and starts again.
+// mustWrite reports whether the status must be written even if it stays the same: it was not
+// written after the batch's newest change. Another assessment, which began before that change,
+// may still be running. Because of the write, that assessment cannot post a status, and starts again.
 func (f finding) mustWrite() bool {
 	const rounding = 2 * time.Second // UpdatedAt and EventBridge's times are in whole seconds
 	return !f.batch.newest.IsZero() && f.prev.State != "" && !f.prev.UpdatedAt.After(f.batch.newest.Add(rounding))
@@ -208,8 +208,9 @@ func (f finding) mustWrite() bool {
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
 // claims whose invocation died, and submitted takes without an execution. An
 // assessment may not find these takes, because the files may have changed since.
-// recoverTakes reports whether it found such takes. If again is false, no earlier delivery
-// failed, so recoverTakes skips takes whose invocation may still be running.
+// recoverTakes reports whether it found such takes. The parameter again says whether an earlier
+// delivery was not finished. If none was, recoverTakes skips takes whose invocation may still be
+// running.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (found bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {

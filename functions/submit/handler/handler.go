@@ -45,7 +45,7 @@ type Handler struct {
 	Caps     budget.Caps
 	Jitter   func() float64 // in [0, 1): spreads the next deliveries of many messages
 
-	// MaxReceives is how often the queue delivers a message. 0 means no limit.
+	// MaxReceives is how often the queue delivers a message at most. 0 means no limit.
 	MaxReceives int
 
 	// SignUntil is the time after which a URL that this process presigns would expire

@@ -127,9 +127,9 @@ func (q *Queue) Delete(id string) {
 	}
 }
 
-// Release ends a failed delivery. After MaxReceives deliveries, the message is now a dead
-// letter. Before that, the message is visible again when the visibility timeout since its
-// delivery has passed, or at the time that postpone has set.
+// Release ends a failed delivery. If it was delivery number MaxReceives, the message becomes a
+// dead letter. Otherwise the message becomes visible again at the end of its visibility timeout,
+// or at the time that postpone has set.
 func (q *Queue) Release(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -137,7 +137,8 @@ func (q *Queue) Release(id string) {
 	q.signal()
 }
 
-// postpone sets when a message whose delivery is under way is visible again.
+// postpone makes a message become visible again after a pause from now. The receipt must belong
+// to a delivery that is under way.
 func (q *Queue) postpone(receipt string, pause time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
