@@ -177,7 +177,8 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 }
 
 // Free removes the reservations of a day for which free returns true, and returns their number.
-// The function free must return true only for a take that is certainly not charged.
+// The function free must return true only for a take that is certainly not charged, or that was
+// claimed on another day.
 //
 // A take that is claimed again meanwhile gets a new reservation, which must stay. Free's write
 // then fails, because the book has changed, and Free begins again: it calls the function free

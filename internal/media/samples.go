@@ -10,9 +10,10 @@ import (
 
 // These tables of a track are read. stsd describes the codec and the picture. A sample is a
 // picture, or a frame of sound: stts says how long each sample lasts, ctts how long after its
-// decoding the sample is shown, and stsz or stz2 how many bytes the sample has. Samples
-// are stored in chunks: stco or co64 says where each chunk begins, and stsc how many samples
-// the chunk has. The edit list (elst) says which parts of the media are shown.
+// decoding the sample is shown, and stsz or stz2 how many samples there are and how many bytes
+// each has. Of stz2 only the number of samples is read. Samples are stored in chunks: stco or
+// co64 says where each chunk begins, and stsc how many samples the chunk has. The edit list
+// (elst) says which parts of the media are shown.
 
 // maxTable is the largest size in bytes of a table that is read whole. It is enough for the
 // sizes of the pictures of four minutes of video at 30 pictures per second.
@@ -43,8 +44,8 @@ func (t *track) readCount(r *reader) {
 	}
 }
 
-// readDurations adds up how long the samples last. Like players, it counts a sample of
-// a negative duration as one unit.
+// readDurations adds up how long the samples last, and sets frame to the duration in the entry
+// of stts with the most samples. Like players, it counts a negative duration as one unit.
 func (t *track) readDurations(r *reader) {
 	table := r.table(t.tables["stts"], 8)
 	left, most := t.Samples, int64(0)

@@ -109,9 +109,9 @@ func IsPrintable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, IsUnprintable)
 }
 
-// IsUnprintable reports whether a character is a control character, a line separator, a
-// noncharacter such as U+FFFF, which SQS refuses, or one that changes the direction of the
-// text around it. Joiners are printable, because scripts and emoji need them.
+// IsUnprintable reports whether a character is a control character, a separator of lines or
+// paragraphs, a character that sets the direction of the text after it, or a noncharacter such
+// as U+FFFF, which SQS refuses. Joiners are printable, because scripts and emoji need them.
 func IsUnprintable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Noncharacter_Code_Point) ||
 		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'

@@ -27,7 +27,8 @@ const (
 
 	// listBack is how far back the sweep lists executions, measured from their
 	// start, because the list is ordered by start time. An execution lasts at most five
-	// days, can be redriven for 14 days after its end, and may then last five days more.
+	// days, can be redriven for 14 days after its end, may then last five days more, and is
+	// settled for one more day (sweepBack).
 	listBack = 25 * 24 * time.Hour
 
 	// The sweep recovers takes whose record was last written between recoverUntil
@@ -85,8 +86,8 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 }
 
 // listUnsuccessful returns the executions that did not succeed and ended within the
-// last day, oldest end first. After a failed request it continues with the next status, and
-// returns the error with the executions that it has found.
+// last day, oldest end first. After a failed request it continues with the next status of an
+// execution, and returns the error with the executions that it has found.
 func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
 		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.Ledger.MachineARN, StatusFilter: status, MaxResults: 1000})
@@ -112,8 +113,8 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 }
 
 // recoverTakes finishes work that submit left undone, because perhaps no message repeats it:
-// it starts the execution of a submitted take, and ends a claim whose invocation died. It also
-// sends notices that were not sent. Days maps the key of each record that recoverTakes has read
+// it starts the execution of a submitted take, and ends a claim whose invocation died. For a take
+// that has ended, it posts the status and sends the notice if no notice was sent. Days maps the key of each record that recoverTakes has read
 // to the reservationDay of the take.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest records come first. If the time ends, earlier sweeps have read the others.
