@@ -63,7 +63,7 @@ func checkPNG(r *reader, off int64, info *Info) {
 			return
 		case kind == "eXIf":
 			info.turn(turnedAside(r, off+8, off+8+int64(u32(head))))
-		case kind == "IDAT" && tail == nil:
+		case kind == "IDAT" && u32(head) > 0 && tail == nil:
 			var at int64
 			if at, tail = r.written(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
 				return

@@ -126,6 +126,7 @@ func TestBrokenImages(t *testing.T) {
 		{"JPEG that ends in the middle of a white area", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda), bytes.Repeat([]byte{0x28, 0xa0, 0x02}, 20000)), cut},
 		{"JPEG, all but the first 200 bytes missing", "a.jpg", picture[:200], cut},
 		{"PNG without picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IEND", nil)), noPicture},
+		{"PNG with an empty chunk of picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", nil), pngChunk("IEND", nil)), noPicture},
 		{"PNG without an end", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9))), cut},
 		{"PNG, the last byte missing", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)[:11]), cut},
 		{"PNG of one chunk, cut", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 90000))[:60000]), cut},
