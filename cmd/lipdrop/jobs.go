@@ -109,9 +109,7 @@ func showJob(out *terminal, job client.Job) {
 	for _, warning := range st.Warnings {
 		showLine(out, "warning", warning)
 	}
-	if st.Jobs != nil {
-		showLine(out, "jobs", strings.Join(st.Jobs, ", "))
-	}
+	showLine(out, "jobs", strings.Join(st.Jobs, ", "))
 	if st.Links != nil {
 		showLine(out, "execution", st.Links.Execution)
 		showLine(out, "RunComfy", st.Links.RunComfy)

@@ -96,6 +96,7 @@ func (s *Server) startExecution(request struct{ StateMachineARN, Name, Input str
 // ListExecutions leaves out Input, Error and Cause.
 type description struct {
 	ExecutionARN string  `json:"executionArn"`
+	Name         string  `json:"name"`
 	Status       Status  `json:"status"`
 	StartDate    float64 `json:"startDate"`
 	StopDate     float64 `json:"stopDate,omitzero"`
@@ -111,7 +112,7 @@ func (s *Server) describe(r *run, withData bool) description {
 	defer r.mu.Unlock()
 	x := &r.record.Execution
 	d := description{
-		ExecutionARN: s.executionARN(r.record.Name), Status: x.Status,
+		ExecutionARN: s.executionARN(r.record.Name), Name: r.record.Name, Status: x.Status,
 		StartDate: unixSeconds(x.StartedAt), StopDate: unixSeconds(x.StoppedAt), RedriveCount: x.RedriveCount,
 	}
 	if withData {

@@ -148,6 +148,7 @@ func TestAnExecutionThroughTheAPI(t *testing.T) {
 	d := e.describe(t, "talk")
 	want := &sfn.DescribeExecutionOutput{
 		ExecutionArn: aws.String(prefix + "talk"),
+		Name:         aws.String("talk"),
 		Status:       types.ExecutionStatusSucceeded,
 		Input:        aws.String(input),
 		RedriveCount: aws.Int32(0),
@@ -184,7 +185,7 @@ func TestListingExecutions(t *testing.T) {
 		}
 		var names []string
 		for _, execution := range out.Executions {
-			names = append(names, strings.TrimPrefix(*execution.ExecutionArn, prefix))
+			names = append(names, aws.ToString(execution.Name))
 		}
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("%s executions: %s, want %s", status, got, want)

@@ -172,7 +172,11 @@ func resultForms() []Fault {
 		{"a list of objects", []any{map[string]any{"loc": []any{"video", 0}, "msg": "face not found"}}},
 		{"null", nil},
 	} {
-		forms = append(forms, Fault{Name: "error as " + failure.name, Accept: true, Edit: replaceIfSet("error", failure.error)})
+		forms = append(forms, Fault{Name: "error as " + failure.name, Accept: true, Edit: func(members map[string]any) {
+			if members["error"] != nil {
+				members["error"] = failure.error
+			}
+		}})
 	}
 	for _, shape := range []struct {
 		name string
@@ -232,15 +236,6 @@ func editText(name string, edit func(string) string) func(map[string]any) {
 	return func(members map[string]any) {
 		if text, ok := members[name].(string); ok {
 			members[name] = edit(text)
-		}
-	}
-}
-
-// replaceIfSet sets a member to another value, unless the member is null or missing.
-func replaceIfSet(name string, value any) func(map[string]any) {
-	return func(members map[string]any) {
-		if members[name] != nil {
-			members[name] = value
 		}
 	}
 }
