@@ -232,9 +232,9 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 	}
 }
 
-// isGone reports whether an error says that a multipart upload, or the object that the
-// condition of a request names, no longer exists. An upload no longer exists after it was aborted or completed:
-// this sender may have completed it with a request whose response was lost.
+// isGone reports whether an error says that a multipart upload, or the object that the condition
+// of a request names, no longer exists. An upload no longer exists after it was aborted or
+// completed: this sender may have completed it with a request whose response was lost.
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
