@@ -20,7 +20,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Status is a status that was read.
+// Status is a status or an answer file that was read.
 type Status struct {
 	ledger.Status
 
@@ -107,8 +107,8 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	return Status{}, c.NoJob(ctx, Pattern{Text: name})
 }
 
-// NoJob returns an error for a pattern that selects no status. If the pattern is one name, the error
-// says whether probably a file without a job, another name or a folder was meant.
+// NoJob returns an error for a pattern that selects no status. If the pattern is one name, the remedy
+// says what was probably meant, if it is a file without a job, the name without a suffix, or a folder.
 func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
 	if p.Prefix {
@@ -168,14 +168,11 @@ func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
 // Takes returns the records of a name's takes, oldest first. There may be none.
 func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Ledger.Takes(ctx, name)
-	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
-		return takes, err
-	}
 	return takes, c.Explain("read the takes of "+name, ledger.RecordPrefix+name+"/*", err)
 }
 
-// Records returns the records of takes whose names begin with prefix and that were
-// claimed at or after the given time. It reads only records that were written after that
+// Records returns the records of the takes that were claimed at or after the given time, of all
+// names that begin with prefix. It reads only records that were written after that
 // time. It leaves out records that are not valid, and returns their number as unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
@@ -272,7 +269,7 @@ func (p *Pattern) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// String returns the pattern as a person writes it.
+// String returns the pattern for a message. An asterisk at the end of a name is not escaped.
 func (p Pattern) String() string {
 	if p.Prefix && !strings.HasSuffix(p.Text, "/") {
 		return p.Text + "*"

@@ -280,7 +280,7 @@ type TakeID struct {
 	Written    time.Time
 }
 
-// Written returns the takes whose names begin with prefix and whose records were
+// Written returns the takes, of all names that begin with prefix, whose records were
 // written after a time.
 func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]TakeID, error) {
 	files, _, err := s.Bucket.List(ctx, RecordPrefix+prefix, math.MaxInt)

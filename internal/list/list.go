@@ -32,8 +32,11 @@ type Row struct {
 	// Read reports, is in Links, not in Files.
 	Links, Files map[string]string
 
-	table  bool              // from a table, in which every value is a text
-	labels map[string]string // what to call each column, even one whose cell is empty, and each property
+	table bool // from a table, in which every value is a text
+
+	// labels says what to call each column of a table, even one whose cell is empty, and each
+	// property whose value is from video, audio, image or --set.
+	labels map[string]string
 }
 
 // Problem is something wrong with a row.
@@ -150,7 +153,7 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 
 func (r *reader) report(p Problem) { r.problems = append(r.problems, p) }
 
-// isColumn reports whether a list may have a column.
+// isColumn reports whether a list may have a column with this name.
 func (r *reader) isColumn(name string) bool {
 	_, ok := slices.BinarySearch(r.known, name)
 	return ok

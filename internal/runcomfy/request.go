@@ -64,7 +64,7 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 		return nil, err
 	}
 	res, err := c.send(ctx, call, token)
-	// A person may have set the token of another account meanwhile.
+	// KindBalance and KindForeign too: a person may have set the token of another account meanwhile.
 	if !IsKind(err, KindToken, KindBalance, KindForeign) {
 		return res, err
 	}

@@ -37,7 +37,7 @@ func Start(ctx context.Context, states Starter, machineARN string, job Job) erro
 	return nil
 }
 
-// maxExecutionName is the longest name that Step Functions accepts.
+// maxExecutionName is the length of the longest name that Step Functions accepts.
 const maxExecutionName = 80
 
 // ExecutionName returns the name of the execution of a take: a slug of the
@@ -60,8 +60,7 @@ func ExecutionName(name, take string) string {
 	return slug.String() + "-" + take
 }
 
-// ExecutionARN returns the ARN of an execution of the machine with the given
-// ARN.
+// ExecutionARN returns the ARN of the machine's execution with the given name.
 func ExecutionARN(machineARN, executionName string) string {
 	return strings.Replace(machineARN, ":stateMachine:", ":execution:", 1) + ":" + executionName
 }

@@ -68,7 +68,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 // dropped again after the take was claimed, that drop started nothing, so the status must warn.
 func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there inbox) {
 	if len(there.names()[rec.Name].uses) != 1 {
-		return // a pair, or a match of a wildcard
+		return // a pair, a match of a wildcard, or no job
 	}
 	for _, in := range rec.Inputs {
 		f, ok := there[in.Key]

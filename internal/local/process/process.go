@@ -82,7 +82,7 @@ func (c *Child) killGroup() {
 	_ = syscall.Kill(-c.guard.Process.Pid, syscall.SIGKILL) // the group may have ended already
 }
 
-// Done is closed once the child has ended and its output has been read.
+// Done returns a channel that is closed once the child has ended and its output has been read.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
 // Err returns how the child ended: nil for exit status 0, an *exec.ExitError, or an
