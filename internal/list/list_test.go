@@ -127,6 +127,8 @@ func TestProblems(t *testing.T) {
 			`row 4, column A (name): the name "a\tb" has characters that cannot be seen or typed. Remove them.`,
 		}},
 		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
+		{name: "no voice in the column of its property", text: "name,video,audio_url\na,a.mp4,\n",
+			want: []string{"row 2, column C (audio_url): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
 		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
 		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row names no model, and neither video nor image is set. Set video or image to a file, or set model."}},
 		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Remove the image from the row, or choose another model."}},

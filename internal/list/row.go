@@ -101,7 +101,9 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults m
 		value = strings.TrimSpace(value)
 		if first && value == "" {
 			value = texts[kind]
-			r.labels[p.Name] = r.label(kind)
+			if value != "" || r.labels[p.Name] == "" {
+				r.labels[p.Name] = r.label(kind)
+			}
 		} else if first && texts[kind] != "" {
 			wrong(kind, fmt.Sprintf("%s and %s are the same input of %s", kind, p.Name, r.Model.ID), "Remove one of the two.")
 		}

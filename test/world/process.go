@@ -73,8 +73,7 @@ func (p *pool[H]) leave(h H) {
 	p.idle = append(p.idle, h)
 }
 
-// invocation is the context of one invocation. It holds the invocation's number, function
-// and deadline.
+// invocation is the context of one invocation. The clock of its deadline is the world's.
 type invocation struct {
 	context.Context
 	number   int
