@@ -24,8 +24,8 @@ const settleTime = 4 * time.Minute
 // readEvery is how often Cancel reads a record while it waits.
 const readEvery = 200 * time.Millisecond
 
-// StateError says why something cannot be done with a name, a take or a file, such as to
-// cancel, to review or to fetch.
+// StateError says why a name, a take or a file does not allow an action, such as a cancel, a
+// redrive, a review or a download.
 type StateError struct {
 	Reason string
 
@@ -65,7 +65,7 @@ func Describe(st ledger.Status) string {
 // describeTake is Describe for a take.
 func (c *Client) describeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
 
-// Cancel cancels every take of a name that has not ended, as a deletion of the name's files does.
+// Cancel cancels the takes of a name that have not ended, as a deletion of the name's files does.
 // It calls the function say with each step. The error is nil only if all these takes are cancelled.
 // If there is no such take, the error is *StateError, or *NoJobError if no job has the name.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
@@ -103,7 +103,8 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		say(fmt.Sprintf("%s: %s", rec.Name, c.describeTake(rec)))
 		return nil
 	case rec.Code == problem.ExecutionStopped:
-		if err := c.redriveTake(ctx, rec); err != nil {
+		err := c.redriveTake(ctx, rec)
+		if state, ok := errors.AsType[*StateError](err); err != nil && !(ok && state.Idle) { // if Idle, another person has redriven it
 			return err
 		}
 		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the output will be archived", rec.Name)}
@@ -131,8 +132,8 @@ func (c *Client) waitUntilEnded(ctx context.Context, rec ledger.Record) (ledger.
 }
 
 // Redrive continues the execution of a failed take where it failed, and returns the
-// take's record. It submits nothing again. If take is empty, takeToRedrive chooses the take.
-// The result newest reports whether the name has no newer take.
+// take's record. It submits nothing again. If the parameter take is empty, takeToRedrive
+// chooses the take. The result newest reports whether the name has no newer take.
 func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
 	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {

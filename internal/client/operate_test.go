@@ -96,6 +96,26 @@ func TestTooLateToRedrive(t *testing.T) {
 	}
 }
 
+// If it is too late to cancel a job, and another person has redriven its execution already, a
+// cancel of the whole folder must not ignore the error.
+func TestCancelTooLateAndAlreadyRedriven(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".StopExecution") {
+			fmt.Fprint(w, "{}")
+			return
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"__type": "ExecutionNotRedrivable", "message": "Execution is RUNNING and cannot be redriven"}`)
+	}))
+	defer server.Close()
+	c := newClient(new(s3test.Bucket))
+	c.States = sfn.New(sfn.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: aws.AnonymousCredentials{}})
+	err := c.cancelTake(t.Context(), func(string) {}, ledger.Record{Name: "talk", Take: take1, State: ledger.Failed, Code: problem.ExecutionStopped})
+	if state, ok := errors.AsType[*StateError](err); !ok || state.Idle || !strings.HasPrefix(err.Error(), "it was too late to cancel talk") {
+		t.Errorf("%v, want that it was too late, and Idle not set", err)
+	}
+}
+
 // If the local stack is no longer running, the error says how to start it, and does not advise
 // to check the network.
 func TestRedriveAndCancelWithoutTheLocalStack(t *testing.T) {

@@ -37,7 +37,7 @@ const (
 	ResultInQueue    ResultStatus = "in_queue"
 	ResultInProgress ResultStatus = "in_progress"
 
-	// ResultNotReady stands for error code 400005: the result is not ready. It does
+	// ResultNotReady stands for error code 400005: the result is not ready. The code does
 	// not say how far the job is.
 	ResultNotReady ResultStatus = "not_ready"
 )

@@ -568,6 +568,8 @@ func TestOtherMedia(t *testing.T) {
 
 	b.do("open the answer file", chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent("/notes.txt")`, nil))
 	b.waitFor("the answer file is shown", `document.querySelector("#job .status")?.innerText.includes("unknown_suffix")`)
+	b.do("open an answer file that does not exist", chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent("/none.txt")`, nil))
+	b.waitFor("the title has no slash", `document.querySelector("#job .bad") && document.querySelector("#job-title").innerText === "none.txt"`)
 
 	takes, err := c.Takes(t.Context(), "face")
 	if err != nil || len(takes) != 1 || len(takes[0].Outputs) != 1 {

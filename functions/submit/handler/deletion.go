@@ -121,8 +121,8 @@ func usesVersion(take ledger.Record, file drop.File) bool {
 	})
 }
 
-// goneFrom returns the key of an input that no longer exists, or "". If the key holds an older
-// version, a person has deleted the version that the take used. goneFrom checks only inputs
+// goneFrom returns the key of an input that was deleted, or "". If the key holds an older version
+// than the take used, the version that the take used was deleted. goneFrom checks only inputs
 // whose deletion cancels the take.
 func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {

@@ -16,11 +16,12 @@ export class Job {
   // open shows a job, or one of its takes. If the page already shows that job or take, open only reads it again.
   async open(key, take = "") {
     const same = this.isOpen && this.key === key && this.wanted === take;
+    const title = key.replace(/^\//, ""); // the key of an answer file begins with a slash
     this.key = key;
     this.wanted = take;
     if (!same) {
       this.close(true);
-      this.section.append(this.head(key.replace(/^\//, "")), h("p", { class: "dim" }, "Reading the job…"));
+      this.section.append(this.head(title), h("p", { class: "dim" }, "Reading the job…"));
     }
     this.section.hidden = false;
     document.body.classList.add("with-job");
@@ -33,8 +34,8 @@ export class Job {
       this.show(job);
     } catch (err) {
       if (asking.signal.aborted) return;
-      if (this.job) return notify(err.message, true); // the page keeps what it shows, and a note that was typed
-      this.section.replaceChildren(this.head(key), h("p", { class: "bad" }, err.message));
+      if (this.job) return notify(err.message, true); // the page keeps the job, and the note that the person is typing
+      this.section.replaceChildren(this.head(title), h("p", { class: "bad" }, err.message));
     }
     if (!same) this.section.focus({ preventScroll: true });
   }
@@ -214,14 +215,14 @@ export class Job {
     if (!began.length) return "";
     const running = !["succeeded", "failed", "cancelled", "unknown"].includes(take.state);
     const end = times.ended ? Date.parse(times.ended) : running ? Date.now() : began.at(-1)[1];
-    const parts = began.map(([name, from], i) => [name, Math.max(0, (began[i + 1]?.[1] ?? end) - from) / 1000]);
-    const label = parts.map(([name, took]) => name + " " + took.toFixed(0) + " s").join(", ");
-    return h("div", { class: "steps", role: "img", "aria-label": "Steps: " + label },
-      parts.map(([name, took]) => {
-        const part = h("span", { class: "step " + name, title: name + " " + took.toFixed(0) + " s" }, name + " " + took.toFixed(0) + " s");
-        part.style.flexGrow = String(Math.max(took, 0.5));
-        return part;
-      }));
+    const parts = began.map(([name, from], i) => {
+      const took = Math.max(0, (began[i + 1]?.[1] ?? end) - from) / 1000;
+      const text = name + " " + took.toFixed(0) + " s";
+      const part = h("span", { class: "step " + name, title: text }, text);
+      part.style.flexGrow = String(Math.max(took, 0.5));
+      return part;
+    });
+    return h("div", { class: "steps", role: "img", "aria-label": "Steps: " + parts.map((part) => part.title).join(", ") }, parts);
   }
 }
 
