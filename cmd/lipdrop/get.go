@@ -44,7 +44,7 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 }
 
 // splitFolder splits arguments into names and the folder for the outputs. If there are
-// several arguments, and the last one begins with . or / or is a folder of this machine, dir
+// several arguments, and the last one begins with . or / or is an existing folder, dir
 // is the last argument. Otherwise dir is the current folder.
 func splitFolder(args []string) (names []string, dir string) {
 	last := len(args) - 1

@@ -64,7 +64,7 @@ type mkvTrack struct {
 	encrypted     bool
 	doubt         string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say
-	at, end       int64         // when the last block that was found starts and ends
+	at, end       int64         // when the block that ends last, of those that were found, starts and ends
 	tagged        time.Duration // when the track ends by its tag; 0 if the track has no tag
 }
 
@@ -261,7 +261,8 @@ func mkvCodec(id string, private []byte) string {
 	return ""
 }
 
-// chooseTrack returns the first track of a kind that is switched on, or else the first one.
+// chooseTrack returns the first track of a kind that is not switched off, or else the first track
+// of this kind. It returns nil if there is none.
 func (m *matroska) chooseTrack(kind uint64) (chosen *mkvTrack) {
 	for i := range m.tracks {
 		t := &m.tracks[i]
@@ -272,9 +273,8 @@ func (m *matroska) chooseTrack(kind uint64) (chosen *mkvTrack) {
 	return chosen
 }
 
-// clusterTime returns the timestamp of a cluster, and the offset after it. The timestamp
-// is one of the first elements. If it is not there, clusterTime returns -1 and the
-// beginning of the cluster's body.
+// clusterTime returns the timestamp of a cluster, and the offset after it. If the timestamp is not
+// among the first four elements, clusterTime returns -1 and the beginning of the cluster's body.
 func clusterTime(r *reader, cluster element) (at, next int64) {
 	off := cluster.body
 	for range 4 {
@@ -294,7 +294,7 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 // the earliest of its first blocks starts, if that is before the timestamp. clusterStart reads only
 // blocks that are in memory already.
 func clusterStart(r *reader, cluster element) int64 {
-	const most = 8 // blocks
+	const most = 8 // elements
 	base, off := clusterTime(r, cluster)
 	start := base
 	for range most {
@@ -508,7 +508,8 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 
 // noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
 // its frames. If the file does not say how long a frame lasts, the length of the block is the
-// time since the start of the track's previous block, or 0 if that time is not below longest.
+// time since the start of the track's block that ended last so far. It is 0 if no block was found
+// before, if that block does not start earlier, or if the time is not below longest.
 // noteBlock returns false unless e is a block of a known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)

@@ -40,7 +40,8 @@ type drop struct {
 	acts []act
 }
 
-// key returns the key of a file of a drop, and what the file contains.
+// key returns the key of a file of a drop and, for a job.json, what the file contains. The
+// parameter is an element of shape.files.
 func (d *drop) key(file string) (key, holds string) {
 	key, holds, _ = strings.Cut(ledger.InboxPrefix+d.name+file, " = ")
 	return key, holds
@@ -203,7 +204,8 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.schedule(at, func() {
 		for _, rec := range s.takesOf(d) {
-			// A record may not say yet that its execution has ended, so every state but cancelled is tried.
+			// A record may not say yet that its execution has ended, so takes in all states except
+			// cancelled are tried.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
 				s.faults["people: redriven"]++
 			}
@@ -248,7 +250,7 @@ func (s *simulation) soon() time.Duration {
 const wrongEmotion = "joyful"
 
 // bodyOf returns the bytes of a file. The bytes are unique, except for a voice. If the file is
-// a job.json, holds says what the job.json contains.
+// a job.json, the parameter holds says what the job.json contains.
 func (s *simulation) bodyOf(key, holds string) []byte {
 	s.contents++
 	if kindOf(key) != "" {

@@ -89,8 +89,8 @@ var (
 	errRetriesEnded = errors.New("the job is held, and is no longer retried")
 )
 
-// heldError is returned for a held job, so that the queue delivers the message
-// again.
+// heldError is returned for a job or a file that is held, so that the queue delivers the
+// message again.
 type heldError struct {
 	code       problem.Code
 	retryAfter time.Duration // the pause that RunComfy asks for; 0 if RunComfy asks for none

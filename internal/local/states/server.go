@@ -95,8 +95,8 @@ func (s *Server) Close() {
 	s.work.Wait()
 }
 
-// Path returns the names of the states that an execution entered, in order, or nil
-// if there is no execution of that name.
+// Path returns the names of the states that the execution with the given name has entered, in
+// order, or nil if there is no such execution.
 func (s *Server) Path(name string) []string {
 	r := s.runNamed(name)
 	if r == nil {
