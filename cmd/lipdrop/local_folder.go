@@ -149,7 +149,7 @@ func (w *watcher) find() map[string]*watchedFile {
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // ErrNotExist: deleted since its folder was read
-		case err != nil && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file, which is a dangling link
+		case err != nil && path != w.folder && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file, which is a dangling link
 		default:
 			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
 		}

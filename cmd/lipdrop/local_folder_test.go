@@ -187,6 +187,20 @@ func TestWatcher(t *testing.T) {
 			f.do(os.RemoveAll(ads))
 			f.has("c.txt", "d.txt")
 		}},
+		{"the watched folder, in a hidden folder, cannot be read for a while", func(t *testing.T, f *watched) {
+			f.stop()
+			f.write("a.txt", "1")
+			hidden := filepath.Join(t.TempDir(), ".lipdrop")
+			link, broken, whole := filepath.Join(hidden, "drop"), filepath.Join(hidden, "broken"), filepath.Join(hidden, "whole")
+			f.do(errors.Join(os.Mkdir(hidden, 0o700), os.Symlink(f.folder, link), os.Symlink("drop", broken), os.Symlink(f.folder, whole)))
+			again := watchFolder(t, f.bucket, link)
+			f.has("a.txt")
+			f.do(os.Rename(broken, link))
+			soon(t, "a line about the folder", func() bool { return again.said.count("drop is a link that leads to itself") == 1 })
+			f.do(os.Rename(whole, link))
+			f.write("b.txt", "1")
+			f.has("a.txt", "b.txt")
+		}},
 		{"an older file of the same size replaces a file", func(t *testing.T, f *watched) {
 			old := filepath.Join(t.TempDir(), "old")
 			f.do(os.WriteFile(old, []byte("2"), 0o600))
