@@ -18,7 +18,7 @@ import (
 )
 
 // flagsFirst returns the arguments with the flags of the verb before its other arguments,
-// because kong rejects a list of arguments that has a flag inside it.
+// because kong rejects a flag between two arguments of a list.
 func flagsFirst(verbs []*kong.Node, args []string) []string {
 	verb := slices.IndexFunc(verbs, func(v *kong.Node) bool { return len(args) > 0 && v.Name == args[0] })
 	if verb < 0 {
@@ -100,7 +100,7 @@ func decodeFolder(ctx *kong.DecodeContext, target reflect.Value) error {
 // period is a length of time. Zero means that there is no limit.
 type period time.Duration
 
-// UnmarshalText parses what parseTime accepts.
+// UnmarshalText parses a time that is not negative, in a form that parseTime accepts.
 func (p *period) UnmarshalText(text []byte) error {
 	d, err := parseTime(string(text))
 	if err != nil || d < 0 {
@@ -124,7 +124,7 @@ type delay time.Duration
 // longestDelay is longer than the template lets a job be queued and run.
 const longestDelay = 7 * 24 * time.Hour
 
-// UnmarshalText parses what parseTime accepts.
+// UnmarshalText parses a time from 0 to longestDelay, in a form that parseTime accepts.
 func (w *delay) UnmarshalText(text []byte) error {
 	d, err := parseTime(string(text))
 	if err != nil || d < 0 || d > longestDelay {

@@ -47,7 +47,7 @@ func checkLength(key string) error {
 	return nil
 }
 
-// plainly shortens an error that the S3 server returned to the action, the key, and the server's
+// plainly shortens an error of the S3 server: what remains is the action, the key, and the server's
 // code and message. It does not change other errors.
 func plainly(err error) error {
 	sdk, ok := errors.AsType[*smithy.OperationError](err)

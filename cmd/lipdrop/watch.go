@@ -47,7 +47,7 @@ type follower struct {
 	// Statuses about earlier drops of the same name are ignored.
 	about func(client.Status) bool
 
-	forced bool // the command has the flag --force: if a person repeats it, the jobs start again
+	forced bool // the command has the flag --force, so repeating the command would start the jobs again
 }
 
 // missingTime is how long to wait for names that have no status. The wait starts anew each

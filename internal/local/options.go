@@ -26,7 +26,7 @@ type Options struct {
 	// Stack.Fake has more settings.
 	QueueTime, RunTime time.Duration
 
-	// Output is what the fake RunComfy returns. By default, it returns the input of the job.
+	// Output is the form of the outputs of the fake RunComfy. Defaults to runcomfytest.OwnInput.
 	Output runcomfytest.Form
 
 	// Ports are the ports to serve on.
@@ -36,8 +36,8 @@ type Options struct {
 	// QUEUE_HOURS.
 	Variables map[string]string
 
-	// Containers opens the plain port to the Docker containers of this machine,
-	// which reach the port at ContainerHost. Otherwise only loopback is served.
+	// Containers opens Ports.Plain to the Docker containers of this machine, which reach the
+	// port at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 
 	// LambdaEndpoint is the URL of a Lambda Invoke API, for example of

@@ -31,8 +31,8 @@ type Error struct {
 	HTTPStatus int
 	Code       int // error_code of the body; 0 if the body has no code
 
-	// Message is the message of the response, in one line of at most 500 runes,
-	// without the token and without the query of any URL.
+	// Message is the message in the response, or says what is wrong with the response. It is one
+	// line of at most 500 runes, without the token and without the query of any URL.
 	Message string
 
 	// RetryAfter is the response's Retry-After, from one second to six hours; 0 if
@@ -55,8 +55,8 @@ func (e *Error) Error() string {
 // Kind is the class of an Error, from a closed list.
 type Kind string
 
-// The kinds. After KindUnavailable RunComfy may have accepted a submitted job;
-// after every other kind it did not.
+// The kinds. After KindUnavailable, RunComfy may have accepted a submitted job. After every
+// other kind it did not, unless Submit also returned a request id.
 const (
 	// KindThrottled: too many requests, or HTTP 503 with Retry-After.
 	KindThrottled Kind = "throttled"

@@ -16,12 +16,12 @@ import (
 // maxBody is the largest response that is read. A result is a few kilobytes.
 const maxBody = 1 << 20
 
-// maxRetryAfter limits Retry-After. Submit postpones a message by it, and SQS allows 12 hours.
+// maxRetryAfter limits Retry-After. The submit function postpones its message by Retry-After, and
+// SQS allows 12 hours.
 const maxRetryAfter = 6 * time.Hour
 
-// response is a JSON object under HTTP 2xx. Its methods return
-// the zero value for a member that is absent or has another form: only the caller
-// knows which members it requires.
+// response is a JSON object under HTTP 2xx. The methods that return a member return the zero value
+// if the member is absent or has another form: only the caller knows which members are required.
 type response struct {
 	about   Error // the method, the path and the HTTP status
 	token   string
@@ -101,17 +101,15 @@ func (r *response) quotesToken(text string) bool {
 
 // raw returns a member as it was given, or nil if it is absent or null.
 func (r *response) raw(name string) json.RawMessage {
-	raw := r.members[name]
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil
+	if raw := r.members[name]; string(raw) != "null" {
+		return raw
 	}
-	return bytes.Clone(raw)
+	return nil
 }
 
 func (r *response) number(name string) *float64 {
-	raw := r.raw(name)
 	var n float64
-	if raw == nil || json.Unmarshal(raw, &n) != nil {
+	if json.Unmarshal(r.raw(name), &n) != nil {
 		return nil
 	}
 	return &n
@@ -127,7 +125,7 @@ func (r *response) position(name string) *int {
 	return &position
 }
 
-// time returns a time in the form of RFC 3339, or with a space for the T. A time without a zone is in UTC.
+// time returns a time in the form of RFC 3339. A time without a zone is in UTC, and may have a space for the T.
 func (r *response) time(name string) time.Time {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"} {
 		if t, err := time.Parse(layout, r.text(name)); err == nil {
@@ -165,8 +163,9 @@ func outputs(raw json.RawMessage) []string {
 	return found
 }
 
-// errorCode returns the error_code of a body, which is a number or a string of
-// digits, and whether the member says that the body is an error.
+// errorCode returns the error_code of a body, and whether this member says that the body is an
+// error. The code is a whole number or a string of digits. Any other value except null and ""
+// says that the body is an error with the code 0.
 func errorCode(raw json.RawMessage) (code int, isError bool) {
 	var value any
 	if json.Unmarshal(raw, &value) != nil {
@@ -190,8 +189,8 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 	return 0, true
 }
 
-// retryAfter returns Retry-After. A date is compared with the Date of the response, if
-// the response has one, so that the local clock does not matter.
+// retryAfter returns the time that Retry-After asks to wait, or 0. A date is compared with the
+// Date of the response, if the response has one, so that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {

@@ -1,8 +1,9 @@
 // Package transfer copies a file from an https URL into an S3 object. It uses
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
-// file of up to 64 MiB by one PUT that starts before the download ends. If that PUT
-// fails, or if the file is larger or of unknown length, the file is uploaded in parts. The
-// caller lists the origins from which files may be fetched, and chooses the object's key.
+// file of at most 64 MiB by one PUT that starts before the download ends. If that PUT
+// fails, or if the file is larger or of unknown length, the file is uploaded in parts, or
+// by another request if it is smaller than a part. The caller lists the origins from
+// which files may be fetched, and chooses the object's key.
 package transfer
 
 import (
@@ -48,7 +49,7 @@ type Object struct {
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
-	Existed     bool // the object was there: an earlier call made it, or this call made it and lost the response
+	Existed     bool // the object was there: another call made it, or this call made it and lost the response
 }
 
 // A pace sets the speed, the memory and the patience of a copy.
@@ -187,7 +188,8 @@ func (c *Copier) newAttempts() *attempts {
 	return &attempts{Copier: c, objects: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
 }
 
-// run makes one attempt. A *temporaryError asks for another attempt.
+// run makes one attempt. After a *temporaryError, a *workflow.OutputChanged or errRange, Copy may make
+// another attempt.
 func (a *attempts) run(parent context.Context) (Object, error) {
 	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)

@@ -38,7 +38,7 @@ type jobView struct {
 	// of the status. It is nil if that take is not among Takes.
 	Take *takeView `json:"take,omitempty"`
 
-	// Newer reports that the status is about a drop that is newer than every take.
+	// Newer reports that there are Takes, and that the status is about a newer drop.
 	Newer bool `json:"newer,omitempty"`
 
 	Media    []medium          `json:"media,omitempty"`
@@ -122,7 +122,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 		return nil, &requestError{http.StatusNotFound, fmt.Sprintf("there is no job named %s", name)}
 	}
 	if isFile && validName(posted.Name) == nil {
-		name = posted.Name // the key of the answer file may be cut
+		name = posted.Name // the key of an answer file may have a shortened name
 	}
 	view := &jobView{Key: key, Name: name, Status: s.client.ReachableLinks(posted.Status), Commands: map[string]string{}, Can: s.rightsFor(ctx, name)}
 	if isFile {
@@ -239,7 +239,7 @@ func droppedMedium(f bucket.File) medium {
 	return m
 }
 
-// droppedMedia returns the media of a name that has no take to show. It lists only the first
+// droppedMedia returns the media of a name that has no take to show. It lists only the first ten
 // files whose keys begin with the name and a dot. Most files of a pair or a bundle have such keys.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
@@ -336,7 +336,7 @@ func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	return u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, key), nil
 }
 
-// addCommands adds the commands that do what the buttons do with a take.
+// addCommands adds lipdrop show, and the commands that do what the buttons do with a take.
 func (s *Server) addCommands(view *jobView, take string) {
 	command := func(verb string, args ...string) string {
 		words := slices.Concat([]string{"lipdrop", verb}, s.flags, args)

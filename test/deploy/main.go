@@ -59,7 +59,7 @@ func main() {
 	fmt.Println("deployed, used, updated and removed: 1 passed, 0 failed")
 }
 
-// trial is one deployment and its clients.
+// trial is one deployment, and the fake RunComfy that its functions call.
 type trial struct {
 	sam    string
 	url    string // the URL of the fake RunComfy

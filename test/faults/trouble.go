@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// outage is a time in which every call of a service fails.
+// outage is a time in which every call to a service fails.
 type outage struct {
 	service  string
 	from, to time.Duration // since the world began

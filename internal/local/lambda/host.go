@@ -1,6 +1,6 @@
 // Package lambda runs the programs of the functions as Lambda does. It serves the
-// Runtime API on loopback. Each execution environment is a process, which handles
-// one invocation at a time and has no environment variable of this process.
+// Runtime API on loopback. Each execution environment is a process that handles
+// one invocation at a time and inherits no environment variable.
 //
 // Unlike Lambda, the package ends an invocation as soon as the process responds. The package
 // does not freeze an environment between invocations, and does not limit the memory of an

@@ -42,7 +42,7 @@ type Fault struct {
 	// Status is the HTTP status of the response, if it is not 0.
 	Status int
 
-	// Header is added to the header of the response.
+	// Header adds fields to the header of the response, or replaces them.
 	Header http.Header
 
 	// Body is the body of the response, if it is not nil.

@@ -40,7 +40,8 @@ func TestCallOf(t *testing.T) {
 		{"POST", "/v1/requests/r/cancel", runcomfytest.CallCancel, "r"},
 		{"GET", "/media/r-1%3D/output/2.mp4", runcomfytest.CallOutput, "r-1"},
 		{"GET", "/media/r-1=/output/2.mp4", runcomfytest.CallOutput, ""},
-		{"GET", "/v1/requests/r/cancel", "", "r"},
+		{"GET", "/v1/requests/r/cancel", "", ""},
+		{"DELETE", "/v1/models/a/b", "", ""},
 		{"GET", "/v1/models/", "", ""},
 		{"GET", "/health", "", ""},
 	}

@@ -125,9 +125,9 @@ const (
 	CallBalance Call = "balance"
 )
 
-// CallOf returns what a request asks for, or "" if the API has no such call. It also returns the
-// id in the path, or "" if the path has no id. The id of CallSubmit and CallModel is a model's;
-// any other id is a request's.
+// CallOf returns what a request asks for, and the id in its path: a model's id for CallSubmit and
+// CallModel, otherwise a request's id. The id is "" if the path has none. Both are "" if the API
+// has no such call.
 func CallOf(r *http.Request) (Call, string) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/v1/models/"); ok && id != "" {
 		switch r.Method {
@@ -136,7 +136,6 @@ func CallOf(r *http.Request) (Call, string) {
 		case http.MethodGet:
 			return CallModel, id
 		}
-		return "", id
 	}
 	if r.Method+" "+r.URL.Path == "GET /prod/v2/balance" {
 		return CallBalance, ""
@@ -157,7 +156,7 @@ func CallOf(r *http.Request) (Call, string) {
 	case "POST cancel":
 		return CallCancel, id
 	}
-	return "", id
+	return "", ""
 }
 
 // ServeHTTP handles one request.
