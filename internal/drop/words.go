@@ -45,8 +45,8 @@ func fileNames(files []File) string {
 	return problem.List(append(names, more...), "and")
 }
 
-// bounded returns at most maxProblems problems. If there are more, it adds a problem that
-// says how many it left out.
+// bounded returns the first maxProblems of the given problems. If there are more, it adds a
+// problem that says how many it left out.
 func bounded(problems []problem.Problem) []problem.Problem {
 	if len(problems) <= maxProblems {
 		return problems

@@ -108,8 +108,8 @@ func (s *Stack) onEnd(end states.End) {
 func (s *Stack) Sweep() error { return send(s.cancelQueue, events.Schedule(time.Now())) }
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
-// the folder was used before: if the last stack was killed, the event of an execution's end may
-// be lost.
+// the folder was used before, because the event of an execution's end is lost if the stack was
+// killed before it kept the event.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

@@ -25,8 +25,8 @@ type Keys struct {
 	// Token is the API token that the secret holds and the fake RunComfy accepts.
 	Token string `json:"token"`
 
-	// Outputs is the secret first part of the path of each output of the fake
-	// RunComfy. As at RunComfy, whoever knows the URL of an output can read the output.
+	// Outputs is the first part of the path of each output of the fake RunComfy. It is
+	// secret: as at RunComfy, whoever knows the URL of an output can read the output.
 	Outputs string `json:"outputs"`
 
 	// Webhook is the secret that Options.Webhook receives with each notice, in the header

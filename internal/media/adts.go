@@ -5,12 +5,12 @@ import "github.com/lipdrop/lipdrop/internal/problem"
 // adtsFraming describes the frames of AAC in ADTS (ISO 13818-7, 6.2).
 var adtsFraming = framing{header: 7, largest: 1<<13 - 1, parse: parseADTS}
 
-// adtsRates are the samples per second by index.
+// adtsRates are the samples per second, by the index in a frame header.
 var adtsRates = [13]uint64{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
 
 // parseADTS reads a frame header: 12 sync bits, layer 0, and one of 13 sampling rates.
 func parseADTS(data []byte) (frame, bool) {
-	const fixed = 0xfffefdc0 // up to the channels, without the bits for private use and for a checksum
+	const fixed = 0xfffefdc0 // up to the channels, without the private bit and the checksum bit
 	h := u32(data)
 	rate, size := h>>10&15, int64(h&3)<<11|int64(data[4])<<3|int64(data[5]>>5)
 	if h>>20 != 1<<12-1 || h>>17&3 != 0 || int(rate) >= len(adtsRates) || size < 7 {

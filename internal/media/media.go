@@ -65,7 +65,7 @@ func (k Kind) Noun() string {
 }
 
 // suffixes lists the accepted suffixes, each with the content type with which a browser
-// plays or shows the file. To accept another suffix, add a row here, and add the suffix
+// is most likely to play or show the file. To accept another suffix, add a row here, and add the suffix
 // to a form in sniff.go.
 var suffixes = []struct {
 	suffix      string
@@ -102,8 +102,8 @@ func KindOf(name string) (Kind, bool) {
 	return "", false
 }
 
-// ContentType returns the content type with which a browser plays or shows a file. It
-// returns application/octet-stream if the suffix of the file name is not accepted.
+// ContentType returns the content type with which a browser is most likely to play or show a
+// file. It returns application/octet-stream if the suffix of the file name is not accepted.
 func ContentType(name string) string {
 	for _, s := range suffixes {
 		if s.suffix == suffixOf(name) {
@@ -197,7 +197,7 @@ type Info struct {
 
 	// Format is "mp4", "mov", "m4a", "webm", "mkv", "avi", "wav", "mp3", "aac", "ogg",
 	// "opus", "flac", "jpeg", "png" or "webp". It is "mp4" for M4V files. It is empty if
-	// the content is not known.
+	// the content is not known, or of a format that lipdrop does not accept.
 	Format string
 
 	// Kind is the kind that the suffix stands for. If the suffix is not accepted, it

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/smithy-go/encoding/httpbinding"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -26,7 +26,7 @@ import (
 )
 
 // rights has, for each action, the permission that the person lacks. A member is empty if
-// the person may do the action.
+// rightsFor found no missing permission.
 type rights struct {
 	Drop    string `json:"drop"`
 	Review  string `json:"review"`
@@ -51,20 +51,18 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	folder := name[:strings.LastIndexByte(name, '/')+1]
 	s.rightsMu.Lock()
 	defer s.rightsMu.Unlock()
-	known, ok := s.rightsByFolder[folder]
-	if ok && time.Now().Before(known.until) {
+	if known := s.rightsByFolder[folder]; time.Now().Before(known.until) {
 		return known.rights
 	}
 	request := ctx
 	ctx, cancel := context.WithTimeout(request, 5*time.Second) // a network may let requests to S3 through, but not requests to Step Functions
 	defer cancel()
-	var group errgroup.Group
+	var group sync.WaitGroup
 	try := func(missing *string, action func() error) {
-		group.Go(func() error {
+		group.Go(func() {
 			if denied, ok := errors.AsType[*client.DeniedError](action()); ok {
 				*missing = strings.TrimSuffix(denied.Permission+" on "+denied.Resource, " on ")
 			}
-			return nil
 		})
 	}
 	var r rights
@@ -79,7 +77,7 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 		_, err := s.client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
 		return s.client.Explain("redrive a job", "", err)
 	})
-	_ = group.Wait()
+	group.Wait()
 	if request.Err() != nil {
 		return r
 	}
@@ -102,7 +100,7 @@ type action struct {
 	Decision client.Decision `json:"decision"`
 	Note     string          `json:"note"`
 	ETag     string          `json:"etag"`    // of the review that the person has seen
-	Dropped  time.Time       `json:"dropped"` // of the take that the person has seen: see takeView
+	Dropped  time.Time       `json:"dropped"` // takeView.Dropped of the take that the person has seen
 }
 
 // handleAction returns a handler that does the action of a request.

@@ -28,7 +28,7 @@ var static embed.FS
 type Server struct {
 	client   *client.Client
 	flags    []string      // select the stack in the commands that the page shows
-	resolver drop.Resolver // of the stack, without files
+	resolver drop.Resolver // has the settings of the stack, but no files
 	prices   *budget.Prices
 	caller   string // ARN of the person
 	feed     *feed

@@ -71,9 +71,7 @@ func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
 	}
 	s.rate = []float64{0.3, 1, 1, 3}[s.plans.IntN(4)]
 	s.w.Batch = 1 + s.plans.IntN(10)
-	if s.chance(0.5) {
-		s.w.RunComfy.FetchAtStart = true
-	}
+	s.w.RunComfy.FetchAtStart = s.chance(0.5)
 	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return s.script() }
 	if s.chance(0.5) {
 		s.setCaps(s.randomCaps(jobs))
@@ -168,8 +166,9 @@ func (s *simulation) end() {
 }
 
 // redriveFailed redrives the executions of those failed takes that mayRedrive accepts, and
-// returns how many it redrove. It leaves out jobs that RunComfy reports as failed. It includes
-// succeeded takes whose execution failed, because archive died after it had recorded the success.
+// returns how many it redrove. It leaves out jobs that RunComfy reports as failed, and executions
+// for which Redrive returns NotRedrivable. It includes succeeded takes whose execution failed,
+// because archive died after it had recorded the success.
 func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redriven int) {
 	for _, rec := range s.records() {
 		execution, _ := s.w.Execution(rec.Name, rec.Take)

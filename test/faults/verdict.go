@@ -94,8 +94,8 @@ func presetsClashed(acts []act, w want) bool {
 	return false
 }
 
-// droppedSince reports whether a file of the name was dropped after the take's claim, or less
-// than margin before the claim, and the take did not use this version of the file.
+// droppedSince reports whether a file of the name was dropped in a version that the take did not
+// use, and later than margin before the take's claim.
 func droppedSince(name string, acts []act, take ledger.Record) bool {
 	for i, a := range acts {
 		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || madeFrom(take, []file{a.file}) {
@@ -113,12 +113,12 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 const settleTime = 10 * time.Second
 
 // exposed reports in left whether these files became a job only because of the deletion of a
-// file that a take of the name used. Such a job does not run, with one exception: if one of
-// these files was uploaded before the deletion, and the events of the upload and of the
-// deletion arrive at about the same time, the job may run. Then mayRun is true.
+// file that a take of the name used. Such a job does not run, with one exception: it may run if
+// the event of an earlier upload of one of these files arrives after the deletion and at most
+// settleTime later, give or take margin. Then mayRun is true.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
-		return w.whole() && len(w.uses) == len(files) && slices.EqualFunc(w.uses, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
+		return w.whole() && slices.EqualFunc(w.uses, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
 	}
 	var before want
 	byDeletion := false // a deletion left the present files of the name

@@ -10,7 +10,7 @@ import (
 // Movie describes a made-up MP4 file. The file has the structure of a video, but its coded
 // pictures and frames of sound are noise.
 type Movie struct {
-	Length        time.Duration // of the video track, rounded to whole frames
+	Length        time.Duration // of the video track, rounded to whole frames, at least one
 	Frame         time.Duration // the length of one frame
 	Sound         time.Duration // of the audio track; if 0, there is no audio track
 	Silent        bool          // the audio track is silence

@@ -56,7 +56,7 @@ export class Drop {
     files = files.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")) && !/(^|\/)(Thumbs\.db|desktop\.ini)$/i.test(path));
     if (!files.length) return notify("There are no files to upload: the folder is empty, or its files are hidden.", true);
     if (!this.dialog.open) await this.open();
-    const known = new Map((this.files ?? []).map((f) => [f.path, f]));
+    const known = new Map(this.files.map((f) => [f.path, f]));
     for (const f of files) known.set(f.path, f);
     this.files = [...known.values()];
     this.picker.value = this.folderPicker.value = "";
@@ -128,7 +128,7 @@ export class Drop {
 
   // check asks the command which jobs the files start. Meanwhile, the command asks for parts of the files.
   async check() {
-    if (!this.files?.length || this.uploading) return;
+    if (!this.files.length || this.uploading) return;
     await this.end();
     if (!this.dialog.open) return;
     const turn = this.turn = {};
@@ -149,7 +149,7 @@ export class Drop {
   }
 
   // serve sends the parts that the command asks for, until the check or the upload has ended, and returns the result of the check or
-  // the upload. A turn is one check and the upload after it: if this.turn is no longer the given turn, serve stops.
+  // the upload. A turn is one check and the upload after it: if this.turn is no longer the given turn, serve stops and returns nothing.
   async serve(id, turn, progress = () => {}) {
     let end;
     const loop = async () => {

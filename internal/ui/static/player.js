@@ -58,7 +58,7 @@ export class Player {
 
   // unplayable replaces a file with the reason why the browser cannot show the file.
   unplayable(medium, figure, el) {
-    if (!el.isConnected && figure.querySelector(".unplayable")) return;
+    if (!el.parentNode) return;
     this.tracks = this.tracks.filter((track) => track.el !== el);
     figure.prepend(this.reasonFor(medium));
     el.remove();
