@@ -92,8 +92,8 @@ func chosenJobs(ctx context.Context, stack *client.Client, patterns []client.Pat
 const jobsAtOnce = 8
 
 // forEach calls the function do with each job, several at the same time, and continues after an error.
-// It ignores the error that there is nothing to do for a job if only a prefix selects the
-// job. If all jobs have such an error, forEach returns the first of these errors.
+// If only a prefix selects a job, forEach ignores the error that there is nothing to do for this job.
+// If forEach would ignore the errors of all jobs, it returns the first of them.
 func forEach(ctx context.Context, named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs, _ := client.InParallel(ctx, jobsAtOnce, names, func(_ context.Context, name string) ([]error, error) {

@@ -74,8 +74,8 @@ func inPlainWords(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w", path, err)
 }
 
-// openRegular opens a regular file. The path must have no links. If a link has replaced the
-// file, openRegular does not follow it. It does not wait for the writer of a named pipe.
+// openRegular opens a regular file. The path must have no links. If the path is a link or
+// a named pipe, openRegular returns an error: it neither follows the link nor waits for a writer.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {

@@ -132,8 +132,8 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		return e
 	}
 	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, problem.Length(over), shorter.Name, option, mode)
-	// For the end of a longer video, name the modes that play it in silence. For the end of a
-	// longer audio file, name the modes that repeat or stretch the video.
+	// The warning names the modes that keep the end of the longer file. For a video, these modes
+	// play it in silence. For an audio file, they repeat or stretch the video.
 	keeping := m.modesThat(asLonger)
 	if longer.Kind == media.Audio {
 		keeping = m.modesThat(asAudio, asStretched)

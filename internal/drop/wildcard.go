@@ -19,7 +19,7 @@ import (
 type wildcard struct {
 	property string
 	value    string // as job.json gives it
-	literal  string // the prefix of the key of every match
+	literal  string // what the key of every match begins with, in any Unicode form
 	pattern  string // the key of every match in NFC, with a * for any text without a slash
 }
 
@@ -65,9 +65,9 @@ func openEnded(value string) bool {
 }
 
 // findMatches completes the bundle's own finding: used, waiting or rejected. The parameter
-// changed is the key of the file that was changed, or "". If this file belongs to one job only,
-// findMatches also returns the finding of this job. If the change concerns all jobs, findMatches
-// returns the subjects of all matches.
+// changed is the key of the file that was changed, or "". If changed is "", or if job.json names
+// this file, the change concerns all jobs, and findMatches also returns the subjects of all
+// matches. Otherwise, if the file matches the wildcard, it also returns the finding of the file's job.
 func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Assessment, error) {
 	byName, all, err := l.listMatches(ctx, b, changed)
 	if err != nil {

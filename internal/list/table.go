@@ -146,7 +146,7 @@ func letters(i int) string {
 	return "column " + text
 }
 
-// separatorOf returns the separator that is most frequent in the first line with text.
+// separatorOf returns the separator that is most frequent in the first line that is not empty.
 func separatorOf(text []byte) rune {
 	line, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
 	best, most := ',', 0
@@ -170,7 +170,7 @@ func emptyLines(raw []byte) int {
 	return bytes.Count(empty, []byte("\n"))
 }
 
-// quoted matches a text in double quotes, of which the second may be missing.
+// quoted matches a text in double quotes. The closing quote may be missing.
 var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 
 // brokenQuotes returns the problem of a row whose double quotes break the rules of CSV.

@@ -72,6 +72,9 @@ func (f *fragments) byRandomAccess() {
 		panic(errNoIndex)
 	}
 	mfra := f.r.box(off, f.r.src.Size)
+	if mfra.kind != "mfra" {
+		panic(errNoIndex)
+	}
 	times := map[uint32]uint64{}
 	f.named = map[uint32]bool{}
 	start := mfra.off // offset of the earliest fragment that readLastAccess returned
@@ -146,7 +149,7 @@ func (f *fragments) search(n int64) bool {
 	return false
 }
 
-// skim reads only the headers of the boxes up to the last two fragments. It reads these two,
+// skim reads the headers of the boxes to find the last two fragments. It reads only these two,
 // and reports whether it found the ends of all tracks.
 func (f *fragments) skim() bool {
 	var last, before int64

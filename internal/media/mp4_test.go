@@ -256,6 +256,13 @@ func TestMP4(t *testing.T) {
 		{name: "an index at the end that points to nowhere",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), accessIndex(1000, 1<<40)),
 			duration: seconds(2)},
+		{name: "an index at the end whose length leads to the last fragment instead of the index",
+			file: func() file {
+				last, index := fragment(1000, 10, 900), accessIndex(1000, 0)
+				index = append(index[:len(index)-4], be(len(last)+len(index))...)
+				return whole(fragmentedMovie(), fragment(0, 10, 900), last, index)
+			}(),
+			duration: seconds(2)},
 		{name: "an index at the end that lists only the first pictures, because a player can start only there",
 			file: func() file {
 				f := fragmentsOfTwo(1, 2, 1, 2, 1, 2, 1, 2)

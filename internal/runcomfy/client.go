@@ -183,7 +183,7 @@ func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
 }
 
 // Result returns how a job ended, with its outputs, its failure and its cost. If the job
-// has not ended, Ended returns false for the result's State.
+// has not ended, State.Ended() of the result is false.
 func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	res, err := c.doForJob(ctx, requestID, call{method: http.MethodGet, path: "/result", query: "include_cost=true"})
 	if err != nil {

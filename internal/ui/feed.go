@@ -20,7 +20,7 @@ import (
 
 // row is what the list shows about a name, or about a file that cannot belong to a job.
 type row struct {
-	Key           string          `json:"key"`            // the name, or for a file a slash and the file's path below inbox/
+	Key           string          `json:"key"`            // the name; for a file, a slash and the key of its answer file without answers/ and .json
 	File          bool            `json:"file,omitempty"` // the row is about a file, not about a name
 	Review        client.Decision `json:"review,omitempty"`
 	Started       time.Time       `json:"started,omitzero"`
@@ -266,7 +266,7 @@ func rowKey(key string) string {
 // change is the data of an event: the rows that are new or have changed, and the keys of
 // the rows that are gone.
 type change struct {
-	Reset   bool     `json:"reset,omitempty"` // all rows follow; a row that is not among them is gone
+	Reset   bool     `json:"reset,omitempty"` // all rows come again, in the events up to the first one without Reading; every other row is gone
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow

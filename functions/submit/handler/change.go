@@ -30,7 +30,7 @@ const (
 	fewRequests = 25
 	// The subjects of one message are divided into at most maxParts messages, or more
 	// if their keys are long: a message with more than maxPart bytes of subjects gets no
-	// further subject. SQS accepts at least 256 KiB.
+	// further subject. The limit of SQS is 256 KiB or more.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
@@ -178,16 +178,16 @@ type progress struct {
 	outcome  outcome        // of the subjects that were assessed
 	left     []drop.Subject // not assessed, or not finished
 	divide   bool           // whether new messages must continue with what is left
-	newChain bool           // whether they do so because a cap holds a job (see renewAfter); they then begin a new chain
+	newChain bool           // whether a cap holds a job and this message is replaced (see renewAfter); the new messages begin a new chain
 	tooMany  bool           // a subject is beyond MaxJobsPerDrop
 }
 
 // assessSubjects assesses every subject that a change may concern, until it has made more than
-// fewRequests requests to S3. New messages continue with the other subjects. A message of
-// submit that has several subjects is only divided: assessSubjects assesses none of these
-// subjects. If a cap of the day holds a job, and this message is old or is not delivered
-// again, a new message continues with the subject of that job. If the function's time ends,
-// the queue delivers the whole message again.
+// fewRequests requests to S3. It also stops if a cap of the day holds a job and this message is
+// older than renewAfter or is not delivered again. In both cases, new messages continue with the
+// other subjects, and with each subject that was not finished. A message of submit that has several
+// subjects is only divided: assessSubjects assesses none of these subjects. If the function's time
+// ends, the queue delivers the whole message again.
 func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastTrySince time.Time) (p progress) {
 	before := h.Ledger.Bucket.Requests() // of the whole process, which runs only one invocation at a time
 	renew := d.last || h.isOlder(d.message, renewAfter)

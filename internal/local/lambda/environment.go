@@ -18,8 +18,7 @@ import (
 )
 
 const (
-	// initTime is how long a new environment may take until it asks for work, in addition
-	// to the timeout of the function.
+	// initTime plus the timeout of the function is how long an environment may take until it asks for work.
 	initTime = 10 * time.Second
 	// maxResponse is the largest response of a function:
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -189,8 +188,8 @@ func (e *environment) acceptOutcome(read func(body []byte) outcome) http.Handler
 	}
 }
 
-// variables returns the environment of a process: the variables of Lambda that
-// the runtime and the SDK read, and the variables of the function.
+// variables returns the environment variables of a process: those of Lambda that
+// the runtime and the SDK read, and those of the function.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 func (f *function) variables(api string) []string {
 	variables := []string{
