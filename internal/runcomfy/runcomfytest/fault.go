@@ -63,12 +63,12 @@ func (s *Server) faultyResponse(r *http.Request, body []byte, fault *Fault) *htt
 	}
 	header, content := edited.Header(), rec.Body.Bytes()
 	maps.Copy(header, rec.Header())
-	maps.Copy(header, fault.Header)
 	if fault.Body != nil {
 		content = fault.Body
 		header.Del("Content-Length")
 		header.Set("Content-Type", http.DetectContentType(content))
 	}
+	maps.Copy(header, fault.Header)
 	var members map[string]any
 	if fault.Edit != nil && json.Unmarshal(content, &members) == nil {
 		fault.Edit(members)
