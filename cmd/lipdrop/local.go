@@ -67,7 +67,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
-		return fmt.Errorf("port %d is in use: end the program that listens there, choose another port with --port or --tls-port, or leave out these options", inUse.Port)
+		return fmt.Errorf("%w: end the program that listens there, choose another port with --port or --tls-port, or leave out these options", inUse)
 	}
 	if err != nil {
 		return err

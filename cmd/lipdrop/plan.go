@@ -24,7 +24,7 @@ type plan struct {
 	defaults list.Defaults
 	lists    map[string]int        // the number of rows of each list, by the list's file
 	rows     map[string]plannedRow // by the key of the row's job.json
-	media    map[string]*medium    // that the rows name, by path
+	media    map[string]*medium    // the media that the rows name, by path
 	wrong    []wrong
 }
 
@@ -53,8 +53,8 @@ type total struct {
 }
 
 // makePlan reads the files, checks which jobs they form together with the files in the bucket,
-// and chooses which files to send. The error names all files that cannot be read, or else
-// all problems of jobs and rows.
+// and chooses which files to send. The error names all files that cannot be read, except lists,
+// or else all problems of jobs and rows.
 func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	resolver, err := stack.Resolver()
 	if err != nil {
@@ -245,8 +245,8 @@ func (p *plan) addRowProblem(file string, bad list.Problem) {
 	p.wrong = append(p.wrong, wrong{file, bad.Row, escapef("%s: %v", file, bad)})
 }
 
-// readyNames returns the names of the jobs that the files form, sorted: the jobs that start, and
-// the jobs that an earlier drop of the same files has started.
+// readyNames returns, sorted, the names of the jobs whose files are complete and valid, even if
+// this drop does not start them.
 func (p *plan) readyNames() []string {
 	var names []string
 	for _, job := range p.Jobs {

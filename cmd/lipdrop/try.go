@@ -155,8 +155,8 @@ func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), "
 // the built-in files and uses those.
 func (c *tryCmd) gather() (*gatheredFiles, error) {
 	if len(c.Files) == 0 {
-		dir, err := sample.Write(filepath.Join(c.Dir, "sample"))
-		if err != nil {
+		dir := filepath.Join(c.Dir, "sample")
+		if err := sample.Write(dir); err != nil {
 			return nil, err
 		}
 		c.Files = []string{filepath.Join(dir, "sample.mp4"), filepath.Join(dir, "sample.wav")}

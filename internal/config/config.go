@@ -100,7 +100,7 @@ func (e *Env) Hours(name string) time.Duration {
 	return time.Duration(e.number(name, false) * float64(time.Hour))
 }
 
-// GiB returns the bytes of a variable that is a number of gibibytes above 0.
+// GiB returns a variable that is a number of gibibytes above 0, converted to bytes.
 func (e *Env) GiB(name string) int64 { return int64(e.number(name, false) * (1 << 30)) }
 
 // Count returns a variable that is a whole number above 0.

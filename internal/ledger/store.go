@@ -33,7 +33,7 @@ type Store struct {
 	Notify func(context.Context, Notice) bool
 
 	// Writer identifies this process in the marks of due notices. Processes that run at the
-	// same time have different ones.
+	// same time have different Writers.
 	Writer string
 }
 
@@ -256,7 +256,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 // name in the parameter after, and sometimes a few that come before it.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
-	// The key take-2.json comes before take.json, but the name take-2 comes after take.
+	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the
+	// listing starts at the key without .json.
 	start := strings.TrimSuffix(StatusKey(after), ".json")
 	var names []string
 	for more := true; more && len(names) < most; {

@@ -24,9 +24,7 @@ type Ports struct {
 // PortError means that a port is in use.
 type PortError struct{ Port int }
 
-func (e *PortError) Error() string {
-	return fmt.Sprintf("port %d of this machine is in use: end the program that listens there, or choose another port", e.Port)
-}
+func (e *PortError) Error() string { return fmt.Sprintf("port %d is in use", e.Port) }
 
 const portsFile = "ports.json"
 

@@ -81,8 +81,8 @@ func (r *reader) children(off, end int64, visit func(box)) {
 	}
 }
 
-// unwrittenFrom reports whether the file has zeros from off on, as after a download that broke off. It
-// reads only the first and the last of them.
+// unwrittenFrom reports whether the file has only zeros from off on, as after a download that broke
+// off. It reads only the first and the last StepBytes of this range.
 func (r *reader) unwrittenFrom(off int64) bool {
 	n := min(StepBytes, r.src.Size-off)
 	return isZero(r.step(off, n)) && isZero(r.step(r.src.Size-n, n))

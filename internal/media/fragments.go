@@ -232,7 +232,7 @@ func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 // readMoof records when the samples of a fragment start and end. For a fragment without a
 // tfdt box, guess says by track id when the first sample is decoded.
 func (f *fragments) readMoof(moof box, guess map[uint32]uint64) {
-	f.r.boxes(moof.body, min(moof.end, f.r.src.Size), func(b box) {
+	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {
 			return
 		}

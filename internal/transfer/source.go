@@ -17,13 +17,13 @@ import (
 
 const (
 	maxRedirects  = 5                // of one request
-	maxRetryAfter = 10 * time.Second // the longest wait that a source can ask for
+	maxRetryAfter = 10 * time.Second // a longer Retry-After is cut to this
 
 	// stallBytes must arrive within pace.stall: 20 KiB in five seconds. A slower
 	// source sends less than 4 MB within the 15 minutes of a function.
 	stallBytes = 20 << 10
 
-	maxReason = 300 // bytes of an error of net/http
+	maxReason = 300 // how many bytes of an error of net/http are reported
 )
 
 var (
@@ -59,7 +59,7 @@ type source struct {
 	modified string // Last-Modified
 }
 
-// Sizes of a range that request accepts besides a number of bytes.
+// request accepts these sizes besides a number of bytes.
 const (
 	whole = 0  // the whole file, without a range
 	toEnd = -1 // a range that extends to the end of the file
@@ -106,7 +106,7 @@ func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*re
 }
 
 // follow sends a GET request and follows its redirects. Each address is checked
-// against the origins. No cookie, credentials or Referer are sent.
+// against the origins. follow sends no cookie, no credentials and no Referer.
 func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	for redirects := 0; ; redirects++ {
 		if err := s.origins.Check(u); err != nil {
@@ -152,11 +152,11 @@ func (s *source) acceptFirst(r *response, ranged bool) error {
 		// A broken connection would look like the end of such a body.
 		return s.unavailable(errors.New("the response announces neither its length nor its end"))
 	case r.StatusCode == http.StatusOK:
-		// Some servers do not treat "bytes=0-" as a range.
+		// Some servers answer "bytes=0-" with the whole file, but accept other ranges.
 		s.ranges = s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged,
-		// The range begins elsewhere, is shorter than a piece, or ends early and cannot be
-		// combined with others.
+		// The range does not begin at 0, is shorter than both a piece and the file, or ends
+		// before the file and cannot be combined with others.
 		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
 		return s.unavailable(errRange)
 	case r.StatusCode != http.StatusPartialContent:

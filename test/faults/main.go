@@ -149,7 +149,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 // tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // takes that people ask for; those of stories are not counted
+	jobs    int // takes that people ask for, except those of stories and of hostile people
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served

@@ -70,8 +70,8 @@ func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, er
 	}
 }
 
-// Secret returns GetSecretValue of Secrets Manager, which returns value for every secret id. A
-// function's role limits which secret the function may read.
+// Secret returns the operation GetSecretValue of Secrets Manager. The operation returns the given
+// value for every secret id. A function's role limits which secret the function may read.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 func Secret(value string) Operations {
 	return Operations{"secretsmanager.GetSecretValue": Operation(func(struct{ SecretID string }) (any, error) {

@@ -17,23 +17,23 @@ var clip []byte
 var voice []byte
 
 // Write makes the folder dir and its parent, the state folder. It writes sample.mp4 and
-// sample.wav into dir, and returns dir. Write replaces files of these names. A symbolic link in
-// dir, or in the place of either folder, is an error.
-func Write(dir string) (string, error) {
+// sample.wav into dir, and replaces files of these names. A symbolic link in dir, or in the place
+// of either folder, is an error.
+func Write(dir string) error {
 	for _, folder := range []string{filepath.Dir(dir), dir} {
 		if err := private.Dir(folder); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if err := private.CheckNoLinks(dir); err != nil {
-		return "", err
+		return err
 	}
 	for name, content := range map[string][]byte{"sample.mp4": clip, "sample.wav": voice} {
 		if err := private.Replace(filepath.Join(dir, name), content, 0o600); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 // Files returns the clip, an MP4 of 3 s, and the voice, a WAV of 2.5 s.
