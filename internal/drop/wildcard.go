@@ -161,8 +161,8 @@ func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[stri
 }
 
 // listMatches returns the files that match a wildcard, by job name, and whether it compared
-// all files. It always compares the file that was changed. The parameter changed is the key of
-// this file, or "".
+// all files. The parameter changed is the key of the file that was changed, or "". If this file is a
+// media file, listMatches always compares it.
 func (l *lister) listMatches(ctx context.Context, b bundle, changed string) (byName map[string][]File, all bool, err error) {
 	files, all, err := l.listBelow(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {

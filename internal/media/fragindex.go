@@ -20,7 +20,8 @@ func (f *fragments) bySegmentIndex() (found bool) {
 
 // readSegmentIndex sets the end of a track from a segment index, which says how many bytes
 // each segment has and how long the segment lasts. It reports whether the index is usable. An
-// index whose last segment ends before the file does is not usable.
+// index whose last segment ends before the file does is not usable. If that segment ends after
+// the file does, the file breaks off.
 func (f *fragments) readSegmentIndex(sidx box) bool {
 	const entry = 12
 	c, _ := f.r.versioned(sidx, 4+4+4+4+4, 2)
@@ -49,6 +50,9 @@ func (f *fragments) readSegmentIndex(sidx box) bool {
 	}
 	s.end = max(s.end, end)
 	f.spans[t.id] = s
+	if covered > f.r.src.Size {
+		f.cut, f.partial, f.jumped = true, true, true
+	}
 	return true
 }
 

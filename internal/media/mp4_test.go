@@ -46,6 +46,7 @@ func TestMP4(t *testing.T) {
 		binary.BigEndian.PutUint32(trak[mdia:], uint32(len(trak)-mdia)+uint32(gigabyte)-8)
 		return trak
 	}
+	segmentIndex := atom("sidx", be(0, 1, 1000, 0, 0, 21, bytes.Repeat(be(int(gigabyte)+len(fragment(0, 10, 0))-8, 950, 0), 21)))
 
 	for _, row := range []struct {
 		name     string
@@ -276,9 +277,16 @@ func TestMP4(t *testing.T) {
 			least:   seconds(8),
 			warning: "lipdrop did not find the length of a.mp4"},
 		{name: "a large file of fragments with a segment index",
-			file: gigabytes(21, fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 22,
-				bytes.Repeat(be(int(gigabyte)+200, 950, 0), 22)))),
-			duration: seconds(20.9)},
+			file:     gigabytes(21, fragmentedMovie(), segmentIndex),
+			duration: seconds(19.95)},
+		{name: "a large file of fragments with a segment index that breaks off",
+			file: func() file {
+				f := gigabytes(21, fragmentedMovie(), segmentIndex)
+				f.size -= 99
+				return f
+			}(),
+			duration: seconds(19.95), estimate: true,
+			warning: "a.mp4 breaks off in the middle of a fragment"},
 		{name: "a large file of fragments whose header says the length",
 			file:     gigabytes(200, fragmentedMovie(atom("mehd", be(0, 12500)))),
 			duration: seconds(12.5), estimate: true, least: seconds(8)},
