@@ -113,9 +113,9 @@ func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, 
 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the
 // files at the given keys, and returns how many it deleted. It deletes the preset of inbox/,
-// and the files and bundles with the same jobStem. Each given key is directly below inbox/ or
-// in a bundle there. removeEarlier deletes each job.json first and then the audio files, so
-// that no deletion starts a job.
+// and the files and bundles that have the jobStem of a given key. Each given key is directly
+// below inbox/ or in a bundle there. removeEarlier first deletes every job.json and then the
+// audio files, so that no deletion starts a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
 	const preset = ledger.InboxPrefix + "preset.json"
 	stems := map[string]bool{}
@@ -137,8 +137,9 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 	return len(earlier), nil
 }
 
-// jobStem returns the first part of a key below inbox/, up to the first dot: talk for
-// inbox/talk.de.wav. It returns "" for a file in a plain folder.
+// jobStem returns the beginning of the name of a file or bundle in inbox/, up to the first dot:
+// talk for inbox/talk.de.wav and for inbox/talk.job/job.json. It returns "" for a file in a
+// plain folder.
 func jobStem(key string) string {
 	first, _, inFolder := strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
 	if inFolder && !isBundle(first) {

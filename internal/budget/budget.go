@@ -2,7 +2,7 @@
 // cost.
 //
 // The book of a day is the object budget/<yyyy-mm-dd>.json. If the day has a limit, the book
-// holds a reservation for each take that submit claimed on that day, in UTC. Submit reserves
+// holds a reservation for each take that submit claimed on that UTC day. Submit reserves
 // after the claim and before the paid POST, so a crash leaves at most one reservation too many.
 // Every change is a conditional write.
 //
@@ -69,7 +69,7 @@ type book struct {
 
 // sum returns what the takes of a book use.
 func (b *book) sum() Amount {
-	var micros, millis int64 // so that the order of the takes does not matter
+	var micros, millis int64 // the sum of integers does not depend on the order of the takes
 	for _, t := range b.Takes {
 		micros += int64(math.Round(t.USD * 1e6))
 		millis += int64(math.Round(t.Seconds * 1e3))
@@ -212,9 +212,6 @@ func (b *Book) change(ctx context.Context, day string, change func(*book) (bool,
 		_, err = b.Bucket.PutJSON(ctx, Key(day), read.etag, bucket.JSON(read, ""), nil)
 		if !errors.Is(err, bucket.ErrConflict) {
 			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
 	return fmt.Errorf("%s: lost %d races", Key(day), maxRaces)

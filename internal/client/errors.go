@@ -96,9 +96,9 @@ var deniedCodes = map[string]bool{
 }
 
 // operationPermissions has the permissions whose names differ from the names of the operations
-// that need them. UploadPartCopy needs the permissions to read and to write. If it is denied,
-// the permission to read is missing, because CreateMultipartUpload, which is called before it
-// and also needs the permission to write, was not denied.
+// that need them. UploadPartCopy needs the permissions to read and to write. It is called only
+// after CreateMultipartUpload has succeeded, which also needs the permission to write. So if
+// UploadPartCopy is denied, the permission to read is missing.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
@@ -111,9 +111,9 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. Any other
-// error stays unchanged, as do bucket.ErrNotFound, the end of a context, and errors that are
-// explained already. If there are no credentials, the result is a *CredentialsError. If AWS
+// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It does not
+// change other errors, bucket.ErrNotFound, the error of a context that has ended, or errors that
+// are explained already. If there are no credentials, the result is a *CredentialsError. If AWS
 // responded, the result is a *CredentialsError, a *DeniedError or a *ServiceError. The parameter
 // purpose says what was tried, such as "read the status of talk". The parameter key is the key
 // or the prefix that the error is about, or "".
@@ -192,9 +192,9 @@ func explain(purpose, resource, remedy string, err error) error {
 // unauthorized matches the permission and the resource that AWS names in many of its messages.
 var unauthorized = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)(?: on resource: "?(arn:[^"\s]+))?`)
 
-// denied returns a *DeniedError. If AWS's message names another permission, the error has the one
-// of the message, for example kms:Decrypt if a file is encrypted, or s3:GetObject if a write has a
-// condition.
+// denied returns a *DeniedError. If AWS's message names another permission, the error has the
+// permission and the resource of the message, for example kms:Decrypt and the key if a file is
+// encrypted.
 func denied(purpose, permission, resource, message string, err error) error {
 	if named := unauthorized.FindStringSubmatch(message); named != nil && named[1] != permission {
 		permission, resource = named[1], named[2]

@@ -292,10 +292,10 @@ func (f Finding) decide(state ledger.State, problems ...problem.Problem) Finding
 	return f
 }
 
-// holdExcess returns the finding of a job that exceeds MaxJobsPerDrop, which is most. The job is
-// held until MaxJobsPerDrop is raised or the audio of the job is uploaded again. The parameter
-// jobs is how many jobs were found for the change. There may be more, because the search has
-// a limit.
+// holdExcess returns the finding as held, because the change asks for more jobs than
+// MaxJobsPerDrop. The job is held until MaxJobsPerDrop is raised or the audio of the job is
+// uploaded again. The parameter most is MaxJobsPerDrop, and the parameter jobs is how many jobs
+// were found for the change. There may be more jobs, because the search has a limit.
 func (f Finding) holdExcess(jobs, most int) Finding {
 	return f.decide(ledger.Held, problem.Problem{
 		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),

@@ -51,10 +51,9 @@ func (r *reader) element(off, limit int64) (element, error) {
 		id = id<<8 | uint32(b)
 	}
 	e := element{id: id, body: off + int64(n+length), end: limit, open: !known}
-	if known && size <= limit-e.body {
+	if e.cut = known && size > limit-e.body; known && !e.cut {
 		e.end = e.body + size
 	}
-	e.cut = known && size > limit-e.body
 	return e, nil
 }
 
@@ -87,9 +86,9 @@ func (r *reader) elements(off, end int64, visit func(element)) {
 	}
 }
 
-// value returns up to n bytes of an element.
+// value returns the body of an element, or its first n bytes if it is longer.
 func (r *reader) value(e element, n int64) (data []byte) {
-	_ = try(func() { data = r.step(e.body, min(n, e.end-e.body)) }) // data is nil if the value cannot be read, and nil counts as 0
+	_ = try(func() { data = r.step(e.body, min(n, e.end-e.body)) }) // after an error, data stays nil, which callers treat as an empty body
 	return data
 }
 

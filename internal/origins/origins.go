@@ -107,8 +107,8 @@ func (l List) Check(u *url.URL) error {
 	return Refuse(address, reason)
 }
 
-// Refuse returns a *workflow.OutputRefused. The address is a host and port, or "" if
-// they are not known.
+// Refuse returns a *workflow.OutputRefused. The parameter address is a host and port, or ""
+// if the URL has no valid ones.
 func Refuse(address, reason string) error {
 	return &workflow.OutputRefused{Failure: workflow.Failuref("%s: %s", cmp.Or(address, "the output"), reason)}
 }
@@ -141,7 +141,7 @@ func Address(u *url.URL) string {
 }
 
 const (
-	// dialTime limits one dial, which looks up the host and connects, and one TLS handshake.
+	// dialTime limits each dial, which looks up the host and connects, and each TLS handshake.
 	dialTime = 5 * time.Second
 
 	// headerBytes limits the header of a response. Servers usually limit their headers to

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxMessage is the longest message in runes: a status file shows it in a
-	// sentence.
+	// maxMessage is how many runes of a message are kept, because a status file shows
+	// the message in a sentence.
 	maxMessage = 500
 
 	// minToken is the shortest token that is replaced in texts. A shorter one is not
@@ -38,8 +38,8 @@ var (
 // maxText is how many bytes of a text are read for a message.
 const maxText = 4 << 10
 
-// safeText returns a text in one line, of at most maxMessage runes. The text has no secrets, no
-// control characters, and no characters that change the direction of text.
+// safeText returns a text as one line of at most maxMessage runes, without secrets, control
+// characters and characters that change the direction of text.
 func safeText(text, token string) string {
 	text = redact(beginning(text), token)
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
@@ -53,8 +53,8 @@ func safeText(text, token string) string {
 	return text
 }
 
-// beginning returns the first maxText bytes of a text, cut at the end of a word:
-// half a token would not be recognized.
+// beginning returns the words of a text that end within its first maxText bytes. It returns
+// no part of a word, because redact would not recognize half a token.
 func beginning(text string) string {
 	if len(text) <= maxText {
 		return text
@@ -87,7 +87,7 @@ var redactions = []struct {
 // that could not fetch an input may quote the presigned URL.
 func redact(text, token string) string {
 	if len(token) >= minToken {
-		// A server may return the token in upper case, and response.word turns it into lower case.
+		// Ignore the case: a server may return the token in upper case, and response.word lowers the case after redact.
 		text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(token)).ReplaceAllString(text, "[token]")
 	}
 	for _, r := range redactions {
@@ -138,8 +138,8 @@ func valueText(value any, nesting int) string {
 	return fmt.Sprint(value)
 }
 
-// objectText returns the message of an object. A validation error also has a
-// location: "body.video_url: field required".
+// objectText returns the message of an object. The location of a validation error comes
+// before the message: "body.video_url: field required".
 func objectText(object map[string]any, nesting int) string {
 	for _, name := range nestedMembers {
 		text := valueText(object[name], nesting-1)
@@ -158,9 +158,6 @@ func objectText(object map[string]any, nesting int) string {
 	if len(object) == 0 {
 		return ""
 	}
-	whole, err := json.Marshal(object)
-	if err != nil {
-		return ""
-	}
+	whole, _ := json.Marshal(object) // cannot fail: the object was decoded from JSON
 	return string(whole)
 }

@@ -17,7 +17,7 @@ import (
 // Hosts are the names of this machine, in lower case and without a port.
 type Hosts []string
 
-// Loopback returns the names by which a machine reaches itself, and further names.
+// Loopback returns 127.0.0.1, localhost and the further names.
 func Loopback(further ...string) Hosts { return append(Hosts{"127.0.0.1", "localhost"}, further...) }
 
 // check returns an error if a request is addressed to another host, or comes from

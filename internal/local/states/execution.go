@@ -28,7 +28,7 @@ type phase string
 
 const (
 	arriving phase = "arriving" // the state is not entered yet
-	entered  phase = "entered"  // the work of the state has not begun
+	entered  phase = "entered"  // the work of the state, or its next attempt, has not begun
 	waiting  phase = "waiting"  // a Wait lasts until WakeAt
 	calling  phase = "calling"  // a Task waits for its function
 	backoff  phase = "backoff"  // a Task is tried again at WakeAt
@@ -97,8 +97,8 @@ func (m *Machine) Start(input string, now time.Time) *Execution {
 // simulation, now is a virtual clock, and invoke may advance that clock.
 //
 // If ctx is done during an invocation, Step discards the outcome of the invocation and
-// returns. The next Step invokes the function again. So x can also continue after the
-// process was killed.
+// returns. The next Step invokes the function again. It also does so for an x that was
+// stored during an invocation, before the process was killed.
 func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) (wake time.Time, done bool) {
 	for x.Status == Running {
 		at := now()
@@ -253,7 +253,7 @@ func (m *Machine) retryOrFail(x *Execution, s *state, now time.Time, failure *Ta
 			continue
 		}
 		made := x.Retries[i]
-		if made == *r.MaxAttempts {
+		if made >= *r.MaxAttempts {
 			break
 		}
 		if x.Retries == nil {

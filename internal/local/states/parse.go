@@ -18,7 +18,7 @@ import (
 // Machine is a parsed state machine. Its methods change only the Execution that
 // they are given.
 type Machine struct {
-	// Random returns a number from 0 up to 1, by which full jitter multiplies a delay.
+	// Random returns a number from 0 to below 1, by which full jitter multiplies a delay.
 	// Parse sets Random to rand.Float64.
 	Random func() float64
 
@@ -76,7 +76,8 @@ var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // Parse reads a definition in the States Language. It first replaces each ${Name} in the
 // definition by the substitution of that name. The error has a line for each problem that Parse
-// found. Parse checks the states only if each name has a substitution and the text can be decoded.
+// found. Parse checks the states only if each ${Name} has a substitution and the result is JSON
+// that can be decoded.
 func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 	var problems []error
 	text = substitution.ReplaceAllFunc(text, func(match []byte) []byte {
@@ -186,7 +187,7 @@ func (s *state) check(all map[string]*state) (problems []error) {
 	return problems
 }
 
-// check returns an error if a retrier has a form that is not known.
+// check returns an error if a retrier has a form that the local stack does not know.
 func (r *retrier) check(last bool) error {
 	if len(r.ErrorEquals) == 0 {
 		return errors.New("a retrier has no ErrorEquals")
@@ -270,7 +271,7 @@ func (sc scope) payload(s *state) (string, error) {
 	return compact(members), nil
 }
 
-// compact returns the JSON text of an object on one line, with < > & as they are.
+// compact returns the JSON text of an object on one line. It does not escape <, > and &.
 func compact(members map[string]json.RawMessage) string {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)

@@ -124,6 +124,18 @@ func TestEachStateCountsItsOwnRetries(t *testing.T) {
 	}
 }
 
+// After a restart with a new definition, an execution may have made more retries than the new
+// MaxAttempts. It then gets no further retry.
+func TestANewDefinitionAllowsFewerRetries(t *testing.T) {
+	m := parse(t, oneTask(t, `"Retry":[`+retrier("A", 1)+`]`))
+	x := m.Start("{}", began)
+	x.Retries = map[int]int{0: 2}
+	finish(t, m, x, &clock{began}, fails(named("A")))
+	if x.Status != states.Failed {
+		t.Errorf("ended as %s, want %s", x.Status, states.Failed)
+	}
+}
+
 func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	m := shipped(t)
 	m.Random = func() float64 { return 1 }

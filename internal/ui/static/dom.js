@@ -7,8 +7,7 @@ export function h(tag, props = {}, ...children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) el.addEventListener(name.slice(2), value);
-    else if (name === "class") el.className = value;
-    else if (name === "role" || name === "for" || name.includes("-")) el.setAttribute(name, value === true ? "" : value);
+    else if (["class", "role", "for"].includes(name) || name.includes("-")) el.setAttribute(name, value === true ? "" : value);
     else el[name] = value;
   }
   el.append(...children.flat(Infinity).filter((child) => ![undefined, null, false, ""].includes(child)));
@@ -17,13 +16,13 @@ export function h(tag, props = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-let proof; // of the first response: see shell.go
+let proof; // the proof in the first response: see shell.go
 
 // isOurs reports whether the proof of a response or an event is the proof of the first response. If not, another program responds.
 export const isOurs = (given) => given === (proof ??= given);
 
 // request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. If the request fails, the
-// message of the error is a text for the person, except after an abort by signal.
+// message of the error is a text for the person, unless signal has aborted the request.
 export async function request(path, { body, part, signal, keepalive } = {}) {
   const options = { signal, keepalive };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
@@ -78,8 +77,8 @@ let pressedAt = 0; // when the pointer or the space bar was pressed; 0 after its
 for (const type of ["pointerdown", "keydown"]) addEventListener(type, (e) => { if (type === "pointerdown" || (e.key === " " && !e.repeat)) pressedAt = Date.now(); }, true);
 for (const type of ["pointerup", "pointercancel", "keyup"]) addEventListener(type, () => setTimeout(() => { pressedAt = 0; }, 50), true); // after the click
 
-// released waits until neither the pointer nor the space bar is pressed, or has been for a second. A click is lost if the page replaces
-// the clicked element between the press and the release.
+// released waits until the pointer and the space bar are released, but at most a second after the press. A click is lost if the
+// page replaces the clicked element between the press and the release.
 export async function released() { while (Date.now() - pressedAt < 1000) await new Promise(requestAnimationFrame); }
 
 // sentence returns a text with one full stop at the end. The text may begin with a file name, so its first letter stays as it is.

@@ -52,7 +52,7 @@ func DropPairs(t *testing.T, w *world.World, names ...string) {
 	}
 }
 
-// DropMany drops n pairs. Each name is the format string form with a number from 0 to n-1.
+// DropMany drops n pairs. Their names are fmt.Sprintf(form, i) for each i from 0 to n-1.
 func DropMany(t *testing.T, w *world.World, form string, n int) {
 	t.Helper()
 	for i := range n {
@@ -85,8 +85,8 @@ func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
 	}
 }
 
-// BeforeFirst makes w call the function do right before the first call that selects accepts.
-// The test fails if selects accepts no call.
+// BeforeFirst makes w call the function do right before the first call for which the function
+// selects returns true. The test fails if there is no such call.
 func BeforeFirst(t *testing.T, w *world.World, selects func(world.Call) bool, do func()) {
 	t.Helper()
 	done := false
@@ -123,7 +123,7 @@ func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, la
 	return &count
 }
 
-// Rest runs the world until only the hourly sweep is left to do, for at most a month.
+// Rest runs the world until only the hourly sweep is left to do, but at most for a month.
 func Rest(t *testing.T, w *world.World) {
 	t.Helper()
 	if !w.Run(30 * 24 * time.Hour) {
