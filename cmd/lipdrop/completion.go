@@ -20,11 +20,11 @@ func (*completionCmd) Help() string {
 	return "Prints a command that switches on completion in the shell. With --code, prints the shell code that this command loads. Completion also completes the names of jobs."
 }
 
-// completionTime is how long the completion of a name may take. A person waits for it.
+// completionTime limits how long a person waits for the completion of a name.
 const completionTime = 3 * time.Second
 
-// registerCompletion prints completions and makes the parser exit, if the shell asks for
-// completions.
+// registerCompletion does nothing unless the shell asks for completions. If it does,
+// registerCompletion prints them and makes the parser exit.
 func registerCompletion(ctx context.Context, parser *kong.Kong) {
 	kongcompletion.Register(parser,
 		kongcompletion.WithPredictor("job", complete.PredictFunc(func(a complete.Args) []string {

@@ -149,8 +149,8 @@ func (e *folderError) Error() string {
 // Unwrap returns the reason.
 func (e *folderError) Unwrap() error { return e.why }
 
-// notStored returns a *folderError. It leaves out the path in why, which may be the path of one
-// output, so that all outputs of the folder get the same text (see Download).
+// notStored returns a *folderError. It removes the path from an *fs.PathError, because the path
+// may be of one output, and all outputs of the folder must get the same text (see Download).
 func notStored(dir string, why error) error {
 	if at, ok := errors.AsType[*fs.PathError](why); ok {
 		why = at.Err
@@ -162,8 +162,9 @@ func notStored(dir string, why error) error {
 const downloadsAtOnce = 6
 
 // Download fetches outputs, several at the same time. After an error, it continues with
-// the other outputs. It returns all files that are complete, and the errors: a folderError of
-// several outputs only once. It does not fetch an output that is here already.
+// the other outputs. It returns all files that are complete, and the errors. If several
+// outputs have the same folderError, it returns this error once. It does not fetch an output
+// that is in the folder already.
 func (c *Client) Download(ctx context.Context, d DownloadOptions, outputs []Output) ([]Downloaded, error) {
 	root, err := openFolder(d.Dir)
 	if err != nil {
@@ -201,7 +202,7 @@ type fetcher struct {
 	root    *os.Root
 
 	mu    sync.Mutex
-	names map[string]bool // the paths of the outputs that were placed, in lower case
+	names map[string]bool // the paths that place returned, in lower case, because a file system may ignore case
 }
 
 // fetch stores an output as a file in the folder.
@@ -234,8 +235,9 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
 	return done, nil
 }
 
-// place returns the path for an output below the folder, and whether the output is there
-// already. The file name has the take if another file has the name without the take.
+// place returns the path of an output, relative to the folder, and whether the output is there
+// already. The file name has the take if DownloadOptions.TakeInName asks for it, or if another
+// file has the name without the take.
 func (f *fetcher) place(o Output) (at string, present bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)
@@ -286,8 +288,8 @@ func (f *fetcher) isOutput(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// triesWithoutProgress is the number of failed requests in a row, none of which fetched a byte,
-// after which a download gives up.
+// triesWithoutProgress is how many requests in a row may fetch no byte: after the last of them,
+// a download gives up.
 const triesWithoutProgress = 5
 
 // complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the

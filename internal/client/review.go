@@ -146,7 +146,7 @@ func (c *Client) succeededTakes(ctx context.Context, name, take string) ([]ledge
 }
 
 // formula matches what a spreadsheet would read as the beginning of a formula. In many
-// countries, a semicolon ends a cell. Some spreadsheets also read full-width characters.
+// countries, a semicolon ends a cell. Some spreadsheets accept full-width signs too.
 var formula = regexp.MustCompile(`(^|;"*)([=+@\t\r\n＝＋－＠-])`)
 
 // ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before each formula.

@@ -19,7 +19,7 @@ type Subject struct {
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
 	key    string // of a file in a bundle, or of a file that cannot belong to a job
 	beyond int    // if the job is beyond MaxJobsPerDrop, the number of jobs that were found for the change; else 0
-	waits  bool   // files of a job beyond MaxJobsPerDrop are missing
+	waits  bool   // files of a job beyond MaxJobsPerDrop were missing when the subject was made; not in the JSON
 }
 
 // TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.

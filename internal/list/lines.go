@@ -46,7 +46,7 @@ func (r *reader) readLine(number int, object []byte) (cells []cell) {
 	seen := map[string]bool{}
 	dec := json.NewDecoder(bytes.NewReader(object))
 	dec.UseNumber()
-	_, _ = dec.Token() // the opening brace; object is valid, so no call fails
+	_, _ = dec.Token() // the opening brace; the JSON is valid, so no call of dec fails
 	for dec.More() {
 		token, _ := dec.Token()
 		name, _ := token.(string)

@@ -22,8 +22,8 @@ const (
 	bridgeName = "docker0"
 )
 
-// bridge returns Docker's default network and the address of this machine in it. It
-// returns false if there is no such network.
+// bridge returns the IPv4 address of this machine in Docker's default network, and the
+// network. It returns false if there is no such address.
 func bridge() (net.IP, *net.IPNet, bool) {
 	card, err := net.InterfaceByName(bridgeName)
 	if err != nil {

@@ -57,7 +57,8 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
 		info.Audio.Length = factFromUnits(end-min(first.first, end), f.rate)
-		// If the encoder read a WAV file from a pipe, STREAMINFO may say as many samples as 2 or 4 GiB hold.
+		// If the encoder read a WAV file of unknown length from a pipe, STREAMINFO may have the number
+		// of samples in 2 or 4 GiB. Then a much smaller number in the file is no reason for a warning.
 		const placeholder = 1<<31 - 1<<16
 		bits := uint64(head[12]&1)<<4 + uint64(head[13]>>4) + 1
 		if end > last.first && (end >= f.samples || f.samples/2 > end && f.samples*uint64(f.channels)*bits/8 >= placeholder) {

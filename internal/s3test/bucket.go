@@ -169,7 +169,7 @@ func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
 		return Error(http.StatusPreconditionFailed, "PreconditionFailed")
 	case ifMatch != nil && !ok:
 		return Error(http.StatusNotFound, "NoSuchKey")
-	case ifMatch != nil && strings.Trim(*ifMatch, `"`) != strings.Trim(o.etag, `"`):
+	case ifMatch != nil && *ifMatch != o.etag:
 		return Error(http.StatusPreconditionFailed, "PreconditionFailed")
 	}
 	return nil

@@ -53,10 +53,8 @@ func (s *simulation) before(c world.Call) error {
 		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
 		return o.err
 	}
-	repeated := c
-	repeated.Deadline = time.Time{} // a retry is the same call with another deadline
-	if n := s.failing[repeated]; n > 0 {
-		s.failing[repeated]--
+	if s.failing[c] > 0 {
+		s.failing[c]--
 		if c.Service == "states" {
 			return world.ErrThrottledStates
 		}
@@ -70,7 +68,7 @@ func (s *simulation) before(c world.Call) error {
 		return world.ErrLambda
 	case c.Service == "s3" && s.happens(refusedRate):
 		s.faults["s3: 503 SlowDown"]++
-		s.failing[repeated] = s.dice.IntN(3) // the number of further failures; the client tries three times
+		s.failing[c] = s.dice.IntN(3) // how many retries of the client fail too; it makes at most two
 		s.excuse(c)
 		return world.Throttled
 	case c.Service == "s3" && c.Op == "PutObject" && s.happens(refusedRate):
@@ -79,7 +77,7 @@ func (s *simulation) before(c world.Call) error {
 		return world.Conflicting
 	case c.Service == "states" && s.happens(5*refusedRate):
 		s.faults["states: throttled"]++
-		s.failing[repeated] = s.dice.IntN(3)
+		s.failing[c] = s.dice.IntN(3)
 		return world.ErrThrottledStates
 	case c.Service == "events" && s.happens(25*refusedRate):
 		s.faults["events: not sent"]++
@@ -191,8 +189,8 @@ func (s *simulation) noteClaim(c world.Call) {
 	}
 }
 
-// excuse notes that a record may end as unknown. It does so only if the invocation that makes
-// this call has claimed the record and has not yet resolved the claim.
+// excuse notes that a record may end as unknown: the record that c's invocation has claimed. It
+// does nothing if this invocation has no unresolved claim.
 func (s *simulation) excuse(c world.Call) {
 	if record, claimed := s.openClaims[c.Invocation]; claimed {
 		s.excused[record] = true

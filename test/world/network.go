@@ -131,9 +131,9 @@ func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// patience returns how long a client with the given timeout waits for a response. A deadline of
-// the context on the real clock may end the wait earlier. The deadline of the invocation does
-// not, because it is on the virtual clock, decades from now.
+// patience returns how long a client with the given timeout waits for a response. The client waits
+// less if ctx has an earlier deadline on the real clock. The deadline of the invocation is never
+// earlier, because it is on the virtual clock, decades from now.
 func patience(ctx context.Context, timeout time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return min(timeout, time.Until(deadline).Round(time.Second))

@@ -9,7 +9,6 @@ import (
 	"math"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -101,8 +100,8 @@ func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (head
 	return headers{info, wrong, object.ETag}, err
 }
 
-// doubtsAbout compares an output with what the job was expected to make. Voice says whether
-// the job has an audio input.
+// doubtsAbout compares an output with what the job was expected to make. The parameter voice
+// says whether the job has an audio input.
 func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
@@ -138,7 +137,8 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
 			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
 		}
-		copied := strings.Trim(in.ETag, `"`) == info.etag && in.Bytes == info.Bytes // may be false for a large file, because its ETag depends on its parts
+		// The ETag of a large file depends on how it was uploaded, so a copy may have another ETag.
+		copied := in.ETag == info.etag && in.Bytes == info.Bytes
 		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
 			doubt(ledger.PictureUnchanged, "has the same frames as the input %s: nothing was lip-synced", file)
 		}
@@ -146,8 +146,8 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 	return doubts
 }
 
-// compareLength adds a doubt if the length of an output is certain, and differs from the expected
-// length by more than is tolerated.
+// compareLength adds a doubt if the length of an output differs from the expected length by more
+// than is tolerated. It adds none if the output's length is not certain, or no length is expected.
 func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.DoubtCode, format string, args ...any)) {
 	length := info.Length()
 	if rec.ExpectedSeconds == 0 || !length.Exact {

@@ -24,7 +24,8 @@ const (
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 
 	// A write that must not be lost is tried for retryTime. Each try gives up after writeTime. The
-	// first pause between two tries is firstPause. Each further pause is twice as long.
+	// first pause between two tries is firstPause. Each further pause is twice as long, but the
+	// last pause ends with retryTime.
 	retryTime  = 30 * time.Second
 	writeTime  = 10 * time.Second
 	firstPause = time.Second
@@ -158,8 +159,8 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	return nil
 }
 
-// endInterrupted records that the invocation that claimed a take died before it
-// recorded the outcome. It returns errBusy while that invocation may still run.
+// endInterrupted records a take as unknown if the invocation that claimed it died before
+// recording an outcome. It returns errBusy while that invocation may still run.
 func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 	if !rec.ClaimEnded(h.Now()) {
 		return errBusy
@@ -266,8 +267,8 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 	return err
 }
 
-// retry calls write until a call succeeds. No call begins after the end of retryTime, or when the
-// function has no time for the pause before it.
+// retry calls the function write until a call succeeds. No call begins later than retryTime after
+// the first, or if the time of the Lambda function ends during the pause before the call.
 func (h *Handler) retry(ctx context.Context, write func(context.Context) error) error {
 	until := h.Now().Add(retryTime)
 	for pause := firstPause; ; pause *= 2 {
@@ -311,7 +312,7 @@ func (h *Handler) postTake(ctx context.Context, f finding, rec ledger.Record) er
 			return err
 		}
 		if f.prev.State == rec.State && rec.State != ledger.Submitted && !rec.State.Ended() {
-			return nil // the status may have a warning that is not in the record
+			return nil // keep the status: it may have a warning that is not in the record
 		}
 	}
 	if f.prev.State.Claimed() {

@@ -80,9 +80,9 @@ func (q *Queue) awaitBatch(ctx context.Context, limit int) []Message {
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
 // DeliverBatch returns a Consumer.Deliver for a Lambda function that reads the queue with the given
-// ARN. Deliver invokes the function with the batch as an SQS event. Most of its members are
-// empty, because lipdrop's functions do not read them. The response of the function names the messages that failed.
-// Deliver logs an error if it cannot use the response; invoke logs its own errors.
+// ARN. Deliver invokes the function with the batch as an SQS event. Most members of the event are
+// empty, because lipdrop's functions do not read them. The response of the function names the
+// messages that failed. Deliver logs an error if it cannot use the response; invoke logs its own errors.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 func DeliverBatch(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {

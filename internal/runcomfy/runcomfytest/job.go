@@ -52,7 +52,7 @@ type record struct {
 
 func (j *job) startsAt() time.Time { return j.Submitted.Add(j.Queue) }
 
-// endsAt returns when the job ended or will end. A later cancel or a failed download makes it earlier.
+// endsAt returns when the job ended or will end. A cancel or a failed download makes this time earlier.
 func (j *job) endsAt() time.Time {
 	switch {
 	case !j.CancelledAt.IsZero():
@@ -127,8 +127,7 @@ func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 	}
 	last := 0
 	if n := len(s.order); n > 0 {
-		_, digits, _ := strings.Cut(s.order[n-1].ID, idPrefix)
-		last, _ = strconv.Atoi(digits)
+		last, _ = strconv.Atoi(strings.TrimPrefix(s.order[n-1].ID, idPrefix))
 	}
 	j.ID = fmt.Sprintf("%s%012d", idPrefix, last+1)
 	if err := s.save(j); err != nil {
@@ -185,7 +184,7 @@ func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call C
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
-			outcome, state = "cancelled", succeeded // the real API too responds with the status completed
+			outcome, state = "cancelled", succeeded // the status is then "completed", as in the real API's response
 		}
 		reply(w, http.StatusAccepted, map[string]any{
 			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,
