@@ -79,32 +79,31 @@ func (f *fragments) byRandomAccess() {
 	if mfra.kind != "mfra" {
 		panic(errNoIndex)
 	}
-	times := map[uint32]uint64{}
+	guess := map[uint32]access{}
 	f.named = map[uint32]bool{}
 	start := mfra.off // offset of the earliest fragment that readLastAccess returned
 	f.r.boxes(mfra.body, mfra.end, func(b box) {
 		if b.kind != "tfra" || len(f.named) == maxTracks {
 			return
 		}
-		id, at, moof := readLastAccess(f.r, b, mfra.off)
+		id, last := readLastAccess(f.r, b, mfra.off)
 		f.named[id] = true
-		if moof > 0 {
-			start, times[id] = min(start, moof), at
+		if last.moof > 0 {
+			start, guess[id] = min(start, last.moof), last
 		}
 	})
 	if start == mfra.off {
 		start = f.next
 	}
-	f.follow(start, mfra.off, times)
+	f.follow(start, mfra.off, guess)
 }
 
-// readLastAccess reads the last entries of a tfra box. It returns the id of the track, the
-// time of a sample in units of the track's timescale, and the offset of the fragment that
-// contains this sample. The offset is 0 if the box has no entries. Samples are not decoded in
-// the order in which they are shown, so the sample that is shown last may not be in the last
-// fragment. Therefore readLastAccess goes back from the last entry while the fragments are near
-// the mfra box, and chooses the entry that it reaches. The parameter index is the offset of mfra.
-func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moof int64) {
+// readLastAccess reads the last entries of a tfra box. It returns the id of the track and one of
+// these entries. Samples are not decoded in the order in which they are shown, so the sample that
+// is shown last may not be in the last fragment. Therefore readLastAccess goes back from the last
+// entry while the fragments are near the mfra box, and chooses the entry that it reaches. The
+// parameter index is the offset of mfra.
+func readLastAccess(r *reader, tfra box, index int64) (id uint32, chosen access) {
 	const head = 4 + 4 + 4 + 4
 	c, _ := r.versioned(tfra, head-4, 0)
 	id, lengths, count := c.u32(), c.u32(), int64(c.u32())
@@ -130,9 +129,9 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moo
 		if i > 0 && int64(offset) < index-far {
 			break
 		}
-		at, moof = time, int64(offset)
+		chosen = access{time, int64(offset)}
 	}
-	return id, at, moof
+	return id, chosen
 }
 
 // search looks for the last fragments in the last n bytes of the file, and reports whether

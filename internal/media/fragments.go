@@ -202,7 +202,7 @@ func (m *movie) track(id uint32) *track {
 // an mfra box. It sets cut if zeros follow instead of a box, and cut and partial if an mdat box
 // extends past end. It panics with errEnd if another box extends past end, or if the length of a
 // box is impossible. It passes guess to readMoof.
-func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
+func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
 		f.r.most(off, 16) // the method box may read only a header, but the body of a fragment is needed too
 		var b box
@@ -229,14 +229,21 @@ func (f *fragments) follow(off, end int64, guess map[uint32]uint64) {
 	}
 }
 
-// readMoof records when the samples of a fragment start and end. For a fragment without a
-// tfdt box, guess says by track id when the first sample is decoded.
-func (f *fragments) readMoof(moof box, guess map[uint32]uint64) {
+// access is an entry of the index at the end of the file.
+type access struct {
+	at   uint64 // the time of a sample, in units of the track's timescale
+	moof int64  // offset of the fragment that contains this sample; 0 if there is no entry
+}
+
+// readMoof records when the samples of a fragment start and end. Without a tfdt box, the fragment
+// starts when the span of its track ends. The parameter guess has an entry for a track, by its id:
+// the fragment of this entry, and each later one, starts at the time of the entry or later.
+func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {
 			return
 		}
-		run := trackRun{fragments: f, guess: guess}
+		run := trackRun{fragments: f, moof: moof.off, guess: guess}
 		f.r.boxes(b.body, b.end, run.read)
 	})
 }
@@ -244,7 +251,8 @@ func (f *fragments) readMoof(moof box, guess map[uint32]uint64) {
 // trackRun reads the samples of one track in one fragment.
 type trackRun struct {
 	*fragments
-	guess  map[uint32]uint64
+	moof   int64 // offset of the fragment
+	guess  map[uint32]access
 	id     uint32
 	known  bool   // the movie has this track
 	timed  bool   // the file says when the fragment is decoded
@@ -276,7 +284,10 @@ func (t *trackRun) readHeader(tfhd box) {
 	t.id = c.u32()
 	t.known = t.m.track(t.id) != nil
 	t.sample = t.m.trex[t.id]
-	t.at = max(t.spans[t.id].end, t.guess[t.id])
+	t.at = t.spans[t.id].end
+	if guess := t.guess[t.id]; guess.moof <= t.moof {
+		t.at = max(t.at, guess.at)
+	}
 	if flags&duration == 0 {
 		return
 	}

@@ -272,6 +272,17 @@ func TestMP4(t *testing.T) {
 				return whole(f, atom("mfra", index(1, 0, first), index(2, 7000, last), atom("mfro", be(0, 8+2*35+16))))
 			}(),
 			duration: seconds(7)},
+		{name: "an index at the end of fragments that do not say their time, two of them after the last one of the sound",
+			file: func() file {
+				f := fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1)
+				f = bytes.ReplaceAll(f, []byte("tfdt"), []byte("free"))
+				at := func(n int) int { // offset of fragment n
+					return len(fragmentsOfTwo()) + n*len(fragment(0, 10, 900))
+				}
+				index := func(id, time, moof int) []byte { return atom("tfra", be(0, id, 0, 1, time, moof, "\x01\x01\x01")) }
+				return whole(f, atom("mfra", index(1, 5000, at(7)), index(2, 1000, at(5)), atom("mfro", be(0, 8+2*35+16))))
+			}(),
+			duration: seconds(6), sound: seconds(2)},
 		{name: "a large file of fragments whose end holds only sound",
 			file:    gigabytes(21, fragmentsOfTwo(1, 2)).followed(fragmentsOfTwo(2, 2)[len(fragmentsOfTwo()):]),
 			least:   seconds(8),
