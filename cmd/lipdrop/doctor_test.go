@@ -293,6 +293,26 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// A model that RunComfy no longer has does not hide the prices of the others.
+func TestModelsWithoutOne(t *testing.T) {
+	cloud := &stack{token: "right"}
+	aws, api := httptest.NewServer(cloud), httptest.NewServer(&runcomfytest.Server{Models: map[string]json.RawMessage{"sync/sync/lipsync/v2/pro": nil}})
+	defer aws.Close()
+	defer api.Close()
+	cloud.runComfy = api.URL
+	onAWS(t, aws.URL)
+	got, _ := command(t, 0, "models", "--live", "--stack", "lipdrop")
+	for _, want := range []string{`sync/react-1 +RunComfy no longer has this model`, `sync/sync/lipsync/v2/pro +\$0\.`} {
+		if !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("models --live printed:\n%swant %s", got, want)
+		}
+	}
+	got, _ = command(t, 0, "models", "sync/react-1", "--live", "--json", "--stack", "lipdrop")
+	if !strings.Contains(got, `"removed":true`) {
+		t.Errorf("models --live --json printed:\n%swant removed", got)
+	}
+}
+
 // A profile with a space is one word of the printed commands.
 func TestDoctorQuotesTheProfile(t *testing.T) {
 	d := &doctor{Client: &client.Client{Config: aws.Config{Region: "eu-west-1"}}, profile: "my work"}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/token"
 )
 
@@ -26,6 +27,7 @@ type modelsCmd struct {
 type modelLine struct {
 	ID           string          `json:"id"`
 	Schema       json.RawMessage `json:"schema"`
+	Removed      bool            `json:"removed,omitempty"` // RunComfy no longer has the model
 	BasePriceUSD *float64        `json:"basePriceUsd,omitempty"`
 	PriceUnit    string          `json:"priceUnit,omitempty"`
 	Differs      []string        `json:"differs,omitempty"` // properties that RunComfy has changed, added or removed
@@ -89,6 +91,10 @@ func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
 	if errors.Is(err, token.ErrNone) {
 		return errors.New("the RunComfy token is not set. Run: lipdrop doctor")
 	}
+	if runcomfy.IsKind(err, runcomfy.KindBadModel) {
+		l.Removed = true
+		return nil
+	}
 	if err != nil {
 		return stack.Explain("ask RunComfy for the model "+l.ID, "", err)
 	}
@@ -101,6 +107,9 @@ func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
 
 // price returns the price and the changes at RunComfy, for a person.
 func (l *modelLine) price() string {
+	if l.Removed {
+		return "RunComfy no longer has this model"
+	}
 	price := "price not known"
 	if l.BasePriceUSD != nil {
 		price = fmt.Sprintf("$%.4f per %s", *l.BasePriceUSD, cmp.Or(l.PriceUnit, "unknown unit"))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -110,8 +111,8 @@ func splitLists(args []string) (files, lists []string) {
 		switch info, err := os.Stat(arg); {
 		case !list.IsList(arg) || err == nil && info.IsDir():
 			files = append(files, arg)
-		case !slices.Contains(lists, arg): // a list that is named twice is read only once
-			lists = append(lists, arg)
+		case !slices.Contains(lists, filepath.Clean(arg)): // a list that is named twice is read only once
+			lists = append(lists, filepath.Clean(arg))
 		}
 	}
 	return files, lists
