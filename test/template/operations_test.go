@@ -151,7 +151,7 @@ func count(t *testing.T) counted {
 		made[c.Function][c.Service+" "+c.Op]++
 		return nil
 	}
-	worldtest.DropPairs(t, w, "talk")
+	worldtest.DropPairs(w, "talk")
 	for w.Status("talk").State != ledger.Succeeded {
 		if !w.Step(time.Hour) {
 			t.Fatalf("the job does not end: %+v", w.Status("talk"))

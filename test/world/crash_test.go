@@ -80,7 +80,7 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 // most once. It is archived, or its status says that its outcome is unknown.
 func TestCrashAtEveryPointOfAJob(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
-		dropPair(t, w)
+		dropPair(w)
 		rest(t, w)
 	}
 	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
@@ -105,7 +105,7 @@ func TestCrashAtEveryPointOfAJob(t *testing.T) {
 func TestCrashAtEveryPointOfACancel(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Run(2 * time.Minute)
 		w.Delete("inbox/ads/talk.wav")
 		rest(t, w)
@@ -132,7 +132,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 func TestCrashAtEveryPointOfAStop(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Run(2 * time.Minute)
 		if st := w.Status("ads/talk"); st.Take != "" {
 			w.Stop("ads/talk", st.Take)
@@ -170,7 +170,7 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 			if cancelled {
 				w.RunComfy.Queue = time.Hour
 			}
-			dropPair(t, w)
+			dropPair(w)
 			w.Run(2 * time.Minute)
 			if cancelled {
 				w.Delete("inbox/ads/talk.wav")

@@ -25,20 +25,20 @@ var endings = []struct {
 	play func(t *testing.T, w *world.World)
 	want []string
 }{
-	{"a job", dropPair, []string{"ads/talk succeeded"}},
+	{"a job", func(_ *testing.T, w *world.World) { dropPair(w) }, []string{"ads/talk succeeded"}},
 	{"a job that fails at RunComfy", func(t *testing.T, w *world.World) {
 		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 			return runcomfytest.Script{Run: 80 * time.Second, Fail: "no face"}
 		}
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk failed"}},
 	{"a job that is queued too long", func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = 30 * time.Hour
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk failed"}},
 	{"a job that fails and is redriven", func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue, w.RunComfy.Run = 0, 26*time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Pass(27 * time.Hour)
 		if err := w.Redrive("ads/talk", w.Status("ads/talk").Take); err != nil {
 			t.Error(err)
@@ -46,19 +46,19 @@ var endings = []struct {
 	}, []string{"ads/talk failed", "ads/talk succeeded"}},
 	{"a job whose file is deleted", func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Pass(2 * time.Minute)
 		w.Delete("inbox/ads/talk.wav")
 	}, []string{"ads/talk cancelled"}},
 	{"a job whose execution is stopped", func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Pass(2 * time.Minute)
 		w.Stop("ads/talk", w.Status("ads/talk").Take)
 	}, []string{"ads/talk cancelled"}},
 	{"a job that is cancelled on RunComfy's page", func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Pass(2 * time.Minute)
 		if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
 			t.Error(err)
@@ -66,19 +66,19 @@ var endings = []struct {
 	}, []string{"ads/talk cancelled"}},
 	{"a POST without a response", func(t *testing.T, w *world.World) {
 		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "silence"), 0)
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk unknown"}},
 	{"a job that is held for hours", func(t *testing.T, w *world.World) {
 		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 3*time.Hour)
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk held", "ads/talk succeeded"}},
 	{"a job that is held until it is a dead letter", func(t *testing.T, w *world.World) {
 		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 60*time.Hour)
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk held"}},
 	{"a job that RunComfy refuses", func(t *testing.T, w *world.World) {
 		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "422"), 99*time.Hour)
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk rejected"}},
 	{"a file of no known kind", func(_ *testing.T, w *world.World) { w.Drop("inbox/ads/notes.txt", []byte("text")) }, []string{"ads/notes.txt rejected"}},
 	{"a wrong pair, then a right one", func(t *testing.T, w *world.World) {
@@ -86,16 +86,16 @@ var endings = []struct {
 		w.Drop("inbox/ads/talk.wav", voice)
 		w.Drop("inbox/ads/talk.mp4", []byte("no video"))
 		w.Pass(time.Hour)
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk rejected", "ads/talk succeeded"}},
 	{"a lone file", func(t *testing.T, w *world.World) {
 		clip, _ := sample.Files()
 		w.Drop("inbox/ads/talk.mp4", clip)
 	}, nil},
 	{"a pair that is dropped again while its job runs", func(t *testing.T, w *world.World) {
-		dropPair(t, w)
+		dropPair(w)
 		w.Pass(time.Minute)
-		dropPair(t, w)
+		dropPair(w)
 	}, []string{"ads/talk succeeded", "ads/talk succeeded"}},
 }
 

@@ -107,7 +107,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		clip, voice := sample.Files()
 		w.Web["https://media.example.com/talk.mp4"] = clip
 		hits := faulty(w, call, fault, lasts)
-		dropPair(t, w)
+		dropPair(w)
 		w.Drop("inbox/ads/web.job/job.json", fmt.Appendf(nil,
 			`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/talk.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))
 		w.Drop("inbox/ads/web.job/voice.wav", voice)

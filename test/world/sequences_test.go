@@ -59,7 +59,7 @@ func TestSequences(t *testing.T) {
 	}
 	queued := func(w *world.World) {
 		w.RunComfy.Queue = time.Hour
-		dropPair(t, w)
+		dropPair(w)
 		w.Pass(2 * time.Minute)
 	}
 	record := func(w *world.World) string { return ledger.RecordKey("ads/talk", w.Status("ads/talk").Take) }
@@ -123,7 +123,7 @@ func TestSequences(t *testing.T) {
 		}, 2, []string{"é succeeded"}, ""},
 		{"the voice is replaced twice while the job is held", func(w *world.World) {
 			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 2*time.Hour)
-			dropPair(t, w)
+			dropPair(w)
 			for range 2 {
 				w.Pass(20 * time.Minute)
 				w.Drop("inbox/ads/talk.wav", voice)
@@ -131,7 +131,7 @@ func TestSequences(t *testing.T) {
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"the voice is deleted while the job is held, and uploaded again", func(w *world.World) {
 			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 2*time.Hour)
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(20 * time.Minute)
 			w.Delete("inbox/ads/talk.wav")
 			w.Pass(20 * time.Minute)
@@ -139,7 +139,7 @@ func TestSequences(t *testing.T) {
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"dead letters are redriven after another take has succeeded", func(w *world.World) {
 			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 30*time.Hour)
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(60 * time.Hour)
 			w.Drop("inbox/ads/talk.wav", voice)
 			w.Pass(time.Hour)
@@ -156,7 +156,7 @@ func TestSequences(t *testing.T) {
 			}
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"a thumbnail arrives while the job runs, and is deleted after its end", func(w *world.World) {
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(time.Minute)
 			w.Drop("inbox/ads/talk.png", []byte("thumbnail"))
 			w.Pass(time.Hour)
@@ -175,7 +175,7 @@ func TestSequences(t *testing.T) {
 		{"a second stack with the same bucket", func(w *world.World) {
 			second := newWorld(t)
 			second.Bucket, second.RunComfy = w.Bucket, w.RunComfy
-			dropPair(t, w)
+			dropPair(w)
 			second.Notify("Object Created", "inbox/ads/talk.wav", 0)
 			for range 600 {
 				w.Pass(time.Second)
@@ -183,7 +183,7 @@ func TestSequences(t *testing.T) {
 			}
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"the newest version of the voice is deleted, and another language is dropped", func(w *world.World) {
-			dropPair(t, w)
+			dropPair(w)
 			first := w.Now()
 			w.Pass(time.Hour)
 			w.Drop("inbox/ads/talk.wav", other)
@@ -200,7 +200,7 @@ func TestSequences(t *testing.T) {
 				}
 				return nil
 			}
-			dropPair(t, w)
+			dropPair(w)
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"the record is deleted before the output is archived", func(w *world.World) {
 			w.Before = func(c world.Call) error {
@@ -210,18 +210,18 @@ func TestSequences(t *testing.T) {
 				}
 				return nil
 			}
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(5 * time.Minute)
 		}, 1, []string{"ads/talk succeeded"}, "the record of this job was deleted"},
 		{"the record becomes unreadable while the job runs", func(w *world.World) {
 			w.RunComfy.Run = time.Hour
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(5 * time.Minute)
 			spoil(w)
 		}, 1, []string{"ads/talk in_progress"}, "so the state of this job is not recorded"},
 		{"the record becomes unreadable while the job runs, and a person does what the warning says", func(w *world.World) {
 			w.RunComfy.Run = time.Hour
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(5 * time.Minute)
 			w.Bucket.Set(record(w), spoil(w))
 			if err := w.Redrive("ads/talk", w.Takes("ads/talk")[0].Take); err != nil {
@@ -229,14 +229,14 @@ func TestSequences(t *testing.T) {
 			}
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"an unreadable record is deleted", func(w *world.World) {
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(time.Hour)
 			w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
 			spoil(w)
 			w.Bucket.Remove(record(w))
 		}, 1, []string{"ads/talk held record_unreadable"}, ""},
 		{"an unreadable record is deleted, and a person does what the remedy says", func(w *world.World) {
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(time.Hour)
 			w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
 			spoil(w)
@@ -245,7 +245,7 @@ func TestSequences(t *testing.T) {
 		}, 2, []string{"ads/talk succeeded"}, ""},
 		{"the record of a held job becomes unreadable, and is restored", func(w *world.World) {
 			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), time.Hour)
-			dropPair(t, w)
+			dropPair(w)
 			w.Pass(10 * time.Minute)
 			w.Bucket.Set(record(w), spoil(w))
 		}, 1, []string{"ads/talk succeeded"}, ""},

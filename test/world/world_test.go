@@ -28,7 +28,7 @@ var (
 
 func TestPairIsArchived(t *testing.T) {
 	w := newWorld(t)
-	dropPair(t, w)
+	dropPair(w)
 	if !w.Run(time.Hour) {
 		t.Fatal("after an hour, more than the hourly sweep is left to do; want only the sweep")
 	}
@@ -109,7 +109,7 @@ func FuzzResponses(f *testing.F) {
 		w.RunComfy.Queue = 10 * time.Minute
 		made := calls[int(call)%len(calls)]
 		faulty(w, made, runcomfytest.Fault{Status: 100 + (int(status)+400)%500, Body: []byte(body)}, 3*time.Hour)
-		dropPair(t, w)
+		dropPair(w)
 		w.Run(time.Minute)
 		if made == runcomfytest.CallCancel {
 			w.Delete("inbox/ads/talk.wav")

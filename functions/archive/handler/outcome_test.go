@@ -33,7 +33,7 @@ func TestFailedJob(t *testing.T) {
 				return runcomfytest.Script{Run: time.Minute, Fail: "no face"}
 			}
 			worldtest.Faulty(w, runcomfytest.CallResult, fault, 24*time.Hour)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			want := "face not found"
@@ -61,7 +61,7 @@ func TestFailedJob(t *testing.T) {
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"}}`)}, 24*time.Hour)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); !strings.Contains(st.Reason, "no face") {
 		t.Errorf("reason %q, want RunComfy's error in it", st.Reason)
@@ -72,7 +72,7 @@ func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 func TestCostOfAFailedJob(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"failed","error":"no face","cost":1.5}`)}, time.Hour)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.CostUSD == nil || *st.CostUSD != 1.5 {
 		t.Errorf("the status is %+v, want a cost of 1.5 USD", st)
@@ -88,7 +88,7 @@ func TestInputCannotBeFetched(t *testing.T) {
 		input["video_url"] = strings.Replace(input["video_url"].(string), "etag=", "etag=x", 1)
 		return runcomfytest.Script{Run: time.Minute}
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "could not download video_url") || strings.Contains(st.Reason, "canary") {
@@ -104,7 +104,7 @@ func TestJobCancelledElsewhere(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue = time.Hour
 			worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, spelling), 24*time.Hour)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(time.Minute)
 			if err := w.CancelElsewhere(w.RunComfy.Submitted()[0].RequestID); err != nil {
 				t.Fatal(err)
@@ -125,7 +125,7 @@ func TestJobCancelledElsewhereIfTheStatusIsNotWritten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue = time.Hour
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(time.Minute)
 			take := w.Status("ads/talk").Take
 			if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
@@ -219,7 +219,7 @@ func TestRedriveArchives(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			tt.broken(w)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			w.Pass(25 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
@@ -247,7 +247,7 @@ func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 		w := worldtest.New(t)
 		w.RunComfy.Form = runcomfytest.Right
 		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, name), 3*time.Hour)
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		for range 2 {
 			w.Run(time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
@@ -267,7 +267,7 @@ func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 func TestRedriveFailsAnew(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.FaultNamed(runcomfytest.CallOutput, "404"), 24*time.Hour)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
 	w.Pass(24 * time.Hour)
@@ -288,7 +288,7 @@ func TestRedriveFindsAFailedJob(t *testing.T) {
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Hour, Fail: "no face"}
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(10 * time.Minute)
 	take := w.Status("ads/talk").Take
 	w.Stop("ads/talk", take)
@@ -308,7 +308,7 @@ func TestSeveralOutputs(t *testing.T) {
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Outputs: 3}
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	prefix := "outbox/ads/talk/" + st.Take + "/"
@@ -330,7 +330,7 @@ func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 			return runcomfytest.Script{Run: time.Minute, Fail: "face not found"}
 		}
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		before := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, "unknown request"), 30*24*time.Hour)

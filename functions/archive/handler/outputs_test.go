@@ -37,7 +37,7 @@ func outputs(n int) func(string, map[string]any) runcomfytest.Script {
 func TestTooManyOutputs(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Script = outputs(101)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputTooMany)
 	if !strings.Contains(st.Reason, "101 outputs") || !strings.Contains(st.Reason, "MaxOutputs allows 100") {
@@ -71,7 +71,7 @@ func TestImpossibleCostsAndTimes(t *testing.T) {
 				w.RunComfy.Form = runcomfytest.Right
 				edit := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m[member] = json.RawMessage(value) }}
 				worldtest.Faulty(w, runcomfytest.CallResult, edit, 48*time.Hour)
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				worldtest.Rest(t, w)
 				worldtest.WantArchived(t, w)
 				if st := w.Status("ads/talk"); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "not recorded") {
@@ -98,7 +98,7 @@ func TestUnknownOutputIsBin(t *testing.T) {
 			}
 			return nil
 		}
-		worldtest.DropPairs(t, w, "ads/result")
+		worldtest.DropPairs(w, "ads/result")
 		worldtest.Rest(t, w)
 		st := worldtest.WantStatus(t, w, "ads/result", ledger.Succeeded, "")
 		if want := "outbox/ads/result/" + st.Take + "/result.bin"; len(st.Outputs) != 1 || st.Outputs[0] != want {
@@ -127,7 +127,7 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 			}
 			return nil
 		}
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		if failures < 6 {
 			t.Fatalf("S3 throttled %d reads, want at least 6", failures)
@@ -156,7 +156,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 		t.Run(string(form), func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Form = form
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			st := w.Status("ads/talk")
@@ -234,7 +234,7 @@ func TestVerdictOfAnUnreadOutput(t *testing.T) {
 	w := worldtest.New(t)
 	windowsMedia := append([]byte("\x30\x26\xb2\x75\x8e\x66\xcf\x11"), make([]byte, 1000)...)
 	worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.Fault{Status: 200, Body: windowsMedia}, time.Hour)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); st.Verdict != ledger.VerdictUnchecked {
 		t.Errorf("verdict %q, want %q", st.Verdict, ledger.VerdictUnchecked)
@@ -264,7 +264,7 @@ func TestSourceGoneAfterTheCopy(t *testing.T) {
 				}
 				return nil
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			if w.After != nil {
 				t.Fatal("archive did not make the write after which it should have died")
@@ -286,7 +286,7 @@ func TestResultIsWrittenAfterAConflict(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if _, ok := w.Bucket.Object("outbox/ads/talk/" + w.Status("ads/talk").Take + "/result.json"); !refused || !ok {

@@ -81,7 +81,7 @@ func TestSweepFreesReservations(t *testing.T) {
 			w := worldtest.New(t)
 			w.Batch = 10
 			w.Caps = budget.Caps{Jobs: 5}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			tt.end(w)
 			w.Run(15 * time.Minute)
 			if n := len(takesOf(t, w, day)); n != 1 {
@@ -101,7 +101,7 @@ func TestSweepFreesReservations(t *testing.T) {
 func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
 	w := worldtest.New(t)
 	w.Caps = budget.Caps{Jobs: 5}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(15 * time.Minute)
 	today, yesterday := budget.Day(world.Begin), budget.Day(world.Begin.AddDate(0, 0, -1))
 	book, _ := w.Bucket.Object(budget.Key(today))
@@ -139,7 +139,7 @@ func TestSweepBesideAClaim(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Pass(2 * time.Hour)
 	if n := len(takesOf(t, w, day)); n != 1 || !claimed {
 		t.Errorf("%d takes are left, want 1; claimed again: %t, want true", n, claimed)
@@ -151,11 +151,11 @@ func TestSweepBesideAClaim(t *testing.T) {
 func TestReservationOfAnEarlierTake(t *testing.T) {
 	w := worldtest.New(t)
 	w.Caps = budget.Caps{Jobs: 5}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	first := w.Status("ads/talk").Take
 	w.RunComfy.Queue = time.Hour
-	worldtest.DropVoice(t, w)
+	worldtest.DropVoice(w)
 	w.Run(time.Minute)
 	worldtest.WantCharges(t, w, 2)
 	w.Delete("inbox/ads/talk.wav")

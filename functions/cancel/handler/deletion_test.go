@@ -31,7 +31,7 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 			t.Run(fmt.Sprintf("%s for %v", fault, lasts), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Queue = 3 * time.Hour
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				w.Run(time.Minute)
 				worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, fault), lasts)
 				w.Delete("inbox/ads/talk.wav")
@@ -59,7 +59,7 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 		t.Run(fmt.Sprintf("uploaded again %t", again), func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue = 3 * time.Hour
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(time.Minute)
 			until, requests := w.Now().Add(10*time.Minute), 0
 			w.Before = func(c world.Call) error {
@@ -159,7 +159,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			w := worldtest.New(t)
 			w.Caps = budget.Caps{Jobs: 5}
 			w.RunComfy.Queue = 5 * time.Hour
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(time.Minute)
 			take := w.Status("ads/talk").Take
 			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), 30*time.Minute)
@@ -226,7 +226,7 @@ func TestDeletionDuringSubmit(t *testing.T) {
 		w.Delete("inbox/ads/talk.wav")
 		w.Run(5 * time.Second)
 	})
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 1)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
@@ -253,7 +253,7 @@ func TestChangeBeforeTheClaim(t *testing.T) {
 			tt.change(w)
 			w.Run(5 * time.Second)
 		})
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		worldtest.WantCharges(t, w, tt.charges)
 		worldtest.WantStatus(t, w, "ads/talk", tt.state, tt.code)
@@ -266,7 +266,7 @@ func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
 	w := worldtest.New(t)
 	w.Caps = budget.Caps{Jobs: 5}
 	w.RunComfy.Queue, w.RunComfy.Run = 0, time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	w.Run(time.Minute)
@@ -313,7 +313,7 @@ func TestDeletionBeforeTheExecution(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StartExecution" })
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(30 * time.Second)
 	worldtest.WantCharges(t, w, 1)
 	w.Delete("inbox/ads/talk.wav")
@@ -365,7 +365,7 @@ func TestDeletionOfAVideoThatABundleNames(t *testing.T) {
 func queueBatch(t *testing.T, w *world.World, jobs int) {
 	t.Helper()
 	w.Batch, w.RunComfy.Queue = jobs, 3*time.Hour
-	worldtest.DropMany(t, w, "ads/%d", jobs)
+	worldtest.DropMany(w, "ads/%d", jobs)
 	w.Run(2 * time.Minute)
 }
 
@@ -400,7 +400,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
 func TestJobSucceedsDuringADeletion(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(2 * time.Minute) // the job ends ten seconds later
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Function == "cancel" && c.Op == "PutObject" }, func() {
 		for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
@@ -445,7 +445,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 func TestStopIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 3 * time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	open := w.Now().Add(5 * time.Minute)
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool {
@@ -477,7 +477,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 5 * time.Hour
-	worldtest.DropMany(t, w, "ads/%d", jobs)
+	worldtest.DropMany(w, "ads/%d", jobs)
 	w.Run(10 * time.Minute)
 	w.LoseStatusEvents = true
 	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "silence"), 30*time.Hour)
@@ -499,7 +499,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 20 * time.Minute
-	worldtest.DropMany(t, w, "ads/%d", 30)
+	worldtest.DropMany(w, "ads/%d", 30)
 	w.Run(5 * time.Minute)
 	for i := range 30 {
 		name := fmt.Sprintf("ads/%d", i)
@@ -527,7 +527,7 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 func TestSweepSeesALateRedrive(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 20 * time.Minute
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(5 * time.Minute)
 	take := w.Status("ads/talk").Take
 	w.Stop("ads/talk", take)
@@ -536,7 +536,7 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Fail: "no face found"}
 	}
-	worldtest.DropMany(t, w, "ads/%d", 40) // two pages of the list
+	worldtest.DropMany(w, "ads/%d", 40) // two pages of the list
 	w.Pass(13 * 24 * time.Hour)
 	w.LoseStatusEvents = true
 	worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 3*time.Hour)
@@ -550,7 +550,7 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 func TestCancelledButNotStopped(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StopExecution" })
 	w.Delete("inbox/ads/talk.wav")
@@ -602,7 +602,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 			t.Run(f.name+", then "+a.name, func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Queue = 5 * time.Hour
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				w.Run(time.Minute)
 				take := w.Status("ads/talk").Take
 				f.fail(t, w, take)
@@ -646,7 +646,7 @@ func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 200 * time.Hour
 	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), 40*time.Hour)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Pass(40 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if n := len(w.RunComfy.Cancelled()); n != 0 {
@@ -667,7 +667,7 @@ func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 func TestCancelledJobIsFoundFirst(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(15 * time.Second)
 	found := false
 	w.After = func(c world.Call) error {
@@ -693,7 +693,7 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
 		Name: "429", Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"18000"}},
 	}, time.Minute)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(40 * time.Minute)
 	take := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled).Take
 	claimed := false

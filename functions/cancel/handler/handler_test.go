@@ -33,7 +33,7 @@ func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World
 	t.Helper()
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = queue, time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(after)
 	if prepare != nil {
 		prepare(w)
@@ -69,7 +69,7 @@ func failedUnseen(t *testing.T) *world.World {
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Fail: "no face found"} // at once
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
 		w.Run(time.Second)
 	}
@@ -135,7 +135,7 @@ func TestFailedJobIsRecordedLate(t *testing.T) {
 // then says how the job ended, so the status does not wait for another response.
 func TestCancelOfAnEndedJobIsAnError(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.Fault{Status: http.StatusConflict, Body: []byte(`{"detail":"it has ended"}`)}, 24*time.Hour)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -154,7 +154,7 @@ func TestCancelResponses(t *testing.T) {
 			t.Run(fault.Name+", by "+by, func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Queue = time.Hour
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				w.Run(time.Minute)
 				count := worldtest.Faulty(w, runcomfytest.CallCancel, fault, 0)
 				if by == "stop" {
@@ -256,7 +256,7 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	const jobs = 60 // several pages of a listing
 	w := worldtest.New(t)
 	w.LoseStatusEvents = true
-	worldtest.DropMany(t, w, "ads/%d", jobs)
+	worldtest.DropMany(w, "ads/%d", jobs)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Queue: []time.Duration{0, 0, 2 * time.Hour, 7 * time.Hour}[w.RunComfy.Charges()%4], Run: time.Hour}
 	}
@@ -280,7 +280,7 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 func TestSweepContinuesAfterAnError(t *testing.T) {
 	w := worldtest.New(t)
 	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
-	worldtest.DropMany(t, w, "ads/%d", 2)
+	worldtest.DropMany(w, "ads/%d", 2)
 	w.Run(time.Minute)
 	unreadable := ledger.RecordKey("ads/0", w.Status("ads/0").Take)
 	w.Before = worldtest.FailIf(s3test.Error(http.StatusForbidden, "AccessDenied"), func(c world.Call) bool {
@@ -300,7 +300,7 @@ func TestSweepSettlesTheOldestEndFirst(t *testing.T) {
 	w := worldtest.New(t)
 	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
 	for _, name := range []string{"ads/0", "ads/1"} {
-		worldtest.DropPairs(t, w, name)
+		worldtest.DropPairs(w, name)
 		w.Run(time.Minute)
 	}
 	for _, name := range []string{"ads/0", "ads/1"} {
@@ -324,10 +324,10 @@ func TestSweepSettlesTheOldestEndFirst(t *testing.T) {
 // S3 is so slow that the sweep cannot read all records. The sweep reads the newest record first.
 func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Function == "submit" && c.Op == "StartExecution" })
-	worldtest.DropPairs(t, w, "ads/z")
+	worldtest.DropPairs(w, "ads/z")
 	w.Run(20 * time.Minute)
 	w.Before = func(c world.Call) error {
 		switch {
@@ -387,7 +387,7 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	w.Sweep()
 	worldtest.Rest(t, w)
@@ -401,7 +401,7 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	// before the success, and writes the record after the success.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(2 * time.Minute) // the job ends ten seconds later
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Function == "cancel" && c.Op == "PutObject" }, func() {
@@ -456,7 +456,7 @@ func TestDeletionWhileTheOutputIsCopied(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if !deleted {
@@ -488,7 +488,7 @@ func TestDeletion(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, time.Hour
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(tt.after)
 			key := cmp.Or(tt.key, "inbox/ads/talk.wav")
 			w.Bucket.Remove(key)
@@ -581,7 +581,7 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	for want, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Failed: problem.ExecutionStopped} {
 		w := worldtest.New(t)
 		w.RunComfy.Queue = 20 * time.Hour
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		w.Run(time.Minute)
 		if want == ledger.Failed {
 			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), time.Minute)
@@ -616,7 +616,7 @@ func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 	for _, stop := range []bool{false, true} {
 		w := worldtest.New(t)
 		w.RunComfy.Queue, w.RunComfy.Run = 0, time.Hour
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		w.Run(5 * time.Minute)
 		take := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "").Take
 		w.Bucket.Remove(ledger.RecordKey("ads/talk", take))
@@ -640,7 +640,7 @@ func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 func TestRecordIsDeletedAfterItsJobFailed(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Fail: "no face"} }
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	take := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed).Take
 	w.Bucket.Remove(ledger.RecordKey("ads/talk", take))
@@ -664,7 +664,7 @@ func TestSweepReplacesTheStatusOfAHeldTake(t *testing.T) {
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
 		Name: "429", Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"600"}},
 	}, time.Minute)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(5 * time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 	w.Before = func(c world.Call) error {

@@ -36,7 +36,7 @@ func TestStatusAndResultResponses(t *testing.T) {
 			for _, lasts := range []time.Duration{0, time.Hour} {
 				t.Run(fmt.Sprintf("%s, %s, for %v", call, fault.Name, lasts), func(t *testing.T) {
 					w := worldtest.New(t)
-					worldtest.DropPair(t, w)
+					worldtest.DropPair(w)
 					w.Run(11 * time.Second)
 					count := worldtest.Faulty(w, call, fault, lasts)
 					worldtest.Rest(t, w)
@@ -65,7 +65,7 @@ func TestOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Form = runcomfytest.Right
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(11 * time.Second)
 			worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, name), time.Hour)
 			w.Run(50 * time.Minute)
@@ -88,7 +88,7 @@ func TestRotatedToken(t *testing.T) {
 	for _, queue := range []time.Duration{20 * time.Second, time.Hour} {
 		w := worldtest.New(t)
 		w.RunComfy.Queue = queue
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		w.Run(11 * time.Second)
 		w.RunComfy.SetToken("new-canary")
 		reads := 0
@@ -132,7 +132,7 @@ func TestRequestLost(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Run = 10 * time.Minute
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(11 * time.Second)
 			n, first := 0, time.Time{}
 			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
@@ -169,7 +169,7 @@ func TestRequestLost(t *testing.T) {
 func TestQueuedTooLong(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 7 * time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") || strings.Contains(st.Remedy, "redrive") {
@@ -197,7 +197,7 @@ func TestRanTooLong(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Run = 30 * time.Hour
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 			if !strings.Contains(st.Reason, "running at RunComfy for 24 h") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") || !strings.Contains(st.Remedy, "has ended, or raise") {
@@ -237,7 +237,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, tt.run
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(tt.begins)
 			open := w.Now().Add(tt.lasts)
 			w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Service == "lambda" && w.Now().Before(open) })
@@ -315,7 +315,7 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 				w.QueueLimit, w.RunLimit = queueHours*time.Hour, maxHours*time.Hour
 				w.RunComfy.Queue, w.RunComfy.Run = 23*time.Hour+30*time.Minute, 80*time.Hour
 				tt.prepare(w)
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				w.Run(96 * time.Hour)
 				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 				events := func() int {
@@ -374,7 +374,7 @@ func TestStateIsWrittenLater(t *testing.T) {
 		w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool {
 			return c.Function == "poll" && c.Service == "s3" && strings.HasPrefix(c.Key, prefix) && w.Now().Before(world.Begin.Add(5*time.Minute))
 		})
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		w.Run(4 * time.Minute)
 		worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
 		w.Run(3 * time.Minute)
@@ -391,7 +391,7 @@ func TestEndedJobIsArchiving(t *testing.T) {
 	w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool {
 		return c.Function == "archive" && c.Service == "lambda" && w.Now().Before(world.Begin.Add(4*time.Minute))
 	})
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(3 * time.Minute)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
 	before, _ := w.Record("ads/talk", st.Take)
@@ -407,7 +407,7 @@ func TestEndedJobIsArchiving(t *testing.T) {
 func TestWarningIsWrittenLater(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 10 * time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 5*time.Hour)
 	broken := w.Now().Add(30 * time.Minute)
@@ -426,7 +426,7 @@ func TestWarningIsWrittenLater(t *testing.T) {
 func TestWarningIsRemoved(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 10 * time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 20*time.Minute)
 	broken := w.Now().Add(20 * time.Minute)
@@ -461,7 +461,7 @@ func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 			}
 			return nil
 		}
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 		if took := w.Now().Sub(world.Begin); took > tt.most {
@@ -493,7 +493,7 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, after %s", tt.name, code), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Run = 30 * time.Hour
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				w.Run(11 * time.Second)
 				if code == problem.QueuedTooLong { // poll does not see that the job started
 					worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "401"), 7*time.Hour)
@@ -530,7 +530,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Run = tt.run
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(11 * time.Second)
 			worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, tt.fault), tt.lasts)
 			worldtest.Rest(t, w)
@@ -554,7 +554,7 @@ func TestStatusWarnsForHours(t *testing.T) {
 		w := worldtest.New(t)
 		w.RunComfy.Form, w.RunComfy.Queue = runcomfytest.Right, 4*time.Hour
 		worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, name), 3*time.Hour)
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		for _, wait := range []time.Duration{10 * time.Minute, 40 * time.Minute, time.Hour, time.Hour} {
 			w.Run(wait)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
@@ -575,7 +575,7 @@ func TestStatusWarnsForHours(t *testing.T) {
 func TestNoWarningAfterTheEnd(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 2 * time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StopExecution" })
 	w.Delete("inbox/ads/talk.wav")
@@ -606,7 +606,7 @@ func TestQueuePosition(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	for _, ahead = range []int{3, 2, 0} {
 		w.Run(40 * time.Minute)
 		st := worldtest.WantStatus(t, w, "ads/talk", ledger.InQueue, "")
@@ -637,7 +637,7 @@ func position(st ledger.Status) int {
 func TestJobGoesBackToTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(5 * time.Minute)
 	first, _ := w.Record("ads/talk", worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "").Take)
 	back := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"], m["queue_position"] = "in_queue", 7 }}
@@ -668,7 +668,7 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 func TestRecordAfterALostStatus(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(5 * time.Minute)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"] = "in_queue" }}, time.Hour)
@@ -696,7 +696,7 @@ func TestSeveralQuestionsInOneCall(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	most, begins := 0, w.Takes("ads/talk")[0].Times.Submitted.Add(w.RunComfy.Queue).Sub(world.Begin)

@@ -88,7 +88,7 @@ func TestAccountTrouble(t *testing.T) {
 				w := worldtest.New(t)
 				w.Batch = 10
 				tt.broken(w)
-				worldtest.DropMany(t, w, "%d", jobs)
+				worldtest.DropMany(w, "%d", jobs)
 				w.Pass(lasts)
 				worldtest.WantCharges(t, w, 0)
 				for i := range jobs {
@@ -446,7 +446,7 @@ func TestChangesWhileHeld(t *testing.T) {
 	clip, voice := sample.Files()
 	pair := func(w *world.World) {
 		w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1", "input": {"emotion": "happy"}}`))
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 	}
 	matches := func(w *world.World) {
 		w.Drop("inbox/ads/talk.job/v.mp4", clip)

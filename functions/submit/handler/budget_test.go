@@ -40,7 +40,7 @@ func used(t *testing.T, w *world.World, day string) budget.Amount {
 // The estimate of the sample pair is 2.531 s at $0.08 a second: $0.20248.
 func TestEstimateIsInStatusAndRecord(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	st := w.Status("ads/talk")
@@ -71,7 +71,7 @@ func TestJobWithoutAnEstimate(t *testing.T) {
 				w.RunComfy.Prices = map[string]runcomfytest.Price{}
 			}
 			w.RunComfy.CostUSD = 0
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			st := w.Status("ads/talk")
@@ -96,7 +96,7 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 			w.Batch = 10
 			setCaps(w, caps)
 			const jobs = 7
-			worldtest.DropMany(t, w, "%d", jobs)
+			worldtest.DropMany(w, "%d", jobs)
 			day := world.Begin
 			for accepted := 0; accepted < jobs; day = day.AddDate(0, 0, 1) {
 				accepted = min(accepted+2, jobs)
@@ -134,7 +134,7 @@ func TestRaisedCap(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
 	setCaps(w, budget.Caps{Jobs: 1})
-	worldtest.DropMany(t, w, "%d", 2)
+	worldtest.DropMany(w, "%d", 2)
 	tries := 0
 	w.After = func(c world.Call) error {
 		if c.Op == "GetObject" && c.Key == budget.Key(budget.Day(world.Begin)) && c.Function == "submit" {
@@ -162,7 +162,7 @@ func TestThrottledAfterACap(t *testing.T) {
 		t.Run(held.String(), func(t *testing.T) {
 			w := worldtest.New(t)
 			setCaps(w, budget.Caps{USD: 0.01})
-			worldtest.DropMany(t, w, "%d", 1)
+			worldtest.DropMany(w, "%d", 1)
 			w.Pass(held)
 			worldtest.WantStatus(t, w, "0", ledger.Held, problem.OverBudget)
 			setCaps(w, budget.Caps{})
@@ -186,7 +186,7 @@ func TestReservationFollowsTheResponse(t *testing.T) {
 			w.Batch = 10
 			setCaps(w, budget.Caps{Jobs: 1})
 			worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 0)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(12 * time.Second)
 			state, _ := world.AfterSubmit(fault)
 			want := 1
@@ -220,7 +220,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			w.Batch = 10
 			w.RunComfy.Queue = 8 * time.Hour
 			setCaps(w, budget.Caps{Jobs: 1})
-			worldtest.DropMany(t, w, "%d", 1)
+			worldtest.DropMany(w, "%d", 1)
 			w.Pass(time.Minute)
 			worldtest.WantCharges(t, w, 1)
 			end(w)
@@ -228,7 +228,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			if got := used(t, w, budget.Day(world.Begin)); got.Jobs != 0 {
 				t.Errorf("the book has %+v, want no job", got)
 			}
-			worldtest.DropPairs(t, w, "1")
+			worldtest.DropPairs(w, "1")
 			w.Pass(time.Minute)
 			worldtest.WantCharges(t, w, 2)
 		})
@@ -266,7 +266,7 @@ func TestBookThatCannotBeUsed(t *testing.T) {
 				}
 				return nil
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Pass(time.Minute)
 			if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.BudgetUnreadable); !strings.Contains(st.Reason, key) {
 				t.Errorf("reason %q, want one that names %s", st.Reason, key)
@@ -362,7 +362,7 @@ func TestReservationIsBeforeThePOST(t *testing.T) {
 			}
 			return nil
 		}
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 		if atPost != caps.Jobs {

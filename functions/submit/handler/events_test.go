@@ -112,7 +112,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 				}
 				return nil
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(2 * time.Minute)
 			_, voice := sample.Files()
 			w.Put("inbox/ads/talk.wav", voice)

@@ -27,7 +27,7 @@ func TestFileThatTriggersABug(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropMany(t, w, "%d", 3)
+	worldtest.DropMany(w, "%d", 3)
 	w.Pass(5 * time.Minute)
 	worldtest.WantStatus(t, w, "1", ledger.Succeeded, "")
 	worldtest.WantStatus(t, w, "2", ledger.Succeeded, "")

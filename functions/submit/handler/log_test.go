@@ -24,7 +24,7 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 	}{
 		{"a held job", func(t *testing.T, w *world.World) {
 			w.RunComfy.SetBalanceEmpty(true)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 		}, false},
 		{"a take that another invocation is submitting", func(t *testing.T, w *world.World) {
 			w.Before = func(c world.Call) error {
@@ -34,11 +34,11 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 				}
 				return nil
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 		}, false},
 		{"S3 is not available", func(t *testing.T, w *world.World) {
 			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "s3" })
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 		}, true},
 	}
 	for _, tt := range tests {
@@ -67,7 +67,7 @@ func TestSubmittedIsLoggedOnce(t *testing.T) {
 			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
 			w := worldtest.New(t)
 			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, fault), 0)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(time.Minute)
 			w.Notify("Object Created", "inbox/ads/talk.wav", 0)
 			worldtest.Rest(t, w)
@@ -94,7 +94,7 @@ func TestClaimHeldUntil(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	if deadline.IsZero() {
 		t.Error("submit sent no POST, want one")

@@ -56,7 +56,7 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 				}
 				return nil
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(12 * time.Second)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 			worldtest.Rest(t, w)
@@ -142,7 +142,7 @@ func TestBurst(t *testing.T) {
 		accepted[second]++
 		return nil
 	}
-	worldtest.DropMany(t, w, "%d/talk", jobs)
+	worldtest.DropMany(w, "%d/talk", jobs)
 	worldtest.Rest(t, w)
 	var last time.Duration
 	for i := range jobs {
@@ -173,7 +173,7 @@ func TestMessageIsRetriedForADay(t *testing.T) {
 		posts++
 		return &refusal
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Pass(24 * time.Hour)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); strings.Contains(st.Reason, "no longer retried") {
 		t.Errorf("after a day the reason is %q, want one without \"no longer retried\"", st.Reason)
@@ -212,7 +212,7 @@ func TestPauseThatCannotBeSet(t *testing.T) {
 				}
 				return nil
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(11 * time.Minute)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 			worldtest.Rest(t, w)

@@ -40,7 +40,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 	for n := range 40 { // the two new takes have the same stamp; which of them is sorted last depends on the name
 		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
-		worldtest.DropPairs(t, w, name)
+		worldtest.DropPairs(w, name)
 		w.Pass(time.Hour)
 		began := w.Now()
 		w.Pass(time.Second)
@@ -184,7 +184,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 		start func(w *world.World)
 	}{
 		{"by the next assessment of its name", func(w *world.World) {
-			worldtest.DropVoice(t, w)
+			worldtest.DropVoice(w)
 			w.Run(30 * time.Second) // long before the sweep
 		}},
 		{"by a later delivery, if Step Functions fails at the first delivery", func(w *world.World) {
@@ -206,7 +206,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.Before = startNoExecution
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Pass(30 * time.Hour)
 			if len(w.Dead) != 2 {
 				t.Fatalf("%d dead letters, want 2", len(w.Dead))
@@ -269,7 +269,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			if state == ledger.Cancelled {
 				w.RunComfy.Queue = 2 * time.Hour
 			}
-			worldtest.DropPairs(t, w, "ads/talk.de")
+			worldtest.DropPairs(w, "ads/talk.de")
 			w.Pass(30 * time.Minute)
 			w.Drop("inbox/ads/talk.mp4", clip)
 			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // the events of the files that stay come again, an hour late
@@ -302,7 +302,7 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 		for _, late := range []time.Duration{0, 30 * time.Second} {
 			w := worldtest.New(t)
 			w.Batch = batch
-			worldtest.DropPairs(t, w, "ads/talk.de")
+			worldtest.DropPairs(w, "ads/talk.de")
 			w.Pass(time.Hour)
 			w.Bucket.Remove("inbox/ads/talk.de.mp4")
 			w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", late)
@@ -319,7 +319,7 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 // A deletion resolves an ambiguity, even if the newest take used the deleted file.
 func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Pass(time.Hour)
 	_, voice := sample.Files()
 	w.Drop("inbox/ads/talk.m4a", voice) // a WAV, so without talk.wav the job is rejected as a file_mismatch
@@ -516,7 +516,7 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
@@ -619,7 +619,7 @@ func TestBatchWithASlowMessage(t *testing.T) {
 		w.Put(fmt.Sprintf("inbox/one/t.%03d.wav", i), nil) // no bytes: rejected, never paid for
 	}
 	w.Drop("inbox/one/t.mp4", []byte("x"))
-	worldtest.DropPairs(t, w, "carol/talk")
+	worldtest.DropPairs(w, "carol/talk")
 	w.Run(30 * time.Hour)
 	worldtest.WantStatus(t, w, "carol/talk", ledger.Succeeded, "")
 	if len(w.Dead) > 0 {
@@ -689,25 +689,25 @@ func TestUnreadableLedger(t *testing.T) {
 	t.Run("a status is replaced", func(t *testing.T) {
 		w := worldtest.New(t)
 		w.Bucket.Set("status/ads/talk.json", []byte("{"))
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 	})
 	t.Run("a record of another take is no obstacle", func(t *testing.T) {
 		w := worldtest.New(t)
 		w.Bucket.Set("jobs/ads/talk/20490103T120000Z-0123456789ab.json", []byte("{"))
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		w.Notify("Object Created", "inbox/ads/talk.wav", time.Hour)
 		worldtest.Rest(t, w)
 		worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	})
 	t.Run("the record of the last take is no obstacle to a new drop", func(t *testing.T) {
 		w := worldtest.New(t)
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		old := w.Status("ads/talk").Take
 		w.Bucket.Set(ledger.RecordKey("ads/talk", old), []byte("{"))
-		worldtest.DropVoice(t, w)
+		worldtest.DropVoice(w)
 		worldtest.Rest(t, w)
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); st.Take == old {
 			t.Error("the status is about the old take, want the new one")
@@ -716,7 +716,7 @@ func TestUnreadableLedger(t *testing.T) {
 	})
 	t.Run("the record of the last take, after a deletion, if the files that are left form another job", func(t *testing.T) {
 		w := worldtest.New(t)
-		worldtest.DropPairs(t, w, "ads/talk.de")
+		worldtest.DropPairs(w, "ads/talk.de")
 		w.Pass(time.Hour)
 		clip, _ := sample.Files()
 		w.Drop("inbox/ads/talk.mp4", clip)
@@ -735,7 +735,7 @@ func TestUnreadableLedger(t *testing.T) {
 	})
 	t.Run("the status names the record of its take", func(t *testing.T) {
 		w := worldtest.New(t)
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		key := ledger.RecordKey("ads/talk", w.Status("ads/talk").Take)
 		good, _ := w.Bucket.Object(key)
@@ -794,7 +794,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 	}{
 		{"of a bundle that is withdrawn", func(_ *testing.T, w *world.World) { withdrawn(w) },
 			func(_ *testing.T, w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "*.wav")) }, bundle + "job.json", "ads/cafe", ledger.Withdrawn},
-		{"of a name that ran", func(t *testing.T, w *world.World) { worldtest.DropPair(t, w); w.Pass(time.Hour) },
+		{"of a name that ran", func(t *testing.T, w *world.World) { worldtest.DropPair(w); w.Pass(time.Hour) },
 			func(t *testing.T, w *world.World) {
 				_, voice := sample.Files()
 				w.Drop("inbox/ads/talk.m4a", voice)
@@ -803,7 +803,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 			func(t *testing.T, w *world.World) {
 				began := w.Now()
 				w.Pass(time.Minute)
-				worldtest.DropPair(t, w)
+				worldtest.DropPair(w)
 				w.Pass(time.Hour)
 				clip, voice := sample.Files()
 				w.DropLarge("inbox/ads/talk.mp4", clip, began)
@@ -842,7 +842,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 // assessed before the event of the deletion.
 func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPairs(t, w, "ads/talk.de")
+	worldtest.DropPairs(w, "ads/talk.de")
 	w.Pass(time.Second)
 	clip, _ := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
@@ -903,7 +903,7 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, batches of %d", tt.name, batch), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.Batch = batch
-				worldtest.DropPairs(t, w, "ads/talk.de")
+				worldtest.DropPairs(w, "ads/talk.de")
 				w.Pass(time.Hour)
 				w.Drop("inbox/ads/talk.mp4", clip)
 				w.Pass(time.Hour)
@@ -925,7 +925,7 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 // are left are newer, but these belong to another name.
 func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPairs(t, w, "ads/talk.de")
+	worldtest.DropPairs(w, "ads/talk.de")
 	w.Pass(time.Hour)
 	clip, _ := sample.Files()
 	w.Drop("inbox/ads/talk.mp4", clip)
@@ -945,7 +945,7 @@ func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 func TestLateUploadBesideADeletion(t *testing.T) {
 	for _, late := range []time.Duration{0, 5 * time.Second, time.Hour} {
 		w := worldtest.New(t)
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		w.Pass(time.Hour)
 		clip, _ := sample.Files()
 		w.Put("inbox/ads/talk.mov", clip)
@@ -1014,12 +1014,12 @@ func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 // A drop of talk.de adds no warning to talk, whose take uses no file of talk.de.
 func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	before := w.Status("ads/talk").Warnings
 	w.Delete("inbox/ads/talk.wav")
 	w.Pass(time.Minute)
-	worldtest.DropPairs(t, w, "ads/talk.de")
+	worldtest.DropPairs(w, "ads/talk.de")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
 	if diff := cmp.Diff(before, w.Status("ads/talk").Warnings); diff != "" {
@@ -1031,7 +1031,7 @@ func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 func TestRepeatedEventKeepsTheWarning(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "500"), 12*time.Hour)
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(3 * time.Hour)
 	w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
 	w.Run(15 * time.Second)
@@ -1044,7 +1044,7 @@ func TestRepeatedEventKeepsTheWarning(t *testing.T) {
 func TestRefusedRepeatedStartAddsNoWarning(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 3 * time.Hour
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Hour)
 	end, refused := w.Now().Add(time.Minute), false
 	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool {

@@ -63,7 +63,7 @@ func TestSubmitResponses(t *testing.T) {
 				worldtest.WantArchived(t, w)
 			case ledger.Rejected:
 				worldtest.WantStatus(t, w, "ads/talk", state, code)
-				worldtest.DropVoice(t, w)
+				worldtest.DropVoice(w)
 				worldtest.Rest(t, w)
 				worldtest.WantArchived(t, w)
 			case ledger.Unknown:
@@ -109,7 +109,7 @@ func TestRefusalWithARequestID(t *testing.T) {
 				}
 				return &fault
 			}
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(10500 * time.Millisecond)
 			if tt.want != "" {
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Held, tt.want)
@@ -147,7 +147,7 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	if n := len(w.Executions()); n != 0 {
 		t.Errorf("%d executions of a take without a request id, want 0", n)
 	}
-	worldtest.DropVoice(t, w)
+	worldtest.DropVoice(w)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, charged+1)
@@ -167,7 +167,7 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 		t.Run(fault.Name, func(t *testing.T) {
 			w := worldtest.New(t)
 			tries := worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 30*time.Hour)
-			worldtest.DropPair(t, w)
+			worldtest.DropPair(w)
 			w.Run(12 * time.Hour)
 			before := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if strings.Contains(before.Reason, "no longer retried") {
@@ -249,7 +249,7 @@ func TestSubmitsSideBySide(t *testing.T) {
 			}
 			return nil
 		}
-		worldtest.DropPair(t, w)
+		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 		if t.Failed() {
@@ -269,7 +269,7 @@ func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(3 * time.Minute)
 	if rec := w.Takes("ads/talk"); len(rec) != 1 || rec[0].State != ledger.Submitting {
 		t.Errorf("after three minutes: %+v, want one record in state submitting", rec)
@@ -295,7 +295,7 @@ func startNoExecution(c world.Call) error {
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = startNoExecution
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	for range 3 {
 		w.Pass(20 * time.Minute)
 		st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
@@ -304,7 +304,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 		}
 	}
 	w.Before = nil
-	worldtest.DropVoice(t, w)
+	worldtest.DropVoice(w)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 2)
 	takes := w.Takes("ads/talk")
@@ -319,7 +319,7 @@ func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 0 // the job runs at once, and cannot be cancelled
 	w.Before = startNoExecution
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	w.Run(time.Minute)
 	w.Before = nil
 	w.Delete("inbox/ads/talk.wav")
@@ -425,7 +425,7 @@ func TestRecordThatHasMovedOn(t *testing.T) {
 		}
 		return world.ErrBroken
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if !lost || strings.Contains(logs.String(), "not recorded") || strings.Contains(logs.String(), "not finished") {
@@ -450,7 +450,7 @@ func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 		w.Step(30 * time.Second) // the event of the other file submits the take
 		return world.ErrBroken
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	if !released {
 		t.Fatal("no claim was released, want one")
@@ -558,7 +558,7 @@ func TestBodyOfASubmit(t *testing.T) {
 		}
 		return nil
 	}
-	worldtest.DropPair(t, w)
+	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	if len(bodies) != 1 || strings.Count(bodies[0], `":`) != 2 || !strings.Contains(bodies[0], `"audio_url":`) || !strings.Contains(bodies[0], `"video_url":`) {
 		t.Errorf("bodies %q, want one with audio_url and video_url only", bodies)

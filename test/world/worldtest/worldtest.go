@@ -37,14 +37,12 @@ func New(t *testing.T) *world.World {
 }
 
 // DropPair drops the pair ads/talk, with an event for each file.
-func DropPair(t *testing.T, w *world.World) {
-	t.Helper()
-	DropPairs(t, w, "ads/talk")
+func DropPair(w *world.World) {
+	DropPairs(w, "ads/talk")
 }
 
 // DropPairs drops pairs with the given names.
-func DropPairs(t *testing.T, w *world.World, names ...string) {
-	t.Helper()
+func DropPairs(w *world.World, names ...string) {
 	clip, voice := sample.Files()
 	for _, name := range names {
 		w.Drop("inbox/"+name+".mp4", clip)
@@ -53,16 +51,14 @@ func DropPairs(t *testing.T, w *world.World, names ...string) {
 }
 
 // DropMany drops n pairs. Their names are fmt.Sprintf(form, i) for each i from 0 to n-1.
-func DropMany(t *testing.T, w *world.World, form string, n int) {
-	t.Helper()
+func DropMany(w *world.World, form string, n int) {
 	for i := range n {
-		DropPairs(t, w, fmt.Sprintf(form, i))
+		DropPairs(w, fmt.Sprintf(form, i))
 	}
 }
 
 // DropVoice drops the audio file of ads/talk. The result is a new take if the video is there.
-func DropVoice(t *testing.T, w *world.World) {
-	t.Helper()
+func DropVoice(w *world.World) {
 	_, voice := sample.Files()
 	w.Drop("inbox/ads/talk.wav", voice)
 }
