@@ -25,7 +25,7 @@ type board struct {
 
 	mu    sync.Mutex
 	jobs  map[string]*followed
-	drawn int // lines that are drawn now
+	drawn int // how many lines are drawn now
 	stop  func()
 	ended sync.WaitGroup
 }

@@ -65,7 +65,7 @@ func dollars(usd float64) string {
 	return fmt.Sprintf("$%.2f", usd)
 }
 
-// ago returns how long ago something was, for a person.
+// ago returns how long ago t was, or "" if t is zero.
 func ago(t time.Time) string {
 	if t.IsZero() {
 		return ""

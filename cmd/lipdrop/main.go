@@ -69,34 +69,30 @@ var examples = map[string][]string{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, stop = untilOrphaned(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	go callWhenOrphaned(cancel)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-// untilOrphaned returns a context that is cancelled when the parent process ends, if
-// the parent is `go run`. Killing `go run` does not kill its child.
-func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Context, context.CancelFunc) {
+// callWhenOrphaned calls cancel when the parent process ends, if the parent is `go run`: killing
+// `go run` does not kill the program that it runs.
+func callWhenOrphaned(cancel func()) {
 	const checkEvery = time.Second
 	program, err := os.Executable()
 	if err != nil || !isFromGoRun(program) {
-		return ctx, stop
+		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	parent := os.Getppid()
-	go func() {
-		for os.Getppid() == parent {
-			time.Sleep(checkEvery)
-		}
-		cancel()
-	}()
-	return ctx, func() { cancel(); stop() }
+	for parent := os.Getppid(); os.Getppid() == parent; {
+		time.Sleep(checkEvery)
+	}
+	cancel()
 }
 
 // isFromGoRun reports whether `go run` built a program. Such a program is in a temporary
-// folder of the go command, or in the build cache, whose folder GOCACHE names.
+// folder of the go command, or in a folder of the build cache that is named after a hash.
 func isFromGoRun(program string) bool {
 	return regexp.MustCompile(`go-build|[/\\][0-9a-f]{64}-d[/\\]`).MatchString(program)
 }

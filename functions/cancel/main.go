@@ -1,7 +1,7 @@
 // Command cancel is the Lambda function that cancels jobs that are no longer wanted,
 // and records why they ended. It is called when an execution fails, times out or is
-// stopped, when a dropped file is deleted, and every hour. template.yaml describes
-// the environment of the function.
+// stopped, when a dropped file is deleted, and every hour. template.yaml sets
+// the environment variables of the function.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // Command poll is the Lambda function that reports whether a submitted job has
 // ended. The state machine calls the function once per turn of its loop. template.yaml
-// describes the environment of the function.
+// sets the environment variables of the function.
 package main
 
 import (

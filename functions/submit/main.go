@@ -1,6 +1,6 @@
-// Command submit is the Lambda function that handles each drop: it finds the jobs
-// that a changed file completes, and submits each job once. template.yaml sets the
-// environment variables of the function.
+// Command submit is the Lambda function that handles each upload and each deletion below
+// inbox/: it finds the jobs that the changed file completes, and submits each job once.
+// template.yaml sets the environment variables of the function.
 package main
 
 import (
@@ -37,8 +37,6 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		RejectMismatch:    env.Choice("LENGTH_MISMATCH", "warn", "reject") == "reject",
 	}
 	presignFor := env.Hours("PRESIGN_HOURS")
-	maxReceives := env.Count("MAX_RECEIVES")
-	caps := budget.Caps{Jobs: env.CountLimit("MAX_JOBS_PER_DAY"), Seconds: env.Limit("MAX_SECONDS_PER_DAY"), USD: env.Limit("MAX_USD_PER_DAY")}
 	models, err := catalog.Default()
 	if err != nil {
 		env.Mistake("the catalog", err)
@@ -57,9 +55,9 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Queue:       handler.SQS{Client: sqs.NewFromConfig(clients.AWS), URL: env.Text("QUEUE_URL")},
 		Prices:      &budget.Prices{API: clients.API, Now: time.Now},
 		Book:        &budget.Book{Bucket: clients.Ledger.Bucket},
-		Caps:        caps,
+		Caps:        budget.Caps{Jobs: env.CountLimit("MAX_JOBS_PER_DAY"), Seconds: env.Limit("MAX_SECONDS_PER_DAY"), USD: env.Limit("MAX_USD_PER_DAY")},
 		Jitter:      rand.Float64,
-		MaxReceives: maxReceives,
+		MaxReceives: env.Count("MAX_RECEIVES"),
 		Now:         time.Now,
 		Sleep:       workflow.Sleep,
 
@@ -69,7 +67,8 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	return h.Handle
 }
 
-// checkPairModel returns why a model cannot be the default for a pair.
+// checkPairModel returns why a model cannot be the default for pairs of the given kind and
+// audio, or nil.
 func checkPairModel(models *catalog.Catalog, id string, kind media.Kind) error {
 	model, ok := models.Model(id)
 	if !ok {

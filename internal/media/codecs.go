@@ -89,8 +89,8 @@ func (t *track) readEntry(r *reader) {
 	}
 }
 
-// describePicture finds what makes a picture rare: HEVC with 10 bits or more, or
-// transparency.
+// describePicture sets t.doubt if the pictures are HEVC with 10 bits or more, or have
+// transparency. data is the sample entry.
 func (t *track) describePicture(data []byte) {
 	transfer := byte(0)
 	if colour := behind(data, "colr"); len(colour) >= 8 && colour[6] == 0 {
@@ -146,7 +146,7 @@ func pictureCodec(fourCC []byte) string {
 	return pictureCodecs[string(bytes.ToUpper(bytes.TrimRight(fourCC, " ")))]
 }
 
-// behind returns what follows the type of a box in data, or nil.
+// behind returns the part of data after the first box type kind, or nil if data has no such box.
 func behind(data []byte, kind string) []byte {
 	if i := bytes.Index(data, []byte(kind)); i >= 0 {
 		return data[i+len(kind):]
@@ -154,9 +154,8 @@ func behind(data []byte, kind string) []byte {
 	return nil
 }
 
-// objectType returns the number of the codec from the body of an esds box (ISO 14496-1,
-// 7.2.6), and the configuration of the decoder. The number is 0 and the configuration nil if
-// esds does not hold them.
+// objectType returns the object type of the codec and the configuration of the decoder from the
+// body of an esds box (ISO 14496-1, 7.2.6). A value that is missing there is 0 or nil.
 func objectType(esds []byte) (object byte, config []byte) {
 	const elementary, decoder, specific = 3, 4, 5
 	fields := map[byte]int{elementary: 3, decoder: 13} // bytes before the next tag
@@ -180,8 +179,8 @@ func objectType(esds []byte) (object byte, config []byte) {
 	return object, nil
 }
 
-// isXHE reports whether AAC of the given configuration has the type 42, which is coded as 31
-// in five bits and 42-32 in six bits (ISO 14496-3, 1.6.2.1).
+// isXHE reports whether AAC of the given configuration is xHE-AAC, the audio object type 42. This
+// type is coded as 31 in five bits and 42-32 in six bits (ISO 14496-3, 1.6.2.1).
 func isXHE(config []byte) bool {
 	return len(config) > 1 && config[0] == 0xf9 && config[1]&0xe0 == 0x40
 }

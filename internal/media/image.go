@@ -91,7 +91,7 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // the pictures found; the file is cut if the 16 KB before end are zeros
+	pictures, end := 0, int64(0) // the pictures found; the file is cut if the 16 KiB before end are zeros
 	still := int64(0)            // end of the picture, if it is not animated
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {

@@ -74,13 +74,13 @@ type oggStream struct {
 	late        uint64 // position after the first page; 0 unless the stream begins late and that page has an unknown number of samples
 	pages       int    // how many pages with a position were read
 	packets     uint64 // samples of the packets, for Opus
-	page        uint64 // samples of the packets in the last page
+	page        uint64 // samples of the packets in the page that was added last, for Opus
 	begun       []byte // the first bytes of a packet that continues in the next page
 	gap         bool   // pages were left out
 }
 
-// newOggStream reads the first packet of a stream. It returns false unless the stream is
-// sound or pictures of a codec that is listed here.
+// newOggStream reads the first packet of a stream. It returns false if the codec of the stream is
+// not listed here.
 func newOggStream(head []byte) (oggStream, bool) {
 	le := binary.LittleEndian
 	begins := func(s string, n int) bool { return len(head) >= n && bytes.HasPrefix(head, []byte(s)) }
@@ -124,7 +124,7 @@ func (s *oggStream) add(p oggPage, gap bool) {
 	s.last = max(s.last, p.granule)
 }
 
-// length returns how long the stream is played. If all pages of an Opus stream were read, it
+// length returns how long the stream plays. If all pages of an Opus stream were read, it
 // compares the positions with the packets, because some programs write wrong positions, or none.
 // The last page may hold padding, which is in its packets but not in its position.
 func (s *oggStream) length() Length {
@@ -197,7 +197,7 @@ type oggFile struct {
 	streams map[uint32]*oggStream // the newest stream of each serial number; nil if the stream is not read
 	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
-	open    bool                  // another stream of the same recording may begin
+	open    bool                  // the sound of a recording has begun, and only first pages of other streams have followed
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
@@ -240,8 +240,8 @@ func (o *oggFile) add(p oggPage) {
 	}
 }
 
-// read notes the complete pages in the n bytes at off, and returns where they end. It
-// skips what is not a page.
+// read notes the complete pages in the n bytes at off, and returns where the last of them ends.
+// It skips what is not a page.
 func (o *oggFile) read(r *reader, off, n int64) (end int64) {
 	end = off
 	data := r.most(off, n)
@@ -262,7 +262,7 @@ func (o *oggFile) read(r *reader, off, n int64) (end int64) {
 	return end
 }
 
-// length returns how long the recordings are together.
+// length returns the sum of the lengths of the recordings.
 func (o *oggFile) length() Length {
 	all := Fact(0)
 	for _, s := range o.sound {

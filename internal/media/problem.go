@@ -58,7 +58,7 @@ func wrongContent(file string, f form) error {
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, f.called), remedy)
 }
 
-// convert returns the remedy for a file of a format that lipdrop does not accept.
+// convert returns the remedy for a file that must be converted to a common format of a kind.
 func convert(file string, to Kind) string {
 	formats := map[Kind]string{Video: "an MP4 file", Audio: "a WAV or MP3 file", Image: "a JPEG or PNG image"}
 	return fmt.Sprintf("Convert %s to %s.", file, formats[to])
@@ -69,8 +69,7 @@ func export(file string, kind Kind) string {
 	return fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))
 }
 
-// refused returns the problem of a file in a rare variant of its format. Common decoders refuse
-// the variant.
+// refused returns the problem of a file in a variant of its format that common decoders refuse.
 func refused(file, variant string, kind Kind) error {
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is %s", file, variant), convert(file, kind))
 }
@@ -105,8 +104,7 @@ func isText(content string) bool {
 	return mime != nil
 }
 
-// checkTracks returns the problem of a file without the track that its kind needs, or
-// nil.
+// checkTracks returns a problem if a file lacks the track that its kind needs, or nil.
 func checkTracks(info Info) error {
 	file := info.Name
 	switch {

@@ -14,8 +14,8 @@ import (
 )
 
 // Inspect reads at most MaxBytes of a file, in at most MaxCalls calls of ReadRange.
-// A file of many boxes or segments may need up to MaxSteps more calls, each of at most
-// StepBytes, which do not count for MaxBytes.
+// A file of many boxes or segments may need up to MaxSteps more calls. Each of these calls reads
+// at most StepBytes, which are not part of MaxBytes.
 const (
 	MaxBytes  = 512 << 10
 	MaxCalls  = 12
@@ -157,8 +157,8 @@ func (r *reader) most(off, n int64) []byte {
 	return r.bytes(off, min(n, r.src.Size-off))
 }
 
-// padded returns a copy of up to n bytes at off, with zeros after them up to the given
-// length.
+// padded returns a copy of the n bytes at off, or of fewer at the end of the file. Zeros follow
+// them up to the given length.
 func (r *reader) padded(off, n, length int64) []byte {
 	data := r.most(off, n)
 	return append(make([]byte, 0, length), data...)[:length]
@@ -171,8 +171,8 @@ func (r *reader) tail(from, n int64) (at int64, data []byte) {
 	return at, r.bytes(at, max(r.src.Size-at, 0))
 }
 
-// written does what tail does. But if all these bytes are zeros, as after a download that
-// broke off, it returns the bytes before the zeros.
+// written does what tail does. But if the last n bytes are zeros, as after a download that broke
+// off, written returns the n bytes before the zeros.
 func (r *reader) written(from, n int64) (at int64, data []byte) {
 	if at, data = r.tail(from, n); at > from && isZero(data) {
 		end := r.zeros(from, at)
@@ -183,8 +183,8 @@ func (r *reader) written(from, n int64) (at int64, data []byte) {
 }
 
 // zeros returns where a run of zeros begins, at most 64 bytes too late. The search covers the
-// bytes between the two offsets, and end is inside the run. Other zeros may come before the run, such as
-// those of a white area in a JPEG. So some places between the result and end are checked too.
+// bytes between the two offsets, and end is inside the run. Other zeros may come before the run,
+// such as those of a white area in a JPEG. So some places between the result and end are checked too.
 func (r *reader) zeros(from, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
@@ -208,7 +208,7 @@ func (r *reader) zeros(from, end int64) int64 {
 	}
 }
 
-// unwritten reports whether the 16 KB before end are zeros, as after a download that broke off.
+// unwritten reports whether the 16 KiB before end are zeros, as after a download that broke off.
 // It returns false if the budget is not enough to read them.
 func (r *reader) unwritten(end int64) (zeros bool) {
 	const enough = 16 << 10

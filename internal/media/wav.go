@@ -75,14 +75,14 @@ func readWAV(r *reader, info *Info) {
 }
 
 func (w *wav) readFormat(r *reader, c chunk) {
-	const size, bits, extra, subFormat = 16, 14, 18, 24
+	const bits, inBlock, subFormat = 14, 18, 24 // offsets
 	length := c.end - c.body
 	if length < bits {
 		panic(damage("its format chunk is too short"))
 	}
 	data := r.padded(c.body, min(length, subFormat+2), subFormat+2)
 	field := func(at int) uint64 { return uint64(w.order.Uint16(data[at:])) }
-	w.tag, w.channels, w.blockAlign, w.bits, w.inBlock = uint16(field(0)), field(2), field(12), field(bits), field(extra)
+	w.tag, w.channels, w.blockAlign, w.bits, w.inBlock = uint16(field(0)), field(2), field(12), field(bits), field(inBlock)
 	w.rate, w.byteRate = uint64(w.order.Uint32(data[4:])), uint64(w.order.Uint32(data[8:]))
 	if w.tag == tagExtensible {
 		w.tag = uint16(field(subFormat))
@@ -150,8 +150,8 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 	}
 }
 
-// measureCodec sets the length of sound that is coded in blocks, or by a codec that is not
-// known here.
+// measureCodec sets the length of sound that is coded in blocks, by a codec that is not known
+// here, or as MPEG audio in which no frame was found.
 func (w *wav) measureCodec(length uint64, info *Info) {
 	byFact, byBlocks, byRate := factFromUnits(w.samples, w.rate), w.byBlocks(length), factFromUnits(length, w.byteRate)
 	const near = 20 // two lengths agree if they differ by at most a twentieth
@@ -205,8 +205,8 @@ func (w *wav) byBlocks(length uint64) Length {
 
 // notCounted reports whether the length that a chunk claims is only a placeholder. A program
 // that writes to a pipe cannot go back to the header, so it leaves the length at 0 or at a
-// very large value. The chunk then extends to the end of the file. The parameter available is
-// how many bytes follow the header of the chunk.
+// very large value. The chunk then extends to the end of the file. available is how many bytes
+// follow the header of the chunk.
 func notCounted(claimed, available uint64) bool {
 	const implausible = 1_000_000_000 // if more than half of so large a length is missing, the length is a placeholder
 	return claimed == 0 || claimed >= implausible && claimed/2 > available

@@ -41,8 +41,8 @@ const (
 	sourceMetadata = "lipdrop-source"
 )
 
-// hashOf returns a hash of an address without its query, which may be a
-// signature.
+// hashOf returns a hash of an address without its query: a later address of the same file may
+// have another signature there.
 func hashOf(u *url.URL) string {
 	sum := sha256.Sum256([]byte(origins.Of(u) + u.EscapedPath()))
 	return hex.EncodeToString(sum[:16])
@@ -129,9 +129,9 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 	return out, err
 }
 
-// find returns the object that has a.key, if there is one. It returns a
-// *workflow.OutputOccupied if the object is not a copy of the file that d downloads. head has
-// the first bytes of that file.
+// find returns the object that has a.key, if there is one. It returns a *workflow.OutputOccupied
+// if the object does not begin with head (the first bytes of the file that d downloads), or if its
+// length or its SHA-256 is known to differ from that of the file.
 func (a *attempts) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
 	file, err := a.objects.Head(ctx, a.key)
 	if errors.Is(err, bucket.ErrNotFound) {

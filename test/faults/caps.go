@@ -10,15 +10,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// capCheck is what a world notes about its caps and its paid jobs.
+// capCheck is what a simulation notes about its caps and its paid jobs.
 type capCheck struct {
 	first  budget.Caps     // the caps until they are raised at the end
 	raised string          // the day on which the caps are raised
-	posted ledger.Record   // the claimed record of the last POST
+	posted ledger.Record   // the claim of the last POST that reached RunComfy
 	paid   []ledger.Record // the record of each job that RunComfy accepted, in order
 }
 
-// randomCaps returns caps that a world with the given number of jobs reaches.
+// randomCaps returns caps so low that the given number of jobs may reach them.
 func (s *simulation) randomCaps(jobs int) budget.Caps {
 	const seconds, usd = 3, 0.3 // of a job
 	n := 1 + jobs/8 + s.plans.IntN(1+jobs/4)
@@ -37,7 +37,7 @@ func (s *simulation) setCaps(caps budget.Caps) {
 }
 
 // notePOST notes the claim of a POST that reaches RunComfy.
-func (s *simulation) notePOST(record string) { s.caps.posted, _ = s.recordAt(record) }
+func (s *simulation) notePOST(key string) { s.caps.posted, _ = s.recordAt(key) }
 
 // noteCharge checks whether RunComfy has accepted the last POST. If so, it notes the record
 // of the POST as paid, and checks the caps of the day on which the take was claimed.

@@ -27,14 +27,14 @@ const (
 	remaining = 30 * 24 * time.Hour
 )
 
-// Files are the files of a certificate, in PEM.
+// Files are the paths of a certificate and its key, in PEM.
 type Files struct {
-	CA  string // the certificate for 127.0.0.1 and localhost, which clients trust
+	CA  string // the certificate for 127.0.0.1 and localhost; clients must trust it
 	Key string // its private key
 }
 
-// Ensure returns the certificate in a folder. If the certificate is missing or damaged, or
-// expires soon after now, Ensure creates a new one.
+// Ensure returns the certificate in a folder. If the certificate or its key is missing or
+// damaged, or the certificate expires soon after now, Ensure creates both anew.
 func Ensure(dir string, now time.Time) (Files, error) {
 	files := Files{CA: filepath.Join(dir, "ca.pem"), Key: filepath.Join(dir, "key.pem")}
 	if files.usable(now) {
