@@ -64,7 +64,7 @@ func readList(file string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info.Size() > maxList {
-		return nil, fmt.Errorf("%s has %s; a list has at most %s. Divide the list", file, bytesOf(info.Size()), bytesOf(maxList))
+		return nil, fmt.Errorf("%s has more than %s, the limit for a list. Divide the list", file, bytesOf(maxList))
 	}
 	return io.ReadAll(f)
 }
