@@ -25,8 +25,8 @@ var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 
 
 // CheckMedia compares a media file with the limits of a property. It returns a problem
 // for each limit that the file breaks. It returns a warning for each limit that cannot be
-// checked or that only an estimate exceeds, and for each recommendation of RunComfy that
-// the file does not meet. Each warning is a clause without a full stop. For a file of the
+// checked or that only an estimate exceeds, and if the file is not too large but larger
+// than RunComfy recommends. Each warning is a clause without a full stop. For a file of the
 // wrong kind, the only problem is its kind. For a property that accepts no media,
 // CheckMedia returns nothing.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
@@ -93,12 +93,11 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 	return problems, warnings
 }
 
-// overlong looks for a track that is longer than a limit, first among the exact lengths,
-// then among the estimates. It returns the length of the track and words for the track:
-// "the picture of" or "the sound of" and the file name. The words are only the file name
-// for an audio file, for a video without sound, and if picture and sound are both too
-// long; in the last case, the length is the picture's. If no track is too long, the returned
-// length is not known.
+// overlong looks for tracks that are longer than a limit: among the exact lengths and, if none
+// of them is too long, among the estimates. If it finds only one of the two tracks of a video,
+// part is "the picture of" or "the sound of" and the file name. Otherwise part is the file name;
+// of two tracks, the length is the picture's. If no track is too long, the returned length is
+// not known.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }

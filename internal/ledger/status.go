@@ -80,25 +80,26 @@ const (
 	// StampLayout is the form of the UTC time with which a take begins.
 	StampLayout = "20060102T150405Z"
 
-	// claimLayout is the form of the time of a claim in an Order: UTC, to the millisecond.
+	// claimLayout is the form of the second time in an Order: UTC, to the millisecond.
 	claimLayout = "20060102T150405.000Z"
 )
 
 // Order says which drop a status is about. It begins with the drop's stamp: the time of the
-// newest file of the drop. A take begins with the same stamp. If the drop has a take, the
-// time of the claim follows. A newer Order is greater as a text.
+// newest file of the drop. A take begins with the same stamp. If all files of the job are there,
+// the time of the take's claim follows or, without a claim, the time of the last try. A newer
+// Order is greater as a text.
 //
 // Stamps order drops only roughly, because S3's time of a large file is when its
 // upload began. Of two takes with the same stamp, the take that was claimed later
 // is newer.
 type Order string
 
-// OrderAt returns the Order of a drop without a take, whose newest file has the given time.
+// OrderAt returns the Order, without a second time, of a drop whose newest file has the given time.
 func OrderAt(newest time.Time) Order { return Order(newest.UTC().Format(StampLayout)) }
 
-// OrderOf returns the Order of a take that was claimed at the given time.
-func OrderOf(take string, claimed time.Time) Order {
-	return Order(Order(take).Stamp() + "-" + claimed.UTC().Format(claimLayout))
+// OrderOf returns the Order of a take that was claimed, or last tried without a claim, at the given time.
+func OrderOf(take string, at time.Time) Order {
+	return Order(Order(take).Stamp() + "-" + at.UTC().Format(claimLayout))
 }
 
 // Stamp returns the stamp of the drop.
@@ -160,7 +161,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	return nil
 }
 
-// OnlyFirst begins each warning that says that a list in a status may be incomplete.
+// OnlyFirst begins each warning about a list in a status that may be incomplete.
 const OnlyFirst = "only the first "
 
 // roomForMembers is the room, in bytes, for members that are added to a status after Fit.
@@ -222,8 +223,8 @@ func (s *Store) PostWarning(ctx context.Context, job workflow.Job, warning strin
 	}
 }
 
-// warnUnreadable posts the status of a job's take with a warning that the record cannot be read,
-// unless the status says that the take has ended.
+// warnUnreadable adds a warning to the status of a job, if the status is about the job's take and
+// does not say that the take has ended. The warning says that the take's record cannot be read.
 func (s *Store) warnUnreadable(ctx context.Context, job workflow.Job, cause error) {
 	key := StatusKey(job.Name)
 	prev, err := s.Posted(ctx, key)
@@ -245,10 +246,10 @@ func (s *Store) AddWarning(ctx context.Context, key string, prev Posted, text st
 	return s.Post(ctx, key, st, prev.Order, prev)
 }
 
-// postTake does what PostTake does, without the notice. A status of a drop that was not
-// claimed counts as older if it was written before the claim, whatever its Order is: submit
-// read this status before it claimed the take. The Order of this status may be greater than
-// the Order of the take: a file newer than the take may have been deleted before the claim.
+// postTake does what PostTake does, without the notice. A status without a claimed take counts
+// as older if it was written before rec was claimed, even if its Order is greater: submit read
+// this status before it claimed the take. Its Order is greater if a file that was newer than the
+// take was deleted before the claim.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))

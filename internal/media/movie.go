@@ -66,7 +66,7 @@ func readMP4(r *reader, info *Info) {
 			panic(err)
 		}
 		if err != nil {
-			break // without fragments, nothing after the moov box is needed
+			break // a file without fragments needs no box after moov
 		}
 		switch {
 		case b.kind == "moov" && m == nil:
@@ -188,9 +188,9 @@ func (m *movie) samples() (n int64) {
 	return n
 }
 
-// chooseTrack returns the track with the given handler that a player shows. The track must have
-// samples and hold no chapters. Of several such tracks, chooseTrack prefers one that is more than
-// a poster of one picture, then one that is switched on, then one that is not spatial audio,
+// chooseTrack returns the track with the given handler that a player shows, or nil. The track must
+// not be empty or hold chapters. Of several such tracks, chooseTrack prefers one that is more
+// than a poster of one picture, then one that is switched on, then one that is not spatial audio,
 // then the first. chooseTrack also reports whether any track has the handler.
 func (m *movie) chooseTrack(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1

@@ -32,8 +32,8 @@ func ByName[T any](byID map[string]T) map[string]T {
 	return named
 }
 
-// readResources calls read for every resource of a type and returns the results by logical id. values has the
-// values of parameters, pseudo parameters, resources, and attributes of resources such as
+// readResources calls read for every resource whose Type is kind, and returns the results by logical id. The
+// keys of values are names of parameters, pseudo parameters and resources, and attributes of resources such as
 // StateMachine.Name. A parameter that is not in values has its default.
 func readResources[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
 	t, err := Parse(text, func(name string) (any, bool) {
@@ -85,7 +85,7 @@ type Function struct {
 	Variables map[string]string // its environment
 	Timeout   time.Duration
 	MemoryMB  int
-	Attempts  int                // how often Lambda calls the function for one asynchronous event, if every call fails
+	Attempts  int                // calls for one asynchronous event, if all fail; 1 if the template does not set MaximumRetryAttempts
 	Queues    map[string]Mapping // by the ARN of the queue, or by its logical id if the ARN has no value
 }
 
@@ -180,8 +180,8 @@ var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs
 // that checkedAction matches.
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
-// role returns the statements of a role with an action that checkedAction matches, except a Deny for
-// other accounts.
+// role returns a role's statements about actions that checkedAction matches, except a Deny for other
+// accounts.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string

@@ -158,8 +158,8 @@ func (t *Template) valueOf(name string) any {
 	return "${" + name + "}"
 }
 
-// ConditionHolds reports whether a condition is true. The condition must be an Equals, or the Not of an
-// Equals.
+// ConditionHolds reports whether a condition of the template is true. It returns an error for a condition
+// that is neither an Equals nor the Not of an Equals.
 func (t *Template) ConditionHolds(name string) (bool, error) {
 	condition, negated := t.member("Conditions", name), false
 	if not, ok := condition["Fn::Not"].([]any); ok && len(not) == 1 {

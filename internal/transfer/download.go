@@ -160,8 +160,8 @@ func (d *download) fetchAll(open *response) {
 	}
 }
 
-// fetch fetches one piece, from an open response whose next byte is the piece's first, or
-// from a request of its own. It returns the open response if more can be read from it.
+// fetch fetches one piece: from an open response whose next byte is the piece's first or, if open
+// is nil, by a request of its own. It returns the open response, or nil if reading from it failed.
 func (d *download) fetch(p *piece, open *response) *response {
 	for try := 1; ; try++ {
 		err := d.tryFetch(p, open, try)
@@ -183,9 +183,9 @@ func (d *download) fetch(p *piece, open *response) *response {
 	}
 }
 
-// tryFetch fetches one piece. The first try requests a range at the address at which the
-// redirects of the first request ended. Later tries use the given address, because the
-// target of a redirect may expire.
+// tryFetch fetches one piece: from r or, if r is nil, by a request for its range. The first try
+// sends this request to the address at which the redirects of the first request ended. Later
+// tries use the given address, because the target of a redirect may expire.
 func (d *download) tryFetch(p *piece, r *response, try int) error {
 	began, own := time.Now(), r == nil
 	average := time.Duration(d.average.Load())

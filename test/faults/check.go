@@ -44,9 +44,9 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 	return charged
 }
 
-// checkNotices compares the notices with the statuses and records at the end. Each status
-// and record in one of the states of notice.States must have at least one notice. The
-// exception is a rejected drop whose notice EventBridge once did not accept.
+// checkNotices compares the notices with the last statuses and records. Each of them whose
+// state is one of notice.States must have at least one notice. The exception is a rejected
+// drop whose notice EventBridge once did not accept.
 func (s *simulation) checkNotices() {
 	for _, text := range s.w.WrongNotices {
 		s.wrong("%s", text)
@@ -65,7 +65,7 @@ func (s *simulation) checkNotices() {
 	want := func(key, name string, state ledger.State, take string) {
 		unsent := state == ledger.Rejected && s.unsent[key]
 		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !unsent {
-			s.wrong("%s is %s (take %q), but has no notice", key, state, take)
+			s.wrong("%s is %s (take %q), but has no notice", name, state, take)
 		}
 	}
 	for _, key := range s.w.Bucket.Keys() {
@@ -95,7 +95,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 	}
 	if rec.State == ledger.Unknown {
 		if !s.excused[ledger.RecordKey(rec.Name, rec.Take)] || rec.RequestID != "" {
-			wrong("no fault explains the unknown outcome")
+			wrong("no fault explains the unknown outcome, or the record has the request id %q", rec.RequestID)
 		}
 		return
 	}
@@ -197,7 +197,7 @@ func claimed(rec ledger.Record) string {
 	return whatFor(media, rec.Options)
 }
 
-// sent returns the same string for a job that RunComfy received.
+// sent returns what RunComfy received for a job, in the same form.
 func sent(job runcomfytest.Job) string {
 	options := map[string]any{}
 	var media []string

@@ -50,7 +50,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
-// hasEnded reports whether /result says that a job has ended. /result is more reliable than
+// hasEnded asks /result, if there is time, whether a job has ended. /result is more reliable than
 // /status, so poll asks /result before it gives up a job, and if /status returns an unknown word.
 func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 	if !workflow.HasTime(ctx, h.Now(), askTime) {
@@ -147,9 +147,9 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn writes a job's status with a warning, at each turn, because other functions write the
-// status without the warning. warn clears job.Seen, so that the next known state is written without the
-// warning.
+// warn writes a job's status with a warning, even if it has written the same warning before: another
+// function may since have written the status without it. warn clears job.Seen, so that poll writes the
+// next known state, without the warning, even if the state has not changed.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	h.Ledger.PostWarning(ctx, *job, warning)

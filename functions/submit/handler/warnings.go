@@ -18,12 +18,11 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds a warning to each take of a.kept, for each upload that the take does not use,
-// although it may have been meant for the take. The changed file may have been meant if it is in
-// a bundle, if its name is the subject's name, or if the subject's name adds a tag to its name:
-// talk.mp4 may have been meant for talk.de. If submit sent the message of the change, c.Uploads
-// also has the other uploads of the batch in which the event arrived. They may have been meant
-// only if their name is the subject's name.
+// warnUnused adds warnings to the takes of a.kept about uploads that they do not use, but may have
+// been meant to use: the changed file if it is in a bundle, if its name is the subject's name, or
+// if the subject's name adds a tag to its name (talk.mp4 for talk.de); and each other file of
+// c.Uploads whose name is the subject's name. c.Uploads is empty if the change is an event, not a
+// message that submit sent.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
@@ -78,8 +77,8 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	return h.warn(ctx, rec, base+" was uploaded, but started no job. S3 says that its upload began before the upload of this job's newest file. To use "+base+", upload it again.")
 }
 
-// warnIfReplaced adds a warning to the take of a bundle, if the file is in a .job folder and the
-// take used another version of the file.
+// warnIfReplaced adds a warning to a take if the file is in a .job folder and the take used another
+// version of the file.
 func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file drop.File) error {
 	if !inBundle(file.Key) || !rec.Uses(file.Key) || usesVersion(rec, file) {
 		return nil

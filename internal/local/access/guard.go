@@ -23,12 +23,12 @@ const Account = "000000000000"
 type Denial struct {
 	User     string // name of a function
 	Action   string // such as s3:GetObject
-	Resource string // an ARN
+	Resource string // an ARN, or "" if the request names no resource that the local stack knows
 	Prefix   string // prefix of a listing
 }
 
 func (d *Denial) Error() string {
-	about := d.Resource
+	about := cmp.Or(d.Resource, "an unknown resource")
 	if d.Prefix != "" {
 		about += " with the prefix " + d.Prefix
 	}
@@ -37,8 +37,8 @@ func (d *Denial) Error() string {
 
 // Guard returns a check of requests to Step Functions, Secrets Manager, SQS and EventBridge.
 // If the role of a request's user does not allow the request, the check calls denied and
-// refuses the request. It accepts every request of a user that is not in users. It trusts the
-// access key that a request names, so the signature must be checked first.
+// refuses the request. It accepts every request of a user that is not in users. It takes
+// the access key of a request as the name of its user, so the signature must be checked first.
 func Guard(users map[string]template.Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
 		signed := credential.FindStringSubmatch(r.Header.Get("Authorization"))
@@ -73,7 +73,7 @@ func Guard(users map[string]template.Role, denied func(*Denial)) awsjson.Check {
 	}
 }
 
-// arnOfQueue returns the ARN of the queue with a URL. It returns "" if the URL does not end
+// arnOfQueue returns the ARN of the queue at a URL. It returns "" if the URL does not end
 // in the account and the name of a queue.
 func arnOfQueue(region, url string) string {
 	parts := strings.Split(url, "/")

@@ -71,5 +71,5 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) ([]byt
 	return body, nil
 }
 
-// Close ends the calls under way, which return ErrClosed.
+// Close ends the calls under way. They and later calls return ErrClosed.
 func (r *Remote) Close() { r.end() }

@@ -1,7 +1,7 @@
 // The list of jobs. The page contains only the visible rows and a few rows around them.
 import { h, byId, released, seconds, dollars, age } from "./dom.js";
 
-// How each state of a status or of a check is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
+// How each state of a status, a record or a check is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
 export const states = {
   waiting: ["waiting", "open", false], submitting: ["submitting", "run", false], submitted: ["submitted", "run", false],
   in_queue: ["in queue", "run", false], in_progress: ["running", "run", false], archiving: ["archiving", "run", false],
@@ -71,10 +71,7 @@ export class List {
     const folder = byId("folder").value, toReview = byId("to-review").checked;
     const matching = [], counts = new Map(), folders = new Set();
     for (const row of this.rows.values()) {
-      for (let f = folderOf(row.name); f; f = folderOf(f.slice(0, -1))) {
-        if (folders.has(f)) break;
-        folders.add(f);
-      }
+      for (let f = folderOf(row.name); f && !folders.has(f); f = folderOf(f.slice(0, -1))) folders.add(f);
       if (folder && !row.name.startsWith(folder)) continue;
       if (search && !row.lower.includes(search)) continue;
       if (toReview && !(row.state === "succeeded" && !row.review)) continue;
@@ -107,7 +104,8 @@ export class List {
     if (!this.reading) fill(byId("folder"), [["", "all"], ...[...folders].sort().map((f) => [f, f])]);
   }
 
-  // summarize shows the progress and the sums of the selected jobs, and how many jobs are in each state.
+  // summarize shows how many of the jobs have ended, sums, and how many are in each state. It leaves out files, and used and
+  // withdrawn names.
   summarize(rows, folder) {
     let ended = 0, needed = 0, length = 0, cost = 0, priced = 0, estimated = false;
     const counts = new Map();
@@ -187,7 +185,7 @@ export class List {
     this.paint();
   }
 
-  // focus gives the focus to the row of a job, or to the list if the row is not visible.
+  // focus gives the focus to the row of a job, or to the list if the row is not in the page.
   focus(key) { (byId("rows").querySelector(`[data-key="${CSS.escape(key)}"] a`) ?? this.viewport).focus({ preventScroll: true }); }
 
   // move opens the row that is n rows below the current one.
