@@ -137,7 +137,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 		if err != nil {
 			return all, err
 		}
-		// Submit withdraws the statuses of these jobs when job.json is deleted or changed.
+		// The status stores these names. When job.json is deleted, or no longer names a job, submit
+		// withdraws the status of each such job that was not submitted.
 		all.Own.Jobs = append(all.Own.Jobs, a.Own.Jobs...)
 		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...)
 		all.Matches = append(all.Matches, a.Matches...)
@@ -159,7 +160,8 @@ func (f Finding) suspended(contested Finding) Finding {
 }
 
 // contested reports whether a name has several sources. If so, it rejects the finding of the
-// name. Beside another source, a folder without a drop does not count: contested removes it from s.
+// name. If there are several, contested removes from s each .job folder that holds no drop: such a
+// folder is not a source.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
 		return f, false, nil

@@ -27,8 +27,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Bucket is one bucket. It ignores bucket names. The zero value is empty and
-// ready to use; set its fields before use. It is safe for concurrent use.
+// Bucket is one bucket. It ignores bucket names. The zero value is empty and ready to use. Its
+// methods are safe for concurrent use, but no field may be set during a call.
 type Bucket struct {
 	// Now returns the time for LastModified. Defaults to time.Now.
 	Now func() time.Time

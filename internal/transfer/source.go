@@ -155,8 +155,8 @@ func (s *source) acceptFirst(r *response, ranged bool) error {
 		// Some servers answer "bytes=0-" with the whole file, but accept other ranges.
 		s.ranges = s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged,
-		// The range does not begin at 0, is shorter than both a piece and the file, or ends
-		// before the file and cannot be combined with others.
+		// A range is refused if it does not begin at 0, or if it is shorter than a piece and than the
+		// file. If no other range can be combined with it, it must be the whole file.
 		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
 		return s.unavailable(errRange)
 	case r.StatusCode != http.StatusPartialContent:
@@ -234,9 +234,9 @@ func isStrong(etag string) bool {
 	return len(etag) >= 2 && etag[0] == '"' && etag[len(etag)-1] == '"'
 }
 
-// contentRange returns which bytes a response holds, and the length of the file. A number
-// that is not known is -1. All three numbers are -1 if the HTTP status is not 200, and the
-// response contradicts itself or has no complete Content-Range.
+// contentRange returns which bytes a response holds, and the length of the file. A response with
+// HTTP status 200 holds the whole file; its length is -1 if it is not known. If the Content-Range
+// of another response is missing, incomplete or contradictory, all three numbers are -1.
 func contentRange(r *response) (from, size, total int64) {
 	if r.StatusCode == http.StatusOK {
 		return 0, r.ContentLength, r.ContentLength

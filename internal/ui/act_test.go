@@ -148,7 +148,8 @@ func TestActionsWithAWrongTake(t *testing.T) {
 }
 
 // In a bucket without versions, the page does not show a file that has replaced the input
-// of a take, even if both files have the same length.
+// of a take, even if both files have the same length. If either file was uploaded in parts, its
+// ETag proves nothing, so the page compares only the lengths.
 func TestReplacedMedium(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	const key = "inbox/talk.wav"
@@ -174,8 +175,8 @@ func TestReplacedMedium(t *testing.T) {
 	}
 }
 
-// The second click on "Drop again" in two tabs starts no second take, unless that tab has shown
-// the drop of the first click.
+// Two tabs show the same take, and a person clicks "Drop again" in both. The second click starts
+// no take, unless its tab has read the files again after the first click.
 func TestDropAgainInTwoTabs(t *testing.T) {
 	s, storage, uploaded := newDropServer(t)
 	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}

@@ -50,9 +50,9 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// A file is deleted, and S3 refuses each read of it. If the file was uploaded again, the
-// deletion cancels nothing and is not tried again. If the file is gone, S3 also refuses to list
-// it for ten minutes. The deletion is tried until S3 accepts a request to list it.
+// A file is deleted, and S3 refuses each read of it. In one case the file was uploaded again: S3
+// lists it, so cancel cancels nothing and does not try again. In the other case the file is gone,
+// and S3 also refuses to list it for ten minutes: cancel tries until S3 lists, then cancels the job.
 func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
 	for _, again := range []bool{false, true} {

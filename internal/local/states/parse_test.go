@@ -51,7 +51,7 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"a field in the wrong case", `"Seconds"`, `"seconds"`, `field seconds not found`},
 		{"a field of a Task in a Wait", `"Seconds"`, `"TimeoutSeconds":5,"Seconds"`, `state "Wait": it has a field that the local stack does not know in a Wait`},
 		{"a field of a Wait in a Choice", `"Default"`, `"Next":"Wait","Default"`, `state "Ended?": it has a field that the local stack does not know in a Choice`},
-		{"the end of a Wait", `"Next":"Poll"`, `"End":true`, `state "Wait": it has a field that the local stack does not know in a Wait`},
+		{"a Wait with End", `"Next":"Poll"`, `"End":true`, `state "Wait": it has a field that the local stack does not know in a Wait`},
 		{"an unknown argument", `"Payload":{`, `"InvocationType":"Event","Payload":{`, `field InvocationType not found`},
 		{"another service", `:::lambda:invoke",
 `, `:::sqs:sendMessage",
@@ -61,7 +61,7 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"no payload", `,"Payload":{"job":"{%$states.input%}"}`, ``, `is not known`},
 		{"a payload that is a list", `{"job":"{%$states.input%}"}`, `["{%$states.input%}"]`, `is not known`},
 		{"a constant in a payload", `"{%$states.input%}"`, `5`, `the expression "5" is not known`},
-		{"a timeout in words", `"TimeoutSeconds":90`, `"TimeoutSeconds":"90"`, `cannot unmarshal`},
+		{"a timeout that is a string", `"TimeoutSeconds":90`, `"TimeoutSeconds":"90"`, `cannot unmarshal`},
 		{"no timeout", `"TimeoutSeconds":90,`, ``, `state "Poll": TimeoutSeconds must be at least 1`},
 
 		{"a number instead of an expression", `"{% $states.input.waitSeconds %}"`, `5`, `the expression "5" is not known`},
@@ -83,8 +83,8 @@ func TestWhatParseRefuses(t *testing.T) {
 
 		{"no error names", `["A"]`, `[]`, `state "Poll": a retrier has no ErrorEquals`},
 		{"an unknown error of the States Language", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
-		{"all errors before others", `["A"]`, `["States.ALL"]`, `States.ALL must be the only error of the last retrier`},
-		{"all errors among others", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be the only error of the last retrier`},
+		{"States.ALL before the last retrier", `["A"]`, `["States.ALL"]`, `States.ALL must be the only error of the last retrier`},
+		{"States.ALL beside another error", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be the only error of the last retrier`},
 		{"no MaxAttempts", `"MaxAttempts":6,`, ``, `the retrier of A needs a MaxAttempts`},
 		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an IntervalSeconds`},
 		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an IntervalSeconds and a BackoffRate of at least 1`},
