@@ -291,3 +291,22 @@ func TestLargeOption(t *testing.T) {
 	}
 	b.quiet()
 }
+
+// If the last job of the chosen folder is gone, the list still shows what the folder filter says.
+func TestChosenFolderBecomesEmpty(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	for _, name := range []string{"talk", "ads/spring/talk"} {
+		putJSON(t, c, ledger.StatusKey(name), ledger.Status{Name: name, State: ledger.Waiting})
+	}
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("both jobs are listed", `document.querySelectorAll("#rows .row").length === 2`)
+	b.do("choose a folder", chromedp.Evaluate(`(() => { const f = document.querySelector("#folder"); f.value = "ads/spring/"; f.dispatchEvent(new Event("input")); })()`, nil))
+	b.waitFor("one job is listed", `document.querySelectorAll("#rows .row").length === 1`)
+	if _, err := c.S3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &c.Bucket.Name, Key: aws.String(ledger.StatusKey("ads/spring/talk"))}); err != nil {
+		t.Fatal(err)
+	}
+	b.waitFor("no job is listed", `!document.querySelector("#none").hidden`)
+	b.check("the folder is still chosen", `document.querySelector("#folder").value === "ads/spring/"`)
+	b.quiet()
+}

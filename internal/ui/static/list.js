@@ -78,6 +78,7 @@ export class List {
       matching.push(row);
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
+    if (folder) folders.add(folder); // even if its last job is gone
     this.shown = state ? matching.filter((row) => row.state === state) : matching;
     this.shown.sort((a, b) => b.time - a.time || (a.name < b.name ? -1 : 1));
     this.fillSelects(counts, folders);
@@ -96,7 +97,6 @@ export class List {
       const value = select.value;
       select.replaceChildren(...options.map(([v, label]) => h("option", { value: v }, label)));
       select.value = value;
-      if (select.value !== value) select.value = "";
     };
     const chosen = byId("state").value;
     if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
