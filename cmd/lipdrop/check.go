@@ -16,6 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
@@ -50,9 +51,13 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range []string{c.VideoModel, c.ImageModel} {
+	for kind, id := range map[media.Kind]string{media.Video: c.VideoModel, media.Image: c.ImageModel} {
 		if err := checkModel(models, id); err != nil {
 			return err
+		}
+		model, _ := models.Model(id)
+		if _, _, ok := model.Pair(kind); !ok {
+			return &client.UsageError{Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", id, kind.Noun())}
 		}
 	}
 	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: drop.Settings{
@@ -165,7 +170,7 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	}
 }
 
-// describeMedium returns a line about a file of a job.
+// describeMedium returns a text about a file of a job, or the URL of a medium that is no file.
 func describeMedium(medium drop.Medium) string {
 	if medium.URL != "" {
 		return medium.Input().URL

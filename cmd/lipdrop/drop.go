@@ -47,8 +47,8 @@ func (c *dropCmd) Validate() error {
 	return nil
 }
 
-// Run checks the files, asks once, uploads them, and with --wait or --get follows
-// their jobs.
+// Run checks the files, asks whether to start their jobs, uploads the files, and with --wait
+// or --get follows the jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
 	p, err := c.makePlan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
 	if ctx.Err() != nil {
@@ -97,7 +97,7 @@ const (
 	mostShown = 30
 )
 
-// print says what the drop does.
+// print prints what the drop would start and send.
 func (p *plan) print(out *terminal) {
 	p.printJobs(out)
 	for _, file := range sortedKeys(p.lists) {
@@ -243,8 +243,8 @@ func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	return nil
 }
 
-// follow follows the named jobs until they have ended, and returns them. With --get, it
-// also fetches the outputs.
+// follow follows the named jobs until they have ended, and returns them, or an error if the
+// time runs out first. With --get, it also fetches the outputs.
 func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
 	findings, err := p.sentFindings(ctx)
 	if err != nil {
@@ -328,7 +328,7 @@ func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]
 // jobs, one listing of the folder is cheaper.
 const manyNames = 20
 
-// patternsOf returns patterns that select the names, and may select other names of the
+// patternsOf returns patterns that select the names, and may select other names below the
 // same folders.
 func patternsOf(names []string) []client.Pattern {
 	folders := map[string][]string{}

@@ -43,8 +43,8 @@ func (c *localCmd) Validate() error {
 	return nil
 }
 
-// Run runs a local stack until it is interrupted. It drops files that appear in a
-// folder, and prints each change of a status.
+// Run runs a local stack until it is interrupted or fails. It carries changes of
+// the folder "drop" in c.Dir over to the bucket, and prints notices and changes of statuses.
 func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	folder, err := filepath.Abs(filepath.Join(c.Dir, "drop"))
 	if err != nil {
@@ -164,7 +164,7 @@ Or run all functions, for a stack that was started with --lambda-endpoint http:/
 }
 
 // architecture returns the option of the sam command that selects this machine's
-// processor, if the template's default is another.
+// processor, or "" if the processor is the template's default.
 func architecture() string {
 	if runtime.GOARCH == "amd64" {
 		return " --parameter-overrides Architecture=x86_64"

@@ -1,7 +1,6 @@
-// Command cancel is the Lambda function that cancels jobs that are no longer wanted,
-// and records why they ended. It is called when an execution fails, times out or is
-// stopped, when a dropped file is deleted, and every hour. template.yaml sets
-// the environment variables of the function.
+// Command cancel is the Lambda function that cancels the jobs of deleted files, and
+// settles executions that failed, timed out or were stopped. Every hour, it finishes what
+// other calls left undone. template.yaml sets the environment variables of the function.
 package main
 
 import (

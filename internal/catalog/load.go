@@ -116,15 +116,15 @@ func parseModel(data []byte) (*Model, error) {
 }
 
 // validationSchema returns the input schema with which lipdrop validates. That schema
-// includes the rules of the model's file, and accepts file names in place of URLs.
-// The map members holds the same file as generic JSON; validationSchema changes the map.
+// includes the rules of the model's file, and accepts file names in place of URLs. The
+// parameter members is the model's file f as generic JSON; validationSchema changes it.
 func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	schema := members["inputSchema"].(map[string]any)
 	properties := schema["properties"].(map[string]any)
 	for _, g := range f.Media {
 		for _, name := range g.Properties {
-			// The value that lipdrop validates is a file name or a placeholder, not the URL
-			// that it sends. So RunComfy's rules for the URL do not apply.
+			// In place of the URL that lipdrop sends, job.json may have a file name. So
+			// RunComfy's rules for the URL do not apply.
 			properties[name] = map[string]any{"type": "string", notBlank: true}
 		}
 	}

@@ -146,7 +146,7 @@ func isUsable(v any) bool {
 		f, err := v.Float64()
 		mantissa, _, _ := strings.Cut(strings.ToLower(v.String()), "e")
 		isUnderflow := f == 0 && strings.ContainsAny(mantissa, "123456789")
-		if err != nil || isUnderflow { // big.Rat would take long to compute the power of ten
+		if err != nil || isUnderflow { // for a huge exponent, big.Rat would compute for long
 			return false
 		}
 		_, ok := new(big.Rat).SetString(v.String())

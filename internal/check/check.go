@@ -93,7 +93,7 @@ type Job struct {
 	Warnings    []string  `json:"warnings,omitempty"`
 }
 
-// Medium is a file of a Job.
+// Medium is a file of a Job, or a URL that job.json has in place of a file.
 type Medium struct {
 	File     string   `json:"file"`
 	Property string   `json:"property,omitempty"`

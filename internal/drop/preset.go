@@ -16,7 +16,7 @@ import (
 
 // setting is the model and the options of a pair.
 type setting struct {
-	model   *catalog.Model // nil if the preset is wrong or the model does not exist
+	model   *catalog.Model // nil if nearestPreset found problems, or the model does not exist
 	options map[string]any
 	from    string // the key of the preset, or "" if there is no preset
 }
@@ -65,17 +65,16 @@ func (s setting) blame(problems []problem.Problem) []problem.Problem {
 
 // mismatch returns the problem of a pair whose media the model does not accept.
 func (l *lister) mismatch(s setting, kind media.Kind) problem.Problem {
-	p := problem.Problem{
-		Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun()),
+	if l.Choice != nil {
+		return problem.Problem{
+			Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun()),
+			Remedy: "Choose another model.",
+		}
+	}
+	return problem.Problem{
+		Code: problem.ModelMismatch, Reason: fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio file", s.from, s.model.ID, kind.Noun()),
 		Remedy: "In a preset.json, set a model that accepts the pair, or remove the preset.", Start: problem.AudioOfPair,
 	}
-	switch {
-	case s.from != "":
-		p.Reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio file", s.from, s.model.ID, kind.Noun())
-	case l.Choice != nil:
-		p.Remedy, p.Start = "Choose another model.", ""
-	}
-	return p
 }
 
 // badPreset turns problems of a preset into problems of a pair that uses the preset.
@@ -156,7 +155,7 @@ func severalPresets(files []File) problem.Problem {
 	return ambiguous(files, "the preset of "+folderOf(files[0].Key))
 }
 
-// checkPreset returns the problems that a preset would cause for every pair.
+// checkPreset returns the problems of a preset that do not depend on the pair.
 func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem, error) {
 	if !namedFinds(file.Key, presetJSON) {
 		return []problem.Problem{badSpelling(file, presetJSON)}, nil
@@ -188,10 +187,7 @@ func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem,
 	}
 	// Without a model, the options must be right for one of the default models.
 	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
-		model, ok := l.Catalog.Model(id)
-		if !ok {
-			continue
-		}
+		model, _ := l.Catalog.Model(id)
 		wrong := uploadAgain(model.ValidateOptions(doc.Input), base)
 		if wrong == nil {
 			return nil, nil

@@ -123,7 +123,7 @@ type Record struct {
 	Manifest string `json:"manifest,omitempty"`
 	Match    string `json:"match,omitempty"`
 
-	// ExpectedSeconds is how long the output will be. ExpectedWithin is by how many
+	// ExpectedSeconds is how long the output should be. ExpectedWithin is by how many
 	// seconds the length of a correct output may differ from ExpectedSeconds. Both are 0 if
 	// the expected length is not known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
@@ -153,8 +153,8 @@ type Record struct {
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is when a file of this take was last deleted while the remaining files formed
-	// another take. Submit runs the other take only if one of its files is uploaded. An upload
-	// before Deleted does not count if the file has another name, such as talk.mp4 for talk.de.
+	// another take. Submit runs the other take only if one of its files is uploaded. For the job
+	// talk.de, an upload of talk.mp4 before Deleted does not count.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
@@ -332,8 +332,8 @@ func (r Record) CancelledBy(key string) bool {
 	return r.Uses(key) && (r.Manifest == "" || r.Manifest == key)
 }
 
-// The prefixes of what people drop, of records, of statuses, and of answer files, which are
-// about files that cannot belong to a job.
+// The prefixes of what people drop, of records, of statuses, and of answer files. Answer files
+// are about files that cannot belong to a job, and names that are too long for StatusKey.
 const (
 	InboxPrefix  = "inbox/"
 	RecordPrefix = "jobs/"

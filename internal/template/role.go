@@ -9,8 +9,8 @@ import (
 )
 
 // Role is the list of what a function may do. It leaves out statements that the local stack does
-// not check, such as those that let Lambda write the log of a function and read its queues, and a
-// Deny for other accounts.
+// not check: for example, a Deny for other accounts, and what lets Lambda write the function's log
+// and read its queues.
 type Role []Statement
 
 // Statement allows actions on resources, as a statement of an IAM policy does.

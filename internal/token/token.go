@@ -28,9 +28,8 @@ const rereadAfter = time.Minute
 var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist")
 
 // Source is a runcomfy.TokenSource that reads the API token from a secret. The
-// secret is plain text, or JSON with the member "token". A Source reads the secret
-// when the token is first needed, and again after a call of Refused. It is safe for
-// concurrent use.
+// secret is plain text, or JSON with the member "token". A Source reads the secret until
+// it has found a token, and again after a call of Refused. It is safe for concurrent use.
 type Source struct {
 	Client SecretsManager
 	ARN    string

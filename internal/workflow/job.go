@@ -13,8 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// Job is the whole state of an execution: ids, times and counters. It is smaller than
-// 4 KB and never holds a URL of media. Submit starts an execution with it, poll
+// Job is the whole state of an execution: ids, times and counters. As JSON it has at most
+// a few KB. It never holds a URL of media. Submit starts an execution with it, poll
 // accepts and returns it at every turn, and archive accepts it when the job has
 // ended.
 type Job struct {
@@ -117,9 +117,8 @@ const (
 )
 
 // Answered updates the job after RunComfy has reported the job's status. It returns a
-// *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A job
-// that has ended is archived even if a limit has passed. If nearEnd is true, the job may
-// end soon, and the same call of poll should ask again.
+// *QueuedTooLong or a *RanTooLong if a limit has passed and the job has not ended. If nearEnd
+// is true, the job may end soon, and the same call of poll should ask again.
 func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (nearEnd bool, err error) {
 	j.forgetTroubles()
 	if status.State.Ended() {
@@ -146,8 +145,9 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 
 // Unanswered updates the job after a turn that did not learn the job's state. The parameter
 // cause is the reason. Unanswered returns a *RequestLost if RunComfy has said often
-// enough that it does not know the request (see LostResponses). If several turns in a row did not
-// learn the state (see patience), it returns a *QueuedTooLong or a *RanTooLong if a limit has passed. See Progress.Jitter for jitter.
+// enough that it does not know the request (see LostResponses). It returns a *QueuedTooLong or
+// a *RanTooLong if a limit has passed and several turns in a row did not learn the state (see
+// patience). See Progress.Jitter for jitter.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float64) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now
