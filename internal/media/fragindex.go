@@ -101,8 +101,8 @@ func (f *fragments) byRandomAccess() {
 // readLastAccess reads the last entries of a tfra box. It returns the id of the track and one of
 // these entries. Samples are not decoded in the order in which they are shown, so the sample that
 // is shown last may not be in the last fragment. Therefore readLastAccess goes back from the last
-// entry while the fragments are near the mfra box, and chooses the entry that it reaches. The
-// parameter index is the offset of mfra.
+// entry while the fragments are near the mfra box, and chooses the entry that it reaches. It panics
+// if no fragment begins where this entry says. The parameter index is the offset of mfra.
 func readLastAccess(r *reader, tfra box, index int64) (id uint32, chosen access) {
 	const head = 4 + 4 + 4 + 4
 	c, _ := r.versioned(tfra, head-4, 0)
@@ -130,6 +130,9 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, chosen access)
 			break
 		}
 		chosen = access{time, int64(offset)}
+	}
+	if chosen.moof > 0 && r.box(chosen.moof, index).kind != "moof" {
+		panic(errNoIndex)
 	}
 	return id, chosen
 }

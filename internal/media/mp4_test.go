@@ -273,15 +273,10 @@ func TestMP4(t *testing.T) {
 			}(),
 			duration: seconds(7)},
 		{name: "an index at the end of fragments that do not say their time, two of them after the last one of the sound",
-			file: func() file {
-				f := fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1)
-				f = bytes.ReplaceAll(f, []byte("tfdt"), []byte("free"))
-				at := func(n int) int { // offset of fragment n
-					return len(fragmentsOfTwo()) + n*len(fragment(0, 10, 900))
-				}
-				index := func(id, time, moof int) []byte { return atom("tfra", be(0, id, 0, 1, time, moof, "\x01\x01\x01")) }
-				return whole(f, atom("mfra", index(1, 5000, at(7)), index(2, 1000, at(5)), atom("mfro", be(0, 8+2*35+16))))
-			}(),
+			file:     untimed(0),
+			duration: seconds(6), sound: seconds(2)},
+		{name: "an index at the end whose entries lead into fragments, because a program shortened the header of the file",
+			file:     untimed(24),
 			duration: seconds(6), sound: seconds(2)},
 		{name: "a large file of fragments whose end holds only sound",
 			file:    gigabytes(21, fragmentsOfTwo(1, 2)).followed(fragmentsOfTwo(2, 2)[len(fragmentsOfTwo()):]),
@@ -381,6 +376,17 @@ func gigabytes(count int, head ...[]byte) file {
 		size += int64(len(part)) - 8 + gigabyte
 	}
 	return file{p, size}
+}
+
+// untimed returns a movie of fragments of a second that do not say their time: six of pictures and
+// two of sound. The index at its end has the last fragment of each track; plus is added to the offset.
+func untimed(plus int) file {
+	f := bytes.ReplaceAll(fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1), []byte("tfdt"), []byte("free"))
+	index := func(id, time, n int) []byte {
+		at := len(fragmentsOfTwo()) + n*len(fragment(0, 10, 900))
+		return atom("tfra", be(0, id, 0, 1, time, at+plus, "\x01\x01\x01"))
+	}
+	return whole(f, atom("mfra", index(1, 5000, 7), index(2, 1000, 5), atom("mfro", be(0, 8+2*35+16))))
 }
 
 // fragmentsOfTwo returns a movie of a track of pictures (1) and a track of sound (2), with
