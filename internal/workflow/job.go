@@ -227,10 +227,8 @@ func inWords(d time.Duration) string {
 
 // Sleep waits, or returns the context's error if the context ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
