@@ -574,7 +574,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	case claimed == 0 && played > 0:
 		info.warn("%s does not say how long it is; its last pictures and sound end after %s; some programs refuse such a file", file, problem.Length(m.inTime(played-m.start)))
 	case claimed == 0:
-		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", file)
+		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so this length is not checked", file)
 	}
 }
 

@@ -123,7 +123,11 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		info.warn("%s has zeros instead of the end of its index (moov): it may have been cut short", r.src.Name)
 	}
 	if !known {
-		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so the duration is not checked", r.src.Name)
+		unknown := r.src.Name
+		if info.Length().Known() {
+			unknown = "the sound of " + unknown
+		}
+		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so this length is not checked", unknown)
 	}
 }
 

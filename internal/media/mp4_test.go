@@ -219,7 +219,7 @@ func TestMP4(t *testing.T) {
 				f := fragmentsOfTwo(1, 1, 1, 1, 1, 2, 1)
 				return whole(f, accessIndex(6000, uint64(bytes.LastIndex(f, []byte("moof"))-4)))
 			}(),
-			duration: seconds(7), warning: "lipdrop did not find the length of a.mp4"},
+			duration: seconds(7), warning: "lipdrop did not find the length of the sound of a.mp4"},
 		{name: "a last fragment that breaks off in its header",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),
@@ -227,7 +227,7 @@ func TestMP4(t *testing.T) {
 		{name: "a last fragment of pictures that breaks off in its header, although there is an audio track",
 			file:     whole(fragmentsOfTwo(1), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),
-			warning:  "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of a.mp4"},
+			warning:  "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of the sound of a.mp4"},
 		{name: "a negative composition offset in version 0 of a trun box",
 			file: whole(fragmentedMovie(), atom("moof", atom("traf", atom("tfhd", be(0x8, 1, 100)), atom("tfdt", be(0, 0)),
 				atom("trun", be(0x800, 3, 0, 100, -100)))), atom("mdat", make([]byte, 900))),
@@ -238,11 +238,11 @@ func TestMP4(t *testing.T) {
 				return whole(f[:len(f)-9])
 			}(),
 			duration: seconds(1), estimate: true,
-			warning: "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of a.mp4"},
+			warning: "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of the sound of a.mp4"},
 		{name: "fragments with zeros instead of the first one of the sound",
 			file:     whole(fragmentsOfTwo(1), make([]byte, 2000)),
 			duration: seconds(1),
-			warning:  "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of a.mp4"},
+			warning:  "a.mp4 breaks off in the middle of a fragment\nlipdrop did not find the length of the sound of a.mp4"},
 		{name: "fragments with zeros instead of the last one",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), make([]byte, 2000)),
 			duration: seconds(1),
