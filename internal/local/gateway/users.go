@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/xml"
@@ -128,22 +129,42 @@ func (u *users) denial(r *request, status int, body []byte) *access.Denial {
 		return nil
 	}
 	if r.key == "" {
-		return &access.Denial{User: r.user, Action: r.action(), Resource: bucket, Prefix: r.URL.Query().Get("prefix")}
+		return &access.Denial{User: r.user, Action: r.bucketAction(), Resource: bucket, Prefix: r.URL.Query().Get("prefix")}
 	}
 	return &access.Denial{User: r.user, Action: r.action(), Resource: bucket + "/" + r.key}
 }
 
-// action returns the permission that a request needs. It knows the requests that a function sends.
+// bucketAction returns the permission that a request without a key needs.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+func (r *request) bucketAction() string {
+	query := r.URL.Query()
+	verb := map[string]string{http.MethodPut: "Put", http.MethodDelete: "Delete"}[r.Method]
+	for _, property := range []string{"Acl", "Location", "Policy", "Tagging", "Versioning"} {
+		if query.Has(strings.ToLower(property)) {
+			return "s3:" + cmp.Or(verb, "Get") + "Bucket" + property
+		}
+	}
+	switch {
+	case query.Has("versions"):
+		return "s3:ListBucketVersions"
+	case query.Has("uploads"):
+		return "s3:ListBucketMultipartUploads"
+	case r.Method == http.MethodPut:
+		return "s3:CreateBucket"
+	case r.Method == http.MethodDelete:
+		return "s3:DeleteBucket"
+	}
+	return listBucket
+}
+
+// action returns the permission that a request for a key needs: see bucketAction.
 func (r *request) action() string {
 	query := r.URL.Query()
 	switch {
-	case r.key == "" && query.Has("list-type"):
-		return listBucket
-	case r.key == "":
-		return "send this " + r.Method + " request"
 	case r.Method == http.MethodDelete && query.Has("uploadId"):
 		return "s3:AbortMultipartUpload"
+	case r.Method == http.MethodDelete && query.Has("versionId"):
+		return "s3:DeleteObjectVersion"
 	case r.Method == http.MethodDelete:
 		return "s3:DeleteObject"
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:

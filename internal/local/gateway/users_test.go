@@ -105,9 +105,9 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 			return err
 		}
 	}
-	remove := func(key string) call {
+	remove := func(key string, version *string) call {
 		return func(c *s3.Client) error {
-			_, err := c.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &key})
+			_, err := c.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
 			return err
 		}
 	}
@@ -117,6 +117,22 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	}
 	versioning := func(c *s3.Client) error {
 		_, err := c.GetBucketVersioning(t.Context(), &s3.GetBucketVersioningInput{Bucket: aws.String(bucket)})
+		return err
+	}
+	versions := func(c *s3.Client) error {
+		_, err := c.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucket), Prefix: aws.String("in/")})
+		return err
+	}
+	uploads := func(c *s3.Client) error {
+		_, err := c.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+		return err
+	}
+	removePolicy := func(c *s3.Client) error {
+		_, err := c.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: aws.String(bucket)})
+		return err
+	}
+	removeBucket := func(c *s3.Client) error {
+		_, err := c.DeleteBucket(t.Context(), &s3.DeleteBucketInput{Bucket: aws.String(bucket)})
 		return err
 	}
 	const large = 5 << 20 // so large that the client waits for the server's 100 Continue
@@ -141,8 +157,13 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "reads a missing file that the user may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
 		{name: "writes a file", call: write("in/1", 1), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
 		{name: "writes a large file", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
-		{name: "deletes another file", call: remove("out/1"), code: "AccessDenied", action: "s3:DeleteObject", resource: "/out/1"},
-		{name: "reads whether the bucket has versions", call: versioning, code: "AccessDenied", action: "send this GET request"},
+		{name: "deletes a version", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
+		{name: "deletes another file", call: remove("out/1", nil), code: "AccessDenied", action: "s3:DeleteObject", resource: "/out/1"},
+		{name: "reads whether the bucket has versions", call: versioning, code: "AccessDenied", action: "s3:GetBucketVersioning"},
+		{name: "lists versions", call: versions, code: "AccessDenied", action: "s3:ListBucketVersions", prefix: "in/"},
+		{name: "lists uploads", call: uploads, code: "AccessDenied", action: "s3:ListBucketMultipartUploads"},
+		{name: "deletes the policy", call: removePolicy, code: "AccessDenied", action: "s3:DeleteBucketPolicy"},
+		{name: "deletes the bucket", call: removeBucket, code: "AccessDenied", action: "s3:DeleteBucket"},
 		{name: "aborts an upload", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
 	}
 	asUser := func(o *s3.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(user, secret, "") }
