@@ -210,6 +210,20 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// A list that is named twice is read once. A .. after a link leads to the parent of the link's
+// target, so it may lead to another list.
+func TestSplitLists(t *testing.T) {
+	lay(t, map[string]string{"a.csv": "", "real/a.csv": "", "real/ads/b.csv": "", "talk.mp4": ""})
+	if err := errors.Join(os.Symlink("real/ads", "link"), os.Symlink("a.csv", "c.csv")); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"a.csv", "./a.csv", "real/../a.csv", "c.csv", "link/../a.csv", "real/a.csv", "link/b.csv", "gone/d.csv", "talk.mp4", "real"}
+	files, lists := splitLists(args)
+	if diff := cmp.Diff([][]string{{"talk.mp4", "real"}, {"a.csv", "c.csv", "real/a.csv", "real/ads/b.csv", "gone/d.csv"}}, [][]string{files, lists}); diff != "" {
+		t.Errorf("splitLists (-want +got):\n%s", diff)
+	}
+}
+
 // The error for a list whose name cannot be the name of a folder says how to rename the list.
 func TestListNames(t *testing.T) {
 	lay(t, map[string]string{".csv": "", ".ads.csv": "", "ads.job.csv": "", "a\x01.csv": ""})

@@ -105,14 +105,21 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 	return p, nil
 }
 
-// splitLists separates the arguments that are lists from the other files and folders.
+// splitLists separates the arguments that are lists from the other files and folders. It returns
+// a list that is named twice only once. The folders in the paths of the lists are not links:
+// filepath.Join would turn link/../a.csv into a.csv, which may be another list.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
-		switch info, err := os.Stat(arg); {
-		case !list.IsList(arg) || err == nil && info.IsDir():
+		if info, err := os.Stat(arg); !list.IsList(arg) || err == nil && info.IsDir() {
 			files = append(files, arg)
-		case !slices.Contains(lists, filepath.Clean(arg)): // a list that is named twice is read only once
-			lists = append(lists, filepath.Clean(arg))
+			continue
+		}
+		folder, base := filepath.Split(arg)
+		if real, err := filepath.EvalSymlinks(cmp.Or(folder, ".")); err == nil {
+			arg = filepath.Join(real, base)
+		}
+		if !slices.Contains(lists, arg) {
+			lists = append(lists, arg)
 		}
 	}
 	return files, lists
