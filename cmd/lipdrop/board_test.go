@@ -236,3 +236,10 @@ func TestShowUnreadableStatus(t *testing.T) {
 		t.Errorf("printed %q, want %q", &out, want)
 	}
 }
+
+// A status that an earlier checkout of lipdrop wrote has no verdict.
+func TestDetailWithoutAVerdict(t *testing.T) {
+	if got, want := detail(ledger.Status{State: ledger.Succeeded, Outputs: []string{"outbox/a.mp4"}}), "1 output, unchecked"; got != want {
+		t.Errorf("detail returned %q, want %q", got, want)
+	}
+}

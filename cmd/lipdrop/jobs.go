@@ -64,7 +64,7 @@ func detail(st ledger.Status) string {
 	case st.State == ledger.Used:
 		return "used by " + strings.Join(st.Jobs, ", ")
 	case st.State == ledger.Succeeded:
-		return fmt.Sprintf("%s, %s", count(len(st.Outputs), "output"), st.Verdict)
+		return fmt.Sprintf("%s, %s", count(len(st.Outputs), "output"), cmp.Or(st.Verdict, ledger.VerdictUnchecked))
 	}
 	return ""
 }
