@@ -84,7 +84,7 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 }
 
 // decodeFolder decodes the path of a folder of this machine. It refuses an empty path, which a
-// script passes if a variable is not set: the path would stand for the current folder.
+// script passes if a variable is not set.
 func decodeFolder(ctx *kong.DecodeContext, target reflect.Value) error {
 	path := ""
 	if err := ctx.Scan.PopValueInto("folder", &path); err != nil {

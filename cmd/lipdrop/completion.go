@@ -23,8 +23,8 @@ func (*completionCmd) Help() string {
 // completionTime limits how long a person waits for the completion of a name.
 const completionTime = 3 * time.Second
 
-// registerCompletion does nothing unless the shell asks for completions. If it does,
-// registerCompletion prints them and makes the parser exit.
+// registerCompletion prints completions and makes the parser exit, if the shell asks for
+// completions. Otherwise it does nothing.
 func registerCompletion(ctx context.Context, parser *kong.Kong) {
 	kongcompletion.Register(parser,
 		kongcompletion.WithPredictor("job", complete.PredictFunc(func(a complete.Args) []string {

@@ -35,7 +35,7 @@ type doctorCmd struct {
 	Profile string `help:"Profile of the AWS credentials."`
 	Region  string `help:"AWS region of the stack."`
 	Drop    bool   `help:"Also drop a test file that starts no job, and wait for its answer file."`
-	Wait    delay  `default:"10m" help:"With --drop: how long to wait for the answer file, after SettleSeconds."`
+	Wait    delay  `default:"10m" help:"With --drop: how long to wait for the answer file, in addition to the SettleSeconds of the stack."`
 	Every   delay  `default:"5s" hidden:"" help:"Pause between two drops of the test file; only tests set it."`
 }
 

@@ -110,7 +110,7 @@ func (d *Drop) Check(ctx context.Context) error {
 			if p.Code != problem.Ambiguous {
 				continue
 			}
-			// The stack's remedy is to delete a file: a person might delete the only copy, on this machine.
+			// The stack's remedy is to delete a file. A person who reads it here might delete the only copy.
 			o.Problems[i].Remedy = "Drop only one of them, or rename one. If the bucket holds any of the others already, delete those from the bucket first."
 			if bundled {
 				o.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."

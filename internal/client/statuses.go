@@ -107,8 +107,9 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	return Status{}, c.NoJob(ctx, Pattern{Text: name})
 }
 
-// NoJob returns an error for a pattern that selects no status. If the pattern is one name, the remedy
-// says what was probably meant, if it is a file without a job, the name without a suffix, or a folder.
+// NoJob returns an error for a pattern that selects no status. If the pattern is one name, the
+// remedy says whether the name is a file without a job, has a suffix that a job's name does not
+// have, or is a folder with jobs.
 func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
 	if p.Prefix {

@@ -41,9 +41,9 @@ const dueMetadata = "lipdrop-notice-due"
 const sending = 10 * time.Second
 
 // markDue marks the status of a rejected or held drop if the notice about it is due, and reports
-// whether the caller must send the notice. There is one notice when a drop becomes rejected or held, and no second
-// notice if only the reason changes. A process that does not send the notice keeps the mark of
-// the process that does.
+// whether the caller must send the notice. There is one notice when a drop becomes rejected or
+// held, and no second notice if only the reason changes. A process that does not send the notice
+// keeps the mark of the process that does.
 func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	own := "by " + s.Writer
 	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)

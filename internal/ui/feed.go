@@ -266,7 +266,7 @@ func rowKey(key string) string {
 // change is the data of an event: the rows that are new or have changed, and the keys of
 // the rows that are gone.
 type change struct {
-	Reset   bool     `json:"reset,omitempty"` // all rows come again, in the events up to the first one without Reading; every other row is gone
+	Reset   bool     `json:"reset,omitempty"` // the events from this one to the first without Reading have all rows; a row that is in none of them is gone
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow

@@ -155,8 +155,8 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
 // RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
 // so cancelRequest asks for the result. It also asks for the result after an error response,
-// because the request may have ended. If RunComfy then responds that it has not, or with
-// an error, cancelRequest returns the error of the first response.
+// because the request may have ended. If the second response is an error too, or says that the
+// request has not ended, cancelRequest returns the error of the first response.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {

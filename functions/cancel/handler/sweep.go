@@ -114,8 +114,8 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone, because perhaps no message repeats it:
 // it starts the execution of a submitted take, and ends a claim whose invocation died. For a take
-// that has ended, it posts the status and sends the notice if no notice was sent. Days maps the key of each record that recoverTakes has read
-// to the reservationDay of the take.
+// whose notice is due, it posts the status and sends the notice. Days maps the key of each record
+// that recoverTakes has read to the reservationDay of the take.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest records come first. If the time ends, earlier sweeps have read the others.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
