@@ -92,9 +92,9 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 		{"videos", `{"videos":["` + a + `","` + b + `"]}`, []string{a, b}},
 		{"image", `{"image":"` + c + `"}`, []string{c}},
 		{"images", `{"images":["` + c + `","` + d + `"]}`, []string{c, d}},
-		{"all four in their order", `{"images":["` + d + `"],"image":"` + c + `","videos":["` + b + `"],"video":"` + a + `"}`, []string{a, b, c, d}},
+		{"all four members, in the documented order", `{"images":["` + d + `"],"image":"` + c + `","videos":["` + b + `"],"video":"` + a + `"}`, []string{a, b, c, d}},
 		{"a list instead of one URL, and one URL instead of a list", `{"video":["` + a + `"],"videos":"` + b + `"}`, []string{a, b}},
-		{"named twice", `{"video":"` + a + `","videos":["` + a + `","` + b + `"]}`, []string{a, b}},
+		{"a URL in two members", `{"video":"` + a + `","videos":["` + a + `","` + b + `"]}`, []string{a, b}},
 		{"output is a URL", `"` + a + `"`, []string{a}},
 		{"output is a list of URLs", `["` + b + `","` + a + `"]`, []string{b, a}},
 		{"the escaped path is kept", `"https://f.example/x%3D%3D/a%20b%2Fc.mp4"`, []string{"https://f.example/x%3D%3D/a%20b%2Fc.mp4"}},
@@ -141,8 +141,8 @@ func TestFailureOfAJob(t *testing.T) {
 		{"empty text", `"error":""`, ""},
 		{"number", `"error":500`, "500"},
 		{"in another member", `"message":"no face"`, "no face"},
-		{"over several lines", `"error":"no\n\tface\u0000"`, "no face"},
-		{"with characters that change the direction of text", `"error":"\u202eno\u2066face\uffff"`, "no face"},
+		{"with line breaks and control characters", `"error":"no\n\tface\u0000"`, "no face"},
+		{"with characters that change the direction of text, and a noncharacter", `"error":"\u202eno\u2066face\uffff"`, "no face"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,15 +162,15 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 	const signed = "https://b.s3.amazonaws.com/inbox/talk%20one.mp4?X-Amz-Algorithm=A&X-Amz-Signature=5f5f"
 	tests := []struct{ name, error string }{
 		{"a presigned URL", `"could not fetch ` + signed + `: 403"`},
-		{"a presigned URL with escaped signs", `"could not fetch https:\/\/b.example\/a.mp4\u003fX-Amz-Expires=9\u0026a=1"`},
+		{"a presigned URL with JSON escapes", `"could not fetch https:\/\/b.example\/a.mp4\u003fX-Amz-Expires=9\u0026a=1"`},
 		{"a query without its URL", `{"message":"retries exceeded with url: /inbox/talk.mp4?X-Amz-Expires=9 (timeout)"}`},
-		{"an escaped URL", `"https%3A%2F%2Fb.example%2Fa.mp4%3FX-Amz-Expires%3D9"`},
+		{"a percent-encoded URL", `"https%3A%2F%2Fb.example%2Fa.mp4%3FX-Amz-Expires%3D9"`},
 		{"a member's name", `{"` + signed + `":"not found"}`},
 		{"deep in a list", `[{"a":[{"b":"` + signed + `"}]}]`},
-		{"a member that is named twice", `{"message":"` + signed + `","message":"fine"}`},
+		{"a member that occurs twice", `{"message":"` + signed + `","message":"fine"}`},
 		{"after a number that is too large", `[1e999,"` + signed + `"]`},
 		{"the token", `{"message":"bad token ` + canary + `"}`},
-		{"a URL of a user, with a key", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
+		{"a URL that a user gave, with a key", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what is left still says which file", func(t *testing.T) {
+	t.Run("the URL without its query stays", func(t *testing.T) {
 		got, err := respondingJSON(t, 200, `{"status":"failed","error":"could not fetch `+signed+`: 403"}`).Result(t.Context(), "r")
 		if err != nil {
 			t.Fatal(err)
@@ -208,14 +208,14 @@ func TestTimesAndCost(t *testing.T) {
 		{"none", `"x":1`, runcomfy.Result{}},
 		{"null", `"created_at":null,"cost":null`, runcomfy.Result{}},
 		{"a time without a zone", `"created_at":"2026-05-01T10:00:00.25"`, runcomfy.Result{CreatedAt: time.Date(2026, 5, 1, 10, 0, 0, 250_000_000, time.UTC)}},
-		{"a time with a space", `"finished_at":"2026-05-01 10:00:00"`, runcomfy.Result{FinishedAt: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)}},
+		{"a time with a space for the T", `"finished_at":"2026-05-01 10:00:00"`, runcomfy.Result{FinishedAt: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)}},
 		{"not a time", `"created_at":"yesterday","finished_at":17`, runcomfy.Result{}},
 		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
 		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{Warnings: []string{cost(`{"usd":1}`)}}},
 		{"a negative cost", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
 		{"a cost that is too large for a float64", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},
-		{"the highest cost", `"cost":9999.99`, runcomfy.Result{CostUSD: new(9999.99)}},
-		{"a cost that is a mistake", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
+		{"a cost just below the limit", `"cost":9999.99`, runcomfy.Result{CostUSD: new(9999.99)}},
+		{"a cost at the limit", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
 		{"the last second of the year 9999", `"created_at":"9999-12-31T23:59:59Z"`, runcomfy.Result{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}},
 		{"a time after the year 9999 in UTC", `"created_at":"9999-12-31T23:59:59-01:00"`, runcomfy.Result{Warnings: []string{outside("9999-12-31T23:59:59-01:00", "created_at")}}},
 		{"a time before the year 0 in UTC", `"finished_at":"0000-01-01T00:00:00+01:00"`, runcomfy.Result{Warnings: []string{outside("0000-01-01T00:00:00+01:00", "finished_at")}}},
@@ -248,15 +248,15 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// A response under HTTP 200 that has the request's id, and says failed or has an output, is the end of the job
-// even if it has an error code, unless the code is about the token or the request, or says that the result is
-// not ready.
+// If a response under HTTP 2xx has the request's id, and says failed or has an output, the client ignores its error
+// code, because the code is about the job. It does not ignore codes about the call, such as a bad token, an unknown
+// request or a result that is not ready.
 func TestFailureWithAnErrorCode(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int
 		body   string
-		want   string // the failure; empty if the response is not the end of the job
+		want   string // the failure; empty if the code is not ignored
 	}{
 		{"a code of a server error", 200, `{"request_id":"r","status":"failed","error_code":500100,"error_message":"no face"}`, "no face"},
 		{"a code about the input, and an error", 200, `{"request_id":"r","status":"FAILED","error_code":422001,"error":{"message":"no face"}}`, "no face"},
@@ -267,7 +267,7 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 		{"not ready", 200, `{"request_id":"r","status":"failed","error_code":400005}`, ""},
 		{"the id of another request", 200, `{"request_id":"s","status":"failed","error_code":500100}`, ""},
 		{"no request id", 200, `{"status":"failed","error_code":500100}`, ""},
-		{"another state", 200, `{"request_id":"r","status":"completed","error_code":500100}`, ""},
+		{"completed, without an output", 200, `{"request_id":"r","status":"completed","error_code":500100}`, ""},
 		{"HTTP 500", 500, `{"request_id":"r","status":"failed","error_code":500100}`, ""},
 	}
 	for _, tt := range tests {
@@ -276,10 +276,10 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 			ended := tt.want != ""
 			result, err := client.Result(t.Context(), "r")
 			if wantErr := !ended && tt.name != "not ready"; result.Failure != tt.want || result.State.Ended() != ended || (err != nil) != wantErr {
-				t.Errorf("state %q, failure %q, error %v; want the failure %q, an error %t", result.State, result.Failure, err, tt.want, wantErr)
+				t.Errorf("state %q, failure %q, error %v; want the failure %q, ended %t and an error %t", result.State, result.Failure, err, tt.want, ended, wantErr)
 			}
 			if status, err := client.Status(t.Context(), "r"); status.State.Ended() != ended || (err == nil) != ended {
-				t.Errorf("state %q, error %v; want ended %t, else an error", status.State, err, ended)
+				t.Errorf("status %q, error %v; want ended %t and an error %t", status.State, err, ended, !ended)
 			}
 		})
 	}

@@ -28,8 +28,8 @@ type tools struct {
 	env         []string
 }
 
-// findTools reads the commands from the README. It skips the test if the SAM CLI or Docker is
-// missing; in CI, it fails the test.
+// findTools copies the project and reads the commands from the README. If the SAM CLI, make or
+// Docker is missing, it fails the test in CI, and skips the test elsewhere.
 func findTools(t *testing.T) *tools {
 	t.Helper()
 	if testing.Short() {
@@ -184,9 +184,7 @@ func withCredentials(line string) string {
 // receives the command's output.
 func (f *tools) background(t *testing.T, line string) (output string) {
 	t.Helper()
-	// The context of the test ends before its cleanup begins.
-	ctx, interrupt := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := f.command(ctx, line)
+	cmd := f.command(t.Context(), line)
 	logs, err := os.Create(filepath.Join(t.TempDir(), "output.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -196,8 +194,7 @@ func (f *tools) background(t *testing.T, line string) (output string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		interrupt()
-		err := cmd.Wait()
+		err := cmd.Wait() // the context of the test, which has ended, has interrupted the command
 		_ = logs.Close()
 		if text, _ := os.ReadFile(logs.Name()); t.Failed() {
 			t.Logf("%s ended: %v\n%s", line, err, text)

@@ -34,7 +34,7 @@ type clock struct{ now time.Time }
 func (c *clock) Now() time.Time          { return c.now }
 func (c *clock) advance(d time.Duration) { c.now = c.now.Add(d) }
 
-// files serves the contents of URLs and records which were requested.
+// files serves the contents of URLs, and records which URLs were requested.
 type files struct {
 	mu      sync.Mutex
 	content map[string]string
@@ -90,7 +90,7 @@ func TestAJobQueuesRunsAndSucceeds(t *testing.T) {
 	id := submit(t, client, pair())
 
 	steps := []struct {
-		after    time.Duration
+		wait     time.Duration // since the step before
 		status   runcomfy.QueueStatus
 		position int // -1 if there is none
 		result   runcomfy.ResultStatus
@@ -104,7 +104,7 @@ func TestAJobQueuesRunsAndSucceeds(t *testing.T) {
 		{time.Hour, runcomfy.Completed, -1, runcomfy.ResultSucceeded},
 	}
 	for _, step := range steps {
-		c.advance(step.after)
+		c.advance(step.wait)
 		status, err := client.Status(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -242,7 +242,7 @@ func TestInvalidRequests(t *testing.T) {
 		})
 	}
 	if fake.Charges() != 1 {
-		t.Errorf("%d charges, want 1", fake.Charges())
+		t.Errorf("%d charges, want 1, for the valid job", fake.Charges())
 	}
 }
 
@@ -292,7 +292,7 @@ func TestCancel(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the response says completed in addition to the outcome", func(t *testing.T) {
+	t.Run("the response to a cancel says completed too", func(t *testing.T) {
 		fake := &runcomfytest.Server{Queue: time.Hour, Fetch: pairFiles().fetch}
 		id := submit(t, clientOf(fake, "t"), pair())
 		req := httptest.NewRequest("POST", "/v1/requests/"+id+"/cancel", nil)
