@@ -71,7 +71,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `lipdrop show` | what `jobs` needs, and `s3:GetObject` on `jobs/*` and `review/*` | the bucket |\n" +
 		"| `lipdrop get` | `s3:ListBucket`, and `s3:GetObject` on `status/*`, `jobs/*` and `outbox/*` | the bucket |\n" +
 		"| `lipdrop review` | what `show` needs, and `s3:PutObject` on `review/*` | the bucket |\n" +
-		"| `lipdrop ui`, to look | what `show` needs, and `s3:GetObject` on `inbox/*` and `outbox/*`; for estimates, `secretsmanager:GetSecretValue` on the token's secret. " +
+		"| `lipdrop ui`, to look | what `show` needs, and `s3:GetObject` on `inbox/*` and `outbox/*`, with `s3:GetObjectVersion` if the bucket keeps versions, as the stack's own does; for estimates, `secretsmanager:GetSecretValue` on the token's secret. " +
 		"[page.md](page.md) lists what each action needs | the bucket; the secret |\n" +
 		"| `lipdrop cost` | `s3:ListBucket`, and `s3:GetObject` on `jobs/*` | the bucket |\n" +
 		"| `lipdrop models --live`, `lipdrop check --price` | `secretsmanager:GetSecretValue` | the token's secret |\n" +
@@ -89,7 +89,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `sam deploy`, `sam delete` | the permissions to create, change and delete everything in template.yaml, roles included: usually those of an administrator | the account |\n\n" +
 		"Anybody who can write below `jobs/`, `status/` or `outbox/` can forge records, statuses or outputs. Anybody who can write below `inbox/` can spend your balance at RunComfy.\n\n" +
 		"## Presigned URLs and existing resources\n\n" +
-		"A presigned URL lets RunComfy read one version of one dropped file, for PresignHours, as long as submit's role may read the file. " +
+		"A presigned URL lets RunComfy read one dropped file (only the version that was dropped, if the bucket keeps versions) for PresignHours, as long as submit's role may read the file. " +
 		"Presigned URLs are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret or bucket is encrypted with a KMS key of your own, " +
 		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, without which the functions can write nothing. " +
