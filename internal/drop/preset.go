@@ -187,7 +187,10 @@ func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem,
 	}
 	// Without a model, the options must be right for one of the default models.
 	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
-		model, _ := l.Catalog.Model(id)
+		model, ok := l.Catalog.Model(id)
+		if !ok {
+			continue // the command may be older than the stack whose defaults these are
+		}
 		wrong := uploadAgain(model.ValidateOptions(doc.Input), base)
 		if wrong == nil {
 			return nil, nil

@@ -3,6 +3,8 @@ package drop_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestPresets(t *testing.T) {
@@ -169,5 +171,16 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 				t.Errorf("model %s, problems %v, warnings %q; want %s, no problems and %d warnings", ready.Model, problems, ready.Warnings, tt.model, tt.warnings)
 			}
 		})
+	}
+}
+
+// The command checks drops by the settings of a stack, which may be newer and have a default model
+// that the command does not know.
+func TestPresetBesideAnUnknownDefault(t *testing.T) {
+	b := newInbox(t)
+	b.Resolver.DefaultVideoModel = "sync/react-9"
+	key := b.step(t, `preset.json = {"input": {"prompt": "Hi"}}`)
+	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.look(t, []string{key})); diff != "" {
+		t.Errorf("the finding (-want +got):\n%s", diff)
 	}
 }
