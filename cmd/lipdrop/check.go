@@ -51,7 +51,11 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	for kind, id := range map[media.Kind]string{media.Video: c.VideoModel, media.Image: c.ImageModel} {
+	for _, kind := range []media.Kind{media.Video, media.Image} {
+		id := c.VideoModel
+		if kind == media.Image {
+			id = c.ImageModel
+		}
 		if err := checkModel(models, id); err != nil {
 			return err
 		}

@@ -102,6 +102,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "--timeout without --wait or --get", files: pair, args: "drop talk.mp4 talk.wav --timeout 2h", code: 2, errs: []string{"--timeout is how long to wait: add --wait or --get"}},
 		{name: "prices without a token", files: pair, args: "check talk.mp4 talk.wav --price", code: 1, errs: []string{"there is no local stack", "Or put the RunComfy token into the variable RUNCOMFY_TOKEN."}},
 		{name: "a model that does not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/react", code: 2, errs: []string{"there is no model sync/react; the models are"}},
+		{name: "two models that do not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/a --image-model sync/b", code: 2, errs: []string{"there is no model sync/a; the models are"}},
 		{name: "a model that accepts no pair with a video", files: pair, args: "check talk.mp4 talk.wav --video-model community/live-avatar", code: 2, errs: []string{"community/live-avatar does not accept a pair of a video and an audio file"}},
 		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
 		{name: "a flag without its value", args: "jobs ads/ --stack", code: 2, errs: []string{"--stack: expected string value"}},
