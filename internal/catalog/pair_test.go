@@ -37,7 +37,7 @@ func TestPair(t *testing.T) {
 	}
 }
 
-// talk returns a voice of the exact length d.
+// talk returns a voice whose length is d, and is not an estimate.
 func talk(d time.Duration) media.Info {
 	return media.Info{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: mb, Audio: &media.Track{Length: media.Fact(d)}}
 }
@@ -78,7 +78,7 @@ func TestPairInput(t *testing.T) {
 			warnings: []string{"talk.mp3 is at least 9.0 s long; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
 		{name: "a single word", id: liveAvatar, audio: talk(300 * time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 1}},
-		{name: "silence of no length", id: liveAvatar, audio: talk(0),
+		{name: "audio of length zero", id: liveAvatar, audio: talk(0),
 			want: map[string]any{"prompt": prompt, "num_clips": 1}},
 		{name: "the user's prompt and clips", id: liveAvatar, options: map[string]any{"prompt": "Shouting.", "num_clips": json.Number("2")}, audio: talk(time.Hour),
 			want: map[string]any{"prompt": "Shouting.", "num_clips": json.Number("2")}},

@@ -76,7 +76,8 @@ func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	return &client.Upload{File: bucket.File{Key: key}, Sum: sum, Open: client.Bytes([]byte(text))}
 }
 
-// An s3Server is a real S3 server behind a proxy that sees each request.
+// An s3Server is a real S3 server behind a proxy, which records the requests to url. The client direct
+// does not use the proxy.
 type s3Server struct {
 	url    string
 	dir    string // of the gateway
@@ -84,7 +85,7 @@ type s3Server struct {
 	proxy  http.Handler
 
 	mu       sync.Mutex
-	requests []string       // method and key of each request
+	requests []string       // method and key of each request since the last setHandler
 	stored   map[string]int // how often each part was stored, by its number
 	begun    map[string]int // how often a request for each part began
 	handle   func(w http.ResponseWriter, r *http.Request) bool
@@ -105,8 +106,8 @@ func startServer(t *testing.T) *s3Server {
 		t.Fatal(err)
 	}
 	s.proxy = &httputil.ReverseProxy{
-		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // the signature covers the host
-		ErrorLog: nil, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // the signature covers the host
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 		ModifyResponse: func(r *http.Response) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -179,7 +180,7 @@ func (s *s3Server) age(t *testing.T, key string) {
 	}
 }
 
-// path returns the file in which the gateway keeps an object.
+// path returns the path of the file in which the gateway keeps an object.
 func (s *s3Server) path(key string) string { return filepath.Join(s.dir, "objects", testBucket, key) }
 
 // openUploads returns how many uploads are unfinished.
@@ -192,7 +193,7 @@ func (s *s3Server) openUploads(t *testing.T) int {
 	return len(out.Uploads)
 }
 
-// randomFile writes a file of the given size.
+// randomFile writes a file of the given size, and returns its path.
 func randomFile(t *testing.T, size int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "big.mp4")
@@ -206,7 +207,7 @@ func randomFile(t *testing.T, size int) string {
 	return path
 }
 
-// An upload that ends in the middle of a part is continued later: only the missing parts are
+// An upload that is interrupted in the middle of a part is continued later: only the missing parts are
 // sent, and only the part that was interrupted is sent a second time. Here the context is
 // cancelled; in TestDrop of cmd/lipdrop the process is killed.
 func TestUploadIsResumed(t *testing.T) {
@@ -245,8 +246,8 @@ func TestUploadIsResumed(t *testing.T) {
 }
 
 // Send does not touch the unfinished uploads of other programs: an upload of other content to
-// the same key, one with parts of another size, one without parts, and one to a key that
-// begins with the same text.
+// the same key, one with parts of another size, one without parts, and one to a longer
+// key that begins with this key.
 func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 	path := randomFile(t, partBytes+1)
 	text, err := os.ReadFile(path)
@@ -319,8 +320,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// Each preset is there before the first video, each video before the first voice, and
-// each voice before the first job.json.
+// All presets are stored before the first video is sent, all videos before the first voice, and
+// all voices before the first job.json.
 func TestOrderOfUploads(t *testing.T) {
 	server := startServer(t)
 	order := []string{"preset.json", "v.mp4", "a.wav", "job.json"}
@@ -331,7 +332,7 @@ func TestOrderOfUploads(t *testing.T) {
 		}
 	}
 	var mu sync.Mutex
-	var ranks []int // of each file, when its request begins and when S3 has stored it
+	var ranks []int // the index in order of each file: once when its request begins, once when S3 has responded
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
 		note := func() {
 			mu.Lock()
@@ -348,7 +349,7 @@ func TestOrderOfUploads(t *testing.T) {
 	})
 	server.mustSend(t, uploads...)
 	if len(ranks) != 2*len(uploads) || !slices.IsSorted(ranks) {
-		t.Errorf("the requests began and ended in the order %v, want all of each of %q before the next", ranks, order)
+		t.Errorf("the requests began and ended in the order %v (indexes in %q), want two for each file, sorted", ranks, order)
 	}
 }
 
@@ -375,7 +376,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	uploads = append(uploads, voice, uploadOfText(t, "inbox/first/talk.mp4", "video"), slow)
 	appeared := make(chan struct{})
 	var mu sync.Mutex
-	left := map[string]int{} // by folder: how many voices have not appeared since their video did
+	left := map[string]int{} // by folder: how many voices must still appear after their video
 	parts := 0
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
 		if path.Base(r.URL.Path) == "slow.mp4" {
@@ -441,8 +442,8 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
-// talk.de.wav waits for the new talk.de.mp4, even if the same Send replaces talk.mp4, which
-// talk.de.wav would use without talk.de.mp4.
+// talk.de.wav waits for the new talk.de.mp4, even if the same Send replaces talk.mp4, with which
+// talk.de.wav would pair if there were no talk.de.mp4.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
@@ -492,7 +493,7 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 	}
 }
 
-// Choose finds what the bucket has already, by checksums, with few requests.
+// Choose finds out by checksums, with few requests, which files the bucket already holds.
 func TestChoose(t *testing.T) {
 	server := startServer(t)
 	big := fileUpload(t, "inbox/ads/big.mp4", randomFile(t, partBytes+5))
@@ -583,7 +584,8 @@ func choose(t *testing.T, server *s3Server, uploads ...*client.Upload) {
 
 // If two drops send the same file at the same time, the file is stored once, so that it starts
 // one take. If the second drop has other content, it does not replace the object that the first
-// drop has stored. Both are true whether the file is new or replaces an object.
+// drop has stored. It does store its file if that object is deleted after Choose. All this is true
+// whether the file is new or replaces an object.
 func TestSendAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
@@ -626,7 +628,7 @@ func TestSendAgainAtTheSameTime(t *testing.T) {
 		first, second, later := *u, *u, *u
 		for _, row := range []struct {
 			name     string
-			chosen   []*client.Upload // before the file is sent
+			chosen   []*client.Upload // passed to choose before u is sent
 			u        *client.Upload
 			isStored bool
 		}{
@@ -685,13 +687,12 @@ func TestSendAgainWithoutComparison(t *testing.T) {
 	}
 }
 
-// If S3 returns a conflict, and the object of another drop appears only then, Send tries again
-// and does not replace that object.
+// If S3 returns a conflict, and then the object of another drop appears, Send tries again and does
+// not replace that object.
 func TestConflict(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
 		for _, replaces := range []bool{false, true} {
-			server.setHandler(nil)
 			ours, theirs := twoVideos(t, size)
 			if replaces {
 				put(t, server, ours.Key, "an old video")
@@ -725,7 +726,7 @@ func TestConflict(t *testing.T) {
 }
 
 // If the object of a key is deleted while a multipart upload is open, S3 returns a conflict each
-// time that this upload should be completed. Send then sends the parts again, in a new upload.
+// time Send tries to complete this upload. Send then sends the parts again, in a new upload.
 func TestUploadThatS3DoesNotComplete(t *testing.T) {
 	server := startServer(t)
 	ours, _ := twoVideos(t, partBytes+1)
@@ -760,7 +761,7 @@ func TestCutResponse(t *testing.T) {
 	u := fileUpload(t, "inbox/big.mp4", randomFile(t, 100))
 	err := clientOf(cut.URL).Send(t.Context(), []*client.Upload{u}, func(int64) {})
 	if err == nil || !strings.Contains(err.Error(), "cannot upload inbox/big.mp4") {
-		t.Errorf("a response that breaks off: %v, want an error of the upload", err)
+		t.Errorf("a response that breaks off: %v, want the error that big.mp4 cannot be uploaded", err)
 	}
 }
 
@@ -774,7 +775,7 @@ func TestLostResponse(t *testing.T) {
 		for _, old := range []string{"", "another video", "the same video"} {
 			u, _ := twoVideos(t, size)
 			u.Key = fmt.Sprintf("inbox/%d/%s.mp4", size, old)
-			want := 1 // version
+			want := 1 // versions of the object
 			switch old {
 			case "another video":
 				put(t, server, u.Key, old)

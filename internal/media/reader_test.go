@@ -7,13 +7,13 @@ import (
 )
 
 // TestReaderStopsAtTheBudget reads a file until the budget is used. Backwards from the end, a call
-// reads less than its share of the bytes, because the file ends. Forwards, it reads its whole share.
+// reads less than its share of the bytes, because the file ends. Forwards, a call reads its whole share.
 func TestReaderStopsAtTheBudget(t *testing.T) {
 	const size = 10 * MaxBytes
 	for name, at := range map[string]func(i int64) int64{
-		"backwards from the end":      func(i int64) int64 { return size - 1 - i },
-		"forwards, byte by byte":      func(i int64) int64 { return i },
-		"forwards, with gaps between": func(i int64) int64 { return i * 1000 },
+		"backwards from the end": func(i int64) int64 { return size - 1 - i },
+		"forwards, byte by byte": func(i int64) int64 { return i },
+		"forwards, with gaps":    func(i int64) int64 { return i * 1000 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls, bytes := 0, int64(0)

@@ -44,7 +44,7 @@ func (p *pattern) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// patterns serves files of one length, with ranges or without.
+// patterns serves a file of the given size under every path, with ranges or without.
 func patterns(t testing.TB, size int64, ranges bool) *httptest.Server {
 	block := random(1<<20+13, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +91,7 @@ func TestMemory(t *testing.T) {
 		c := &Copier{S3: b.client(), Bucket: "bucket", Origins: list, MaxBytes: tt.size}
 		debug.FreeOSMemory()
 		start := inUse()
-		// The runtime may exceed its limit for a moment.
+		// The runtime gets a lower limit than the test, because it may exceed its limit for a moment.
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(start) + limit*3/4))
 		got, err := c.Copy(t.Context(), server.URL+"/talk.mp4", named)
 		if err != nil {
@@ -103,7 +103,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%d bytes with the SHA-256 %s, want %d with %s", got.Bytes, got.SHA256, tt.size, want)
 		}
 		if n := most.Load(); n > start+limit {
-			t.Errorf("ranges %t: memory grew by %d MiB, want at most %d", tt.ranges, (n-start)>>20, limit>>20)
+			t.Errorf("ranges %t: memory grew by %d MiB, want at most %d MiB", tt.ranges, (n-start)>>20, limit>>20)
 		}
 	}
 }

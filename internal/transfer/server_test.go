@@ -19,13 +19,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
-// secret is in the query of every source's address and must be in no error.
+// secret is in the query of each URL that origin.url returns. No error may contain it.
 const secret = "X-Amz-Signature=secret"
 
 const testKey = "outbox/talk/take/talk.mp4"
 
-// testPace makes many parts of little data, and retries without delay. Its limits of
-// time are too long to be reached by chance.
+// testPace splits little data into many parts, and retries almost at once. Its timeouts are
+// too long to expire by chance.
 var testPace = pace{
 	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 4,
 	response: 10 * time.Second, stall: 10 * time.Second,
@@ -48,10 +48,10 @@ type origin struct {
 	// header is added to each response. It may replace the ETag that each response has.
 	header map[string]string
 
-	// whole serves no ranges; chunked announces no length.
+	// If whole is true, the origin serves no ranges. If chunked is true too, it announces no length.
 	whole, chunked bool
 
-	// most is how many bytes the response to the range bytes=0- has at most; 0: no limit.
+	// most limits the bytes of the response to the range bytes=0-. 0 means no limit.
 	most int64
 
 	server *httptest.Server
@@ -90,12 +90,10 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(name, value)
 	}
 	if o.whole {
-		if !o.chunked {
+		if o.chunked {
+			w.(http.Flusher).Flush() // before net/http adds a length
+		} else {
 			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
-		}
-		w.WriteHeader(http.StatusOK)
-		if f := w.(http.Flusher); o.chunked {
-			f.Flush() // before net/http adds a length
 		}
 		_, _ = w.Write(data) // the client may have gone
 		return
@@ -176,7 +174,7 @@ func (o *origin) cut(w http.ResponseWriter, r *http.Request, reset bool) {
 	}
 }
 
-// resolver returns a resolver for which every name has one address.
+// resolver returns a resolver for which every name has the given address.
 func resolver(address [4]byte) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()

@@ -14,11 +14,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// The local stack enforces the permissions that are deployed. It reads the template without
-// SAM's transform, and must find the same statements as after the transform. It leaves out
-// statements whose actions it does not check, such as those for logs.
+// The local stack enforces the permissions that are deployed. It reads template.yaml without
+// SAM's transform, and must find the statements that the template has after the transform. It
+// leaves out statements whose actions it does not check, such as those for logs.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
-	const arn = "arn:" // makes the id of a resource an ARN, as the local stack demands
+	const arn = "arn:" // before a logical id, because the local stack accepts only ARNs as resources
 	here, err := template.Roles(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
 		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret", "Queue.Arn": arn + "Queue.Arn",
@@ -54,8 +54,8 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	})
 }
 
-// The local stack gives each function the variables, timeout and memory that the template
-// gives it. If a reference in a variable has no value in local.TemplateValues, template.Functions fails.
+// In the local stack, each function has the timeout, the memory and the names of the variables
+// that it has in the template. If a reference in a variable has no value in local.TemplateValues, template.Functions fails.
 func TestLocalStackGivesEachVariable(t *testing.T) {
 	here, err := template.Functions(lipdrop.Template, local.TemplateValues("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// Find reports an object that does not exist as not found, as transfer.Copier does.
+// Find returns false if the object does not exist, and an error if S3 refuses the call, as transfer.Copier does.
 func TestFindWithoutAnObject(t *testing.T) {
 	w, err := New(func() float64 { return 0 })
 	if err != nil {
@@ -24,6 +24,6 @@ func TestFindWithoutAnObject(t *testing.T) {
 	}
 	w.Before = func(Call) error { return s3test.Error(http.StatusForbidden, "Forbidden") }
 	if _, err := find(); err == nil {
-		t.Error("Find returned no error although S3 refused the call, want an error")
+		t.Error("Find returned no error although S3 refused the call")
 	}
 }

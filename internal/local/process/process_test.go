@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playParent starts a child and a grandchild, prints their process ids, waits for a line, and
-// crashes.
+// playParent starts a child and a grandchild, prints their process ids, waits for a line on
+// standard input, and crashes.
 func playParent() {
 	child := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $$ $!; wait")
 	child.Stdout = os.Stdout
@@ -124,7 +124,7 @@ func TestErrSaysHowTheChildEnded(t *testing.T) {
 			if got := strings.TrimSuffix(fmt.Sprint(child.Err()), " (core dumped)"); got != row.want {
 				t.Errorf("Err() = %s, want %s", got, row.want)
 			}
-			child.Kill() // after the end of the child: nothing happens
+			child.Kill() // must do nothing, because the child has ended
 		})
 	}
 }
