@@ -83,8 +83,9 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media. It moves the media that are given by property out of given, and
-// takes those that are given by kind from texts. A medium that the row leaves out is taken from defaults.
+// addMedia adds the row's media. The map given has the values of the columns that are named after a
+// property or an option; addMedia deletes the media from this map. The map texts has the values of the
+// columns that are named after a kind. A medium that the row leaves out comes from defaults.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {

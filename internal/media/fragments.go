@@ -236,8 +236,9 @@ type access struct {
 }
 
 // readMoof records when the samples of a fragment start and end. Without a tfdt box, the fragment
-// starts when the span of its track ends. The parameter guess has an entry for a track, by its id:
-// the fragment of this entry, and each later one, starts at the time of the entry or later.
+// starts when the span of its track ends. The parameter guess has entries of the index by track id.
+// If the track's entry names this fragment or an earlier one, the fragment does not start before the
+// time of the entry.
 func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {

@@ -379,7 +379,8 @@ func gigabytes(count int, head ...[]byte) file {
 }
 
 // untimed returns a movie of fragments of a second that do not say their time: six of pictures and
-// two of sound. The index at its end has the last fragment of each track; plus is added to the offset.
+// two of sound. The index at its end has an entry for the last fragment of each track. Each offset in
+// the index is the true offset plus the parameter plus.
 func untimed(plus int) file {
 	f := bytes.ReplaceAll(fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1), []byte("tfdt"), []byte("free"))
 	index := func(id, time, n int) []byte {

@@ -48,7 +48,8 @@ func isID3(head []byte) bool {
 
 // id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size should hold seven
 // bits, but some programs write eight. So id3End uses the size after which sound, zeros or
-// another tag begins. If neither or both do, it uses eight bits if the highest bit of a byte is set.
+// another tag begins. If that is true of both sizes or of neither, it reads eight bits of each byte
+// if the highest bit of any byte is set, and seven bits otherwise.
 func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)

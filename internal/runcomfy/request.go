@@ -64,7 +64,8 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 		return nil, err
 	}
 	res, err := c.send(ctx, call, token)
-	// KindBalance and KindForeign too: a person may have set the token of another account meanwhile.
+	// An error of KindBalance or KindForeign may be about the token too, because a person may have set
+	// the token of another account meanwhile.
 	if !IsKind(err, KindToken, KindBalance, KindForeign) {
 		return res, err
 	}

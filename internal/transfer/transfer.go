@@ -1,9 +1,9 @@
 // Package transfer copies a file from an https URL into an S3 object. It uses
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
 // file of at most 64 MiB by one PUT that starts before the download ends. If that PUT
-// fails, or if the file is larger or of unknown length, the file is uploaded in parts, or
-// by another request if it is smaller than a part. The caller lists the origins from
-// which files may be fetched, and chooses the object's key.
+// fails, or if the file is larger or of unknown length, the package uploads the file in
+// parts. If such a file is smaller than a part, the package uploads it by one request. The
+// caller lists the origins from which files may be fetched, and chooses the object's key.
 package transfer
 
 import (
