@@ -171,7 +171,7 @@ func TestReplacedMedium(t *testing.T) {
 	input.ETag = "0123456789abcdef0123456789abcdef-1" // of an upload in parts
 	storage.Set(key, []byte("first"))
 	if m := s.presignAll(t.Context(), []medium{input})[0]; m.Gone != "" {
-		t.Errorf("an upload in parts: the reason is %q, want no reason and a URL", m.Gone)
+		t.Errorf("an upload in parts: the reason is %q, want none", m.Gone)
 	}
 }
 
@@ -202,7 +202,7 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 	first, second := open(), open()
 	click("the first tab", first, true)
 	click("the second tab", second, false)
-	click("the second tab, drawn again", open(), true)
+	click("the second tab, reloaded", open(), true)
 	_, err := s.dropAgain(t.Context(), action{Name: "talk", Take: take})
 	if want := "this page could not read talk.wav; reload"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("a page that could not read the file: %v, want %q", err, want)
@@ -221,7 +221,7 @@ func TestStatusOfAnOlderDrop(t *testing.T) {
 		newest.Add(-time.Hour): ledger.Submitting, newest: ledger.Submitting, newest.Add(time.Hour): ledger.Waiting,
 	} {
 		storage.Remove(ledger.StatusKey("talk"))
-		if err := s.client.Ledger.Post(t.Context(), ledger.StatusKey("talk"), ledger.Status{Name: "talk", State: ledger.Waiting, Code: "partner_missing"}, ledger.OrderAt(dropped), ledger.Posted{}); err != nil {
+		if err := s.client.Ledger.Post(t.Context(), ledger.StatusKey("talk"), ledger.Status{Name: "talk", State: ledger.Waiting}, ledger.OrderAt(dropped), ledger.Posted{}); err != nil {
 			t.Fatal(err)
 		}
 		response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))

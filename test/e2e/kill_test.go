@@ -47,7 +47,7 @@ func except(word string, chosen func(string) bool) func(string) bool {
 	return func(moment string) bool { return !strings.Contains(moment, word) && chosen(moment) }
 }
 
-// deleted is the name of the job whose file is deleted while it is queued.
+// deleted is the name of the job whose audio is deleted while RunComfy has the job in its queue.
 const deleted = "deleted"
 
 // If a stack is killed at any moment and started again, its jobs continue. Each is
@@ -117,37 +117,41 @@ func TestKilledAtAnyMoment(t *testing.T) {
 
 	m.begin(nil)
 	people.Wait()
-	charges := map[string]int{}
-	for _, job := range fake.Submitted() {
-		address, _, _ := strings.Cut(job.Input["video_url"].(string), "?")
-		charges[strings.TrimSuffix(path.Base(address), ".mp4")]++
-	}
 	clip := sampleFile(t, "clip.mp4")
 	lost := map[int]int{} // takes whose outcome is unknown, by their charges
 	for _, name := range names {
-		st := m.end(name)
-		takes := m.takes(name)
-		if len(takes) != 1 || charges[name] > 1 {
-			t.Errorf("%s has the takes %v and %d charges, want one take and at most one charge", name, takes, charges[name])
+		st, takes, charges := m.end(name), m.takes(name), m.charges(name)
+		if len(takes) != 1 || charges > 1 {
+			t.Errorf("%s has the takes %v and %d charges, want one take and at most one charge", name, takes, charges)
 		}
 		switch {
-		case st.State == ledger.Succeeded && !cut[name] && charges[name] == 1:
+		case st.State == ledger.Succeeded && !cut[name] && charges == 1:
 			if len(st.Outputs) != 1 || !bytes.Equal(m.object(st.Outputs[0]), clip) {
 				t.Errorf("the outputs of %s are %v, want one that is the clip", name, st.Outputs)
 			}
 		case st.State == ledger.Unknown && cut[name] && st.Code == problem.SubmitInterrupted && st.Remedy != "":
-			lost[charges[name]]++
+			lost[charges]++
 		default:
-			t.Errorf("%s is %s (%s: %s) with %d charges, want succeeded with 1, or unknown if its submit was cut short (%v)", name, st.State, st.Code, st.Reason, charges[name], cut[name])
+			t.Errorf("%s is %s (%s: %s) with %d charges, want succeeded with 1, or unknown if its submit was cut short (%v)", name, st.State, st.Code, st.Reason, charges, cut[name])
 		}
 	}
 	if lost[0] == 0 || lost[1] == 0 {
 		t.Errorf("unknown jobs by charges: %v, want one that RunComfy accepted, and one that RunComfy did not accept", lost)
 	}
-	if st := m.end(deleted); st.State != ledger.Cancelled || charges[deleted] != 1 || len(fake.Cancelled()) != 1 {
-		t.Errorf("%s is %s (%s) after %d charges, and RunComfy has cancelled %v; want one charge and one cancelled job", deleted, st.State, st.Code, charges[deleted], fake.Cancelled())
+	if st := m.end(deleted); st.State != ledger.Cancelled || m.charges(deleted) != 1 || len(fake.Cancelled()) != 1 {
+		t.Errorf("%s is %s (%s) after %d charges, and RunComfy has cancelled %v; want cancelled, one charge and one cancelled job", deleted, st.State, st.Code, m.charges(deleted), fake.Cancelled())
 	}
 	t.Logf("%d jobs, %d kills; the kills interrupted the submits of %v", len(names)+1, len(moments)+2, cut)
+}
+
+// charges returns how often RunComfy has charged a job of the name.
+func (m *mortal) charges(name string) (n int) {
+	for _, job := range m.fake.Submitted() {
+		if address, _, _ := strings.Cut(job.Input["video_url"].(string), "?"); path.Base(address) == name+".mp4" {
+			n++
+		}
+	}
+	return n
 }
 
 // drop drops a pair. It drops each file once, even if the stack is killed in the meantime.
@@ -238,7 +242,7 @@ func (m *mortal) takes(name string) []string {
 			return err
 		}
 		for _, object := range out.Contents {
-			if strings.HasSuffix(*object.Key, ".json") { // not what the S3 server was writing when it was killed
+			if strings.HasSuffix(*object.Key, ".json") { // skip a file that the S3 server was writing when it was killed
 				keys = append(keys, *object.Key)
 			}
 		}

@@ -20,7 +20,8 @@ var localNames = map[string]string{
 	"StateMachine": "arn:aws:states:us-east-1:000000000000:stateMachine:lipdrop",
 }
 
-// matchingRules returns which of the rules for drops and deletions and of cancel's own rules match an event.
+// matchingRules returns which of these rules match an event: DropRule, DeletionRule and the rules of
+// CancelFunction.
 func matchingRules(t *testing.T, event map[string]any) []string {
 	t.Helper()
 	s := written(t, localNames)
@@ -126,7 +127,7 @@ func TestRulesMatchTheSampleEvents(t *testing.T) {
 		{name: "a copy", event: "submit/object-created.json", change: change("detail.reason", "CopyObject"), want: []string{"DropRule"}},
 		{name: "a large file", event: "submit/object-created.json", change: change("detail.reason", "CompleteMultipartUpload"), want: []string{"DropRule"}},
 		{name: "a version that a lifecycle rule has removed", event: "submit/object-deleted.json", change: change("detail.reason", "Lifecycle Expiration")},
-		{name: "a tag", event: "submit/object-created.json", change: change("detail-type", "Object Tags Added")},
+		{name: "a tag that is added", event: "submit/object-created.json", change: change("detail-type", "Object Tags Added")},
 		{name: "another service", event: "submit/object-created.json", change: change("source", "my.app")},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -135,7 +136,7 @@ func TestRulesMatchTheSampleEvents(t *testing.T) {
 				row.change(event)
 			}
 			if diff := cmp.Diff(row.want, matchingRules(t, event)); diff != "" {
-				t.Errorf("(-want +template):\n%s", diff)
+				t.Errorf("matching rules (-want +got):\n%s", diff)
 			}
 		})
 	}

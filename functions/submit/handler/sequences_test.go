@@ -85,7 +85,7 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 			worldtest.WantCharges(t, w, 1)
 			wantWarning(t, w, "ads/talk", "began before the upload of this job's newest file. To use talk.")
 			before := w.Status("ads/talk").Warnings
-			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // the event is delivered once more
+			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // the event of the video is delivered once more
 			worldtest.Rest(t, w)
 			if after := w.Status("ads/talk").Warnings; len(after) != len(before) {
 				t.Errorf("warnings after another delivery: %q, want %q", after, before)
@@ -94,8 +94,9 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 }
 
-// A second file has the job name of a submitted match. The upload of this file began earlier, so
-// the status does not become ambiguous: it stays about the take, and a warning names the file.
+// A second file has the job name of a submitted match. The upload of the second file began before
+// the take's files were uploaded. So the job is not rejected as ambiguous: its status is still
+// about the take, and a warning names the second file.
 func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -110,21 +111,21 @@ func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	wantWarning(t, w, "ads/cafe/\u00e9", "e\u0301.mp3 was uploaded, but job.json of this job does not use it")
 }
 
-// Expirations by a lifecycle rule start nothing.
+// An expiration by a lifecycle rule starts nothing, even if the files that are left form a job.
 func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip) // before the stack was deployed
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
-	w.NotifyExpiry("inbox/ads/talk.mp4")
+	w.NotifyExpiry("inbox/ads/talk.mov")
 	worldtest.Rest(t, w)
 	if takes := w.Takes("ads/talk"); len(takes) > 0 {
 		t.Errorf("%d takes, want 0", len(takes))
 	}
 }
 
-// The deletion of an old version of a file starts nothing and changes no status.
+// The deletion of an old version of a file starts nothing, and writes no status and no answer file.
 func TestDeletionOfAnOldVersionStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -139,6 +140,9 @@ func TestDeletionOfAnOldVersionStartsNothing(t *testing.T) {
 	worldtest.Rest(t, w)
 	if st := w.Status("ads/talk"); len(w.Takes("ads/talk")) > 0 || st.State != "" {
 		t.Errorf("%d takes, status %s; want neither", len(w.Takes("ads/talk")), st.State)
+	}
+	if body, ok := w.Bucket.Object("answers/preset.json.json"); ok {
+		t.Errorf("the answer file of preset.json is %s, want none", body)
 	}
 	w.Drop("inbox/ads/talk.wav", voice)
 	worldtest.Rest(t, w)
@@ -330,8 +334,8 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
 }
 
-// If a file of a bundle is uploaded again after the job was submitted, there is no new
-// take, and the status warns about the upload.
+// If media files are uploaded into the folder of a bundle without a wildcard after the job was
+// submitted, there is no new take, and the status warns about each file.
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "500"), 0)
@@ -573,11 +577,11 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	tests := []struct {
 		name  string
-		spend func(w *world.World) // lets the process become too old
+		spend func(w *world.World) // makes the process too old
 	}{
-		{"old when it is called", func(w *world.World) { w.Pass(2 * time.Hour) }},
-		{"old before the claim", func(w *world.World) {
-			w.Pass(58*time.Minute + 55*time.Second) // and 10 s until the event is delivered
+		{"too old when it is called", func(w *world.World) { w.Pass(2 * time.Hour) }},
+		{"too old only at the claim", func(w *world.World) {
+			w.Pass(58*time.Minute + 55*time.Second) // when the event is delivered, the process is 59 min 55 s old
 			w.Before = func(c world.Call) error {
 				if c.Function == "submit" && c.Op == "HeadObject" {
 					w.Before = nil
@@ -714,7 +718,7 @@ func TestUnreadableLedger(t *testing.T) {
 		}
 		worldtest.WantCharges(t, w, 2)
 	})
-	t.Run("the record of the last take, after a deletion, if the files that are left form another job", func(t *testing.T) {
+	t.Run("after a deletion, a warning names the record of the last take", func(t *testing.T) {
 		w := worldtest.New(t)
 		worldtest.DropPairs(w, "ads/talk.de")
 		w.Pass(time.Hour)
@@ -794,7 +798,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 	}{
 		{"of a bundle that is withdrawn", func(_ *testing.T, w *world.World) { withdrawn(w) },
 			func(_ *testing.T, w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "*.wav")) }, bundle + "job.json", "ads/cafe", ledger.Withdrawn},
-		{"of a name that ran", func(t *testing.T, w *world.World) { worldtest.DropPair(w); w.Pass(time.Hour) },
+		{"of a name whose job has succeeded", func(t *testing.T, w *world.World) { worldtest.DropPair(w); w.Pass(time.Hour) },
 			func(t *testing.T, w *world.World) {
 				_, voice := sample.Files()
 				w.Drop("inbox/ads/talk.m4a", voice)
@@ -832,7 +836,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 			after := w.Status(tt.about)
 			after.UpdatedAt = before.UpdatedAt
 			if diff := cmp.Diff(before, after); diff != "" {
-				t.Errorf("the status, want no change except of updatedAt (-before +after):\n%s", diff)
+				t.Errorf("the status changed, want no change except of updatedAt (-before +after):\n%s", diff)
 			}
 		})
 	}
@@ -877,7 +881,7 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 			w.Pass(3 * time.Second)
 			w.Delete("inbox/ads/talk.de.mov")
 		}, 1},
-		{"the late event of another video, which is gone", func(w *world.World) {
+		{"the event of another video arrives after that video is gone", func(w *world.World) {
 			w.Notify("Object Created", "inbox/ads/talk.de.mov", 5*time.Second)
 			w.Delete("inbox/ads/talk.de.mp4")
 		}, 1},

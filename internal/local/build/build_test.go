@@ -152,7 +152,7 @@ func TestFunctions(t *testing.T) {
 		t.Errorf("two says %q after its change, want 22", got)
 	}
 	if got := run(t, filepath.Join(dir, "two", "bootstrap")); got != "2\n" {
-		t.Errorf("a program in use changed: two says %q, want 2", got)
+		t.Errorf("the program in the first folder changed: two says %q, want 2", got)
 	}
 }
 

@@ -73,7 +73,8 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	}
 }
 
-// A person may delete the damaged record of a job.
+// A person may delete a damaged record. So the number of the records that are left must not become
+// the id of a new job.
 func TestANewJobHasANewIDAfterARecordWasDeleted(t *testing.T) {
 	dir := t.TempDir()
 	start := func() *runcomfy.Client {
