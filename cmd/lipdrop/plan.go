@@ -115,8 +115,8 @@ func splitLists(args []string) (files, lists []string) {
 			continue
 		}
 		folder, base := filepath.Split(arg)
-		if real, err := filepath.EvalSymlinks(cmp.Or(folder, ".")); err == nil {
-			arg = filepath.Join(real, base)
+		if resolved, err := filepath.EvalSymlinks(cmp.Or(folder, ".")); err == nil {
+			arg = filepath.Join(resolved, base)
 		}
 		if !slices.Contains(lists, arg) {
 			lists = append(lists, arg)

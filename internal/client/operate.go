@@ -104,7 +104,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		return nil
 	case rec.Code == problem.ExecutionStopped:
 		err := c.redriveTake(ctx, rec)
-		if state, ok := errors.AsType[*StateError](err); err != nil && !(ok && state.Idle) { // if Idle, another person has redriven it
+		if state, ok := errors.AsType[*StateError](err); err != nil && (!ok || !state.Idle) { // if Idle, another person has redriven it
 			return err
 		}
 		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the output will be archived", rec.Name)}

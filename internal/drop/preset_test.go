@@ -178,7 +178,7 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 // that the command does not know.
 func TestPresetBesideAnUnknownDefault(t *testing.T) {
 	b := newInbox(t)
-	b.Resolver.DefaultVideoModel = "sync/react-9"
+	b.DefaultVideoModel = "sync/react-9"
 	key := b.step(t, `preset.json = {"input": {"prompt": "Hi"}}`)
 	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.look(t, []string{key})); diff != "" {
 		t.Errorf("the finding (-want +got):\n%s", diff)
