@@ -40,13 +40,13 @@ func TestPutOnAConnectionThatHangs(t *testing.T) {
 				Bucket: aws.String("b"), Key: aws.String("k"), Body: bytes.NewReader(make([]byte, 16<<20)),
 			})
 			if n := requests.Load(); err != nil || n < 2 {
-				t.Errorf("%d requests and the error %v, want at least 2 and none", n, err)
+				t.Errorf("%d requests, error %v; want at least 2 requests and no error", n, err)
 			}
 		})
 	}
 }
 
-// A RefusedError has only the code and the message that S3 sent, and the response to a HEAD has neither.
+// The response to a HEAD has no code and no message, so the RefusedError has neither.
 func TestRefusedHead(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	t.Cleanup(server.Close)

@@ -105,7 +105,7 @@ func TestOtherLongKeys(t *testing.T) {
 }
 
 func TestBundlesAtTheLimit(t *testing.T) {
-	for n := 1000; n <= 1011; n++ {
+	for n := 1000; n <= 1012; n++ {
 		b := newInbox(t)
 		f := b.only(t, b.step(t, strings.Repeat("b", n)+".job/a"))
 		if got := codes(f.Problems); !slices.Equal(got, []string{"name_too_long"}) {
@@ -127,7 +127,7 @@ func TestUnprintableKeys(t *testing.T) {
 		{"a noncharacter", "ads/a\uffff.wav", `the path ads/a\uffff.wav has characters that cannot be seen or typed: U+FFFF`},
 		{"a folder", "a\x00b/talk.mp4", `the path a\x00b/talk.mp4 has characters that cannot be seen or typed: U+0000`},
 		{"a file of a bundle", "x.job/\x01.wav", `the path x.job/\x01.wav has characters that cannot be seen or typed: U+0001`},
-		{"a preset in such a folder", "a\x7fb/preset.json", `the path a\x7fb/preset.json has characters that cannot be seen or typed: U+007F`},
+		{"a preset in a folder with an unprintable name", "a\x7fb/preset.json", `the path a\x7fb/preset.json has characters that cannot be seen or typed: U+007F`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestUnprintableKeyIsShownShort(t *testing.T) {
 	}
 }
 
-// A job.json cannot give a job a name with unprintable characters.
+// A job.json cannot name media with unprintable characters.
 func TestUnprintableMediaValues(t *testing.T) {
 	b := newInbox(t)
 	for _, audio := range []string{`a\u0001.wav`, `*\u202e.wav`} {

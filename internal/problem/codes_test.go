@@ -51,7 +51,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 		if err != nil || rows[problem.Code(value)] != 1 {
 			t.Errorf("%s has %d rows, want 1", value, rows[problem.Code(value)])
 		}
-		// A code of the state machine is also used if a package uses the error type of the same name in workflow.
+		// Package workflow has error types with the names of constants. A use of such a type is a use of the constant.
 		if name := spec.Names[0].Name; !regexp.MustCompile(`\b(problem|workflow)\.` + name + `\b`).MatchString(sources) {
 			t.Errorf("no package uses %s", name)
 		}
@@ -86,7 +86,7 @@ func sources(t *testing.T) string {
 func TestDocumentOfCodes(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +
-		"with a `reason` that has the figures of the case. The list is closed: a program may act on it. The remedy of a status may be more specific than the one in the table. NAME stands for the job's name, and FILE " +
+		"and a `reason` with the numbers. The list is closed, so a program can act on a code. The remedy of a status may be more specific than the one in the table. NAME stands for the job's name, and FILE " +
 		"for the audio of the job, or for the file that an answer file is about. The FILE of a bundle is its job.json. The FILE of a match of a wildcard is the file that the wildcard matched. " +
 		"If the remedy names the FILE of such a match, or if job.json was deleted or changed, the remedy also says: \"" + problem.AllMatches + "\"\n\n" +
 		"If RunComfy cancelled a `failed` job before it started, the remedy is always this one, whatever the code: \"" + problem.NotCharged + "\"\n\n" +

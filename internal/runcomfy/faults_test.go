@@ -38,7 +38,7 @@ func classOf(err error) class {
 	return v
 }
 
-// common are the classes of the faults that every call reports in the same way.
+// common has the class of each fault that means the same to every call.
 var common = map[string]class{
 	"not sent":             notSent,
 	"reset":                noResponse,
@@ -210,7 +210,6 @@ func TestFaultsOfTheOtherCalls(t *testing.T) {
 
 // Result returns how a job ended, whatever form RunComfy's response has.
 func TestFormsOfAResult(t *testing.T) {
-	const input = "https://b.example/a.mp4"
 	scripts := map[runcomfy.ResultStatus]runcomfytest.Script{
 		runcomfy.ResultSucceeded: {},
 		runcomfy.ResultFailed:    {Fail: "face not found"},
@@ -225,7 +224,7 @@ func TestFormsOfAResult(t *testing.T) {
 				fake, ctx := faultyFake(t, runcomfytest.CallResult, fault)
 				fake.Script = func(string, map[string]any) runcomfytest.Script { return script }
 				client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: fake.Transport()}}
-				id, err := client.Submit(ctx, "a/b", map[string]any{"video_url": input})
+				id, err := client.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -238,8 +237,12 @@ func TestFormsOfAResult(t *testing.T) {
 				if err != nil || got.State != state {
 					t.Fatalf("state %q, error %v; want %q", got.State, err, state)
 				}
-				if wantOutput := state == runcomfy.ResultSucceeded; wantOutput != (len(got.Outputs) == 1) || slices.Contains(got.Outputs, input) {
-					t.Errorf("outputs %v; want one if the job succeeded, else none, and never the input", got.Outputs)
+				var outputs []string
+				if state == runcomfy.ResultSucceeded {
+					outputs = []string{runcomfy.DefaultBaseURL + "/media/" + id + "%3D/output/1.mp4"}
+				}
+				if !slices.Equal(got.Outputs, outputs) {
+					t.Errorf("outputs %v, want %v", got.Outputs, outputs)
 				}
 				if wantFailure := state == runcomfy.ResultFailed && fault.Name != "error as null"; wantFailure != strings.Contains(got.Failure, "face not found") {
 					t.Errorf("failure %q, want RunComfy's reason in it: %t", got.Failure, wantFailure)

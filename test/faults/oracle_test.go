@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 		want  []string
 	}{
 		{"a video and an audio of one stem are a job", []string{"s/a.mp4", "s/a.wav"}, []string{"s/a: job of s/a.mp4 s/a.wav"}},
-		{"a tagged audio takes the longest stem", []string{"s/a.mp4", "s/a.b.mp4", "s/a.b.de.wav"}, []string{
+		{"a tagged audio uses the video with the longest stem", []string{"s/a.mp4", "s/a.b.mp4", "s/a.b.de.wav"}, []string{
 			"s/a: waiting waiting_for_audio", "s/a.b: used [s/a.b.de]", "s/a.b.de: job of s/a.b.de.wav s/a.b.mp4"}},
 		{"an audio by itself waits", []string{"s/a.de.wav"}, []string{"s/a.de: waiting waiting_for_video_or_image"}},
 		{"two audios are ambiguous", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []string{"s/a: rejected ambiguous"}},
@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 		{"each match of a wildcard is a job", []string{wild, "s/c.job/f.png", "s/c.job/x.wav", "s/c.job/y.wav"}, []string{
 			"s/c: used [s/c/x s/c/y]", "s/c/x: job of s/c.job/job.json s/c.job/x.wav", "s/c/y: job of s/c.job/job.json s/c.job/y.wav"}},
 		{"a wildcard without a match waits", []string{wild, "s/c.job/f.png"}, []string{"s/c: waiting waiting_for_match"}},
-		{"half a pair beside a wildcard", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
+		{"half a pair makes a bundle of the same name and its matches ambiguous", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
 		{"a pair and a bundle of one name are ambiguous", []string{"s/c.mp4", "s/c.wav", job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: rejected ambiguous"}},
 	}
 	for _, tt := range tests {
@@ -92,14 +92,14 @@ func takeOf(acts []act, name string, state ledger.State) ledger.Record {
 	return rec
 }
 
-// The oracle derives what a status must be about if people act after a take.
+// The oracle derives what the status of a name must be about from what people did and from the takes.
 func TestVerdicts(t *testing.T) {
 	const job = `s/c.job/job.json = {"input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	tests := []struct {
 		says string
 		name string
 		acts []string
-		runs []int  // the numbers of acts after which a take was claimed
+		runs []int  // for each take, how many acts came before its claim
 		want string // "nothing" if a job has to run
 	}{
 		{"complete files without a take are a finding", "s/a", []string{"s/a.mp4", "s/a.wav"}, nil, "nothing"},
@@ -108,7 +108,7 @@ func TestVerdicts(t *testing.T) {
 		{"a deletion does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav"}, []int{2}, "take 1"},
 		{"the deletion of all files does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav", "- s/a.mp4"}, []int{2}, "take 1"},
 		{"the deletion of job.json does not change what ran, although the media are newer", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
-		{"a deletion that exposes older files starts nothing", "s/a.de",
+		{"a deletion that exposes another video starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "nothing"},
 		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "nothing"},

@@ -81,10 +81,10 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.check("the commands are still open", `document.querySelector("#job details").open`)
 	b.check("the play button still has the focus", `document.activeElement.matches(".play")`)
 
-	b.do("look at a second page", chromedp.Evaluate(hide(true)+`; new EventSource("api/events").addEventListener("jobs", (e) => { const { reset, rows } = JSON.parse(e.data); window.seen = !reset && rows; })`, nil))
+	b.do("hide the page, and receive its events as a second page", chromedp.Evaluate(hide(true)+`; new EventSource("api/events").addEventListener("jobs", (e) => { const { reset, rows } = JSON.parse(e.data); window.seen = !reset && rows; })`, nil))
 	change()
 	b.waitFor("the second page knows the change", `window.seen`)
-	b.do("come back", chromedp.Evaluate(hide(false), nil))
+	b.do("show the page again", chromedp.Evaluate(hide(false), nil))
 	b.waitFor("the change is shown", `document.querySelector("#job .warnings")?.innerText === "change 2"`)
 
 	b.do("write a note, and lose the connection", chromedp.SendKeys("#note", "lips are late"),
@@ -188,7 +188,7 @@ func TestDropIsInterrupted(t *testing.T) {
 		t.Fatal("the browser does not ask before it leaves the page")
 	}
 	b.do("go on", chromedp.Evaluate(`release()`, nil))
-	b.waitFor("the jobs are dropped, in a few words", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start soon."`)
+	b.waitFor("the page says in a few words that the jobs are dropped", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start soon."`)
 }
 
 // The page names what the browser cannot read of a drop, and says if a drop has no files.
@@ -210,7 +210,7 @@ func TestUnreadableDrop(t *testing.T) {
 	drop(`({name: "ads", createReader: () => ({readEntries: ` + cannot + `})})`)
 	b.waitFor("the folder is named", `document.querySelector("#notice").innerText.includes("could not read ads.")`)
 	b.drag(t.TempDir())
-	b.waitFor("an empty folder has no files", `document.querySelector("#notice").innerText.startsWith("There are no files to upload")`)
+	b.waitFor("the page says that the folder has no files", `document.querySelector("#notice").innerText.startsWith("There are no files to upload")`)
 	b.check("no window is open", `!document.querySelector("#drop").open`)
 	b.quiet()
 }
@@ -229,8 +229,8 @@ func TestChangeDuringAClick(t *testing.T) {
 	take := succeeded(t, c, "talk")
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
-	// The time stands still, so that the button may be pressed for long. window.changes counts events with rows, and
-	// jobs that were read. window.reason is the reason of the last such job.
+	// Date.now always returns the same time, because the page takes a press of over a second as released. window.changes
+	// counts events with rows, and jobs that the page has read. window.reason is the reason of the job that was read last.
 	b.do("prepare the page", chromedp.Evaluate(`(() => { const now = Date.now(), parse = JSON.parse; Date.now = () => now; window.changes = 0;
 		JSON.parse = (text) => { const value = parse(text); if (value.rows || value.take) changes++; window.reason = value.status?.reason ?? window.reason; return value; }; })()`, nil))
 	for _, click := range []struct{ selector, changed, done string }{
@@ -250,7 +250,7 @@ func TestChangeDuringAClick(t *testing.T) {
 	b.quiet()
 }
 
-// A space bar that is held down pauses the player once, and holds back no change for more than a
+// A space bar that is held down starts the player once, and holds back no change for more than a
 // second.
 func TestHeldSpaceBar(t *testing.T) {
 	b := openBrowser(t)
@@ -265,6 +265,7 @@ func TestHeldSpaceBar(t *testing.T) {
 	b.waitFor("both videos are loaded", `[...document.querySelectorAll(".stage video")].filter((v) => v.readyState >= 2).length === 2`)
 	b.do("hold the space bar", chromedp.Evaluate(`(() => {
 		window.toggled = 0;
+		for (const video of document.querySelectorAll(".stage video")) video.loop = true; // the end of a video would toggle the player again
 		new MutationObserver(() => toggled++).observe(document.querySelector(".play"), {childList: true});
 		const press = (repeat) => document.body.dispatchEvent(new KeyboardEvent("keydown", {key: " ", repeat, bubbles: true}));
 		press(false);
@@ -275,7 +276,7 @@ func TestHeldSpaceBar(t *testing.T) {
 	b.check("the player was toggled once", `toggled === 1`)
 }
 
-// An option keeps every digit that the person types.
+// An option keeps every digit of a number that JavaScript would round. Other numbers lose their leading zeros.
 func TestLargeOption(t *testing.T) {
 	b := openBrowser(t)
 	b.do("open the page", chromedp.Navigate(serve(t, start(t, local.Options{}))))
@@ -292,7 +293,7 @@ func TestLargeOption(t *testing.T) {
 	b.quiet()
 }
 
-// If the last job of the chosen folder is gone, the list still shows what the folder filter says.
+// If the last job of the chosen folder is gone, the folder stays chosen, and the list is empty.
 func TestChosenFolderBecomesEmpty(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})

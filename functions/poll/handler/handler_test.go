@@ -184,10 +184,10 @@ func TestQueuedTooLong(t *testing.T) {
 // as the remedy says: after the job has ended at RunComfy, or with a larger MaxHours.
 func TestRanTooLong(t *testing.T) {
 	tests := []struct {
-		name   string
-		after  time.Duration // from the failure to the redrive
-		limit  time.Duration // MaxHours at the redrive
-		failed bool
+		name       string
+		after      time.Duration // from the failure to the redrive
+		limit      time.Duration // MaxHours at the redrive
+		failsAgain bool
 	}{
 		{"redriven while the job runs", time.Hour, 24 * time.Hour, true},
 		{"redriven after the end of the job", 6 * time.Hour, 24 * time.Hour, false},
@@ -212,7 +212,7 @@ func TestRanTooLong(t *testing.T) {
 				worldtest.Rest(t, w)
 			}
 			redrive()
-			if tt.failed {
+			if tt.failsAgain {
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 				w.Pass(6 * time.Hour)
 				redrive()
@@ -402,8 +402,8 @@ func TestEndedJobIsArchiving(t *testing.T) {
 	}
 }
 
-// RunComfy stops responding while S3 accepts no writes. When S3 works again, the status
-// says that RunComfy does not respond.
+// RunComfy returns errors while S3 accepts no writes. When S3 works again, the status warns
+// about RunComfy.
 func TestWarningIsWrittenLater(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 10 * time.Hour
@@ -421,7 +421,7 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// The warning that RunComfy does not respond is written, but S3's response is lost. When
+// The warning about RunComfy is written, but S3's response is lost. When
 // RunComfy reports the same state as before, poll removes the warning.
 func TestWarningIsRemoved(t *testing.T) {
 	w := worldtest.New(t)
@@ -728,10 +728,10 @@ func TestAskingEnds(t *testing.T) {
 		cancel   int           // the question after which the call is cancelled
 		want     int           // questions
 	}{
-		{"with enough time, for as long as poll may ask", time.Minute, 0, 7},
-		{"with little time, while another question can end in time", 45 * time.Second, 0, 4},
-		{"with too little time, after the first", 30 * time.Second, 0, 1},
-		{"cancelled", time.Minute, 2, 2},
+		{"with enough time, poll asks for AskFor", time.Minute, 0, 7},
+		{"with little time, poll asks while another question can end in time", 45 * time.Second, 0, 4},
+		{"with too little time, poll asks once", 30 * time.Second, 0, 1},
+		{"a cancelled call asks no more", time.Minute, 2, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			now, questions := begin, 0

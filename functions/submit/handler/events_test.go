@@ -84,7 +84,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 	tests := []struct {
 		name         string
 		older, newer runcomfytest.Script
-		late         time.Duration // of the newer take's event
+		late         time.Duration // how late the newer take's event is
 	}{
 		{"the older ends last", runcomfytest.Script{Run: time.Hour}, runcomfytest.Script{Run: time.Minute}, 0},
 		{"the older ends first", runcomfytest.Script{Run: 3 * time.Minute}, runcomfytest.Script{Run: time.Hour}, 0},
@@ -170,18 +170,18 @@ func TestFormsOfAnEvent(t *testing.T) {
 		failed     bool
 	}{
 		{name: "an S3 notification", body: notification(record("ObjectCreated:Put", encodedAudio)), want: ledger.Submitted},
-		{name: "an S3 notification with a prefix", body: notification(record("s3:ObjectCreated:CompleteMultipartUpload", encodedAudio)), want: ledger.Submitted},
+		{name: "an S3 notification whose event name begins with s3:", body: notification(record("s3:ObjectCreated:CompleteMultipartUpload", encodedAudio)), want: ledger.Submitted},
 		{name: "an S3 notification with two records", body: notification(record("ObjectCreated:Put", encodedVideo), record("ObjectCreated:Copy", encodedAudio)), want: ledger.Submitted},
 		{name: "a record of another bucket beside a record of this one", body: notification(
 			strings.Replace(record("ObjectCreated:Put", encodedAudio), `"lipdrop"`, `"other"`, 1), record("ObjectCreated:Put", encodedVideo)), want: ledger.Submitted},
-		{name: "a delete marker of a file that is there", body: notification(record("ObjectRemoved:DeleteMarkerCreated", encodedAudio))},
+		{name: "a delete marker of a file that was uploaded again", body: notification(record("ObjectRemoved:DeleteMarkerCreated", encodedAudio))},
 		{name: "a delete marker", body: notification(record("ObjectRemoved:DeleteMarkerCreated", encodedAudio)), gone: true, want: ledger.Waiting},
 		{name: "a deleted version", body: notification(record("ObjectRemoved:Delete", encodedAudio)), gone: true, want: ledger.Waiting},
-		{name: "a lifecycle rule", body: notification(record("s3:LifecycleExpiration:DeleteMarkerCreated", encodedAudio)), gone: true},
+		{name: "a deletion by a lifecycle rule", body: notification(record("s3:LifecycleExpiration:DeleteMarkerCreated", encodedAudio)), gone: true},
 		{name: "a test event", body: `{"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-05-01T00:00:00.000Z", "Bucket": "lipdrop", "RequestId": "1", "HostId": "2"}`},
 		{name: "an EventBridge event", body: bridge("Object Created", audio, "PutObject"), want: ledger.Submitted},
-		{name: "a delete marker by EventBridge", body: bridge("Object Deleted", audio, "DeleteObject"), gone: true, want: ledger.Waiting},
-		{name: "a lifecycle rule by EventBridge", body: bridge("Object Deleted", audio, "Lifecycle Expiration"), gone: true},
+		{name: "a delete marker, in an EventBridge event", body: bridge("Object Deleted", audio, "DeleteObject"), gone: true, want: ledger.Waiting},
+		{name: "a deletion by a lifecycle rule, in an EventBridge event", body: bridge("Object Deleted", audio, "Lifecycle Expiration"), gone: true},
 		{name: "an empty object", body: `{}`, failed: true},
 		{name: "no records", body: notification(), failed: true},
 		{name: "a record without a key", body: notification(record("ObjectCreated:Put", "")), failed: true},

@@ -114,8 +114,8 @@ func TestRestart(t *testing.T) {
 	expect(t, "after its delay", bodies(q.Receive(10)), "waiting")
 }
 
-// TestNothingIsLost uses and restarts a queue in random order, and compares the messages of
-// the queue with a model.
+// TestNothingIsLost makes random calls of a queue and restarts it at random. It compares the
+// messages of the queue with a model.
 func TestNothingIsLost(t *testing.T) {
 	dir := t.TempDir()
 	rapidtest.Check(t, func(t *rapid.T) {

@@ -65,27 +65,27 @@ func TestRetries(t *testing.T) {
 			fails: []error{b}, status: states.Failed,
 		},
 		{
-			name:  "all errors",
+			name:  "States.ALL retries all errors",
 			retry: retrier("States.ALL", 3),
 			fails: []error{a, timeout, errors.New("reset")}, wakes: []float64{1, 3, 7}, status: states.Succeeded,
 		},
 		{
-			name:  "all errors except the error of an earlier retrier",
+			name:  "States.ALL does not retry the error of an earlier retrier",
 			retry: `{"ErrorEquals":["A"],"MaxAttempts":0},` + retrier("States.ALL", 3),
 			fails: []error{b, named("States.TaskFailed"), a}, wakes: []float64{1, 3}, status: states.Failed,
 		},
 		{
-			name:  "all errors except too much data",
+			name:  "States.ALL does not retry States.DataLimitExceeded",
 			retry: retrier("States.ALL", 3),
 			fails: []error{named("States.DataLimitExceeded")}, status: states.Failed,
 		},
 		{
-			name:  "all errors except those of the runtime",
+			name:  "States.ALL does not retry States.Runtime",
 			retry: retrier("States.ALL", 3),
 			fails: []error{named("States.Runtime")}, status: states.Failed,
 		},
 		{
-			name:  "a timeout by its name",
+			name:  "a retrier of States.Timeout retries a timeout",
 			retry: retrier("States.Timeout", 3),
 			fails: []error{timeout}, wakes: []float64{1}, status: states.Succeeded,
 		},
@@ -215,15 +215,15 @@ func TestWhatCannotBeRedriven(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		change func(*states.Execution)
-		want   string // empty if it can be redriven
+		want   string // why the execution cannot be redriven, or "" if it can
 	}{
-		{"a failed one", func(*states.Execution) {}, ""},
+		{"a failed execution", func(*states.Execution) {}, ""},
 		{"one that timed out", func(x *states.Execution) { x.Status = states.TimedOut }, ""},
 		{"one that was aborted", func(x *states.Execution) { x.Status = states.Aborted }, ""},
 		{"a running one", func(x *states.Execution) { x.Status = states.Running }, "Execution is RUNNING and cannot be redriven"},
 		{"one that succeeded", func(x *states.Execution) { x.Status = states.Succeeded }, "Execution is SUCCEEDED and cannot be redriven"},
-		{"with room for two events", func(x *states.Execution) { x.Events = make([]states.Event, 24998) }, ""},
-		{"with room for one event", func(x *states.Execution) { x.Events = make([]states.Event, 24999) }, "Execution history event limit exceeded"},
+		{"a history with room for two events", func(x *states.Execution) { x.Events = make([]states.Event, 24998) }, ""},
+		{"a history with room for one event", func(x *states.Execution) { x.Events = make([]states.Event, 24999) }, "Execution history event limit exceeded"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			x := &states.Execution{Status: states.Failed, StoppedAt: began}
