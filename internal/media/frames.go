@@ -189,7 +189,7 @@ func (s *stream) inStep(off int64) bool {
 // the budget, or if the frames end in the first part that is read. The length is then a fact.
 // Otherwise measure searches for the end, and counts the frames in parts of the stream. The
 // length is then a fact if the end was found, the counted frames have the same bit rate, and
-// gap is false.
+// gap is false. measure panics with errBudget if no frame fits into the budget.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {
@@ -199,6 +199,9 @@ func (s *stream) measure() Length {
 		return factFromUnits(s.seen.time, timeUnit)
 	}
 	from, to, counted := s.findEnd()
+	if s.seen.frames == 0 { // long tags have left so little of the budget that not one frame fits
+		panic(errBudget)
+	}
 	if counted {
 		return factFromUnits(s.seen.time, timeUnit)
 	}

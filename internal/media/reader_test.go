@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -81,4 +82,21 @@ func TestTryPassesOtherPanicsOn(t *testing.T) {
 	}()
 	var none []byte
 	_ = try(func() { _ = none[len(t.Name())] })
+}
+
+// TestMeasureWithTheRestOfTheBudget measures a stream of which not one frame fits into the budget,
+// because long tags before the stream have used almost all of it.
+func TestMeasureWithTheRestOfTheBudget(t *testing.T) {
+	sound := bytes.Repeat(append([]byte("\xff\xfb\x90\x64"), make([]byte, 413)...), 1000)
+	first, _ := mpegFraming.at(sound)
+	for _, left := range []int64{1, 3, 100, 800} {
+		r := newReader(t.Context(), Source{Size: int64(len(sound)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+			return sound[off:][:n], nil
+		}})
+		r.callsLeft, r.bytesLeft = 2, left
+		s := &stream{framing: mpegFraming, r: r, first: first, limit: int64(len(sound))}
+		if err := try(func() { s.measure() }); !errors.Is(err, errBudget) {
+			t.Errorf("with %d bytes left: got error %v, want %v", left, err, errBudget)
+		}
+	}
 }
