@@ -298,18 +298,25 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 }
 
 // doForJob makes a call about a submitted job. call.path is only what follows the request id. If the
-// response says that this job failed, or has outputs of this job, doForJob ignores an error code of
-// KindUnavailable, KindBadInput or KindBalance: it is about the job and not about the call.
+// response says that this job has ended, or has outputs of this job, doForJob ignores an error code of
+// KindUnavailable, KindBadInput or KindBalance: it is about the job and not about the call. Except on
+// /status, a success must also have an output: otherwise the error may be why there is none yet.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
 	}
+	onStatus := call.path == "/status"
 	call.path = requestsPath + requestID + call.path
 	res, err := c.do(ctx, call)
-	if e, ok := errors.AsType[*Error](err); ok && res != nil && e.Code != codeNotReady && res.text("request_id") == requestID &&
-		(res.word("status") == string(ResultFailed) || len(outputs(res.members["output"])) > 0) {
-		switch e.Kind() {
-		case KindUnavailable, KindBadInput, KindBalance:
+	e, ok := errors.AsType[*Error](err)
+	if !ok || res == nil || e.Code == codeNotReady || res.text("request_id") != requestID {
+		return res, err
+	}
+	state := resultStatus(res.word("status"))
+	ended := state.Ended() && (onStatus || state != ResultSucceeded)
+	switch e.Kind() {
+	case KindUnavailable, KindBadInput, KindBalance:
+		if ended || len(outputs(res.members["output"])) > 0 {
 			return res, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package runcomfy_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -248,7 +249,7 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// If a response under HTTP 2xx has the request's id, and says failed or has an output, the client ignores its error
+// If a response under HTTP 2xx has the request's id, and says failed or cancelled or has an output, the client ignores its error
 // code, because the code is about the job. It does not ignore codes about the call, such as a bad token, an unknown
 // request or a result that is not ready.
 func TestFailureWithAnErrorCode(t *testing.T) {
@@ -278,8 +279,9 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 			if wantErr := !ended && tt.name != "not ready"; result.Failure != tt.want || result.State.Ended() != ended || (err != nil) != wantErr {
 				t.Errorf("state %q, failure %q, error %v; want the failure %q, ended %t and an error %t", result.State, result.Failure, err, tt.want, ended, wantErr)
 			}
-			if status, err := client.Status(t.Context(), "r"); status.State.Ended() != ended || (err == nil) != ended {
-				t.Errorf("status %q, error %v; want ended %t and an error %t", status.State, err, ended, !ended)
+			endedOnStatus := ended || tt.name == "completed, without an output"
+			if status, err := client.Status(t.Context(), "r"); status.State.Ended() != endedOnStatus || (err == nil) != endedOnStatus {
+				t.Errorf("status %q, error %v; want ended %t and an error %t", status.State, err, endedOnStatus, !endedOnStatus)
 			}
 		})
 	}
@@ -289,4 +291,27 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 			t.Errorf("state %q, outputs %q, error %v; want succeeded with one output", got.State, got.Outputs, err)
 		}
 	})
+}
+
+// /result alone says how a job ended. So an error code must not hide that /status or /result says that the job has ended.
+func TestEndWithAnErrorCode(t *testing.T) {
+	const body = `{"request_id":"r","status":"%s","error_code":%d,"error_message":"boom"}`
+	for _, word := range []string{"completed", "Succeeded", "canceled", "failed"} {
+		if got, err := respondingJSON(t, 200, fmt.Sprintf(body, word, 500100)).Status(t.Context(), "r"); err != nil || !got.State.Ended() {
+			t.Errorf("/status says %q: state %q, error %v; want an end", word, got.State, err)
+		}
+		for _, code := range []int{400004, 400005, 403001, 404001} {
+			if got, err := respondingJSON(t, 200, fmt.Sprintf(body, word, code)).Status(t.Context(), "r"); err == nil {
+				t.Errorf("/status says %q with the code %d: state %q, want an error", word, code, got.State)
+			}
+		}
+	}
+	for _, word := range []string{"in_progress", "in_queue", "other"} {
+		if got, err := respondingJSON(t, 200, fmt.Sprintf(body, word, 500100)).Status(t.Context(), "r"); err == nil {
+			t.Errorf("/status says %q: state %q, want an error", word, got.State)
+		}
+	}
+	if got, err := respondingJSON(t, 200, fmt.Sprintf(body, "cancelled", 500100)).Result(t.Context(), "r"); err != nil || got.State != runcomfy.ResultCancelled {
+		t.Errorf("/result says cancelled: state %q, error %v", got.State, err)
+	}
 }
