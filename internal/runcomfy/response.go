@@ -3,6 +3,7 @@ package runcomfy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -193,7 +194,7 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 // Date of the response, if the response has one, so that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the largest number
 		return min(max(time.Duration(seconds)*time.Second, time.Second), maxRetryAfter)
 	}
 	at, err := http.ParseTime(value)
