@@ -1,5 +1,5 @@
-// Package template compares template.yaml with the code that it deploys: the
-// permissions, variables, timeouts, metrics and alarms.
+// Package template compares template.yaml with the code that it deploys, with the local stack and
+// with the documents.
 package template
 
 import (
@@ -43,8 +43,8 @@ type resource struct {
 
 type output struct{ Description, Value string }
 
-// written returns the stack of template.yaml as it is written. The given values replace
-// defaults of parameters and names of resources.
+// written returns the stack of template.yaml before SAM's transform. The values in given replace
+// defaults of parameters, values of pseudo parameters and logical ids of resources.
 func written(t *testing.T, given map[string]string) stack {
 	t.Helper()
 	return filled(t, lipdrop.Template, given)
@@ -62,7 +62,7 @@ func read(t *testing.T, path string) []byte {
 
 var pseudo = map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "STACK"}
 
-// filled returns the stack of a template with the given parameters. It leaves out the
+// filled returns the stack of a template with the given values (see written). It leaves out the
 // resources and outputs whose conditions are false.
 func filled(t *testing.T, text []byte, given map[string]string) stack {
 	t.Helper()
@@ -133,9 +133,6 @@ func properties[T any](t *testing.T, s stack, id string) T {
 		t.Fatalf("the stack has no %s", id)
 	}
 	var props T
-	if len(r.Properties) == 0 {
-		return props
-	}
 	if err := json.Unmarshal(r.Properties, &props); err != nil {
 		t.Fatalf("%s: %v", id, err)
 	}

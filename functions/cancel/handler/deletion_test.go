@@ -50,9 +50,9 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// A file is deleted, and S3 refuses each read of it. In one case the file was uploaded again: S3
-// lists it, so cancel cancels nothing and does not try again. In the other case the file is gone,
-// and S3 also refuses to list it for ten minutes: cancel tries until S3 lists, then cancels the job.
+// A file is deleted, and S3 refuses each read of its key. In one case the file was uploaded again: S3
+// lists it, so cancel cancels nothing and does not try again. In the other case the file is gone, and
+// listing the key fails for ten minutes: cancel tries until the listing works, then cancels the job.
 func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
 	for _, again := range []bool{false, true} {
@@ -92,9 +92,9 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	}
 }
 
-// failOnce makes one request fail: the nth that cancel sends to another service from now on. The
-// result reports whether cancel has sent that request. From now on poll cannot reach RunComfy, so
-// only cancel sees how the job ends.
+// failOnce makes the nth request fail that cancel sends from now on. The result points to whether
+// cancel has sent that request. From now on poll cannot reach RunComfy, so only cancel sees how the
+// job ends.
 func failOnce(w *world.World, nth int) *bool {
 	requests, failed := 0, false
 	w.Before = func(c world.Call) error {
@@ -150,9 +150,8 @@ func TestRequestFailsDuringADeletion(t *testing.T) {
 }
 
 // In each round, a different request of cancel fails while cancel handles the deletion of a file
-// of a redriven take. The take stays failed, is not charged, and no longer has a place in the
-// cap of the day. Poll may see that the job is cancelled before the queue delivers the
-// deletion again.
+// of a redriven take. The take stays failed, is not charged, and loses its reservation. If pollSees
+// is true, poll may see that the job is cancelled before the queue delivers the deletion again.
 func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 	for _, pollSees := range []bool{false, true} {
 		for nth, failed := 1, true; failed; nth++ {
@@ -168,7 +167,8 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			w.RunComfy.Fault = nil
 			worldtest.Redrive(t, w)
 			w.Run(time.Minute)
-			hit, before := failOnce(w, nth), w.Before
+			hit := failOnce(w, nth)
+			before := w.Before
 			w.Before = func(c world.Call) error {
 				if pollSees && c.Function == "poll" {
 					return nil
@@ -190,9 +190,9 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 			if why := "RunComfy cancelled the job before it started"; rec.State != ledger.Failed || !rec.NotCharged || !strings.HasSuffix(rec.Reason, why) {
 				t.Errorf("%s: the take is %s, want failed; NotCharged is %t, want true; the reason is %q, want one that ends with %q", round, rec.State, rec.NotCharged, rec.Reason, why)
 			}
-			w.Pass(time.Hour) // the sweep frees what cancel could not
+			w.Pass(time.Hour) // the sweep frees the reservation if cancel could not
 			if n := len(takesOf(t, w, budget.Day(world.Begin))); n > 0 {
-				t.Errorf("%s: %d takes have a place in the cap, want none", round, n)
+				t.Errorf("%s: %d takes have a reservation, want none", round, n)
 			}
 			if failed = *hit; !failed && nth < 5 {
 				t.Errorf("cancel sent only %d requests, want 4 or more", nth-1)
@@ -277,7 +277,7 @@ func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if n := len(takesOf(t, w, budget.Day(world.Begin))); n != 1 {
-		t.Errorf("%d takes have a place in the cap, want 1", n)
+		t.Errorf("%d takes have a reservation, want 1", n)
 	}
 }
 
@@ -360,8 +360,8 @@ func TestDeletionOfAVideoThatABundleNames(t *testing.T) {
 	worldtest.WantStatus(t, w, "talk.de", ledger.Succeeded, "")
 }
 
-// queueBatch drops pairs, whose jobs then wait in RunComfy's queue. Cancel will receive the
-// deletions of the pairs in one batch.
+// queueBatch drops pairs, and waits until their jobs are in RunComfy's queue. If one file of each
+// pair is deleted later, cancel receives all these deletions in one batch.
 func queueBatch(t *testing.T, w *world.World, jobs int) {
 	t.Helper()
 	w.Batch, w.RunComfy.Queue = jobs, 3*time.Hour
@@ -414,8 +414,8 @@ func TestJobSucceedsDuringADeletion(t *testing.T) {
 	}
 }
 
-// RunComfy does not respond while cancel handles a batch of deletions. Each call of cancel
-// sends one request, and returns its whole batch. All jobs are cancelled later.
+// RunComfy does not respond while cancel handles a batch of deletions. Each call of cancel sends
+// RunComfy at most one request. All jobs are cancelled later.
 func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
@@ -440,8 +440,8 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	}
 }
 
-// If a deletion cancelled a job, the job's execution is stopped as soon as Step Functions
-// accepts the call.
+// A deletion cancels a job, and for five minutes Step Functions refuses to stop the job's
+// execution. Cancel tries again until the execution is stopped.
 func TestStopIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 3 * time.Hour
@@ -460,8 +460,8 @@ func TestStopIsTriedAgain(t *testing.T) {
 }
 
 // DescribeExecution is eventually consistent: just after an execution has ended, it may still
-// return the status RUNNING. Lambda retries the event, so the job does not wait for the
-// sweep.
+// return the status RUNNING. Lambda retries the event, so cancel settles the execution before the
+// next sweep.
 func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { w.StaleStates = 10 * time.Second })
 	w.Run(4 * time.Minute)
@@ -471,8 +471,8 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	}
 }
 
-// Many executions are stopped while RunComfy does not respond to /cancel. Each execution is
-// settled before it is too old for the sweep.
+// Many executions are stopped, the events of their ends are lost, and RunComfy does not respond to
+// /cancel. The sweep settles each execution before the execution is too old for it.
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
 	w := worldtest.New(t)
@@ -494,8 +494,8 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	}
 }
 
-// If a record says how its execution ended, the sweep does not call DescribeExecution for
-// it, but the sweep still writes the status.
+// The sweep does not call DescribeExecution for an execution whose end is in the take's record, but
+// it still writes the take's status if that is missing.
 func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 20 * time.Minute
