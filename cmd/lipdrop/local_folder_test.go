@@ -241,7 +241,7 @@ func TestWatcher(t *testing.T) {
 
 	t.Run("uploads that fail for a while", func(t *testing.T) {
 		t.Parallel()
-		broken := &failing{RoundTripper: http.DefaultTransport}
+		broken := &failing{}
 		broken.fails.Store(true)
 		client := newBucket(t, func(o *s3.Options) {
 			broken.RoundTripper = o.HTTPClient.(*http.Client).Transport

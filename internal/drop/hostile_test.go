@@ -45,8 +45,8 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 }
 
-// If a bundle has more than maxMatches files, listMatches returns false for all. If no listings
-// are left, findPair adds a warning that not all files were checked.
+// listMatches reports whether it compared all files of a bundle: it compares at most maxMatches.
+// If findPair has too few listings left, it adds a warning that not all files were checked.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}
 	files := &bucket.Bucket{S3: storage, Name: "b"}
@@ -54,10 +54,9 @@ func TestNotAllCompared(t *testing.T) {
 	for i := range maxMatches - 1 {
 		storage.Set(fmt.Sprintf("inbox/cafe.job/%d.wav", i), nil)
 	}
-	var l *lister
+	l := &lister{&Resolver{Files: files}, maxListings}
 	for i, want := range []bool{true, false} {
 		storage.Set(fmt.Sprintf("inbox/cafe.job/last%d.wav", i), nil)
-		l = &lister{&Resolver{Files: files}, maxListings}
 		if _, all, err := l.listMatches(t.Context(), b, ""); all != want || err != nil {
 			t.Errorf("with %d files, all files were checked: %t, error %v; want %t and no error", maxMatches+i, all, err, want)
 		}
@@ -71,8 +70,8 @@ func TestNotAllCompared(t *testing.T) {
 	}
 }
 
-// The work for a hostile input grows at most linearly with the length of the input. If the
-// work grew with the square of the length, the first two tests would not end in time.
+// The work for a hostile input does not grow with the square of the input's length: otherwise
+// the first two tests would not end in time.
 func TestExpensiveKeys(t *testing.T) {
 	t.Run("a pattern that nearly matches everywhere", func(t *testing.T) {
 		const n = 2 << 20

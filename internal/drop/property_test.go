@@ -54,7 +54,7 @@ func (b *inbox) put(name string) {
 	b.Set("inbox/"+name, []byte(body))
 }
 
-// post stores in statuses the findings that events of keys lead to.
+// post assesses what events of the keys concern, and stores the findings in statuses.
 func (b *inbox) post(t testing.TB, statuses map[string]string, keys ...string) {
 	for _, f := range b.findings(t, keys...) {
 		take := ""
@@ -83,7 +83,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "length") {
 			name := rapid.SampledFrom(files).Draw(rt, "file")
 			key := "inbox/" + name
-			// all.job/job.json is not deleted: without it, nothing says what its wildcard matched.
+			// all.job/job.json is never deleted: without it, no assessment finds the jobs of its matches.
 			if _, there := b.Object(key); there && name != "all.job/job.json" {
 				b.Remove(key)
 			} else {
@@ -178,9 +178,9 @@ func TestNamesAndKeys(t *testing.T) {
 				}
 				continue
 			}
-			if relative := slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return part == "." || part == ".." }); relative {
-				if f.Problems[0].Code != problem.RelativePath || isName || slices.Contains(strings.Split(f.Key, "/"), "..") {
-					rt.Errorf("the problems of %q are %s, with the key %q; want relative_path first, and a key below answers/ without a part ..", f.Name, codes(f.Problems), f.Key)
+			if isRelative(f.Name) {
+				if f.Problems[0].Code != problem.RelativePath || isName || isRelative(f.Key) {
+					rt.Errorf("the problems of %q are %s, with the key %q; want relative_path first, and a key below answers/ without a part . or ..", f.Name, codes(f.Problems), f.Key)
 				}
 			} else if tooLong := len("answers/"+f.Name+".json") > 1024; !tooLong && name != f.Name {
 				rt.Errorf("the finding of %q has the key %q, want a key that ends in the name", f.Name, f.Key)
@@ -200,6 +200,10 @@ func TestNamesAndKeys(t *testing.T) {
 			}
 		}
 	})
+}
+
+func isRelative(path string) bool {
+	return slices.ContainsFunc(strings.Split(path, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
 // A take depends only on its files: not on how many events led to it, nor on other

@@ -115,7 +115,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 	b.After = loseNext
 	rec, err = retrying.Update(t.Context(), rec, func(r *ledger.Record) {
 		if r.RequestID != "" {
-			t.Error("the function change was called again with its own result, want one call")
+			t.Error("Update called change again with the result of the first call, want one call")
 		}
 		r.State, r.RequestID = ledger.Submitted, "r1"
 	})
@@ -130,7 +130,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 func TestResponsesOfS3ToAWrite(t *testing.T) {
 	tests := []struct {
 		name    string
-		status  int // of the first write
+		status  int // of the response to the first write of Update
 		wantErr bool
 	}{
 		{"409 is a lost race", http.StatusConflict, false},
@@ -142,7 +142,7 @@ func TestResponsesOfS3ToAWrite(t *testing.T) {
 			b := &s3test.Bucket{}
 			s := newStore(b)
 			rec := claim(t, s, "n", "t")
-			failPut(tt.status, 1)(b)
+			failPut(tt.status)(b)
 			_, err := s.Update(t.Context(), rec, to(ledger.Submitted))
 			if (err != nil) != tt.wantErr {
 				t.Errorf("update: %v, want an error: %v", err, tt.wantErr)
@@ -205,8 +205,8 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 	}
 }
 
-// The S3 client repeats a write whose response was lost. By then another invocation may
-// have claimed the take.
+// If the response to the write of a release is lost, the S3 client repeats the write. By then
+// another invocation may have claimed the take.
 func TestReleaseSparesALaterClaim(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := claim(t, s, "n", "t")
@@ -251,9 +251,9 @@ func TestResponsesOfS3ToARelease(t *testing.T) {
 		wantErr bool
 	}{
 		{"404: the record was deleted by hand", func(b *s3test.Bucket) { b.Remove("jobs/n/t.json") }, false},
-		{"409 once", failPut(http.StatusConflict, 1), false},
-		{"412 once", failPut(http.StatusPreconditionFailed, 1), false},
-		{"503", failPut(http.StatusServiceUnavailable, 1), true},
+		{"409 once", failPut(http.StatusConflict), false},
+		{"412 once", failPut(http.StatusPreconditionFailed), false},
+		{"503 once", failPut(http.StatusServiceUnavailable), true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -271,14 +271,14 @@ func TestResponsesOfS3ToARelease(t *testing.T) {
 	}
 }
 
-// failPut makes the given number of writes fail without effect.
-func failPut(status, times int) func(*s3test.Bucket) {
+// failPut makes the next write fail without effect.
+func failPut(status int) func(*s3test.Bucket) {
 	return func(b *s3test.Bucket) {
 		b.Before = func(op, _ string) error {
-			if op != "PutObject" || times == 0 {
+			if op != "PutObject" {
 				return nil
 			}
-			times--
+			b.Before = nil
 			return s3test.Error(status, "AnyCode")
 		}
 	}
@@ -301,8 +301,8 @@ func TestIllegalTransition(t *testing.T) {
 	}
 }
 
-// A take that is Succeeded or Cancelled stays so, and a submitted take never becomes
-// Unknown, whichever states follow in whatever order.
+// Whatever state changes are tried: a take that is Succeeded or Cancelled stays so, and a take
+// that was Submitted never becomes Unknown.
 func TestTransitionsByRapid(t *testing.T) {
 	states := []ledger.State{
 		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving,
@@ -562,8 +562,8 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
-// A take replaces the status of a newer drop without a take if this status was written before
-// the second of the claim. A status that was written in that second or later stays.
+// A take replaces the status of a newer drop without a take if this status was written in an
+// earlier second than the take was claimed in. Otherwise the status stays.
 func TestTakeOverTheStatusOfADrop(t *testing.T) {
 	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
 		s := newStore(&s3test.Bucket{})
@@ -657,7 +657,7 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 func TestFit(t *testing.T) {
 	const most = 128 << 10
 	many := slices.Repeat([]string{"ads/talk"}, most)
-	long := strings.Repeat("\x01", most) // JSON needs six bytes for each
+	long := strings.Repeat("\x01", most) // JSON needs six bytes for each character
 	st := ledger.Status{Name: strings.Repeat("n", 900), Reason: long, Remedy: long, Warnings: many, Jobs: many}.Fit(most)
 	if n := len(bucket.JSON(st, "  ")); n > most {
 		t.Errorf("the status has %d bytes, want at most %d", n, most)

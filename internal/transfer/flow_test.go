@@ -90,7 +90,7 @@ func TestFlowFaults(t *testing.T) {
 				t.Errorf("uploaded in parts: %t, want %t", parts, tt.parts)
 			}
 			if n := b.backOffs.Load(); n > 0 && tt.parts {
-				t.Errorf("the SDK waited %d times before it tried a call again, want 0: the SDK cannot send such a put again", n)
+				t.Errorf("the SDK tried a call again %d times, want 0: the SDK cannot send such a put again", n)
 			}
 		})
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// A host that resolves to a private address is refused unless that host is listed
-// exactly.
+// A host that resolves to a private address is refused, unless the host itself is listed, and
+// not only a wildcard that matches it.
 func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 	data := random(100_000, 1)
 	for _, address := range [][4]byte{{127, 0, 0, 1}, {10, 0, 0, 1}, {169, 254, 169, 254}} {
@@ -161,8 +161,8 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// The target of a redirect may expire. A range that is refused there is requested at
-// the given address again.
+// The target of a redirect may expire. If the target refuses a range, the range is requested
+// again at the URL that was given to Copy.
 func TestExpiredRedirect(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newBucket(t)
@@ -185,6 +185,9 @@ func TestExpiredRedirect(t *testing.T) {
 	}
 	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
 		t.Fatal(err)
+	}
+	if redirects < 2 {
+		t.Errorf("%d redirects, want at least 2: the first target expires", redirects)
 	}
 	b.check(t, testKey, data)
 }

@@ -43,7 +43,7 @@ type fakeS3 struct {
 	// If discard is true, the server keeps no bytes of parts.
 	discard bool
 
-	// backOffs is how often the SDK waited before it tried a call again.
+	// backOffs is how often the SDK tried a call again.
 	backOffs atomic.Int32
 
 	server *httptest.Server
@@ -143,16 +143,16 @@ func (b *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 	var body []byte
-	var part stored
+	var sent stored
 	if call == "UploadPart" && b.discard {
-		part = discard(r.Body)
+		sent = discard(r.Body)
 	} else {
 		var err error
 		if body, err = read(r); err != nil {
 			fail(w, 400, "IncompleteBody")
 			return
 		}
-		part = newStored(body, "")
+		sent = newStored(body, "")
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,12 +165,16 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 	}
 	object, there := b.objects[key]
 	writes := call == "PutObject" || call == "CompleteMultipartUpload"
+	sends, crc := call == "PutObject" || call == "UploadPart", crc32Text(sent.crc)
 	switch {
 	case writes && r.Header.Get("If-None-Match") != "*":
 		fail(w, 400, "NoCondition")
 		return
 	case writes && there:
 		fail(w, 412, "PreconditionFailed")
+		return
+	case sends && r.Header.Get("X-Amz-Checksum-Crc32") != crc && r.Trailer.Get("X-Amz-Checksum-Crc32") != crc:
+		fail(w, 400, "BadDigest")
 		return
 	}
 	switch call {
@@ -184,14 +188,9 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amz-Meta-Lipdrop-Source", object.source)
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(object.data))
 	case "PutObject":
-		if crc := crc32Text(part.crc); r.Header.Get("X-Amz-Checksum-Crc32") != crc && r.Trailer.Get("X-Amz-Checksum-Crc32") != crc {
-			fail(w, 400, "BadDigest")
-			return
-		}
-		made := newStored(body, r.Header.Get("Content-Type"))
-		made.source = r.Header.Get("X-Amz-Meta-Lipdrop-Source")
-		b.objects[key] = made
-		w.Header().Set("ETag", b.objects[key].etag)
+		sent.contentType, sent.source = r.Header.Get("Content-Type"), r.Header.Get("X-Amz-Meta-Lipdrop-Source")
+		b.objects[key] = sent
+		w.Header().Set("ETag", sent.etag)
 	case "CreateMultipartUpload":
 		if r.Header.Get("X-Amz-Checksum-Type") != "FULL_OBJECT" || r.Header.Get("X-Amz-Checksum-Algorithm") != "CRC32" {
 			fail(w, 400, "NoChecksum")
@@ -202,14 +201,10 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 		b.uploads[id] = map[int]stored{}
 		fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)
 	case "UploadPart":
-		if crc := crc32Text(part.crc); r.Header.Get("X-Amz-Checksum-Crc32") != crc && r.Trailer.Get("X-Amz-Checksum-Crc32") != crc {
-			fail(w, 400, "BadDigest")
-			return
-		}
-		w.Header().Set("X-Amz-Checksum-Crc32", crc32Text(part.crc))
+		w.Header().Set("X-Amz-Checksum-Crc32", crc)
 		number, _ := strconv.Atoi(r.URL.Query().Get("partNumber"))
-		parts[number] = part
-		w.Header().Set("ETag", part.etag)
+		parts[number] = sent
+		w.Header().Set("ETag", sent.etag)
 	case "CompleteMultipartUpload":
 		whole, err := assemble(body, parts, r.Header)
 		if err != nil {

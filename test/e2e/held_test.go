@@ -14,8 +14,8 @@ import (
 )
 
 // A job that RunComfy refuses once with 429 is submitted long before the queue's visibility
-// timeout of 12 minutes, and is charged once. On an idle machine, submit tries again after 2
-// to 5 s with the Retry-After below, and after 4 to 15 s without one.
+// timeout ends, and is charged once. Submit tries again after 2 to 4 s with the Retry-After
+// below, and after 4 to 15 s without one.
 func TestThrottledSubmit(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -26,18 +26,19 @@ func TestThrottledSubmit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, local.Options{})
-			var refused atomic.Int64 // when RunComfy refused a job, in nanoseconds
+			s := start(t, local.Options{Visibility: 12 * time.Minute})
+			var refused atomic.Bool
 			s.Fake().Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-				if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit || !refused.CompareAndSwap(0, time.Now().UnixNano()) {
+				if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit || !refused.CompareAndSwap(false, true) {
 					return nil
 				}
 				return &runcomfytest.Fault{Status: http.StatusTooManyRequests, Header: tt.header}
 			}
 			s.drop("inbox/talk.mp4", sampleFile(t, "clip.mp4"))
+			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // only the voice's message submits
 			s.drop("inbox/talk.wav", sampleFile(t, "voice.wav"))
 			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Succeeded })
-			if refused.Load() == 0 {
+			if !refused.Load() {
 				t.Error("RunComfy refused nothing")
 			}
 			if charges := s.Fake().Charges(); charges != 1 {
@@ -50,10 +51,10 @@ func TestThrottledSubmit(t *testing.T) {
 // The functions of a local stack hold the second job of a day if MaxJobsPerDay is 1.
 func TestCapOnTheStack(t *testing.T) {
 	t.Parallel()
+	s := start(t, local.Options{Variables: map[string]string{"MAX_JOBS_PER_DAY": "1"}})
 	if now := time.Now(); budget.Day(now) != budget.Day(now.Add(patience)) {
 		t.Skip("the two jobs may be submitted on different days")
 	}
-	s := start(t, local.Options{Variables: map[string]string{"MAX_JOBS_PER_DAY": "1"}})
 	for _, name := range []string{"one", "two"} {
 		s.drop("inbox/"+name+".mp4", sampleFile(t, "clip.mp4"))
 		s.drop("inbox/"+name+".wav", sampleFile(t, "voice.wav"))

@@ -19,8 +19,8 @@ import (
 
 const wrongDrops = "testdata/drops"
 
-// grown are the sizes of dropped files that are too large for the repository. The test
-// appends zeros to them.
+// grown has the sizes of dropped files that are too large for the repository. The test
+// appends zeros to the stored files.
 var grown = map[string]int{wrongDrops + "/photo-too-large/inbox/ads/cafe.job/woman.png": 10<<20 + 1}
 
 // Each folder of testdata/drops is a bucket after a mistake that people make. Below inbox/
@@ -66,7 +66,7 @@ func TestWrongDrops(t *testing.T) {
 	}
 }
 
-// If a person does what the remedy says, and nothing else, the job runs.
+// If a person does only what the remedy says, and drops a file that is still missing, the job runs.
 func TestRemediesHelp(t *testing.T) {
 	const react = `{"model": "sync/react-1", "input": {"video_url": "%s", "audio_url": "%s"%s}}`
 	job := func(video, audio, more string) []byte { return fmt.Appendf(nil, react, video, audio, more) }
@@ -234,8 +234,8 @@ func TestRemediesHelp(t *testing.T) {
 	}
 }
 
-// A file whose key contains a relative path gets an answer file. The key of the answer file
-// contains no relative path.
+// A file whose key has a part .. gets an answer file. The key of the answer file has no such
+// part.
 func TestPathsThatLeadElsewhere(t *testing.T) {
 	w := newWorld(t)
 	w.Drop("inbox/a/../talk.mp4", medium(t, "talk.mp4"))

@@ -94,7 +94,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	}
 	d := &deployment{ctx: t.Context(), s3: l.s3As(person)}
 	var roles map[string]template.Role
-	d.bucket, roles = l.newBucket(!sc.unversioned, without)
+	d.bucket, roles = l.newBucket(t, !sc.unversioned, without)
 
 	d.fake = &runcomfytest.Server{
 		Token: apiToken, Queue: queueTime, Run: runTime, Fault: sc.fault,

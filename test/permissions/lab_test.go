@@ -41,10 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lab holds what all deployments share: the state machine, and an S3 server with a user for
-// each function.
+// lab holds what all deployments share: the state machine, and an S3 server with its users.
 type lab struct {
-	t       *testing.T
 	s3      string // URL of the S3 server
 	machine *states.Machine
 	buckets int // number of buckets created so far
@@ -56,7 +54,7 @@ type lab struct {
 // openLab runs an S3 server until the test ends.
 func openLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t}
+	l := &lab{}
 	var err error
 	l.machine, err = states.Parse(lipdrop.Machine, map[string]string{"Partition": "aws", "PollFunctionArn": "arn:poll", "ArchiveFunctionArn": "arn:archive"})
 	if err != nil {
@@ -96,45 +94,45 @@ func configAs(user, endpoint string) aws.Config {
 
 // newBucket creates a bucket in which each function has the permissions of its role in
 // the template, except the given permission, if any. It returns the bucket's name and the roles.
-func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]template.Role) {
-	l.t.Helper()
+func (l *lab) newBucket(t *testing.T, versioned bool, without permission) (name string, roles map[string]template.Role) {
+	t.Helper()
 	l.buckets++
 	name = fmt.Sprintf("drops-%d", l.buckets)
-	roles = l.roles(name)
+	roles = l.roles(t, name)
 	if without.function != "" {
 		roles[without.function] = remove(roles[without.function], without)
 	}
 	client := l.s3As(person)
-	if _, err := client.CreateBucket(l.t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
-		l.t.Fatal(err)
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		t.Fatal(err)
 	}
 	if versioned {
-		if err := gateway.EnsureBucket(l.t.Context(), client, name); err != nil {
-			l.t.Fatal(err)
+		if err := gateway.EnsureBucket(t.Context(), client, name); err != nil {
+			t.Fatal(err)
 		}
 	}
-	l.setPolicy(name, roles)
+	l.setPolicy(t, name, roles)
 	l.mu.Lock()
 	l.denied = nil
 	l.mu.Unlock()
 	return name, roles
 }
 
-// setPolicy sets the policy of a bucket. It allows each user what the user's role allows.
-func (l *lab) setPolicy(bucket string, roles map[string]template.Role) {
-	l.t.Helper()
+// setPolicy lets each user do in a bucket what the user's role allows.
+func (l *lab) setPolicy(t *testing.T, bucket string, roles map[string]template.Role) {
+	t.Helper()
 	policy, err := template.BucketPolicy(roles)
 	if err == nil {
-		_, err = l.s3As(person).PutBucketPolicy(l.t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(string(policy))})
+		_, err = l.s3As(person).PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(string(policy))})
 	}
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
-// remove returns a role without one permission. It divides only the statement that has
-// the permission, because the S3 server stores a policy in an extended attribute, which
-// holds only a few kilobytes.
+// remove returns a role without one permission. It splits only the statement that has the
+// permission. If it split all, the policy would be too long: the S3 server stores it in an
+// extended attribute, which holds only a few kilobytes.
 func remove(role template.Role, without permission) template.Role {
 	var left template.Role
 	for _, st := range role {
@@ -151,15 +149,15 @@ func remove(role template.Role, without permission) template.Role {
 
 // roles returns the role of each function in the template, with the given bucket as the
 // stack's bucket.
-func (l *lab) roles(bucket string) map[string]template.Role {
-	l.t.Helper()
+func (l *lab) roles(t *testing.T, bucket string) map[string]template.Role {
+	t.Helper()
 	byID, err := template.Roles(lipdrop.Template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": account,
 		"Bucket": bucket, "StateMachine": machineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
 		"Queue.Arn": queueARN,
 	})
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return template.ByName(byID)
 }

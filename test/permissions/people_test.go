@@ -105,7 +105,7 @@ func want(ok bool, format string, args ...any) error {
 // client of a person who has only the given permissions.
 func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 	t.Helper()
-	name, roles := l.newBucket(false, permission{})
+	name, roles := l.newBucket(t, false, permission{})
 	roles[reader] = nil
 	for _, each := range allowed {
 		action, key, ok := strings.Cut(each, " ")
@@ -115,7 +115,7 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		}
 		roles[reader] = append(roles[reader], template.Statement{Action: []string{action}, Resource: []string{resource}})
 	}
-	l.setPolicy(name, roles)
+	l.setPolicy(t, name, roles)
 	put := func(key string, value any) {
 		body, err := json.Marshal(value)
 		if err == nil {

@@ -71,7 +71,7 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 		return
 	}
 	tried := 0
-	for function, role := range l.roles("bucket") {
+	for function, role := range l.roles(t, "bucket") {
 		for _, st := range split(role) {
 			without := permissionOf(function, st)
 			tried++
