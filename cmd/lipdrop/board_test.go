@@ -57,7 +57,7 @@ func TestBoardOnATerminal(t *testing.T) {
 		want          []string
 		below         string // what close prints below the lines
 	}{
-		{"a job that queues, one that runs, and one that has ended", []*followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
+		{"a queued job, a running job, and a job that has ended", []*followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
 			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (usually runs for 1m30s)", "c: succeeded"}, ""},
 		{"a job whose output is doubtful", []*followed{jobIn("a", ledger.Succeeded, func(j *followed) { j.Verdict = ledger.VerdictDoubtful })}, 80, 24, []string{"a: succeeded, doubtful"}, ""},
 		{"a narrow terminal", []*followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"},
@@ -97,7 +97,8 @@ func TestBoardOnATerminal(t *testing.T) {
 	}
 }
 
-// If many jobs have problems, watch prints the most urgent ones at its end, and none after Ctrl-C.
+// If some jobs have no line on the terminal, watch prints the most urgent problems when it ends, but
+// no problem after Ctrl-C.
 func TestBoardOfManyProblems(t *testing.T) {
 	for _, interrupted := range []bool{false, true} {
 		var out bytes.Buffer
@@ -144,7 +145,7 @@ func TestFollowOfNames(t *testing.T) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
 			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
 		}},
-		{name: "a long list, whose statuses come one after the other", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, play: func(b *s3test.Bucket) {
+		{name: "three names whose statuses come one after the other", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, play: func(b *s3test.Bucket) {
 			for i, name := range []string{"a", "b", "c"} {
 				time.AfterFunc(time.Duration(i+1)*missingTime*3/4, func() { status(b, name, ledger.Succeeded) })
 			}

@@ -28,7 +28,7 @@ func take(i int) budget.Take {
 	return budget.Take{Name: "ads/talk", Take: fmt.Sprint(i), Seconds: 10, USD: 0.1}
 }
 
-// used returns what the takes of the day use, as the day's object says.
+// used returns the member "used" of the day's book.
 func used(t *testing.T, b *budget.Book) budget.Amount {
 	t.Helper()
 	var read struct{ Used budget.Amount }
@@ -82,7 +82,7 @@ func TestCaps(t *testing.T) {
 			_, err := b.Reserve(t.Context(), day, tt.need, tt.caps)
 			over, _ := errors.AsType[*budget.OverError](err)
 			if tt.over == "" && err != nil || tt.over != "" && (over == nil || over.Reason != tt.over || over.CapUsed <= 1) {
-				t.Errorf("error %v, want %q", err, tt.over)
+				t.Errorf("error %v, want %q, and CapUsed above 1 in an *OverError", err, tt.over)
 			}
 			if _, err := b.Reserve(t.Context(), "2050-01-04", tt.need, tt.caps); err != nil && !strings.Contains(tt.over, "this job needs 31") {
 				t.Errorf("the next day: error %v, want none", err)
@@ -176,8 +176,11 @@ func TestLostRaces(t *testing.T) {
 // A full book refuses another take, because a larger book might become unreadable.
 func TestFullBook(t *testing.T) {
 	b, s3 := newBook()
-	s3.Set(budget.Key(day), []byte(`{"day": "`+day+`", "takes": [{}`+strings.Repeat(", {}", 19_999)+`]}`))
-	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err == nil {
+	s3.Set(budget.Key(day), []byte(`{"day": "`+day+`", "takes": [{}`+strings.Repeat(", {}", 19_998)+`]}`))
+	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err != nil {
+		t.Errorf("the 20,000th take of a book: error %v, want none", err)
+	}
+	if _, err := b.Reserve(t.Context(), day, take(2), budget.Caps{}); err == nil {
 		t.Error("a book of 20,000 takes accepted another take, want an error")
 	}
 }
@@ -193,7 +196,8 @@ func TestSumIsExact(t *testing.T) {
 	wantUsed(t, b, budget.Amount{Jobs: 10, Seconds: 10.01, USD: 0.00249})
 }
 
-// If a cap does not count a take, a warning names the cap.
+// If a cap cannot count a take, because the take's cost or length is not known, a warning
+// names the cap.
 func TestNotCounted(t *testing.T) {
 	both := budget.Caps{Seconds: 1, USD: 1}
 	tests := []struct {

@@ -37,7 +37,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"ads/preset.json: accepted", "ads/talk: job of react, video_url=ads/talk.mp4, audio_url=ads/talk.wav", "preset.json: accepted"},
 		},
 		{
-			says: "only the nearest preset applies, below a folder without a name too",
+			says: "only the nearest preset applies, also in a folder whose name is empty",
 			do:   []string{"a//" + happy, "a/" + reacts, "a//b.mp4", "a//b.wav"},
 			want: []string{"a//b: job of react, video_url=a//b.mp4, audio_url=a//b.wav, emotion=happy", "a//preset.json: accepted", "a/preset.json: accepted"},
 		},
@@ -67,7 +67,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "without a model, its options are for the default model of images too",
+			says: "a preset without a model may have options that only the default model of images accepts",
 			do:   []string{`preset.json = {"input": {"guidance_scale": 5}}`, "face.png", "face.wav"},
 			want: []string{
 				"face: job of avatar, image_url=face.png, audio_url=face.wav, guidance_scale=5, num_clips=1, prompt=A person speaking naturally.",
@@ -89,7 +89,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"preset.json: rejected, model_takes_other_media", "talk: rejected, model_takes_other_media"},
 		},
 		{
-			says: "a pair that is assessed after the preset was dropped uses the preset, even an older pair",
+			says: "a pair that is assessed after the preset was dropped uses the preset, even if the pair is older",
 			do:   []string{"talk.mp4", "talk.wav", happy},
 			want: []string{"preset.json: accepted", "talk: job of react, video_url=talk.mp4, audio_url=talk.wav, emotion=happy"},
 		},
@@ -174,8 +174,8 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 	}
 }
 
-// The command checks drops by the settings of a stack, which may be newer and have a default model
-// that the command does not know.
+// The command checks drops with the settings of a stack. If the stack is newer than the command, the
+// command may not know the stack's default models, and then checks no preset with them.
 func TestPresetBesideAnUnknownDefault(t *testing.T) {
 	b := newInbox(t)
 	b.DefaultVideoModel = "sync/react-9"

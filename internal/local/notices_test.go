@@ -32,13 +32,13 @@ func TestCheckWebhook(t *testing.T) {
 	} {
 		err := CheckWebhook(address)
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
-			t.Errorf("CheckWebhook(%s) = %v, want %q", address, err, says)
+			t.Errorf("CheckWebhook(%s) = %v, want an error with %q, or no error if that is empty", address, err, says)
 		}
 	}
 }
 
-// Each notice of a function reaches the webhook with the webhook's key, even if the webhook fails
-// or redirects at first. No redirect is followed.
+// A notice that a function sends reaches the webhook with the webhook's key, even if the webhook
+// fails or redirects at first. No redirect is followed.
 func TestWebhookReceivesNotices(t *testing.T) {
 	type call struct{ path, key, kind, body string }
 	calls, responses := make(chan call, 10), []int{http.StatusInternalServerError, http.StatusTemporaryRedirect, http.StatusNoContent}

@@ -41,13 +41,13 @@ func TestKind(t *testing.T) {
 	}{
 		{"bad model id", runcomfy.Error{HTTPStatus: 400, Code: 400001}, runcomfy.KindBadModel},
 		{"no balance", runcomfy.Error{HTTPStatus: 400, Code: 400002}, runcomfy.KindBalance},
-		{"bad token as 400", runcomfy.Error{HTTPStatus: 400, Code: 400004}, runcomfy.KindToken},
+		{"bad token", runcomfy.Error{HTTPStatus: 400, Code: 400004}, runcomfy.KindToken},
 		{"somebody else's request", runcomfy.Error{HTTPStatus: 403, Code: 403001}, runcomfy.KindForeign},
 		{"unknown request", runcomfy.Error{HTTPStatus: 404, Code: 404001, Path: onRequest}, runcomfy.KindUnknownRequest},
-		{"code before status: 200", runcomfy.Error{HTTPStatus: 200, Code: 400002}, runcomfy.KindBalance},
-		{"code before status: 500", runcomfy.Error{HTTPStatus: 500, Code: 400004}, runcomfy.KindToken},
-		{"code before status: 404", runcomfy.Error{HTTPStatus: 404, Code: 400004, Path: onRequest}, runcomfy.KindToken},
-		{"code before status: 429", runcomfy.Error{HTTPStatus: 429, Code: 400002}, runcomfy.KindBalance},
+		{"a documented code under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 400002}, runcomfy.KindBalance},
+		{"a documented code under HTTP 500", runcomfy.Error{HTTPStatus: 500, Code: 400004}, runcomfy.KindToken},
+		{"a documented code under HTTP 404", runcomfy.Error{HTTPStatus: 404, Code: 400004, Path: onRequest}, runcomfy.KindToken},
+		{"a documented code under HTTP 429", runcomfy.Error{HTTPStatus: 429, Code: 400002}, runcomfy.KindBalance},
 		{"undocumented code 400007 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 400007}, runcomfy.KindBadInput},
 		{"undocumented code 400007 under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 400007}, runcomfy.KindBadInput},
 		{"undocumented code 429001 under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 429001}, runcomfy.KindThrottled},
@@ -235,7 +235,6 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		{"absent", "", 0},
 		{"seconds", "7", 7 * time.Second},
-		{"seconds with spaces", " 7 ", 7 * time.Second},
 		{"zero counts as one second", "0", time.Second},
 		{"six hours at most", "4294967295", 6 * time.Hour},
 		{"more than 32 bits", "4294967296", 6 * time.Hour},
@@ -332,7 +331,7 @@ func TestTokenError(t *testing.T) {
 				t.Errorf("error %v, not sent %t; want %s, not sent", err, runcomfy.NotSent(err), tt.want)
 			}
 			if tt.name == "an error" && !errors.Is(err, locked) {
-				t.Error("the error does not wrap the error of the source")
+				t.Errorf("error %v, want one that wraps the error of the source", err)
 			}
 			if checked := client.CheckToken(t.Context()); checked == nil || checked.Error() != tt.want {
 				t.Errorf("CheckToken: %v, want %s", checked, tt.want)

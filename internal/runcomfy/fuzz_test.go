@@ -50,7 +50,8 @@ func FuzzResponse(f *testing.F) {
 		_, statusErr := client.Status(ctx, "r")
 		_, cancelErr := client.Cancel(ctx, "r")
 		_, modelErr := client.Model(ctx, "a/b")
-		for _, err := range []error{submitErr, statusErr, resultErr, cancelErr, modelErr} {
+		_, balanceErr := client.Balance(ctx)
+		for _, err := range []error{submitErr, statusErr, resultErr, cancelErr, modelErr, balanceErr} {
 			if err == nil {
 				continue
 			}
@@ -72,7 +73,7 @@ func FuzzResponse(f *testing.F) {
 func checkText(t *testing.T, text string) {
 	t.Helper()
 	if utf8.RuneCountInString(text) > 500 || !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n\x00") {
-		t.Errorf("text %q, want one line of at most 500 characters", text)
+		t.Errorf("text %q, want one line of UTF-8 with at most 500 characters", text)
 	}
 	if strings.Contains(text, canary) || strings.Contains(strings.ToLower(text), "x-amz-") {
 		t.Errorf("text %q, want no secret in it", text)

@@ -193,7 +193,7 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 // retryAfter returns the time that Retry-After asks to wait, or 0. A date is compared with the
 // Date of the response, if the response has one, so that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
+	value := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the largest number
 		return min(max(time.Duration(seconds)*time.Second, time.Second), maxRetryAfter)
 	}

@@ -32,12 +32,12 @@ func TestAnswered(t *testing.T) {
 		err    string
 	}{
 		{
-			"a job that has ended is archived", workflow.Job{WaitSeconds: 5},
+			"a job that has ended", workflow.Job{WaitSeconds: 5},
 			runcomfy.Status{State: runcomfy.Completed}, time.Minute,
 			workflow.Job{Ended: true}, "",
 		},
 		{
-			"a job that has ended after both limits is archived", workflow.Job{RunningSince: after(time.Hour)},
+			"a job that has ended after both limits", workflow.Job{RunningSince: after(time.Hour)},
 			runcomfy.Status{State: runcomfy.Completed}, 100 * time.Hour,
 			workflow.Job{RunningSince: after(time.Hour), Ended: true}, "",
 		},

@@ -168,8 +168,8 @@ func wantNotices(t *testing.T, w *world.World) {
 	}
 }
 
-// Submit may die between any two calls while it rejects drops. Even so, it rejects each drop and sends
-// the notice about it.
+// Submit may die between any two calls while it rejects drops. Even so, each drop is rejected, and the
+// notice about each rejection is sent.
 func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.Drop("inbox/ads/notes.txt", []byte("text"))
@@ -251,8 +251,8 @@ func TestEventBridgeIsDownForADay(t *testing.T) {
 	}
 }
 
-// If EventBridge accepts a request but not its event, only lipdrop sends the event again. The
-// SDK sees a response without an error, so it does not retry.
+// If EventBridge accepts a request but not its event, the SDK sees no error and does not retry.
+// lipdrop itself sends the event up to three times.
 func TestEntryThatFailsIsSentThreeTimes(t *testing.T) {
 	w := newWorld(t)
 	calls := 0

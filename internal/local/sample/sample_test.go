@@ -30,7 +30,8 @@ func TestWrite(t *testing.T) {
 // folder, and writes nothing through the link.
 func TestWriteFollowsNoLink(t *testing.T) {
 	for link, target := range map[string]string{
-		".lipdrop/sample/sample.mp4": "elsewhere/a.mp4", ".lipdrop/sample/sample.mp4.partial": "elsewhere/a.mp4", ".lipdrop": "elsewhere",
+		".lipdrop/sample/sample.mp4": "elsewhere/a.mp4", ".lipdrop/sample/sample.mp4.partial": "elsewhere/a.mp4",
+		".lipdrop/sample": "elsewhere", ".lipdrop": "elsewhere",
 	} {
 		home := t.TempDir()
 		path, elsewhere := filepath.Join(home, link), filepath.Join(home, "elsewhere")
