@@ -12,7 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/list"
 )
 
-func read(t testing.TB, file, text string, model string, set map[string]string) ([]list.Row, []list.Problem) {
+func read(t testing.TB, file, text, model string, set map[string]string) ([]list.Row, []list.Problem) {
 	t.Helper()
 	models, err := catalog.Default()
 	if err != nil {
@@ -58,7 +58,7 @@ func TestRead(t *testing.T) {
 		{name: "empty lines and cells, which the spreadsheet counts", text: "\nname,video,audio,\n\n,,,\na,a.mp4,a.wav,\n,,\nb, b.mp4 ,b.wav",
 			want: []string{strings.Replace(pair, "2", "5", 1), "7 b: sync/sync/lipsync/v2/pro video_url=b.mp4 audio_url=b.wav {}"}},
 		{name: "a row whose last cells are missing, as Excel writes it", text: "name,video,audio,model,emotion\na,a.mp4,a.wav\n", want: []string{pair}},
-		{name: "quotes, separators and lines in a cell", model: "community/live-avatar", text: "name,image,audio,prompt\na,a.png,a.wav,\"She says \"\"hi\"\",\nthen waves\"\nb,\"b,1.png\",b.wav,x\n",
+		{name: "quotes, separators and line breaks in a cell", model: "community/live-avatar", text: "name,image,audio,prompt\na,a.png,a.wav,\"She says \"\"hi\"\",\nthen waves\"\nb,\"b,1.png\",b.wav,x\n",
 			want: []string{`2 a: community/live-avatar image_url=a.png audio_url=a.wav {"prompt":"She says \"hi\",\nthen waves"}`, `3 b: community/live-avatar image_url=b,1.png audio_url=b.wav {"prompt":"x"}`}},
 		{name: "the columns of several models", text: "name,model,video,image,audio,emotion,temperature,num_clips\na,sync/react-1,a.mp4,,a.wav,happy,0.5,\nb,,,b.png,b.wav,,,3\n",
 			want: []string{`2 a: sync/react-1 video_url=a.mp4 audio_url=a.wav {"emotion":"happy","temperature":0.5}`, `3 b: community/live-avatar image_url=b.png audio_url=b.wav {"num_clips":3}`}},
@@ -100,10 +100,9 @@ func TestProblems(t *testing.T) {
 	const header, good = "name,video,audio\n", "a,a.mp4,a.wav\n"
 	react := func(cells string) string { return "name,model,video,audio," + cells }
 	tests := []struct {
-		name, file, text string
-		model            string
-		set              map[string]string
-		want             []string
+		name, file, text, model string
+		set                     map[string]string
+		want                    []string
 	}{
 		{name: "empty", text: "", want: []string{"l.csv has no rows. Add a row for each job."}},
 		{name: "a header only", text: header, want: []string{"l.csv has no rows. Add a row for each job."}},
@@ -121,13 +120,13 @@ func TestProblems(t *testing.T) {
 		{name: "no name", text: header + ",a.mp4,a.wav\n", want: []string{"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job."}},
 		{name: "a name twice, composed and decomposed", text: header + "caf\u00e9,a.mp4,a.wav\n\ncafe\u0301,b.mp4,b.wav\n",
 			want: []string{"row 4, column A (name): \"caf\u00e9\" is also the name of row 2. Give each row its own name."}},
-		{name: "a name with a slash, one with a dot and one that cannot be seen", text: header + "de/a,a.mp4,a.wav\n.a,a.mp4,a.wav\n\"a\tb\",a.mp4,a.wav\n", want: []string{
+		{name: "a name with a slash, one that begins with a dot and one with a tab", text: header + "de/a,a.mp4,a.wav\n.a,a.mp4,a.wav\n\"a\tb\",a.mp4,a.wav\n", want: []string{
 			`row 2, column A (name): the name "de/a" has a slash. Write - in place of the slash, or make a list for each folder.`,
 			`row 3, column A (name): the name ".a" begins with a dot, and lipdrop ignores files with such names. Remove the dot.`,
 			`row 4, column A (name): the name "a\tb" has characters that cannot be seen or typed. Remove them.`,
 		}},
 		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
-		{name: "no voice in the column of its property", text: "name,video,audio_url\na,a.mp4,\n",
+		{name: "no voice in the column audio_url", text: "name,video,audio_url\na,a.mp4,\n",
 			want: []string{"row 2, column C (audio_url): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
 		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
 		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row names no model, and neither video nor image is set. Set video or image to a file, or set model."}},
@@ -167,10 +166,10 @@ func TestProblems(t *testing.T) {
 		{name: "a required option that is missing", model: "happyhorse/happyhorse-1.0/reference-to-video", text: "name,image,prompt\na,a.png,\n", want: []string{
 			"row 2, column C (prompt): prompt is missing; happyhorse/happyhorse-1.0/reference-to-video requires it. Set prompt to a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank.",
 		}},
-		{name: "a cell too many, of a text without quotes", text: "name,image,audio,prompt\na,a.png,a.wav,Hi, there\n", want: []string{
+		{name: "a text with a comma and without quotes, which becomes two cells", text: "name,image,audio,prompt\na,a.png,a.wav,Hi, there\n", want: []string{
 			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
 		}},
-		{name: "a cell too many, of two lines", text: header + "a,a.mp4,a.wav,\"x\ny\"\n", want: []string{
+		{name: "a cell of two lines that is one cell too many", text: header + "a,a.mp4,a.wav,\"x\ny\"\n", want: []string{
 			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
 		}},
 		{name: "a quote inside a cell", text: "name,image,audio,prompt\na,a.png,a.wav,say \"hi\"\nb,b.png,,x\n", want: []string{
@@ -199,7 +198,7 @@ func TestProblems(t *testing.T) {
 			`row 1, member "name": name is not a text. Write name in double quotes.`,
 			`row 1, member "name": the row has no name. Give each row its own name: it becomes the name of the job.`,
 		}},
-		{name: "JSON with a number for a medium that is set twice", file: "l.jsonl", text: `{"name": "a", "model": "sync/react-1", "video_url": 5, "video": "a.mp4", "audio": "a.wav"}`, want: []string{
+		{name: "JSON with a number for a medium that another member also sets", file: "l.jsonl", text: `{"name": "a", "model": "sync/react-1", "video_url": 5, "video": "a.mp4", "audio": "a.wav"}`, want: []string{
 			`row 1, member "video_url": video_url is not a text. Name a file or an https URL, in double quotes.`,
 		}},
 		{name: "JSON with a number in quotes", file: "l.jsonl", text: `{"name": "a", "model": "sync/react-1", "video": "a.mp4", "audio": "a.wav", "temperature": "1"}`, want: []string{
@@ -237,8 +236,8 @@ func TestLongList(t *testing.T) {
 	}
 }
 
-// For every text, Read does not panic, each problem has a reason, a remedy, and no row after the
-// end of the list, and no input of a row is in Files and in Links.
+// For every text, Read does not panic. Each problem has a reason, a remedy and the number of a row
+// of the list. No input of a row is both in Files and in Links.
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{"", "name,video,audio\na,a.mp4,a.wav", "sep=;\nname;video\n\"", "\r\r", "{\"name\": 1}", "name\n\"a\n\nb\"\"c", "\ufeff\x00"} {
 		f.Add(text, true)
@@ -258,7 +257,7 @@ func FuzzRead(f *testing.F) {
 		for _, r := range rows {
 			for property := range r.Files {
 				if r.Links[property] != "" {
-					t.Errorf("%s is in Files and in Links, want it in only one of them", property)
+					t.Errorf("%s is both in Files and in Links, want it in only one of them", property)
 				}
 			}
 		}

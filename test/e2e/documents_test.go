@@ -56,9 +56,9 @@ func compareBlocks(t *testing.T, document string, written map[string]string) {
 	golden.Compare(t, document, text)
 }
 
-// scene makes the functions write a status.
+// scene makes the functions write a status or an answer file.
 type scene struct {
-	word  string // of its block in docs/status.md
+	word  string // opens the example in docs/status.md: see block
 	state ledger.State
 	key   string
 	play  func(t *testing.T, w *world.World)
@@ -129,8 +129,8 @@ func scenes() []scene {
 	}
 }
 
-// docs/status.md describes every member and every state. Each example is a status that
-// the functions wrote.
+// docs/status.md describes every member and every state. Each example is a status or an
+// answer file that the functions wrote.
 func TestDocumentOfStatus(t *testing.T) {
 	raw, err := os.ReadFile(statusDocument)
 	if err != nil {
@@ -253,7 +253,7 @@ func decodeStatus(t *testing.T, body []byte) ledger.Status {
 	return st
 }
 
-// docs/result.md describes every member. Its example is what the functions wrote.
+// docs/result.md describes every member and every code of a doubt. Its example is what the functions wrote.
 func TestDocumentOfResult(t *testing.T) {
 	raw, err := os.ReadFile(resultDocument)
 	if err != nil {

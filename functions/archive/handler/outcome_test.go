@@ -241,7 +241,7 @@ func TestRedriveArchives(t *testing.T) {
 	}
 }
 
-// As long as archive fails and is called again, the status says why.
+// While archive fails and is retried, the status has a warning that says why.
 func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready as 400005", runcomfytest.CallOutput: "404"} {
 		w := worldtest.New(t)
@@ -325,21 +325,19 @@ func TestSeveralOutputs(t *testing.T) {
 // The status of a failed job keeps its reason if the execution is redriven after RunComfy
 // has forgotten the job.
 func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
-	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
-		w := worldtest.New(t)
-		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
-			return runcomfytest.Script{Run: time.Minute, Fail: "face not found"}
-		}
-		worldtest.DropPair(w)
-		worldtest.Rest(t, w)
-		before := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
-		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, "unknown request"), 30*24*time.Hour)
-		w.Pass(8 * 24 * time.Hour)
-		worldtest.Redrive(t, w)
-		worldtest.Rest(t, w)
-		w.Pass(2 * time.Hour)
-		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {
-			t.Errorf("%s: the reason %q became %q, want no change", call, before.Reason, st.Reason)
-		}
+	w := worldtest.New(t)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+		return runcomfytest.Script{Run: time.Minute, Fail: "face not found"}
+	}
+	worldtest.DropPair(w)
+	worldtest.Rest(t, w)
+	before := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "unknown request"), 30*24*time.Hour)
+	w.Pass(8 * 24 * time.Hour)
+	worldtest.Redrive(t, w)
+	worldtest.Rest(t, w)
+	w.Pass(2 * time.Hour)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {
+		t.Errorf("the reason %q became %q, want no change", before.Reason, st.Reason)
 	}
 }
