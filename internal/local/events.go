@@ -104,8 +104,14 @@ func (s *Stack) onEnd(end states.End) {
 	}
 }
 
-// Sweep makes the cancel function sweep, as the schedule does every hour.
-func (s *Stack) Sweep() error { return send(s.cancelQueue, events.Schedule(time.Now())) }
+// Sweep makes the cancel function sweep, and returns when the sweep has ended.
+func (s *Stack) Sweep(ctx context.Context) error {
+	payload, err := json.Marshal(events.Schedule(time.Now()))
+	if err == nil {
+		_, err = s.lambda.Invoke(ctx, cancel, payload)
+	}
+	return err
+}
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
 // the folder was used before, because the event of an execution's end is lost if the stack was
@@ -115,7 +121,7 @@ func (s *Stack) schedule(now bool) {
 	defer hours.Stop()
 	for {
 		if now {
-			if err := s.Sweep(); err != nil {
+			if err := send(s.cancelQueue, events.Schedule(time.Now())); err != nil {
 				slog.Error("sweep not started", "err", err)
 			}
 		}

@@ -106,7 +106,7 @@ func TestNoticeOfEachEnd(t *testing.T) {
 	}
 	for deadline := time.Now().Add(patience); len(called.sorted()) < len(want) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 	}
-	if err := s.Sweep(); err != nil {
+	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.Close() // ends what is under way, so that nothing is sent afterwards
