@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// transformed returns the stack after the SAM transform. If there is no sam command, it
-// skips the test; in CI the test fails.
+// transformed returns the stack after the SAM transform. Without the sam command,
+// the test is skipped or, in CI, fails.
 func transformed(t *testing.T) stack {
 	t.Helper()
 	text, err := transform()

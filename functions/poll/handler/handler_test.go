@@ -253,7 +253,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 
 // The history of an execution holds at most 25,000 events, including those of its redrives. The
 // longest job that the parameters allow fits into the history, both with the slowest model
-// and with a model whose jobs usually run for a moment. The last of the 1,000 redrives that
+// and if the usual duration of the model is not known. The last of the 1,000 redrives that
 // Step Functions allows still archives the output.
 func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	if testing.Short() {
@@ -728,7 +728,7 @@ func TestAskingEnds(t *testing.T) {
 		cancel   int           // the question after which the call is cancelled
 		want     int           // questions
 	}{
-		{"with enough time, poll asks for AskFor", time.Minute, 0, 7},
+		{"with enough time, poll asks until AskFor has passed", time.Minute, 0, 7},
 		{"with little time, poll asks while another question can end in time", 45 * time.Second, 0, 4},
 		{"with too little time, poll asks once", 30 * time.Second, 0, 1},
 		{"a cancelled call asks no more", time.Minute, 2, 2},

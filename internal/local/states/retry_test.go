@@ -259,7 +259,7 @@ func TestAnExecutionFailsAtTheLimitOfItsHistory(t *testing.T) {
 	}
 }
 
-func TestWaitsAndChoicesThatCannotBeMade(t *testing.T) {
+func TestInvalidWaitsAndChoices(t *testing.T) {
 	for _, row := range []struct{ name, input, cause string }{
 		{"no seconds", `{}`, "{% $states.input.waitSeconds %} returned nothing (undefined)"},
 		{"seconds as text", `{"waitSeconds":"5"}`, `{% $states.input.waitSeconds %} is "5", not a whole number`},
