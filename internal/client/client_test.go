@@ -58,7 +58,7 @@ func TestExplainOfARefusedRead(t *testing.T) {
 	}
 }
 
-// If AWS's message names another permission than the operation's, Explain names the one in the message.
+// If AWS's message names a permission, Explain names this one, even if the operation needs another.
 func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
 	const key = "arn:aws:kms:us-east-1:000000000000:key/1"
 	for message, want := range map[string]string{
@@ -103,7 +103,7 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	}
 	silent := &smithy.OperationError{Err: &smithyhttp.RequestSendError{Err: &net.OpError{Op: "dial", Err: context.DeadlineExceeded}}}
 	if err := Explain("read a.mp4", "", silent); !strings.Contains(err.Error(), "Check your network") {
-		t.Errorf("a timeout of the network: %v, want the remedy Check your network", err)
+		t.Errorf("a timeout of the network: %v, want the remedy \"Check your network\"", err)
 	}
 }
 
@@ -295,11 +295,11 @@ func TestFollowInTrouble(t *testing.T) {
 	}
 }
 
-// breaking is a bucket whose downloads break off after some bytes.
+// breaking is a bucket whose downloads of a range break off after some bytes.
 type breaking struct {
 	*s3test.Bucket
 	after int64
-	ends  bool // a download ends without an error
+	ends  bool // the downloads end early, but without an error
 
 	mu     sync.Mutex
 	ranges []string
@@ -400,7 +400,7 @@ func TestDownload(t *testing.T) {
 				}
 			}
 			c := newClient(storage)
-			for range 2 { // the second time, everything is here
+			for range 2 { // the second run has the same result
 				outputs, err := c.Archived(t.Context(), tt.job, tt.take)
 				if err == nil {
 					_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, TakeInName: tt.take == AllTakes, Progress: func(int64) {}}, outputs)
@@ -525,7 +525,7 @@ func TestCheckFolder(t *testing.T) {
 	}
 }
 
-// If a folder cannot be made, one error covers all its outputs. Those of other folders are fetched.
+// If a folder cannot be made, one error covers all its outputs. The outputs of other folders are fetched.
 func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
 	c := newClient(storage)
@@ -614,7 +614,7 @@ func TestDownloadGivesUp(t *testing.T) {
 				storage.after = 0
 			}
 		}
-		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		_, err = c.Download(ctx, DownloadOptions{Dir: t.TempDir(), Progress: onlyOnce}, outputs)
 		if err == nil || !strings.Contains(err.Error(), want) || len(storage.ranges) != 1+triesWithoutProgress {
@@ -623,7 +623,7 @@ func TestDownloadGivesUp(t *testing.T) {
 	}
 }
 
-// A file that cannot be written is not fetched again and again, and the error says what to do.
+// If a file cannot be written, Download does not request the object again, and the error says what to do.
 func TestDownloadOntoAFullDisk(t *testing.T) {
 	storage := &breaking{Bucket: new(s3test.Bucket), after: 5 << 20}
 	archive(storage.Bucket, "talk", take1, 5<<20)
@@ -632,10 +632,11 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var before syscall.Rlimit // the limit below leaves room for the log that go test writes
+	var before syscall.Rlimit
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
 	dir := t.TempDir()
+	// The limit of 1 MiB also applies to the log that go test writes, so it is not smaller.
 	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: before.Max})); err != nil {
 		t.Fatal(err)
 	}
@@ -649,7 +650,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	}
 }
 
-// If the file with the credentials is gone, the error does not advise to check the disk.
+// If the file with the AWS credentials is gone, the error does not tell the user to check the disk.
 func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
 	storage := new(s3test.Bucket)
 	archive(storage, "talk", take1, 5000)
@@ -678,7 +679,7 @@ func TestFileName(t *testing.T) {
 	}
 }
 
-// A key cannot lead out of the folder.
+// Download stores no output outside the folder, even if the output's key contains "..".
 func TestDownloadStaysInTheFolder(t *testing.T) {
 	storage := new(s3test.Bucket)
 	archive(storage, "../../escaped", take1, 1000)

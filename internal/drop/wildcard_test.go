@@ -40,7 +40,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/take.1: " + job + "voices/anna/take.1.wav", "x/take.2: " + job + "voices/ben/take.2.wav", "x: used, by x/take.1 x/take.2"},
 		},
 		{
-			says: "two matches of one name are ambiguous",
+			says: "two matches with the same stem are ambiguous",
 			do:   []string{voices("voices/*/take.wav"), video, "x.job/voices/anna/take.wav", "x.job/voices/ben/take.wav"},
 			want: []string{"x/take: rejected, ambiguous", "x: used, by x/take"},
 		},
@@ -73,17 +73,17 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: withdrawn, files_gone", "x/fr: " + job + "fr.wav", "x: used, by x/fr"},
 		},
 		{
-			says: "no match: hidden files, and files that Windows creates",
+			says: "a * matches neither hidden files nor files that Windows creates",
 			do:   []string{voices("*"), video, "x.job/.de.wav", "x.job/._fr.wav", "x.job/Thumbs.db", "x.job/desktop.ini"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
 		{
-			says: "no match: job.json itself and the other files that it names",
+			says: "a * matches neither job.json nor the other files that job.json names",
 			do:   []string{voices("*"), video, "x.job/de.wav"},
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
-			says: "no match: another file that job.json names in another Unicode form",
+			says: "a * does not match a file that job.json names in another Unicode form",
 			do:   []string{reactJob("x.job/job.json", "\u00e9.mp4", "*"), "x.job/e\u0301.mp4"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
@@ -96,7 +96,7 @@ func TestWildcards(t *testing.T) {
 			},
 		},
 		{
-			says: "a match that is not an audio is rejected even if an audio match has the same name",
+			says: "a match that is not an audio is rejected even if an audio match has the same stem",
 			do:   []string{voices("de.*"), video, "x.job/de.wav", "x.job/de.txt"},
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},
@@ -121,7 +121,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, empty_file"},
 		},
 		{
-			says: "an empty match is rejected beside another match of its name",
+			says: "if two matches have the same stem and one of them is empty, both problems are reported",
 			do:   []string{voices("*"), video, "x.job/de.wav = ", "x.job/de.mp3"},
 			want: []string{"x/de: rejected, ambiguous, empty_file", "x: used, by x/de"},
 		},
@@ -158,7 +158,7 @@ func TestWildcards(t *testing.T) {
 
 // The status of a bundle with a wildcard has a warning about the files that job.json does not use,
 // whichever file of the bundle was changed last. A file in a folder of the bundle is named with this
-// folder, because a file beside job.json may have the same name and be used.
+// folder, because a file with the same name in another folder may be used.
 func TestFileThatAWildcardDoesNotUse(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "voices/*.wav"), "x.job/v.mp4", "x.job/voices/de.wav", "x.job/fr.wav", "x.job/raw/de.wav", "x.job/.es.wav"} {
@@ -167,7 +167,7 @@ func TestFileThatAWildcardDoesNotUse(t *testing.T) {
 	for _, key := range []string{"inbox/x.job/fr.wav", "inbox/x.job/voices/de.wav", "inbox/x.job/job.json"} {
 		want := []string{`job.json does not use fr.wav and raw/de.wav: only audio files that match "voices/*.wav" get a job`}
 		if f := b.findings(t, key)[0]; f.Name != "x" || !cmp.Equal(f.Warnings, want) {
-			t.Errorf("%s was changed: warnings of %s %q, want of x %q", key, f.Name, f.Warnings, want)
+			t.Errorf("%s was changed: %s has the warnings %q, want x with %q", key, f.Name, f.Warnings, want)
 		}
 	}
 }

@@ -22,13 +22,13 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
 	}
 	tests := map[string]string{
-		"no HTTP":                secret + "\r\n\r\n",
+		"not HTTP":               secret + "\r\n\r\n",
 		"HTTP version":           "HTTP/" + secret + " 200 OK\r\n\r\n",
 		"HTTP status":            "HTTP/1.1 " + secret + "\r\n\r\n",
 		"header without a colon": "HTTP/1.1 200 OK\r\n" + secret + "\r\n\r\n",
 		"long header":            "HTTP/1.1 200 OK\r\n" + strings.Repeat(secret, 30_000) + "\r\n\r\n",
 		"transfer encoding":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + secret + "\r\n\r\n",
-		"length":                 "HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n",
+		"content length":         "HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n",
 		"status and outcome":     body(`{"status": "` + secret + `", "outcome": "` + secret + `"}`),
 		"status in upper case":   body(`{"status": "` + strings.ToUpper(secret) + `", "outcome": "` + strings.ToUpper(secret) + `"}`),
 		"long words":             body(`{"status": "` + strings.Repeat("a", 100_000) + `", "outcome": "` + strings.Repeat("a", 100_000) + `"}`),
@@ -77,7 +77,7 @@ func TestAnErrorThatIsOnlyASecret(t *testing.T) {
 }
 
 // After HTTP 101, the body of the response ends only when the server closes the connection. Submit
-// does not wait for that.
+// returns before that.
 func TestASwitchOfProtocols(t *testing.T) {
 	open := make(chan struct{})
 	client := serving(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// One file is enough to add a model. A bundle and a pair run with it.
+// One file is enough to add a model. A bundle and a pair run with the new model.
 func TestNewModelIsOneFile(t *testing.T) {
 	const id = "acme/talker-2.1/portrait"
 	folder := t.TempDir()
@@ -62,7 +62,7 @@ func TestNewModelIsOneFile(t *testing.T) {
 			t.Fatalf("the status of %s is %+v, want succeeded by %s, with one output", name, st, id)
 		}
 		if got, _ := w.Bucket.Object(st.Outputs[0]); string(got) != string(portrait) {
-			t.Errorf("the output of %s is not what RunComfy served", name)
+			t.Errorf("the output of %s is not what RunComfy served, want the portrait that was dropped", name)
 		}
 		job, _ := w.RunComfy.Job(st.RequestID)
 		if diff := cmp.Diff(want, withoutURLs(t, job, "portrait", "speech")); diff != "" {

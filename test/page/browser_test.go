@@ -108,7 +108,9 @@ func (b *browser) do(what string, actions ...chromedp.Action) {
 	}
 	if err := chromedp.Run(ctx, actions...); err != nil {
 		var text string
-		_ = chromedp.Run(b.ctx, chromedp.Evaluate("document.body ? document.body.innerText : ''", &text))
+		ctx, cancel := context.WithTimeout(b.ctx, within) // Evaluate waits for a script of the page that does not end
+		defer cancel()
+		_ = chromedp.Run(ctx, chromedp.Evaluate("document.body ? document.body.innerText : ''", &text))
 		b.t.Fatalf("%s: %v\nproblems: %q\nthe page shows:\n%s", what, err, b.complaints(), text)
 	}
 }
@@ -132,8 +134,8 @@ func (b *browser) waitFor(what, expression string) {
 	}))
 }
 
-// press clicks a button of the job once it is there. The page may draw the job again at
-// any moment, so the button is found and clicked in one step.
+// press waits for a button of the job and clicks it. The page may draw the job again at any
+// moment, so press finds and clicks the button in one step.
 func (b *browser) press(selector string) {
 	b.t.Helper()
 	b.waitFor(selector+" is pressed", fmt.Sprintf(`(() => { const button = document.querySelector(%q); button?.click(); return button; })()`, selector))
@@ -154,9 +156,6 @@ func (b *browser) complaints() []string {
 	defer b.mu.Unlock()
 	return slices.Clone(b.problems)
 }
-
-// activate shows the tab in front of the others.
-func (b *browser) activate(ctx context.Context) error { return page.BringToFront().Do(ctx) }
 
 // key presses a key.
 func (b *browser) key(key string) {

@@ -211,7 +211,7 @@ func TestTenThousandJobs(t *testing.T) {
 		tab.do("open the page", chromedp.Navigate(command.address))
 		tab.waitFor("all jobs are counted", `document.querySelector("#summary")?.innerText.includes("of 10000 ended")`)
 	}
-	b.do("look at the first page", chromedp.ActionFunc(b.activate))
+	b.do("look at the first page", page.BringToFront())
 	b.waitFor("all jobs are read", `!document.querySelector("#summary").innerText.includes("reading")`)
 	b.check("the menu of folders was filled once, because filling a long menu is slow", `filled === 1`)
 	rows := func() int { return eval[int](b, `document.querySelectorAll("#rows .row").length`) }
@@ -240,7 +240,7 @@ func TestTenThousandJobs(t *testing.T) {
 	// A change reaches every page.
 	s.put(ledger.StatusKey("campaign-10/new"), encoded(ledger.Status{Name: "campaign-10/new", State: ledger.Held, Code: "throttled", Reason: "wait", UpdatedAt: time.Now()}), time.Now())
 	for _, tab := range tabs {
-		tab.do("look at the tab", chromedp.ActionFunc(tab.activate))
+		tab.do("look at the tab", page.BringToFront())
 		tab.waitFor("the new job is counted", `document.querySelector("#summary").innerText.includes("held")`)
 	}
 	command.checkMemoryAndOutput()
