@@ -20,8 +20,8 @@ type Row struct {
 	// first row or line is 1.
 	Number int
 
-	Name  string         // in NFC
-	Model *catalog.Model // nil if Read reports that the model is missing or unknown
+	Name  string         // in NFC; "" only if Read reports a problem
+	Model *catalog.Model // nil only if Read reports a problem
 
 	// Options are the options of the model.
 	Options map[string]any

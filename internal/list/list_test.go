@@ -196,7 +196,10 @@ func TestProblems(t *testing.T) {
 			`row 1, member "vidoe": there is no member "vidoe" (the nearest is "video"). Rename it to video, or remove it.`,
 			`row 1, member "audio": the object has this member twice. Remove one of the two.`,
 			`row 1, member "name": name is not a text. Write name in double quotes.`,
-			`row 1, member "name": the row has no name. Give each row its own name: it becomes the name of the job.`,
+		}},
+		{name: "JSON with numbers for the model and a medium", file: "l.jsonl", text: `{"name": "a", "model": 5, "video": "a.mp4", "audio": 6}`, want: []string{
+			`row 1, member "model": model is not a text. Write model in double quotes.`,
+			`row 1, member "audio": audio is not a text. Write audio in double quotes.`,
 		}},
 		{name: "JSON with a number for a medium that another member also sets", file: "l.jsonl", text: `{"name": "a", "model": "sync/react-1", "video_url": 5, "video": "a.mp4", "audio": "a.wav"}`, want: []string{
 			`row 1, member "video_url": video_url is not a text. Name a file or an https URL, in double quotes.`,

@@ -25,6 +25,7 @@ func (r *reader) fill(row Row, cells []cell) Row {
 	wrong := func(column, reason, remedy string) { r.report(row.Problem(column, reason, remedy)) }
 	texts := map[string]string{} // the values of name, model and kindColumns
 	given := map[string]any{}    // the values of the other columns
+	valid := true
 	for _, c := range cells {
 		text, isText := c.value.(string)
 		switch {
@@ -32,9 +33,13 @@ func (r *reader) fill(row Row, cells []cell) Row {
 			given[c.column] = c.value
 		case !isText:
 			wrong(c.column, fmt.Sprintf("%s is not a text", c.column), fmt.Sprintf("Write %s in double quotes.", c.column))
+			valid = false
 		default:
 			texts[c.column] = strings.TrimSpace(text)
 		}
+	}
+	if !valid {
+		return row // the checks below would report the values that are not texts as missing
 	}
 	row.Name = norm.NFC.String(texts[nameColumn])
 	noColumn := row.table && row.labels[nameColumn] == "" // reader.header has reported the missing column
