@@ -10,7 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// Only the error that the stack does not exist proves that the stack is deleted.
+// CloudFormation returns a ValidationError if a stack does not exist. No other response proves that
+// the stack is deleted.
 func TestCheckDeleted(t *testing.T) {
 	const described = `<DescribeStacksResponse><DescribeStacksResult><Stacks></Stacks></DescribeStacksResult></DescribeStacksResponse>`
 	failure := func(code string) string {
