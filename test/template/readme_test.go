@@ -44,12 +44,12 @@ func (p parameter) values() string {
 	case len(p.AllowedValues) > fewValues:
 		return fmt.Sprintf("%d values, from %v to %v", len(p.AllowedValues), p.AllowedValues[0], p.AllowedValues[len(p.AllowedValues)-1])
 	case len(p.AllowedValues) > 0:
-		return strings.Trim(fmt.Sprint(p.AllowedValues), "[]")
+		return strings.ReplaceAll(strings.Trim(fmt.Sprint(p.AllowedValues), "[]"), " ", ", ")
 	}
 	return strings.TrimPrefix(p.ConstraintDescription, "must be ")
 }
 
-// cell returns a text that a table can hold.
+// cell escapes a text for a cell of a table.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
 // members returns the names in a section of the template, in its order.

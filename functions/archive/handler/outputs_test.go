@@ -165,15 +165,14 @@ func TestVerdictOfAnOutput(t *testing.T) {
 				state = ledger.VerdictOK
 			}
 			if got := strings.Join(st.Warnings, "; "); got != want || st.Verdict != state || st.ExpectedSeconds < 2.5 {
-				t.Errorf("verdict %q, expected length %g s, warnings\n%s\nwant verdict %q, at least 2.5 s, warnings\n%s", st.Verdict, st.ExpectedSeconds, got, state, want)
+				t.Errorf("verdict %q, expected length %g s, warnings\n%s\nwant verdict %q, an expected length of at least 2.5 s, warnings\n%s", st.Verdict, st.ExpectedSeconds, got, state, want)
 			}
 			var result struct {
 				ExpectedSeconds float64
 				Inputs, Outputs []struct {
-					DurationSeconds float64
-					Width, Height   int
-					Codecs          []string
-					Verdict         ledger.Verdict
+					Width   int
+					Codecs  []string
+					Verdict ledger.Verdict
 				}
 			}
 			body, _ := w.Bucket.Object("outbox/ads/talk/" + st.Take + "/result.json")

@@ -26,10 +26,10 @@ type server struct {
 	*gateway.Gateway
 	tls, plain *s3.Client
 	url        string      // of plain
-	events     chan string // the body of each webhook call
+	events     chan string // the body of each webhook call, except s3:TestEvent
 }
 
-// start runs a gateway until the test ends. The function change can change the configuration.
+// start runs a gateway until the test ends, with the configuration that the function change has edited.
 func start(t *testing.T, change func(*gateway.Config)) *server {
 	t.Helper()
 	srv := &server{events: make(chan string, 100)}
@@ -91,12 +91,10 @@ func TestServesS3(t *testing.T) {
 			if got := get(t, srv.tls, key, ""); got != "two, by the other port" {
 				t.Errorf("newest version = %q, want two, by the other port", got)
 			}
-			expectCode(t, "PreconditionFailed", func() error {
-				_, err := srv.tls.PutObject(t.Context(), &s3.PutObjectInput{
-					Bucket: aws.String(bucket), Key: aws.String(key), IfNoneMatch: aws.String("*"), Body: strings.NewReader("three"),
-				})
-				return err
+			_, err := srv.tls.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket: aws.String(bucket), Key: aws.String(key), IfNoneMatch: aws.String("*"), Body: strings.NewReader("three"),
 			})
+			expectCode(t, "PreconditionFailed", err)
 			for range 2 {
 				select {
 				case body := <-srv.events:
@@ -142,25 +140,24 @@ func get(t *testing.T, client *s3.Client, key, version string) string {
 	return string(body)
 }
 
-func expectCode(t *testing.T, code string, call func() error) {
+func expectCode(t *testing.T, code string, err error) {
 	t.Helper()
-	var api smithy.APIError
-	if err := call(); !errors.As(err, &api) || api.ErrorCode() != code {
+	if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorCode() != code {
 		t.Errorf("error %v, want %s", err, code)
 	}
 }
 
-func TestSaysWhyItEnded(t *testing.T) {
-	t.Run("at its start", func(t *testing.T) {
+func TestStartSaysWhyItFails(t *testing.T) {
+	t.Run("the webhook cannot be reached", func(t *testing.T) {
 		_, err := gateway.Start(t.Context(), gateway.Config{
 			Program: gatewaytest.Program(t), Dir: t.TempDir(), Region: "us-east-1",
 			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
 		})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
-			t.Errorf("Start() = %v, want the server's own error", err)
+			t.Errorf("Start() = %v, want the server's message \"connection refused\"", err)
 		}
 	})
-	t.Run("no such program", func(t *testing.T) {
+	t.Run("the program does not exist", func(t *testing.T) {
 		_, err := gateway.Start(t.Context(), gateway.Config{
 			Program: "/no/such/versitygw", Dir: t.TempDir(), Log: io.Discard,
 		})

@@ -137,11 +137,10 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	}
 	const large = 5 << 20 // so large that the client waits for the server's 100 Continue
 	tests := []struct {
-		name             string
-		call             call
-		code             string
-		action, resource string // of the expected denial
-		prefix           string
+		name                     string
+		call                     call
+		code                     string
+		action, resource, prefix string // of the expected denial; the resource without the ARN of the bucket
 	}{
 		{name: "reads what the user may read", call: get("in/ü 1.txt", nil)},
 		{name: "lists what the user may list", call: list("in/")},
@@ -149,22 +148,22 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "heads a missing file", call: head("in/none.txt"), code: "NotFound"},
 		{name: "reads a missing file", call: get("in/none.txt", nil), code: "NoSuchKey"},
 
-		{name: "reads another file", call: get("elsewhere.txt", nil), code: "AccessDenied", action: "s3:GetObject", resource: "/elsewhere.txt"},
-		{name: "heads another file", call: head("elsewhere.txt"), code: "Forbidden", action: "s3:GetObject", resource: "/elsewhere.txt"},
-		{name: "reads a version", call: get("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:GetObjectVersion", resource: "/in/ü 1.txt"},
-		{name: "lists another folder", call: list("out/"), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/"},
+		{name: "reads a file that the user may not read", call: get("elsewhere.txt", nil), code: "AccessDenied", action: "s3:GetObject", resource: "/elsewhere.txt"},
+		{name: "heads a file that the user may not read", call: head("elsewhere.txt"), code: "Forbidden", action: "s3:GetObject", resource: "/elsewhere.txt"},
+		{name: "reads a version of a file that the user may read", call: get("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:GetObjectVersion", resource: "/in/ü 1.txt"},
+		{name: "lists a folder that the user may not list", call: list("out/"), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/"},
 		{name: "heads a missing file that the user may not list", call: head("out/none.txt"), code: "Forbidden", action: "s3:ListBucket", prefix: "out/none.txt"},
 		{name: "reads a missing file that the user may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
-		{name: "writes a file", call: write("in/1", 1), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
-		{name: "writes a large file", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
-		{name: "deletes a version", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
-		{name: "deletes another file", call: remove("out/1", nil), code: "AccessDenied", action: "s3:DeleteObject", resource: "/out/1"},
+		{name: "writes a file that the user may not write", call: write("in/1", 1), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
+		{name: "writes a large file that the user may not write", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
+		{name: "deletes a version of a file that the user may delete", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
+		{name: "deletes a file that the user may not delete", call: remove("out/1", nil), code: "AccessDenied", action: "s3:DeleteObject", resource: "/out/1"},
 		{name: "reads whether the bucket has versions", call: versioning, code: "AccessDenied", action: "s3:GetBucketVersioning"},
 		{name: "lists versions", call: versions, code: "AccessDenied", action: "s3:ListBucketVersions", prefix: "in/"},
 		{name: "lists uploads", call: uploads, code: "AccessDenied", action: "s3:ListBucketMultipartUploads"},
 		{name: "deletes the policy", call: removePolicy, code: "AccessDenied", action: "s3:DeleteBucketPolicy"},
 		{name: "deletes the bucket", call: removeBucket, code: "AccessDenied", action: "s3:DeleteBucket"},
-		{name: "aborts an upload", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
+		{name: "aborts an upload of a file that the user may write", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
 	}
 	asUser := func(o *s3.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(user, secret, "") }
 	for port, client := range map[string]*s3.Client{"https": s3.New(srv.tls.Options(), asUser), "http": s3.New(srv.plain.Options(), asUser)} {
@@ -174,7 +173,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 				if tt.code == "" && err != nil {
 					t.Error(err)
 				} else if tt.code != "" {
-					expectCode(t, tt.code, func() error { return err })
+					expectCode(t, tt.code, err)
 				}
 				var want []access.Denial
 				if tt.action != "" {
@@ -248,11 +247,11 @@ func TestForgedUser(t *testing.T) {
 		path string
 		head http.Header
 	}{
-		"a wrong signature":                           {"/drops/key", header},
-		"a wrong signature in the query":              {"/drops/key" + query, nil},
-		"a signature that package url drops":          {"/drops/key" + query + ";", nil},
-		"a query that versitygw takes for a fragment": {"/drops/key#" + query, nil},
-		"two Authorization headers":                   {"/drops/key", http.Header{"Authorization": {"Credential=" + scope, ""}}},
+		"a wrong signature":                          {"/drops/key", header},
+		"a wrong signature in the query":             {"/drops/key" + query, nil},
+		"a signature that package url leaves out":    {"/drops/key" + query + ";", nil},
+		"a query that versitygw reads as a fragment": {"/drops/key#" + query, nil},
+		"two Authorization headers":                  {"/drops/key", http.Header{"Authorization": {"Credential=" + scope, ""}}},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
 			t.Run(method+" with "+name, func(t *testing.T) {
