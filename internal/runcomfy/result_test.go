@@ -293,7 +293,7 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 	})
 }
 
-// /result alone says how a job ended. So an error code must not hide that /status or /result says that the job has ended.
+// Only /result says how a job ended, so an error code must not hide that /status or /result says that the job has ended.
 func TestEndWithAnErrorCode(t *testing.T) {
 	const body = `{"request_id":"r","status":"%s","error_code":%d,"error_message":"boom"}`
 	for _, word := range []string{"completed", "Succeeded", "canceled", "failed"} {
