@@ -105,7 +105,7 @@ func TestRedriveCommand(t *testing.T) {
 	broken.Close()
 	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start the local stack with: lipdrop local --dir "+dir)
 
-	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // the second turn of the execution, after 6 s or more, finds the end
+	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // each job ends before the second turn of its execution, which is after 6 s or more
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
 	st := s.await("talk", ledger.Succeeded)
 	if len(st.Outputs) != 1 || st.Code != "" {

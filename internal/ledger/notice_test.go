@@ -113,7 +113,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"a process reads its own mark that the notice is due, because the response to its write was lost", func(t *testing.T, n *notified) {
+		{"S3's response to the write of the mark is lost, so the same process reads the mark", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
@@ -142,7 +142,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			}
 			n.assess(t, throttled, first)
 			if posted, err := n.Posted(t.Context(), ledger.StatusKey("n")); err != nil || posted.Code != noBalance.Code {
-				t.Errorf("the status has the code %s (%v), want %s as the other process wrote it", posted.Code, err, noBalance.Code)
+				t.Errorf("the status has the code %s (%v), want %s, which the other process wrote", posted.Code, err, noBalance.Code)
 			}
 			n.past += 10 * time.Second
 			n.assess(t, noBalance, first)
@@ -221,7 +221,7 @@ func TestNoticesOfTakes(t *testing.T) {
 			post(t, n, end(t, n, take, ledger.Failed))
 			post(t, n, end(t, n, take, ledger.Succeeded))
 		}, []string{"failed " + take + key, "succeeded " + take + key}},
-		{"a failed take that a redrive archives before the notice is sent", func(t *testing.T, n *notified) {
+		{"a failed take that a redrive archives before the notice about the failure is sent", func(t *testing.T, n *notified) {
 			failed := end(t, n, take, ledger.Failed)
 			end(t, n, take, ledger.Succeeded)
 			post(t, n, failed)
@@ -294,7 +294,7 @@ func TestNoMarkWithoutNotices(t *testing.T) {
 	n.want(t)
 }
 
-// If the mark cannot be removed, the notice may be sent again, and nothing fails.
+// If the mark cannot be removed, Post returns no error. The notice may be sent again.
 func TestMarkThatCannotBeRemoved(t *testing.T) {
 	storage := &s3test.Bucket{}
 	n := newNotified(storage)

@@ -86,7 +86,7 @@ func film(seconds int, first bool) file {
 	return far(slices.Concat(typeBox, head), int64(at+data-len(last)), append(last, index(at)...))
 }
 
-// indexed returns the fragments with an index at the end.
+// indexed adds an index to the 100 fragments of f. The index names only the last fragment.
 func indexed(f file) file {
 	last := int64(0)
 	for at := range f.ReaderAt.(pieces) {

@@ -109,8 +109,9 @@ func editList(edits ...[2]int) []byte {
 	return atom("edts", atom("elst", list))
 }
 
-// fragment returns a moof box with count samples of track 1, and an mdat box of size zeros.
-// The parameter at is the time of the first sample. Each sample lasts 100 units.
+// fragment returns a moof box that lists samples of track 1, and an mdat box that holds zeros. The
+// parameter at is the time of the first sample, count is the number of samples, and size is the
+// number of zeros. Each sample lasts 100 units.
 func fragment(at, count, size int) []byte {
 	traf := atom("traf",
 		atom("tfhd", be(0x8, 1, 100)),
@@ -149,7 +150,7 @@ func riff(form string, chunks ...[]byte) []byte {
 	return le("RIFF", 4+len(all), form, all)
 }
 
-// pcm8k is the format chunk of 8,000 samples of two bytes a second.
+// pcm8k is the format chunk of a WAV file with 8,000 samples a second, of two bytes each.
 var pcm8k = chunk("fmt ", le(uint16(1), uint16(1), 8000, 16000, uint16(2), uint16(16)))
 
 // pngHeader returns a PNG file up to the end of its header.
@@ -226,7 +227,7 @@ func mkvHead(length float32, tracks ...[]byte) []byte {
 		ebml(0x1549A966, ebml(0x2AD7B1, be(1000000)), duration), ebml(0x1654AE6B, tracks...))
 }
 
-// blocks returns a SimpleBlock of the given size for each time. A time counts from the
+// blocks returns a SimpleBlock with size bytes of data for each time. A time counts from the
 // timestamp of the cluster.
 func blocks(track byte, size int, times ...int) []byte {
 	var out []byte

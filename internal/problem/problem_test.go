@@ -20,7 +20,7 @@ func TestSeveralProblems(t *testing.T) {
 			"a is 1; b accepts 2", "Set a to 2. Then upload job.json again."},
 		{"nothing to upload again", []problem.Problem{{Reason: "a is missing", Remedy: "Upload a."}}, "a is missing", "Upload a."},
 		{"the code's own remedy", []problem.Problem{{Code: problem.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
-		{"two", []problem.Problem{
+		{"several", []problem.Problem{
 			{Reason: "a is 1; b accepts 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
 			{Reason: "v.mp4 is 17.3 s long; b accepts at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},
 			{Reason: "c is not an input of b", Remedy: "Remove c.", Again: []string{"job.json"}},
@@ -47,7 +47,7 @@ func TestSeveralProblems(t *testing.T) {
 	}
 }
 
-// Quote cuts a stranger's text, removes the query of a URL from it, and escapes it once.
+// Quote shortens a text to 120 characters, removes the query of a URL, and escapes the text once.
 func TestQuote(t *testing.T) {
 	for text, want := range map[string]string{
 		"sync/react":                 `"sync/react"`,

@@ -123,7 +123,7 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 	}
 	o.fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") != "bytes=0-" {
-			<-responded // only the first response is sent earlier
+			<-responded // the source sends only its first response before the put ends
 		}
 		return false
 	}
@@ -141,7 +141,7 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 	t.Parallel()
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
-	b.patience = time.Second
+	b.patience = 3 * time.Second
 	c := o.copier(t, b)
 	c.pace.quick = time.Hour
 	o.fault = func(_ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -149,7 +149,7 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 		w.Header().Set("Content-Length", "300000")
 		_, _ = w.Write(data[:100_000])
 		w.(http.Flusher).Flush()
-		time.Sleep(2 * b.patience) // the pause is what is tested
+		time.Sleep(b.patience + time.Second) // the pause is what is tested
 		_, _ = w.Write(data[100_000:])
 		return true
 	}

@@ -122,8 +122,8 @@ func (m *mortal) watch(folders ...string) {
 			_ = filepath.WalkDir(event.Name, func(path string, entry fs.DirEntry, _ error) error {
 				if entry != nil && entry.IsDir() {
 					_ = watcher.Add(path)
-				} else { // a file, or something that no longer exists
-					m.written(path)
+				} else if below, err := filepath.Rel(m.dir, path); err == nil { // a file, or something that no longer exists
+					m.moment(filepath.ToSlash(below) + " has changed")
 				}
 				return nil
 			})
@@ -131,15 +131,7 @@ func (m *mortal) watch(folders ...string) {
 	}()
 }
 
-func (m *mortal) written(path string) {
-	below, err := filepath.Rel(m.dir, path)
-	if err != nil {
-		return // both paths are absolute, so there is no error
-	}
-	m.moment(filepath.ToSlash(below) + " has changed")
-}
-
-// moment kills the process if this is the chosen moment. It reports whether it did.
+// moment kills the process if the named moment is the chosen one. It reports whether it did.
 func (m *mortal) moment(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

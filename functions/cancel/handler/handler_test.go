@@ -110,9 +110,9 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 	}
 }
 
-// A job has failed at RunComfy. S3 refuses to write the failure into the record until cancel
-// settles executions without RunComfy's response (giveUpAfter). The record still says that the
-// job failed.
+// A job has failed at RunComfy, and its execution is stopped. S3 refuses to write the failure into
+// the record for 20 hours (giveUpAfter). The record then says that the job failed, not that
+// the execution was stopped.
 func TestFailedJobIsRecordedLate(t *testing.T) {
 	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -131,8 +131,8 @@ func TestFailedJobIsRecordedLate(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 }
 
-// A job that has ended cannot be cancelled, and /cancel may respond with an error. /result
-// then says how the job ended, so the status does not wait for another response.
+// If a job has ended, /cancel may respond with an error each time. /result says that the job has
+// ended, so cancel records the end of the stopped execution without another response of /cancel.
 func TestCancelOfAnEndedJobIsAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(w)
@@ -205,8 +205,9 @@ func TestStopOfAnUnknownJob(t *testing.T) {
 	}
 }
 
-// RunComfy cannot cancel the job for an hour, and does not know its result. The response to
-// /result does not prove that there is no job, so cancel continues until the job is cancelled.
+// For an hour, /cancel returns HTTP 503, and /result says that RunComfy does not know the request.
+// The response of /result does not prove that there is no job, so cancel tries until the job is
+// cancelled.
 func TestCancelWhileTheResultIsUnknown(t *testing.T) {
 	broken, unknown := runcomfytest.FaultNamed(runcomfytest.CallCancel, "503"), runcomfytest.FaultNamed(runcomfytest.CallResult, "unknown request")
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &broken, &unknown) })
@@ -224,7 +225,7 @@ func setFaults(w *world.World, cancel, result *runcomfytest.Fault) {
 	}
 }
 
-// RunComfy accepts no cancellation and returns no result for a day. The take is recorded as
+// RunComfy accepts no cancellation and returns no result for 22 hours. The take is recorded as
 // failed before its execution is too old for the sweep. A redrive archives the paid result.
 func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
@@ -270,7 +271,7 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	for i := range jobs {
 		want := []problem.Code{"", problem.ExecutionStopped, problem.CancelledByStop, problem.QueuedTooLong}[i%4]
 		if st := w.Status(fmt.Sprintf("ads/%d", i)); !st.State.Ended() || st.Code != want {
-			t.Errorf("job %d is %s %s, want %s", i, st.State, st.Code, want)
+			t.Errorf("ads/%d is %s with the code %q, want the code %q", i, st.State, st.Code, want)
 		}
 	}
 }
@@ -343,8 +344,8 @@ func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/z", ledger.Succeeded, "")
 }
 
-// A late event changes nothing and is no error if the execution was redriven or has succeeded
-// since. Nothing overwrites a success.
+// If a stopped execution was redriven or has succeeded since, a late event of the stop changes
+// nothing, and cancel returns no error.
 func TestLateStatusEvent(t *testing.T) {
 	w := stopped(t, 0, time.Minute, nil)
 	worldtest.Rest(t, w)
@@ -361,9 +362,8 @@ func TestLateStatusEvent(t *testing.T) {
 	}
 }
 
-// An execution is stopped and redriven before cancel receives the event of the
-// stop. The late event and the sweep find the execution running and do not cancel
-// the queued job.
+// An execution is stopped and redriven before cancel receives the event of the stop. Because the
+// execution runs again, neither the late event nor the sweep cancels the queued job.
 func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, func(w *world.World) { w.LoseStatusEvents = true })
 	take := w.Status("ads/talk").Take
@@ -397,8 +397,8 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		t.Errorf("the execution is %s, want ABORTED", execution.Status)
 	}
 
-	// Now the job succeeds between two requests of one call of cancel. Cancel reads the record
-	// before the success, and writes the record after the success.
+	// Now the take succeeds between two requests of one call of cancel. Cancel reads the record
+	// before the success, and tries to write it after the success.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(w)
@@ -481,7 +481,7 @@ func TestDeletion(t *testing.T) {
 		{name: "while the job runs", after: time.Minute, late: true, state: ledger.Succeeded},
 		{name: "after the job has ended", after: 2 * time.Hour, state: ledger.Succeeded},
 		{name: "by a lifecycle rule", queue: time.Hour, after: time.Minute, reason: "Lifecycle Expiration", state: ledger.Succeeded},
-		{name: "and dropped again at once", queue: time.Hour, after: time.Minute, back: true, state: ledger.Succeeded},
+		{name: "of a file that is dropped again at once", queue: time.Hour, after: time.Minute, back: true, state: ledger.Succeeded},
 		{name: "before the job is submitted", after: 5 * time.Second, state: ledger.Waiting, code: problem.WaitingForAudio},
 	}
 	for _, tt := range tests {
@@ -554,8 +554,8 @@ func TestDeletionOfTaggedFiles(t *testing.T) {
 	}
 }
 
-// As long as RunComfy cannot be asked to cancel the job of a stopped execution, the status says
-// so, although the hourly sweep writes statuses too.
+// As long as each request to cancel the job of a stopped execution fails, the status warns that the
+// job is not cancelled yet. The hourly sweep does not remove the warning.
 func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 	for _, after := range []time.Duration{10 * time.Second, time.Minute} { // before and after poll has seen the job
 		w := stopped(t, 20*time.Hour, after, func(w *world.World) {
@@ -575,8 +575,8 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 	}
 }
 
-// If RunComfy cannot be asked to cancel the job of a deleted file, each try writes a status
-// that says so, even if the execution of the job was redriven.
+// As long as each request to cancel the job of a deleted file fails, each try writes a status that
+// warns that the job is not cancelled yet, even if the execution of the job was redriven.
 func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	for want, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Failed: problem.ExecutionStopped} {
 		w := worldtest.New(t)
@@ -609,9 +609,9 @@ func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
 	}
 }
 
-// A person deletes the record of a job that runs, and an event of its file comes once more. The
-// job is not submitted again. The output is archived. If the execution is stopped, the status
-// says so. A warning says that the record was deleted.
+// A person deletes the record of a job that runs, and the event of the audio file comes once more.
+// The job is not submitted again. The output is archived or, if the execution is stopped, the take
+// fails. A warning says that the record was deleted.
 func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 	for _, stop := range []bool{false, true} {
 		w := worldtest.New(t)
@@ -636,7 +636,7 @@ func TestRecordIsDeletedWhileItsJobRuns(t *testing.T) {
 }
 
 // A person deletes the record and the status of a job that has failed. The sweep writes both
-// again. The warning does not say that the job still ran.
+// again, with a warning.
 func TestRecordIsDeletedAfterItsJobFailed(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Fail: "no face"} }
@@ -657,7 +657,7 @@ func TestRecordIsDeletedAfterItsJobFailed(t *testing.T) {
 }
 
 // A take was held, and RunComfy has accepted its job since. Submit cannot write the status, and
-// poll does not run. The sweep replaces the status that says that the take is held.
+// poll does not run. The sweep changes the state in the status from held to submitted.
 func TestSweepReplacesTheStatusOfAHeldTake(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 20 * time.Hour

@@ -68,21 +68,17 @@ func TestConsumeRedelivers(t *testing.T) {
 }
 
 func TestConsumeTakesWhatIsDueTogether(t *testing.T) {
-	var log [][]string
+	var sizes []int
 	var mu sync.Mutex
 	c := queue.Consumer{BatchSize: 2, Concurrency: 5, Deliver: func(_ context.Context, batch []queue.Message) ([]string, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		log = append(log, bodies(batch))
+		sizes = append(sizes, len(batch))
 		return nil, nil
 	}}
 	consume(t, queue.Config{Delay: time.Second, Visibility: time.Minute, MaxReceives: 3}, time.Hour, c, func(q *queue.Queue) {
 		send(t, q, "a", "b", "c")
 	})
-	sizes := []int{}
-	for _, batch := range log {
-		sizes = append(sizes, len(batch))
-	}
 	slices.Sort(sizes)
 	if diff := cmp.Diff([]int{1, 2}, sizes); diff != "" {
 		t.Errorf("sizes of the batches (-want +got):\n%s", diff)
@@ -116,22 +112,15 @@ func TestConsumeLimitsCallsAtOnce(t *testing.T) {
 
 // If Consume did not wait for the call under way, synctest.Test would panic with a deadlock.
 func TestConsumeLetsCallsEnd(t *testing.T) {
-	var ended error
-	done := make(chan struct{})
+	ended := errors.New("no call was made")
 	c := queue.Consumer{BatchSize: 1, Concurrency: 1, Deliver: func(ctx context.Context, _ []queue.Message) ([]string, error) {
 		time.Sleep(time.Hour)
 		ended = ctx.Err()
-		close(done)
 		return nil, nil
 	}}
 	consume(t, queue.Config{Visibility: time.Second, MaxReceives: 3}, time.Minute, c, func(q *queue.Queue) { send(t, q, "a") })
-	select {
-	case <-done:
-	default:
-		t.Error("no call was made, want one")
-	}
 	if ended != nil {
-		t.Errorf("the context of the call ended with %v, want a context that is not done", ended)
+		t.Errorf("got %q, want a call whose context is not done", ended)
 	}
 }
 
@@ -170,7 +159,7 @@ func TestSQSResponses(t *testing.T) {
 		response string
 		err      error
 		failed   []string
-		wrong    string // part of the error, if all of the batch failed
+		wrong    string // part of the error if the whole batch failed, else ""
 	}{
 		"nothing":                  {response: ""},
 		"null":                     {response: "null"},
@@ -195,7 +184,7 @@ func TestSQSResponses(t *testing.T) {
 				t.Errorf("failed (-want +got):\n%s", diff)
 			}
 			if logged := row.err == nil && row.wrong != ""; strings.Contains(logs.String(), "ERROR") != logged {
-				t.Errorf("logged %q, want an error: %v", logs.String(), logged)
+				t.Errorf("the log is %q; want an error in the log: %t", logs.String(), logged)
 			}
 			if (err != nil) != (row.wrong != "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
 				t.Errorf("error %v, want %q", err, row.wrong)

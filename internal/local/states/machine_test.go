@@ -66,7 +66,8 @@ func oneTask(t *testing.T, fields string) string {
 	return string(text)
 }
 
-// retrier returns a retrier of an error, with an interval of a second that doubles.
+// retrier returns a retrier for the named error. Its first interval is a second; each further one
+// is twice as long.
 func retrier(name string, attempts int) string {
 	return fmt.Sprintf(`{"ErrorEquals":[%q],"IntervalSeconds":1,"MaxAttempts":%d,"BackoffRate":2,"MaxDelaySeconds":99,"JitterStrategy":"FULL"}`, name, attempts)
 }
@@ -154,7 +155,7 @@ func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
 	}
 }
 
-// loop is like the shipped machine, but has Rest instead of Archive, and no Retry.
+// loop is a simpler form of the shipped machine. It has Rest instead of Archive, and no Retry.
 const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":432000,"States":{
 	"Wait":{"Type":"Wait","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
 	"Poll":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
@@ -165,7 +166,7 @@ const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":43200
 		"Arguments":{"FunctionName":"${ArchiveFunctionArn}","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result.Payload %}","End":true}}}`
 
-// The history has the same events as a history of Step Functions, which limits their number.
+// Step Functions limits the number of events in a history, so this history has the same events.
 func TestHistory(t *testing.T) {
 	m := parse(t, loop)
 	x := m.Start(`{"waitSeconds": 1}`, began)
@@ -196,13 +197,13 @@ func TestHowAnExecutionEnds(t *testing.T) {
 		after  time.Duration // when the execution ended, if not after one call
 	}{
 		{
-			name:   "an error of the function has its payload as cause",
+			name:   "the payload of a function's error is the cause",
 			invoke: fails(&states.TaskError{Name: "NoOutput", Cause: `{"errorType":"NoOutput","errorMessage":"none"}`}),
 			status: states.Failed, error: "NoOutput", cause: `{"errorType":"NoOutput","errorMessage":"none"}`,
 			events: "TaskStarted TaskFailed ExecutionFailed",
 		},
 		{
-			name:   "any other error counts as an error of the Lambda client",
+			name:   "an error that is not a TaskError counts as an error of the Lambda client",
 			invoke: fails(errors.New("no route")),
 			status: states.Failed, error: "Lambda.SdkClientException", cause: "no route",
 			events: "TaskFailed ExecutionFailed",
@@ -214,12 +215,12 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			events: "TaskStarted TaskTimedOut ExecutionFailed",
 		},
 		{
-			name:   "a function that takes a second less does not time out",
+			name:   "a function that takes a second less than TimeoutSeconds does not time out",
 			invoke: fails(), takes: 59 * time.Second,
 			status: states.Succeeded, events: "TaskSucceeded TaskStateExited ExecutionSucceeded",
 		},
 		{
-			name:   "if both timeouts have passed, the machine's timeout counts",
+			name:   "if the timeouts of the task and of the machine have passed, the machine's timeout counts",
 			invoke: fails(), takes: 1000 * time.Second,
 			status: states.TimedOut, events: "TaskStarted ExecutionTimedOut",
 		},
@@ -244,7 +245,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			events: "TaskStateEntered TaskScheduled TaskStarted TaskFailed ExecutionFailed",
 		},
 		{
-			name:   "a payload that is not there fails before the function is called",
+			name:   "a Payload without a value fails before the function is called",
 			fields: `"Arguments":{"FunctionName":"f","Payload":"{% $states.input.a %}"}`,
 			status: states.Failed, error: "States.QueryEvaluationError",
 			cause:  "An error occurred while executing the state 'T': the JSONata expression {% $states.input.a %} returned nothing (undefined).",
