@@ -120,7 +120,8 @@ func TestInboxFolder(t *testing.T) {
 	}
 }
 
-// walk reports a folder whose path it cannot find out, because it could not recognise a link to it.
+// walk reports a folder whose path cannot be found out: without the path, walk could not recognise a
+// link to the folder.
 func TestWalkOfDeletedFolder(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -134,8 +135,8 @@ func TestWalkOfDeletedFolder(t *testing.T) {
 	}
 }
 
-// Links to files and folders are followed. A file that cannot be read causes one line
-// of output.
+// Links to files and folders are followed. A link that cannot be followed is reported, unless it or
+// a folder above it is hidden.
 func TestCheckFollowsLinks(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -227,16 +228,15 @@ func TestSplitLists(t *testing.T) {
 // The error for a list whose name cannot be the name of a folder says how to rename the list.
 func TestListNames(t *testing.T) {
 	lay(t, map[string]string{".csv": "", ".ads.csv": "", "ads.job.csv": "", "a\x01.csv": ""})
-	for file, want := range map[string]string{
-		".csv": "begin with a dot", ".ads.csv": "begin with a dot", "ads.job.csv": "end in .job", "a\x01.csv": "characters that cannot be typed",
-	} {
+	for _, file := range []string{".csv", ".ads.csv", "ads.job.csv", "a\x01.csv"} {
+		const want = "Rename the list. Its name must not begin with a dot, end in .job, or have characters that cannot be typed"
 		if err := (&plan{}).addList(t.Context(), "inbox/", file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", file, err, want)
 		}
 	}
 }
 
-// A named pipe and a file without permission each cause one line of output.
+// check reports a named pipe, and a file that it has no permission to read.
 func TestCheckReportsWhatCannotBeRead(t *testing.T) {
 	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4", "ads/talk.wav": "@voice.wav", "ads/closed.mp4": "@clip.mp4"})
 	want := []string{"ads/talk: one job", "ads/pipe.mp4 is neither a file nor a folder\n"}

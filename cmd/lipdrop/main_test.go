@@ -104,7 +104,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "a model that does not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/react", code: 2, errs: []string{"there is no model sync/react; the models are"}},
 		{name: "two models that do not exist", files: pair, args: "check talk.mp4 talk.wav --video-model sync/a --image-model sync/b", code: 2, errs: []string{"there is no model sync/a; the models are"}},
 		{name: "a model that accepts no pair with a video", files: pair, args: "check talk.mp4 talk.wav --video-model community/live-avatar", code: 2, errs: []string{"community/live-avatar does not accept a pair of a video and an audio file"}},
-		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
+		{name: "a file whose name begins with a hyphen", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
 		{name: "a flag without its value", args: "jobs ads/ --stack", code: 2, errs: []string{"--stack: expected string value"}},
 		{name: "a flag that the verb does not have", args: "jobs --csv", code: 2, errs: []string{"unknown flag --csv", "run lipdrop jobs --help for usage"}},
 		{name: "a name that begins with a hyphen", args: "show -talk", code: 2, errs: []string{"unknown flag -t", "write ./ before a name that begins with a hyphen"}},
@@ -131,7 +131,7 @@ func TestCommandLine(t *testing.T) {
 // If a flag does not accept its value, the error names the flag.
 func TestFlagsOutOfRange(t *testing.T) {
 	t.Chdir(t.TempDir())
-	ended, end := context.WithCancel(t.Context()) // so that a flag that is accepted starts no stack
+	ended, end := context.WithCancel(t.Context()) // so that no stack starts if a flag is accepted
 	end()
 	const notTime, notDelay = " is not a time; give a time such as 30d, 12h or 90s", " is not a time from 0s to 7d; give a time such as 10s"
 	for args, want := range map[string]string{
@@ -159,7 +159,7 @@ func TestFlagsOutOfRange(t *testing.T) {
 	} {
 		var errs bytes.Buffer
 		if code := run(ended, strings.Fields(args), &errs, &errs); code != exitUsage || !strings.Contains(errs.String(), want) {
-			t.Errorf("%s: exit code %d, want %d, and errors:\n%swant %q in them", args, code, exitUsage, &errs, want)
+			t.Errorf("%s: exit code %d, want %d; %q in the errors:\n%s", args, code, exitUsage, want, &errs)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// TestCost counts the requests from an event to a job that is ready. The number of requests
-// does not depend on how many other files there are, even if their names begin like the name of
-// the drop. Only the tagged audios of a video cost a listing for each page.
+// TestCost counts the requests that submit needs to assess what a file belongs to. The number
+// of requests does not depend on how many other files there are, even if their names begin like
+// the name of the drop. Only the tagged audios of a video cost a listing for each page.
 func TestCost(t *testing.T) {
 	drops := []string{
 		"ads/pair.mp4", "ads/pair.wav", "ads/lone.wav", "ads/solo.mp4", "ads/tag.mp4", "ads/tag.de.wav",

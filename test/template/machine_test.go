@@ -12,10 +12,9 @@ import (
 // lambdaErrors are the errors of Lambda and Step Functions that every Task retries.
 // https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 // https://docs.aws.amazon.com/lambda/latest/dg/invocation-retries.html
-var lambdaErrors = map[string]bool{
-	"Lambda.ClientExecutionTimeoutException": true, "Lambda.ServiceException": true, "Lambda.AWSLambdaException": true, "Lambda.SdkClientException": true,
-	"Lambda.TooManyRequestsException": true, "Lambda.Unknown": true,
-	"Sandbox.Timedout": true, "Runtime.ExitError": true, "States.Timeout": true, "States.ALL": true,
+var lambdaErrors = []string{
+	"Lambda.ClientExecutionTimeoutException", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
+	"Lambda.TooManyRequestsException", "Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError", "States.Timeout", "States.ALL",
 }
 
 // Each Task retries the errors of Lambda with jitter, so that many executions that fail
@@ -39,7 +38,7 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 				t.Errorf("%s retries %v without jitter or a maximum delay", name, r.ErrorEquals)
 			}
 		}
-		for e := range lambdaErrors {
+		for _, e := range lambdaErrors {
 			if !retried[e] {
 				t.Errorf("%s does not retry %s", name, e)
 			}

@@ -202,7 +202,7 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 }
 
 // job.json is deleted and put back while submit's messages about its matches wait. These
-// messages start no job. Only the event of job.json may start one, within MaxJobsPerDrop.
+// messages start no job. Only the event of job.json may start jobs, at most MaxJobsPerDrop.
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	manifest := react("talk.mp4", "*.wav")
@@ -322,7 +322,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	for _, refused := range []string{"job.json", "talk.mp4"} {
 		for _, deleted := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, deleted %t", refused, deleted), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s is refused, job.json deleted: %t", refused, deleted), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.SetBalanceEmpty(true)
 				clip, voice := sample.Files()
@@ -338,9 +338,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 				w.Drop(folder+"job.json", manifest)
 				w.Pass(time.Hour)
 				worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
-				if st := w.Status("cafe/a"); st.State != ledger.Held {
-					t.Errorf("the match is %s %s (%s), want held", st.State, st.Code, st.Reason)
-				}
+				worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
 				if deleted {
 					w.Delete(folder + "job.json")
 					w.Pass(time.Hour)
@@ -441,7 +439,7 @@ func TestJobsBesideABundleWithAWarning(t *testing.T) {
 }
 
 // A preset or a job.json is changed or deleted while a job is held. At the next try, only the
-// present files decide whether the job runs, and with which model.
+// files that are there then decide whether the job runs, and with which model.
 func TestChangesWhileHeld(t *testing.T) {
 	clip, voice := sample.Files()
 	pair := func(w *world.World) {
@@ -457,23 +455,22 @@ func TestChangesWhileHeld(t *testing.T) {
 		name   string
 		drop   func(w *world.World)
 		change func(w *world.World)
-		held   string               // the name that the change concerns
-		state  ledger.State         // of held, after the change
+		job    string               // the name that the change concerns
+		state  ledger.State         // of job, after the change
 		end    func(w *world.World) // called when the balance is no longer empty
-		runs   string
 		model  string
 	}{
 		{"the preset is deleted", pair, func(w *world.World) { w.Delete("inbox/ads/preset.json") },
-			"ads/talk", ledger.Held, nil, "ads/talk", "sync/sync/lipsync/v2/pro"},
+			"ads/talk", ledger.Held, nil, "sync/sync/lipsync/v2/pro"},
 		{"the preset becomes wrong", pair, func(w *world.World) { w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-9"}`)) },
 			"ads/talk", ledger.Rejected, func(w *world.World) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
 				w.Drop("inbox/ads/talk.wav", voice) // as the remedy says
-			}, "ads/talk", "sync/react-1"},
+			}, "sync/react-1"},
 		{"the wildcard is narrowed and widened", matches, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "b*.wav")) },
-			"ads/talk/a", ledger.Withdrawn, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "*.wav")) }, "ads/talk/a", "sync/react-1"},
+			"ads/talk/a", ledger.Withdrawn, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "*.wav")) }, "sync/react-1"},
 		{"a match becomes the only audio", matches, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "a.wav")) },
-			"ads/talk", ledger.Held, nil, "ads/talk", "sync/react-1"},
+			"ads/talk", ledger.Held, nil, "sync/react-1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -483,9 +480,9 @@ func TestChangesWhileHeld(t *testing.T) {
 			w.Pass(time.Hour)
 			tt.change(w)
 			w.Pass(time.Hour)
-			st := w.Status(tt.held)
+			st := w.Status(tt.job)
 			if st.State != tt.state {
-				t.Errorf("%s is %s %s, want %s", tt.held, st.State, st.Code, tt.state)
+				t.Errorf("%s is %s %s, want %s", tt.job, st.State, st.Code, tt.state)
 			}
 			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and the audio of the pair again") {
 				t.Errorf("remedy %q, want one that says to upload preset.json and the audio of the pair again", st.Remedy)
@@ -498,7 +495,7 @@ func TestChangesWhileHeld(t *testing.T) {
 			}
 			w.Pass(2 * time.Hour)
 			worldtest.WantCharges(t, w, 1)
-			if st := worldtest.WantStatus(t, w, tt.runs, ledger.Succeeded, ""); st.Model != tt.model {
+			if st := worldtest.WantStatus(t, w, tt.job, ledger.Succeeded, ""); st.Model != tt.model {
 				t.Errorf("model %s, want %s", st.Model, tt.model)
 			}
 		})
