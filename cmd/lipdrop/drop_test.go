@@ -96,7 +96,8 @@ func TestPrintManyJobs(t *testing.T) {
 	}
 }
 
-// If a file waits for another one, --force would start no job, so printTotal does not advise it.
+// If there is nothing to send, printTotal advises --force, except if every job still waits for a
+// file: --force would start no such job.
 func TestPrintSameFiles(t *testing.T) {
 	for state, want := range map[ledger.State]bool{check.Ready: true, ledger.Waiting: false} {
 		p := &plan{Drop: &client.Drop{Jobs: []client.DroppedJob{{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: state}}}}}
@@ -277,7 +278,7 @@ func TestDrop(t *testing.T) {
 	})
 
 	// Ctrl-C ends an upload; the same command continues it. With --force, the same command would
-	// start the jobs again, so the texts advise against it.
+	// start the jobs again, so the command says to leave out --force.
 	t.Run("interrupted", func(t *testing.T) {
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
 		addFree(t, "big.mp4", 40<<20)

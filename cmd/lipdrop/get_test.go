@@ -26,7 +26,7 @@ type archivedStack struct {
 	output  *os.File
 	size    int64
 	objects map[string][]byte
-	pauseAt int64 // after how many bytes of the output a response stops, until the client has gone
+	pauseAt int64 // when this many bytes of the output are sent, the response stops until the client has gone
 
 	mu   sync.Mutex
 	sent int64
@@ -72,7 +72,7 @@ func (s *archivedStack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// countedWriter counts the bytes of the output that are sent.
+// countedWriter counts the bytes of the output that are sent, and stops the response at pauseAt.
 type countedWriter struct {
 	http.ResponseWriter
 	r *http.Request

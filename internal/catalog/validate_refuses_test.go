@@ -11,7 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Each row has one wrong member. docs/models.md has the limits of every option.
+// Each row has one wrong member. For the limits of every option, see docs/models.md and, for
+// the model fifth, testdata/fifth.
 func TestValidateRefuses(t *testing.T) {
 	tests := []struct {
 		id, members string

@@ -179,8 +179,8 @@ func testRows(t *testing.T, rows []row) {
 	}
 }
 
-// look returns a line for each finding that the keys lead to, sorted. Keys that
-// lead to the same name must lead to the same finding.
+// look returns a line for each finding that the keys lead to, sorted. Findings
+// about the same status or answer file must be equal.
 func (b *inbox) look(t testing.TB, keys []string) []string {
 	t.Helper()
 	lines := map[string]string{}
@@ -256,13 +256,11 @@ func (b *inbox) line(t testing.TB, f drop.Finding) string {
 		for _, used := range ready.Media {
 			words = append(words, used.Property+"="+strings.TrimPrefix(used.File.Key, "inbox/")+used.URL)
 		}
+		for _, name := range slices.Sorted(maps.Keys(ready.Input)) {
+			words = append(words, fmt.Sprintf("%s=%v", name, ready.Input[name]))
+		}
 		if problems != nil {
 			words = []string{"rejected"}
-		}
-		for _, name := range slices.Sorted(maps.Keys(ready.Input)) {
-			if problems == nil {
-				words = append(words, fmt.Sprintf("%s=%v", name, ready.Input[name]))
-			}
 		}
 	}
 	for _, p := range problems {

@@ -116,7 +116,7 @@ func TestTurnedPicture(t *testing.T) {
 		track         []byte
 		width, height int
 	}{
-		{"turned by a program that rounds", turned, 48, 64},
+		{"turned by a matrix with a rounding error", turned, 48, 64},
 		{"turned, with its size only in the sample entry", bytes.Replace(turned, be(64<<16, 48<<16), be(0, 0), 1), 180, 320},
 		{"turned upside down", bytes.Replace(upright, matrix, be(-1<<16, 0, 0, 0, -1<<16, 0, 0, 0, 1<<30), 1), 64, 48},
 	} {
@@ -158,7 +158,7 @@ func TestSamplesOfATrack(t *testing.T) {
 	}
 }
 
-// TestFrameOfFragments checks Frame of a fragmented movie, which is how long most of its pictures
+// TestFrameOfFragments checks Frame of a fragmented movie: the time for which most of its pictures
 // are shown.
 func TestFrameOfFragments(t *testing.T) {
 	traf := atom("traf", atom("tfhd", be(0, 1)), atom("tfdt", be(0, 0)), atom("trun", be(0x100, 5, 900, 40, 40, 90, 40)))
@@ -187,7 +187,7 @@ func TestBrokenMovies(t *testing.T) {
 	}
 	whole := movie(track("vide", sizes, runs, chunks("stco", 900, 1100)))
 	uneven := movie(track("vide", table("stsz", 0, be(3, 100, 100, 100)), runs, chunks("stco", 900, 1100)))
-	oneChunk := func(n int) []byte { // n samples of a byte; the file does not have all of them
+	oneChunk := func(n int) []byte { // n samples of one byte each; the file does not have all of them
 		list := table("stsz", 0, be(n, bytes.Repeat(be(1), n)))
 		return movie(track("soun", list, table("stsc", 1, be(1, n, 1)), chunks("stco", 4*n+700)))[:4*n+900]
 	}

@@ -180,9 +180,9 @@ func TestSubmitResponses(t *testing.T) {
 	}{
 		{name: "a UUID beside a URL", status: 200, body: `{"request_id":"8f14e45f-ceea-467f-a8f1-000000000001","status_url":"u"}`, want: "8f14e45f-ceea-467f-a8f1-000000000001"},
 		{name: "only the id", status: 200, body: `{"request_id":"r_1-A"}`, want: "r_1-A"},
-		{name: "under 202", status: 202, body: `{"request_id":"r"}`, want: "r"},
-		{name: "128 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 128) + `"}`, want: strings.Repeat("a", 128)},
-		{name: "129 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 129) + `"}`},
+		{name: "an id under HTTP 202", status: 202, body: `{"request_id":"r"}`, want: "r"},
+		{name: "an id of 128 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 128) + `"}`, want: strings.Repeat("a", 128)},
+		{name: "an id of 129 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 129) + `"}`},
 		{name: "an id that would change the path", status: 200, body: `{"request_id":"../models"}`},
 		{name: "an id with a line break", status: 200, body: `{"request_id":"a\n"}`},
 		{name: "an empty id", status: 200, body: `{"request_id":""}`},

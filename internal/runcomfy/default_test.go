@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Over HTTP/2, net/http repeats a request whose stream the server refused, even a POST.
+// Over HTTP/2, net/http repeats a request whose stream the server refused, even a paid POST. So
+// the default client offers only HTTP/1.1.
 func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"status":"`+r.Proto+`"}`)
@@ -20,6 +21,7 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	transport := ours.Transport.(*http.Transport)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	transport.TLSClientConfig.NextProtos = nil
+	transport.ForceAttemptHTTP2 = true // as without a TLSClientConfig; Protocols must still exclude HTTP/2
 	client := &Client{Token: StaticToken("token"), BaseURL: server.URL, HTTPClient: ours}
 	status, err := client.Status(t.Context(), "id")
 	if err != nil {

@@ -52,7 +52,7 @@ func TestSource(t *testing.T) {
 	if _, err := source.Token(t.Context()); !errors.Is(err, token.ErrNone) {
 		t.Errorf("a secret without a value: %v, want ErrNone", err)
 	}
-	broken := `{~` // a parser's error quotes the ~
+	broken := `{~` // the JSON parser's error quotes the ~
 	source = token.Source{Client: &secret{value: &broken}, Now: time.Now}
 	if _, err := source.Token(t.Context()); err == nil || strings.Contains(err.Error(), "~") {
 		t.Errorf("broken JSON: %v, want an error without a character of the secret", err)

@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// skipIfShort skips a test of the simulation itself. Such a test takes minutes with the race
-// detector, and TestSimulation runs the same code.
+// skipIfShort skips a test of the simulation itself if -short is set. Such a test takes minutes
+// with the race detector, and TestSimulation runs the same code.
 func skipIfShort(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a test of the simulation itself")
@@ -196,7 +196,7 @@ func TestCheckFinds(t *testing.T) {
 			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "cancelled"`)
 		}, lost, ""},
 		{"a record that does not parse", func(s *simulation) { s.w.Bucket.Set(record(succeeded(s)), []byte("{")) }, wrongStatus, "is not a record"},
-		{"an older status", func(s *simulation) {
+		{"a status that says in_progress", func(s *simulation) {
 			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"state": "succeeded"`, `"state": "in_progress"`)
 		}, wrongStatus, ""},
 		{"no status", func(s *simulation) { s.w.Bucket.Remove(ledger.StatusKey(succeeded(s).Name)) }, wrongStatus, ""},
@@ -218,13 +218,13 @@ func TestCheckFinds(t *testing.T) {
 			s.w.Bucket.Remove(budget.Key(budget.Day(world.Begin)))
 			s.w.Caps = budget.Caps{Jobs: 99}
 		}, overCap, "is charged, but is not in the book"},
-		{"a take in a book that is not charged", func(s *simulation) {
+		{"a book has a take that is not charged", func(s *simulation) {
 			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[{"name":"`, `"takes":[{"name":"no such `)
 		}, overCap, "and not charged, but is in the book"},
-		{"another length in a book", func(s *simulation) {
+		{"a book has a length that no record has", func(s *simulation) {
 			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[`, `"takes":[{"name":"x","seconds":1},`)
 		}, overCap, "the record of the take says 0 s"},
-		{"another sum in a book", func(s *simulation) {
+		{"a wrong sum in a book", func(s *simulation) {
 			rewrite(s, budget.Key(budget.Day(world.Begin)), `"used":{"jobs":`, `"used":{"jobs":1`)
 		}, overCap, "the sum of its takes is"},
 		{"the token in a status", func(s *simulation) {
@@ -243,13 +243,13 @@ func TestCheckFinds(t *testing.T) {
 			s.check()
 			is := func(text string) bool { return strings.Contains(text, tt.says) }
 			if tt.broken == "" && len(s.all()) > 0 || tt.broken != "" && !slices.ContainsFunc(s.findings[tt.broken], is) {
-				t.Errorf("findings %v, want one of the kind %q with the text %q; without a kind, want none", s.findings, tt.broken, tt.says)
+				t.Errorf("findings %v, want one of the kind %q with the text %q; if the kind is \"\", want none", s.findings, tt.broken, tt.says)
 			}
 		})
 	}
 }
 
-// Each story ends as the oracle expects.
+// Each story ends as the oracle (oracle.go) expects.
 func TestStories(t *testing.T) {
 	total, err := tellStories(200, 1)
 	if err != nil {
@@ -279,7 +279,8 @@ func TestSameSeedTellsTheSameStories(t *testing.T) {
 	}
 }
 
-// Each hostile person acts among victims, and all victims have a status in the end.
+// Each hostile person acts among victims, and in time every victim has a status other
+// than waiting.
 func TestHostilePeople(t *testing.T) {
 	for i, person := range hostiles {
 		t.Run(person.name, func(t *testing.T) {

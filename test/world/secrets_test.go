@@ -144,7 +144,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	for _, call := range calls {
 		for i, fault := range append(talkative(call), runcomfytest.FaultNamed(runcomfytest.CallModel, "unknown request")) {
 			lasts := time.Duration(0)
-			if i%3 == 0 {
+			if i%4 == 0 {
 				lasts = 9 * time.Hour // longer than QueueHours, and than all retries of archive
 			}
 			scenario(call, fault, lasts, nil)
@@ -152,7 +152,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 	for i, fault := range append(runcomfytest.Faults(runcomfytest.CallCancel), talkative(runcomfytest.CallCancel)...) {
 		scenario(runcomfytest.CallCancel, fault, 0, remove)
-		if i%3 == 0 {
+		if i%4 == 0 {
 			scenario(runcomfytest.CallCancel, fault, 21*time.Hour, stop) // longer than all retries of cancel
 		}
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // A job that RunComfy does not accept for now is submitted once, soon, and not before
-// Retry-After.
+// the time in Retry-After has passed.
 func TestHeldJobComesBackSoon(t *testing.T) {
 	throttled := func(retryAfter string) runcomfytest.Fault {
 		fault := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests}
@@ -120,8 +120,8 @@ func TestNewChainHasNoHeader(t *testing.T) {
 	}
 }
 
-// RunComfy accepts five jobs a second and refuses the others with 429. A burst of
-// 200 drops is submitted within two minutes, each once.
+// RunComfy accepts five jobs a second and refuses the others with 429. The jobs of
+// 200 pairs that are dropped at once are submitted within two minutes, each once.
 func TestBurst(t *testing.T) {
 	if testing.Short() {
 		t.Skip("so many jobs take long with the race detector")
@@ -158,9 +158,9 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// RunComfy asks for pauses of hours, so a message has many deliveries left after a
-// day. The job is tried once more, and then the message becomes a dead letter. After a
-// redrive the job is submitted.
+// RunComfy asks for pauses of five hours, so after a day each message of the job has many
+// deliveries left. The job is tried once more, and then the messages become dead letters. After
+// a redrive the job is submitted.
 func TestMessageIsRetriedForADay(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
