@@ -111,9 +111,10 @@ func TestDocumentOfEvents(t *testing.T) {
 	schema, status := schemaOf(t, document), schemaOf(t, "../../docs/status.md")
 	c := &client{}
 	var b strings.Builder
-	for i, n := range samples() {
-		if n.State != notice.States()[i] {
-			t.Fatalf("sample %d is %s, want %s", i, n.State, notice.States()[i])
+	for i, state := range notice.States() {
+		n := samples()[i]
+		if n.State != state {
+			t.Fatalf("sample %d is %s, want %s", i, n.State, state)
 		}
 		if !newSender(c).Send(t.Context(), n) {
 			t.Fatalf("%s was not sent", n.State)

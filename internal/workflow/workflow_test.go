@@ -67,7 +67,7 @@ func TestStart(t *testing.T) {
 			}
 			return tt.err
 		}), "machine", workflow.Job{Name: "ads/talk", Take: "T"})
-		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || job.WaitSeconds != workflow.FirstWait {
+		if !errors.Is(err, tt.want) || job.WaitSeconds != workflow.FirstWait {
 			t.Errorf("Step Functions returns %v: error %v, want %v; a first wait of %d s, want %d", tt.err, err, tt.want, job.WaitSeconds, workflow.FirstWait)
 		}
 	}
@@ -256,12 +256,12 @@ func TestWait(t *testing.T) {
 	}{
 		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: time.Second, Running: time.Second}, 5, false},
 		{"five times the elapsed time", workflow.Progress{Usual: usual, Elapsed: 6 * time.Second, Running: 6 * time.Second}, 30, false},
-		{"not past the time when an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second, Running: 40 * time.Second}, 5, false},
+		{"until an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second, Running: 40 * time.Second}, 5, false},
 		{"a run that began late", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: 0}, 173, false},
 		{"when an end is likely, the shortest wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
 		{"in the first minutes, a short wait", workflow.Progress{Usual: usual, Elapsed: 110 * time.Second, Running: 110 * time.Second}, 3, true},
 		{"after three minutes, a wait that finds the end 3 s late on average", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
-		{"so late that several questions in one call cost more than a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
+		{"so late that a call of poll asks only once", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
 		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour, Running: 20 * time.Hour}, 900, false},
 		{"queued", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true}, 45, false},
 		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},

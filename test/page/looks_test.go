@@ -35,8 +35,8 @@ const contrast = `(() => {
 	return [...poor];
 })()`
 
-// The page is readable in light and dark, on a desktop and on a phone, with the keyboard
-// and with a screen reader.
+// The page is readable in light and dark, on a desktop and on a phone. It can be used with the
+// keyboard, and its controls have names for a screen reader.
 func TestLooks(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -58,7 +58,7 @@ func TestLooks(t *testing.T) {
 		putJSON(t, c, ledger.StatusKey(name), ledger.Status{Name: name, State: state, Code: "throttled", Reason: "a reason", Remedy: "Do it.", UpdatedAt: now.Add(-time.Hour)})
 	}
 	inLongFolder := strings.Repeat("a-long-folder/", 9) + "last"
-	for i, name := range []string{inLongFolder, "second"} { // the first rows of the list, whatever the stack still writes
+	for i, name := range []string{inLongFolder, "second"} { // newer than all that the stack still writes, so first in the list
 		putJSON(t, c, ledger.StatusKey(name), ledger.Status{Name: name, State: ledger.Rejected, UpdatedAt: now.Add(time.Hour - time.Duration(i)*time.Minute)})
 	}
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
@@ -109,7 +109,7 @@ func TestLooks(t *testing.T) {
 	b.job("ads/spring/talk.de")
 	b.check("in a small window, the input and the output are side by side", `(([input, output]) => input.y === output.y && input.right < output.x)([...document.querySelectorAll(".stage video")].map((v) => v.getBoundingClientRect()))`)
 
-	// Every action is possible with the keyboard only.
+	// Keys show the next and the previous job, reject a take, and open the search and the help.
 	b.size(1280, 800, false)
 	b.do("close the job", chromedp.Evaluate(`location.hash = ""; document.activeElement.blur()`, nil))
 	b.waitFor("the list is shown", `document.querySelector("#job").hidden`)

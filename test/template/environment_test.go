@@ -56,8 +56,8 @@ func variables(t *testing.T, s stack, id string) map[string]any {
 	return all
 }
 
-// The parameters allow only default models that accept a pair of audio and a video or an image,
-// because submit would not start with another model.
+// DefaultVideoModel allows only models that accept a video with an audio, and DefaultImageModel
+// only models that accept an image with an audio: submit does not start with any other model.
 func TestDefaultModelsAcceptPairs(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -161,7 +161,7 @@ func TestParametersAndOutputs(t *testing.T) {
 }
 
 // By default, the stack calls RunComfy at runcomfy.DefaultBaseURL, and accepts outputs from the hosts at
-// which RunComfy stores them. The presigned URLs are valid for as long as a job may be queued.
+// which RunComfy stores them. The presigned URLs are valid for at least as long as a job may be queued.
 func TestDefaultsFitRunComfy(t *testing.T) {
 	s := written(t, nil)
 	if got := s.Parameters["RunComfyBaseUrl"].Default; got != runcomfy.DefaultBaseURL {

@@ -43,8 +43,8 @@ func (c *slowCopier) Find(_ context.Context, _, key string) (transfer.Object, bo
 	return transfer.Object{Key: key, Bytes: 1, Existed: true}, true, nil
 }
 
-// Archive writes no record for a job that RunComfy does not know, such as the job of the sample
-// event.
+// Archive writes no record for a job that RunComfy does not know, such as the job in
+// events/archive/job.json.
 func TestUnknownJobGetsNoRecord(t *testing.T) {
 	storage := &s3test.Bucket{}
 	store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
@@ -63,9 +63,9 @@ func TestUnknownJobGetsNoRecord(t *testing.T) {
 	}
 }
 
-// If the first output that a call of archive copies needs more than the function's time,
-// archive returns OutputTooSlow. If the call has copied another output before, archive
-// returns OutputUnavailable, because the next call gets further.
+// If a call of archive has no time to finish the first output that it copies, archive returns
+// OutputTooSlow. If the call has already copied another output, archive returns
+// OutputUnavailable, because the next call does not copy that output again.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
