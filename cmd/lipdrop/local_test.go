@@ -152,11 +152,12 @@ func TestLocalCommandKilled(t *testing.T) {
 	})
 	kill()
 	kill = localCommand(t, dir)
-	soon(t, "an execution", func() bool { return len(files("executions/*.json")) > 0 })
-	d, err := client.Target{Dir: dir}.Find(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var d *client.Client
+	soon(t, "an execution, and the restarted stack", func() bool { // the killed command may have started the execution
+		var err error
+		d, err = client.Target{Dir: dir}.Find(t.Context())
+		return err == nil && len(files("executions/*.json")) > 0
+	})
 	versions := func() *s3.ListObjectVersionsOutput {
 		found, err := d.S3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
 			Bucket: aws.String(local.Bucket), Prefix: aws.String("inbox/ads/talk."),
@@ -234,7 +235,7 @@ func TestLineOfARejectedBundle(t *testing.T) {
 	}
 }
 
-// lines collects the lines that a function says. It is safe for concurrent use.
+// lines collects the lines that a function passes to say. It is safe for concurrent use.
 type lines struct {
 	mu   sync.Mutex
 	said []string
@@ -285,8 +286,8 @@ func TestPrintStatuses(t *testing.T) {
 	if n := said.count("a broken"); n != 1 {
 		t.Errorf("%d lines about the broken status, want 1", n)
 	}
-	if said.count("\x1b") != 0 || said.count("old") != 0 {
-		t.Errorf("printed %q, want no escape character and no status that was there before", &said)
+	if said.count("\x1b") != 0 || said.count("red") != 0 || said.count("old") != 0 {
+		t.Errorf("printed %q, want no escape character, no status whose key has one, and no status that was there before", &said)
 	}
 }
 

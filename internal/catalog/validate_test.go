@@ -205,8 +205,8 @@ func TestValidateTheInputAsAWhole(t *testing.T) {
 	}
 }
 
-// The jsonschema package panics, or takes long, with some of these numbers, so Validate
-// refuses the numbers before it calls that package.
+// The jsonschema package panics, or takes long, with some of these values, so Validate
+// refuses the values before it calls that package.
 func TestValidateRefusesUnusableNumbers(t *testing.T) {
 	numbers := []any{
 		json.Number("1e400"), json.Number("1e-400"), json.Number("1e999999999999"), json.Number("-1e-999999999"),
@@ -275,8 +275,8 @@ func TestValidateOptions(t *testing.T) {
 	}
 }
 
-// For any job.json, Validate does not panic. Its problems are sorted and short, and never
-// quote the query of a URL.
+// For any input, Validate and ValidateOptions do not panic. Their problems are sorted and short, and
+// never quote the query of a URL.
 func TestValidateAnything(t *testing.T) {
 	const secret = "X-Amz-Signature"
 	models := []*catalog.Model{model(t, react1), model(t, liveAvatar), model(t, happyhorse), model(t, fifth)}
@@ -314,7 +314,7 @@ func TestValidateAnything(t *testing.T) {
 	})
 }
 
-// A text becomes a number or a boolean only if the option accepts numbers or booleans.
+// A text becomes a number only if the option accepts numbers, and a boolean only if it accepts booleans.
 func TestValue(t *testing.T) {
 	tests := []struct {
 		name, id, property, text string
@@ -325,7 +325,7 @@ func TestValue(t *testing.T) {
 		{"a number beyond the range", react1, "temperature", "7", json.Number("7")},
 		{"a decimal comma", react1, "temperature", "0,5", "0,5"},
 		{"a text", react1, "emotion", "happy", "happy"},
-		{"a text that is a number", happyhorse, "prompt", "42", "42"},
+		{"a number for a text", happyhorse, "prompt", "42", "42"},
 		{"a whole number", liveAvatar, "num_clips", "12", json.Number("12")},
 		{"a boolean as Excel writes it", happyhorse, "watermark", "TRUE", true},
 		{"a number for a boolean", happyhorse, "watermark", "1", "1"},

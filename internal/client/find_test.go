@@ -51,7 +51,7 @@ func TestFind(t *testing.T) {
 		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other lacks an output", kind: &none},
 		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check the stack's name", kind: &none},
 		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
-		{name: "a region that cannot be one", target: Target{Region: "bad region"}, kind: &usage, err: `"bad region" is not an AWS region. Name a region such as eu-west-1 with --region`},
+		{name: "a region with a space", target: Target{Region: "bad region"}, kind: &usage, err: `"bad region" is not an AWS region. Name a region such as eu-west-1 with --region`},
 		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
 			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
 		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: Refused. Run aws configure", kind: &credentials},

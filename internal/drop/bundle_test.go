@@ -67,7 +67,7 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
-			says: "a job.json in a spelling that is not searched for is rejected",
+			says: "a job.json in a spelling that is not accepted is rejected; in a subfolder it does not count as job.json",
 			do:   []string{reactJob("a.job/joB.json", "v.mp4", "a.wav"), "b.job/sub/joB.json = {}"},
 			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
 		},
@@ -171,7 +171,7 @@ func TestJobJSON(t *testing.T) {
 		reject("a path of a Mac or of a share", inputs(`"video_url": "/Users/ann/v.mp4", "audio_url": "\\\\nas\\a.wav"`), "bad_value", "bad_value"),
 		reject("a path on a person's computer, as a URL", inputs(`"video_url": "file:///home/ann/v.mp4", "audio_url": "FILE:/a.wav"`), "bad_value", "bad_value"),
 		{
-			says: "keys may have every character that S3 allows: a key that only looks like a path",
+			says: "keys may have every character that S3 allows: a key that only looks like a path on a person's computer",
 			do: []string{
 				reactJob("x.job/job.json", "Users/c:v.mp4", "~a.wav"), "x.job/Users/c:v.mp4", "x.job/~a.wav",
 				reactJob("y.job/job.json", "/inbox/home/v.mp4", "tmp/a.wav"), "home/v.mp4", "y.job/tmp/a.wav",
@@ -251,7 +251,7 @@ func TestJobJSON(t *testing.T) {
 func TestSharedFolders(t *testing.T) {
 	tests := []struct {
 		name, video string
-		shared      []string // by the operator; nil: the default
+		shared      []string // set by the operator; nil for the default
 		used        bool     // the bundle one/x may use the video
 	}{
 		{"a file of another person", "/inbox/other/v.mp4", nil, false},
@@ -262,7 +262,7 @@ func TestSharedFolders(t *testing.T) {
 		{"a folder whose name begins like the shared folder", "/inbox/shared2/v.mp4", nil, false},
 		{"a folder that the operator shares", "/inbox/cast/v.mp4", []string{"inbox/cast/"}, true},
 		{"the default folder, if the operator shares another", "/inbox/shared/v.mp4", []string{"inbox/cast/"}, false},
-		{"every file", "/inbox/other/v.mp4", []string{"inbox/"}, true},
+		{"a file of another person, if the operator shares all folders", "/inbox/other/v.mp4", []string{"inbox/"}, true},
 		{"a shared folder in another form of Unicode", "/inbox/e\u0301/v.mp4", []string{"inbox/\u00e9/"}, true},
 		{"a file of another person that does not exist", "/inbox/other/none.mp4", nil, false},
 	}

@@ -281,7 +281,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 	doc := reactJob("x.job/job.json", "v.mp4", "a.wav")
 	tests := []struct {
 		name   string
-		before string // the operation and key before which something changes
+		before string // the change happens before this operation on this key
 		change string
 	}{
 		{"a file is overwritten between listing and inspection", "HeadObject inbox/talk.mp4", "talk.mp4 = other"},
@@ -328,7 +328,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 	}
 }
 
-// roundsUp is a bucket whose HEAD rounds each time up to the next second. Its listings do not.
+// roundsUp is a bucket whose HEAD rounds LastModified up to the next second. Its listings do not.
 type roundsUp struct{ strict }
 
 func (b roundsUp) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
@@ -422,7 +422,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 	}
 }
 
-// A name is held only if time or an operator resolves every problem.
+// A name is held only if each of its problems is one that time or an operator resolves.
 func TestStateOf(t *testing.T) {
 	held, rejected := problem.Problem{Code: problem.MediaForbidden}, problem.Problem{Code: problem.TooLong}
 	for _, tt := range []struct {
@@ -439,8 +439,8 @@ func TestStateOf(t *testing.T) {
 	}
 }
 
-// MaxJobsPerDrop is 2. Jobs beyond this limit wait for a higher limit, unless files of these
-// jobs are missing.
+// MaxJobsPerDrop is 2. Jobs beyond this limit are held until the limit is raised, unless files of
+// these jobs are missing.
 func TestJobsBeyondTheLimit(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -451,7 +451,7 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 		{"the audio of the video, and as many tagged ones as the limit", []string{"talk.wav", "talk.a.wav", "talk.b.wav", "talk.mp4"}, 1, 1},
 		{"one tagged audio more than the limit", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4"}, 1, 1},
 		{"tagged audios whose video is deleted", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4", "- talk.mp4"}, 0, 0},
-		{"tagged audios whose video is deleted, so that they use one with a shorter stem", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},
+		{"tagged audios whose video is deleted, so that they use a video with a shorter stem", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},
 		{"as many matches of a wildcard as the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
 		{"one match more than the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 1, 1},
 		{"matches that wait for the video", []string{"x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},

@@ -102,7 +102,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "a preset in a spelling that is not searched for is rejected",
+			says: "a preset in a spelling that is not accepted is rejected",
 			do:   []string{`preSET.json = {}`},
 			want: []string{"preSET.json: rejected, invalid_json"},
 		},

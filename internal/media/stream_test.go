@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// page returns a page of an Ogg stream that holds the given packets.
+// page returns a page of an Ogg stream. The page holds the given packets.
 func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 	var lacing, body []byte
 	for _, p := range packets {
@@ -48,7 +48,7 @@ func TestOgg(t *testing.T) {
 	}
 	flac := page(2, 0, 5, 0, slices.Concat([]byte("\x7fFLAC\x01\x00\x00\x01fLaC\x00\x00\x00\x22"), streamInfo(16000, 0)))
 	speex := page(2, 0, 5, 0, append([]byte("Speex   "), le(make([]byte, 28), 16000, make([]byte, 16), 320, 0, 1, make([]byte, 12))...))
-	sound := func(granule, number int) []byte { // two hundred packets
+	sound := func(granule, number int) []byte { // a page with two hundred packets
 		return page(0, granule, 5, number, slices.Repeat([][]byte{make([]byte, 9)}, 200)...)
 	}
 	picture := slices.Concat(page(2, 0, 1, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
@@ -71,7 +71,7 @@ func TestOgg(t *testing.T) {
 	testSound(t, "a.opus", media.Info{Format: "opus"}, "opus", []soundRow{
 		{name: "a voice message", file: whole(opus(1, 1, 6)), duration: 6*time.Second - delay},
 		{name: "a long voice message", file: whole(opus(1, 1, 4000)), duration: 4000*time.Second - delay},
-		{name: "a last page that leaves out padding", file: whole(opus(1, 1, 5), opusPage(5*48000+24312, 1, 7)), duration: 5500 * time.Millisecond},
+		{name: "a last page whose position leaves out its padding", file: whole(opus(1, 1, 5), opusPage(5*48000+24312, 1, 7)), duration: 5500 * time.Millisecond},
 		{name: "one page", file: whole(opus(1, 1, 1)), duration: time.Second - delay},
 		{name: "cut out of a longer recording", file: whole(late), duration: 4*time.Second - delay},
 		{name: "cut in a page", file: whole(half[:len(half)-99]), duration: 4*time.Second - delay, warning: "a.opus ends before its sound does"},
@@ -89,11 +89,11 @@ func TestOgg(t *testing.T) {
 		{name: "positions that are all 0", file: whole(positions(0, 0, 0, 0, 0)), duration: 5*time.Second - delay},
 		{name: "a last position that is far too late", file: whole(positions(48000, 96000, 144000, 192000, 48000*5000)), duration: 5*time.Second - delay, least: 5*time.Second - delay,
 			warning: "the length of a.opus, about 5.0 s, is an estimate: the positions in its pages are wrong"},
-		{name: "positions that start again after a pause", file: whole(positions(48000, 96000, 48000, 96000, 144000)), duration: 5*time.Second - delay, least: 3*time.Second - delay,
+		{name: "positions that start again in the middle", file: whole(positions(48000, 96000, 48000, 96000, 144000)), duration: 5*time.Second - delay, least: 3*time.Second - delay,
 			warning: "the length of a.opus, about 5.0 s, is an estimate"},
 		{name: "a last page without a position", file: whole(half, page(4, -1, 1, 7)), duration: 5*time.Second - delay},
 		{name: "a packet across two pages", file: whole(opus(1, 1, 2), acrossPages), duration: 2520*time.Millisecond - delay},
-		{name: "a picture of two megabytes", file: whole(picture), duration: 2*time.Second - delay},
+		{name: "a picture of 2.4 MB", file: whole(picture), duration: 2*time.Second - delay},
 		{name: "pages that grow", duration: 600*time.Second - delay, file: whole(half, func() (all []byte) {
 			for i := range 595 {
 				all = append(all, page(0, 48000*(6+i), 1, 7+i, make([]byte, 3000))...)
@@ -107,7 +107,7 @@ func TestOgg(t *testing.T) {
 			warning: "the length of a.ogg, about 16.3 s, is an estimate: the positions in its pages are wrong or do not begin at 0"},
 		{name: "FLAC", file: whole(flac, sound(56000, 1)), duration: 3500 * time.Millisecond, codec: "flac"},
 		{name: "Speex", file: whole(speex, sound(56000, 1)), duration: 3500 * time.Millisecond, codec: "speex"},
-		{name: "with another stream", duration: 3500 * time.Millisecond,
+		{name: "Vorbis and another stream", duration: 3500 * time.Millisecond,
 			file: whole(other, vorbis(16000), page(0, 0, 77, 1, make([]byte, 9)), sound(56000, 1), page(4, 99, 77, 2))},
 	})
 	f := whole(theora, vorbis(16000), page(0, 9, 78, 1, make([]byte, 9)), sound(56000, 1), page(4, 99, 78, 2))
@@ -117,15 +117,14 @@ func TestOgg(t *testing.T) {
 	}
 }
 
-// streamInfo returns a STREAMINFO block of one channel of 16 bits and frames of 4,096
-// samples.
+// streamInfo returns a STREAMINFO block of FLAC: one channel, samples of 16 bits, and frames of 4,096 samples.
 func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file of frames of 4,096 samples. The argument samples is the
-// number of samples in STREAMINFO, and first is the number of the first frame. A frame with a
-// number below 128 has 2,008 bytes. Other frames have more.
+// flac returns a FLAC file of frames of 4,096 samples. The argument samples is the number of samples that
+// STREAMINFO says, and first is the number of the first frame. A frame with a number below 128 has 2,008
+// bytes. Other frames have more.
 func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
 	for i := first; i < first+frames; i++ {
@@ -199,7 +198,7 @@ func TestAAC(t *testing.T) {
 		{name: "whole", file: whole(adts(100)), duration: 100 * frame},
 		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), adts(100)), duration: 100 * frame},
 		{name: "two blocks a frame", file: whole(bytes.ReplaceAll(adts(100), []byte{0xfc}, []byte{0xfd})), duration: 200 * frame},
-		{name: "tags between segments", file: whole(id3(50), make([]byte, 50), adts(100), id3(50), make([]byte, 50), adts(60)), duration: 160 * frame},
+		{name: "a tag before each of two segments", file: whole(id3(50), make([]byte, 50), adts(100), id3(50), make([]byte, 50), adts(60)), duration: 160 * frame},
 		{name: "64 kHz", file: whole(bytes.ReplaceAll(adts(314), []byte{0x60, 0x40}, []byte{0x48, 0x40})), duration: 314 * 16 * time.Millisecond},
 		{name: "a part of a frame first", file: whole(adts(101)[50:]), duration: 100 * frame},
 		{name: "cut in a frame", file: whole(adts(101)[:100*119]), duration: 99 * frame},

@@ -84,7 +84,7 @@ func (s *stack) object(key string) ([]byte, bool) {
 	return body, true
 }
 
-// status waits until the status of a name is as wanted.
+// status waits until wanted returns true for the status of a name, and returns that status.
 func (s *stack) status(name string, wanted func(ledger.Status) bool) ledger.Status {
 	s.t.Helper()
 	var st ledger.Status
@@ -187,7 +187,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	}
 	got, _ := s.object(output)
 	if !bytes.Equal(got, clip) {
-		t.Errorf("the output of %s is not what RunComfy served", name)
+		t.Errorf("the output of %s is not the input video", name)
 	}
 	execution := s.States().Path(st.Links.Execution[strings.LastIndexByte(st.Links.Execution, ':')+1:])
 	if len(execution) < 4 || execution[len(execution)-1] != "Archive" || strings.Join(execution[:3], " ") != "Wait Poll Ended?" {

@@ -60,7 +60,7 @@ func calls(files []*ast.File) []call {
 	return all
 }
 
-// literals returns, for each literal of a struct, the names of the fields that it sets.
+// literals returns the names of the fields that each literal of the struct pkg.name sets.
 func literals(files []*ast.File, pkg, name string) [][]string {
 	var all [][]string
 	for _, file := range files {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A signature covers the path as the client sent it, so the front passes the path on unchanged.
+// A signature covers the path and the query as the client sent them, so the front passes both on unchanged.
 func TestPathsArriveUnchanged(t *testing.T) {
 	for _, path := range []string{"/bucket/key", "/bucket//k%2Fe+y%20?a=%2F", "//bucket/k%2Fe+y%20", `/bucket/"key"`} {
 		server, err := net.Listen("tcp", "127.0.0.1:0")

@@ -67,7 +67,7 @@ func TestRemote(t *testing.T) {
 	}
 }
 
-func TestRemoteWithoutAnAddress(t *testing.T) {
+func TestCheckEndpointRefuses(t *testing.T) {
 	for _, endpoint := range []string{"", "127.0.0.1:3001", "ftp://127.0.0.1", "http://"} {
 		if lambda.CheckEndpoint(endpoint) == nil {
 			t.Errorf("%q is accepted, want an error", endpoint)
