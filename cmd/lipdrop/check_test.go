@@ -13,7 +13,7 @@ import (
 const checkDocument = "../../docs/check.md"
 
 // check --json prints one object per line, in the form that docs/check.md describes. The
-// example in docs/check.md is the job of the first test.
+// example in docs/check.md is the job of the first row.
 func TestCheckAsJSON(t *testing.T) {
 	document, err := filepath.Abs(checkDocument)
 	if err != nil {
@@ -40,7 +40,7 @@ func TestCheckAsJSON(t *testing.T) {
 			args: []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"}, want: []string{`"name":"talk.de","state":"ready"`, `"state":"used","jobs":["talk.de","talk.fr"]`, `"name":"talk.fr"`}},
 		{name: "a name with control and format characters", files: map[string]string{"a\x1b\x7f\u202e\U000e0001\n.wav": "@voice.wav"},
 			args: []string{"."}, code: 1, want: []string{`a\u001b\u007f\u202e\udb40\udc01\n.wav`}},
-		{name: "an output that is shorter than the voice", files: map[string]string{"x.job/a.wav": "@voice.wav",
+		{name: "--length-mismatch reject, and an output that is shorter than the voice", files: map[string]string{"x.job/a.wav": "@voice.wav",
 			"x.job/job.json": `{"model":"community/live-avatar","input":{"image_url":"https://example.com/i.png","audio_url":"a.wav","prompt":"Hi","num_clips":1,"frames_per_clip":16}}`},
 			args: []string{"--length-mismatch", "reject", "x.job"}, code: 1, want: []string{`"code":"lengths_differ"`}},
 	}

@@ -14,11 +14,11 @@ func TestEscapef(t *testing.T) {
 		want   string
 	}{
 		{"printable text of any language is kept", "%s", `Grüße 1 "日本" %\ 🙂`, `Grüße 1 "日本" %\ 🙂`},
-		{"the escape character", "%s", "a\x1b]0;title\x07b", `a\x1b]0;title\ab`},
-		{"a newline and a tab", "%s", "a\nb\tc\rd", `a\nb\tc\rd`},
+		{"an escape sequence", "%s", "a\x1b]0;title\x07b", `a\x1b]0;title\ab`},
+		{"a newline, a tab and a carriage return", "%s", "a\nb\tc\rd", `a\nb\tc\rd`},
 		{"a C1 control character", "%s", "a\u009bb", `a\u009bb`},
 		{"a byte that is not UTF-8", "%s", "a\x9bb", `a\x9bb`},
-		{"a bidirectional override", "%s", "a\u202egpj.b", `a\u202egpj.b`},
+		{"a character that reverses the text after it", "%s", "a\u202egpj.b", `a\u202egpj.b`},
 		{"a line separator", "%s", "a\u2028b", `a\u2028b`},
 		{"a replacement character in valid UTF-8 is kept", "%s", "a\ufffdb", "a\ufffdb"},
 		{"an error", "%v", errors.New("no \x1b"), `no \x1b`},
@@ -46,7 +46,7 @@ func TestTerminalEscapes(t *testing.T) {
 	}
 }
 
-// A length that is read from JSON is shown as the same length in a warning (see problem.Length).
+// A length that was read from JSON is written as a warning writes the same length (see problem.Length).
 func TestSeconds(t *testing.T) {
 	for s, want := range map[float64]string{0: "", 2.05: "2.1 s", 8.45: "8.5 s", 599.95: "10 min 0.0 s"} {
 		if got := seconds(s); got != want {

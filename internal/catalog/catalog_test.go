@@ -40,7 +40,7 @@ func model(t testing.TB, id string) *catalog.Model {
 	return m
 }
 
-// The run for an output of 10 s takes as long as the model's file says.
+// The usual run for an output of 10 s is as long as the model's file says.
 func TestUsual(t *testing.T) {
 	for id, want := range map[string]time.Duration{
 		react1: 100 * time.Second, lipsync: 137 * time.Second, liveAvatar: 90 * time.Second, happyhorse: 3 * time.Minute, fifth: 45 * time.Second,
@@ -52,9 +52,9 @@ func TestUsual(t *testing.T) {
 	}
 }
 
-// A model has the media and the options of its file. Allowed has words for some keywords of the
-// schema: not for maxItems, exclusiveMinimum or format. Another test compares docs/models.md with
-// the models that lipdrop comes with.
+// A model has the media and the options of its file. Option.Allowed describes only some keywords of
+// the schema: it says nothing about maxItems, exclusiveMinimum and format. Another test compares
+// docs/models.md with the models that lipdrop comes with.
 func TestModel(t *testing.T) {
 	m := model(t, fifth)
 	media := []catalog.MediaProperty{
@@ -125,9 +125,9 @@ func TestNearest(t *testing.T) {
 		{"one letter wrong", "modal", short, "model"},
 		{"one letter left out", "modl", short, "model"},
 		{"two letters exchanged", "modle", short, "model"},
-		{"the first two exchanged", "niput", short, "input"},
+		{"the first two letters exchanged", "niput", short, "input"},
 		{"two letters wrong", "medal", short, ""},
-		{"two exchanges", "omdle", short, ""},
+		{"two exchanges of letters", "omdle", short, ""},
 		{"letters of several bytes", "输出文件名", short, ""},
 	}
 	for _, tt := range tests {

@@ -35,7 +35,7 @@ func TestCheckMedia(t *testing.T) {
 		remedy       string
 		warning      string
 	}{
-		{name: "a video of the longest length", id: react1, property: "video_url", facts: video(15*time.Second, mb)},
+		{name: "a video as long as the model accepts", id: react1, property: "video_url", facts: video(15*time.Second, mb)},
 		{name: "a video with codec padding", id: react1, property: "video_url", facts: video(15050*time.Millisecond, mb)},
 		{name: "a video with more than codec padding", id: react1, property: "video_url", facts: video(15051*time.Millisecond, mb),
 			code: problem.TooLong, reason: "talk.mp4 is 15.1 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
@@ -50,7 +50,7 @@ func TestCheckMedia(t *testing.T) {
 			code: problem.TooLong, reason: "the sound of talk.mp4 is 16.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
 		{name: "a film whose picture is too long", id: react1, property: "video_url", facts: film(media.Fact(16*time.Second), media.Fact(14*time.Second)),
 			code: problem.TooLong, reason: "the picture of talk.mp4 is 16.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
-		{name: "a film that is too long", id: react1, property: "video_url", facts: film(media.Fact(16*time.Second), media.Fact(17*time.Second)),
+		{name: "a film whose picture and sound are too long", id: react1, property: "video_url", facts: film(media.Fact(16*time.Second), media.Fact(17*time.Second)),
 			code: problem.TooLong, reason: "talk.mp4 is 16.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
 		{name: "an exact length and an estimate, both too long", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(17*time.Second)),
 			code: problem.TooLong, reason: "the sound of talk.mp4 is 17.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
@@ -64,7 +64,7 @@ func TestCheckMedia(t *testing.T) {
 			code: problem.WrongKind, reason: "anna.png is an image; audio_url of community/live-avatar accepts an audio file", remedy: "Use an audio file for audio_url."},
 		{name: "a text for a video", id: lipsync, property: "video_url", facts: media.Info{Name: "talk.txt"},
 			code: problem.WrongKind, reason: "talk.txt is not a media file; video_url of sync/sync/lipsync/v2/pro accepts a video", remedy: "Use a video for video_url."},
-		{name: "a long video without a limit", id: lipsync, property: "video_url", facts: video(time.Hour, 100*mb)},
+		{name: "a long video for a model that has no limit", id: lipsync, property: "video_url", facts: video(time.Hour, 100*mb)},
 		{name: "a video that is larger than recommended", id: lipsync, property: "video_url", facts: video(time.Minute, 100*mb+1),
 			warning: "talk.mp4 is 100.1 MB; RunComfy recommends at most 100 MB for a video"},
 		{name: "a video that is larger than recommended, and too long", id: react1, property: "video_url", facts: video(time.Minute, 120*mb),
@@ -97,12 +97,12 @@ func TestCheckMedia(t *testing.T) {
 			warning: "the size in pixels of anna.png is not known; happyhorse/happyhorse-1.0/reference-to-video accepts images whose short side is at least 400 pixels"},
 		{name: "a large image for happyhorse", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 10*mb+1),
 			code: problem.TooLarge, reason: "anna.png is 10.1 MB; happyhorse/happyhorse-1.0/reference-to-video accepts at most 10 MB", remedy: "Compress anna.png to at most 10 MB."},
-		{name: "a very large image for happyhorse", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 60*mb),
+		{name: "an image above both the limit of happyhorse and the recommended size", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 60*mb),
 			code: problem.TooLarge, reason: "anna.png is 60 MB; happyhorse/happyhorse-1.0/reference-to-video accepts at most 10 MB", remedy: "Compress anna.png to at most 10 MB."},
 
 		{name: "a model's own limit above what is recommended", id: fifth, property: "portrait", facts: image("png", 800, 800, 60*mb),
 			warning: "anna.png is 60 MB; RunComfy recommends at most 50 MB for an image"},
-		{name: "a fifth model's limit", id: fifth, property: "speech", facts: audio("mp3", 91*time.Second),
+		{name: "an audio file that is too long for the model in testdata", id: fifth, property: "speech", facts: audio("mp3", 91*time.Second),
 			code: problem.TooLong, reason: "talk.mp3 is 91.0 s long; acme/talker-2.1/portrait accepts at most 90 s", remedy: "Shorten talk.mp3 to at most 90 s."},
 		{name: "a property that accepts no media", id: react1, property: "emotion", facts: video(time.Hour, 200*mb)},
 	}

@@ -68,7 +68,8 @@ func mistakesIn(t *testing.T, fsys fs.FS) (mistakes []error) {
 	return mistakes
 }
 
-// checkFile returns the model of a file, or nil, and the mistakes of the file.
+// checkFile returns the model and the mistakes of a file. The model is nil if the file does not
+// match form or cannot be parsed.
 func checkFile(data []byte, form *jsonschema.Schema) (*Model, []error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
@@ -165,9 +166,9 @@ func (m *Model) checkPair() (mistakes []error) {
 	return mistakes
 }
 
-// checkLength checks that the options in outputLength have defaults and the right types. For
-// modes, it checks that each value of the option has one, and that the model accepts a video
-// and an audio file. For framesOption, it checks that the number of clips has a maximum.
+// checkLength checks that the options in outputLength have defaults and the right types. If there
+// are modes, it checks that no value of the option is missing from them, and that the model accepts
+// a video and an audio file. If there is a framesOption, it checks that option has a maximum.
 func (m *Model) checkLength() (mistakes []error) {
 	l := &m.file.OutputLength
 	if l.Option == "" {
@@ -311,13 +312,17 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "modes that leave out a value, and a model without audio",
+			name: "modes that leave out a value, modes for an option without values, and models without audio",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 				"outputLength": {"option": "m", "modes": {"cut": "shorter"}},
-				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"enum": ["cut", "loop"], "default": "cut"}}}}`},
+				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"enum": ["cut", "loop"], "default": "cut"}}}}`,
+				"b.json": `{"id": "a/c", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
+				"outputLength": {"option": "m", "modes": {"cut": "shorter"}},
+				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"type": "string", "default": "cut"}}}}`},
 			want: []string{
 				"a.json: outputLength: modes leaves out loop",
 				"a.json: outputLength: modes need an input of the kind audio",
+				"b.json: outputLength: m has no values to choose from",
 			},
 		},
 		{

@@ -23,7 +23,7 @@ type figures struct {
 	Duration float64 `json:"duration"` // seconds
 	Video    bool    `json:"video"`
 	Audio    bool    `json:"audio"`
-	Width    int     `json:"width"` // as shown
+	Width    int     `json:"width"` // as a player shows the picture
 	Height   int     `json:"height"`
 }
 
@@ -71,9 +71,9 @@ func hasTool(name string) bool {
 	return err == nil
 }
 
-// tolerance returns how much a duration may differ from ffprobe's. Up to version 6,
-// ffprobe counts what the encoder of an MP3 added, which is about three frames. It
-// estimates the duration of AAC in ADTS from the bit rate.
+// tolerance returns how much a duration may differ from ffprobe's. Up to version 6, ffprobe
+// includes the padding that an MP3 encoder adds, about three frames. For AAC in ADTS, ffprobe
+// estimates the duration from the bit rate.
 func tolerance(path string) time.Duration {
 	const usual, frames = 20 * time.Millisecond, 3 * 576 * time.Second / 8000
 	switch filepath.Ext(path) {
@@ -191,7 +191,7 @@ func TestAgainstFFprobe(t *testing.T) {
 		aac   = " -c:a aac -b:a 32k"
 	)
 	ffmpeg(t, strings.Fields(picture("25")+sound+" -t 4.3"+avc+aac+" base.mp4")...)
-	loop := "-stream_loop 300 -i base.mp4 -c copy " // tables and fragments that exceed the budget
+	loop := "-stream_loop 300 -i base.mp4 -c copy " // tables and fragments that exceed Inspect's budget
 	for name, args := range map[string]string{
 		"film rate.mp4":                   picture("24000/1001") + sound + " -t 3.3" + avc + aac,
 		"one picture a second.mp4":        picture("1") + sound + " -t 3.3" + avc + aac,

@@ -140,12 +140,12 @@ func TestDropPlayApprove(t *testing.T) {
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
 	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key(" ")
-	b.waitFor("both play, and together", `(() => { const [a, b] = document.querySelectorAll(".stage video"); return a.currentTime > 0.3 && b.currentTime > 0.3 && Math.abs(a.currentTime - b.currentTime) < 0.15; })()`)
+	b.waitFor("both videos play together", `(() => { const [a, b] = document.querySelectorAll(".stage video"); return a.currentTime > 0.3 && b.currentTime > 0.3 && Math.abs(a.currentTime - b.currentTime) < 0.15; })()`)
 	if heard := eval[int](b, `[...document.querySelectorAll(".stage video, .stage audio")].filter((m) => !m.muted).length`); heard != 1 {
 		t.Errorf("%d sounds are heard, want 1", heard)
 	}
 	b.key(" ")
-	b.waitFor("both stand still", `[...document.querySelectorAll(".stage video")].every((v) => v.paused)`)
+	b.waitFor("both videos are paused", `[...document.querySelectorAll(".stage video")].every((v) => v.paused)`)
 	b.do("choose the sound of the voice", chromedp.Evaluate(`[...document.querySelectorAll(".sounds label")].find((l) => l.innerText.trim() === "Voice").querySelector("input").click()`, nil))
 	if !eval[bool](b, `!document.querySelector(".stage audio").muted && [...document.querySelectorAll(".stage video")].every((v) => v.muted)`) {
 		t.Error("the voice is not the only sound that is heard")
@@ -190,7 +190,7 @@ func TestDropPlayApprove(t *testing.T) {
 	if err != nil || review.Decision != client.Approved || review.Note != "lips are late, \"really\"" || review.By != who || review.At.IsZero() {
 		t.Errorf("the review in the bucket is %+v (error %v), want approved by %s, with the note and a time", review, err, who)
 	}
-	b.do("show what is to review", chromedp.Evaluate(`document.querySelector("#to-review").click()`, nil))
+	b.do("list only the jobs to review", chromedp.Evaluate(`document.querySelector("#to-review").click()`, nil))
 	b.waitFor("nothing is left to review", `!document.querySelector('#rows [data-key="talk"]')`)
 	sheet := eval[string](b, `fetch("api/reviews.csv").then((r) => r.text())`)
 	if !strings.Contains(sheet, `talk,`+takes[0].Take+`,approved,`+who) || !strings.Contains(sheet, `"lips are late, ""really"""`) {
@@ -200,7 +200,7 @@ func TestDropPlayApprove(t *testing.T) {
 	if err := c.Bucket.Upload(t.Context(), client.ReviewKey("talk", takes[0].Take), strings.NewReader("{"), nil); err != nil {
 		t.Fatal(err)
 	}
-	b.waitFor("a review that does not parse counts as none", `document.querySelector(".review p")?.innerText === "Not reviewed yet."`)
+	b.waitFor("a review that does not parse counts as no review", `document.querySelector(".review p")?.innerText === "Not reviewed yet."`)
 
 	// The button "Drop again" makes a new take.
 	b.do("drop again", chromedp.Click("#again"), chromedp.Click("#confirm .primary"))
@@ -271,7 +271,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	b.quiet()
 }
 
-// awaitState waits until a name has a state.
+// awaitState waits until the status of a name has a state.
 func awaitState(t *testing.T, c *client.Client, name string, state ledger.State) {
 	t.Helper()
 	var got ledger.State
@@ -290,8 +290,8 @@ func awaitState(t *testing.T, c *client.Client, name string, state ledger.State)
 // hostile is a text with markup for each place of a page in which a text can stand.
 const hostile = `"><script>window.pwned=1</script><img src=x onerror="window.pwned=1">'</b>{{.}}${alert(1)}`
 
-// A failed, held, rejected, unknown or cancelled job can be read, whatever texts it holds.
-// The statuses and records hold what a person with every permission could write.
+// A failed, held, rejected, unknown or cancelled job is shown correctly, whatever texts its files hold.
+// Anybody who may write to the bucket can put such texts into statuses, records and reviews.
 func TestEveryStateIsReadable(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -406,7 +406,7 @@ func TestDropWithOptions(t *testing.T) {
 		}
 	}
 	if strings.Contains(found, "DS_Store") {
-		t.Errorf("the check shows a file that is no drop:\n%s", found)
+		t.Errorf("the check shows a file that is not a drop:\n%s", found)
 	}
 	uploadWithOptions := func() {
 		t.Helper()
@@ -498,7 +498,7 @@ func TestDropWithOptions(t *testing.T) {
 		b.drag(plain...)
 		b.waitFor("the files are checked", `document.querySelector("#found .found li")?.innerText.includes("plain")`)
 		if again {
-			b.do("upload what is there", chromedp.Click("#drop-again"))
+			b.do("choose to upload files that the bucket holds already", chromedp.Click("#drop-again"))
 		}
 		b.do("upload", chromedp.WaitEnabled("#drop-start"), chromedp.Click("#drop-start"))
 		b.waitFor("the window is closed", `!document.querySelector("#drop").open`)
@@ -529,7 +529,7 @@ func TestChosenFiles(t *testing.T) {
 	b.quiet()
 }
 
-// If the browser cannot play a file, the page says so and offers the download. The page shows
+// If the browser cannot play a file, the page says so and offers to download it. The page shows
 // images.
 func TestOtherMedia(t *testing.T) {
 	b := openBrowser(t)

@@ -55,19 +55,15 @@ func testReadme(t *testing.T, tools *tools) {
 	tools.succeed(t, "CancelFunction", nil)
 }
 
-// queued is how long each job waits in RunComfy's queue, except the job of inbox/talk.mp4.
-const queued = time.Hour
-
-// onlyTalkRuns is a script in which the job of inbox/talk.mp4 ends at once. All other jobs
-// stay in the queue.
+// onlyTalkRuns lets the job of inbox/talk.mp4 end at once. All other jobs stay in the queue.
 func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 	if strings.Contains(fmt.Sprint(input["video_url"]), "/inbox/talk.mp4?") {
 		return runcomfytest.Script{}
 	}
-	return runcomfytest.Script{Queue: queued}
+	return runcomfytest.Script{Queue: time.Hour}
 }
 
-// A person can invoke each function with each kind of event that it accepts.
+// A person can invoke each function. Submit accepts each kind of event about an upload.
 func testInvoke(t *testing.T, tools *tools) {
 	// The stack's own calls of functions fail, so functions run only when this test invokes them.
 	nobody := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -15,7 +15,7 @@ import (
 )
 
 // If the queue must deliver a message again, the log has an error only if a request failed, not
-// if the job is held or another invocation is submitting the take.
+// if the job is held or another invocation holds the claim.
 func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -26,7 +26,7 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			w.RunComfy.SetBalanceEmpty(true)
 			worldtest.DropPair(w)
 		}, false},
-		{"a take that another invocation is submitting", func(t *testing.T, w *world.World) {
+		{"a take whose claim an invocation that crashed still holds", func(t *testing.T, w *world.World) {
 			w.Before = func(c world.Call) error {
 				if c.Op == "submit" {
 					w.Before = nil

@@ -36,8 +36,8 @@ func TestRequests(t *testing.T) {
 	tests := []struct {
 		name   string
 		drops  []string // only the last file has an event; " = " precedes the content
-		others string   // the keys of other objects; %05d is their number
-		status bool     // the others are statuses
+		others string   // patterns for keys of other objects; %05d is the number of the object
+		status bool     // the other objects are statuses
 	}{
 		{name: "a pair", drops: []string{"ads/talk.mp4", "ads/talk.wav"}},
 		{name: "an audio with 505 dots", drops: []string{strings.Repeat("a.", 505) + "wav"}},
@@ -111,7 +111,7 @@ func TestRequests(t *testing.T) {
 				requests = append(requests, [3]int{count[first], most, len(count)})
 			}
 			small, large := requests[0], requests[1]
-			t.Logf("%d requests beside 1,500 other files, %d beside 4,500; at most %d in any of the first %d messages", small[0], large[0], large[1], large[2])
+			t.Logf("%d requests if each pattern has 1,500 objects, %d if it has 4,500; at most %d in any of the first %d messages", small[0], large[0], large[1], large[2])
 			if large[1] > mostRequests {
 				t.Errorf("%d requests for one message, want at most %d", large[1], mostRequests)
 			}
@@ -175,14 +175,16 @@ func TestManyJobsThatWait(t *testing.T) {
 	for _, tt := range []struct {
 		name, voice string
 		act         func(w *world.World)
+		job         string
+		code        problem.Code
 	}{
 		{"the video of tagged audios is deleted", "inbox/ads/talk.%02d.wav", func(w *world.World) {
 			w.Put("inbox/ads/talk.mp4", nil)
 			w.Delete("inbox/ads/talk.mp4")
-		}},
+		}, "ads/talk.11", problem.WaitingForVisual},
 		{"the video of a wildcard is missing", "inbox/ads/x.job/%02d.wav", func(w *world.World) {
 			w.Drop("inbox/ads/x.job/job.json", react("v.mp4", "*.wav"))
-		}},
+		}, "ads/x/11", problem.WaitingForFiles},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
@@ -194,6 +196,7 @@ func TestManyJobsThatWait(t *testing.T) {
 			}
 			tt.act(w)
 			w.Pass(10 * time.Minute)
+			worldtest.WantStatus(t, w, tt.job, ledger.Waiting, tt.code)
 			deliveries := 0
 			w.Before = func(c world.Call) error {
 				if c.Function == "submit" && c.Service == "lambda" {
@@ -294,7 +297,7 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 }
 
 // MaxJobsPerDrop is raised when the message that waits for the higher limit is more than a
-// day old. The held job is then retried like a new job, and not tried only once.
+// day old. The held job then has all the retries of a new job.
 func TestLimitIsRaisedAfterADay(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
