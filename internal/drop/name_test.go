@@ -40,17 +40,17 @@ func TestNames(t *testing.T) {
 			want: []string{nfc + ": job of pro, video_url=f\u00eate/cafe\u0301.mp4, audio_url=fe\u0302te/caf\u00e9.wav"},
 		},
 		{
-			says: "one file name in both forms is two candidates",
+			says: "two videos whose names differ only in their Unicode form are ambiguous",
 			do:   []string{nfd + ".mp4", nfc + ".mp4", nfc + ".wav"},
 			want: []string{nfc + ": rejected, ambiguous"},
 		},
 		{
-			says: "a tagged audio and its video in different forms",
+			says: "a tagged audio and its video in different Unicode forms",
 			do:   []string{nfd + ".mp4", nfc + ".de.wav"},
 			want: []string{nfc + ".de: job of pro, video_url=" + nfd + ".mp4, audio_url=" + nfc + ".de.wav", nfc + ": used, by " + nfc + ".de"},
 		},
 		{
-			says: "a bundle whose folder is in both forms",
+			says: "a bundle whose folder is in NFC and in NFD",
 			do:   []string{reactJob(nfc+".job/job.json", "v.mp4", "a.wav"), nfd + ".job/v.mp4", nfd + ".job/a.wav"},
 			want: []string{nfc + ": job of react, video_url=" + nfd + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
 		},
@@ -60,12 +60,12 @@ func TestNames(t *testing.T) {
 			want: []string{nfc + ": job of react, video_url=" + nfc + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
 		},
 		{
-			says: "a bundle whose folder is in both forms waits for a job.json",
+			says: "a bundle whose folder is in NFC and in NFD waits for a job.json",
 			do:   []string{nfc + ".job/v.mp4", nfd + ".job/a.wav"},
 			want: []string{nfc + ": waiting, waiting_for_job_json"},
 		},
 		{
-			says: "a preset in another form of the pair's folder",
+			says: "a preset in another Unicode form of the pair's folder",
 			do:   []string{`fe` + "\u0302" + `te/preset.json = {"model": "sync/react-1"}`, nfc + ".mp4", nfc + ".wav"},
 			want: []string{
 				"fe\u0302te/preset.json: accepted",
@@ -130,7 +130,7 @@ func TestNames(t *testing.T) {
 	})
 }
 
-// pairLines returns the expected lines of jobs that each have a visual and an audio.
+// pairLines returns the line that is expected for each pair, such as "a.mp4 a.wav".
 func pairLines(model, property, options string, pairs ...string) []string {
 	var lines []string
 	for _, p := range pairs {
@@ -154,9 +154,9 @@ func TestKeysThatConcernNothing(t *testing.T) {
 }
 
 func TestTake(t *testing.T) {
-	file := func(name, at string) string {
+	file := func(name, minute string) string {
 		// The ETag is the MD5 of "v".
-		return `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/` + name + `","lastModified":"2026-11-21T12:0` + at + `:00Z"}`
+		return `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/` + name + `","lastModified":"2026-11-21T12:0` + minute + `:00Z"}`
 	}
 	tests := []struct {
 		says  string
@@ -250,7 +250,7 @@ func TestOrder(t *testing.T) {
 		b.step(t, s)
 		f := b.only(t, "inbox/talk.mp4")
 		if f.Order != want[i] || f.Job != nil && !strings.HasPrefix(f.Job.Take, string(want[i])) {
-			t.Errorf("after %q the order is %s and the job %+v; want the order %s, with which the take begins too", s, f.Order, f.Job, want[i])
+			t.Errorf("after %q the order is %s and the job %+v; want the order %s, and a take that begins with it", s, f.Order, f.Job, want[i])
 		}
 	}
 }
@@ -306,7 +306,7 @@ func TestLongKeys(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a bundle, and a match of a wildcard", func(t *testing.T) {
+	t.Run("the name of a bundle or of a match of a wildcard is too long", func(t *testing.T) {
 		b := newInbox(t)
 		name := long(940, "")
 		b.step(t, name+".job/"+strings.Repeat("m", 20)+".wav")

@@ -43,13 +43,13 @@ func TestSourceFaults(t *testing.T) {
 	data, later := random(300_000, 1), random(310_000, 2)
 	stallAfter := func(limit time.Duration) func(*pace) { return func(p *pace) { p.stall = limit } }
 	for name, tt := range map[string]struct {
-		set   func(*origin)
-		pace  func(*pace)
-		limit int64
-		want  any    // the type of the error; nil: data is copied
-		text  string // in the error
-		later bool   // the variable later is copied
-		once  bool   // the source gets only one request
+		set    func(*origin)
+		pace   func(*pace)
+		limit  int64
+		want   any    // an error of the expected type, or nil if the copy succeeds
+		text   string // in the error
+		later  bool   // the copy is of later, not of data
+		single bool   // the source gets only one request
 	}{
 		"a range is cut off": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
@@ -117,7 +117,7 @@ func TestSourceFaults(t *testing.T) {
 			o.whole, o.chunked = true, true
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
 		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
-		"neither length nor end": {set: func(o *origin) {
+		"a response announces neither its length nor its end": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := w.(http.Hijacker).Hijack()
 				if err == nil {
@@ -125,7 +125,7 @@ func TestSourceFaults(t *testing.T) {
 					_ = conn.Close()
 				}
 			})
-		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", once: true},
+		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", single: true},
 		"the file changes once": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				o.change(later)
@@ -157,7 +157,7 @@ func TestSourceFaults(t *testing.T) {
 				return cutWhole(o, w, r)
 			}
 		}, want: &workflow.OutputChanged{}, text: "length"},
-		"the time of change changes": {set: func(o *origin) {
+		"only the time of change changes": {set: func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 				if n%3 == 0 {
@@ -201,8 +201,8 @@ func TestSourceFaults(t *testing.T) {
 				return !first
 			}
 		}},
-		"a 416":                    {set: func(o *origin) { o.fault = once(status(416)) }},
-		"only 416 after the first": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &workflow.OutputUnavailable{}, text: "416"},
+		"a range gets 416":                      {set: func(o *origin) { o.fault = once(status(416)) }},
+		"every response after the first is 416": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &workflow.OutputUnavailable{}, text: "416"},
 		"416 for every range": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if r.Header.Get("Range") != "" {
@@ -220,17 +220,17 @@ func TestSourceFaults(t *testing.T) {
 				return !first
 			}
 		}, want: &workflow.OutputChanged{}, text: "a range that it had"},
-		"a burst of 500":           {set: func(o *origin) { o.fault = burst(500) }},
-		"a burst of 408":           {set: func(o *origin) { o.fault = burst(408) }},
-		"a burst of 429":           {set: func(o *origin) { o.fault = burst(429) }},
-		"only 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
-		"only 503 after the first": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
-		"gone":                     {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &workflow.OutputUnavailable{}, text: "404", once: true},
-		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &workflow.OutputUnavailable{}, text: "410"},
-		"no response": {set: func(o *origin) {
+		"a burst of 500":                        {set: func(o *origin) { o.fault = burst(500) }},
+		"a burst of 408":                        {set: func(o *origin) { o.fault = burst(408) }},
+		"a burst of 429":                        {set: func(o *origin) { o.fault = burst(429) }},
+		"every response is 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
+		"every response after the first is 503": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
+		"every response is 404":                 {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &workflow.OutputUnavailable{}, text: "404", single: true},
+		"every response after the first is 410": {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &workflow.OutputUnavailable{}, text: "410"},
+		"a range gets no response": {set: func(o *origin) {
 			o.fault = once(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = time.Second }},
-		"never a response": {set: func(o *origin) {
+		"no request gets a response": {set: func(o *origin) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &workflow.OutputUnavailable{}, text: "no response in time"},
 		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: stallAfter(time.Second)},
@@ -246,25 +246,25 @@ func TestSourceFaults(t *testing.T) {
 					}
 				}
 			})
-		}, limit: 1_000_000, want: &workflow.OutputTooLarge{}, text: "the limit is 1000000", once: true},
-		"too large":                                {limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", once: true},
-		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", once: true},
+		}, limit: 1_000_000, want: &workflow.OutputTooLarge{}, text: "the limit is 1000000", single: true},
+		"too large":                                {limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", single: true},
+		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", single: true},
 		"as large as the limit":                    {limit: 300_000},
 		"as large as the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true }, limit: 300_000},
 		"one byte above the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true },
-			limit: 299_999, want: &workflow.OutputTooLarge{}, text: "299999", once: true},
-		"empty":                    {set: func(o *origin) { o.data = nil }, want: &workflow.NoOutput{}, text: "empty", once: true},
-		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &workflow.NoOutput{}, text: "empty", once: true},
+			limit: 299_999, want: &workflow.OutputTooLarge{}, text: "299999", single: true},
+		"empty":                    {set: func(o *origin) { o.data = nil }, want: &workflow.NoOutput{}, text: "empty", single: true},
+		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &workflow.NoOutput{}, text: "empty", single: true},
 		"empty, with status 416": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Range", "bytes */0")
 				w.WriteHeader(416)
 			})
-		}, want: &workflow.NoOutput{}, text: "empty", once: true},
+		}, want: &workflow.NoOutput{}, text: "empty", single: true},
 		"a content encoding": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "gzip"} },
-			want: &workflow.OutputUnavailable{}, text: "compressed", once: true},
+			want: &workflow.OutputUnavailable{}, text: "compressed", single: true},
 		"two content encodings": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "aws-chunked, X-GZIP"} },
-			want: &workflow.OutputUnavailable{}, text: "compressed", once: true},
+			want: &workflow.OutputUnavailable{}, text: "compressed", single: true},
 		"a content encoding that changes nothing": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "aws-chunked"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,7 +291,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				b.check(t, testKey, want)
 				checkError(t, err, tt.want, tt.text)
-				if n := o.count(); tt.once && n != 1 {
+				if n := o.count(); tt.single && n != 1 {
 					t.Errorf("%d requests, want 1", n)
 				}
 			})
@@ -392,7 +392,7 @@ func dripping(data []byte) http.HandlerFunc {
 	}
 }
 
-// cutWhole cuts off the response to a request for the whole file.
+// cutWhole cuts off the response if the request is for the whole file, and reports whether it did.
 func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Range") != "" {
 		return false

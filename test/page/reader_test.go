@@ -21,14 +21,14 @@ import (
 // ownFolder is a folder in which the reader may write.
 const ownFolder = "own/"
 
-// readOnly refuses what AWS refuses to a person who may only read, except in ownFolder.
+// readOnly is an HTTP client of the SDK. It refuses what AWS refuses to a person who may write only
+// in ownFolder.
 type readOnly struct {
 	next interface {
 		Do(*http.Request) (*http.Response, error)
 	}
 }
 
-// Do implements the HTTP client of the SDK.
 func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(req.Header.Get("X-Amz-Target"), ".")
 	var body string
@@ -46,8 +46,7 @@ func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// asReader returns a client of the same stack for a person who may only read, except in
-// ownFolder.
+// asReader returns a client of the same stack for a person who may write only in ownFolder.
 func asReader(c *client.Client) *client.Client {
 	reader := *c
 	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
@@ -57,7 +56,8 @@ func asReader(c *client.Client) *client.Client {
 	return &reader
 }
 
-// A person who may only read sees everything and changes nothing, and the page says so.
+// A person who may write only in ownFolder sees everything. The page says which permissions are
+// missing, and changes nothing.
 func TestReader(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -110,7 +110,7 @@ func TestReader(t *testing.T) {
 	b.job("talk")
 	b.waitFor("approving is allowed", `document.querySelector("#approve") && !document.querySelector("#approve").disabled`)
 	if eval[bool](b, `!!document.querySelector("#readonly")`) {
-		t.Error("the page of a person who may do everything says that something is missing")
+		t.Error("the page of a person who may do everything says that permissions are missing")
 	}
 	if after, _, err = c.Bucket.List(t.Context(), "", 1000); err != nil || len(before) != len(after) {
 		t.Errorf("the bucket has %d objects (%v), want %d as before", len(after), err, len(before))

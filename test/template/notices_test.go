@@ -19,7 +19,7 @@ import (
 // withNotices are parameters with which the stack has all its resources for notices.
 var withNotices = map[string]string{"NotifyEmail": "a@example.com", "NotifyWebhookUrl": "https://example.com/hook?a=b"}
 
-// noticeRule is what a rule says about notices.
+// noticeRule has the properties of a rule of EventBridge that the tests read.
 type noticeRule struct {
 	EventPattern map[string]any
 	Targets      []struct {
@@ -33,7 +33,7 @@ type noticeRule struct {
 	}
 }
 
-// capture is a client that keeps the last entry.
+// capture is a client of EventBridge that keeps the event of the last call.
 type capture struct{ entry types.PutEventsRequestEntry }
 
 func (c *capture) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
@@ -134,8 +134,8 @@ func at(event map[string]any, path string) string {
 	return text
 }
 
-// A notice that the topic or the webhook does not accept is tried for a day, and is then put into
-// a dead-letter queue.
+// EventBridge tries for a day to send a notice that the topic or the webhook does not accept, and
+// then puts the notice into a dead-letter queue.
 func TestNoticesAreTriedForADay(t *testing.T) {
 	s := written(t, withNotices)
 	for rule, target := range map[string]string{"NoticeMailRule": "NoticeTopic", "WebhookRule": "WebhookDestination.Arn"} {
@@ -203,7 +203,8 @@ func TestNoticesAreSentWithRoles(t *testing.T) {
 	}
 }
 
-// Without the parameters, the stack has no resources for mail or a webhook.
+// Without NotifyEmail and NotifyWebhookUrl, the stack has no resources that mail notices or send them
+// to a webhook.
 func TestNoticesAreOffByDefault(t *testing.T) {
 	s, full := written(t, nil), written(t, withNotices)
 	for id := range full.Resources {

@@ -28,8 +28,8 @@ func takesOf(t *testing.T, w *world.World, day string) []budget.Take {
 	return book.Takes
 }
 
-// The sweep frees the reservations of jobs that RunComfy refused or that were cancelled there,
-// and keeps the other reservations.
+// The sweep frees the reservations of jobs that RunComfy refused or cancelled, and keeps the other
+// reservations.
 func TestSweepFreesReservations(t *testing.T) {
 	day := budget.Day(world.Begin)
 	tests := []struct {
@@ -112,8 +112,8 @@ func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
 	}
 }
 
-// A take is claimed again while the sweep frees the take's earlier reservation. The new
-// reservation stays.
+// Before the sweep writes the book without a take's reservation, the take is claimed again and
+// submit writes the book. The sweep then keeps the reservation.
 func TestSweepBesideAClaim(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10

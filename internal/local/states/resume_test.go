@@ -34,11 +34,11 @@ func history(t *testing.T, dir string) []string {
 	return typesOf(kept.Execution.Events)
 }
 
-// turns returns an Invoker whose job ends at the given turn. The response to a poll asks for
-// no wait, and has an x for each turn. Each call first passes its payload to onCall.
-func turns(endsAt int, onCall func(payload string)) states.Invoker {
+// turns returns an Invoker whose job ends at the given poll. The response to a poll asks for
+// no wait, and has an x for each poll so far. Each call of a function first calls onCall.
+func turns(endsAt int, onCall func()) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
-		onCall(string(payload))
+		onCall()
 		if arn == archiveARN {
 			return []byte(`"done"`), nil
 		}
@@ -47,8 +47,8 @@ func turns(endsAt int, onCall func(payload string)) states.Invoker {
 	}
 }
 
-// kill returns a copy of dir as it would be after a kill. The copy also has the partial file of a
-// save that did not end.
+// kill returns a copy of dir as a kill of the process would leave dir, with the partial file of an
+// interrupted save.
 func kill(t *testing.T, dir string) string {
 	t.Helper()
 	killed := t.TempDir()
@@ -68,7 +68,7 @@ func kill(t *testing.T, dir string) string {
 func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	dir := t.TempDir()
 	var killed []string
-	e := serve(t, shipped(t), dir, turns(2, func(string) { killed = append(killed, kill(t, dir)) }))
+	e := serve(t, shipped(t), dir, turns(2, func() { killed = append(killed, kill(t, dir)) }))
 	e.start(t, "talk", `{"waitSeconds":0}`)
 	if got := e.end(t); got != states.Succeeded {
 		t.Fatalf("ended as %s, want %s", got, states.Succeeded)
@@ -80,7 +80,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 
 	for i, dir := range killed {
 		calls := 0
-		e := serve(t, shipped(t), dir, turns(2, func(string) { calls++ }))
+		e := serve(t, shipped(t), dir, turns(2, func() { calls++ }))
 		if got := e.end(t); got != states.Succeeded {
 			t.Fatalf("killed at call %d: ended as %s, want %s", i, got, states.Succeeded)
 		}
