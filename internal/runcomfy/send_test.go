@@ -256,7 +256,11 @@ func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
 }
 
 func TestTheClientOfTheCallerIsNotChanged(t *testing.T) {
-	server := httptest.NewServer(http.RedirectHandler("/elsewhere", http.StatusFound))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/elsewhere" {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		}
+	}))
 	defer server.Close()
 	mine := server.Client()
 	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL, HTTPClient: mine}
