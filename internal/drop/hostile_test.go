@@ -40,7 +40,7 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 		l := &lister{&Resolver{Files: &bucket.Bucket{S3: storage, Name: "b"}}, left}
 		files, _, err := l.listBelow(t.Context(), "inbox/cafe.job/", maxMatches)
 		if !errors.Is(err, want) || err == nil && len(files) != bucket.PageSize+1 {
-			t.Errorf("with %d listings left: %d files, error %v; want the error %v or, without an error, %d files", left, len(files), err, want, bucket.PageSize+1)
+			t.Errorf("with %d listings left: %d files, error %v; want error %v, and %d files if that error is nil", left, len(files), err, want, bucket.PageSize+1)
 		}
 	}
 }

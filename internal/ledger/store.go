@@ -28,12 +28,12 @@ type Store struct {
 
 	Now func() time.Time
 
-	// Notify sends a notice, and reports whether it was sent. If it is nil, no notice
-	// is due.
+	// Notify sends a notice, and reports whether it was sent. If it is nil, the Store sends no
+	// notice and marks no further notice as due.
 	Notify func(context.Context, Notice) bool
 
-	// Writer identifies this process in the marks of due notices. Processes that run at the
-	// same time have different Writers.
+	// Writer identifies this process in the metadata of a status whose notice is due. Only
+	// submit sets it; each process of submit has a different Writer.
 	Writer string
 }
 
@@ -236,9 +236,8 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that begin with prefix and have records, or have names with records
-// below them. It leaves out names with a slash after the prefix. For example, the prefix talk.
-// finds talk.de and talk.fr, whose jobs use talk.mp4.
+// Names returns the names that begin with prefix, have no slash after it, and have records of
+// their own or below them. For example, it returns the names talk.de and talk.fr for the prefix "talk.".
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, RecordPrefix+prefix, "", "\xff")
 	if err != nil {
@@ -252,8 +251,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns names directly below the given name that have a status, in the order of
-// the keys, and at most the given number of names. It returns the names that come after the
-// name in the parameter after, and sometimes a few that come before it.
+// their keys, and at most the given number. It returns names that sort after the name in the
+// parameter after. It may also return a few that sort before it, because their keys sort differently.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the
@@ -296,8 +295,8 @@ func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]
 }
 
 // list returns the keys of the files and of the folders directly below prefix that come after
-// the key in the parameter after. It lists pages until it has the keys up to the key in the
-// parameter until. The last page may have keys beyond that key: list returns these too.
+// the key in the parameter after. It stops after the first page that reaches the key in the
+// parameter until. If this page has keys beyond that key, list returns these too.
 func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, folders []string, err error) {
 	for more := true; more && after < until; {
 		var files []bucket.File

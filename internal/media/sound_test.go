@@ -21,7 +21,7 @@ type soundRow struct {
 	name     string
 	file     file
 	duration time.Duration
-	least    time.Duration // not 0 if the length is an estimate: the shortest length; the estimate may differ from duration by a twentieth
+	least    time.Duration // the shortest possible length if the length is an estimate, else 0; an estimate may differ from duration by a twentieth
 	codec    string        // if it differs from the codec of the test
 	warning  string        // the beginning of the only warning
 }
@@ -219,7 +219,7 @@ func TestMP3(t *testing.T) {
 		{name: "a header with the right size and far too many frames", file: whole(xing(9000, 144+len(changing)), changing), duration: 1000 * frame},
 		{name: "a changing bit rate with a header of frames only", file: whole(framesOnly, bytes.Repeat(changing, 20)), duration: 20000 * frame},
 		{name: "a tag whose length uses eight bits a byte", file: whole([]byte("ID3\x03\x00\x00\x00\x01\xff\xf5"), noise(0x1fff5), mp3Frames(100)), duration: 100 * frame},
-		{name: "a tag whose length happens to fit seven bits", file: whole([]byte("ID3\x03\x00\x00\x00\x01\x70\x10"), noise(0x17010), mp3Frames(100)), duration: 100 * frame},
+		{name: "a tag whose length uses eight bits a byte, although each byte is below 128", file: whole([]byte("ID3\x03\x00\x00\x00\x01\x70\x10"), noise(0x17010), mp3Frames(100)), duration: 100 * frame},
 		{name: "zeros after a tag", file: whole(id3(3000), make([]byte, 50000), mp3Frames(100)), duration: 100 * frame},
 		{name: "60 KB of something first", file: whole(noise(60<<10), mp3Frames(100)), duration: 100 * frame},
 		{name: "something first, then a tag", file: whole(noise(999), id3(200000), noise(200000), mp3Frames(100)), duration: 100 * frame},

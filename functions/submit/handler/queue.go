@@ -49,8 +49,8 @@ func (q SQS) Send(ctx context.Context, body string, newChain bool) error {
 	return nil
 }
 
-// leaveOutChain removes the SDK's step that adds a header to the request. In this header, Lambda
-// counts the messages of a chain.
+// leaveOutChain removes the SDK's step that adds to the request the header in which Lambda counts
+// the messages of a chain.
 func leaveOutChain(stack *middleware.Stack) error {
 	_, err := stack.Build.Remove((&awsmiddleware.RecursionDetection{}).ID())
 	return err

@@ -96,8 +96,8 @@ func TestHeldJobIsDeliveredFourTimesSoon(t *testing.T) {
 	}
 }
 
-// Lambda counts the messages of a chain in a header. A message that begins a new chain lacks the
-// header.
+// The SDK adds a header to a request to SQS, in which Lambda counts the messages of a chain. Send
+// leaves out this header if the message begins a new chain.
 func TestNewChainHasNoHeader(t *testing.T) {
 	t.Setenv("AWS_LAMBDA_FUNCTION_NAME", "submit")
 	t.Setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=15:a87bd80c:0")
