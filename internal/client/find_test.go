@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -88,7 +89,7 @@ func TestFind(t *testing.T) {
 			case tt.err == "" && (err != nil || c.Bucket.Name != tt.bucket || c.Local()):
 				t.Errorf("got %+v and error %v, want the bucket %s on AWS", c, err, tt.bucket)
 			case tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err) || !errors.As(err, tt.kind)):
-				t.Errorf("got %T %v, want %T with the beginning %q", err, err, tt.kind, tt.err)
+				t.Errorf("got %T %v, want %v with the beginning %q", err, err, reflect.TypeOf(tt.kind).Elem(), tt.err)
 			}
 		})
 	}

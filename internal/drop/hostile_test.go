@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// A wildcard matches what path.Match matches.
+// A wildcard whose only special character is * matches what path.Match matches.
 func TestWildcardMatches(t *testing.T) {
 	rapidtest.Check(t, func(t *rapid.T) {
 		pattern := rapid.StringMatching(`[ab*/]{0,12}`).Draw(t, "pattern")

@@ -144,7 +144,7 @@ func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (R
 
 // GetOrRecreate returns the record of a job that RunComfy knows. If a person has deleted the record,
 // GetOrRecreate writes a new record, so that the job's output is still archived and the status is
-// still updated. If the record cannot be read, GetOrRecreate adds a warning to the status.
+// still updated. If the record is unreadable, GetOrRecreate adds a warning to the status.
 func (s *Store) GetOrRecreate(ctx context.Context, job workflow.Job) (Record, error) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
@@ -200,8 +200,9 @@ func (s *Store) Release(ctx context.Context, claim Record) error {
 	return nil
 }
 
-// Takes returns the records of a name, oldest first. It leaves out records that
-// cannot be read, and returns an error that names them.
+// Takes returns the records of a name, oldest first. It leaves out unreadable records (see
+// bucket.UnreadableError), and returns an error that names them. After any other error it returns
+// no records.
 func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 	return s.RecentTakes(ctx, name, time.Time{}, math.MaxInt)
 }

@@ -188,7 +188,7 @@ func TestRangesAreRequestedInParallel(t *testing.T) {
 			return false
 		}
 		c := o.copier(t, b)
-		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, the retries of one range could fill the window
+		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, the retries of one range could reach the number of requests that the source waits for
 		if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Whatever requests fail, except the abort of an upload, Copy returns. If it returns no error, the
+// Copy returns, whichever requests fail (here the abort of an upload never does). If it returns no error, the
 // object is right; otherwise there is no object. No upload is left open.
 func TestAnyFaults(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
@@ -58,7 +58,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
-		want := data // data itself stays unchanged: the handler of a cancelled request may still read it
+		want := data // a second variable, because it may become nil below, and the handler of a cancelled request may still read data
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged

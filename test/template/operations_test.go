@@ -60,14 +60,14 @@ func TestDocumentOfAMonth(t *testing.T) {
 	}
 }
 
-// The job whose requests are counted.
+// countedQueue and countedRun are how long the counted job is queued and runs.
 const (
 	countedQueue = 20 * time.Second
 	countedRun   = 80 * time.Second
 )
 
-// assumedSeconds is how long an invocation takes besides its pauses; with small media
-// it takes less.
+// assumedSeconds is how many seconds an invocation is assumed to take, without its pauses. With
+// small media it takes less.
 var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
 
 // mostUSD is the most that the counted job may cost in AWS, and mostLate is how late poll
@@ -107,7 +107,7 @@ func (r requests) of(function string, operations ...string) int {
 type counted struct {
 	requests
 	entered int           // how many states the execution entered
-	paused  time.Duration // how long poll waited between two requests for the status in the same invocation
+	paused  time.Duration // the sum of the pauses between requests for the status in the same invocation of poll
 	lines   int           // how many lines the functions logged
 	expired int           // versions of objects that the functions replaced; a lifecycle rule removes them later
 }

@@ -230,8 +230,8 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 		queue, run    time.Duration
 		begins, lasts time.Duration // of an outage, in which every call of Lambda fails until long after the deadline
 	}{
-		{"the job would have queued too long", 5 * time.Hour, 30 * time.Minute, 150 * time.Minute, 8 * time.Hour},
-		{"the job would have run too long", time.Minute, 23*time.Hour + 55*time.Minute, 12 * time.Hour, 14 * time.Hour},
+		{"last seen in the queue, and the outage ends after QueueHours", 5 * time.Hour, 30 * time.Minute, 150 * time.Minute, 8 * time.Hour},
+		{"last seen running, and the outage ends after MaxHours", time.Minute, 23*time.Hour + 55*time.Minute, 12 * time.Hour, 14 * time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

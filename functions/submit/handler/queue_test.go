@@ -159,8 +159,8 @@ func TestBurst(t *testing.T) {
 }
 
 // RunComfy asks for pauses of five hours, so after a day each message of the job has many
-// deliveries left. The job is tried once more, and then the messages become dead letters. After
-// a redrive the job is submitted.
+// deliveries left. The job is tried once more, and then the messages become dead letters. When
+// they are put back into the queue, the job is submitted.
 func TestMessageIsRetriedForADay(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
