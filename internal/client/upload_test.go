@@ -332,7 +332,7 @@ func TestOrderOfUploads(t *testing.T) {
 		}
 	}
 	var mu sync.Mutex
-	var ranks []int // the index in order of each file: once when its request begins, once when S3 has responded
+	var ranks []int // for each file, its index in the slice order, added when its request begins and again when S3 has responded
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
 		note := func() {
 			mu.Lock()
@@ -618,9 +618,9 @@ func TestSendAtTheSameTime(t *testing.T) {
 
 // Two drops send the same file again at the same time, although it has not changed. The file is
 // stored once. A later drop stores it again. If the file has one part, the later drop does not
-// continue the upload that the second drop has left: S3 would set LastModified to the time when
-// that upload began, which may be the time of the first drop. Then the later drop would start no
-// take.
+// continue the upload that the second drop has left: S3 sets LastModified to the time when an
+// upload began, so the object could get the same LastModified as that of the first drop. The object
+// would then look unchanged, and the later drop would start no take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {

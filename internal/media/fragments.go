@@ -204,7 +204,7 @@ func (m *movie) track(id uint32) *track {
 // box is impossible. It passes guess to readMoof.
 func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
-		f.r.most(off, 16) // the method box may read only a header, but the body of a fragment is needed too
+		f.r.most(off, 16) // reads ahead, because the body of a fragment is needed too; the method box may read only its header
 		var b box
 		switch err := try(func() { b = f.r.box(off, end) }); {
 		case errors.Is(err, errBox):
@@ -235,10 +235,10 @@ type access struct {
 	moof int64  // offset of the fragment that contains this sample; 0 if there is no entry
 }
 
-// readMoof records when the samples of a fragment start and end. Without a tfdt box, the fragment
-// starts when the span of its track ends. The parameter guess has entries of the index by track id.
-// If the track's entry names this fragment or an earlier one, the fragment does not start before the
-// time of the entry.
+// readMoof records when the samples of a fragment start and end. A tfdt box says when the fragment
+// starts. Without one, the fragment starts when the span of its track ends, but not before the time
+// of the track's entry in guess, if this entry names this fragment or an earlier one. The parameter
+// guess has entries of the index by track id.
 func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {

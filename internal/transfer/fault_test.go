@@ -132,7 +132,7 @@ func TestSourceFaults(t *testing.T) {
 				o.serve(w, r)
 			})
 		}, later: true},
-		"the file keeps changing, and the whole file is cut off": {set: func(o *origin) {
+		"the file keeps changing, and each response with the whole file is cut off": {set: func(o *origin) {
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000, byte(n)))
@@ -140,7 +140,7 @@ func TestSourceFaults(t *testing.T) {
 				return cutWhole(o, w, r)
 			}
 		}, want: &workflow.OutputChanged{}, text: "ETag"},
-		"the file keeps getting longer, and the whole file is cut off": {set: func(o *origin) {
+		"the file keeps getting longer, and each response with the whole file is cut off": {set: func(o *origin) {
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000+n, 1))
@@ -148,7 +148,7 @@ func TestSourceFaults(t *testing.T) {
 				return cutWhole(o, w, r)
 			}
 		}, want: &workflow.OutputChanged{}, text: "length"},
-		"the file keeps getting longer with the same time of change, and the whole file is cut off": {set: func(o *origin) {
+		"the file keeps getting longer with the same time of change, and each response with the whole file is cut off": {set: func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
@@ -168,7 +168,7 @@ func TestSourceFaults(t *testing.T) {
 				return false
 			}
 		}},
-		"the file keeps changing but not its length, without an ETag, and the whole file is cut off": {set: func(o *origin) {
+		"without an ETag, the file keeps changing but keeps its length, and each response with the whole file is cut off": {set: func(o *origin) {
 			modified := func(n int) map[string]string {
 				return map[string]string{"ETag": "", "Last-Modified": fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n%60)}
 			}

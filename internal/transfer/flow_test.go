@@ -22,7 +22,7 @@ func TestFlowFaults(t *testing.T) {
 		there    []byte
 		put      func(*fakeS3) http.HandlerFunc
 		patience time.Duration
-		want     any // nil: the source is copied
+		want     any // an error of the expected type; nil if Copy returns no error
 		text     string
 		existed  bool
 		parts    bool // the file was uploaded in parts
@@ -90,7 +90,7 @@ func TestFlowFaults(t *testing.T) {
 				t.Errorf("uploaded in parts: %t, want %t", parts, tt.parts)
 			}
 			if n := b.backOffs.Load(); n > 0 && tt.parts {
-				t.Errorf("the SDK tried a call again %d times, want 0: the SDK cannot send such a put again", n)
+				t.Errorf("the SDK retried %d calls, want 0: their body is the download, which cannot be read twice", n)
 			}
 		})
 	}

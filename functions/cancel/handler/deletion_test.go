@@ -92,9 +92,9 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	}
 }
 
-// failOnce makes the nth request fail that cancel sends from now on. The result points to whether
-// cancel has sent that request. From now on poll cannot reach RunComfy, so only cancel sees how the
-// job ends.
+// failOnce counts the requests that cancel sends from now on, and makes the nth one fail. The
+// result points to whether cancel has sent that request. From now on poll cannot reach RunComfy, so
+// only cancel sees how the job ends.
 func failOnce(w *world.World, nth int) *bool {
 	requests, failed := 0, false
 	w.Before = func(c world.Call) error {
@@ -202,7 +202,7 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 }
 
 // In each round, a different request of cancel fails while cancel settles an execution that was
-// stopped. The status does not wait for the sweep.
+// stopped. Cancel still writes the status within 15 minutes, before the next sweep.
 func TestRequestFailsDuringAStop(t *testing.T) {
 	for nth, failed := 1, true; failed; nth++ {
 		var hit *bool
@@ -421,7 +421,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	w := worldtest.New(t)
 	queueBatch(t, w, jobs)
 	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
-	end, requests := w.Now().Add(2*runcomfy.Timeout), map[int]int{} // by the call of cancel, until RunComfy responds
+	end, requests := w.Now().Add(2*runcomfy.Timeout), map[int]int{} // until end, the requests to RunComfy in each call of cancel
 	w.Before = func(c world.Call) error {
 		if c.Function == "cancel" && c.Service == "runcomfy" && w.Now().Before(end) {
 			requests[c.Invocation]++
