@@ -48,7 +48,7 @@ func TestSourceFaults(t *testing.T) {
 		limit  int64
 		want   any    // an error of the expected type, or nil if the copy succeeds
 		text   string // in the error
-		later  bool   // the copy is of later, not of data
+		later  bool   // the object must hold the variable later, not the variable data
 		single bool   // the source gets only one request
 	}{
 		"a range is cut off": {set: func(o *origin) {

@@ -96,7 +96,8 @@ func TestFlowFaults(t *testing.T) {
 	}
 }
 
-// An empty object is not a copy of an output whose length is not known.
+// The source announces no length, and the bucket already has an empty object with the key. Copy
+// does not take this object for an earlier copy.
 func TestEmptyObjectExists(t *testing.T) {
 	o, b := newOrigin(t, random(3<<20, 1)), newBucket(t)
 	o.whole, o.chunked = true, true

@@ -232,8 +232,9 @@ func TestDeletionDuringSubmit(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
-// A file is deleted or replaced before submit claims the take, and cancel finds no record.
-// Submit notices the change after the claim, and does not send the job of the earlier files.
+// A file is deleted or replaced before submit claims the take. After the deletion, cancel finds no
+// record, so it cancels nothing. Submit notices the change after the claim, and does not send the
+// job of the earlier files.
 func TestChangeBeforeTheClaim(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
 	_, voice := sample.Files()
