@@ -51,17 +51,16 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	for _, kind := range []media.Kind{media.Video, media.Image} {
-		id := c.VideoModel
-		if kind == media.Image {
-			id = c.ImageModel
-		}
-		if err := checkModel(models, id); err != nil {
+	for _, choice := range []struct {
+		id   string
+		kind media.Kind
+	}{{c.VideoModel, media.Video}, {c.ImageModel, media.Image}} {
+		if err := checkModel(models, choice.id); err != nil {
 			return err
 		}
-		model, _ := models.Model(id)
-		if _, _, ok := model.Pair(kind); !ok {
-			return &client.UsageError{Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", id, kind.Noun())}
+		model, _ := models.Model(choice.id)
+		if _, _, ok := model.Pair(choice.kind); !ok {
+			return &client.UsageError{Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", choice.id, choice.kind.Noun())}
 		}
 	}
 	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: drop.Settings{

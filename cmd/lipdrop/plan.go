@@ -106,8 +106,8 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 }
 
 // splitLists separates the arguments that are lists from the other files and folders. It returns
-// a list that is named twice only once. The folders in the paths of the lists are not links:
-// filepath.Join would turn link/../a.csv into a.csv, which may be another list.
+// a list that is named twice only once, even if the two paths differ. To see that they name the same
+// list, it resolves the links among the folders of each path.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
 		if info, err := os.Stat(arg); !list.IsList(arg) || err == nil && info.IsDir() {
