@@ -77,7 +77,7 @@ func TestTryAgain(t *testing.T) {
 		{"a pair with a tag", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4", nil},
 		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4", nil},
 		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4", nil},
-		{"the first names again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
+		{"the names of the first pair again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
 			"warning: talk: talk.wav is 2.0 s longer than talk.mp4: with sync_mode cut_off its last 2.0 s are dropped",
 			"warning: talk: the output talk.mp4 has the same frames as the input talk.mp4",
 		}},
@@ -180,7 +180,7 @@ func TestTryRefuses(t *testing.T) {
 			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)
 			contains(t, said, tt.said...)
 			if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
-				t.Errorf("the state folder exists (%v), want no started stack", err)
+				t.Errorf("the state folder exists (error %v), want none, because no stack may start", err)
 			}
 			for name, content := range tt.files {
 				if content == "mine" && contentOf(t, filepath.Join(dir, name)) != "mine" {

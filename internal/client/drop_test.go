@@ -16,8 +16,8 @@ func uploadOf(key string, text []byte) *Upload {
 	return &Upload{File: drop.File{Key: key, Size: int64(len(text))}, Open: Bytes(text)}
 }
 
-// estimatedMP3 returns an MP3 file whose length is an estimate: its bit rate changes, and it
-// is too long to count its frames.
+// estimatedMP3 returns an MP3 file whose length can only be estimated: its bit rate changes, and
+// it has too many frames to count them.
 func estimatedMP3() []byte {
 	frame := func(rate byte, size int) []byte {
 		return append([]byte{0xff, 0xfb, rate | 8, 0xc0}, make([]byte, size-4)...) // 32 kHz: 36 ms

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -47,7 +48,7 @@ func TestNeighbour(t *testing.T) {
 	}
 	defer client.CloseIdleConnections()
 
-	// Each request goes to each port, by http and by https.
+	// ask sends a request to each port, by HTTP and by HTTPS.
 	ask := func(t *testing.T, method, path, body string, head http.Header, check func(t *testing.T, where string, status int, body []byte)) {
 		t.Helper()
 		responded := 0
@@ -100,18 +101,18 @@ func TestNeighbour(t *testing.T) {
 		{"sends an event", "POST", "/", `{"Entries":[]}`, target("AWSEvents.PutEvents")},
 		{"sends an event of the bucket", "POST", "/", forged, nil},
 		{"invokes a function", "POST", "/2015-03-31/functions/submit/invocations", "{}", nil},
-		{"takes the work of a function", "GET", "/2018-06-01/runtime/invocation/next", "", nil},
+		{"takes the next call of a function", "GET", "/2018-06-01/runtime/invocation/next", "", nil},
 		{"submits a job", "POST", "/v1/models/sync/react-1", "{}", nil},
 		{"reads a job", "GET", "/v1/requests/" + job + "/result", "", nil},
 		{"reads an output at the path that the output would have on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
 	}
 	foreign := map[string]http.Header{
-		"by a name that is made to point here":                        {"Host": {"evil.example"}},
+		"by a foreign name that points to this machine":               {"Host": {"evil.example"}},
 		"by the name for containers, which this stack does not serve": {"Host": {local.ContainerHost}},
-		"from a foreign page":                                         {"Origin": {"https://evil.example"}},
+		"from a foreign page": {"Origin": {"https://evil.example"}},
 	}
 	for _, tt := range requests {
-		t.Run("without keys "+tt.name, func(t *testing.T) {
+		t.Run(tt.name+" without keys", func(t *testing.T) {
 			ask(t, tt.method, tt.path, tt.body, tt.head, func(t *testing.T, where string, status int, body []byte) {
 				if status < 300 {
 					t.Errorf("%s responded %d, want a refusal: %.100q", where, status, body)
@@ -119,7 +120,7 @@ func TestNeighbour(t *testing.T) {
 			})
 		})
 		for name, header := range foreign {
-			t.Run(name+" "+tt.name, func(t *testing.T) {
+			t.Run(tt.name+" "+name, func(t *testing.T) {
 				head := header.Clone()
 				maps.Copy(head, tt.head)
 				ask(t, tt.method, tt.path, tt.body, head, func(t *testing.T, where string, status int, body []byte) {
@@ -253,7 +254,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("the mode of %q is %v, want %v", path, info.Mode(), mode)
 		}
 	}
-	secrets := []string{keys.SecretKey, keys.Token, keys.Outputs, "://"}
+	secrets := []string{keys.SecretKey, keys.Token, keys.Outputs, keys.Webhook, "://"}
 	for _, secret := range keys.Functions {
 		secrets = append(secrets, secret)
 	}
@@ -279,11 +280,11 @@ func TestKeys(t *testing.T) {
 	}
 	s.Close()
 
-	if again := start(t, options(dir)); again.Keys().SecretKey != keys.SecretKey || again.Keys().Token != keys.Token {
-		t.Error("the keys changed with a restart, want the same keys")
+	if diff := cmp.Diff(keys, start(t, options(dir)).Keys()); diff != "" {
+		t.Errorf("a restart changed the keys (-before +after):\n%s", diff)
 	}
 	other := start(t, options(t.TempDir())).Keys()
-	if other.SecretKey == keys.SecretKey || other.Token == keys.Token || other.Outputs == keys.Outputs || other.Functions["submit"] == keys.Functions["submit"] {
+	if other.SecretKey == keys.SecretKey || other.Token == keys.Token || other.Outputs == keys.Outputs || other.Webhook == keys.Webhook || other.Functions["submit"] == keys.Functions["submit"] {
 		t.Error("two folders share a key, want different keys")
 	}
 }

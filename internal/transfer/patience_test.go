@@ -85,7 +85,7 @@ func TestDownloadEndsBeforeItsLastPiece(t *testing.T) {
 		d := &download{ctx: ctx, queue: make(chan *piece, 1), sha: sha256.New(), crc: crc32.NewIEEE()}
 		d.queue <- &piece{last: true, ready: make(chan struct{}, 1)}
 		go func() {
-			if n, err := d.Read(make([]byte, 1)); err == nil || err == io.EOF { //nolint:errorlint // as readers compare it
+			if n, err := d.Read(make([]byte, 1)); err == nil || err == io.EOF { //nolint:errorlint // callers of Read compare with ==
 				t.Errorf("read %d bytes: error %v, want an error other than io.EOF", n, err)
 			}
 		}()
@@ -155,7 +155,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				return n == nth
 			}
 			b.fault = func(call string, _ int, _ http.ResponseWriter, r *http.Request) bool {
-				last := call == "PutObject" && nth > 1 && size < testPace.pieceSize // a small file needs no other request
+				last := call == "PutObject" && nth > 1 && size < testPace.pieceSize // a small file is read with one request
 				if last {
 					cancel()
 					hang(r)

@@ -17,7 +17,7 @@ func TestStorageFaults(t *testing.T) {
 	const small, large = 10_000, 300_000
 	other := random(5000, 9)
 	type fault = func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool
-	// on fails the first upTo calls of one name.
+	// on returns a fault that fails the first upTo calls of one name.
 	on := func(name string, upTo, status int, code string) fault {
 		return func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call != name || n > upTo {
@@ -27,7 +27,7 @@ func TestStorageFaults(t *testing.T) {
 			return true
 		}
 	}
-	// lost serves a call and cuts off the response.
+	// lost returns a fault that serves the first upTo calls of one name, but cuts off the responses.
 	lost := func(name string, upTo int) fault {
 		return func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != name || n > upTo {
@@ -37,7 +37,7 @@ func TestStorageFaults(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	// before puts an object under the key when the first call of one name comes in.
+	// before returns a fault that puts an object under the key when the first call of one name comes in.
 	before := func(name string, data []byte) fault {
 		return func(b *fakeS3, call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == name && n == 1 {
@@ -66,7 +66,7 @@ func TestStorageFaults(t *testing.T) {
 		"503 for two puts":                             {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
 		"only 503 for heads":                           {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "HeadObject"},
 		"403 for heads, as without permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &workflow.StorageUnavailable{}, text: "403"},
-		"only 503 for opening":                         {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
+		"only 503 for opening an upload":               {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
 		"only 503 for parts":                           {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "UploadPart"},
 		"only 503 for puts":                            {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "PutObject"},
 		"only 503 for completing": {size: large, fault: on("CompleteMultipartUpload", always, 503, "SlowDown"),

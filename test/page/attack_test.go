@@ -29,7 +29,7 @@ import (
 type visitor struct {
 	t    *testing.T
 	http *http.Client
-	base string // of the page
+	base string // the URL of the page
 }
 
 // visit exchanges the token of an address for the cookie.
@@ -116,7 +116,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			{name: "a review of a name that leaves review/", method: "POST", path: "api/review", body: `{"name":"../inbox/x","take":"t","decision":"approved"}`, want: 400},
 			{name: "a review of a take that leaves its name", method: "POST", path: "api/review", body: `{"name":"talk","take":"../../inbox/x","decision":"approved"}`, want: 400},
 			{name: "a review of a take that does not exist", method: "POST", path: "api/review", body: `{"name":"talk","take":"t","decision":"approved"}`, want: 409},
-			{name: "another decision", method: "POST", path: "api/review", body: `{"name":"talk","take":"` + take + `","decision":"<b>"}`, want: 400},
+			{name: "an unknown decision", method: "POST", path: "api/review", body: `{"name":"talk","take":"` + take + `","decision":"<b>"}`, want: 400},
 			{name: "a change by GET", method: "GET", path: "api/cancel?name=talk", want: 405},
 			{name: "an unknown member", method: "POST", path: "api/cancel", body: `{"name":"talk","force":true}`, want: 400},
 			{name: "not JSON", method: "POST", path: "api/cancel", body: `name=talk`, want: 400},
@@ -143,7 +143,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 
 	t.Run("cookies of other servers of this machine", func(t *testing.T) {
 		u, _ := url.Parse(v.base)
-		cookies := []*http.Cookie{{Name: "lipdrop", Value: "x", Path: "/"}} // another server may use the name
+		cookies := []*http.Cookie{{Name: "lipdrop", Value: "x", Path: "/"}} // another server may use the same name
 		for i := range 10 {
 			cookies = append(cookies, &http.Cookie{Name: fmt.Sprint("other", i), Value: strings.Repeat("x", 4000), Path: "/"})
 		}
@@ -169,7 +169,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		if status, body := v.send("POST", "api/drop/start?id="+id[1], jsonType, `{}`); status != http.StatusConflict {
 			t.Errorf("an upload without a check: HTTP status %d, want 409: %s", status, body)
 		}
-		// A part that is too short ends the check with an error that names the file.
+		// A part that is too short ends the check with an error.
 		_, next := v.send("POST", "api/drop/next?id="+id[1], jsonType, `{}`)
 		number := regexp.MustCompile(`"number":(\d+)`).FindStringSubmatch(next)
 		if number == nil {
@@ -260,7 +260,8 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 	})
 }
 
-// In a real browser, no other page can use the page, and the page gives away no secret.
+// In a real browser, a page of another server cannot use lipdrop's page, and lipdrop's page gives
+// away no secret.
 func TestAttacksInTheBrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a local stack takes long")

@@ -23,7 +23,7 @@ func move(w *world.World, from, to string) {
 	w.Pass(2 * time.Second)
 }
 
-// restore makes an older version of a file current again, by a deletion of the newest version.
+// restore makes an older version of a file current again, by deleting the newest version.
 func restore(w *world.World, key string, body []byte, dropped time.Time) {
 	w.PutLarge(key, body, dropped)
 	w.Notify("Object Deleted", key, 0)
@@ -114,7 +114,7 @@ func TestSequences(t *testing.T) {
 			w.Pass(2 * time.Minute)
 			move(w, "inbox/ads/talk.mp4", "inbox/ads/talk.de.mp4")
 		}, 2, []string{"ads/talk.de succeeded", "ads/talk withdrawn files_gone"}, ""},
-		{"a queued voice is moved to its other Unicode form", func(w *world.World) {
+		{"the voice of a queued job is renamed to its other Unicode form", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour
 			w.Drop("inbox/é.mp4", clip)
 			w.Drop("inbox/é.wav", voice)
@@ -155,14 +155,14 @@ func TestSequences(t *testing.T) {
 				w.Notify("Object Created", "inbox/ads/talk.mp4", 73*time.Hour)
 			}
 		}, 1, []string{"ads/talk succeeded"}, ""},
-		{"a thumbnail arrives while the job runs, and is deleted after its end", func(w *world.World) {
+		{"a thumbnail arrives while the job runs, and is deleted after the job has ended", func(w *world.World) {
 			dropPair(w)
 			w.Pass(time.Minute)
 			w.Drop("inbox/ads/talk.png", []byte("thumbnail"))
 			w.Pass(time.Hour)
 			w.Delete("inbox/ads/talk.png")
 		}, 1, []string{"ads/talk succeeded"}, ""},
-		{"a file is deleted and the execution is stopped at the same time, and redriven later", func(w *world.World) {
+		{"a file is deleted and the execution is stopped at the same time, and the execution is redriven later", func(w *world.World) {
 			queued(w)
 			w.Delete("inbox/ads/talk.wav")
 			take := w.Takes("ads/talk")[0].Take
@@ -193,7 +193,7 @@ func TestSequences(t *testing.T) {
 			restore(w, "inbox/ads/talk.wav", voice, first)
 			w.Drop("inbox/ads/talk.de.wav", voice)
 		}, 4, []string{"ads/talk.de succeeded", "ads/talk succeeded"}, "A deletion starts no job"},
-		{"the record is deleted while RunComfy accepts the job", func(w *world.World) {
+		{"the record is deleted right before RunComfy accepts the job", func(w *world.World) {
 			w.Before = func(c world.Call) error {
 				if c.Op == string(runcomfytest.CallSubmit) {
 					w.Bucket.Remove(ledger.RecordKey("ads/talk", w.Takes("ads/talk")[0].Take))

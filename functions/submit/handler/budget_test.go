@@ -314,7 +314,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 				refused = refused || c.Function == "submit" && tt.refuse(w, c)
 				return nil
 			}
-			dropOnce(t, w)
+			dropOnce(w)
 			w.Run(3 * time.Minute)
 			if _, there := w.Bucket.Object(ledger.StatusKey("ads/talk")); there || !refused {
 				t.Errorf("a status exists: %v, want false; submit had to release the claim: %v, want true", there, refused)

@@ -86,7 +86,7 @@ func TestHeldJobIsDeliveredFourTimesSoon(t *testing.T) {
 				}
 				return nil
 			}
-			dropOnce(t, w)
+			dropOnce(w)
 			w.Run(2 * time.Minute)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if deliveries < 4 {

@@ -234,7 +234,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 // called again.
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(t, w)
+	dieDuringSubmit(w)
 	w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Function == "submit" })
 	w.Pass(2 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
@@ -454,7 +454,7 @@ func TestSlowClaimIsReleased(t *testing.T) {
 		}
 		return nil
 	}
-	dropOnce(t, w)
+	dropOnce(w)
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, 1)
@@ -494,7 +494,7 @@ func TestLateJobIsNotClaimed(t *testing.T) {
 		}
 		return nil
 	}
-	dropOnce(t, w)
+	dropOnce(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 	if late || claims > 0 {
@@ -598,7 +598,7 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 			w.Drop("inbox/ads/notes.txt", []byte("starts the process"))
 			w.Pass(time.Minute)
 			tt.spend(w)
-			dropOnce(t, w)
+			dropOnce(w)
 			w.Run(11 * time.Second)
 			worldtest.WantCharges(t, w, 0)
 			w.Run(2 * time.Minute)

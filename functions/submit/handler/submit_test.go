@@ -24,8 +24,7 @@ import (
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // dropOnce drops the pair ads/talk with a single event.
-func dropOnce(t *testing.T, w *world.World) {
-	t.Helper()
+func dropOnce(w *world.World) {
 	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.wav", voice)
@@ -38,8 +37,8 @@ func TestSubmitResponses(t *testing.T) {
 		t.Run(fault.Name, func(t *testing.T) {
 			w := worldtest.New(t)
 			worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 0)
-			dropOnce(t, w)
-			w.Run(10500 * time.Millisecond) // before poll is first called
+			dropOnce(w)
+			w.Run(10500 * time.Millisecond) // ends before the first call of poll
 
 			charged := map[bool]int{true: 1}[fault.Accept]
 			worldtest.WantCharges(t, w, charged)
@@ -74,9 +73,9 @@ func TestSubmitResponses(t *testing.T) {
 }
 
 // RunComfy refuses a job, and its response has a request id that is the id of no job. If /status
-// confirms that, or refuses the token or the account as the POST did, the job is held and submitted
-// later. Otherwise the job may have been accepted, so there is no second POST, and the status says
-// what RunComfy returned.
+// confirms that no job has this id, or refuses the token or the account as the POST did, the job is
+// held and submitted later. Otherwise the job may have been accepted, so there is no second POST, and
+// the status says what RunComfy returned.
 func TestRefusalWithARequestID(t *testing.T) {
 	tests := []struct {
 		code   int
@@ -238,7 +237,7 @@ func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)
 	count.Before = func(c world.Call) error { calls++; return nil }
-	dropOnce(t, count)
+	dropOnce(count)
 	count.Run(10500 * time.Millisecond)
 	for at := range calls {
 		w := worldtest.New(t)
@@ -328,8 +327,7 @@ func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 }
 
 // dieDuringSubmit drops a pair. The invocation dies after its claim, before the POST.
-func dieDuringSubmit(t *testing.T, w *world.World) {
-	t.Helper()
+func dieDuringSubmit(w *world.World) {
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" && c.Op == "submit" {
 			w.Before = nil
@@ -337,7 +335,7 @@ func dieDuringSubmit(t *testing.T, w *world.World) {
 		}
 		return nil
 	}
-	dropOnce(t, w)
+	dropOnce(w)
 	w.Run(30 * time.Second)
 }
 
@@ -345,7 +343,7 @@ func dieDuringSubmit(t *testing.T, w *world.World) {
 // even if the batch has another message about the same name.
 func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(t, w)
+	dieDuringSubmit(w)
 	_, voice := sample.Files()
 	w.Put("inbox/ads/talk.wav", voice) // the files now form a newer take, so an assessment does not find the older one
 	again := world.Message("inbox/ads/talk.wav")
@@ -363,7 +361,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 // deleted after the take's invocation had died.
 func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(t, w)
+	dieDuringSubmit(w)
 	w.Bucket.Remove("inbox/ads/talk.wav") // without an event
 	w.Pass(20 * time.Minute)              // the message is delivered again, before the hourly sweep
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
@@ -399,7 +397,7 @@ func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 					}
 					return nil
 				}
-				dropOnce(t, w)
+				dropOnce(w)
 				worldtest.Rest(t, w)
 				worldtest.WantArchived(t, w)
 			})
@@ -473,7 +471,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 		postponed = postponed || c.Op == "ChangeMessageVisibility"
 		return nil
 	}
-	dropOnce(t, w)
+	dropOnce(w)
 	for !postponed && w.Step(time.Minute) {
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)

@@ -60,8 +60,8 @@ func TestEnsureKeepsAUsableCertificate(t *testing.T) {
 		after  time.Duration
 		same   bool
 	}{
-		"used again":                 {after: 300 * 24 * time.Hour, same: true},
-		"about to expire":            {after: 340 * 24 * time.Hour},
+		"valid for 65 more days":     {after: 300 * 24 * time.Hour, same: true},
+		"valid for 25 more days":     {after: 340 * 24 * time.Hour},
 		"key lost":                   {meddle: func(t *testing.T, f certs.Files) { remove(t, f.Key) }},
 		"certificate lost":           {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
 		"certificate of another key": {meddle: replaceCert},

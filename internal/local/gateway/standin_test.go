@@ -36,9 +36,6 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("responses (-server +stand-in):\n%s", diff)
 			}
-			if len(want) < 18 {
-				t.Errorf("only %d responses were compared, want at least 18", len(want))
-			}
 		})
 	}
 }
@@ -113,7 +110,7 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	_, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("a/none.json")})
 	note("HEAD of a missing object", "", err)
 	get("read an object that has changed", "a/one.json", s3.GetObjectInput{IfMatch: etag})
-	put("overwrite", "a/long.txt", "0123456789", nil, nil)
+	put("put without a condition", "a/long.txt", "0123456789", nil, nil)
 	get("read a range", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=2-4")})
 	get("read a range across the end", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=8-20")})
 	get("read a range after the end", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=20-30")})

@@ -98,7 +98,7 @@ func (e *endpoint) describe(t *testing.T, name string) *sfn.DescribeExecutionOut
 	return out
 }
 
-// code returns the error code in a response of the API.
+// code returns the error code in a response of the API, or the text of another error.
 func code(err error) string {
 	if failure, ok := errors.AsType[smithy.APIError](err); ok {
 		return failure.ErrorCode()
@@ -171,7 +171,7 @@ func TestListingExecutions(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		e.start(t, name, "{}")
 		<-g.begun
-		time.Sleep(2 * time.Millisecond) // the list is ordered by milliseconds
+		time.Sleep(2 * time.Millisecond) // the list is ordered by the start, in milliseconds
 	}
 	if err := e.stop(t, "b"); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestListingExecutions(t *testing.T) {
 		want  string
 	}{
 		{"another machine", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN + "x")}, "StateMachineDoesNotExist"},
-		{"a short page", sfn.ListExecutionsInput{MaxResults: 2}, "<nil>"},
+		{"MaxResults, which is ignored", sfn.ListExecutionsInput{MaxResults: 2}, "<nil>"},
 		{"a filter that is not supported", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "SerializationException"},
 	} {
 		if row.input.StateMachineArn == nil {
@@ -239,13 +239,13 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 	long := strings.Repeat("a", 80)
 	full := `"` + strings.Repeat("x", 256<<10-2) + `"`
 	for _, row := range []struct{ name, machine, execution, input, want string }{
-		{"accepted: 80 characters, and 256 KiB", machineARN, long, full, "<nil>"},
-		{"81 characters", machineARN, long + "a", "{}", "InvalidName"},
-		{"a space", machineARN, "a b", "{}", "InvalidName"},
-		{"a letter that is not ASCII", machineARN, "\u00fc", "{}", "InvalidName"},
+		{"accepted: a name of 80 characters, and an input of 256 KiB", machineARN, long, full, "<nil>"},
+		{"a name of 81 characters", machineARN, long + "a", "{}", "InvalidName"},
+		{"a name with a space", machineARN, "a b", "{}", "InvalidName"},
+		{"a name with a letter that is not ASCII", machineARN, "\u00fc", "{}", "InvalidName"},
 		{"an input that is not JSON", machineARN, "a", "{", "InvalidExecutionInput"},
-		{"empty input", machineARN, "a", "", "InvalidExecutionInput"},
-		{"a byte above 256 KiB", machineARN, "a", full + " ", "InvalidExecutionInput"},
+		{"an empty input", machineARN, "a", "", "InvalidExecutionInput"},
+		{"an input of one byte more than 256 KiB", machineARN, "a", full + " ", "InvalidExecutionInput"},
 		{"another machine", machineARN + "2", "a", "{}", "StateMachineDoesNotExist"},
 		{"no name", machineARN, "", "{}", "InvalidName"},
 	} {
@@ -311,7 +311,7 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 	}
 	<-g.begun
 	if err := redrive(); code(err) != "ExecutionNotRedrivable" || !strings.Contains(err.Error(), "Execution is RUNNING and cannot be redriven") {
-		t.Errorf("while it runs: %v, want ExecutionNotRedrivable", err)
+		t.Errorf("while it runs: %v, want ExecutionNotRedrivable, because it is RUNNING", err)
 	}
 	g.respond("", &states.TaskError{Name: "NoOutput", Cause: "nothing"})
 	if got := e.end(t); got != states.Failed {

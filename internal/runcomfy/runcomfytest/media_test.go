@@ -95,7 +95,7 @@ func TestAJobWhoseMediaCannotBeFetchedFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			if result.State != runcomfy.ResultFailed || result.Failure != tt.want || !result.FinishedAt.Equal(noon.Add(time.Minute)) {
-				t.Errorf("result %+v, want the failure %q", result, tt.want)
+				t.Errorf("result %+v, want a job that failed after a minute with %q", result, tt.want)
 			}
 			if fake.Charges() != 1 {
 				t.Errorf("%d charges, want 1", fake.Charges())
@@ -200,7 +200,7 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 	}
 }
 
-// get asks for an output without a socket.
+// get requests an output without a socket.
 func get(t *testing.T, fake *runcomfytest.Server, method, address string, header http.Header) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, nil)
@@ -246,12 +246,12 @@ func TestServingAnOutput(t *testing.T) {
 				{"whole", "GET", output, nil, 200, "the video"},
 				{"HEAD", "HEAD", output, nil, 200, ""},
 				{"a range", "GET", output, http.Header{"Range": {"bytes=4-6"}}, 206, "vid"},
-				{"the end", "GET", output, http.Header{"Range": {"bytes=-2"}}, 206, "eo"},
-				{"a range of this output", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {etag}}, 206, "the"},
-				{"a range of another output", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {`"other"`}}, 200, "the video"},
+				{"the last two bytes", "GET", output, http.Header{"Range": {"bytes=-2"}}, 206, "eo"},
+				{"a range if the ETag is this output's", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {etag}}, 206, "the"},
+				{"a range if the ETag is another", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {`"other"`}}, 200, "the video"},
 				{"a range beyond the end", "GET", output, http.Header{"Range": {"bytes=99-"}}, 416, "invalid range: failed to overlap\n"},
 				{"the path unescaped", "GET", strings.Replace(output, "%3D", "=", 1), nil, 404, `{"error_message":"there is no such output"}`},
-				{"the path escaped otherwise", "GET", strings.Replace(output, "%3D", "%3d", 1), nil, 404, `{"error_message":"there is no such output"}`},
+				{"the path escaped in lower case", "GET", strings.Replace(output, "%3D", "%3d", 1), nil, 404, `{"error_message":"there is no such output"}`},
 				{"a POST", "POST", output, nil, 404, `{"error_message":"there is no such output"}`},
 				{"an unknown job", "GET", strings.Replace(output, "/media/", "/media/9", 1), nil, 404, `{"error_message":"there is no such output"}`},
 			}
