@@ -76,8 +76,8 @@ func TestTryAgain(t *testing.T) {
 		{"a pair", in("1/talk.mp4", "1/talk.wav"), "1/talk.mp4", "talk.mp4", nil},
 		{"a pair with a tag", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4", nil},
 		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4", nil},
-		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4", nil},
-		{"the names of the first pair again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
+		{"a pair with a .mov file and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4", nil},
+		{"talk.mp4 and talk.wav again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
 			"warning: talk: talk.wav is 2.0 s longer than talk.mp4: with sync_mode cut_off its last 2.0 s are dropped",
 			"warning: talk: the output talk.mp4 has the same frames as the input talk.mp4",
 		}},

@@ -91,7 +91,7 @@ func TestStorageFaults(t *testing.T) {
 			if call == "UploadPart" && n == 2 {
 				hang(r)
 			}
-			return call == "UploadPart" && n == 2
+			return false
 		}, patience: time.Second},
 		"the response to the completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
 		"every response to a completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
@@ -198,14 +198,13 @@ func TestCancelledCopyLeavesNoUpload(t *testing.T) {
 		o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		b.fault = func(c string, _ int, _ http.ResponseWriter, r *http.Request) bool {
-			if c != call {
-				return false
+			if c == call {
+				cancel()
+				if call == "CompleteMultipartUpload" {
+					hang(r)
+				}
 			}
-			cancel()
-			if call == "CompleteMultipartUpload" {
-				hang(r)
-			}
-			return call == "CompleteMultipartUpload"
+			return false
 		}
 		_, err := o.copier(t, b).Copy(ctx, o.url(), named)
 		if !errors.Is(err, context.Canceled) {

@@ -103,8 +103,8 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		}{
 			{name: "the page itself", method: "GET", path: "", want: 200},
 			{name: "a file of the page", method: "GET", path: "static/app.js", want: 200},
-			{name: "a file beside the page's", method: "GET", path: "static/../server.go", want: 403},
-			{name: "a file beside the page's, escaped", method: "GET", path: "static/%2e%2e/%2e%2e/server.go", want: 404},
+			{name: "a file outside of static/", method: "GET", path: "static/../server.go", want: 403},
+			{name: "a file outside of static/, escaped", method: "GET", path: "static/%2e%2e/%2e%2e/server.go", want: 404},
 			{name: "a file of the machine", method: "GET", path: "static/%2fetc%2fpasswd", want: 404},
 			{name: "backslashes", method: "GET", path: `static/..\..\go.mod`, want: 404},
 			{name: "a route that does not exist", method: "GET", path: "api/token", want: 404},

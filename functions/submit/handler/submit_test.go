@@ -290,7 +290,7 @@ func startNoExecution(c world.Call) error {
 }
 
 // A paid take whose execution could not be started gets its execution, even if its audio is
-// uploaded again before the retry. Until then, the status says that nothing waits for the job.
+// uploaded again before a retry succeeds. Until then, the status says that nothing waits for the job.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = startNoExecution

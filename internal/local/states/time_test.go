@@ -88,7 +88,7 @@ func TestTheServersTimeouts(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		s.Close()
-		// The task may take 60 s, the machine 1,000 s: the third call has 20 s left.
+		// A call may take 60 s, a retry waits 430 s, the machine may take 1,000 s: the third call has 20 s left.
 		if diff := cmp.Diff([]time.Duration{60 * time.Second, 550 * time.Second, 1000 * time.Second}, cancelled); diff != "" {
 			t.Errorf("calls cancelled (-want +got):\n%s", diff)
 		}
