@@ -31,7 +31,7 @@ import (
 // In the scripts, the sync_mode of a job decides what happens to the job. A preset.json in the
 // folder of the job sets the sync_mode.
 const (
-	modeQueues  = "silence" // queues for an hour
+	modeQueues  = "silence" // the job is queued for an hour
 	modeFails   = "remap"   // RunComfy's job fails
 	modeHeld    = "bounce"  // RunComfy does not accept the job
 	modeUnknown = "loop"    // RunComfy breaks the connection
@@ -249,7 +249,7 @@ func schemasOf(t *testing.T, documents ...string) map[string]*jsonschema.Schema 
 	return schemas
 }
 
-// fits returns an error if a line is not JSON that fits a schema.
+// fits returns an error unless a line is JSON that fits a schema.
 func fits(schema *jsonschema.Schema, line string) error {
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
 	if err == nil {

@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func TestExpectLength(t *testing.T) {
 		{name: "too few clips", id: liveAvatar, input: clips(2), given: lengths(-1, 9)[1:], want: 6, within: 3,
 			warning: "talk.wav is 3.0 s longer than the 6.0 s of num_clips 2: its last 3.0 s are dropped; num_clips 3 keeps them",
 			dropped: "Set num_clips to 3, or shorten talk.wav by 3.0 s."},
-		{name: "more than the most clips", id: liveAvatar, input: clips(100), given: lengths(-1, 412)[1:], want: 300, within: 3,
+		{name: "an audio file that is longer than the most clips", id: liveAvatar, input: clips(100), given: lengths(-1, 412)[1:], want: 300, within: 3,
 			warning: "talk.wav is 112.0 s longer than the 300.0 s of num_clips 100: its last 112.0 s are dropped; community/live-avatar accepts at most num_clips 100",
 			dropped: "Shorten talk.wav to at most 300 s."},
 		{name: "too many clips", id: liveAvatar, given: lengths(-1, 4)[1:], want: 30, within: 3,
@@ -77,7 +78,7 @@ func TestExpectLength(t *testing.T) {
 
 		{name: "happyhorse's default", id: happyhorse, want: 5},
 		{name: "happyhorse's duration", id: happyhorse, input: map[string]any{"duration": json.Number("12")}, want: 12},
-		{name: "a fifth model", id: fifth, input: map[string]any{"pieces": 4.0, "frames": 20}, given: lengths(-1, 3.5)[1:], want: 4, within: 1},
+		{name: "the model in testdata", id: fifth, input: map[string]any{"pieces": 4.0, "frames": 20}, given: lengths(-1, 3.5)[1:], want: 4, within: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,7 +90,7 @@ func TestExpectLength(t *testing.T) {
 			var remedy string
 			if got.Dropped != nil {
 				remedy = got.Dropped.Remedy
-				if got.Dropped.Code != problem.LengthsDiffer || got.Warning[:len(got.Dropped.Reason)] != got.Dropped.Reason {
+				if got.Dropped.Code != problem.LengthsDiffer || !strings.HasPrefix(got.Warning, got.Dropped.Reason) {
 					t.Errorf("problem %+v, want the code %s and a reason with which the warning begins", got.Dropped, problem.LengthsDiffer)
 				}
 			}
@@ -100,7 +101,7 @@ func TestExpectLength(t *testing.T) {
 	}
 }
 
-// Each model says what decides the length of its output.
+// For each model, the catalog knows what decides the length of an output.
 func TestEveryModelHasALength(t *testing.T) {
 	c, err := catalog.Default()
 	if err != nil {

@@ -24,8 +24,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// stackDir is an environment variable. If stackDir names a folder, the test binary runs a
-// stack in this folder, drops a pair and waits for a kill.
+// stackDir names an environment variable. If the variable is set to a folder, the test binary
+// runs a stack in this folder, drops a pair and waits until it is killed.
 const stackDir = "STACK_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -202,7 +202,7 @@ func TestKilled(t *testing.T) {
 	awaitNoProcess(t, dir)
 }
 
-// A stopped execution and a deleted file each cancel the job in RunComfy's queue.
+// A job in RunComfy's queue is cancelled if its execution is stopped or its file is deleted.
 func TestCancel(t *testing.T) {
 	o := options(t.TempDir())
 	o.QueueTime = time.Hour
@@ -285,8 +285,8 @@ func TestEventsMissed(t *testing.T) {
 	})
 }
 
-// If an event cannot be kept, for example on a full disk, the stack fails. The next stack
-// finds the event.
+// If the stack cannot save an event, for example on a full disk, the stack fails. The next
+// stack on the folder finds the event.
 func TestEventThatCannotBeKept(t *testing.T) {
 	o := options(t.TempDir())
 	o.Settle = time.Hour

@@ -35,8 +35,8 @@ func (l loop) cost() float64 {
 	return float64(transitionsPerTurn*l.turns)*0.025/1000 + l.busy.Seconds()*0.125*0.0000133334 + float64(l.turns)*0.20/1_000_000
 }
 
-// run runs the loop of a job that is queued and then runs, as the state machine and
-// the poll function do.
+// run simulates the loop of the state machine and the poll function. The parameters are how
+// long the job is queued, how long it runs, and how long a job of its model usually runs.
 func run(t *testing.T, queue, run, usual time.Duration) loop {
 	t.Helper()
 	job := workflow.Job{SubmittedAt: submitted, UsualSeconds: int(usual.Seconds()), WaitSeconds: workflow.FirstWait}
@@ -125,7 +125,8 @@ func TestPaceOfATypicalJob(t *testing.T) {
 	}
 }
 
-// A job of 23 h makes fewer turns than the history of an execution has room for.
+// A job of 23 h makes fewer than 2,000 turns. A turn makes 9 events, so these turns fit into
+// the 25,000 events that the history of an execution can hold.
 func TestPaceOfADay(t *testing.T) {
 	for _, usual := range []time.Duration{0, 90 * time.Second, time.Hour, 24 * time.Hour} {
 		did := run(t, 5*time.Hour, 18*time.Hour, usual)

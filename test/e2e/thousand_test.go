@@ -70,14 +70,14 @@ func s3Requests(t *testing.T, files int) map[string]int {
 		if st.State == ledger.Succeeded {
 			jobs++
 		} else if st.Reason == "" || st.Remedy == "" {
-			t.Errorf("%s does not say what to do: %s", key, body)
+			t.Errorf("%s has no reason or no remedy: %s", key, body)
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("statuses and answer files of %d files (-want +got):\n%s", files, diff)
 	}
 	if charges := w.RunComfy.Charges(); charges != jobs {
-		t.Errorf("%d charges for %d jobs", charges, jobs)
+		t.Errorf("%d charges, want %d: one for each job that succeeded", charges, jobs)
 	}
 	if len(w.Dead) > 0 {
 		t.Errorf("%d dead letters, want none", len(w.Dead))

@@ -26,7 +26,7 @@ const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav
 // scenario is a use of the functions. run calls fail if the result is wrong.
 type scenario struct {
 	name        string
-	tries       string // the functions whose permissions are removed one by one
+	tries       string // the functions that lose one permission at a time
 	run         func(*deployment)
 	unversioned bool // on a bucket without versions
 	fault       func(*http.Request, []byte) *runcomfytest.Fault

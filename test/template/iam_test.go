@@ -17,11 +17,11 @@ var roles = []struct{ id, title, what string }{
 	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job once."},
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It can read neither drops nor outputs."},
 	{"ArchiveFunction", "Archive", "Copies the outputs of an ended job into the bucket. It cannot read drops, and cannot delete anything."},
-	{"CancelFunction", "Cancel", "Records how executions that failed, timed out or were stopped have ended, and cancels the jobs of deleted drops."},
-	{"StateMachine", "The state machine", "Waits until a job has ended, then calls archive. It can use neither the bucket nor the token."},
+	{"CancelFunction", "Cancel", "Cancels the jobs of deleted drops and of executions that ended badly, records why these jobs ended, and starts missing executions of paid jobs."},
+	{"StateMachine", "The state machine", "Calls poll until a job has ended, then archive. It can use neither the bucket nor the token."},
 }
 
-// places has the words of docs/iam.md for each resource that a statement names.
+// places has the words of docs/iam.md for each resource that a statement names, except keys of the bucket.
 var places = map[string]string{
 	"Queue.Arn": "the queue", "DeletionQueue.Arn": "the queue of deletions", "StateMachine": "the state machine", "TokenSecret": "the token's secret",
 	"SubmitLog.Arn": "its log group", "PollLog.Arn": "its log group", "ArchiveLog.Arn": "its log group", "CancelLog.Arn": "its log group",
@@ -105,7 +105,7 @@ func roleOf(t *testing.T, s stack, id string) string {
 	return strings.TrimSuffix(owner.Role+owner.RoleArn, ".Arn")
 }
 
-// reasonsOf returns the comments on the Sids of a role in template.yaml, by the Sid. Each
+// reasonsOf returns the comments on the Sids of a role in template.yaml, by Sid. Each
 // statement must have one.
 func reasonsOf(t *testing.T, role string) map[string]string {
 	t.Helper()
@@ -156,7 +156,7 @@ func statements(t *testing.T, s stack, id string) []statement {
 		}
 	}
 	if len(all) == 0 {
-		t.Errorf("%s has no statements", id)
+		t.Errorf("%s has no statement that allows something", id)
 	}
 	return all
 }

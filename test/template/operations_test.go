@@ -80,8 +80,7 @@ const (
 const (
 	// assumedLine is how many bytes a line of a log has, with what CloudWatch adds.
 	assumedLine = 500
-	// lambdaLines are the lines that Lambda itself logs for a call: its start and
-	// its report.
+	// lambdaLines is how many lines Lambda itself logs for a call: the start and the report.
 	lambdaLines = 2
 )
 

@@ -7,7 +7,7 @@ import (
 )
 
 // If a hook delivers a message of another queue while submit runs, the messages that submit
-// sends afterwards still belong to the chain of submit's own message.
+// sends afterwards still continue the chain of the message that submit handles (see submit.Queue).
 func TestChainAfterANestedDelivery(t *testing.T) {
 	w, err := New(func() float64 { return 0 })
 	if err != nil {

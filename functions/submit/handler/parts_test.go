@@ -23,7 +23,7 @@ import (
 var manyJobs = []struct {
 	name string
 	drop func(t *testing.T, w *world.World, jobs int) // causes one event
-	own  string                                       // the name that the jobs belong to
+	own  string                                       // the name whose status lists the jobs
 	job  string                                       // the format of a job's name, for the job's number
 }{
 	{"tagged audios of a video", func(t *testing.T, w *world.World, jobs int) {
@@ -43,8 +43,8 @@ var manyJobs = []struct {
 	}, "ads/x", "ads/x/%02d"},
 }
 
-// A job of a divided change is paid for, its execution cannot be started, and its voice is
-// replaced. A later message starts the execution of the paid job too, before any sweep.
+// Submit submits a job of a divided change but cannot start its execution, and the job's voice is
+// replaced. A later message submits the new take, and starts both executions before any sweep.
 func TestPaidJobOfADividedChange(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -191,7 +191,7 @@ func TestDividedChange(t *testing.T) {
 	}
 }
 
-// One batch has a message about many jobs, and the upload of the audio of one of these jobs.
+// One batch has a message about several jobs, and the upload of the audio of one of these jobs.
 // Submit divides the first message, and a new message continues with that job. The upload starts
 // a new take, although it began before the upload of the audio that the older take used.
 func TestUploadBesideADividedChange(t *testing.T) {
@@ -202,9 +202,9 @@ func TestUploadBesideADividedChange(t *testing.T) {
 	}
 	event, upload := world.Message("inbox/ads/talk.mp4"), world.Message("inbox/ads/talk.11.wav")
 	for name, batch := range map[string][]events.SQSMessage{
-		"an event":            {event, upload},
-		"a message of submit": {part(""), upload},
-		"a message of submit contains the upload": {event, part(`, "uploads": {"inbox/ads/talk.11.wav": "2050-01-03T12:00:00Z"}`)},
+		"an event":                             {event, upload},
+		"a message of submit":                  {part(""), upload},
+		"the upload is in a message of submit": {event, part(`, "uploads": {"inbox/ads/talk.11.wav": "2050-01-03T12:00:00Z"}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
@@ -342,12 +342,12 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 		"a member beside lipdrop":      cause + `"subjects": [{"stem": "inbox/talk.de"}]}, "detail-type": "Object Created"}`,
 		"neither subjects nor a limit": cause + `"last": true}}`,
 		"subjects and a limit":         cause + `"subjects": [{"stem": "inbox/talk.de"}], "mostJobs": 5}}`,
-		"a key elsewhere":              `{"lipdrop": {"key": "outbox/talk.mp4", "subjects": [{"stem": "inbox/talk.de"}]}}`,
-		"a stem elsewhere":             cause + `"subjects": [{"stem": "status/talk.de"}]}}`,
+		"a key outside inbox/":         `{"lipdrop": {"key": "outbox/talk.mp4", "subjects": [{"stem": "inbox/talk.de"}]}}`,
+		"a stem outside inbox/":        cause + `"subjects": [{"stem": "status/talk.de"}]}}`,
 		"an empty stem":                cause + `"subjects": [{"stem": "inbox/"}]}}`,
 		"a file that is not a match":   cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/talk.de.wav"}]}}`,
 		"a match of another bundle":    cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/y.job/a.wav"}]}}`,
-		"a file that is a drop":        cause + `"subjects": [{"key": "inbox/talk.wav"}]}}`,
+		"a file that can have a job":   cause + `"subjects": [{"key": "inbox/talk.wav"}]}}`,
 		"a hidden file":                cause + `"subjects": [{"key": "inbox/.txt"}]}}`,
 		"a negative number":            cause + `"subjects": [{"stem": "inbox/talk.de", "beyond": -1}]}}`,
 		"nothing":                      `{"lipdrop": {}}`,
