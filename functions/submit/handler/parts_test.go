@@ -109,44 +109,36 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 // Every job of a divided change runs once, even if submit dies, or if the queue does not respond.
 // If submit dies while it submits a job, the outcome of this job may be unknown.
 func TestDividedChange(t *testing.T) {
-	faults := map[string]func(w *world.World, n int) func(world.Call, bool) error{
-		"submit dies before a request": func(_ *world.World, n int) func(world.Call, bool) error {
-			return func(_ world.Call, after bool) error {
-				if !after {
-					if n--; n == 0 {
-						panic(world.Crash{})
-					}
+	faults := map[string]func(w *world.World, n *int, c world.Call, after bool) error{
+		"submit dies before a request": func(_ *world.World, n *int, _ world.Call, after bool) error {
+			if !after {
+				if *n--; *n == 0 {
+					panic(world.Crash{})
 				}
-				return nil
 			}
+			return nil
 		},
-		"submit dies after a request": func(_ *world.World, n int) func(world.Call, bool) error {
-			return func(_ world.Call, after bool) error {
-				if after {
-					if n--; n == 0 {
-						panic(world.Crash{})
-					}
+		"submit dies after a request": func(_ *world.World, n *int, _ world.Call, after bool) error {
+			if after {
+				if *n--; *n == 0 {
+					panic(world.Crash{})
 				}
-				return nil
 			}
+			return nil
 		},
-		"the queue accepts a message and does not respond": func(_ *world.World, n int) func(world.Call, bool) error {
-			return func(c world.Call, after bool) error {
-				if c.Service == "sqs" && after {
-					if n--; n%3 == 0 {
-						return world.ErrBroken
-					}
-				}
-				return nil
-			}
-		},
-		"the queue is out of reach for a while": func(w *world.World, n int) func(world.Call, bool) error {
-			return func(c world.Call, after bool) error {
-				if c.Service == "sqs" && !after && w.Now().Before(world.Begin.Add(time.Duration(n)*time.Minute)) {
+		"the queue accepts a message and does not respond": func(_ *world.World, n *int, c world.Call, after bool) error {
+			if c.Service == "sqs" && after {
+				if *n--; *n%3 == 0 {
 					return world.ErrBroken
 				}
-				return nil
 			}
+			return nil
+		},
+		"the queue is out of reach for a while": func(w *world.World, n *int, c world.Call, after bool) error {
+			if c.Service == "sqs" && !after && w.Now().Before(world.Begin.Add(time.Duration(*n)*time.Minute)) {
+				return world.ErrBroken
+			}
+			return nil
 		},
 	}
 	step := 13
@@ -159,12 +151,12 @@ func TestDividedChange(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %s, %d", change.name, what, n), func(t *testing.T) {
 					w := worldtest.New(t)
 					w.Batch = 1 + n%10
-					hook := fault(w, n)
+					left := n
 					about := func(c world.Call, after bool) error {
 						if c.Function != "submit" || c.Service == "lambda" || c.Service == "runcomfy" {
 							return nil // a crash around the POST makes the outcome unknown
 						}
-						return hook(c, after)
+						return fault(w, &left, c, after)
 					}
 					w.Before = func(c world.Call) error { return about(c, false) }
 					w.After = func(c world.Call) error { return about(c, true) }
