@@ -199,7 +199,7 @@ func Codes() []Info {
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
-		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
+		{JobCancelled, "cancelled, failed", "RunComfy reports that the job was cancelled. A job that had already failed before a redrive stays failed.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
 		{OutcomeUnknown, "unknown", "The job may have been sent, but RunComfy returned no response, or a response that does not say whether RunComfy accepted the job.", checkFirst},
@@ -260,7 +260,7 @@ func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name
 // RemedyFor returns the remedy of the code for a job.
 func (c Code) RemedyFor(job Restart) string {
 	text := c.info().Remedy
-	if job.NotCharged && c.State() == "failed" {
+	if job.NotCharged && strings.Contains(c.State(), "failed") {
 		text = NotCharged
 	}
 	if job.NoJob {

@@ -281,24 +281,33 @@ func TestRedriveFailsAnew(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// An execution was stopped and is redriven. If the job has failed at RunComfy, the
-// status says so and no longer asks for a redrive.
-func TestRedriveFindsAFailedJob(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
-		return runcomfytest.Script{Run: time.Hour, Fail: "no face"}
-	}
-	worldtest.DropPair(w)
-	w.Run(10 * time.Minute)
-	take := w.Status("ads/talk").Take
-	w.Stop("ads/talk", take)
-	worldtest.Rest(t, w)
-	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-	worldtest.Redrive(t, w)
-	worldtest.Rest(t, w)
-	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
-	if !strings.Contains(st.Reason, "no face") || strings.Contains(st.Remedy, "redrive") {
-		t.Errorf("reason %q, want RunComfy's error; remedy %q, want no redrive", st.Reason, st.Remedy)
+// An execution was stopped and is redriven. If the job has failed at RunComfy, or was cancelled
+// there, the status says so and no longer asks for a redrive.
+func TestRedriveFindsAJobWithoutAnOutput(t *testing.T) {
+	for result, want := range map[string]struct {
+		code   problem.Code
+		reason string
+	}{
+		`{"status":"failed","error":"no face"}`: {problem.JobFailed, "RunComfy reports: no face"},
+		`{"status":"cancelled"}`:                {problem.JobCancelled, "RunComfy reports that the job was cancelled; RunComfy cancelled the job before it started"},
+	} {
+		t.Run(result, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Run = time.Hour
+			worldtest.DropPair(w)
+			w.Run(10 * time.Minute)
+			take := w.Status("ads/talk").Take
+			w.Stop("ads/talk", take)
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(result)}, 24*time.Hour)
+			worldtest.Redrive(t, w)
+			worldtest.Rest(t, w)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, want.code)
+			if st.Reason != want.reason || !strings.Contains(st.Remedy, "upload") || strings.Contains(st.Remedy, "redrive") {
+				t.Errorf("reason %q, want %q; remedy %q, want an upload and no redrive", st.Reason, want.reason, st.Remedy)
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -116,7 +117,7 @@ func endOf(exec *sfn.DescribeExecutionOutput) ending {
 		cause = failed.Message
 	}
 	code, reason := workflow.CodeOf(name), cause
-	if code.State() != string(ledger.Failed) {
+	if !strings.Contains(code.State(), string(ledger.Failed)) {
 		code, reason = problem.ExecutionFailed, ""
 	}
 	if reason == "" {
