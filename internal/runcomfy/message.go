@@ -73,6 +73,8 @@ var redactions = []struct {
 	secret *regexp.Regexp
 	with   string
 }{
+	// the user name and the password in a URL
+	{regexp.MustCompile(`://[^/?#` + wordEnds + `]*@`), "://"},
 	// the query of a URL
 	{regexp.MustCompile(`(://[^?#` + wordEnds + `]*)[?#]` + inWord + `*`), "$1"},
 	// a query without a URL, plain or percent-encoded
@@ -81,10 +83,13 @@ var redactions = []struct {
 	// the parameters and the digests of an AWS signature
 	{regexp.MustCompile(`(?i)` + inWord + `*x-amz-` + inWord + `*`), "[redacted]"},
 	{regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b`), "[redacted]"},
+	// a session token: S3's error ExpiredToken quotes the one in a presigned URL
+	{regexp.MustCompile(`[0-9A-Za-z+/=%_-]{200,}`), "[redacted]"},
 }
 
-// redact replaces the token and removes the queries of URLs in a text: a service
-// that could not fetch an input may quote the presigned URL.
+// redact replaces the token in a text, and removes the queries, user names and passwords of
+// URLs. It also replaces session tokens. A service that could not fetch an input may quote the
+// presigned URL, or S3's error.
 func redact(text, token string) string {
 	if len(token) >= minToken {
 		// Ignore the case: a server may return the token in upper case, and response.word lowers the case after redact.

@@ -55,6 +55,7 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 		}
 	}
 	digits := strings.Repeat("0aF", 21) + "9"
+	session := "IQoJ" + strings.Repeat("b3/+", 50) + "=="
 	for text, want := range map[string]string{
 		digits + "-" + digits:                     "[redacted]-[redacted]",
 		"é" + digits + "é":                        "é[redacted]é",
@@ -62,6 +63,9 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 		"İ/a.mp4?x=1&y=2 İ%3fx%3d1":               "İ/a.mp4 İ",
 		"url=https://b.example/a?b#c, retried":    "url=https://b.example/a retried",
 		"https://b.example/a#X,https://c/d?e=f g": "https://b.example/a g",
+		"<Token-0>" + session + "</Token-0>":      "<Token-0>[redacted]</Token-0>",
+		"X-Amz-Security-Token: " + session:        "[redacted] [redacted]",
+		"no route to http://user:p@ss@b:80/a@b":   "no route to http://b:80/a@b",
 	} {
 		if got := redact(text, ""); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
