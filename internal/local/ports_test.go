@@ -29,7 +29,7 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 	if got := open(Ports{Plain: first.TLS}); got.Plain != first.TLS {
 		t.Errorf("plain port %d, want %d", got.Plain, first.TLS)
 	}
-	if got := open(Ports{TLS: first.TLS}); got.TLS != first.TLS { // now the last plain port
+	if got := open(Ports{TLS: first.TLS}); got.TLS != first.TLS { // the plain port of the last start
 		t.Errorf("TLS port %d, want %d", got.TLS, first.TLS)
 	}
 }
@@ -40,7 +40,7 @@ func TestDamagedState(t *testing.T) {
 	for name, read := range map[string]func() error{
 		"ports.json": func() error { _, _, err := openPorts(Ports{}, dir); return err },
 		"keys.json":  func() error { _, err := ensureKeys(dir); return err },
-		"0.json":     func() error { _, err := private.ReadAllJSON[Ports](dir); return err }, // as the queues, the executions and the fake's jobs are read
+		"0.json":     func() error { _, err := private.ReadAllJSON[Ports](dir); return err }, // ReadAllJSON also reads the queues, the executions and the fake's jobs
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(`{"tls": `), 0o600); err != nil {

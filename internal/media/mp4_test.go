@@ -32,7 +32,7 @@ func far(head []byte, at int64, tail ...[]byte) file {
 	return file{pieces{0: head, at: end}, at + int64(len(end))}
 }
 
-// TestMP4 inspects movies that ffmpeg does not make, or that are too large to keep.
+// TestMP4 inspects movies that ffmpeg does not make, or that are too large to keep in memory.
 func TestMP4(t *testing.T) {
 	track := func(length int, more ...[]byte) []byte { return trackBox(1, "vide", length, more...) }
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -54,7 +54,7 @@ func TestMP4(t *testing.T) {
 		duration time.Duration // of the video track
 		estimate bool          // the duration is an estimate
 		least    time.Duration // the shortest duration that the file allows, if the duration is not a fact
-		sound    time.Duration // of the audio track, if it is not 0
+		sound    time.Duration // of the audio track; 0 if it is not checked
 		warning  string        // the beginnings of the warnings, one a line
 	}{
 		{name: "moov after 5 GB of media with a 64-bit size",
@@ -380,12 +380,12 @@ func gigabytes(count int, head ...[]byte) file {
 
 // untimed returns a movie of fragments of a second that do not say their time: six of pictures and
 // two of sound. The index at its end has an entry for the last fragment of each track. Each offset in
-// the index is the true offset plus the parameter plus.
-func untimed(plus int) file {
+// the index is too large by shift.
+func untimed(shift int) file {
 	f := bytes.ReplaceAll(fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1), []byte("tfdt"), []byte("free"))
 	index := func(id, time, n int) []byte {
 		at := len(fragmentsOfTwo()) + n*len(fragment(0, 10, 900))
-		return atom("tfra", be(0, id, 0, 1, time, at+plus, "\x01\x01\x01"))
+		return atom("tfra", be(0, id, 0, 1, time, at+shift, "\x01\x01\x01"))
 	}
 	return whole(f, atom("mfra", index(1, 5000, 7), index(2, 1000, 5), atom("mfro", be(0, 8+2*35+16))))
 }

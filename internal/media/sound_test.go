@@ -21,7 +21,7 @@ type soundRow struct {
 	name     string
 	file     file
 	duration time.Duration
-	least    time.Duration // the shortest possible length if the length is an estimate, else 0; an estimate may differ from duration by a twentieth
+	least    time.Duration // the shortest possible length, if the length is an estimate; the estimate must be within a twentieth of duration
 	codec    string        // if it differs from the codec of the test
 	warning  string        // the beginning of the only warning
 }

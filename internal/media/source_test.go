@@ -48,8 +48,8 @@ func (c *counted) checkBudget(t *testing.T) {
 	}
 }
 
-// checkWarning fails the test unless the warnings begin with the lines of want, one warning for
-// each line. If want is "", there must be no warning.
+// checkWarning fails the test unless there is exactly one warning for each line of want, in the same
+// order, and each warning begins with its line.
 func checkWarning(t *testing.T, warnings []string, want string) {
 	t.Helper()
 	beginnings := strings.FieldsFunc(want, func(r rune) bool { return r == '\n' })

@@ -22,8 +22,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// The permissions that docs/iam.md lists for a verb are enough. If one that the verb needs is
-// missing, the error names this permission.
+// For jobs, watch, show, cost and get, the permissions that docs/iam.md lists are enough. If a
+// permission that a verb needs is missing, the error names this permission.
 func TestPeople(t *testing.T) {
 	l := openLab(t)
 	statuses := []string{"s3:ListBucket", "s3:GetObject status/*"}
@@ -75,7 +75,7 @@ func TestPeople(t *testing.T) {
 		t.Run(tt.verb, func(t *testing.T) {
 			err := tt.run(l.clientOf(t, tt.needs), t.TempDir())
 			if tt.refused == "" && err != nil {
-				t.Fatalf("with all permissions: error %v, want none", err)
+				t.Fatalf("with the permissions %v: error %v, want none", tt.needs, err)
 			}
 			if denied, ok := errors.AsType[*client.DeniedError](err); tt.refused != "" && (!ok || denied.Permission != tt.refused) {
 				t.Fatalf("error %v, want one that names %s as missing", err, tt.refused)

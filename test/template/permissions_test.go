@@ -75,8 +75,8 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 	}
 }
 
-// Only one service may assume each role, and only on behalf of this account: the service
-// that runs the function or the machine, or that sends notices. Step Functions documents
+// Each role can be assumed only by the service that runs the function or the state machine, or
+// that sends notices, and only on behalf of this account. Step Functions documents
 // that it names the account. Lambda and EventBridge do not document this, so their condition
 // is also true if no account is named. Otherwise Lambda might be unable to read the queue,
 // and nothing would report that.

@@ -178,7 +178,7 @@ func TestThrottledAfterACap(t *testing.T) {
 	}
 }
 
-// A reservation is given back if RunComfy certainly did not accept the job. Otherwise it stays.
+// Submit gives a reservation back only if RunComfy certainly did not accept the job.
 func TestReservationFollowsTheResponse(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		t.Run(fault.Name, func(t *testing.T) {
@@ -211,7 +211,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			if err := w.CancelElsewhere(w.Status("0").RequestID); err != nil {
 				t.Fatal(err)
 			}
-			w.Pass(time.Hour) // archive gives nothing back; the sweep does
+			w.Pass(time.Hour) // archive does not give the reservation back; the sweep does
 		},
 	}
 	for name, end := range ends {
@@ -290,8 +290,8 @@ func TestBookThatCannotBeUsed(t *testing.T) {
 func TestClaimThatCannotBeReleased(t *testing.T) {
 	book := budget.Key(budget.Day(world.Begin))
 	for _, tt := range []struct {
-		name   string
-		refuse func(w *world.World, c world.Call) bool // reports whether submit must release the claim because of the call c
+		name        string
+		mustRelease func(w *world.World, c world.Call) bool // reports whether submit must release the claim because of the call c
 	}{
 		{"throttled POST", func(_ *world.World, c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }},
 		{"unreadable book", func(w *world.World, c world.Call) bool {
@@ -306,18 +306,18 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 			w := worldtest.New(t)
 			setCaps(w, budget.Caps{Jobs: 1})
 			worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 0)
-			refused := false
+			releasing := false
 			w.Before = func(c world.Call) error {
-				if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && refused && w.Now().Before(world.Begin.Add(2*time.Minute)) {
+				if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && releasing && w.Now().Before(world.Begin.Add(2*time.Minute)) {
 					return world.Throttled
 				}
-				refused = refused || c.Function == "submit" && tt.refuse(w, c)
+				releasing = releasing || c.Function == "submit" && tt.mustRelease(w, c)
 				return nil
 			}
 			dropOnce(w)
 			w.Run(3 * time.Minute)
-			if _, there := w.Bucket.Object(ledger.StatusKey("ads/talk")); there || !refused {
-				t.Errorf("a status exists: %v, want false; submit had to release the claim: %v, want true", there, refused)
+			if _, there := w.Bucket.Object(ledger.StatusKey("ads/talk")); there || !releasing {
+				t.Errorf("a status exists: %v, want false; submit had to release the claim: %v, want true", there, releasing)
 			}
 			w.Pass(time.Hour)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
