@@ -154,8 +154,8 @@ func hiddenEnd(base, right string) string {
 // conversions lists other files that people drop, and what to convert them to.
 var conversions = []struct{ from, to string }{
 	{".heic .heif .avif .jxl .jp2 .gif .bmp .tif .tiff .svg .psd .dng .cr2 .cr3 .nef .arw", ".jpg .png"},
-	{".aif .aiff .wma .amr .caf .weba .m4b .m4r .mka .oga .mp2 .3ga .dss .ds2", ".wav .mp3"},
-	{".wmv .flv .mpg .mpeg .3gp .3g2 .mts .m2ts .ts .ogv .vob .qt .asf .mxf", ".mp4"},
+	{".aif .aiff .wma .amr .caf .weba .m4b .m4r .mka .oga .mp2 .3ga .dss .ds2 .spx .qta", ".wav .mp3"},
+	{".wmv .flv .mpg .mpeg .3gp .3g2 .mts .m2ts .ts .ogv .vob .qt .asf .mxf .f4v", ".mp4"},
 }
 
 // others says what to do with archives, incomplete files, links, lists and rare suffixes.
