@@ -119,8 +119,11 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 			panic(errZeroMedia)
 		}
 	})
-	if m.unwritten {
+	switch {
+	case m.unwritten:
 		info.warn("%s has zeros instead of the end of its index (moov): it may have been cut short", r.src.Name)
+	case moov.end > r.src.Size:
+		info.warn("%s ends in the middle of its index (moov): it may have been cut short", r.src.Name)
 	}
 	if !known {
 		unknown := r.src.Name

@@ -36,7 +36,8 @@ func far(head []byte, at int64, tail ...[]byte) file {
 func TestMP4(t *testing.T) {
 	track := func(length int, more ...[]byte) []byte { return trackBox(1, "vide", length, more...) }
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-	timeless := headedTrack(1, "vide", 3, mediaBox("vide", 0, slices.Concat(table("stsz", 0, be(1, 1)), table("stco", 1, be(2)))))
+	timeless := slices.Concat(table("stts", 1, be(1, 0)), table("stsz", 0, be(1, 1)), table("stsc", 1, be(1, 1, 1)), table("stco", 1, be(2)))
+	timelessTrack := headedTrack(1, "vide", 3, mediaBox("vide", 0, timeless))
 	bigTables := func(length int) []byte { // a track whose sample tables claim a gigabyte
 		trak := track(length)
 		minf := be(int(gigabyte), "minf")
@@ -124,7 +125,7 @@ func TestMP4(t *testing.T) {
 			duration: seconds(21)},
 		{name: "a last picture of a negative length",
 			file: whole(typeBox, movieBox(2000, headedTrack(1, "vide", 3, mediaBox("vide", 2000,
-				slices.Concat(table("stts", 2, be(2, 1000, 1, -5)), table("stsz", 0, be(3, 1, 1, 1)), table("stco", 1, be(2))))))),
+				slices.Concat(table("stts", 2, be(2, 1000, 1, -5)), table("stsz", 0, be(3, 1, 1, 1)), table("stsc", 1, be(1, 3, 1)), table("stco", 1, be(2))))))),
 			duration: seconds(2.001)},
 		{name: "chapters that outlast the picture",
 			file:     whole(typeBox, movieBox(60000, track(9000), trackBox(2, "soun", 8000, atom("tref", atom("chap", be(3)))), trackBox(3, "text", 60000))),
@@ -165,10 +166,10 @@ func TestMP4(t *testing.T) {
 			}(),
 			duration: seconds(9)},
 		{name: "no length of any track",
-			file:     whole(typeBox, movieBox(2500, timeless)),
+			file:     whole(typeBox, movieBox(2500, timelessTrack)),
 			duration: seconds(2.5), estimate: true},
 		{name: "no length anywhere",
-			file:    whole(typeBox, movieBox(0, timeless)),
+			file:    whole(typeBox, movieBox(0, timelessTrack)),
 			warning: "lipdrop did not find the length of a.mp4"},
 		{name: "an unknown length, all ones",
 			file:    whole(typeBox, movieBox(-1, track(-1))),
@@ -183,6 +184,14 @@ func TestMP4(t *testing.T) {
 			file:     whole(typeBox, atom("mdat", make([]byte, 20)), movieBox(0, track(800), make([]byte, 500))),
 			duration: seconds(0.8),
 			warning:  "a.mp4 has zeros instead of the end of its index (moov)"},
+		{name: "an index that ends where the second track should begin",
+			file: func() file {
+				moov := movieBox(0, track(800))
+				binary.BigEndian.PutUint32(moov, uint32(len(moov)+500))
+				return whole(typeBox, atom("mdat", make([]byte, 20)), moov)
+			}(),
+			duration: seconds(0.8),
+			warning:  "a.mp4 ends in the middle of its index (moov)"},
 		{name: "a few zeros after the last track",
 			file:     whole(typeBox, movieBox(0, track(800), make([]byte, 12)), atom("mdat", bytes.Repeat([]byte{1}, 20))),
 			duration: seconds(0.8)},
@@ -326,7 +335,7 @@ func TestMP4(t *testing.T) {
 			warning: "lipdrop did not find the length of a.mp4"},
 		{name: "a length that is too large for a duration",
 			file: whole(typeBox, movieBox(700, headedTrack(1, "vide", 3, atom("mdia", atom("mdhd", be(1<<24, uint64(0), uint64(0), 1, uint64(1<<63))),
-				atom("hdlr", be(0, 0, "vide"), make([]byte, 13)), atom("minf", atom("stbl", table("stsz", 0, be(1, 1)))))))),
+				atom("hdlr", be(0, 0, "vide"), make([]byte, 13)), atom("minf", atom("stbl", timeless)))))),
 			duration: seconds(0.7), estimate: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {

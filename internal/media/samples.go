@@ -155,24 +155,31 @@ func (r *reader) table(b box, size int64) []byte {
 	return r.bytes(b.body+8, count*size)
 }
 
-// errNotThere reports a file without the samples that its index lists. errCutMedia reports
+// errNotThere reports a file without the samples that its index lists. errNoTable reports an
+// index that does not say when the samples are shown or where they are stored. errCutMedia reports
 // a file that ends before its samples do. errZeroMedia reports a file in which the last samples
 // were never written.
 const (
+	errNoTable   = damage("its index (moov) lacks a table that every player needs")
 	errNotThere  = damage("its index is there, but not its pictures and sound, so the export or the upload broke off")
 	errCutMedia  = damage("it ends in the middle of its media data, so the export or the upload broke off")
 	errZeroMedia = damage("it holds zeros instead of the last part of its media data, so a download or a copy broke off")
 )
 
-// checkData checks that the first and the last chunk of the track are in the file. It panics
-// with errBudget if it cannot read the tables that it needs.
+// checkData checks that the track has the tables that every player needs, and that its first and
+// its last chunk are in the file. It panics with errBudget if it cannot read these tables.
 func (t *track) checkData(r *reader, moov box) {
+	if t.Samples == 0 {
+		return
+	}
 	offsets, wide := t.tables["co64"]
 	if !wide {
 		offsets = t.tables["stco"]
 	}
-	if t.Samples == 0 || offsets.kind == "" {
-		return
+	for _, table := range []box{t.tables["stts"], t.tables["stsc"], offsets} {
+		if table.kind == "" || u32(r.head(table, 8)[4:]) == 0 {
+			panic(errNoTable)
+		}
 	}
 	entry := int64(4)
 	if wide {

@@ -175,6 +175,7 @@ func TestBrokenMovies(t *testing.T) {
 	const (
 		notThere = "its index is there, but not its pictures and sound, so the export or the upload broke off"
 		cut      = "it ends in the middle of its media data, so the export or the upload broke off"
+		lacks    = "its index (moov) lacks a table that every player needs"
 		index    = "it ends in the middle of its index (moov), so the export or the upload broke off"
 	)
 	track := func(handler string, tables ...[]byte) []byte {
@@ -214,6 +215,10 @@ func TestBrokenMovies(t *testing.T) {
 		{"an init segment", "a.mp4", fragmentedMovie(), problem.FileDamaged, "it holds no pictures and no sound, only the beginning of a stream (an init segment)"},
 		{"fragments without sound", "a.m4a", slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")), fragment(0, 9, 9)),
 			problem.FileDamaged, "its audio track holds no sound"},
+		{"samples without a place", "a.mp4", movie(track("vide", sizes, runs)), problem.FileDamaged, lacks},
+		{"samples that are not divided into chunks", "a.mp4", movie(track("vide", sizes, chunks("stco", 900, 1100))), problem.FileDamaged, lacks},
+		{"samples without a time", "a.mp4", movie(headedTrack(1, "vide", 3, mediaBox("vide", 1000, sizes, runs, chunks("stco", 900, 1100)))), problem.FileDamaged, lacks},
+		{"samples in no chunk", "a.mp4", movie(track("vide", sizes, runs, chunks("stco"))), problem.FileDamaged, lacks},
 		{"an index that is cut in a table", "a.mp4", whole[:bytes.Index(whole, []byte("stco"))+9], problem.FileDamaged, index},
 		{"zeros instead of the last tables of the second track", "a.mp4", slices.Concat(typeBox, atom("mdat", bytes.Repeat([]byte{1}, 1000)),
 			movieBox(1000, track("vide", sizes, runs, chunks("stco", 100, 300)), track("soun", sizes, make([]byte, 60)))), problem.FileDamaged, index},
