@@ -125,7 +125,7 @@ func valueText(value any, nesting int) string {
 		return ""
 	}
 	switch v := value.(type) {
-	case nil:
+	case nil, bool: // "error":true only says that another member holds the message
 		return ""
 	case string:
 		return strings.TrimSpace(v)

@@ -141,6 +141,8 @@ func TestFailureOfAJob(t *testing.T) {
 		{"absent", `"x":1`, ""},
 		{"empty text", `"error":""`, ""},
 		{"number", `"error":500`, "500"},
+		{"true beside a message", `"error":true,"message":"no face"`, "no face"},
+		{"object with true beside a message", `"error":{"error":true,"reason":"no face"}`, "no face"},
 		{"in another member", `"message":"no face"`, "no face"},
 		{"with line breaks and control characters", `"error":"no\n\tface\u0000"`, "no face"},
 		{"with characters that change the direction of text, and a noncharacter", `"error":"\u202eno\u2066face\uffff"`, "no face"},
