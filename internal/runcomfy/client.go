@@ -196,13 +196,17 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	if word == "" {
 		return Result{}, res.unexpected("the response has no status")
 	}
+	found, others := outputs(res.members["output"])
 	result := Result{
 		State:      resultStatus(word),
-		Outputs:    outputs(res.members["output"]),
+		Outputs:    found,
 		CostUSD:    res.number("cost"),
 		CreatedAt:  res.time("created_at"),
 		FinishedAt: res.time("finished_at"),
 		Failure:    safeText(jsonText(res.members["error"]), res.token),
+	}
+	if others > 0 {
+		result.Warnings = append(result.Warnings, fmt.Sprintf("%d of %d outputs are not fetched, because they are not URLs", others, len(found)+others))
 	}
 	result.dropUnusable(res)
 	if id := res.text("request_id"); id != "" && id != requestID {
@@ -316,7 +320,7 @@ func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*re
 	ended := state.Ended() && (onStatus || state != ResultSucceeded)
 	switch e.Kind() {
 	case KindUnavailable, KindBadInput, KindBalance:
-		if ended || len(outputs(res.members["output"])) > 0 {
+		if found, _ := outputs(res.members["output"]); ended || len(found) > 0 {
 			return res, nil
 		}
 	}

@@ -137,16 +137,15 @@ func (r *response) time(name string) time.Time {
 }
 
 // outputs returns the absolute URLs of a result's output, without the white space around them,
-// in the order that Result.Outputs documents. It reads no other member, because another member
-// may hold the inputs.
-func outputs(raw json.RawMessage) []string {
+// in the order that Result.Outputs documents, and how many other values are in their places. It
+// reads no other member, because another member may hold the inputs.
+func outputs(raw json.RawMessage) (found []string, others int) {
 	var output any
 	_ = json.Unmarshal(raw, &output) // what cannot be read is not a URL
 	places := []any{output}
 	if members, ok := output.(map[string]any); ok {
 		places = []any{members["video"], members["videos"], members["image"], members["images"]}
 	}
-	var found []string
 	seen := map[string]bool{}
 	for _, place := range places {
 		values, isList := place.([]any)
@@ -155,13 +154,19 @@ func outputs(raw json.RawMessage) []string {
 		}
 		for _, value := range values {
 			u, _ := value.(string)
-			if u = strings.TrimSpace(u); absoluteURL.MatchString(u) && !seen[u] {
+			u = strings.TrimSpace(u)
+			switch {
+			case !absoluteURL.MatchString(u):
+				if value != nil && value != "" {
+					others++
+				}
+			case !seen[u]:
 				seen[u] = true
 				found = append(found, u)
 			}
 		}
 	}
-	return found
+	return found, others
 }
 
 // errorCode returns the error_code of a body, and whether this member says that the body is an

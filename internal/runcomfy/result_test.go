@@ -102,7 +102,7 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 		{"the query is kept", `{"video":"https://f.example/a.mp4?sig=1&x=%2B"}`, []string{"https://f.example/a.mp4?sig=1&x=%2B"}},
 		{"other members are ignored", `{"input":{"video":"` + a + `"},"audio":"` + b + `","video_url":"` + c + `"}`, nil},
 		{"white space around a URL", `{"video":" ` + a + `\n","videos":["` + a + `","` + b + ` "]}`, []string{a, b}},
-		{"elements of a list that are not URLs are ignored", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
+		{"elements of a list that are not URLs", `["` + a + `",7,null,"",{"url":"` + b + `"},"done"]`, []string{a}},
 		{"not a URL", `{"video":"a.mp4","image":"data:image/png;base64,AA=="}`, nil},
 		{"null", `null`, nil},
 		{"empty", `{}`, nil},
@@ -122,6 +122,20 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 				t.Errorf("outputs (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A value in the place of an output that is not a URL is not dropped silently.
+func TestOutputsThatAreNotURLs(t *testing.T) {
+	for output, want := range map[string]string{
+		`{"video":"https://f.example/a.mp4","videos":[null,""],"audio":7}`: "",
+		`["https://f.example/a.mp4",7,{"url":"b"},"done",null]`:            "3 of 4 outputs are not fetched, because they are not URLs",
+		`{"video":{"url":"https://f.example/a.mp4"}}`:                      "1 of 1 outputs are not fetched, because they are not URLs",
+	} {
+		got, err := respondingJSON(t, 200, `{"status":"succeeded","output":`+output+`}`).Result(t.Context(), "r")
+		if warnings := strings.Join(got.Warnings, "; "); err != nil || warnings != want {
+			t.Errorf("%s: error %v, warnings %q; want %q", output, err, warnings, want)
+		}
 	}
 }
 

@@ -137,6 +137,7 @@ func (h *Handler) archiveOutputs(ctx context.Context, rec ledger.Record, result 
 		if result.Failure != "" {
 			reason += ", and the error: " + result.Failure
 		}
+		reason = strings.Join(append([]string{reason}, result.Warnings...), "; ")
 		return rec, &workflow.NoOutput{Failure: workflow.Failuref("%s", reason)}
 	}
 	if n := len(result.Outputs); n > h.MaxOutputs {

@@ -57,14 +57,15 @@ func TestFailedJob(t *testing.T) {
 }
 
 // A result may have the state "completed", which otherwise only /status returns, and an error
-// instead of an output. The reason of the failure then contains the error.
+// instead of an output. The reason of the failure then contains the error, and says which outputs are not URLs.
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
-	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"}}`)}, 24*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"},"output":{"video":7}}`)}, 24*time.Hour)
 	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
-	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); !strings.Contains(st.Reason, "no face") {
-		t.Errorf("reason %q, want RunComfy's error in it", st.Reason)
+	const want = "RunComfy reports success without an output, and the error: no face; 1 of 1 outputs are not fetched, because they are not URLs"
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); st.Reason != want {
+		t.Errorf("reason %q, want %q", st.Reason, want)
 	}
 }
 
