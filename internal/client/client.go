@@ -88,21 +88,17 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 // region. If the target has a profile or a region, but no folder, the stack is on AWS. The errors
 // of Find include *NoStackError, *UsageError, *CredentialsError, *DeniedError and *ServiceError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
-	stack := t.Stack
-	if stack != "" && t.Dir != "" {
+	if t.Stack != "" && t.Dir != "" {
 		return nil, &UsageError{"--stack names a stack on AWS and --dir a local one; leave one of them out"}
 	}
-	if stack == "" && t.Dir == "" {
-		stack = os.Getenv(stackVariable)
-	}
 	var noLocal *NoStackError
-	if stack == "" && (t.Dir != "" || t.Profile == "" && t.Region == "") {
+	if t.Dir != "" || t.Stack == "" && os.Getenv(stackVariable) == "" && t.Profile == "" && t.Region == "" {
 		c, err := t.findLocal(ctx)
 		if !errors.As(err, &noLocal) || t.Dir != "" {
 			return c, err
 		}
 	}
-	c, err := t.findOnAWS(ctx, stack)
+	c, err := t.FindOnAWS(ctx)
 	if missing, ok := errors.AsType[*CredentialsError](err); ok && noLocal != nil && missing.Missing {
 		return nil, &NoStackError{Reason: fmt.Sprintf("%s, and %v", noLocal.Reason, missing.Err), Remedy: noLocal.Remedy}
 	}
@@ -111,12 +107,7 @@ func (t Target) Find(ctx context.Context) (*Client, error) {
 
 // FindOnAWS is Find for a command that does not work on the local stack. It ignores Dir.
 func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
-	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
-}
-
-// findOnAWS returns a client of the named stack on AWS or, if name is empty, of the only
-// lipdrop stack of the region.
-func (t Target) findOnAWS(ctx context.Context, name string) (*Client, error) {
+	name := cmp.Or(t.Stack, os.Getenv(stackVariable))
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}), awsconfig.WithSharedConfigProfile(t.Profile), awsconfig.WithRegion(t.Region))
 	if err != nil {
 		return nil, &CredentialsError{Err: err}

@@ -21,12 +21,7 @@ import (
 )
 
 // Status is a status or an answer file that was read.
-type Status struct {
-	ledger.Status
-
-	// Order says which drop the status is about.
-	Order ledger.Order `json:"-"`
-}
+type Status = ledger.Posted
 
 // entry is a status or an answer file as a listing shows it.
 type entry struct {
@@ -67,7 +62,8 @@ func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
 			return nil, c.Explain("read the status of "+e.name, e.Key, err)
 		}
 		posted.Name = e.name
-		return []Status{{c.ReachableLinks(posted.Status), posted.Order}}, nil
+		posted.Status = c.ReachableLinks(posted.Status)
+		return []Status{posted}, nil
 	})
 }
 

@@ -59,11 +59,11 @@ type Links struct {
 type Posted struct {
 	Status
 	// Order says which drop the status is about. It is empty if there is no status.
-	Order Order
+	Order Order `json:"-"`
 
 	// Rewrite makes Post write the status even if it has not changed, so that
 	// UpdatedAt says when the name was assessed.
-	Rewrite bool
+	Rewrite bool `json:"-"`
 
 	due string // the mark of the process that sends the notice about the status; empty if no notice is due
 

@@ -10,6 +10,7 @@
 package media
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,16 +53,8 @@ const (
 
 // Noun returns the kind as a noun with its article, for a sentence.
 func (k Kind) Noun() string {
-	switch k {
-	case Video:
-		return "a video"
-	case Audio:
-		return "an audio file"
-	case Image:
-		return "an image"
-	default:
-		return "not a media file"
-	}
+	nouns := map[Kind]string{Video: "a video", Audio: "an audio file", Image: "an image"}
+	return cmp.Or(nouns[k], "not a media file")
 }
 
 // suffixes lists the accepted suffixes, each with the content type with which a browser

@@ -177,12 +177,7 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 }
 
 func (s *simulation) there(files []string) bool {
-	for _, key := range files {
-		if etag, _ := s.w.Present(key); etag == "" {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(files, func(key string) bool { return s.w.Present(key) == "" })
 }
 
 // claimed returns, as one string, what a record claims: the versions of the media, and the

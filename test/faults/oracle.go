@@ -369,15 +369,7 @@ func bundled(name string, files []file) map[string]want {
 }
 
 func kindOf(name string) string {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".mp4":
-		return "video"
-	case ".png":
-		return "image"
-	case ".wav":
-		return "audio"
-	}
-	return ""
+	return map[string]string{".mp4": "video", ".png": "image", ".wav": "audio"}[strings.ToLower(path.Ext(name))]
 }
 
 // withoutTag returns a stem without its last dot and the text after it. It returns

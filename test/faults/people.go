@@ -163,8 +163,7 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 // returned act is late by the given duration.
 func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
 	s.w.PutLarge(key, body, began)
-	etag, _ := s.w.Present(key)
-	return act{at: s.w.Now(), late: late, file: file{key, body, etag, s.w.Now(), began.UTC().Truncate(time.Second)}}
+	return act{at: s.w.Now(), late: late, file: file{key, body, s.w.Present(key), s.w.Now(), began.UTC().Truncate(time.Second)}}
 }
 
 // deleteOne deletes one file of a drop. The event for submit may be late. The event for cancel

@@ -368,7 +368,7 @@ func (t *story) expectCancel(key string) {
 	if !cancels(key) {
 		return
 	}
-	etag, _ := t.w.Present(key)
+	etag := t.w.Present(key)
 	for _, rec := range t.records() {
 		uses := slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool { return in.Key == key && in.ETag == etag })
 		starts := rec.Times.Submitted.Add(t.queue)

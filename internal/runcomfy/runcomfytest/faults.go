@@ -9,27 +9,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
+// faults are the ways in which each call can fail.
+var faults = map[Call][]Fault{
+	CallSubmit:  slices.Concat(submitAccepted, unanswered, refusals, submitRefusals),
+	CallStatus:  slices.Concat(statusWords, unanswered, refusals, unreadable),
+	CallResult:  slices.Concat(resultForms(), unanswered, refusals, unreadable),
+	CallCancel:  slices.Concat(cancelForms, unanswered, refusals, unreadable),
+	CallModel:   slices.Concat(priceForms, unanswered, refusals, unreadable),
+	CallBalance: slices.Concat(unanswered, refusals, unreadable),
+	CallOutput:  slices.Concat(unanswered, outputFaults),
+}
+
 // Faults returns the ways in which a call can fail, each with a name that is unique
 // for the call. Of the faults of CallSubmit, only those with Accept charge a job.
-func Faults(call Call) []Fault {
-	switch call {
-	case CallSubmit:
-		return slices.Concat(submitAccepted, unanswered, refusals, submitRefusals)
-	case CallStatus:
-		return slices.Concat(statusWords, unanswered, refusals, unreadable)
-	case CallResult:
-		return slices.Concat(resultForms(), unanswered, refusals, unreadable)
-	case CallCancel:
-		return slices.Concat(cancelForms, unanswered, refusals, unreadable)
-	case CallModel:
-		return slices.Concat(priceForms, unanswered, refusals, unreadable)
-	case CallBalance:
-		return slices.Concat(unanswered, refusals, unreadable)
-	case CallOutput:
-		return slices.Concat(unanswered, outputFaults)
-	}
-	return nil
-}
+func Faults(call Call) []Fault { return slices.Clone(faults[call]) }
 
 // FaultNamed returns the fault of a call that has the given name. It panics if there is no such
 // fault.

@@ -106,8 +106,7 @@ func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Read
 	if err := wholeFile(n, err); err != nil {
 		return err
 	}
-	j.Kind, j.Suffix = kind, suffix
-	j.Bytes, j.SHA256 = n, hex.EncodeToString(hash.Sum(nil))
+	j.Kind, j.Suffix, j.SHA256 = kind, suffix, hex.EncodeToString(hash.Sum(nil))
 	return nil
 }
 

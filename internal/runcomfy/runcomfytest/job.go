@@ -46,7 +46,6 @@ type record struct {
 	FetchError  string         `json:"fetchError"`
 	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
 	Suffix      string         `json:"suffix"` // of the input that is the output, with its dot; .mp4 if the output is made up
-	Bytes       int64          `json:"bytes"`
 	SHA256      string         `json:"sha256"`
 }
 

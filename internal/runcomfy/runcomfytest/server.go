@@ -11,6 +11,7 @@
 package runcomfytest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -285,18 +286,12 @@ type Price struct {
 // the price says so.
 func InventedPrice(id string) Price {
 	const note = "invented by the fake of RunComfy"
-	switch id {
-	case "sync/react-1":
-		return Price{0.16, "second", note}
-	case "sync/sync/lipsync/v2/pro":
-		return Price{0.08, "second", note}
-	case "community/live-avatar":
-		return Price{0.02, "second", note}
-	case "happyhorse/happyhorse-1.0/reference-to-video":
-		return Price{0.90, "output", note}
-	default:
-		return Price{0.05, "second", note}
-	}
+	return cmp.Or(map[string]Price{
+		"sync/react-1":                                 {0.16, "second", note},
+		"sync/sync/lipsync/v2/pro":                     {0.08, "second", note},
+		"community/live-avatar":                        {0.02, "second", note},
+		"happyhorse/happyhorse-1.0/reference-to-video": {0.90, "output", note},
+	}[id], Price{0.05, "second", note})
 }
 
 // SetBalanceEmpty sets whether the account's balance is used up. If it is, no job is
