@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-
-	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // modelFile is a model's file. model.schema.json describes its members.
@@ -33,12 +31,10 @@ type usual struct {
 }
 
 type mediaGroup struct {
-	Properties   []string   `json:"properties"`
-	Kind         media.Kind `json:"kind"`
-	Formats      []string   `json:"formats"`
-	MaxDuration  duration   `json:"maxDuration"`
-	MaxMB        int64      `json:"maxMB"`
-	MinShortSide int        `json:"minShortSide"`
+	Properties  []string `json:"properties"`
+	MaxDuration duration `json:"maxDuration"`
+	MaxMB       int64    `json:"maxMB"`
+	MediaProperty
 }
 
 // duration is a duration in the notation of time.ParseDuration.
@@ -91,15 +87,10 @@ func parseModel(data []byte) (*Model, error) {
 	}
 	for _, g := range file.Media {
 		for _, name := range g.Properties {
-			m.media = append(m.media, MediaProperty{
-				Name:         name,
-				Kind:         g.Kind,
-				Required:     m.isRequired(name),
-				Formats:      g.Formats,
-				MaxDuration:  time.Duration(g.MaxDuration),
-				MaxBytes:     g.MaxMB * mb,
-				MinShortSide: g.MinShortSide,
-			})
+			p := g.MediaProperty
+			p.Name, p.Required = name, m.isRequired(name)
+			p.MaxDuration, p.MaxBytes = time.Duration(g.MaxDuration), g.MaxMB*mb
+			m.media = append(m.media, p)
 		}
 	}
 	if option := m.schema.Properties[file.OutputLength.Option]; option != nil {

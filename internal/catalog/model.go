@@ -51,13 +51,13 @@ func (u Usual) Of(output time.Duration) time.Duration {
 // MediaProperty is a property of a model's input that accepts a media file, with the
 // model's own limits for that file. A zero or empty limit does not apply.
 type MediaProperty struct {
-	Name         string
-	Kind         media.Kind
-	Required     bool
-	Formats      []string // as in media.Info.Format
-	MaxDuration  time.Duration
-	MaxBytes     int64
-	MinShortSide int // pixels
+	Name         string        `json:"-"`
+	Kind         media.Kind    `json:"kind"`
+	Required     bool          `json:"-"`
+	Formats      []string      `json:"formats"` // as in media.Info.Format
+	MaxDuration  time.Duration `json:"-"`
+	MaxBytes     int64         `json:"-"`
+	MinShortSide int           `json:"minShortSide"` // pixels
 }
 
 // Option is a property of a model's input that accepts no media.

@@ -52,28 +52,21 @@ func StatusStates() []State {
 	}
 }
 
-// CanBecome reports whether s and t are the same state, or a take in state s may change to
-// state t. A take moves forward, may skip states that no function saw, and ends once. There are
-// two exceptions: RunComfy may put a running job back into its queue, and a redriven execution
-// may still archive the paid result of a failed take.
-func (s State) CanBecome(t State) bool {
-	var next []State
-	switch s {
-	case Submitting:
-		next = []State{Submitted, Unknown, Released}
-	case Submitted:
-		next = []State{InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled}
-	case InQueue:
-		next = []State{InProgress, Archiving, Succeeded, Failed, Cancelled}
-	case InProgress:
-		next = []State{InQueue, Archiving, Succeeded, Failed, Cancelled}
-	case Archiving:
-		next = []State{Succeeded, Failed, Cancelled}
-	case Failed:
-		next = []State{Succeeded}
-	}
-	return s == t || slices.Contains(next, t)
+// next has the states to which a take in each state may change. A take moves forward, may skip
+// states that no function saw, and ends once. There are two exceptions: RunComfy may put a
+// running job back into its queue, and a redriven execution may still archive the paid result of
+// a failed take.
+var next = map[State][]State{
+	Submitting: {Submitted, Unknown, Released},
+	Submitted:  {InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled},
+	InQueue:    {InProgress, Archiving, Succeeded, Failed, Cancelled},
+	InProgress: {InQueue, Archiving, Succeeded, Failed, Cancelled},
+	Archiving:  {Succeeded, Failed, Cancelled},
+	Failed:     {Succeeded},
 }
+
+// CanBecome reports whether s and t are the same state, or a take in state s may change to state t.
+func (s State) CanBecome(t State) bool { return s == t || slices.Contains(next[s], t) }
 
 // Claimed reports whether s is the state of a take that has a record.
 func (s State) Claimed() bool { return s.rank() > 0 }
