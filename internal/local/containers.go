@@ -2,12 +2,12 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
@@ -81,11 +81,7 @@ func (s *Stack) WriteEnv(path string) error {
 	for name, id := range template.LogicalIDs {
 		all[id] = s.Variables(name, true)
 	}
-	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(text, '\n'), 0o600)
+	return os.WriteFile(path, bucket.JSON(all, "  "), 0o600)
 }
 
 // Credentials returns shell commands that replace the credentials of a shell by the owner's

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/states"
@@ -49,11 +49,7 @@ func (s *Stack) enqueue(event events.Event) error {
 
 // send puts an event into a queue.
 func send(q *queue.Queue, event events.Event) error {
-	body, err := json.Marshal(event)
-	if err != nil {
-		return err
-	}
-	return q.Send(string(body))
+	return q.Send(string(bucket.JSON(event, "")))
 }
 
 // lastEvent returns the time after which events may have been missed, and whether the folder
@@ -106,10 +102,7 @@ func (s *Stack) onEnd(end states.End) {
 
 // Sweep makes the cancel function sweep, and returns when the sweep has ended.
 func (s *Stack) Sweep(ctx context.Context) error {
-	payload, err := json.Marshal(events.Schedule(time.Now()))
-	if err == nil {
-		_, err = s.lambda.Invoke(ctx, cancel, payload)
-	}
+	_, err := s.lambda.Invoke(ctx, cancel, bucket.JSON(events.Schedule(time.Now()), ""))
 	return err
 }
 

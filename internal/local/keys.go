@@ -2,11 +2,11 @@ package local
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"path/filepath"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/private"
 	"github.com/lipdrop/lipdrop/internal/template"
 )
@@ -67,9 +67,5 @@ func ensureKeys(dir string) (Keys, error) {
 	if !missing {
 		return k, nil
 	}
-	text, err := json.MarshalIndent(k, "", "  ")
-	if err != nil {
-		return Keys{}, err
-	}
-	return k, private.Replace(keysFile(dir), append(text, '\n'), 0o600)
+	return k, private.Replace(keysFile(dir), bucket.JSON(k, "  "), 0o600)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -210,12 +211,8 @@ func sent(job runcomfytest.Job) string {
 }
 
 func whatFor(media []string, options map[string]any) string {
-	text, err := json.Marshal(options)
-	if err != nil {
-		panic(err) // the options came from JSON
-	}
 	slices.Sort(media)
-	return strings.Join(media, ", ") + " " + string(text)
+	return strings.Join(media, ", ") + " " + string(bucket.JSON(options, ""))
 }
 
 // records returns every record of the ledger, except the records whose claim was released.

@@ -21,9 +21,9 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // jobsOfAWorld is the approximate number of jobs in a world.
@@ -94,25 +94,23 @@ func attack(n int, seed uint64) (tally, error) {
 
 // sum runs n independent worlds and adds up their tallies.
 func sum(n int, world func(i int) (tally, error)) (tally, error) {
-	tallies, errs := make([]tally, n), make([]error, n)
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				tallies[i], errs[i] = world(i)
+	tallies := make([]tally, n)
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range n {
+		group.Go(func() (err error) {
+			if tallies[i], err = world(i); err != nil {
+				err = fmt.Errorf("world %d: %w", i, err)
 			}
+			return err
 		})
 	}
-	workers.Wait()
+	err := group.Wait()
 	total := newTally()
-	for i := range tallies {
-		if errs[i] != nil {
-			return total, fmt.Errorf("world %d: %w", i, errs[i])
-		}
-		total.add(tallies[i])
+	for _, one := range tallies {
+		total.add(one)
 	}
-	return total, nil
+	return total, err
 }
 
 func (t tally) print(out io.Writer, seed uint64, shown int) {

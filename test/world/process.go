@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
@@ -172,11 +173,7 @@ func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], functi
 func taskError(err error) *states.TaskError {
 	name := fmt.Sprintf("%T", err)
 	name = name[strings.LastIndexByte(name, '.')+1:]
-	cause, jsonErr := json.Marshal(map[string]string{"errorMessage": err.Error(), "errorType": name})
-	if jsonErr != nil {
-		panic(jsonErr) // strings always encode
-	}
-	return &states.TaskError{Name: name, Cause: string(cause)}
+	return &states.TaskError{Name: name, Cause: string(bucket.JSON(map[string]string{"errorMessage": err.Error(), "errorType": name}, ""))}
 }
 
 // ErrLambda is an error of Lambda itself, for Before and After. The state machine

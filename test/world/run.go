@@ -16,6 +16,7 @@ import (
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	local "github.com/lipdrop/lipdrop/internal/local/events"
 )
 
@@ -181,11 +182,7 @@ func (w *World) cancelDeleted(batch ...events.SQSMessage) (failed []string, err 
 }
 
 func invokeBatch[H, In, Out any](w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), batch []events.SQSMessage) (failed []string, err error) {
-	payload, err := json.Marshal(events.SQSEvent{Records: batch})
-	if err != nil {
-		return nil, err
-	}
-	result, err := invoke(context.Background(), w, p, function, handle, payload)
+	result, err := invoke(context.Background(), w, p, function, handle, bucket.JSON(events.SQSEvent{Records: batch}, ""))
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ package world
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -368,13 +367,7 @@ func objectEvent(kind, key, reason string, at time.Time) string {
 }
 
 // encode returns the JSON text of an event.
-func encode(event local.Event) string {
-	body, err := json.Marshal(event)
-	if err != nil {
-		panic(err) // strings always encode
-	}
-	return string(body)
-}
+func encode(event local.Event) string { return string(bucket.JSON(event, "")) }
 
 // Status returns the posted status of a name.
 func (w *World) Status(name string) ledger.Status {

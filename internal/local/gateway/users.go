@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local/access"
 )
 
@@ -31,10 +31,7 @@ func writeUsers(cfg Config) (dir string, err error) {
 	for name, secret := range cfg.Users {
 		accounts[name] = map[string]string{"access": name, "secret": secret, "role": "user"}
 	}
-	text, err := json.Marshal(map[string]any{"accessAccounts": accounts})
-	if err != nil {
-		return "", err
-	}
+	text := bucket.JSON(map[string]any{"accessAccounts": accounts}, "")
 	dir = filepath.Join(cfg.Dir, "iam")
 	return dir, errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "users.json"), text, 0o600))
 }

@@ -9,6 +9,7 @@
 package lambda
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 // Function is a function to run.
@@ -177,13 +180,7 @@ type Error struct {
 func (e *Error) Error() string { return e.Type + ": " + e.Message }
 
 // Payload returns the error as JSON.
-func (e *Error) Payload() []byte {
-	text, err := json.Marshal(e)
-	if err != nil {
-		panic(err) // the stack trace was read from JSON
-	}
-	return text
-}
+func (e *Error) Payload() []byte { return bytes.TrimSpace(bucket.JSON(e, "")) }
 
 // reportedError returns the error that a runtime has reported in body.
 func reportedError(body []byte) *Error {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 // Consumer delivers the messages of a queue, as an event source mapping of Lambda
@@ -95,11 +97,7 @@ func DeliverBatch(arn string, invoke Invoke) func(context.Context, []Message) ([
 				},
 			})
 		}
-		payload, err := json.Marshal(event)
-		if err != nil {
-			return nil, err
-		}
-		response, err := invoke(ctx, payload)
+		response, err := invoke(ctx, bucket.JSON(event, ""))
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 // Machine is a parsed state machine. Its methods change only the Execution that
@@ -268,16 +270,5 @@ func (sc scope) payload(s *state) (string, error) {
 		}
 		members[name] = json.RawMessage(text)
 	}
-	return compact(members), nil
-}
-
-// compact returns the JSON text of an object on one line. It does not escape <, > and &.
-func compact(members map[string]json.RawMessage) string {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(members); err != nil {
-		panic(err) // each member is JSON
-	}
-	return strings.TrimSuffix(text.String(), "\n")
+	return string(bytes.TrimSpace(bucket.JSON(members, ""))), nil
 }
