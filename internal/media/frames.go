@@ -189,7 +189,8 @@ func (s *stream) inStep(off int64) bool {
 // the budget, or if the frames end in the first part that is read. The length is then a fact.
 // Otherwise measure searches for the end, and counts the frames in parts of the stream. The
 // length is then a fact if the end was found, the counted frames have the same bit rate, and
-// gap is false. measure panics with errBudget if no frame fits into the budget.
+// gap is false. measure panics with errBudget if no frame fits into the budget, and with a damage
+// if the stream fits but has no frame.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {

@@ -63,7 +63,7 @@ func (w stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeEx
 			StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
 			Error: aws.String(e.Error), Cause: aws.String(e.Cause), RedriveCount: aws.Int32(int32(e.RedriveCount)),
 		}
-		if e.Status != states.Running && w.now.Before(e.StoppedAt.Add(w.StaleStates)) {
+		if e.Status == states.Running || w.now.Before(e.StoppedAt.Add(w.StaleStates)) {
 			out.Status, out.StopDate, out.Error, out.Cause = types.ExecutionStatusRunning, nil, nil, nil
 		}
 		return out, nil
@@ -144,8 +144,8 @@ func (w *World) stop(arn, name, cause string) bool {
 	return ok
 }
 
-// ended removes an execution from the running ones. If the execution ended badly, ended sends
-// cancel the event of the end, unless LoseStatusEvents is set.
+// ended removes an execution from the running ones. If the execution ended badly, ended calls
+// NotifyStatus, unless LoseStatusEvents is set.
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {
@@ -157,16 +157,16 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel the event that an execution ended badly. late is how much longer the
-// event takes than usual. If the execution is running or has succeeded, the event is about the
-// end before the last redrive.
+// NotifyStatus sends to cancel the event of an execution that ended badly. late is how much longer
+// the event takes than usual. If the execution has been redriven since, and is running or has
+// succeeded, the event is about the end before the last redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn]
-	redrives := x.RedriveCount
-	if x.Status == states.Running || x.Status == states.Succeeded {
-		redrives--
+	status, redrives := x.Status, x.RedriveCount
+	if status == states.Running || status == states.Succeeded {
+		status, redrives = states.Aborted, redrives-1
 	}
-	payload := encode(local.StatusChange(w.now, machineARN, arn, string(x.Status), redrives))
+	payload := encode(local.StatusChange(w.now, machineARN, arn, string(status), redrives))
 	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + late)})
 }
 

@@ -74,8 +74,8 @@ func (f *function) start() (*environment, error) {
 			env.child.Kill()
 		}
 		_ = lines.Close()
-		// A request for work stays open until here. If the request ended before the process,
-		// the process would treat the empty response as an invocation.
+		// If the API were closed before the process ended, the process would log that its request
+		// for work failed.
 		_ = api.Close()
 	})
 	return env, nil
