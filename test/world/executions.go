@@ -131,10 +131,10 @@ func executionARN(name, take string) string {
 	return workflow.ExecutionARN(machineARN, workflow.ExecutionName(name, take))
 }
 
-// Stop stops the execution of a take, as a person does. It reports whether the
-// execution exists.
-func (w *World) Stop(name, take string) bool { return w.stop(executionARN(name, take), "", "") }
+// Stop stops the execution of a take, as a person does.
+func (w *World) Stop(name, take string) { w.stop(executionARN(name, take), "", "") }
 
+// stop stops an execution with an error and a cause. It reports whether the execution exists.
 func (w *World) stop(arn, name, cause string) bool {
 	e, ok := w.executions[arn]
 	if ok && e.Status == states.Running {

@@ -65,15 +65,9 @@ func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) 
 type secretsManager struct{ *World }
 
 func (w secretsManager) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	call := callOf(ctx, "secretsmanager", "GetSecretValue", "")
-	if err := w.callBefore(call); err != nil {
-		return nil, err
-	}
-	value := w.Secret
-	if err := w.callAfter(call); err != nil {
-		return nil, err
-	}
-	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, nil
+	return once(ctx, w.World, "secretsmanager", "GetSecretValue", "", func() (*secretsmanager.GetSecretValueOutput, error) {
+		return &secretsmanager.GetSecretValueOutput{SecretString: aws.String(w.Secret)}, nil
+	})
 }
 
 // eventBus is the functions' client of EventBridge.
@@ -113,22 +107,14 @@ type network struct{ *World }
 
 func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 	op, _ := runcomfytest.CallOf(req)
-	call := callOf(req.Context(), "runcomfy", string(op), req.URL.Path)
-	if err := w.callBefore(call); err != nil {
-		return nil, err
-	}
-	started := w.now
-	resp, err := w.RunComfy.Transport().RoundTrip(req)
-	if errors.Is(err, context.DeadlineExceeded) { // no response came before the timeout of the client or the deadline of the context
-		w.reach(started.Add(patience(req.Context(), runcomfy.Timeout)))
-	}
-	if err == nil {
-		err = w.callAfter(call)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return once(req.Context(), w.World, "runcomfy", string(op), req.URL.Path, func() (*http.Response, error) {
+		started := w.now
+		resp, err := w.RunComfy.Transport().RoundTrip(req)
+		if errors.Is(err, context.DeadlineExceeded) { // no response came before the timeout of the client or the deadline of the context
+			w.reach(started.Add(patience(req.Context(), runcomfy.Timeout)))
+		}
+		return resp, err
+	})
 }
 
 // patience returns how long a client with the given timeout waits for a response. The client waits
@@ -212,20 +198,15 @@ func (w *World) download(ctx context.Context, address string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	call := callOf(ctx, "output", "GET", req.URL.Path)
-	if err := w.callBefore(call); err != nil {
-		return nil, err
-	}
-	resp, err := w.RunComfy.Transport().RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("HTTP %d", resp.StatusCode)
-	}
-	return body, w.callAfter(call)
+	return once(ctx, w, "output", "GET", req.URL.Path, func() ([]byte, error) {
+		resp, err := w.RunComfy.Transport().RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("HTTP %d", resp.StatusCode)
+		}
+		return body, err
+	})
 }

@@ -129,6 +129,21 @@ func (w *World) callAfter(c Call) error {
 	return w.After(c)
 }
 
+// once makes a call of a service: the function do, with the hooks around it.
+func once[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
+	c := callOf(ctx, service, op, key)
+	if err = w.callBefore(c); err == nil {
+		out, err = do()
+	}
+	if err == nil {
+		err = w.callAfter(c)
+	}
+	if err != nil {
+		return *new(Out), err
+	}
+	return out, nil
+}
+
 // invoke runs a function as Lambda does. The input and the output are JSON. A panic with
 // Crash, and an error of the function, become a *states.TaskError.
 func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {

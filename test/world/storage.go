@@ -27,12 +27,7 @@ type s3Client struct{ *World }
 // repeats the call, up to w.Attempts calls in all.
 func call[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	for range w.Attempts {
-		c := callOf(ctx, service, op, key)
-		if err = w.callBefore(c); err == nil {
-			if out, err = do(); err == nil {
-				err = w.callAfter(c)
-			}
-		}
+		out, err = once(ctx, w, service, op, key, do)
 		if errors.Is(err, ErrSilent) {
 			const timeout = time.Minute // of the client that package bucket makes
 			wait := patience(ctx, timeout)

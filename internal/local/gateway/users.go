@@ -38,27 +38,19 @@ func writeUsers(cfg Config) (dir string, err error) {
 
 // users corrects the responses to all users except the root user.
 type users struct {
-	clients    map[string]*s3.Client // by access key
+	server     *http.Client // connects to versitygw
 	signatures access.Signatures
 	denied     func(*access.Denial)
 }
 
 func newUsers(cfg Config, dial func() (net.Conn, error)) *users {
-	u := &users{
-		clients:    map[string]*s3.Client{},
+	return &users{
+		server: &http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() },
+		}},
 		signatures: access.Signatures{Keys: cfg.Users, Region: cfg.Region, Now: time.Now},
 		denied:     cfg.Denied,
 	}
-	server := &http.Client{Transport: &http.Transport{
-		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() },
-	}}
-	for name, secret := range cfg.Users {
-		u.clients[name] = s3.New(s3.Options{
-			Region: cfg.Region, BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, HTTPClient: server,
-			Credentials: credentials.NewStaticCredentialsProvider(name, secret, ""),
-		})
-	}
-	return u
 }
 
 // request is a request to S3 that one of the users signed.
@@ -182,8 +174,12 @@ const listTime = 10 * time.Second
 func (u *users) mayList(r *request) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), listTime)
 	defer cancel()
+	client := s3.New(s3.Options{
+		Region: u.signatures.Region, BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, HTTPClient: u.server,
+		Credentials: credentials.NewStaticCredentialsProvider(r.user, u.signatures.Keys[r.user], ""),
+	})
 	for _, prefix := range []*string{&r.key, nil} {
-		_, err := u.clients[r.user].ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &r.bucket, Prefix: prefix, MaxKeys: aws.Int32(1)})
+		_, err := client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &r.bucket, Prefix: prefix, MaxKeys: aws.Int32(1)})
 		if refused, ok := errors.AsType[smithy.APIError](err); ok && refused.ErrorCode() == "AccessDenied" {
 			return false
 		}
