@@ -23,12 +23,14 @@ type oggPage struct {
 
 const (
 	noGranule     = math.MaxUint64
+	oggChecksum   = 22 // offset in a page
 	oggHeaderSize = 27
 	oggPageSize   = oggHeaderSize + 255 + 255*255 // of the largest page
 )
 
 // parseOggPage reads the page at the beginning of data. It returns false if there is no
-// complete page.
+// complete page. A download that broke off may leave zeros instead of the end of a page. So
+// parseOggPage compares the checksum of a page that ends with zeros.
 func parseOggPage(data []byte) (oggPage, bool) {
 	if len(data) < oggHeaderSize || string(data[:4]) != "OggS" || data[4] != 0 || data[5] > 7 {
 		return oggPage{}, false
@@ -51,7 +53,24 @@ func parseOggPage(data []byte) (oggPage, bool) {
 	}
 	p.body = p.body[:size]
 	p.size = oggHeaderSize + segments + size
+	const few = 16 // zeros
+	if size >= few && isZero(p.body[size-few:]) && oggCRC(data[:p.size]) != binary.LittleEndian.Uint32(data[oggChecksum:]) {
+		return oggPage{}, false
+	}
 	return p, true
+}
+
+// oggCRC returns the checksum of a page. The four bytes of the checksum itself count as zeros.
+func oggCRC(page []byte) (crc uint32) {
+	for i, b := range page {
+		if i < oggChecksum || i >= oggChecksum+4 {
+			crc ^= uint32(b) << 24
+		}
+		for range 8 {
+			crc = crc<<1 ^ crc>>31*0x04c11db7
+		}
+	}
+	return crc
 }
 
 // packets returns how many packets end in a page.

@@ -2,6 +2,7 @@ package media_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"testing"
 	"time"
@@ -18,7 +19,20 @@ func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 		lacing = append(lacing, byte(len(p)%255))
 		body = append(body, p...)
 	}
-	return slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body)
+	return checked(slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body))
+}
+
+// checked sets the checksum of a page.
+func checked(page []byte) []byte {
+	var crc uint32
+	for _, b := range page {
+		for bit := 7; bit >= 0; bit-- {
+			carry := crc>>31 ^ uint32(b>>bit&1)
+			crc = crc<<1 ^ carry*0x04c11db7
+		}
+	}
+	binary.LittleEndian.PutUint32(page[22:], crc)
+	return page
 }
 
 // opus returns an Ogg file of one Opus stream. Each page of sound lasts a second. The
@@ -65,7 +79,7 @@ func TestOgg(t *testing.T) {
 	}
 	long := append([]byte{0xf8}, make([]byte, 511)...)
 	acrossPages := slices.Concat( // half a second of packets, and one packet that begins on the first page and ends on the second
-		[]byte("OggS\x00\x00"), le(uint64(48000*2+24000), 1, 4, 0), []byte{27}, bytes.Repeat([]byte{1}, 25), []byte{255, 255}, bytes.Repeat([]byte{0xf8}, 25), long[:510],
+		checked(slices.Concat([]byte("OggS\x00\x00"), le(uint64(48000*2+24000), 1, 4, 0), []byte{27}, bytes.Repeat([]byte{1}, 25), []byte{255, 255}, bytes.Repeat([]byte{0xf8}, 25), long[:510])),
 		[]byte("OggS\x00\x05"), le(uint64(48000*2+24960), 1, 5, 0), []byte{1, 2}, long[510:])
 	const delay = 6500 * time.Microsecond
 	testSound(t, "a.opus", media.Info{Format: "opus"}, "opus", []soundRow{
@@ -75,6 +89,7 @@ func TestOgg(t *testing.T) {
 		{name: "one page", file: whole(opus(1, 1, 1)), duration: time.Second - delay},
 		{name: "cut out of a longer recording", file: whole(late), duration: 4*time.Second - delay},
 		{name: "cut in a page", file: whole(half[:len(half)-99]), duration: 4*time.Second - delay, warning: "a.opus ends before its sound does"},
+		{name: "zeros instead of the end of its last page", file: whole(half[:len(half)-99], make([]byte, 99)), duration: 4*time.Second - delay, warning: "a.opus ends before its sound does"},
 		{name: "more zeros behind than Inspect reads", file: whole(opus(1, 1, 9), make([]byte, 600000)), warning: "a.opus holds several recordings or does not end with its sound"},
 		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), half), duration: 5*time.Second - delay},
 		{name: "something in front", file: whole(noise(5000), half), duration: 5*time.Second - delay},
