@@ -89,16 +89,22 @@ func (g framing) find(r *reader, off, n int64) (at int64, found bool) {
 
 // tally adds up frames.
 type tally struct {
+	offsets          map[int64]bool // of the frames
 	frames, bytes    uint64
 	time             uint64 // in units of 1/timeUnit seconds
 	slowest, fastest uint64 // bits per second
 	dense            frame  // the frame with the most bytes per second
 }
 
-func (t *tally) add(f frame) {
+// add adds the frame at off, unless it was added before: parts of a stream may overlap.
+func (t *tally) add(off int64, f frame) {
 	if t.frames == 0 {
-		t.slowest = math.MaxUint64
+		t.offsets, t.slowest = map[int64]bool{}, math.MaxUint64
 	}
+	if t.offsets[off] {
+		return
+	}
+	t.offsets[off] = true
 	t.frames++
 	t.bytes += uint64(f.size)
 	t.time += f.time()
@@ -133,7 +139,7 @@ func newStream(r *reader, g framing, start, limit int64) *stream {
 type part struct {
 	found bool
 	end   int64 // offset after the last complete frame
-	open  bool  // the frames continue after the part
+	open  bool  // the frames may continue after the part
 }
 
 // count counts the complete frames in the n bytes at off. Frames of other streams count
@@ -156,7 +162,9 @@ func (s *stream) count(off, n int64) part {
 				p.open = p.found
 				break
 			}
+			end := at
 			if at = s.sync(data, at, short); at == len(data) {
+				p.open = p.found && !last && int64(at-end) < chainLength*s.largest
 				break
 			}
 			s.gap = true
@@ -167,7 +175,7 @@ func (s *stream) count(off, n int64) part {
 			p.open = !last
 			break
 		}
-		s.seen.add(f)
+		s.seen.add(off+int64(at), f)
 		at += int(f.size)
 		p.found, p.end = true, off+int64(at)
 		s.end = max(s.end, p.end)
