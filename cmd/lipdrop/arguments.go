@@ -121,7 +121,7 @@ func (p period) start() time.Time {
 // delay is how long something takes or waits. It may be zero.
 type delay time.Duration
 
-// longestDelay is longer than the template lets a job be queued and run.
+// longestDelay is more than the largest QueueHours and MaxHours of the template together.
 const longestDelay = 7 * 24 * time.Hour
 
 // UnmarshalText parses a time from 0 to longestDelay, in a form that parseTime accepts.

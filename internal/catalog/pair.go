@@ -31,13 +31,11 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 
 // PairInput returns the input of a pair without its two files: the user's options,
 // and what else the model needs, for instance enough clips for the audio. It does not
-// check the options; Validate does. Each warning is a clause without a full stop.
+// check the options; Validate does. The model must accept a pair (see Pair). Each warning is a
+// clause without a full stop.
 func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[string]any, warnings []string) {
 	input = make(map[string]any, len(options))
 	maps.Copy(input, options)
-	if m.file.Pair == nil {
-		return input, nil
-	}
 	for name, value := range m.file.Pair.Defaults {
 		if _, ok := input[name]; !ok {
 			input[name] = value

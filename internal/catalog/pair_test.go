@@ -58,8 +58,6 @@ func TestPairInput(t *testing.T) {
 		{name: "nothing is added for a video model", id: lipsync, audio: talk(time.Minute), want: map[string]any{}},
 		{name: "options stay as they are", id: react1, options: map[string]any{"emotion": "sad"}, audio: talk(time.Minute),
 			want: map[string]any{"emotion": "sad"}},
-		{name: "a model without pairs", id: happyhorse, options: map[string]any{"prompt": "Hello"}, audio: talk(time.Minute),
-			want: map[string]any{"prompt": "Hello"}},
 
 		{name: "a prompt, and three clips for 9 s", id: liveAvatar, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},

@@ -53,25 +53,25 @@ func longestKey(name string) int {
 // fits reports whether S3 accepts every key that is made from a name.
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
-// answerKey returns the key of the answer file of a file that cannot belong to a job, or of a
-// name whose status key would be too long. The answer key has the path below inbox/. If this
-// path is too long, has a part that is . or .., or has an unprintable character, answerKey writes
-// underscores for such parts and characters, cuts the path to at most 900 bytes, and appends a hash
-// of the whole key.
+// answerKey returns the key of an answer file: answers/, the path of key below inbox/, and .json.
+// key is that of a file that cannot belong to a job, or inbox/ and a name whose status key would be
+// too long. If the answer key would be too long, or the path has an unprintable character or a part
+// that is . or .., answerKey writes underscores for such characters and parts, cuts the path to at
+// most 900 bytes, and appends ~ and a hash of key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
 	if answer := ledger.AnswerPrefix + below + ".json"; len(answer) <= maxKey && !IsRelative(below) && problem.IsPrintable(below) {
 		return answer
 	}
-	parts := strings.Split(strings.ToValidUTF8(below, "_"), "/")
+	below = strings.Map(func(r rune) rune {
+		if problem.IsUnprintable(r) {
+			return '_'
+		}
+		return r
+	}, strings.ToValidUTF8(below, "_"))
+	parts := strings.Split(below, "/")
 	for i, part := range parts {
-		parts[i] = strings.Map(func(r rune) rune {
-			if problem.IsUnprintable(r) {
-				return '_'
-			}
-			return r
-		}, part)
 		if IsRelative(part) {
 			parts[i] = strings.Repeat("_", len(part))
 		}

@@ -35,10 +35,10 @@ func readPNG(r *reader, info *Info) {
 	checkPNG(r, signature+headerChunk, info)
 }
 
-// checkPNG checks that the chunks from off on reach the end of the picture (IEND). A picture
-// may have thousands of chunks. So at the first picture data (IDAT), checkPNG searches the end of
-// the file for IEND. If IEND is not there, other data may follow the picture, so checkPNG follows
-// the other chunks too.
+// checkPNG checks that the chunks from off on reach the end of the picture (IEND). A picture may
+// have thousands of chunks, more than the budget allows to read. So at the first picture data
+// (IDAT), checkPNG searches the end of the file for IEND. If IEND is not there, other data may
+// follow the picture, so checkPNG reads the heads of the other chunks, as far as the budget allows.
 func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
@@ -115,7 +115,7 @@ func readWEBP(r *reader, info *Info) {
 			kind := c.kind
 			if kind != "ANMF" {
 				still = c.end
-			} else if c.body+20 <= c.end { // the picture of a frame follows 16 bytes; ALPH is the transparency of a lossy picture
+			} else if c.body+20 <= c.end { // a frame has 16 bytes before its picture; ALPH is the transparency of a lossy picture
 				kind = string(r.step(c.body+16, 4))
 			}
 			if pictures++; kind == "VP8 " || kind == "ALPH" { // a lossless picture and metadata may end with zeros, so they are not checked
@@ -137,7 +137,7 @@ func readWEBP(r *reader, info *Info) {
 func setSize(info *Info, width, height uint32) {
 	const most = 1<<31 - 1
 	if width == 0 || height == 0 || width > most || height > most {
-		panic(damage("its picture has no size"))
+		panic(damage("its picture has no valid size"))
 	}
 	info.Width, info.Height = int(width), int(height)
 }

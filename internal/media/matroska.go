@@ -65,7 +65,7 @@ type mkvTrack struct {
 	doubt         string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say
 	at, end       int64         // when the block that ends last, of those that were found, starts and ends
-	tagged        time.Duration // when the track ends by its tag; 0 if the track has no tag
+	tagged        time.Duration // when the track ends, as its tag says; 0 if it has no tag
 }
 
 // Kinds of tracks.
@@ -91,7 +91,7 @@ func readMatroska(r *reader, info *Info) {
 	if m.tracks == nil {
 		panic(damage("its list of tracks is missing, so the export or the upload broke off"))
 	}
-	chosen := m.chooseTracks(r, info)
+	chosen := m.chooseTracks(info)
 	if m.first.id == 0 {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
@@ -99,12 +99,12 @@ func readMatroska(r *reader, info *Info) {
 	if m.all && !m.cut { // tracks without blocks do not count
 		pictures := info.Video != nil
 		m.tracks = slices.DeleteFunc(m.tracks, func(t mkvTrack) bool { return !t.seen })
-		chosen = m.chooseTracks(r, info)
+		chosen = m.chooseTracks(info)
 		if pictures && info.Video == nil {
 			panic(damage("its video track holds no picture"))
 		}
 	}
-	m.describe(r, info, chosen)
+	m.describe(info, chosen)
 }
 
 // startsAt reports whether a recording starts at off: a segment, or a header and then a segment.
@@ -118,7 +118,7 @@ func startsAt(r *reader, off int64) bool {
 
 // chooseTracks sets info.Video and info.Audio to the tracks that a player chooses, and returns these
 // tracks.
-func (m *matroska) chooseTracks(r *reader, info *Info) (chosen []*mkvTrack) {
+func (m *matroska) chooseTracks(info *Info) (chosen []*mkvTrack) {
 	info.Video, info.Audio = nil, nil
 	for i, track := range []**Track{&info.Video, &info.Audio} {
 		t := m.chooseTrack(mkvVideo + uint64(i))
@@ -126,7 +126,7 @@ func (m *matroska) chooseTracks(r *reader, info *Info) (chosen []*mkvTrack) {
 			continue
 		}
 		if t.encrypted {
-			panic(encryptedFile(r.src.Name))
+			panic(encryptedFile(info.Name))
 		}
 		chosen = append(chosen, t)
 		*track = &t.Track
@@ -545,7 +545,7 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 
 // describe completes info with the lengths of the chosen tracks, the size of the picture and the
 // warnings.
-func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
+func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 	claimed := time.Duration(0)
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
@@ -566,7 +566,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	if info.Video != nil {
 		info.Width, info.Height = chosen[0].width, chosen[0].height // chooseTracks puts the video first
 	}
-	switch file := r.src.Name; {
+	switch file := info.Name; {
 	case m.joined:
 		info.warn("%s holds several recordings, so its duration is not checked", file)
 	case m.cut, last == 0 && m.unwritten, last > 0 && m.gap && claimed-m.inTime(last-m.start) > time.Second/2:

@@ -234,7 +234,7 @@ func TestProblems(t *testing.T) {
 		{"PNG with a wrong bit", "me.png", slices.Concat(png[:17], []byte{1}, png[18:]), problem.FileDamaged,
 			"me.png is damaged: the checksum of its header is wrong", "Export me.png again if it does not open on your computer."},
 		{"PNG of no size", "me.png", pngHeader(0, 48), problem.FileDamaged,
-			"me.png is damaged: its picture has no size", "Export me.png again if it does not open on your computer."},
+			"me.png is damaged: its picture has no valid size", "Export me.png again if it does not open on your computer."},
 		{"WEBP cut short", "me.webp", webp[:len(webp)-9], problem.FileDamaged,
 			"me.webp is damaged: it ends before its picture does", "Export me.webp again if it does not open on your computer."},
 		{"WEBP without a picture", "me.webp", riff("WEBP", chunk("ICCP", make([]byte, 20))), problem.FileDamaged,

@@ -97,13 +97,10 @@ func (w *wav) sampleSize() uint64 {
 	if w.byteRate%w.rate == 0 {
 		byRate = w.byteRate / w.rate
 	}
-	switch {
-	case byAlign > 0 && byAlign == byRate, bySample == 0 && byAlign > 0:
+	if byAlign > 0 && (byAlign == byRate || bySample == 0) {
 		return byAlign
-	case bySample > 0:
-		return bySample
 	}
-	return byRate
+	return cmp.Or(bySample, byRate)
 }
 
 // finish sets the audio track from the data chunk.

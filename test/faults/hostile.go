@@ -15,8 +15,8 @@ import (
 const (
 	s3Latency   = 15 * time.Millisecond
 	victims     = 12
-	patience    = 2 * time.Hour  // after which each victim must have a status
-	hostileTime = 30 * time.Hour // by then, a message that always fails is a dead letter
+	patience    = 2 * time.Hour  // after this time, each victim must have a status
+	hostileTime = 30 * time.Hour // after this time, a message that always fails is a dead letter
 )
 
 // hostile is a way to harm others with only s3:PutObject below inbox/.
@@ -91,8 +91,8 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	if person.before != nil {
 		person.before(s)
 	}
-	// The hostile person drops files before a random victim. All drops happen at once or within
-	// some seconds, so the queue delivers the messages in the same batches.
+	// The hostile person drops files just before a random victim does. All drops happen at once or
+	// within some seconds, so batches hold messages of the hostile person and of victims.
 	at, spread := s.plans.IntN(victims), s.plans.IntN(2)*1000
 	for i := range victims {
 		if i == at {
