@@ -149,15 +149,17 @@ const priming = 50 * time.Millisecond
 // the mehd box as an estimate. If samples of the last fragment are missing, the length by the
 // fragments is an estimate.
 func (f *fragments) lengths(found bool, tracks []*track) {
-	start := time.Duration(math.MaxInt64)
+	start, last := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, t := range tracks {
 		if s, ok := f.spans[t.id]; ok {
 			if at, ok := t.presentationTime(s.start + s.delay); ok {
 				start = min(start, at)
 			}
+			end, _ := t.presentationTime(s.end + s.delay)
+			last = max(last, end)
 		}
 	}
-	if start < -priming {
+	if start < -priming && last > 0 { // otherwise the edits hide all samples, and ffmpeg shows all of them
 		start = 0
 	}
 	for _, t := range tracks {

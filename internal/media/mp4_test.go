@@ -207,6 +207,10 @@ func TestMP4(t *testing.T) {
 		{name: "fragments that begin late, cut from a stream",
 			file:     whole(fragmentedMovie(), fragment(50000, 10, 900), fragment(51000, 7, 900)),
 			duration: seconds(1.7)},
+		{name: "fragments before the beginning of the only edit",
+			file: whole(typeBox, movieBox(0, trackBox(1, "vide", 0, editList([2]int{0, 100000})), atom("mvex", atom("trex", be(0, 1, 1, 0, 0, 0)))),
+				fragment(0, 10, 900), fragment(1000, 7, 900)),
+			duration: seconds(1.7)},
 		{name: "fragments that do not say their time",
 			file: func() file {
 				timeless := func() []byte { return bytes.ReplaceAll(fragment(0, 10, 900), []byte("tfdt"), []byte("free")) }
