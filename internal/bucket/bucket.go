@@ -320,8 +320,8 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 }
 
 // ListFolder returns the files and folders directly below prefix whose keys come after the key
-// in the parameter after, and reports whether there are more. A folder is one File that has only
-// a Key, which ends in a slash. ListFolder lists one page, so it returns at most PageSize files.
+// in the parameter after: at most limit in all, and at most PageSize, because it lists one page.
+// It reports whether there are more. A folder is a File that has only a Key, which ends in a slash.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
 	if after != "" {
@@ -355,7 +355,7 @@ func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int)
 			})
 		}
 		for _, folder := range page.CommonPrefixes {
-			// A listing that starts after a folder's key repeats the folder.
+			// Some servers repeat a folder in a listing that starts after the folder's key.
 			if key := listedKey(page, folder.Prefix); key > aws.ToString(in.StartAfter) {
 				files = append(files, File{Key: key})
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// ref is a media value of a job.json that is not the wildcard, and what the value names.
+// ref is a media value of a job.json, and what the value names.
 type ref struct {
 	property catalog.MediaProperty
 	value    string

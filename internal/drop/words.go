@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// The most files and problems that a status names. Drops may have any number of
-// them, but package ledger reads only statuses of a bounded size.
+// A sentence lists at most maxNamed names, and a status at most maxProblems problems. Drops may have
+// any number of them, but a status may have at most ledger.MaxObject bytes.
 const (
 	maxNamed    = 10
 	maxProblems = 50

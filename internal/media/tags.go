@@ -23,11 +23,10 @@ func beginsWith(data []byte, prefixes ...string) bool {
 
 // skipTags skips up to six tags that begin at off: each program may have added its own. It
 // returns the offset of the byte after them, or the size of the file if a tag claims to extend
-// past the end of the file. It reads only the headers of the tags, which may hold pictures of
-// many megabytes.
+// past the end of the file. It does not read a tag's content, which may be many megabytes of
+// pictures.
 func skipTags(r *reader, off int64) int64 {
-	const most = 6
-	for range most {
+	for range 6 {
 		head := r.most(off, apeHeaderSize)
 		switch {
 		case isID3(head):

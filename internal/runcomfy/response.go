@@ -126,7 +126,8 @@ func (r *response) position(name string) *int {
 	return &position
 }
 
-// time returns a time in the form of RFC 3339. A time without a zone is in UTC, and may have a space for the T.
+// time returns a member that is a time in the form of RFC 3339. If the time has no zone, it is in
+// UTC, and may have a space instead of the T.
 func (r *response) time(name string) time.Time {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"} {
 		if t, err := time.Parse(layout, r.text(name)); err == nil {
@@ -136,9 +137,9 @@ func (r *response) time(name string) time.Time {
 	return time.Time{}
 }
 
-// outputs returns the absolute URLs of a result's output, without the white space around them,
-// in the order that Result.Outputs documents, and how many other values are in their places. It
-// reads no other member, because another member may hold the inputs.
+// outputs returns the absolute URLs in the member output of a result, as Result.Outputs documents
+// them, and how many other values are in the places of URLs. If output is an object, outputs reads
+// only the four members that Result.Outputs names, because another member may hold the inputs.
 func outputs(raw json.RawMessage) (found []string, others int) {
 	var output any
 	_ = json.Unmarshal(raw, &output) // what cannot be read is not a URL
@@ -170,8 +171,8 @@ func outputs(raw json.RawMessage) (found []string, others int) {
 }
 
 // errorCode returns the error_code of a body, and whether this member says that the body is an
-// error. The code is a whole number or a string of digits. Any other value except null and ""
-// says that the body is an error with the code 0.
+// error. The code is a whole number or a string of digits; 0 is not an error. Any other value
+// except null and "" is an error with the code 0.
 func errorCode(raw json.RawMessage) (code int, isError bool) {
 	var value any
 	if json.Unmarshal(raw, &value) != nil {
@@ -195,8 +196,9 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 	return 0, true
 }
 
-// retryAfter returns the time that Retry-After asks to wait, or 0. A date is compared with the
-// Date of the response, if the response has one, so that the local clock does not matter.
+// retryAfter returns how long Retry-After asks to wait, from a second to maxRetryAfter, or 0 without
+// a valid Retry-After. A date is compared with the Date of the response, if the response has one, so
+// that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the largest number

@@ -1,6 +1,6 @@
 // Package s3test is an S3 bucket in memory. It has some of the methods of the SDK's client, and
 // returns the client's errors. Conditional writes, ranges with both ends and listings behave as in
-// S3: the tests of package gateway compare them with a real server.
+// the local stack's S3 server: a test of package gateway compares the two.
 package s3test
 
 import (

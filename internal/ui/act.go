@@ -85,7 +85,7 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 	return r
 }
 
-// tryWrite asks S3 to write an object only if the key's present object has a made-up ETag. No
+// tryWrite asks S3 to write an object only if the object at its key has a made-up ETag. No
 // object has that ETag, so nothing is written. Even a written object would not be a drop,
 // because its file name begins with a dot.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
@@ -159,7 +159,7 @@ func (s *Server) dropAgain(ctx context.Context, a action) (string, error) {
 		return "", &client.StateError{Reason: "this page could not read " + path.Base(key) + "; reload the page, check the newest take, then drop the file again"}
 	}
 	if !head.LastModified.Equal(a.Dropped) { // such as by the same button in another tab
-		return "", &client.StateError{Reason: path.Base(key) + " was uploaded again after this page read it; check the newest take before you drop it again"}
+		return "", &client.StateError{Reason: path.Base(key) + " was uploaded again after this page read it; check the newest take before you drop the file again"}
 	}
 	if err := s.copyAgain(ctx, head); err != nil {
 		return "", s.client.Explain("drop "+path.Base(key)+" again", key, err)

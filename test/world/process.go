@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// Call is one call of a service that a function makes.
+// Call is one call that a function makes to a service.
 type Call struct {
 	// Invocation is the number of the invocation that makes the call, from 1.
 	Invocation int
@@ -29,7 +29,7 @@ type Call struct {
 	// runcomfytest.Call.
 	Op string
 	// Key is what the call is about, such as the key of an object, a prefix, the ARN of an
-	// execution or a path.
+	// execution or a path of a URL. It may be empty.
 	Key string
 
 	// Deadline is when Lambda ends the function.
@@ -74,7 +74,7 @@ func (p *pool[H]) leave(h H) {
 	p.idle = append(p.idle, h)
 }
 
-// invocation is the context of one invocation. The clock of its deadline is the world's.
+// invocation is the context of one invocation. Its deadline is a time of the world's clock.
 type invocation struct {
 	context.Context
 	number   int
@@ -129,7 +129,7 @@ func (w *World) callAfter(c Call) error {
 	return w.After(c)
 }
 
-// once makes a call of a service: the function do, with the hooks around it.
+// once makes one call of a service. It calls Before, do and After, and stops at the first error.
 func once[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	c := callOf(ctx, service, op, key)
 	if err = w.callBefore(c); err == nil {

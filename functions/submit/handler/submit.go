@@ -19,7 +19,7 @@ import (
 const (
 	// claimTime is how much of the function's time must be left before the claim, and
 	// submitTime before the POST. submitTime is enough for the POST and for every try to
-	// record the response (see retry). If isRefused takes time, there are fewer tries.
+	// record the response (see retry). If isRefused runs in between, there may be fewer tries.
 	claimTime  = submitTime + 5*time.Second
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 
@@ -268,7 +268,7 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 }
 
 // retry calls the function write until a call succeeds. No call begins later than retryTime after
-// the first, or if the time of the Lambda function ends during the pause before the call.
+// the first. Before a pause in which the Lambda function's time would end, retry gives up.
 func (h *Handler) retry(ctx context.Context, write func(context.Context) error) error {
 	until := h.Now().Add(retryTime)
 	for pause := firstPause; ; pause *= 2 {

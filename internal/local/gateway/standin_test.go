@@ -77,8 +77,8 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 		body, err := io.ReadAll(out.Body)
 		note(what, []any{string(body), aws.ToString(out.ETag), out.Metadata}, err)
 	}
-	list := func(what, prefix, delimiter string, most int32) {
-		in := &s3.ListObjectsV2Input{Bucket: bucket, Prefix: &prefix, MaxKeys: &most, EncodingType: types.EncodingTypeUrl}
+	list := func(what, prefix, delimiter, after string, most int32) {
+		in := &s3.ListObjectsV2Input{Bucket: bucket, Prefix: &prefix, StartAfter: &after, MaxKeys: &most, EncodingType: types.EncodingTypeUrl}
 		if delimiter != "" {
 			in.Delimiter = &delimiter
 		}
@@ -117,10 +117,13 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	for _, key := range []string{"a/ü +%&'\"é.json", "a/日本/x.json", "a/日本/y.json", "ab.json"} {
 		put("put "+key, key, "x", nil, nil)
 	}
-	list("list", "a/", "", 1000)
-	list("list by pages", "a", "", 2)
-	list("list folders", "a/", "/", 1000)
-	list("list nothing", "nothing/", "", 1000)
+	list("list", "a/", "", "", 1000)
+	list("list by pages", "a", "", "", 2)
+	list("list folders", "a/", "/", "", 1000)
+	list("list folders after a folder", "", "/", "a/", 1000)
+	list("list folders after a key in a folder", "", "/", "a/one.json", 1000)
+	list("list folders by pages", "", "/", "", 1)
+	list("list nothing", "nothing/", "", "", 1000)
 	return got
 }
 
