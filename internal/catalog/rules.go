@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -57,7 +56,7 @@ func (e *textError) KeywordPath() []string { return []string{e.keyword} }
 
 // LocalizedString implements jsonschema.ErrorKind.
 func (e *textError) LocalizedString(*message.Printer) string {
-	return "breaks " + e.keyword + " " + strconv.Itoa(e.limit)
+	return "breaks " + e.keyword
 }
 
 // isBlank reports whether a text has no visible character.

@@ -22,10 +22,10 @@ import (
 // the time to parse a number.
 const maxNumber = 64
 
-// Validate returns the problems of an input, at most one for each member, sorted by
-// reason. Media are texts; Validate does not read what they name. Numbers are
-// json.Number, float64 or int; 5.0 is a whole number. Validate does not change the input,
-// and fills in no defaults, because some of RunComfy's defaults are samples.
+// Validate returns the problems of an input, sorted by reason: at most one for each member, and
+// one for the input as a whole. Media are texts; Validate does not read the files that they name.
+// Numbers are json.Number, float64 or int; 5.0 is a whole number. Validate does not change the
+// input, and fills in no defaults: some defaults in RunComfy's schemas are only samples.
 func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }

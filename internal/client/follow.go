@@ -20,7 +20,8 @@ const (
 	localLongestPause = time.Second
 )
 
-// mostFailures is how many calls of Changes in a row may fail. After one more, Follow gives up.
+// mostFailures is how many calls of Changes in a row may fail with an error for which mayPass
+// returns true. After one more, Follow gives up.
 const mostFailures = 10
 
 // Follow calls the function changed with the statuses that the patterns select, and after each
@@ -60,8 +61,8 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 	}
 }
 
-// Changes reads the statuses or the answer files that the patterns select and that have
-// changed since the last call. It notes their ETags in seen, by key. The folder is
+// Changes reads the statuses or the answer files that the patterns select, except those whose
+// ETags are in seen, by key. Then it stores the new ETags in seen. The folder is
 // ledger.StatusPrefix or ledger.AnswerPrefix.
 func (c *Client) Changes(ctx context.Context, folder string, seen map[string]string, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
@@ -79,7 +80,7 @@ func (c *Client) Changes(ctx context.Context, folder string, seen map[string]str
 	return statuses, nil
 }
 
-// mayPass reports whether a request that failed with an error may succeed later.
+// mayPass reports whether a request that failed with err may succeed if it is repeated.
 func mayPass(err error) bool {
 	_, denied := errors.AsType[*DeniedError](err)
 	_, refused := errors.AsType[*CredentialsError](err)

@@ -151,7 +151,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 	return all, nil
 }
 
-// suspended rejects a match of a bundle, because the bundle's own name has several sources.
+// suspended rejects a match that would start a job now or later, because its bundle's own name has
+// several sources.
 func (f Finding) suspended(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
 		f = f.decide(ledger.Rejected, contested.Problems...)
@@ -159,9 +160,9 @@ func (f Finding) suspended(contested Finding) Finding {
 	return f
 }
 
-// contested reports whether a name has several sources. If so, it rejects the finding of the
-// name. If there are several, contested removes from s each .job folder that holds no drop: such a
-// folder is not a source.
+// contested reports whether a name has several sources. If so, it returns the finding f of the name
+// as rejected. A .job folder that holds no drop is not a source: unless s has only one source,
+// contested first removes such folders from s.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
 		return f, false, nil

@@ -172,12 +172,12 @@ func Defaults(template []byte) (map[string]string, error) {
 	return defaults, nil
 }
 
-// checkedAction matches the actions that the local stack checks. Roles leaves out a statement without
-// such an action.
+// checkedAction matches the actions that the local stack checks. Roles leaves out a statement that is
+// only about other actions.
 var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
-// unclearAction matches the action * and patterns of SQS actions. Such a pattern may include an action
-// that checkedAction matches.
+// unclearAction matches the action * and patterns of SQS actions. They may include an action that
+// checkedAction matches, so Roles does not leave out a statement with one of them.
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
 // role returns a role's statements about actions that checkedAction matches, except a Deny for other

@@ -53,8 +53,8 @@ type story struct {
 
 	// The trouble lasts from begins to ends, measured from the start of the world. throttled,
 	// unpaid and responseLost begin at once. Some troubles use neither begins nor ends. These, and the
-	// failures of onceAfterward after redrives, last until the world is calm. Only forgotten, and the
-	// S3Latency of slow, never end.
+	// failures of onceAfterward after redrives, last until the world is calm. But forgotten and the
+	// S3Latency of slow never end.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts between two calls that a function makes
@@ -159,10 +159,11 @@ func (t *story) before(c world.Call) error {
 func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, id := runcomfytest.CallOf(r)
 	t.noteCharge()
+	claimed := t.openClaims[world.InvocationOf(r)]
 	if call == runcomfytest.CallSubmit {
-		t.notePOST(t.openClaims[world.InvocationOf(r)])
+		t.notePOST(claimed)
 	}
-	fault := t.faultOf(call, id)
+	fault := t.faultOf(call, id, claimed)
 	if fault != nil && fault.Name == "unknown request" {
 		t.unknown[id] = append(t.unknown[id], t.w.Now())
 	}
@@ -174,7 +175,7 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return fault
 }
 
-func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
+func (t *story) faultOf(call runcomfytest.Call, id, claimed string) *runcomfytest.Fault {
 	named := func(name string) *runcomfytest.Fault {
 		fault := runcomfytest.FaultNamed(call, name)
 		return &fault
@@ -198,9 +199,7 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	case t.trouble == unpaid && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		return named("402")
 	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
-		for _, record := range t.openClaims {
-			t.excused[record] = true
-		}
+		t.excused[claimed] = true
 		return named("accepted, then reset")
 	case (t.trouble == notKnownForLong || t.trouble == onceAfterward) && asks && active:
 		return named("unknown request")

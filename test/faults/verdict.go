@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// verdict says what a status may be about: the result of the files, a take, or
+// verdict says what the status of a name may be about: the result of its files, a take, or
 // either of them.
 type verdict struct {
 	result *want
@@ -94,8 +94,8 @@ func presetsClashed(acts []act, w want) bool {
 	return false
 }
 
-// droppedSince reports whether a file of the name was dropped in a version that the take did not
-// use, and later than margin before the take's claim.
+// droppedSince reports whether a file of the name was dropped after the take's claim, or less than
+// margin before it, in a version that the take did not use.
 func droppedSince(name string, acts []act, take ledger.Record) bool {
 	for i, a := range acts {
 		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || madeFrom(take, []file{a.file}) {

@@ -18,9 +18,8 @@ import (
 var errSubmitting = errors.New("the take is being submitted")
 
 // handleDeletion handles the deletion of an uploaded file. If the file is in the bucket again,
-// handleDeletion does nothing. Otherwise it cancels the job of each take that the deletion cancels
-// (see ledger.Record.CancelledBy), if the take has not ended, or if it failed and its execution
-// was redriven.
+// handleDeletion does nothing. Otherwise it cancels the job of each take for which CancelledBy
+// returns true, if the take has not ended, or if the take failed and its execution was redriven.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
 	name, further := drop.ParseKey(key).Owns()
 	if name == "" {

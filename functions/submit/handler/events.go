@@ -106,8 +106,8 @@ func parseEvent(raw []byte, bucket string) ([]message, error) {
 }
 
 // parseBody reads an EventBridge event, an S3 notification, or a message that submit has
-// sent. A message of submit names no bucket, so it gets the given one. parseBody ignores
-// expirations by a lifecycle rule, because they neither start nor withdraw a job.
+// sent. A message of submit names no bucket, so its change gets the given one. parseBody
+// ignores expirations by a lifecycle rule, because no person made these changes.
 func parseBody(raw []byte, bucket string) ([]change, error) {
 	var body struct {
 		events.EventBridgeEvent

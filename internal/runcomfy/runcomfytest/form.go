@@ -23,7 +23,7 @@ const (
 	Short     Form = "short"      // shorter than Right by Script.Off
 	Long      Form = "long"       // longer than Right by Script.Off
 	NoSound   Form = "no-sound"   // without a sound track
-	Silent    Form = "silent"     // with a sound track of silence
+	Silent    Form = "silent"     // with frames of sound as small as those of silence
 	Smaller   Form = "smaller"    // half as wide and half as high as Right
 	Broken    Form = "broken"     // without the last tenth of its bytes
 	WrongType Form = "wrong-type" // an image instead of a video
@@ -77,8 +77,8 @@ func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
 	return data, nil
 }
 
-// outputLength returns how long the output of a job is. It does not use the catalogue, so
-// that tests can compare the catalogue with the outputs.
+// outputLength returns how long the output of a job is. It does not use the catalogue, because
+// tests compare the catalogue with the outputs.
 func outputLength(j *job, inputs []media.Info) time.Duration {
 	var video, audio time.Duration
 	for _, in := range inputs {

@@ -34,15 +34,15 @@ type Server struct {
 	// every model is known, and none has a schema.
 	Models map[string]json.RawMessage
 
-	// Prices holds the price of each model by its id. Other models have no price. If Prices is
-	// nil, each model has its InventedPrice.
+	// Prices holds prices by model id. A model that is not in Prices has no price. If Prices
+	// is nil, each model has its InventedPrice.
 	Prices map[string]Price
 
 	// Queue and Run are how long each job queues and runs.
 	Queue, Run time.Duration
 
-	// Script, if set, replaces Queue and Run. Script is called once for each job, and again
-	// after a restart (see Dir).
+	// Script, if set, replaces Queue and Run. It is called for each job that is submitted, and
+	// by Load for each job in Dir.
 	Script func(modelID string, input map[string]any) Script
 
 	// Form is what the outputs are. Defaults to OwnInput.
@@ -58,8 +58,8 @@ type Server struct {
 	// http.DefaultClient.
 	HTTPClient *http.Client
 
-	// If FetchAtStart is true, the inputs are downloaded at the first request about the job after
-	// the job has left the queue. By default, the inputs are downloaded before the response to the POST.
+	// If FetchAtStart is true, the inputs are downloaded at the first request about a job that
+	// has left the queue. By default, the inputs are downloaded before the response to the POST.
 	// RunComfy does not document when it downloads the inputs.
 	FetchAtStart bool
 
@@ -72,7 +72,8 @@ type Server struct {
 	// outputs to this Server must first remove the path in OutputURL.
 	OutputURL string
 
-	// CostUSD is the cost in the result of each job that succeeded. If it is 0, results have no cost.
+	// CostUSD is the cost of each job that succeeded. A result has the cost if the request asks
+	// for it and CostUSD is not 0.
 	CostUSD float64
 
 	// Fault, if set, is called for each request and returns how the request fails, or nil.
@@ -102,12 +103,11 @@ type Script struct {
 	Off  time.Duration
 
 	// Outputs is how many outputs the job has; 0 means one. All outputs have the same
-	// content.
+	// content. There is no output if Form is OwnInput and the job has neither a video nor an image.
 	Outputs int
 
 	// Output, if set, returns the output member of the result for the URLs of the
-	// outputs. There are no URLs if the output is OwnInput and the job has neither a video nor
-	// an image. By default, the output member holds the first URL as video or image, and the
+	// outputs. By default, the output member holds the first URL as video or image, and the
 	// other URLs as videos or images.
 	Output func(urls []string) any
 }
@@ -182,7 +182,7 @@ func (s *Server) faultOf(r *http.Request, body []byte) *Fault {
 	return s.Fault(r, body)
 }
 
-// count counts a request for Calls or for LeakedTokens.
+// count adds a request to the numbers that the methods Calls and LeakedTokens return.
 func (s *Server) count(r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

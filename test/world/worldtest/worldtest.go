@@ -103,9 +103,8 @@ func BeforeFirst(t *testing.T, w *world.World, selects func(world.Call) bool, do
 // EveryCall makes Faulty apply the fault to every call.
 const EveryCall runcomfytest.Call = ""
 
-// Faulty makes all requests for a call of RunComfy fail for the given time from now on. If
-// the time is 0, only the first request fails. The result points to the number of requests
-// that have failed so far.
+// Faulty makes the given call of RunComfy, or EveryCall, fail for the given time from now on. If the
+// time is 0, it fails only once. The result points to the number of requests that have failed so far.
 func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration) *int {
 	count, end := 0, w.Now().Add(lasts)
 	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
