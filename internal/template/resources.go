@@ -212,7 +212,7 @@ func (t *Template) role(properties any) (Role, error) {
 				continue // the local stack has one account
 			}
 			if unclear || st.Effect != "Allow" || len(st.Resource) == 0 || slices.ContainsFunc(st.Resource, isUnclearResource) {
-				return nil, fmt.Errorf("the statement %s (%s on %v) is of a form that the local stack does not know", st.Sid, st.Effect, st.Resource)
+				return nil, fmt.Errorf("the statement %s (%s %v on %v) is of a form that the local stack does not know", st.Sid, st.Effect, st.Action, st.Resource)
 			}
 			role = append(role, st.Statement)
 		}
