@@ -85,7 +85,7 @@ func TestPeriod(t *testing.T) {
 	}
 }
 
-// check --price says what a job costs, or why that is not known.
+// check --price prints an estimate of what a job costs, or why there is none.
 func TestCheckWithPrices(t *testing.T) {
 	fake := &runcomfytest.Server{Token: "canary-token"}
 	server := httptest.NewServer(fake)

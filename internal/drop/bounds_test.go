@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
-// A status of a drop with any number of mistakes stays small enough to be read.
+// However many mistakes a drop has, its status stays small enough to be read.
 func TestBounds(t *testing.T) {
 	members := func(n int) string {
 		var b strings.Builder
@@ -30,7 +30,7 @@ func TestBounds(t *testing.T) {
 		{"many members of the input", []string{reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav", `x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
 		{"many members of a preset", []string{`preset.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
 		{"many members of a pair's preset", []string{"a.mp4", "a.wav", `preset.json = {"input": {` + members(3999) + `"m": 0}}`, "a.wav"}, 51, "and 3950 more"},
-		{"a long member", []string{`x.job/job.json = {"model": "sync/react-1", "` + strings.Repeat("\U0001d160", 15000) + `": 0}`}, 1, ""},
+		{"a long member", []string{`x.job/job.json = {"model": "sync/react-1", "` + strings.Repeat("\U0001d160", 15000) + `": 0}`}, 1, "…\""},
 		{"a long model", []string{`x.job/job.json = {"model": "` + strings.Repeat("m", 60000) + `"}`}, 1, "…\""},
 		{"a long media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "S3 allows at most 1024"},
 		{"a long wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "S3 allows at most 1024"},
@@ -81,7 +81,7 @@ func TestManyCandidates(t *testing.T) {
 	}
 }
 
-// An audio and its video may be on different pages of a listing.
+// A video and its audio file may be on different pages of a listing.
 func TestTagsAcrossPages(t *testing.T) {
 	b := newInbox(t)
 	for i := range 1500 {

@@ -27,7 +27,7 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 		if got, ok := strings.CutSuffix(s.TakeStatus(rec).Remedy, " "+problem.AllMatches); !ok || !strings.Contains(got, "upload de.wav again") || strings.Contains(got, "job.json") {
 			t.Errorf("%s of a match: remedy %q, want it to name de.wav only, then AllMatches", code, got)
 		}
-		rec.Code = problem.CancelledByDeletion // the deleted file may be job.json
+		rec.Code = problem.CancelledByDeletion // its remedy names the deleted files, and one of them may be job.json
 		if got := s.TakeStatus(rec).Remedy; !strings.HasSuffix(got, problem.AllMatches) {
 			t.Errorf("%s of a match: remedy %q, want one that ends with AllMatches", rec.Code, got)
 		}

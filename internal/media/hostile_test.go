@@ -26,12 +26,12 @@ func (r repeated) ReadAt(data []byte, off int64) (int, error) {
 }
 
 // TestHostileFiles inspects files that claim lengths they do not have, or that could make a
-// reader loop. For each file, Inspect must keep to the budget and must not allocate what the
-// file claims. It must return a problem, a warning or, except for images and
-// constantRate, an inexact length.
+// reader loop. For each file, Inspect must read no more than its limits (see media.MaxBytes) and
+// must not allocate what the file claims. It must return a problem, a warning or an inexact
+// length. An image has no length, so it needs a problem or a warning.
 func TestHostileFiles(t *testing.T) {
 	const terabyte = 1 << 40
-	// All frames of this file have one bit rate, so its length is exact.
+	// All frames of this file have one bit rate, so Inspect may return an exact length.
 	const constantRate = "the smallest frames"
 	huge := func(kind string, fields []byte) []byte { return be(-1, kind, fields) } // a box of 4 GB
 	moov := func(inside []byte) []byte {
@@ -100,7 +100,7 @@ func TestHostileFiles(t *testing.T) {
 			var problem *problem.Problem
 			certain := info.Length().Exact || info.Kind == media.Image
 			if !errors.As(err, &problem) && (err != nil || certain && len(info.Warnings) == 0 && row.name != constantRate) {
-				t.Errorf("got %+v, %v, want a problem, a warning or, except for an image, an inexact length", info, err)
+				t.Errorf("got %+v, %v, want a problem, a warning or, if the file is not an image, an inexact length", info, err)
 			}
 		})
 	}

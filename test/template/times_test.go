@@ -45,8 +45,9 @@ func timeoutOf(t *testing.T, s stack, id string) time.Duration {
 	return time.Duration(properties[struct{ Timeout int }](t, s, id).Timeout) * time.Second
 }
 
-// A call of RunComfy times out before its function, a function before its task, and all
-// tasks with all their retries before the machine. So the caller learns the reason.
+// A call of RunComfy ends before the timeout of its function, a function before that of its
+// task, and the longest job with all retries before that of the machine. So each caller
+// receives the error of what it called.
 func TestTimeoutsNest(t *testing.T) {
 	m := shippedMachine(t)
 	forBothForms(t, func(t *testing.T, s stack) {
@@ -75,7 +76,7 @@ func TestTimeoutsNest(t *testing.T) {
 	})
 }
 
-// longest returns how long a retrier waits when every attempt fails.
+// longest returns how long a retrier waits in total if every attempt fails.
 func (r retrier) longest() time.Duration {
 	var sum float64
 	for attempt := range r.MaxAttempts {
@@ -102,14 +103,14 @@ func TestTheQueueTriesForADay(t *testing.T) {
 		for _, id := range []string{"Queue", "DeadLetterQueue"} {
 			// The age of a dead letter counts from the drop.
 			if kept := time.Duration(properties[queue](t, s, id).MessageRetentionPeriod) * time.Second; kept < tried+7*24*time.Hour {
-				t.Errorf("a message is tried for %v and kept for %v, want it kept for at least a week longer than it is tried", tried, kept)
+				t.Errorf("%s keeps a message for %v, want at least a week longer than the %v for which it is tried", id, kept, tried)
 			}
 		}
 	})
 }
 
-// SQS counts the age of a message only until the message was received three times. If submit dies on
-// a message each time, OldestMessageAlarm goes off before that:
+// If submit dies on a message each time, OldestMessageAlarm goes off before the third try. After
+// that, SQS no longer counts the age of the message:
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 func TestAMessageThatAlwaysFailsRaisesAnAlarm(t *testing.T) {
 	forBothForms(t, func(t *testing.T, s stack) {
@@ -139,7 +140,7 @@ func TestDeletionsAreTriedForHours(t *testing.T) {
 	source := properties[eventSource](t, transformed(t), "CancelFunctionDeletions")
 	if source.EventSourceArn != "DeletionQueue.Arn" || source.FunctionName != "CancelFunction" || source.BatchSize != 10 ||
 		!slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) || source.ScalingConfig.MaximumConcurrency != 2 {
-		t.Errorf("deletions are read by %+v, want two batches of 10 at a time for CancelFunction", source)
+		t.Errorf("deletions are read by %+v, want two batches of 10 at a time for CancelFunction, with ReportBatchItemFailures", source)
 	}
 }
 

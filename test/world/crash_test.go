@@ -12,7 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// dieIf returns a hook that ends the function at the selected calls.
+// dieIf returns a hook that ends a function before or after a selected call.
 func dieIf(selects func(world.Call) bool) func(world.Call) error {
 	return func(call world.Call) error {
 		if selects(call) {
@@ -26,9 +26,9 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 	w.After = worldtest.FailIf(world.ErrBroken, hit)
 }
 
-// everyPoint runs a scenario four times for each call that the functions make in it. The function dies
-// before the call; it dies after the call; the response is lost and the client repeats the call; or the
-// response is lost and the client does not repeat the call.
+// everyPoint runs a scenario four times for each call that the functions make in it. In the first run, the
+// function dies before the call; in the second, after the call. In the third, the response is lost and the
+// client repeats the call; in the fourth, the client does not repeat it.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
 	before, after := 0, 0
@@ -91,7 +91,7 @@ func TestCrashAtEveryPointOfAJob(t *testing.T) {
 		case st.State == ledger.Succeeded && charges == 1 && len(st.Outputs) == 1:
 		case st.State == ledger.Unknown && st.Remedy != "" && st.RequestID == "":
 		default:
-			t.Errorf("status %s %s (%s), %d charges, %d outputs; want succeeded with one charge and one output, or unknown with a remedy", st.State, st.Code, st.Reason, charges, len(st.Outputs))
+			t.Errorf("status %s %s (%s), %d charges, %d outputs; want succeeded with one charge and one output, or unknown with a remedy and no request id", st.State, st.Code, st.Reason, charges, len(st.Outputs))
 		}
 		if len(w.Dead) > 0 {
 			t.Errorf("%d dead letters, want none", len(w.Dead))
