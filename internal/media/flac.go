@@ -57,8 +57,8 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
 		info.Audio.Length = factFromUnits(end-min(first.first, end), f.rate)
-		// If the encoder read a WAV file of unknown length from a pipe, STREAMINFO may have the number
-		// of samples in 2 or 4 GiB. Then a much smaller number in the file is no reason for a warning.
+		// If the encoder read a WAV file of unknown length from a pipe, STREAMINFO may say as many
+		// samples as fit into 2 or 4 GiB. Then a file with far fewer samples gets no warning.
 		const placeholder = 1<<31 - 1<<16
 		bits := uint64(head[12]&1)<<4 + uint64(head[13]>>4) + 1
 		if end > last.first && (end >= f.samples || f.samples/2 > end && f.samples*uint64(f.channels)*bits/8 >= placeholder) {
@@ -68,7 +68,10 @@ func readFLAC(r *reader, info *Info) {
 	default:
 		l := factFromUnits(f.samples, f.rate)
 		l.Exact = false
-		l.Least = min(factFromUnits(certain.first+certain.samples-min(first.first, certain.first), f.rate).D, l.D)
+		l.Least = factFromUnits(certain.first+certain.samples-min(first.first, certain.first), f.rate).D
+		if l.Known() {
+			l.Least = min(l.Least, l.D)
+		}
 		info.Audio.Length = l
 		info.warn("the end of the sound of %s was not found, so its length is not certain", r.src.Name)
 	}
@@ -86,7 +89,7 @@ func (f flacInfo) find(data []byte) (flacFrame, bool) {
 
 // last returns the last frame in data. The sound may hold bytes that look like the header of
 // a frame. So a frame counts only if it begins with the first sample of the recording, if it
-// begins where another frame ends, or if it ends where STREAMINFO says that the sound ends.
+// begins where an earlier frame in data ends, or if it ends where the sound ends by STREAMINFO.
 func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 	const most = 64
 	var ends []uint64

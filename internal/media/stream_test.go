@@ -193,6 +193,7 @@ func TestFLAC(t *testing.T) {
 		{name: "megabytes of zeros behind", file: whole(good, make([]byte, 2<<20)), duration: 100 * frame},
 		{name: "zeros instead of its second half", file: whole(good[:len(good)-50*2008], make([]byte, 50*2008)), duration: 50 * frame, warning: "a.flac ends before its sound does"},
 		{name: "megabytes of noise behind", file: whole(good, noise(2<<20)), duration: 100 * frame, least: 33 * frame, warning: "the end of the sound of a.flac was not found"},
+		{name: "an unknown number of samples, and megabytes of noise behind", file: whole(flac(0, 0, 100), noise(2<<20)), least: 33 * frame, warning: "the end of the sound of a.flac was not found"},
 	})
 }
 
