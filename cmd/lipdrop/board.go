@@ -92,8 +92,8 @@ func (b *board) above(write func()) {
 }
 
 // close stops redrawing and draws the lines a last time. Below them, it prints at most mostShown
-// problems: those whose lines were cut or, if some jobs have no line, those of all jobs. But if
-// the person interrupted the command and some jobs have no line, it prints no problem.
+// problems: those of the jobs whose lines were cut or, if some jobs have no line, those of all
+// jobs. But if the person interrupted the command and some jobs have no line, it prints none.
 func (b *board) close(interrupted bool) {
 	b.stop()
 	b.ended.Wait()
@@ -153,8 +153,8 @@ func (b *board) describe(job *followed, elapsed bool) string {
 }
 
 // lines returns what to draw on a terminal: a line for each job. If the terminal has too few
-// lines, lines returns a summary and as many jobs as fit. It leaves out the jobs with the exit
-// code 0, and orders the others by urgency.
+// lines, lines returns a summary and, most urgent first, as many of the jobs whose exit code is
+// not 0 as fit.
 func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string

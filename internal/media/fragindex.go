@@ -20,8 +20,8 @@ func (f *fragments) bySegmentIndex() (found bool) {
 
 // readSegmentIndex sets the end of a track from a segment index, which says how many bytes
 // each segment has and how long the segment lasts. It reports whether the index is usable. An
-// index whose last segment ends before the file does is not usable. If that segment ends after
-// the file does, the file breaks off.
+// index whose last segment ends before the file does is not usable. If the last segment ends
+// after the file does, the file was cut short.
 func (f *fragments) readSegmentIndex(sidx box) bool {
 	const entry = 12
 	c, _ := f.r.versioned(sidx, 4+4+4+4+4, 2)
@@ -101,8 +101,9 @@ func (f *fragments) byRandomAccess() {
 // readLastAccess reads the last entries of a tfra box. It returns the id of the track and one of
 // these entries. Samples are not decoded in the order in which they are shown, so the sample that
 // is shown last may not be in the last fragment. Therefore readLastAccess goes back from the last
-// entry while the fragments are near the mfra box, and chooses the entry that it reaches. It panics
-// if no fragment begins where this entry says. The parameter index is the offset of mfra.
+// entry as long as the earlier entries have their fragments near the mfra box, and returns the
+// earliest entry that it reaches. It panics if no fragment begins where this entry says. The
+// parameter index is the offset of mfra.
 func readLastAccess(r *reader, tfra box, index int64) (id uint32, chosen access) {
 	const head = 4 + 4 + 4 + 4
 	c, _ := r.versioned(tfra, head-4, 0)

@@ -45,9 +45,9 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 	return charged
 }
 
-// checkNotices compares the notices with the last statuses and records. Each of them whose
-// state is one of notice.States must have at least one notice. The exception is a rejected
-// drop whose notice EventBridge once did not accept.
+// checkNotices compares the notices with the final statuses and records. Each status or record
+// whose state is one of notice.States must have at least one notice, except a rejected drop
+// whose notice EventBridge once did not accept. No notice may be wrong or still due.
 func (s *simulation) checkNotices() {
 	for _, text := range s.w.WrongNotices {
 		s.wrong("%s", text)
@@ -111,7 +111,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 	switch job.State {
 	case "succeeded":
 		if problem := s.archived(rec, job); problem != "" {
-			s.found(lost, "%s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem)
+			s.found(lost, "request %s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem)
 		}
 	case "failed":
 		if rec.State != ledger.Failed || rec.Code != problem.JobFailed {
@@ -244,8 +244,8 @@ func (s *simulation) status(key string) (st ledger.Status) {
 	return st
 }
 
-// checkSecrets searches the objects outside inbox/, the notices and the executions for the
-// token and for signatures.
+// checkSecrets searches the objects outside inbox/, the notices and the executions for tokens
+// and signatures. It also checks that no host of an output received the token.
 func (s *simulation) checkSecrets() {
 	look := func(where string, texts ...string) {
 		for _, text := range texts {

@@ -43,8 +43,8 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 }
 
 // isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP
-// status is 500 or more, if Step Functions throttles, or if there was no response. After
-// ErrEntry there was a response.
+// status is 500 or more, if Step Functions throttles, or if there was no response. With
+// ErrEntry there was a response with the HTTP status 200, so the SDK does not retry.
 func isTemporary(err error) bool {
 	if errors.Is(err, ErrEntry) {
 		return false
@@ -56,8 +56,8 @@ func isTemporary(err error) bool {
 	return !errors.As(err, &coded)
 }
 
-// ErrSilent is an error for Before: no response comes, so the call lasts until the timeout of the
-// client or the deadline of the context, whichever is earlier.
+// ErrSilent is an error of S3 for Before: no response comes, so each try lasts until the timeout of
+// the client or the deadline of the context, whichever is earlier.
 var ErrSilent = errors.New("no response")
 
 // Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for

@@ -73,8 +73,8 @@ const (
 	// promptHolds deliveries, the pause is the visibility timeout of the queue.
 	firstHold   = 15 * time.Second
 	promptHolds = 6
-	// After more than promptReceives deliveries, the pause is no longer RunComfy's
-	// Retry-After: short pauses must not use up the deliveries of a day.
+	// After more than promptReceives deliveries, the pause is no longer RunComfy's Retry-After:
+	// the queue delivers a message only a limited number of times, which must last for a day.
 	promptReceives = 30
 	// burnPause is the pause of a message that is no longer retried. It is short, so that the
 	// message soon becomes a dead letter. The further deliveries do nothing.
