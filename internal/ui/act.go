@@ -143,6 +143,8 @@ func (s *Server) redrive(ctx context.Context, a action) (string, error) {
 // dropAgain starts a new take of a name. It copies a file of the given take onto itself, which
 // has the effect of uploading that file again.
 func (s *Server) dropAgain(ctx context.Context, a action) (string, error) {
+	s.againMu.Lock() // until a copy is complete, Head does not show that the file is being dropped again
+	defer s.againMu.Unlock()
 	rec, err := s.client.Ledger.Get(ctx, a.Name, a.Take)
 	if err != nil {
 		return "", s.client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)

@@ -203,6 +203,25 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 	click("the first tab", first, true)
 	click("the second tab", second, false)
 	click("the second tab, reloaded", open(), true)
+	storage.SetMultipart("inbox/talk.wav", []byte("voice"), time.Now().Add(-time.Hour))
+	third := open()
+	storage.After = func(op, _ string) error {
+		if op == "HeadObject" {
+			time.Sleep(100 * time.Millisecond) // the other click could read the file meanwhile
+		}
+		return nil
+	}
+	results := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := s.dropAgain(t.Context(), third)
+			results <- err
+		}()
+	}
+	if a, b := <-results, <-results; (a == nil) == (b == nil) {
+		t.Errorf("two clicks at the same time: %v and %v, want one error", a, b)
+	}
+	storage.After = nil
 	_, err := s.dropAgain(t.Context(), action{Name: "talk", Take: take})
 	if want := "this page could not read talk.wav; reload"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("a page that could not read the file: %v, want %q", err, want)

@@ -35,6 +35,7 @@ type Server struct {
 	listener net.Listener
 	shell    *shell
 
+	againMu        sync.Mutex // dropAgain holds it, so that only one copy is under way
 	rightsMu       sync.Mutex
 	rightsByFolder map[string]cachedRights
 
