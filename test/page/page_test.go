@@ -322,7 +322,9 @@ func TestEveryStateIsReadable(t *testing.T) {
 	}
 	putJSON(t, c, "answers/"+evil+".txt.json", ledger.Status{Name: evil, State: ledger.Rejected, Code: "unknown_suffix", Reason: hostile, Remedy: hostile, UpdatedAt: now})
 	put(t, c, "status/broken.json", []byte("{"))
-	putJSON(t, c, "status/strange.json", map[string]any{"name": "strange", "state": "constructor", "updatedAt": now})
+	putJSON(t, c, "status/strange.json", map[string]any{"name": "strange", "state": "constructor", "reason": "strange", "updatedAt": now})
+	older := now.Add(-time.Hour).Format(ledger.StampLayout) + "-0123456789ab"
+	putJSON(t, c, ledger.RecordKey("strange", older), ledger.Record{Name: "strange", Take: older, State: ledger.Failed})
 	put(t, c, ledger.RecordKey("strange", take), []byte("{"))
 
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
@@ -363,6 +365,9 @@ func TestEveryStateIsReadable(t *testing.T) {
 	}
 	if text := eval[string](b, `document.querySelector("#job .status .state").innerText`); text != "constructor" {
 		t.Errorf("the unknown state is shown as %q, want constructor", text)
+	}
+	if text := eval[string](b, `document.querySelector("#job .status").innerText`); !strings.Contains(text, "A newer drop of this name: ") || strings.Contains(text, "undefined") {
+		t.Errorf("a newer drop whose status has no remedy is shown as %q, want no undefined", text)
 	}
 	for state, row := range map[string]string{"unreadable": "broken", "constructor": "strange"} {
 		b.do("choose "+state, chromedp.Evaluate(`[...document.querySelectorAll(".chip")].find((chip) => chip.textContent.startsWith(`+quoted(state)+`)).click()`, nil))

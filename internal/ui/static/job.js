@@ -96,7 +96,7 @@ export class Job {
       st.state ? "" : h("p", {}, "The status cannot be read."),
       st.reason ? h("p", {}, sentence(st.reason)) : "",
       st.remedy ? h("p", {}, h("b", {}, "What to do: "), st.remedy) : "",
-      job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + sentence(job.status.reason) + " " + job.status.remedy : "") : "",
+      job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + sentence(job.status.reason) + " " + (job.status.remedy ?? "") : "") : "",
       job.unreadable ? h("p", { class: "bad" }, sentence(job.unreadable)) : "",
       st.jobs?.length ? h("p", {}, "Jobs: ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
       warnings.length ? h("ul", { class: "warnings" }, warnings.map((w) => h("li", {}, w))) : "");
