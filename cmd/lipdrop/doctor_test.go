@@ -74,7 +74,7 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>lipdrop</StackName><Outputs>")
 		for key, value := range map[string]string{
 			"BucketName": "drops", "StateMachineArn": "arn:machine", "DeadLetterQueueUrl": "http://" + r.Host + "/dead", "TokenSecretArn": "arn:secret",
-			"QueueUrl": "http://" + r.Host + "/queue", "SetToken": "aws set-token --region eu-west-1", "Redrive": "aws redrive --region eu-west-1",
+			"SetToken": "aws set-token --region eu-west-1", "Redrive": "aws redrive --region eu-west-1",
 		} {
 			fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 		}
@@ -94,7 +94,7 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"State": %q}`, state)
 	case "GetQueueAttributes":
-		fmt.Fprintf(w, `{"Attributes": {"ApproximateNumberOfMessages": "%d", "DelaySeconds": "0"}}`, s.deadLetters)
+		fmt.Fprintf(w, `{"Attributes": {"ApproximateNumberOfMessages": "%d"}}`, s.deadLetters)
 	case "GetSecretValue":
 		if s.token == "" {
 			refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value")
@@ -200,6 +200,8 @@ func TestDoctor(t *testing.T) {
 		{name: "a disabled event source mapping", aws: stack{token: "right", mapping: "Disabled"},
 			want: "WRONG  the event source mapping SubmitFunctionDrops is in the state Disabled, so Lambda does not read its queue\n" +
 				"       Run: aws lambda update-event-source-mapping --enabled --uuid lipdrop-SubmitFunctionDrops --region eu-west-1"},
+		{name: "an event source mapping that is not enabled yet", aws: stack{token: "right", mapping: "Enabling"},
+			want: "-      the event source mapping SubmitFunctionDrops is not enabled yet: its state is Enabling"},
 		{name: "an event source mapping whose calls fail", aws: stack{token: "right", processed: "PROBLEM: Function call failed"},
 			want: "WRONG  the event source mapping SubmitFunctionDrops reports: PROBLEM: Function call failed\n" +
 				"       Fix what this message names, then check again. If it names the function, read the log and the errors of that function."},
