@@ -33,7 +33,7 @@ type Caps struct {
 // None reports whether there is no limit.
 func (c Caps) None() bool { return c == Caps{} }
 
-// Amount is how much of a day's caps is used.
+// Amount is how many jobs, seconds of output and US dollars takes use.
 type Amount struct {
 	Jobs    int     `json:"jobs"`
 	Seconds float64 `json:"seconds"`
@@ -171,9 +171,8 @@ func (b *Book) Check(ctx context.Context, day string, take Take, caps Caps) erro
 
 // GiveBack removes a reservation. It leaves a later reservation of the same take.
 func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
-	return b.change(ctx, r.Day, func(day *book) (bool, error) {
-		return day.remove(r.Take.isReservation) > 0, nil
-	})
+	_, err := b.Free(ctx, r.Day, r.Take.isReservation)
+	return err
 }
 
 // Free removes the reservations of a day for which free returns true, and returns their number.

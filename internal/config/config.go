@@ -47,7 +47,7 @@ func Start(newHandler func(context.Context, *Env) any) {
 type Clients struct {
 	AWS    aws.Config
 	S3     *s3.Client
-	Ledger *ledger.Store // has the bucket and the state machine
+	Ledger *ledger.Store // has the bucket, and the ARN of the state machine
 	API    *runcomfy.Client
 }
 
@@ -78,8 +78,8 @@ type Env struct {
 // Err returns every mistake so far, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
-// Mistake adds an error about a variable, or about something else that has a name. It
-// ignores a nil error.
+// Mistake adds an error, and says that it is about name: a variable, or for example the
+// catalog. It ignores a nil error.
 func (e *Env) Mistake(name string, err error) {
 	if err != nil {
 		e.errs = append(e.errs, fmt.Errorf("%s: %w", name, err))
@@ -109,7 +109,7 @@ func (e *Env) Count(name string) int { return e.whole(name, e.number(name, false
 // Limit returns a variable that is a number of at least 0. 0 means no limit.
 func (e *Env) Limit(name string) float64 { return e.number(name, true) }
 
-// CountLimit returns a Limit that is a whole number.
+// CountLimit does what Limit does, for a whole number.
 func (e *Env) CountLimit(name string) int { return e.whole(name, e.Limit(name)) }
 
 func (e *Env) whole(name string, n float64) int {
@@ -153,8 +153,8 @@ func (e *Env) Choice(name string, values ...string) string {
 	return value
 }
 
-// Folders returns the entries of a List. Each entry must be inbox/ or a folder below
-// inbox/, and must end in a slash.
+// Folders does what List does. Each entry must be inbox/ or a folder below inbox/, and must
+// end in a slash.
 func (e *Env) Folders(name string) []string {
 	folders := e.List(name)
 	for _, folder := range folders {

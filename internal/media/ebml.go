@@ -57,7 +57,7 @@ func (r *reader) element(off, limit int64) (element, error) {
 	return e, nil
 }
 
-// vint reads a number of variable length. The number is not known if all its bits are ones.
+// vint reads a number of variable length. A number whose bits are all ones means "not known".
 // vint also returns how many bytes the number takes, or 0 if data holds no complete number.
 func vint(data []byte) (n int64, known bool, length int) {
 	if len(data) == 0 {

@@ -30,7 +30,7 @@ type Source struct {
 	Size int64
 
 	// ReadRange returns the n bytes that begin at byte off. Inspect calls it only
-	// for ranges inside the file.
+	// for ranges inside the file that are not empty.
 	ReadRange func(ctx context.Context, off, n int64) ([]byte, error)
 }
 
@@ -51,7 +51,7 @@ const (
 	Image Kind = "image"
 )
 
-// Noun returns the kind as a noun with its article, for a sentence.
+// Noun returns the kind as a noun with its article, for a sentence. For "" it returns "not a media file".
 func (k Kind) Noun() string {
 	nouns := map[Kind]string{Video: "a video", Audio: "an audio file", Image: "an image"}
 	return cmp.Or(nouns[k], "not a media file")
@@ -251,10 +251,10 @@ func (i Info) Codecs() []string {
 // Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
 // damaged, encrypted, not what its suffix says or of a variant that common decoders refuse, if
 // a video has no video track, or if an audio file has no audio track or no sound. It wraps an
-// error of ReadRange. A valid file passes with a warning if this package cannot read its
-// format, or cannot read the file within the budget. If the suffix is not accepted, Inspect
-// does not compare it with the content. With an error, the Info holds what was found before the
-// error.
+// error of ReadRange. A valid file passes with a warning if this package cannot read its format,
+// or would have to read more of it than MaxBytes, MaxCalls and MaxSteps allow. If the suffix is
+// not accepted, Inspect does not compare it with the content. With an error, the Info holds what
+// was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	src.Name = path.Base(src.Name)
 	kind, _ := KindOf(src.Name)

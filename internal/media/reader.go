@@ -94,8 +94,8 @@ func newReader(ctx context.Context, src Source) *reader {
 }
 
 // bytes returns the n bytes at off. The caller must not change them. The method bytes
-// panics with errEnd if the range is not inside the file, and with errBudget if the range
-// does not fit into the budget.
+// panics with errEnd if the range is not inside the file, with errBudget if the range does
+// not fit into the budget, and with a failedRead if ReadRange fails.
 func (r *reader) bytes(off, n int64) []byte {
 	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
 		panic(errEnd)
@@ -247,7 +247,7 @@ func (r *reader) read(off, n int64) []byte {
 		r.failed = fmt.Errorf("read %d bytes of %s at %d: %w", n, r.src.Name, off, err)
 		panic(failedRead{r.failed})
 	}
-	return data
+	return data[:n:n] // so that an append copies the bytes, and does not write into the source's memory
 }
 
 // withReserve calls parse with a budget that is smaller by the given calls and bytes. Then it

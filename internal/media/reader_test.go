@@ -38,17 +38,20 @@ func TestReaderStopsAtTheBudget(t *testing.T) {
 	}
 }
 
-// TestReaderKeepsWhatItHasRead reads the same parts more than once.
+// TestReaderKeepsWhatItHasRead reads the same parts more than once. It also checks that the reader
+// does not write behind the bytes that ReadRange returned.
 func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	calls := 0
+	var behind []*byte
 	content := func(off int64) byte { return byte(off * 7) }
 	r := newReader(t.Context(), Source{Size: 5 * MaxBytes, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
 		calls++
-		data := make([]byte, n)
-		for i := range data {
-			data[i] = content(off + int64(i))
+		data := make([]byte, 4*n)
+		for i := range n {
+			data[i] = content(off + i)
 		}
-		return data, nil
+		behind = append(behind, &data[n])
+		return data[:n], nil
 	}})
 	for _, part := range []struct{ off, n int64 }{{0, 10}, {5, 3}, {0, 30000}, {1 << 20, 9}, {1<<20 + 4, 5}, {42000, 9000}, {0, 51000}, {1 << 20, 1}} {
 		data := r.bytes(part.off, part.n)
@@ -64,6 +67,11 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	const want = 3 // one for each of two places, and one for more bytes at the first place
 	if calls != want {
 		t.Errorf("made %d calls, want %d", calls, want)
+	}
+	for _, b := range behind {
+		if *b != 0 {
+			t.Errorf("the byte behind a range is now %d, want 0", *b)
+		}
 	}
 	for _, outside := range []struct{ off, n int64 }{{-1, 5}, {5 * MaxBytes, 1}, {0, 5*MaxBytes + 1}, {1 << 62, 1 << 62}, {3, -1}} {
 		if err := try(func() { r.bytes(outside.off, outside.n) }); !errors.Is(err, errEnd) {

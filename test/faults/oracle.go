@@ -17,11 +17,11 @@ import (
 type promise string
 
 const (
-	// lost: a job succeeded at RunComfy, but its outputs or its result.json are
-	// not stored below the take that paid for them. Stored outputs must equal what
-	// RunComfy served, byte for byte. A job is not lost if the record of its take
-	// ended as unknown because of a fault after the claim and before the request id
-	// was recorded.
+	// lost: a job succeeded at RunComfy, but the record or the execution of its take
+	// did not end as succeeded, or its outputs or its result.json are not stored below
+	// this take. Stored outputs must equal what RunComfy served, byte for byte. A job
+	// is not lost if the record ended as unknown because of a fault after the claim and
+	// before the request id was recorded.
 	lost promise = "lost"
 
 	// chargedTwice: RunComfy accepted more than one job for the same versions of
@@ -59,10 +59,10 @@ const (
 	noStatus promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
-	// claimed, or the book of that day is wrong. A book is wrong if a take that is charged is
-	// missing, if it has a take that is not charged although the outcome is known, or if the
-	// numbers in the book differ from the records. A job that RunComfy cancelled before the
-	// job started does not count as charged. Half of the worlds of the jobs under
+	// claimed, or the book of that day is wrong. A book is wrong if it lacks a take that is
+	// charged, if it has a take that is not charged although the outcome is known, or if its
+	// numbers differ from the records. A job that RunComfy cancelled before the
+	// job started does not count as charged. About half of the worlds of the jobs under
 	// faults have caps. Stories have a cap that no story reaches, so only their books are
 	// checked.
 	overCap promise = "over the cap"
@@ -171,7 +171,7 @@ type want struct {
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
 // loose reports whether a pair and a bundle share the name and at least one of the two is
-// not whole. Then the oracle does not decide whether the other one runs.
+// not whole. Then the oracle does not decide which of them runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }

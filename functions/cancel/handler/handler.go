@@ -1,6 +1,6 @@
 // Package handler is the cancel function. It cancels jobs whose files were deleted,
 // and settles executions that failed, timed out or were stopped. Every hour, it finishes what
-// other calls left undone (see sweep). Only RunComfy's responses decide whether a job counts as
+// the functions left undone (see sweep). Only RunComfy's responses decide whether a job counts as
 // cancelled. A success is never overwritten.
 package handler
 
