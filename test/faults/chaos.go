@@ -16,7 +16,7 @@ const (
 	crashRate    = 0.001 // the function dies before the call, and as often after it
 	refusedRate  = 0.004 // the service returns an error, or there is no connection
 	lostRate     = 0.003 // the call takes effect, but its response is lost
-	sideBySide   = 0.01  // another function runs before this call
+	sideBySide   = 0.01  // another function runs before the call
 	maxDepth     = 2
 	roomForOther = 20 * time.Second // how far ahead the other function may be due
 )

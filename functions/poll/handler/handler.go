@@ -85,7 +85,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	}
 	switch {
 	case state == "":
-		slog.WarnContext(ctx, "unknown status", "request_id", job.RequestID, "word", status.State)
+		slog.WarnContext(ctx, "RunComfy reports a state that lipdrop does not know", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "state", status.State)
 		h.warn(ctx, job, fmt.Sprintf("RunComfy reports the state %q, which lipdrop does not know; lipdrop keeps asking", status.State))
 	case job.Seen != seen:
 		job.Seen = ""
