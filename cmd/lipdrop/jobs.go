@@ -157,8 +157,8 @@ func showTake(out *terminal, take client.Take) {
 	}
 }
 
-// timesOf returns, in a line, when a take was submitted, and how long after that each later
-// step began. If the take was not submitted, timesOf returns when it was claimed.
+// timesOf returns, in a line, when a take was submitted, and how much later each of the other
+// times was. If the take was not submitted, timesOf returns when it was claimed.
 func timesOf(t ledger.Times) string {
 	if t.Submitted.IsZero() {
 		return "claimed " + t.Claimed.Format(time.RFC3339)

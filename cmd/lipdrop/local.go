@@ -43,8 +43,8 @@ func (c *localCmd) Validate() error {
 	return nil
 }
 
-// Run runs a local stack until it is interrupted or fails. It carries changes of
-// the folder "drop" in c.Dir over to the bucket, and prints notices and changes of statuses.
+// Run runs a local stack until it is interrupted or fails. It makes the bucket follow the folder
+// "drop" in c.Dir, and prints the notices and each status and answer file that changes.
 func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	folder, err := filepath.Abs(filepath.Join(c.Dir, "drop"))
 	if err != nil {
@@ -142,8 +142,9 @@ func (c *localCmd) webhookText(stack *local.Stack) string {
 	return fmt.Sprintf("Notices are sent to %s with the header %s: %s\n", c.Webhook, local.WebhookKeyHeader, stack.Keys().Webhook)
 }
 
-// containerCommands returns the commands of `sam local` to print, and writes the files that they
-// need into the state folder. Without --containers it returns a line that names the flag.
+// containerCommands returns the commands that run the functions with `sam local`, and writes the
+// files that these commands read into the state folder. Without --containers it writes nothing, and
+// returns a line that names the flag.
 func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 	if !c.Containers {
 		return "Start the stack with --containers to run the functions in Docker with sam local.\n", nil

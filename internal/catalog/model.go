@@ -36,7 +36,7 @@ type Usual struct {
 	Source    string
 }
 
-// assumedOutput is the length that Of assumes if the length of the output is not known.
+// assumedOutput is the length that Usual.Of assumes if the length of the output is not known.
 const assumedOutput = 30 * time.Second
 
 // Of returns how long a run usually takes if its output has the given length. A length
@@ -65,7 +65,7 @@ type Option struct {
 	Name     string `json:"name"`
 	Required bool   `json:"required"`
 	Allowed  string `json:"allowed"` // in words: "a whole number from 1 to 100"
-	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is none, or only a sample such as a prompt of RunComfy's
+	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is no default, or if it is only a sample, such as a sample prompt
 }
 
 // Schema returns the input schema that RunComfy publishes, without its prose and

@@ -49,7 +49,7 @@ const (
 	Member                   // another file of a bundle
 	StrayJobJSON             // a job.json outside a bundle
 	RelativePath             // has a part . or .. in its path
-	Unprintable              // has characters that cannot be seen or typed
+	Unprintable              // is not printable (see problem.IsPrintable)
 	UnknownFile              // does not have the suffix of a medium
 )
 

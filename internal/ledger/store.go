@@ -42,8 +42,8 @@ func (s *Store) ExecutionARN(name, take string) string {
 	return workflow.ExecutionARN(s.MachineARN, workflow.ExecutionName(name, take))
 }
 
-// maxRaces bounds how often a conditional write is tried again after another function has
-// written the object. Few functions write to one object, so more lost races are an error.
+// maxRaces bounds how often a conditional write is tried if another function writes the object
+// before each try. Few functions write to one object, so more lost races are an error.
 const maxRaces = 50
 
 // MaxObject is the largest record or status that is written or read, in bytes.
@@ -79,7 +79,8 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	return Record{}, false, fmt.Errorf("claim of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
 }
 
-// Get returns the record of a take, or bucket.ErrNotFound.
+// Get returns the record of a take. If there is no record, or only a released record, the error
+// is bucket.ErrNotFound. If the record is unreadable, the error is a *bucket.UnreadableError.
 func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 	rec, err := s.read(ctx, name, take)
 	if err == nil && rec.State == Released {
@@ -144,7 +145,8 @@ func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (R
 
 // GetOrRecreate returns the record of a job that RunComfy knows. If a person has deleted the record,
 // GetOrRecreate writes a new record, so that the job's output is still archived and the status is
-// still updated. If the record is unreadable, GetOrRecreate adds a warning to the status.
+// still updated. If the record is unreadable, GetOrRecreate adds a warning to the status, and
+// returns the error.
 func (s *Store) GetOrRecreate(ctx context.Context, job workflow.Job) (Record, error) {
 	rec, err := s.Get(ctx, job.Name, job.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
@@ -211,8 +213,8 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 // takes, and only takes whose newest file is not older than the given time.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := RecordPrefix + name + "/"
-	// S3 lists in the order of keys. A take begins with the year, so with the digit 2. Most
-	// names below this name come after all takes, so the listing ends before these names.
+	// S3 lists in the order of keys. A take begins with its year, so with the digit 2. Most names
+	// below this name sort after all takes, so a listing that stops at the digit 3 skips most of them.
 	keys, _, err := s.list(ctx, prefix, prefix+since.UTC().Format(StampLayout), prefix+"3")
 	if err != nil {
 		return nil, err
@@ -251,9 +253,9 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns names directly below the given name that have a status, in the order of
-// their keys, and at most the given number. It returns names that sort after the name in the
-// parameter after. It may also return a few that sort before it, because their keys sort differently.
+// NamesBelow returns the names directly below a name that have a status and sort after the name in
+// the parameter after, but at most the given number. The order is that of the keys of their statuses.
+// This order is slightly different, so a few of the returned names may sort before that name.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the

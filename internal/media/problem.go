@@ -50,7 +50,7 @@ func wrongContent(file string, f form) error {
 	}
 	remedy := convert(file, to)
 	switch {
-	case (to == Audio) != (kind == Audio): // under a new name, the job would still lack a file of this kind
+	case (to == Audio) != (kind == Audio): // the job needs a file of the kind that the suffix says
 		remedy = export(file, kind)
 	case suffix != "":
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)

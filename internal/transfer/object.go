@@ -37,12 +37,12 @@ const (
 
 	maxParts = 10_000 // S3's limit for one upload
 
-	// sourceMetadata is the name of the object's metadata with the hash of the source's address (see hashOf).
+	// sourceMetadata names the object's metadata that holds the hash of the source's address (see hashOf).
 	sourceMetadata = "lipdrop-source"
 )
 
-// hashOf returns a hash of an address without its query: a later address of the same file may
-// have another signature there.
+// hashOf returns a hash of an address without its query, because another address of the same file
+// may have another signature in its query.
 func hashOf(u *url.URL) string {
 	sum := sha256.Sum256([]byte(origins.Of(u) + u.EscapedPath()))
 	return hex.EncodeToString(sum[:16])

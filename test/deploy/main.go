@@ -4,9 +4,9 @@
 // drops again, and runs the test scripts of cmd/lipdrop. Finally it deletes the stack. RunComfy
 // is the project's fake.
 //
-// The variable AWS_ENDPOINT_URL has the URL of the emulator, with a loopback IP address.
-// With any other URL, deploy fails and deploys nothing. The variable SAM names the
-// program of the SAM CLI. It defaults to sam.
+// The variable AWS_ENDPOINT_URL must be the URL of the emulator, with a loopback IP address.
+// Otherwise deploy fails and deploys nothing. The variable SAM names the program of the
+// SAM CLI. It defaults to sam.
 //
 //	go run ./test/deploy
 package main
@@ -69,8 +69,8 @@ type trial struct {
 
 func run(ctx context.Context) error {
 	endpoint, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
-	if err != nil || net.ParseIP(endpoint.Hostname()) == nil || !net.ParseIP(endpoint.Hostname()).IsLoopback() {
-		return errors.New("AWS_ENDPOINT_URL must be an emulator at a loopback IP address, such as http://127.0.0.1:4566: this program does not deploy to AWS itself")
+	if err != nil || !net.ParseIP(endpoint.Hostname()).IsLoopback() {
+		return errors.New("AWS_ENDPOINT_URL must be the URL of an emulator at a loopback IP address, such as http://127.0.0.1:4566: this program does not deploy to AWS itself")
 	}
 	models, err := catalog.Default()
 	if err != nil {
@@ -224,14 +224,14 @@ func (t *trial) drop(ctx context.Context, folder string) error {
 			return err
 		}
 		if !bytes.Equal(got, clip) {
-			return fmt.Errorf("%s/%s is not what RunComfy served", folder, name)
+			return fmt.Errorf("%s/%s differs from the dropped video", folder, name)
 		}
 	}
 	return nil
 }
 
-// remove deletes the stack and checks that the bucket is retained. AWS also retains
-// the bucket's policy, but not every emulator does.
+// remove deletes the stack and checks that the bucket is retained. It does not check the bucket's
+// policy: AWS retains the policy too, but not every emulator does.
 func (t *trial) remove(ctx context.Context, bucket string) error {
 	if err := t.runSAM(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
 		return err

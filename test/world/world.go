@@ -388,7 +388,7 @@ func (w *World) Record(name, take string) (ledger.Record, bool) {
 func (w *World) Takes(name string) []ledger.Record {
 	recs, err := w.ledger.Takes(context.Background(), name)
 	if err != nil {
-		panic(err) // without the hooks, reading cannot fail
+		panic(err) // a record is unreadable: without the hooks, nothing else can fail
 	}
 	return recs
 }

@@ -93,8 +93,8 @@ func TestAccountTrouble(t *testing.T) {
 				worldtest.WantCharges(t, w, 0)
 				for i := range jobs {
 					st := worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Held, tt.code)
-					if over := strings.Contains(st.Reason, "no longer retried"); over != (lasts > 24*time.Hour) {
-						t.Errorf("after %v: reason %q, want it to say \"no longer retried\" only after a day", lasts, st.Reason)
+					if over := strings.Contains(st.Reason, "no longer retries"); over != (lasts > 24*time.Hour) {
+						t.Errorf("after %v: reason %q, want it to say \"no longer retries\" only after a day", lasts, st.Reason)
 					}
 					if !strings.Contains(st.Remedy, tt.remedy) && lasts < 24*time.Hour {
 						t.Errorf("remedy %q, want %q in it", st.Remedy, tt.remedy)

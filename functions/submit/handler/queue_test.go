@@ -175,13 +175,13 @@ func TestMessageIsRetriedForADay(t *testing.T) {
 	}
 	worldtest.DropPair(w)
 	w.Pass(24 * time.Hour)
-	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); strings.Contains(st.Reason, "no longer retried") {
-		t.Errorf("after a day the reason is %q, want one without \"no longer retried\"", st.Reason)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); strings.Contains(st.Reason, "no longer retries") {
+		t.Errorf("after a day the reason is %q, want one without \"no longer retries\"", st.Reason)
 	}
 	before := posts
 	w.Pass(6*time.Hour + 10*time.Minute)
-	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); !strings.Contains(st.Reason, "no longer retried") {
-		t.Errorf("after 30 hours the reason is %q, want \"no longer retried\"", st.Reason)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); !strings.Contains(st.Reason, "no longer retries") {
+		t.Errorf("after 30 hours the reason is %q, want \"no longer retries\"", st.Reason)
 	}
 	if posts != before+1 || len(w.Dead) != 2 {
 		t.Errorf("%d POSTs after a day and %d dead letters, want 1 and 2", posts-before, len(w.Dead))

@@ -276,8 +276,8 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 			}
 			for i := limit; i < voices; i++ {
 				st := w.Status(fmt.Sprintf(tt.job, i))
-				if st.State != ledger.Held || st.Code != problem.TooManyJobs || !strings.Contains(st.Reason, "no longer retried") {
-					t.Fatalf("job %d is %s, %s: %s; want held, %s, no longer retried", i, st.State, st.Code, st.Reason, problem.TooManyJobs)
+				if st.State != ledger.Held || st.Code != problem.TooManyJobs || !strings.Contains(st.Reason, "no longer retries") {
+					t.Fatalf("job %d is %s, %s: %s; want held, %s, no longer retries", i, st.State, st.Code, st.Reason, problem.TooManyJobs)
 				}
 				if !strings.HasSuffix(st.Remedy, "or upload the audio of the job again.") {
 					t.Fatalf("the remedy of job %d is %q, want one that ends with the upload of the audio only", i, st.Remedy)

@@ -754,7 +754,7 @@ func TestUnreadableLedger(t *testing.T) {
 		}
 		w.Pass(26 * time.Hour)
 		st := w.Status("ads/talk")
-		if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "may be charged again. After a restore, redrive") {
+		if !strings.Contains(st.Reason, "no longer retries") || !strings.Contains(st.Remedy, "may be charged again. After a restore, redrive") {
 			t.Errorf("after a day: reason %q, remedy %q; want the end of the retries, a warning of a second charge, and a redrive", st.Reason, st.Remedy)
 		}
 		w.Bucket.Set(key, good)

@@ -17,11 +17,12 @@ import (
 )
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
-// the status of a take whose files are newer than the finding's. A finding without a job also
-// keeps a take's status in two cases: the take is of the same drop, or a file of the take was
-// deleted and no file of the finding was uploaded since. If postFinding posts the state held,
-// it returns *heldError, except for a job beyond MaxJobsPerDrop: one message waits for all
-// these jobs until the parameter is raised.
+// the status of a take whose files are newer than the finding's. If the finding has no job,
+// postFinding also keeps the status of a take of the same drop. If the finding is about a pair
+// without a job, postFinding also keeps the status of a take of which a file was deleted, unless
+// a file of the pair was uploaded since. If postFinding posts the state held, it returns
+// *heldError, except for a job beyond MaxJobsPerDrop: another message waits for all such jobs
+// until MaxJobsPerDrop is raised.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
@@ -72,7 +73,7 @@ func (h *Handler) rewrite(ctx context.Context, f finding) error {
 // endRetries changes the status of a held job or file that is not tried again.
 func endRetries(st *ledger.Status, held problem.Restart) {
 	const redrive = "redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)"
-	st.Reason += "; it was tried again for about a day, and is no longer retried"
+	st.Reason += "; lipdrop retried for about a day, and no longer retries"
 	if st.Code == problem.RecordUnreadable { // an upload could charge the job a second time
 		st.Remedy += " After a restore, " + redrive + "."
 		return
@@ -105,7 +106,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 }
 
 // recordUnknown records that it is not known whether RunComfy accepted the job. Such
-// a take is never submitted again automatically.
+// a take is never submitted again.
 func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
 	return h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
@@ -140,8 +141,8 @@ func (h *Handler) postNotSubmitted(ctx context.Context, f finding, rec ledger.Re
 	return nil
 }
 
-// describe returns a text for people about why a take was not submitted, or why its
-// outcome is not known.
+// describe returns a text for people about an error of the record, the token, the caps or the POST.
+// For a response of RunComfy, it is the HTTP status, and the code and the message if there are any.
 func describe(err error) string {
 	response, ok := errors.AsType[*runcomfy.Error](err)
 	if !ok {

@@ -169,14 +169,14 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 			worldtest.DropPair(w)
 			w.Run(12 * time.Hour)
 			before := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
-			if strings.Contains(before.Reason, "no longer retried") {
-				t.Errorf("after half a day the reason is %q, want one without \"no longer retried\"", before.Reason)
+			if strings.Contains(before.Reason, "no longer retries") {
+				t.Errorf("after half a day the reason is %q, want one without \"no longer retries\"", before.Reason)
 			}
 			if !w.Run(26 * time.Hour) {
 				t.Error("after 38 hours the queue still has messages or an execution runs, want neither")
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
-			if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
+			if !strings.Contains(st.Reason, "no longer retries") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
 				t.Errorf("reason %q, remedy %q; want the end of the retries, and a redrive", st.Reason, st.Remedy)
 			}
 			if len(w.Dead) != 2 || *tries < 120 {

@@ -1,8 +1,8 @@
 // Package access checks the requests to the local stack: whether a request is addressed to
 // this machine, and whether the request is signed with the keys of the stack or goes to a
 // secret path. These checks are necessary because every user of this machine, and every page
-// in a browser on it, can reach the ports of the stack. A Guard checks whether the role of a
-// function allows the request.
+// in a browser on it, can reach the ports of the stack. Guard checks whether the role of a
+// function allows the function's request.
 package access
 
 import (
@@ -22,7 +22,7 @@ func Loopback(further ...string) Hosts { return append(Hosts{"127.0.0.1", "local
 
 // check returns an error if a request is addressed to another host, or comes from
 // a page of another host. After DNS rebinding, the request of a foreign page reaches this
-// machine, but with the page's own host.
+// machine, but is addressed to the host of the page.
 func (h Hosts) check(r *http.Request) error {
 	if !h.has(r.Host) {
 		return fmt.Errorf("this server does not serve the host %q; use %s", r.Host, strings.Join(h, " or "))
@@ -42,8 +42,8 @@ func (h Hosts) has(host string) bool {
 	return slices.Contains(h, strings.ToLower(host))
 }
 
-// Handler returns a handler that responds with 403 to the requests that check
-// refuses, and passes the others on to next.
+// Handler returns a handler that responds with 403 to each request for which h.check
+// returns an error, and passes the others on to next.
 func (h Hosts) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h.check(r); err != nil {

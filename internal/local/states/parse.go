@@ -139,8 +139,8 @@ func (s *state) check(all map[string]*state) (problems []error) {
 			problems = append(problems, fmt.Errorf(format, args...))
 		}
 	}
-	expression := func(text string, roots ...string) {
-		require(isExpression(text, roots...), "the expression %q is not known", text)
+	expression := func(text string, accepted ...string) {
+		require(isExpression(text, accepted...), "the expression %q is not known", text)
 	}
 	known := state{Comment: s.Comment, Type: s.Type}
 	targets := []string{s.Next}
@@ -227,14 +227,15 @@ const redriveCountExpression = "{% $states.context.Execution.RedriveCount ? $sta
 // member of either.
 var memberExpression = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
 
-// isExpression reports whether a text is an expression that Parse accepts and whose root is among
-// roots: input, result or redriveCountExpression.
-func isExpression(text string, roots ...string) bool {
+// isExpression reports whether a text is one of the accepted expressions. In accepted, "input" stands
+// for $states.input and its members, "result" for $states.result and its members, and
+// redriveCountExpression for itself.
+func isExpression(text string, accepted ...string) bool {
 	found := memberExpression.FindStringSubmatch(text)
 	if found == nil {
-		return text == redriveCountExpression && slices.Contains(roots, text)
+		return text == redriveCountExpression && slices.Contains(accepted, text)
 	}
-	return slices.Contains(roots, found[1])
+	return slices.Contains(accepted, found[1])
 }
 
 // eval returns the JSON text of the value of an expression.
