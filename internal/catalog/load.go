@@ -27,7 +27,6 @@ type modelFile struct {
 type usual struct {
 	Base      duration `json:"base"`
 	PerSecond float64  `json:"perSecond"`
-	Source    string   `json:"source"`
 }
 
 type mediaGroup struct {
@@ -76,7 +75,7 @@ func parseModel(data []byte) (*Model, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, err
 	}
-	m := &Model{ID: file.ID, Usual: Usual{time.Duration(file.Usual.Base), file.Usual.PerSecond, file.Usual.Source}}
+	m := &Model{ID: file.ID, Usual: Usual{time.Duration(file.Usual.Base), file.Usual.PerSecond}}
 	if r := file.References; r != nil {
 		r.pattern = regexp.MustCompile(`(?i)\b` + r.Word + `([0-9]+)\b`)
 	}

@@ -29,11 +29,10 @@ type Model struct {
 }
 
 // Usual is how long a run of a model usually takes: Base, and PerSecond seconds for
-// each second of the output. Source says where the figures come from.
+// each second of the output.
 type Usual struct {
 	Base      time.Duration
 	PerSecond float64
-	Source    string
 }
 
 // assumedOutput is the length that Usual.Of assumes if the length of the output is not known.
