@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -127,6 +128,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
+	}
+	if i := slices.IndexFunc(args, func(arg string) bool { return !utf8.ValidString(arg) }); i >= 0 { // kong would change the argument
+		fmt.Fprintf(errs, "lipdrop: the argument %q is not UTF-8 text. If it is the name of a file, rename the file\n", args[i])
+		return exitUsage
 	}
 	command, err := parser.Parse(flagsFirst(parser.Model.Children, args))
 	if exited >= 0 {
