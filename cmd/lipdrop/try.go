@@ -81,8 +81,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	}
 }
 
-// drop deletes what removeEarlier selects, drops the files as `lipdrop drop --get` does, and
-// returns the jobs.
+// drop calls removeEarlier, drops the files as `lipdrop drop --get` does, and returns the jobs.
 func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, say messages) ([]*followed, error) {
 	stack, err := client.Target{Dir: c.Dir}.Find(ctx)
 	if err != nil {

@@ -48,8 +48,8 @@ func (c *uiCmd) flags(stack *client.Client) []string {
 
 // openBrowser opens an address in the user's browser. Other users of the machine can see
 // the arguments of every program, so openBrowser gives the browser a file that leads to the
-// address and that other users cannot read. The returned function removes this file. If
-// there is no browser, nothing happens.
+// address. Other users cannot read this file, and the returned function removes it. If there is
+// no browser, nothing happens.
 func openBrowser(address string) (remove func()) {
 	dir, err := os.MkdirTemp("", "lipdrop-ui-")
 	if err != nil {

@@ -105,8 +105,8 @@ func parseModel(data []byte) (*Model, error) {
 	return m, nil
 }
 
-// validationSchema returns the input schema with which lipdrop validates. That schema
-// includes the rules of the model's file, and accepts file names in place of URLs. The
+// validationSchema returns the schema by which lipdrop validates an input: RunComfy's
+// inputSchema with the rules of the model's file, and with file names in place of URLs. The
 // parameter members is the model's file f as generic JSON; validationSchema changes it.
 func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	schema := members["inputSchema"].(map[string]any)

@@ -313,8 +313,8 @@ func (f Finding) refused(err error) (Finding, error) {
 }
 
 // refusal returns the problem if err says that S3 refuses to return a file, and false for
-// any other err. The reason begins with the text in what or, if this text is empty, with the
-// file name.
+// any other err. The reason begins with the parameter what or, if it is empty, with the file
+// name.
 func refusal(err error, what string) (problem.Problem, bool) {
 	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {

@@ -34,8 +34,8 @@ func (s Subject) File() string {
 }
 
 // limited returns the subject of the nth job of a change. If this job is beyond MaxJobsPerDrop,
-// the subject says so. The parameter jobs is how many jobs were found for the change, and waits
-// says whether files of the nth job are missing.
+// the subject says so. The parameter jobs is how many jobs were found for the change. The
+// parameter waits says whether files of the nth job are missing.
 func (s Settings) limited(subject Subject, nth, jobs int, waits bool) Subject {
 	if s.MaxJobsPerDrop > 0 && nth > s.MaxJobsPerDrop {
 		subject.beyond, subject.waits = jobs, waits
@@ -88,8 +88,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MatchStatusKey returns the key of the status that the subject's file has if the file is a match
-// of a wildcard. It returns "" if the file is not in a bundle.
+// MatchStatusKey returns, for a file in a bundle, the key of the status that the file has if it is
+// a match of a wildcard. It returns "" for any other subject.
 func (s Subject) MatchStatusKey() string {
 	if s.File() == "" {
 		return ""

@@ -28,7 +28,7 @@ func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq[chunk] 
 	}
 }
 
-// avi is what an AVI file says, and the stream that is being read.
+// avi is the state of reading an AVI file: what was read of the file and of its newest stream.
 type avi struct {
 	info   *Info
 	kind   string // of the stream

@@ -21,7 +21,7 @@ type dropResult struct {
 	Jobs    []check.Job         `json:"jobs,omitempty"`
 	Files   int                 `json:"files"`
 	Bytes   int64               `json:"bytes"`
-	Present []string            `json:"present,omitempty"` // files whose keys the bucket has already; a check finds only some of them
+	Present []string            `json:"present,omitempty"` // files whose keys the bucket has already; of many files, client.Drop.Check looks up only the first
 	Left    []string            `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
 	Denied  string              `json:"denied,omitempty"`  // the permission that is missing
 	Names   []string            `json:"names,omitempty"`   // after the upload: the jobs that start
@@ -136,7 +136,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 	d.uploaded = d.uploaded || ready
 	d.mu.Unlock()
 	if !ready {
-		return nil, &requestError{http.StatusConflict, "these files are not checked, or are already being uploaded"}
+		return nil, &requestError{http.StatusConflict, "the check of these files has not ended, or their upload has already begun"}
 	}
 	d.beginPhase(func() error { return d.upload(how.Again) })
 	return map[string]bool{"started": true}, nil

@@ -117,7 +117,7 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 	if info.wrong != nil {
 		return append(doubts, ledger.Doubt{Code: ledger.NotPlayable, Reason: "the output cannot be played: " + info.wrong.Reason})
 	}
-	if info.Unread || info.Video == nil {
+	if info.Unread {
 		return nil
 	}
 	compareLength(info.Info, rec, doubt)

@@ -17,20 +17,20 @@ import (
 )
 
 const (
-	// retryFor is how long a message is retried. An older message is tried one last time.
-	// A message that waits for a higher MaxJobsPerDrop is retried until its last delivery,
-	// however old it is.
+	// retryFor is how long the held jobs of a message are retried. If the message is older, they
+	// are tried one last time. A message that waits for a higher MaxJobsPerDrop is retried until
+	// its last delivery, however old it is.
 	retryFor = 24 * time.Hour
 	// A job that a cap of the day holds may wait for days. So when the job's message is older
 	// than renewAfter, a new message replaces it. When the job fits into the cap, its message
 	// can then still be retried for at least half a day, for example if RunComfy throttles.
 	renewAfter = retryFor / 2
-	// fewRequests is the number of requests to S3 after which submit starts no further
-	// assessment for a message. Submit sends new messages for the subjects that are left.
+	// If submit has made more than fewRequests requests to S3 for a message, it starts no further
+	// assessment, and sends new messages for the subjects that are left.
 	fewRequests = 25
-	// The subjects of one message are divided into at most maxParts messages, or more
-	// if their keys are long: a message with more than maxPart bytes of subjects gets no
-	// further subject. The limit of SQS is 256 KiB or more.
+	// Submit divides the subjects of a message among at most maxParts new messages. It sends more
+	// if the subjects are long: it adds no subject to a message that has more than maxPart bytes of
+	// them, because SQS may refuse a message of more than 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
@@ -102,8 +102,8 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 	if c.Deleted && c.UnnamedBy == "" {
 		// If the file exists, there is nothing to do: either an old version was deleted, or the
 		// file was uploaded again, and that upload has an event of its own. A change with
-		// UnnamedBy is handled even if the file exists: matches that job.json does not name
-		// become withdrawn.
+		// UnnamedBy is handled even if the file exists: the matches that job.json no longer
+		// names become withdrawn.
 		if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
 			out.add(err)
 			return out
@@ -114,7 +114,7 @@ func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out o
 		return h.handleWaiting(ctx, d, c)
 	case h.isOlder(d.message, retryFor):
 		return h.assessChange(ctx, d, c, d.sent.Add(retryFor))
-	case d.last && !c.Last:
+	case d.last:
 		return h.assessChange(ctx, d, c, h.Now())
 	default:
 		return h.assessChange(ctx, d, c, time.Time{})
@@ -128,9 +128,9 @@ func (h *Handler) isOlder(m message, age time.Duration) bool {
 
 // handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop
 // was raised, handleWaiting assesses the whole change again. It also does so on the last delivery:
-// the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. Only the
-// number of deliveries ends the retries, because the message may already be old when its jobs
-// are first tried.
+// the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. The age of
+// the message does not end the retries, because the message may already be old when
+// MaxJobsPerDrop is raised and the jobs are first tried.
 func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outcome {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
 		c.requeued = requeued{}
@@ -179,7 +179,7 @@ type progress struct {
 	left     []drop.Subject // not assessed, or not finished
 	divide   bool           // whether new messages must continue with what is left
 	newChain bool           // whether a cap holds a job and this message is replaced (see renewAfter); the new messages begin a new chain
-	tooMany  bool           // a subject is beyond MaxJobsPerDrop
+	tooMany  bool           // whether only MaxJobsPerDrop keeps the job of a subject from starting
 }
 
 // assessSubjects assesses every subject that a change may concern, until it has made more than
