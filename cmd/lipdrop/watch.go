@@ -39,8 +39,8 @@ type follower struct {
 	say     messages
 	timeout time.Duration // 0: none
 
-	// wanted selects the jobs to follow. The listed patterns may select more, if that makes
-	// fewer requests.
+	// wanted selects the jobs to follow. listed selects the jobs whose statuses are read: it may
+	// select more jobs than wanted, because one request can list a whole folder.
 	wanted, listed []client.Pattern
 
 	// about, if set, reports whether a status is about the followed drop or a newer one.

@@ -24,7 +24,7 @@ type SecretsManager interface {
 // Until this time has passed, a Source returns the same token, even after a call of Refused.
 const rereadAfter = time.Minute
 
-// ErrNone is returned if the secret holds no token yet, or does not exist.
+// ErrNone says that the secret holds no token yet, or does not exist.
 var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist")
 
 // Source is a runcomfy.TokenSource that reads the API token from a secret. The

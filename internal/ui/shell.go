@@ -100,7 +100,7 @@ func (s *shell) setHeaders(h http.Header) {
 
 // checkOrigin returns an error if a request is for another host, comes from a page of another
 // origin, or changes something and has no Origin. A page of another origin may only link to
-// "/". A page that attacks by DNS rebinding sends its own host name.
+// "/". The check of the host stops DNS rebinding, because such a page's requests have the page's host name.
 func (s *shell) checkOrigin(r *http.Request) error {
 	if r.Host != s.host {
 		return errors.New("the request is for another server; open the address that `lipdrop ui` has printed")
@@ -151,8 +151,9 @@ const (
 	partType = "application/octet-stream"
 )
 
-// checkBody limits the size of a request's body. It returns an error if the content type is
-// neither that of JSON nor that of a part of a file. A form on another page can send neither type.
+// checkBody limits the size of a request's body. It returns an error unless the content
+// type is that of JSON or, for a path that ends in /part, that of a part of a file. A form on another page can send
+// neither type.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

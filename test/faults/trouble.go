@@ -39,7 +39,7 @@ func (s *simulation) planTrouble() {
 			longest = 8 * time.Hour // longer than QueueHours
 		}
 		if state, _ := world.AfterSubmit(fault); state == ledger.Unknown && from < dropTime {
-			longest = 15 * time.Minute // because each job that is dropped in this time ends as unknown
+			longest = 15 * time.Minute // because each job that is submitted during this outage ends as unknown
 		}
 		s.outages = append(s.outages, outage{"runcomfy", from, from + s.between(time.Minute, longest), nil, &fault})
 		s.faults["outage of runcomfy: "+fault.Name]++
@@ -64,8 +64,7 @@ func (s *simulation) planTrouble() {
 	}
 }
 
-// outageFaults are the faults that RunComfy, or a proxy in front of it, may return
-// during an outage.
+// outageFaults are the faults that planTrouble chooses from for an outage of RunComfy.
 var outageFaults = func() (all []runcomfytest.Fault) {
 	for _, name := range []string{
 		"not sent", "reset", "silence", "429", "503", "503 with Retry-After", "500", "502 huge page", "403", "foreign request", "unknown request",

@@ -22,7 +22,7 @@ func (h *Handler) estimate(ctx context.Context, rec *ledger.Record, length time.
 	}
 }
 
-// reservationOf returns a take's share of its day's caps.
+// reservationOf returns what a take reserves of the caps of its day.
 func reservationOf(rec ledger.Record) budget.Take {
 	t := budget.Take{Name: rec.Name, Take: rec.Take, Seconds: rec.ExpectedSeconds}
 	if rec.EstimateUSD != nil {

@@ -34,7 +34,7 @@ type Files struct {
 }
 
 // Ensure returns the certificate in a folder. If the certificate or its key is missing or
-// damaged, or the certificate expires soon after now, Ensure creates both anew.
+// damaged, or the certificate expires within 30 days after now, Ensure creates both anew.
 func Ensure(dir string, now time.Time) (Files, error) {
 	files := Files{CA: filepath.Join(dir, "ca.pem"), Key: filepath.Join(dir, "key.pem")}
 	if files.usable(now) {
@@ -46,7 +46,7 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// load reads the certificate and its key, and returns them, and a pool with the certificate.
+// load returns the certificate with its key, and a pool that contains only the certificate.
 func (f Files) load() (tls.Certificate, *x509.CertPool, error) {
 	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// faults are the ways in which each call can fail.
+// faults are the ways in which each call can fail or get an unusual response.
 var faults = map[Call][]Fault{
 	CallSubmit:  slices.Concat(submitAccepted, unanswered, refusals, submitRefusals),
 	CallStatus:  slices.Concat(statusWords, unanswered, refusals, unreadable),
@@ -20,8 +20,7 @@ var faults = map[Call][]Fault{
 	CallOutput:  slices.Concat(unanswered, outputFaults),
 }
 
-// Faults returns the ways in which a call can fail, each with a name that is unique
-// for the call. Of the faults of CallSubmit, only those with Accept charge a job.
+// Faults returns the faults of a call, each with a name that is unique for the call. Of the faults of CallSubmit, only those with Accept charge a job.
 func Faults(call Call) []Fault { return slices.Clone(faults[call]) }
 
 // FaultNamed returns the fault of a call that has the given name. It panics if there is no such
@@ -50,8 +49,8 @@ var unanswered = []Fault{
 	{Name: "silence", Break: Silence},
 }
 
-// refusals are faults with which a request has no effect and gets an error as the
-// response.
+// refusals are faults with which a request has no effect and gets an error or a redirect as
+// the response.
 var refusals = []Fault{
 	{Name: "429", Status: 429, Body: []byte(`{"message":"too many requests"}`)},
 	{Name: "429 with Retry-After", Status: 429, Header: retryAfter("7"), Body: []byte(`{"message":"too many requests"}`)},

@@ -48,7 +48,7 @@ func (s *Server) fetchIfDue(j *job, now time.Time) {
 		info, err := s.fetch(ctx, j, in, i == chosen)
 		known = append(known, info)
 		if err != nil {
-			// Quote the whole URL, as the real API may, so that tests see whether lipdrop passes the query on.
+			// Quote the whole URL, as the real API may, so that tests see whether a text of lipdrop repeats the query.
 			j.FetchError = fmt.Sprintf("could not download %s from %s: %v", in.name, in.url, err)
 			break
 		}
