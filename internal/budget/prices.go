@@ -63,10 +63,10 @@ func (e Estimate) Warning() string {
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
 // length is not known. If the model's price is not in memory, Estimate asks RunComfy for it, for at
-// most two seconds. If RunComfy gives no price, no call for this
-// model asks again within a minute. If ctx ends during the request, the price is not kept, and the next call asks
-// again. Concurrent calls ask one after the other. Estimate returns no
-// error, because a job runs with or without an estimate.
+// most two seconds. If RunComfy gives no price, no call for this model asks again within a minute.
+// If ctx ends during the request, the price is not kept, and the next call asks again. Concurrent
+// calls ask one after the other. Estimate returns no error, because a job runs with or without an
+// estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
 	if price.unknown != "" {
