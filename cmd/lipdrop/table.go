@@ -27,8 +27,8 @@ func colorOf(state ledger.State) text.Color {
 
 // printTable prints rows under a header, or nothing if there are no rows. On a terminal, it
 // cuts the first column to two thirds of the terminal's width, and each row to the whole
-// width. If the terminal has colours, it colours the states. The parameter states is the number of
-// the column with the states, counted from 1, or 0 if there is no such column.
+// width. If the terminal has colours, printTable colours the states. The parameter states is the
+// number of the column with the states, counted from 1, or 0 if there is no such column.
 func printTable(out *terminal, header []string, states int, rows [][]string) {
 	if len(rows) == 0 {
 		return

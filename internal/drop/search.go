@@ -18,7 +18,7 @@ const (
 	maxListings        = 30
 	maxTouchedListings = 16
 
-	// maxPages bounds the pages that tagged reads for one Unicode form of a stem. maxMatches
+	// maxPages bounds the pages that the method tagged reads for one Unicode form of a stem. maxMatches
 	// bounds the files that are compared with a wildcard, for one form of its prefix.
 	maxPages   = 2
 	maxMatches = maxPages * bucket.PageSize
@@ -53,7 +53,7 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 // withEndings returns the files and folders whose keys consist of stem, in any Unicode form, and
 // one of the sorted endings. It makes one request for each form of the stem. If a full
 // page does not reach the last ending, it makes another request, which leaves out the keys
-// before the next ending. With errCrowded, it also returns the files that it found.
+// before the next ending. With an error, it also returns the files that it found.
 func (l *lister) withEndings(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range unicodeForms(stem, maxKey-len(endings[0])) {
@@ -167,7 +167,7 @@ func nameSpellings(name string) []string {
 }
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
-// It leaves out audios that pair with a video or image of a longer stem. For each Unicode form
+// It leaves out audios for which it finds a video or image of a longer stem. For each Unicode form
 // of stem, it reads at most maxPages pages of the files whose names begin with stem and a dot.
 // The result all is false if there are more files. With errCrowded, it also returns the stems
 // that it found.
@@ -186,7 +186,7 @@ func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all b
 			}
 			if more && page == maxPages {
 				// The next page may have a video or an image that audios of the last tag use. So
-				// leave out the files of this tag.
+				// leave out this page's files of this tag.
 				tag, _, _ := strings.Cut(after[len(form)+1:], ".")
 				files = slices.DeleteFunc(files, func(f File) bool { return strings.HasPrefix(f.Key, form+"."+tag+".") })
 				more, all = false, false

@@ -81,7 +81,7 @@ func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	}
 }
 
-// putStatus is put for a status, with the order and the mark of the status as metadata.
+// putStatus calls put with a status, and stores the order and the mark of the status as metadata.
 func (s *Store) putStatus(ctx context.Context, key string, posted *Posted) error {
 	metadata := map[string]string{orderMetadata: string(posted.Order)}
 	if posted.due != "" {

@@ -35,7 +35,7 @@ type Row struct {
 	table bool // from a table, in which every value is a text
 
 	// labels says what to call each column of a table, even one whose cell is empty, and each
-	// property whose value is from video, audio, image or --set.
+	// property whose value is from --set, or is from (or missing in) video, audio or image.
 	labels map[string]string
 }
 
@@ -90,7 +90,7 @@ type Defaults struct {
 	// VideoModel if its column video is set, and the ImageModel if only its column image is.
 	Model, VideoModel, ImageModel string
 
-	// Options are the values of options and media properties that a row does not set.
+	// Options are values for the options and media properties that a row does not set.
 	Options map[string]string
 }
 
@@ -175,7 +175,7 @@ func (d Defaults) columns() []string {
 	return slices.Compact(all)
 }
 
-// checkColumn reports a column or a member that a list may not have.
+// checkColumn reports the column or member with the given name if a list may not have it.
 func (r *reader) checkColumn(row int, name, label string) {
 	if r.isColumn(name) {
 		return

@@ -142,7 +142,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 		return nil, fmt.Errorf("base URL: %w", withoutURL(err))
 	}
 	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("base URL: not an http or https address with a host, without user, query and fragment")
+		return nil, errors.New("base URL: not an http or https address with a host, and without a user, a query or a fragment")
 	}
 	u.RawQuery = call.query
 	var body io.Reader
@@ -168,10 +168,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 // httpClient returns the client to use. That client follows no redirect, because a redirect
 // could send the token to another address, and a second POST could be a second job.
 func (c *Client) httpClient() *http.Client {
-	client := *defaultHTTPClient
-	if c.HTTPClient != nil {
-		client = *c.HTTPClient
-	}
+	client := *cmp.Or(c.HTTPClient, defaultHTTPClient)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &client
 }

@@ -229,8 +229,8 @@ func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[str
 	return keys, nil
 }
 
-// copyOutput copies one output into the bucket. It does not ask RunComfy for an
-// output that an earlier run has copied: RunComfy may have deleted that output since.
+// copyOutput copies one output into the bucket. It does not download an output that
+// an earlier run has copied: RunComfy may have deleted that output since.
 func (h *Handler) copyOutput(ctx context.Context, rec ledger.Record, index int, address string, earlier map[string]string) (transfer.Object, error) {
 	stem := outputStem(rec, index)
 	if key, ok := earlier[stem]; ok {

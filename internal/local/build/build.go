@@ -100,7 +100,7 @@ func Find(dir string, say func(string)) (Source, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return Source{}, fmt.Errorf("there is no folder for the programs of the local stack: %w. Set HOME to your home folder", err)
+		return Source{}, fmt.Errorf("there is no folder for the programs of the local stack: %w. Set HOME to your home folder, and XDG_CACHE_HOME to an absolute path or not at all", err)
 	}
 	s := Source{root, filepath.Join(cache, "lipdrop"), say}
 	return s, private.Dir(s.Cache)
@@ -180,7 +180,7 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 	slow := time.AfterFunc(quick, func() { s.Say(notice) })
 	defer slow.Stop()
 
-	// The tag leaves out the RPC of a runtime that Lambda has retired.
+	// The tag lambda.norpc leaves out the RPC of a runtime that Lambda has retired.
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", programs + string(filepath.Separator)}
 	cmd := exec.CommandContext(ctx, tool, append(args, packages...)...)
 	cmd.Dir = filepath.Join(s.Root, folder)
@@ -198,7 +198,7 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 	text := strings.TrimSpace(output.String())
 	if unreachable.MatchString(text) {
 		last := text[strings.LastIndexByte(text, '\n')+1:]
-		return "", fmt.Errorf("build %s: the Go module proxy could not be reached. It is needed only the first time: connect to a network, or set GOPROXY to a proxy that you can reach, and run this again (%s)", what, last)
+		return "", fmt.Errorf("build %s: the Go module proxy could not be reached. A build needs it only the first time: connect to a network, or set GOPROXY to a proxy that you can reach, and run this again (%s)", what, last)
 	}
 	return "", fmt.Errorf("build %s: %w\n%s", what, err, text)
 }

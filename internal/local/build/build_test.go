@@ -100,8 +100,8 @@ func TestFindWithoutAHome(t *testing.T) {
 	src := checkout(t)
 	t.Setenv("HOME", "")
 	t.Setenv("XDG_CACHE_HOME", "")
-	if _, err := build.Find(src.Root, func(string) {}); err == nil || !strings.Contains(err.Error(), "Set HOME to your home folder") {
-		t.Errorf("Find() = %v, want an error that says to set HOME", err)
+	if _, err := build.Find(src.Root, func(string) {}); err == nil || !strings.Contains(err.Error(), "Set HOME to your home folder, and XDG_CACHE_HOME to an absolute path or not at all") {
+		t.Errorf("Find() = %v, want an error that says to set HOME and XDG_CACHE_HOME", err)
 	}
 }
 
