@@ -40,7 +40,7 @@ const AllTakes = "*"
 // *StateError.
 func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
 	var takes []string
-	if take == "" { // the status often names the take, and needs only one request
+	if take == "" { // reading the status needs only one request, and the status often names the take
 		st, err := c.Status(ctx, name)
 		if err != nil {
 			return nil, err
@@ -202,7 +202,7 @@ type fetcher struct {
 	root    *os.Root
 
 	mu    sync.Mutex
-	names map[string]bool // the paths that place returned, in lower case, because a file system may ignore case
+	names map[string]bool // the paths that the method place returned, in lower case, because a file system may ignore case
 }
 
 // fetch stores an output as a file in the folder.
@@ -288,8 +288,7 @@ func (f *fetcher) isOutput(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// triesWithoutProgress is how many requests in a row may fetch no byte: after the last of them,
-// a download gives up.
+// After triesWithoutProgress requests in a row that fetch no byte, a download gives up.
 const triesWithoutProgress = 5
 
 // complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the

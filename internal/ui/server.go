@@ -35,7 +35,7 @@ type Server struct {
 	listener net.Listener
 	shell    *shell
 
-	againMu        sync.Mutex // dropAgain holds it, so that only one copy is under way
+	againMu        sync.Mutex // dropAgain holds it, so that only one call copies a file at a time
 	rightsMu       sync.Mutex
 	rightsByFolder map[string]cachedRights
 

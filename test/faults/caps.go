@@ -13,7 +13,7 @@ import (
 // capCheck is what a simulation notes about its caps and its paid jobs.
 type capCheck struct {
 	first  budget.Caps     // the caps until they are raised at the end
-	raised string          // the day on which the caps are raised
+	raised string          // the day on which the caps are raised; "" before that
 	posted ledger.Record   // the claim of the last POST that reached RunComfy
 	paid   []ledger.Record // the record of each job that RunComfy accepted, in order
 }
