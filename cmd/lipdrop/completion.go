@@ -17,7 +17,7 @@ type completionCmd struct{ kongcompletion.Completion }
 
 // Help says what the command prints.
 func (*completionCmd) Help() string {
-	return "Prints a command that switches on completion in the shell. With --code, prints the shell code that this command loads. Completion also completes the names of jobs."
+	return "Prints a line that switches on completion in the shell. With --code, prints the shell code that this line loads. Completion also completes the names of jobs."
 }
 
 // completionTime limits how long a person waits for the completion of a name.

@@ -85,7 +85,7 @@ func (t *terminal) colored() bool {
 }
 
 // newBar shows bytes, speed and the time left of a transfer on a terminal that can redraw.
-// Elsewhere it shows nothing. The caller calls add with the number of bytes since the last
+// Elsewhere, or if total is 0, it shows nothing. The caller calls add with the number of bytes since the last
 // call, and then end, which leaves the bar visible.
 func newBar(say *terminal, total int64) (add func(n int64), end func()) {
 	if columns, _ := say.canvas(); columns == 0 || total == 0 {

@@ -138,8 +138,8 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 	return nil, nil, nil
 }
 
-// touchedByPreset returns the subjects of the preset and of the other presets of its
-// folder, because two presets are ambiguous.
+// touchedByPreset returns the subjects of a preset and of the other presets of its folder,
+// because a change of one preset may make the others ambiguous, or valid again.
 func (l *lister) touchedByPreset(ctx context.Context, k Key) ([]Subject, error) {
 	files, err := l.named(ctx, folderOf(k.Raw), presetJSON)
 	subjects := []Subject{fileSubject(k)}

@@ -53,7 +53,7 @@ func send(q *queue.Queue, event events.Event) error {
 }
 
 // lastEvent returns the time after which events may have been missed, and whether the folder
-// was used before.
+// of the stack was used before.
 func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 	text, err := os.ReadFile(s.path("last-event"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,7 +73,7 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 }
 
 // saveLastEvent saves the present time. All events of the bucket until then are in the queues,
-// except the events on the way. saveLastEvent does nothing before catchUp has succeeded, or
+// except those of the last minute (see onTheWay). saveLastEvent does nothing before catchUp has succeeded, or
 // after the stack has failed.
 func (s *Stack) saveLastEvent() error {
 	if !s.caughtUp.Load() || s.failed.Err() != nil {
@@ -107,8 +107,8 @@ func (s *Stack) Sweep(ctx context.Context) error {
 }
 
 // schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
-// the folder was used before, because the event of an execution's end is lost if the stack was
-// killed before it kept the event.
+// the folder was used before: if the last stack was killed when an execution ended, the event of
+// this end may be lost.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

@@ -146,7 +146,8 @@ func pictureCodec(fourCC []byte) string {
 	return pictureCodecs[string(bytes.ToUpper(bytes.TrimRight(fourCC, " ")))]
 }
 
-// behind returns the part of data after the first box type kind, or nil if data has no such box.
+// behind returns the part of data after the first box header of the type kind, or nil if data has
+// no such box.
 func behind(data []byte, kind string) []byte {
 	if i := bytes.Index(data, []byte(kind)); i >= 0 {
 		return data[i+len(kind):]

@@ -4,8 +4,8 @@
 // Each child is in a process group with a guard: a shell that waits for the end of
 // a pipe, which only this process holds open. When this process has ended, the
 // kernel closes the pipe and the guard kills the group. Unlike the parent-death
-// signal of Linux, this also works on macOS, includes grandchildren, and does not
-// depend on the thread that started the child.
+// signal of Linux, this also works on macOS, includes the grandchildren in the group,
+// and does not depend on the thread that started the child.
 package process
 
 import (
@@ -89,7 +89,7 @@ func (c *Child) Done() <-chan struct{} { return c.done }
 // error of reading the child's output. Call Err only after Done is closed.
 func (c *Child) Err() error { return c.err }
 
-// Kill kills the child and all processes that it started, and waits for the end of the child.
+// Kill kills the child and the other processes in its group, and waits for the end of the child.
 func (c *Child) Kill() {
 	c.mu.Lock()
 	if !c.ended {
@@ -99,7 +99,8 @@ func (c *Child) Kill() {
 	<-c.done
 }
 
-// Stop sends SIGTERM to the child, and kills it if it has not ended after grace.
+// Stop sends SIGTERM to the child and waits for its end. If the child has not ended after grace,
+// Stop does the same as Kill.
 func (c *Child) Stop(grace time.Duration) {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // the child may have ended already
 	select {
