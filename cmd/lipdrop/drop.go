@@ -150,6 +150,9 @@ func (p *plan) printTotal(out *terminal) {
 		line += fmt.Sprintf(" (and %s of unknown length)", count(start.noLength, "job"))
 	}
 	line += "; " + joinNonEmpty(", ", count(len(p.Sent), "file")+" to send", bytesOf(client.SizeOf(p.Sent)))
+	if len(p.Sent) > 0 {
+		line += " to " + p.destination()
+	}
 	if same := len(p.Uploads) - len(p.Sent); same > 0 {
 		line += fmt.Sprintf("; the bucket holds %s already", count(same, "file"))
 	}
@@ -161,6 +164,9 @@ func (p *plan) printTotal(out *terminal) {
 		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
 	}
 }
+
+// destination returns the URI of the folder that the files are sent to.
+func (p *plan) destination() string { return fmt.Sprintf("s3://%s/%s", p.Bucket.Name, p.Folder()) }
 
 // droppedJob is what drop --json prints about a job.
 type droppedJob struct {
@@ -236,7 +242,7 @@ func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	case err != nil:
 		return fmt.Errorf("%w\nNot everything was sent. Run the same command again to send the rest", err)
 	}
-	printf(say, "sent %s to s3://%s/%s\n", count(len(p.Sent), "file"), p.Bucket.Name, p.Folder())
+	printf(say, "sent %s to %s\n", count(len(p.Sent), "file"), p.destination())
 	if force {
 		printf(say, "%s\n", leaveOutForce)
 	}
