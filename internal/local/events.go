@@ -24,8 +24,8 @@ const (
 )
 
 // Forward puts an event of the bucket into the queues that the rules of the
-// template name: each event into the queue of submit, and a deletion also into the
-// queue of cancel. If an event cannot be kept, for example because the disk is
+// template name: each event into the queue of drops, and a deletion also into the
+// queue of deletions. If an event cannot be kept, for example because the disk is
 // full, the stack fails. The next start forwards the event again.
 func (s *Stack) Forward(event events.Event) error {
 	err := s.enqueue(event)

@@ -14,7 +14,7 @@ import (
 
 // roles are the functions and the state machine in the order of docs/iam.md.
 var roles = []struct{ id, title, what string }{
-	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job once."},
+	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job at most once."},
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It can read neither drops nor outputs."},
 	{"ArchiveFunction", "Archive", "Copies the outputs of an ended job into the bucket. It cannot read drops, and cannot delete anything."},
 	{"CancelFunction", "Cancel", "Cancels the jobs of deleted drops and of executions that ended badly, records why these jobs ended, and starts missing executions of paid jobs."},

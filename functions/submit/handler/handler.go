@@ -1,5 +1,5 @@
 // Package handler is the submit function. It finds the jobs that a changed file
-// completes, and submits each job once. An event is only a hint: package drop reads what
+// completes, and submits each job at most once. An event is only a hint: package drop reads what
 // is in the bucket now.
 //
 // The function may die between any two of its requests. The next delivery then

@@ -41,7 +41,8 @@ type Function struct {
 	// invocations wait.
 	Concurrency int
 
-	// Log receives the output of the function, one line with each Write.
+	// Log receives the output of the function, and the failures of its environments, one line
+	// with each Write.
 	Log io.Writer
 }
 
