@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/list"
 )
 
-// plan is what a drop does.
+// plan says what the command drop will do, or what is wrong.
 type plan struct {
 	*client.Drop
 	defaults list.Defaults
@@ -38,7 +38,7 @@ type plannedRow struct {
 
 // wrong is a problem of a job, or of a row of a list.
 type wrong struct {
-	file string // the list, or ""
+	file string // the file of the list, or ""
 	row  int
 	text string
 }
@@ -105,9 +105,9 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 	return p, nil
 }
 
-// splitLists separates the arguments that are lists from the other files and folders. It returns
-// a list that is named twice only once, even if the two paths differ. To see that they name the same
-// list, it resolves the links among the folders of each path.
+// splitLists separates the arguments that are lists from the other files and folders. It resolves
+// the links among the folders of a list's path. If the paths of two arguments are then equal, it
+// returns the list once.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
 		if info, err := os.Stat(arg); !list.IsList(arg) || err == nil && info.IsDir() {
@@ -126,7 +126,7 @@ func splitLists(args []string) (files, lists []string) {
 }
 
 // addFiles adds the files of the arguments. It leaves out hidden files and other files that
-// are no drops. If an argument is a folder, addFiles also leaves out the files in the folder
+// are not drops. If an argument is a folder, addFiles also leaves out the files in the folder
 // whose suffix no job can use, and says so.
 func (p *plan) addFiles(folder string, args []string, say messages) error {
 	files, err := gather(folder, args)

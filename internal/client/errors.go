@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
-// NoStackError is returned if there is no lipdrop to work on.
+// NoStackError is returned if there is no stack to work on, local or on AWS.
 type NoStackError struct{ Reason, Remedy string }
 
 func (e *NoStackError) Error() string { return e.Reason + ". " + e.Remedy }

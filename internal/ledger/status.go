@@ -161,7 +161,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	return nil
 }
 
-// OnlyFirst begins each warning about a list in a status that may be incomplete.
+// OnlyFirst begins each warning that the list of jobs in a bundle's status may be incomplete.
 const OnlyFirst = "only the first "
 
 // roomForMembers is the room, in bytes, for members that are added to a status after Fit.

@@ -23,7 +23,7 @@ type fragments struct {
 	named     map[uint32]bool // the tracks that the index at the end of the file names
 	all       bool            // a track without a span certainly has no samples
 	partial   bool            // samples of the last fragment are missing
-	jumped    bool            // fragments before those that are being read were skipped
+	jumped    bool            // fragments were skipped, other than by the index at the end of the file
 }
 
 // span describes the samples of a track that were found. Times count from the beginning of
@@ -83,10 +83,10 @@ func (f *fragments) read() (found bool) {
 	return true
 }
 
-// findLast finds the ends of the tracks by reading the last fragments. In a large file without
-// an index at its end, it finds the last fragments by a search of the last 64 KiB, by the
-// headers of all fragments unless there is a segment index, or by a search of as much as the
-// budget allows.
+// findLast finds the ends of the tracks by reading the last fragments. Without an index at the
+// end of the file, it reads all fragments. If they do not fit into the budget, it searches the
+// last 64 KiB, then reads the headers of all boxes unless there is a segment index, and then
+// searches as much as the budget allows.
 func (f *fragments) findLast() {
 	err := f.r.withReserve(tailCalls, tailBytes, f.byRandomAccess)
 	if err == nil {
@@ -99,12 +99,10 @@ func (f *fragments) findLast() {
 	err = f.r.withReserve(tailCalls, tailBytes, func() { f.follow(f.next, f.r.src.Size, nil) })
 	f.all = err == nil && !f.cut
 	const near = 64 << 10
-	switch {
-	case err == nil:
-	case errors.Is(err, errBudget) && (f.search(near) || len(f.indexes) == 0 && f.skim() || f.search(MaxBytes)):
-	default:
-		panic(err)
+	if err == nil || errors.Is(err, errBudget) && (f.search(near) || len(f.indexes) == 0 && f.skim() || f.search(MaxBytes)) {
+		return
 	}
+	panic(err)
 }
 
 // lacks reports whether a track certainly has no samples. For a track that the file needs, lacks
@@ -159,7 +157,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 			last = max(last, end)
 		}
 	}
-	if start < -priming && last > 0 { // otherwise the edits hide all samples, and ffmpeg shows all of them
+	if start < -priming && last > 0 { // if last is not above 0, the edits hide all samples, and ffmpeg shows all of them
 		start = 0
 	}
 	for _, t := range tracks {

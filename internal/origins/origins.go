@@ -132,12 +132,12 @@ func isLiteral(host string) bool {
 
 var defaultPorts = map[string]string{"https": "443", "http": "80"}
 
-// Of returns scheme, host and port of u in lower case, the port always included.
+// Of returns scheme, host and port of u in lower case. If u has no port, Of adds the scheme's default.
 func Of(u *url.URL) string { return u.Scheme + "://" + Address(u) }
 
-// Address returns host and port of u in lower case, the port always included.
+// Address returns host and port of u in lower case. If u has no port, Address adds the scheme's default.
 func Address(u *url.URL) string {
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPorts[u.Scheme], "443"))
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPorts[u.Scheme]))
 }
 
 const (
@@ -164,7 +164,7 @@ type Dialer struct {
 
 // Transport returns a transport that keeps at most the given number of idle connections to
 // one host. A connection to an IP address that is not public is refused unless the
-// requested host is listed exactly. The transport checks the address that it dials. It uses
+// requested host and port are listed exactly. The transport checks the address that it dials. It uses
 // no proxy: with a proxy, it would dial and check only the proxy's address. All requests use
 // HTTP/1.1: with HTTP/2, the parallel requests for parts of a file would share one
 // connection and its limits.

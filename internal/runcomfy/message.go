@@ -14,8 +14,8 @@ const (
 	// the message in a sentence.
 	maxMessage = 500
 
-	// minToken is the shortest token that is replaced in texts. A shorter one is not
-	// a secret, and ordinary words could contain it.
+	// minToken is how many bytes a token must have to be replaced in texts. A shorter one is
+	// not a secret, and ordinary words could contain it.
 	minToken = 6
 
 	// maxNesting is how many levels of an error are searched for its message.
@@ -88,11 +88,11 @@ var redactions = []struct {
 }
 
 // redact replaces the token in a text, and removes the queries, user names and passwords of
-// URLs. It also replaces session tokens. A service that could not fetch an input may quote the
-// presigned URL, or S3's error.
+// URLs. It also replaces session tokens, and the parameters and digests of AWS signatures: a service
+// that could not fetch an input may quote the presigned URL, or S3's error.
 func redact(text, token string) string {
 	if len(token) >= minToken {
-		// Ignore the case: a server may return the token in upper case, and response.word lowers the case after redact.
+		// Ignore the case: a server may return the token in upper case, and response.word later lowers its case.
 		text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(token)).ReplaceAllString(text, "[token]")
 	}
 	for _, r := range redactions {

@@ -90,7 +90,10 @@ func TestRedirects(t *testing.T) {
 		},
 		"to another scheme": {
 			to:   func(*origin, *origin) string { return "file:///etc/passwd?" + secret },
-			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "another scheme" },
+			want: &workflow.OutputRefused{},
+			text: func(first, _ *origin) string {
+				return first.server.Listener.Addr().String() + ": a redirect from https to another scheme"
+			},
 		},
 		"to an invalid address": {
 			to:   func(*origin, *origin) string { return "https://[::1/?" + secret },

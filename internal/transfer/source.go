@@ -128,9 +128,9 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 		next := u.ResolveReference(location)
 		switch {
 		case u.Scheme == "https" && next.Scheme != "https":
-			return nil, origins.Refuse(origins.Address(next), "a redirect from https to another scheme is not allowed")
+			return nil, origins.Refuse(origins.Address(u), "a redirect from https to another scheme is not allowed")
 		case redirects == maxRedirects:
-			return nil, origins.Refuse(origins.Address(next), fmt.Sprintf("more than %d redirects", maxRedirects))
+			return nil, origins.Refuse(origins.Address(u), fmt.Sprintf("more than %d redirects", maxRedirects))
 		}
 		u = next
 	}

@@ -87,7 +87,7 @@ export const sentence = (text) => text.replace(/\.$/, "") + ".";
 // count returns a number with its noun.
 export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 
-// fileNames returns file names, separated by commas, to show. The direction of the text of one name does not affect the others.
+// fileNames returns file names, separated by commas, as children for h. The direction of the text of one name does not affect the others.
 export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bdi", {}, name)]);
 
 // seconds writes a length as the command does: 4.0 s, and from ten minutes on 12 min 5.5 s or 1 h 0 min 5.5 s.
