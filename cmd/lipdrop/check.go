@@ -173,7 +173,7 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	}
 }
 
-// describeMedium returns a text about a file of a job, or the URL of a medium that is no file.
+// describeMedium returns a text about a file of a job, or the URL of a medium that is not a file.
 func describeMedium(medium drop.Medium) string {
 	if medium.URL != "" {
 		return medium.Input().URL

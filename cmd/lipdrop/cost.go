@@ -70,7 +70,7 @@ func groupOf(rec ledger.Record, by string) string {
 }
 
 // sumCosts returns the sums of the takes of each group, ordered by group, and the total.
-// It leaves out takes that RunComfy certainly does not charge, and takes that have neither a
+// It leaves out takes that cost nothing (see Record.CostsNothing), and takes that have neither a
 // request id nor the state unknown.
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}

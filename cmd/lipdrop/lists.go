@@ -133,7 +133,7 @@ func (p *plan) readMedia(ctx context.Context, dir string, rows []list.Row) error
 // addRowBundle adds the bundle of a row.
 func (p *plan) addRowBundle(file, folder string, row list.Row) {
 	input, warnings := maps.Clone(row.Options), []string(nil)
-	if _, audio, ok := row.Pair(); ok {
+	if audio, ok := row.PairAudio(); ok {
 		info := media.Info{Name: "the audio"} // if the audio is not a file of this machine
 		if m := p.media[row.Files[audio]]; m != nil {
 			info = m.info

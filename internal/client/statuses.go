@@ -104,8 +104,8 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 }
 
 // NoJob returns an error for a pattern that selects no status. If the pattern is one name, the
-// remedy says whether the name is a file without a job, has a suffix that a job's name does not
-// have, or is a folder with jobs.
+// remedy says whether the name is a file that belongs to no job, the name of a job with a suffix
+// added, or a folder with jobs.
 func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
 	if p.Prefix {

@@ -135,9 +135,6 @@ func (s *sender) upload(ctx context.Context, files []*Upload) error {
 // prepare sends the parts of a file, if it has parts. The returned function makes the file
 // appear in the bucket: it completes the upload of the parts, or sends the whole file.
 func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Context) error, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	if u.Sum.parts == nil {
 		put := func(ctx context.Context) error { return s.put(ctx, u) }
 		return func(ctx context.Context) error { return s.explain(u, s.unlessStored(ctx, u, put)) }, nil
@@ -378,7 +375,9 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 	defer file.Close()
 	var id *string
 	var parts []types.CompletedPart
-	if len(u.Sum.parts) > 1 { // an upload of one part is quickly sent, and its LastModified must be the time of this drop
+	// S3's LastModified is the time when the upload began. So a file of one part, which is sent
+	// quickly, gets a new upload: its LastModified is then the time of this drop.
+	if len(u.Sum.parts) > 1 {
 		if id, parts, err = s.unfinished(ctx, u); err != nil {
 			return nil, err
 		}

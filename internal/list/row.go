@@ -88,9 +88,9 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media. The map given has the values of the columns that are named after a
-// property or an option; addMedia deletes the media from this map. The map texts has the values of the
-// columns that are named after a kind. A medium that the row leaves out comes from defaults.
+// addMedia adds the row's media. The parameter given has the values of the columns that are named
+// after a property or an option; addMedia deletes the media from it. The parameter texts has the values
+// of the columns that are named after a kind. A medium that the row leaves out comes from defaults.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
@@ -164,8 +164,8 @@ var (
 	formulaError = regexp.MustCompile(`^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|ERROR!)$`)
 )
 
-// addOptions adds the options in given to the row, and those in defaults that the row does
-// not set. Then addOptions validates the options.
+// addOptions adds the options in the map given to the row, and those in the map defaults that the
+// row does not set. Then addOptions validates the row's options.
 func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong reporter) {
 	reported := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -191,7 +191,7 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 	for _, p := range r.Model.Validate(r.placeholders()) {
 		text, _ := r.Options[p.Member].(string)
 		switch text = strings.TrimSpace(text); {
-		case r.isMedia(p.Member) || reported[p.Member]: // addMedia or badCell has reported it
+		case reported[p.Member]: // badCell has reported it
 		case r.table && decimalComma.MatchString(text):
 			wrong(p.Member, fmt.Sprintf("%s is %s, with a decimal comma", p.Member, text), fmt.Sprintf("Write %s, with a point.", strings.Replace(text, ",", ".", 1)))
 		default:
@@ -217,7 +217,7 @@ func badCell(name, text string, value any) (reason, remedy string) {
 // for a pair, and a placeholder for each medium that the row has or the model requires.
 func (r *Row) placeholders() map[string]any {
 	input := r.Options
-	if _, _, ok := r.Pair(); ok {
+	if _, ok := r.PairAudio(); ok {
 		input, _ = r.Model.PairInput(r.Options, media.Info{})
 	}
 	whole := maps.Clone(input)
@@ -229,16 +229,16 @@ func (r *Row) placeholders() map[string]any {
 	return whole
 }
 
-// Pair returns the properties of the row's video or image and of its audio, and whether the
-// row's model accepts these two as a pair. For a pair, PairInput completes the options.
-func (r *Row) Pair() (visual, audio string, ok bool) {
+// PairAudio returns the property of the row's audio. It returns false if the row does not have
+// both files of a pair that its model accepts.
+func (r *Row) PairAudio() (audio string, ok bool) {
 	for _, kind := range []media.Kind{media.Video, media.Image} {
-		visual, audio, ok = r.Model.Pair(kind)
+		visual, audio, ok := r.Model.Pair(kind)
 		if ok && r.has(visual) && r.has(audio) {
-			return visual, audio, true
+			return audio, true
 		}
 	}
-	return "", "", false
+	return "", false
 }
 
 func (r *Row) has(property string) bool { return r.Links[property] != "" || r.Files[property] != "" }

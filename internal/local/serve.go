@@ -51,8 +51,8 @@ const (
 	maxHead  = 64 << 10
 )
 
-// requestsGrace is how long requests under way may take when a stack is closed. A
-// request of the S3 server to the webhook must still put its event into a queue.
+// requestsGrace is how long requests under way may take when a stack is closed. If versitygw is
+// sending an event to Stack.webhook then, the event must still get into a queue.
 const requestsGrace = 2 * time.Second
 
 // serveOn runs a server on its listeners until the stack is closed.
@@ -132,7 +132,7 @@ func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig()) }
 // StepFunctions returns a client of the Step Functions endpoint.
 func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig()) }
 
-// States returns the Step Functions endpoint. Its Path returns the states that an
+// States returns the Step Functions endpoint. Its method Path returns the states that an
 // execution has entered.
 func (s *Stack) States() *states.Server { return s.states }
 

@@ -62,8 +62,8 @@ func (s *Stack) setPolicy(ctx context.Context) error {
 	return nil
 }
 
-// deny makes the stack fail because a function sent a request that AWS would refuse too. The
-// stack fails even if the function continues.
+// deny makes the stack fail after a request of a function was refused, because AWS would refuse
+// the request too. The stack fails even if the function continues.
 func (s *Stack) deny(denial *access.Denial) { s.fail(denial) }
 
 func functionARN(name string) string {

@@ -12,7 +12,7 @@ import (
 // form is a file format that identify recognizes.
 type form struct {
 	called string               // the format in a sentence, with its article
-	mime   string               // the MIME type; empty if lipdrop does not accept the format, as are the fields below kind
+	mime   string               // the MIME type; mime and the fields below kind are empty if lipdrop does not accept the format
 	kind   Kind                 // what the file holds; Info.Kind if the suffix of the file is not accepted
 	format string               // Info.Format
 	suffix string               // the usual suffix

@@ -8,7 +8,7 @@
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
-// The same seed gives the same run. The exit status is 0 only if there are no
+// The same flags give the same run. The exit status is 0 only if there are no
 // findings. oracle.go says what is checked and what each finding means.
 package main
 

@@ -133,9 +133,9 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	return findings, nil
 }
 
-// recoverOnce recovers the takes of a subject that may have takes, but only the first time that
-// it is called for an assessment. It returns the status of the subject, which it reads again if
-// there were takes to recover.
+// recoverOnce recovers the takes of a subject, if it may have any, but only at the first call for
+// an assessment. It returns prev, the status of the subject. If there were takes to recover, it reads
+// the status again.
 func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
 	s := a.subject
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.batch.again || prev.State != "")
@@ -173,7 +173,7 @@ func (h *Handler) handleFinding(ctx context.Context, f finding) error {
 	return nil
 }
 
-// isLastTry reports whether a held job is not tried again after this assessment.
+// isLastTry reports whether this assessment is the last try of a held job.
 func (a *assessment) isLastTry() bool { return !a.lastTrySince.IsZero() }
 
 // lastTryMade reports whether an earlier delivery made the last try, and the job was held again.
@@ -197,8 +197,8 @@ func (h *Handler) unnamedMatch(ctx context.Context, s drop.Subject, prev ledger.
 	}, nil
 }
 
-// mustWrite reports whether the status must be written even if it stays the same: it was not
-// written after the batch's newest change. Another assessment, which began before that change,
+// mustWrite reports whether the status must be written even if it stays the same, because it was
+// not written after the batch's newest change. Another assessment, which began before that change,
 // may still be running. Because of the write, that assessment cannot post a status, and starts again.
 func (f finding) mustWrite() bool {
 	const rounding = 2 * time.Second // UpdatedAt and EventBridge's times are in whole seconds
@@ -209,8 +209,8 @@ func (f finding) mustWrite() bool {
 // claims whose invocation died, and submitted takes without an execution. An
 // assessment may not find these takes, because the files may have changed since.
 // recoverTakes reports whether it found such takes. The parameter again says whether an earlier
-// delivery was not finished. If none was, recoverTakes skips takes whose invocation may still be
-// running.
+// delivery was not finished. If again is false, recoverTakes skips takes whose invocation may still
+// be running.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (found bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// Break is how a request ends without a complete response.
+// Break says whether, and how, a request ends without a complete response.
 type Break int
 
 // The breaks.
@@ -36,16 +36,16 @@ type Fault struct {
 	// cancel cancels the job. Without Accept, the request has no effect.
 	Accept bool
 
-	// Break ends the request without a complete response.
+	// Break, if it is not NoBreak, ends the request without a complete response.
 	Break Break
 
-	// Status is the HTTP status of the response, if it is not 0.
+	// Status, if it is not 0, replaces the HTTP status of the response.
 	Status int
 
 	// Header adds fields to the header of the response, or replaces them.
 	Header http.Header
 
-	// Body is the body of the response, if it is not nil.
+	// Body, if it is not nil, replaces the body of the response.
 	Body []byte
 
 	// Edit, if set, changes the members of a response that is a JSON object.
