@@ -192,7 +192,7 @@ type build struct {
 func (c *versionCmd) Run(_ context.Context, out *terminal) error {
 	b := build{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		b.Version = info.Main.Version
+		b.Version = cmp.Or(info.Main.Version, b.Version) // empty if go build was given file names
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":

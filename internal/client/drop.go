@@ -90,7 +90,7 @@ func (d *Drop) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const most = 100 // each of these may cost a request
+	const most = 100 // each key may cost a request; Choose asks about the others
 	keys := slices.Sorted(maps.Keys(d.Uploads))
 	_ = each(ctx, ReadsAtOnce, keys[:min(len(keys), most)], func(ctx context.Context, _ int, key string) error {
 		_, err := stored.Head(ctx, key)

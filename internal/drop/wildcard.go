@@ -15,7 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// wildcard is an audio value that has a *. It starts one job for each match.
+// wildcard is a value in job.json that has a *, for audio files beside job.json. Each match gets
+// a job of its own.
 type wildcard struct {
 	property string
 	value    string // as job.json gives it
@@ -24,7 +25,7 @@ type wildcard struct {
 }
 
 // newWildcard returns the wildcard of a value that names a key in a bundle's folder. A * in
-// the folder's own name is harmless, because only keys that begin with the literal are listed.
+// the folder's own name is harmless, because only keys in this folder are compared.
 func newWildcard(bundle string, r ref) *wildcard {
 	literal, _, _ := strings.Cut(r.key[len(bundle):], "*")
 	return &wildcard{r.property.Name, r.value, bundle + literal, norm.NFC.String(r.key)}
@@ -67,7 +68,8 @@ func openEnded(value string) bool {
 // findMatches completes the bundle's own finding: used, waiting or rejected. The parameter
 // changed is the key of the file that was changed, or "". If changed is "", or if job.json names
 // this file, the change concerns all jobs, and findMatches also returns the subjects of all
-// matches. Otherwise, if the file matches the wildcard, it also returns the finding of the file's job.
+// matches. Otherwise, if this file matches the wildcard, findMatches also returns the finding of
+// the file's job.
 func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Assessment, error) {
 	byName, all, err := l.listMatches(ctx, b, changed)
 	if err != nil {

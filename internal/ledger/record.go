@@ -146,15 +146,15 @@ type Record struct {
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is when a file of this take was last deleted while the remaining files formed
-	// another take. Submit runs the other take only if one of its files is uploaded. For the job
-	// talk.de, an upload of talk.mp4 before Deleted does not count.
+	// another take. Submit runs the other take only if one of its files is uploaded. An upload of a
+	// file with another name, such as talk.mp4 for the job talk.de, does not count if it was before Deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
 	NoticeDue bool `json:"noticeDue,omitempty"`
 
 	// Revision is a random text that each write replaces. A writer that got no response
-	// compares it with the stored Revision to learn whether the write took effect.
+	// compares its text with the stored one to learn whether the write took effect.
 	Revision string `json:"revision"`
 
 	etag string // the object's ETag when it was last read or written; empty if there is no object

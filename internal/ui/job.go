@@ -166,7 +166,7 @@ func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) 
 	view.Take = &takeView{
 		Status: s.client.ReachableLinks(s.client.Ledger.TakeStatus(rec)), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}
-	if rec.Take == view.Status.Take { // the status also has the warnings that the record lacks
+	if rec.Take == view.Status.Take { // the status may have warnings that the record lacks
 		view.Take.Status = view.Status
 	}
 	review, etag, err := s.client.ReadReview(ctx, rec.Name, rec.Take)

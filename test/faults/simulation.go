@@ -34,7 +34,7 @@ type simulation struct {
 	rate       float64
 	outages    []outage
 	calmed     bool
-	depth      int                // number of functions that wait between two calls while another function runs
+	depth      int                // number of functions that pause before a call while another function runs
 	failing    map[world.Call]int // how often a call will fail again
 	tokens     int                // how often the token was rotated
 	openClaims map[int]string     // the key of the record with an unresolved claim, by invocation
@@ -167,8 +167,8 @@ func (s *simulation) end() {
 
 // redriveFailed redrives the executions of those failed takes that mayRedrive accepts, and
 // returns how many it redrove. It leaves out jobs that RunComfy reports as failed, and executions
-// for which Redrive returns NotRedrivable. It includes succeeded takes whose execution failed,
-// because archive died after it had recorded the success.
+// for which Redrive returns NotRedrivable. It includes succeeded takes whose execution did not
+// succeed: archive died after it had recorded the success.
 func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redriven int) {
 	for _, rec := range s.records() {
 		execution, _ := s.w.Execution(rec.Name, rec.Take)

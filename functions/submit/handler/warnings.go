@@ -18,11 +18,11 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds warnings to the takes of a.kept about uploads that they do not use, but may have
-// been meant to use: the changed file if it is in a bundle, if its name is the subject's name, or
-// if the subject's name adds a tag to its name (talk.mp4 for talk.de); and each other file of
-// c.Uploads whose name is the subject's name. c.Uploads is empty if the change is an event, not a
-// message that submit sent.
+// warnUnused adds a warning to each take of a.kept for each uploaded file that may be meant for
+// the take, but is not used by it. The changed file may be meant for the take if the file is in a
+// bundle, or has the subject's name, with or without the subject's tag (talk.mp4 for talk.de). Any
+// other file of c.Uploads may be meant for it if the file has the subject's name. Only a change
+// in a message that submit sent has c.Uploads.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
@@ -91,8 +91,8 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 		path.Base(file.Key), restart, note))
 }
 
-// warn adds a warning to the record and the status of a take. It also calls the functions in
-// changes with the record.
+// warn adds a warning to the record and the status of a take. The functions in changes change
+// the record in the same write.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, changes ...func(*ledger.Record)) error {
 	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
 	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {

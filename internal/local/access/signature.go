@@ -46,8 +46,8 @@ func (s *Signatures) Check(r *http.Request, body []byte) *awsjson.Error {
 }
 
 // UserOfS3 returns the access key of a request to S3, or "" if the request has no valid
-// signature. The signature can be in a header or in the query. UserOfS3 does not check the body,
-// or whether a presigned URL has expired.
+// signature. The signature can be in a header or in the query. UserOfS3 checks neither the body
+// nor whether a presigned URL has expired.
 func (s *Signatures) UserOfS3(r *http.Request) string {
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping, o.DisableHeaderHoisting = true, true })
 	if r.Header.Get("Authorization") != "" {

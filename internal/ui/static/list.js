@@ -33,7 +33,7 @@ const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row
 export const folderOf = (name) => name.slice(0, name.lastIndexOf("/") + 1);
 
 export class List {
-  // open is called with the key of the row that the person opens.
+  // open(key) is called when the person opens a row.
   constructor(open) {
     this.open = open;
     this.rows = new Map(); // by key
@@ -104,8 +104,8 @@ export class List {
     if (!this.reading) fill(byId("folder"), [["", "all"], ...[...folders].sort().map((f) => [f, f])]);
   }
 
-  // summarize shows how many of the jobs have ended, sums, and how many are in each state. It leaves out files, and used and
-  // withdrawn names.
+  // summarize shows how many jobs have ended, how many need a person, the sums of length and cost, and how many jobs are in each
+  // state. It leaves out answer files, and names that are used or withdrawn.
   summarize(rows, folder) {
     let ended = 0, needed = 0, length = 0, cost = 0, priced = 0, estimated = false;
     const counts = new Map();
