@@ -1,6 +1,7 @@
 package runcomfy
 
 import (
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
@@ -45,6 +46,7 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 		"a path":                      "https://b.example/a%20b.mp4 and /x/y",
 		"63 digits":                   strings.Repeat("a", 63),
 		"65 digits":                   strings.Repeat("a", 65),
+		"a file name in Japanese":     "no access to https://b.example/" + strings.Repeat("%E5%8B%95", 30) + ".mp4",
 		"a question":                  "why? because",
 		"an equals sign":              "a=b",
 		"64 digits and an underscore": strings.Repeat("a", 64) + "_",
@@ -65,6 +67,7 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 		"https://b.example/a#X,https://c/d?e=f g": "https://b.example/a g",
 		"<Token-0>" + session + "</Token-0>":      "<Token-0>[redacted]</Token-0>",
 		"X-Amz-Security-Token: " + session:        "[redacted] [redacted]",
+		"token " + url.QueryEscape(session) + ":": "token [redacted]:",
 		"no route to http://user:p@ss@b:80/a@b":   "no route to http://b:80/a@b",
 	} {
 		if got := redact(text, ""); got != want {
