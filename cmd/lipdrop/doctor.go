@@ -211,7 +211,7 @@ func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 	state, result := aws.ToString(out.State), aws.ToString(out.LastProcessingResult)
 	switch {
 	case state == "Creating" || state == "Enabling" || state == "Updating":
-		d.skipped(mapping + " is not enabled yet: its state is " + state)
+		d.skipped(mapping + " was not checked: its state is " + state)
 	case state != "Enabled":
 		d.wrong(mapping+" is in the state "+state+", so Lambda does not read its queue",
 			"Run: "+d.command("aws lambda update-event-source-mapping --enabled --uuid "+id))
@@ -291,7 +291,7 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 }
 
 // checkRunComfy checks the token and the balance. If nothing is wrong with them, it compares the
-// catalogue with what RunComfy publishes today, which needs the token too.
+// catalogue with what RunComfy publishes today: RunComfy publishes it only for a valid token.
 func (d *doctor) checkRunComfy(ctx context.Context) {
 	api := d.RunComfy()
 	wrongs := d.wrongs

@@ -201,7 +201,7 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the event source mapping SubmitFunctionDrops is in the state Disabled, so Lambda does not read its queue\n" +
 				"       Run: aws lambda update-event-source-mapping --enabled --uuid lipdrop-SubmitFunctionDrops --region eu-west-1"},
 		{name: "an event source mapping that is not enabled yet", aws: stack{token: "right", mapping: "Enabling"},
-			want: "-      the event source mapping SubmitFunctionDrops is not enabled yet: its state is Enabling"},
+			want: "-      the event source mapping SubmitFunctionDrops was not checked: its state is Enabling"},
 		{name: "an event source mapping whose calls fail", aws: stack{token: "right", processed: "PROBLEM: Function call failed"},
 			want: "WRONG  the event source mapping SubmitFunctionDrops reports: PROBLEM: Function call failed\n" +
 				"       Fix what this message names, then check again. If it names the function, read the log and the errors of that function."},

@@ -80,8 +80,8 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	if err := p.sendFiles(ctx, say, c.Force); err != nil {
 		return err
 	}
-	if names := p.readyNames(); c.waits() && len(names) > 0 {
-		_, err = c.follow(ctx, p, names, out, say)
+	if c.waits() && len(p.readyNames()) > 0 {
+		_, err = c.follow(ctx, p, out, say)
 	}
 	return err
 }
@@ -249,13 +249,15 @@ func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	return nil
 }
 
-// follow follows the named jobs until they have ended, and returns them, or an error if the
-// time runs out first. With --get, it also fetches the outputs.
-func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
+// follow follows the jobs of the plan until they have ended. With --get, it then fetches the outputs. It
+// returns the jobs, with an error if a job did not succeed or an output was not fetched. If follow stops
+// before the jobs have ended, it returns only an error.
+func (c *dropCmd) follow(ctx context.Context, p *plan, out *terminal, say messages) ([]*followed, error) {
 	findings, err := p.sentFindings(ctx)
 	if err != nil {
 		return nil, err
 	}
+	names := p.readyNames()
 	f := &follower{
 		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: time.Duration(c.Timeout), wanted: exactly(names), listed: patternsOf(names),
 		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) }, forced: c.Force,

@@ -54,7 +54,7 @@ type watchedFile struct {
 	gone bool
 	seen bool // a look has found it
 
-	done  bool      // the bucket matches it
+	done  bool      // there is nothing to do until a look finds it changed
 	said  string    // the last error that was printed
 	retry time.Time // when to try again after an error
 }

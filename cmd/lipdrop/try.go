@@ -107,7 +107,7 @@ func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, 
 	if err := p.sendFiles(ctx, say, false); err != nil {
 		return nil, err
 	}
-	return d.follow(ctx, p, p.readyNames(), out, say)
+	return d.follow(ctx, p, out, say)
 }
 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the

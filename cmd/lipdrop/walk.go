@@ -74,7 +74,7 @@ func inPlainWords(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w", path, err)
 }
 
-// openRegular opens a regular file. The path must have no links. If the path is a link or
+// openRegular opens a regular file. The folders of the path must not be links. If the file is a link or
 // a named pipe, openRegular returns an error: it neither follows the link nor waits for a writer.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)

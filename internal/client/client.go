@@ -102,6 +102,9 @@ func (t Target) Find(ctx context.Context) (*Client, error) {
 	if missing, ok := errors.AsType[*CredentialsError](err); ok && noLocal != nil && missing.Missing {
 		return nil, &NoStackError{Reason: fmt.Sprintf("%s, and %v", noLocal.Reason, missing.Err), Remedy: noLocal.Remedy}
 	}
+	if none, ok := errors.AsType[*NoStackError](err); ok && noLocal != nil {
+		none.Remedy += " Or start a local stack with: lipdrop local."
+	}
 	return c, err
 }
 
@@ -144,10 +147,7 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 	case len(found) == 0 && name != "":
 		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s lacks an output of a lipdrop stack: BucketName, StateMachineArn or TokenSecretArn", name), Remedy: "Name a lipdrop stack with --stack. If this is one, wait until it is deployed."}
 	case len(found) == 0:
-		return nil, &NoStackError{
-			Reason: "there is no lipdrop stack in " + cfg.Region,
-			Remedy: "Name another region or account with --region or --profile; or start a local stack with: lipdrop local.",
-		}
+		return nil, &NoStackError{Reason: "there is no lipdrop stack in " + cfg.Region, Remedy: "Name another region or account with --region or --profile."}
 	case len(found) > 1:
 		var names []string
 		for _, c := range found {

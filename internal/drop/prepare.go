@@ -88,7 +88,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
 		// The upload of the file with the other name starts the job. But if preset.json must be
-		// uploaded too, that upload may come last, so Start stays.
+		// uploaded too, preset.json may be uploaded last, so Start stays.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""
@@ -283,7 +283,7 @@ func (r *Ready) validate(model *catalog.Model) []problem.Problem {
 	return model.Validate(whole)
 }
 
-// uploadAgain completes problems with the file to upload again.
+// uploadAgain adds to each problem which file to upload again.
 func uploadAgain(problems []problem.Problem, file string) []problem.Problem {
 	for i := range problems {
 		problems[i].Again = []string{file}

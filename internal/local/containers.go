@@ -58,8 +58,8 @@ func (l containersOnly) Accept() (net.Conn, error) {
 	}
 }
 
-// dialContainerHost makes a transport connect to this machine if the host is ContainerHost.
-// A function in a container presigns URLs with this host.
+// dialContainerHost makes a transport connect to loopback if the host is ContainerHost. A function in
+// a container presigns URLs with this host, and this machine may not know the name.
 func dialContainerHost(transport *http.Transport) {
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

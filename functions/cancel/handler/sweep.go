@@ -56,9 +56,8 @@ func (h *Handler) sweep(ctx context.Context, c *call) error {
 	return err
 }
 
-// settleAll settles the unsuccessful executions of the last day, oldest end first,
-// because the executions that ended first reach giveUpAfter first. If the function's time
-// ends, the next sweep continues.
+// settleAll settles the unsuccessful executions of the last day. It begins with those that ended
+// first, because they reach giveUpAfter first. If the function's time ends, the next sweep continues.
 func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call) error {
 	takeOf := map[string]ledger.TakeID{} // by the ARN of the execution
 	for _, id := range takes {
@@ -114,8 +113,8 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone, because perhaps no message repeats it:
 // it starts the execution of a submitted take, and ends a claim whose invocation died. For a take
-// whose notice is due, it posts the status and sends the notice. Days maps the key of each record
-// that recoverTakes has read to the reservationDay of the take.
+// whose notice is due, it posts the status and sends the notice. The map days has the reservationDay
+// of each take whose record was read or no longer exists, by the key of the record.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest records come first. If the time ends, earlier sweeps have read the others.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
@@ -183,8 +182,8 @@ func reservationDay(rec ledger.Record) string {
 
 // sweepBudget frees the reservations of takes that RunComfy does not charge. It also frees a
 // take's reservation in the book of one day if the take was claimed on another day. Submit or
-// cancel may have died before freeing a reservation, and archive frees none. Days is what
-// recoverTakes returns.
+// cancel may have died before freeing a reservation, and archive frees none. The parameter days is
+// what recoverTakes returns.
 func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error
 	for back := range bookDays {

@@ -56,7 +56,7 @@ func (s *Server) checkMachine(arn string) error {
 	return nil
 }
 
-// unixSeconds returns a time in the format of AWS JSON: seconds since 1970.
+// unixSeconds returns a time in the format of AWS JSON: seconds since 1970, or 0 for the zero time.
 func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
