@@ -90,7 +90,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "a name with an escape character", files: map[string]string{"ads/a\x1b[31m\n.wav": "@voice.wav"},
 			args: "check ads", code: 1, out: []string{`ads/a\x1b[31m\n.wav: rejected`}},
 		{name: "no such file", args: "check gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file"}},
-		{name: "a file name that is not UTF-8", files: map[string]string{"a\xff.wav": "@voice.wav"}, args: "check a\xff.wav", code: 2, errs: []string{`the argument "a\xff.wav" is not UTF-8 text. If it is the name of a file, rename the file`}},
+		{name: "a file name that is not UTF-8", args: "check a\xff.wav", code: 2, errs: []string{`the argument "a\xff.wav" is not UTF-8 text. If it is the name of a file, rename the file`}},
 		{name: "try without the file", args: "try gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file; check the name and the folder"}},
 		{name: "try a folder", files: map[string]string{"ads/talk.mp4": "@clip.mp4"}, args: "try ads", code: 1, errs: []string{"ads is a folder; give the files in it"}},
 		{name: "try a lone audio", files: pair, args: "try talk.wav", code: 1, errs: []string{"nothing was dropped", "talk.wav", "missing", "Upload"}},

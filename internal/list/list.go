@@ -34,8 +34,9 @@ type Row struct {
 
 	table bool // from a table, in which every value is a text
 
-	// labels says what to call each column of a table, even one whose cell is empty, and each
-	// property whose value is from --set, or is from (or missing in) video, audio or image.
+	// labels says what to call each column of a table, even one whose cell is empty; each property
+	// whose value is from --set; and each media property that the row takes from its column video,
+	// audio or image, or leaves out.
 	labels map[string]string
 }
 

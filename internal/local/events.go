@@ -73,8 +73,8 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 }
 
 // saveLastEvent saves the present time. All events of the bucket until then are in the queues,
-// except those of the last minute (see onTheWay). saveLastEvent does nothing before catchUp has succeeded, or
-// after the stack has failed.
+// except perhaps those of the last minute (see onTheWay). saveLastEvent does nothing before catchUp
+// has succeeded, or after the stack has failed.
 func (s *Stack) saveLastEvent() error {
 	if !s.caughtUp.Load() || s.failed.Err() != nil {
 		return nil

@@ -100,7 +100,8 @@ func (s *shell) setHeaders(h http.Header) {
 
 // checkOrigin returns an error if a request is for another host, comes from a page of another
 // origin, or changes something and has no Origin. A page of another origin may only link to
-// "/". The check of the host stops DNS rebinding, because such a page's requests have the page's host name.
+// "/". After DNS rebinding, the requests of a foreign page can reach this server, but they still
+// name the host of that page.
 func (s *shell) checkOrigin(r *http.Request) error {
 	if r.Host != s.host {
 		return errors.New("the request is for another server; open the address that `lipdrop ui` has printed")
