@@ -164,7 +164,7 @@ func (s *stream) count(off, n int64) part {
 			}
 			end := at
 			if at = s.sync(data, at, short); at == len(data) {
-				p.open = p.found && !last && int64(at-end) < chainLength*s.largest
+				p.open = p.found && !last && int64(at-end) < chainLength*s.largest && !isTail(data[end:])
 				break
 			}
 			s.gap = true
