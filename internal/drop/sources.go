@@ -161,8 +161,8 @@ func (f Finding) suspended(contested Finding) Finding {
 }
 
 // contested reports whether a name has several sources. If so, it returns the finding f of the name
-// as rejected. A .job folder that holds no drop is not a source: unless s has only one source,
-// contested first removes such folders from s.
+// as rejected. A .job folder that holds no drop is not a source, so contested first removes such
+// folders from s. If s has only one source, contested does not look for such folders.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
 		return f, false, nil

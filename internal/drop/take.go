@@ -54,10 +54,10 @@ func longestKey(name string) int {
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
 // answerKey returns the key of an answer file: answers/, the path of key below inbox/, and .json.
-// key is that of a file that cannot belong to a job, or inbox/ and a name whose status key would be
-// too long. If the answer key would be too long, or the path has an unprintable character or a part
-// that is . or .., answerKey writes underscores for such characters and parts, cuts the path to at
-// most 900 bytes, and appends ~ and a hash of key.
+// The parameter key is the key of a file that cannot belong to a job, or inbox/ followed by a name
+// whose status key would be too long. If the answer key would be too long, or the path has an
+// unprintable character or a part that is . or .., answerKey writes underscores for such characters
+// and parts, cuts the path to at most 900 bytes, and appends ~ and a hash of key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

@@ -253,9 +253,9 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns the names directly below a name that have a status and sort after the name in
-// the parameter after, but at most the given number. The order is that of the keys of their statuses.
-// This order is slightly different, so a few of the returned names may sort before that name.
+// NamesBelow returns at most the given number of names that are directly below the given name, have
+// a status, and sort after the name in the parameter after. It compares the keys of the statuses, not
+// the names. These keys sort slightly differently, so a few names may sort before the one in after.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the

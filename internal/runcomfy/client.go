@@ -304,8 +304,8 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 // doForJob makes a call about a submitted job. call.path is only what follows the request id. If the
 // response says that this job has ended, or has outputs of this job, doForJob ignores an error code of
 // KindUnavailable, KindBadInput or KindBalance: the code is about the job and not about the call. If
-// the job succeeded but the response has no output, only /status ignores the code: in the response to another
-// call, the code may say why the output is missing.
+// the job succeeded but the response has no output, doForJob ignores the code only after a call of
+// /status: after another call, the code may say why the output is missing.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}

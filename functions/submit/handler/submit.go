@@ -19,7 +19,7 @@ import (
 const (
 	// claimTime is how much of the function's time must be left before the claim, and
 	// submitTime before the POST. submitTime is enough for the POST and for every try to
-	// record the response (see retry). If isRefused runs in between, there may be fewer tries.
+	// record the response (see retry). If isRefused runs after the POST, there may be fewer tries.
 	claimTime  = submitTime + 5*time.Second
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 

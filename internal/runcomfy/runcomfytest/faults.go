@@ -20,7 +20,8 @@ var faults = map[Call][]Fault{
 	CallOutput:  slices.Concat(unanswered, outputFaults),
 }
 
-// Faults returns the faults of a call, each with a name that is unique for the call. Of the faults of CallSubmit, only those with Accept charge a job.
+// Faults returns the faults of a call, each with a name that is unique for the call. Of the faults of
+// CallSubmit, only those with Accept charge a job.
 func Faults(call Call) []Fault { return slices.Clone(faults[call]) }
 
 // FaultNamed returns the fault of a call that has the given name. It panics if there is no such
