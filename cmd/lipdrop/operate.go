@@ -93,7 +93,7 @@ const jobsAtOnce = 8
 
 // forEach calls the function do with each job, several at the same time, and continues after an error.
 // If only a prefix selects a job, forEach ignores the error that there is nothing to do for this job.
-// If forEach would ignore the errors of all jobs, it returns the first of them.
+// If there is nothing to do for any of the jobs, it returns an error that contains the first of these errors.
 func forEach(ctx context.Context, named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs, _ := client.InParallel(ctx, jobsAtOnce, names, func(_ context.Context, name string) ([]error, error) {

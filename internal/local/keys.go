@@ -22,7 +22,7 @@ type Keys struct {
 	// is its name.
 	Functions map[string]string `json:"functions"`
 
-	// Token is the API token that the secret holds and the fake RunComfy accepts.
+	// Token is the API token that the stack's secret holds and that the fake RunComfy accepts.
 	Token string `json:"token"`
 
 	// Outputs is the first part of the path of each output of the fake RunComfy. It is

@@ -44,7 +44,7 @@ type track struct {
 	frame     uint64 // how long most samples last
 	end       int64  // when the last sample to be shown ends
 
-	lastSample int64 // offset of the last sample; 0 if not known, if it is not compressed, or if all samples have the same size
+	lastSample int64 // offset of the last sample; 0 if the offset is not known, the sample is not compressed, or all samples have the same size
 
 	start uint64        // start of the first edit that is not empty
 	empty time.Duration // length of the empty edits at the beginning
@@ -66,7 +66,7 @@ func readMP4(r *reader, info *Info) {
 			panic(err)
 		}
 		if err != nil {
-			break // a file without fragments needs no box after moov
+			break // if the file has no fragments, moov is enough
 		}
 		switch {
 		case b.kind == "moov" && m == nil:

@@ -195,7 +195,7 @@ func Codes() []Info {
 		{StorageUnavailable, "failed", "An output or a record in S3 could not be read or written for hours.", redrive},
 		{ExecutionFailed, "failed", "The execution failed with an error that has no code of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
-		{ExecutionStopped, "failed", "The execution was stopped. The reason says whether RunComfy cancelled the job.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives the job's result."},
+		{ExecutionStopped, "failed", "The execution was stopped. If RunComfy said whether it cancelled the job, the reason says so too.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives the job's result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
@@ -233,7 +233,7 @@ type Restart struct {
 
 // File returns the file that must be uploaded to start the job again. For a match of a
 // wildcard, this file is not job.json, because job.json also starts all other matches again. For a pair,
-// this file is not the video or image, because it also starts the jobs of other audios, such as talk.de.wav.
+// this file is not the video or image, because that one also starts the jobs of other audios, such as talk.de.wav.
 func (r Restart) File() string {
 	switch {
 	case r.NoJob:
@@ -251,7 +251,8 @@ func (r Restart) File() string {
 // whatever the job's code is. A redrive would only find the cancelled job.
 const NotCharged = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
 
-// AllMatches warns a person who may upload a job.json with a wildcard to start only one match.
+// AllMatches is added to texts about one match of a wildcard, because a person might upload job.json
+// to start only that match.
 const AllMatches = "If you upload job.json, all its matches are submitted again, and RunComfy charges each of them."
 
 // Remedy returns the remedy of the code for a pair with the given name.

@@ -1,6 +1,6 @@
 // Package workflow holds what the functions and statemachine.asl.json share: the
 // state that each turn of the loop passes to the next, how long the loop waits and
-// when it gives up, and the names of the errors that end it.
+// when it gives up, and the names of the errors that poll and archive return.
 package workflow
 
 import (
@@ -33,9 +33,9 @@ type Job struct {
 	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
-	// Seen is the state that poll last wrote into the status, followed by the position if the
-	// job is queued and the position is known. It is "" if the write failed, or if the status
-	// warns that the state is not known.
+	// Seen is the state that poll last wrote into the status. For a queued job, its position in
+	// the queue follows, if it is known. Seen is "" if poll has not written a state yet, if the last
+	// write failed, or if the last turn did not learn the state.
 	Seen string `json:"seen,omitempty"`
 
 	// QueuedAt is when a turn last found the job queued.
@@ -110,9 +110,9 @@ const (
 	// LostAfter is the least time between the first and the last of these responses.
 	LostAfter = time.Minute
 
-	// patience is how many turns in a row must fail to learn the job's state before such a
-	// turn applies the limits. A redriven execution may already be past its limit, and one
-	// failed request must not end it. A turn that learns the state applies the limits at once.
+	// A turn that does not learn the job's state applies the limits only if the patience-1 turns
+	// before it did not learn the state either. A redriven execution may already be past its
+	// limit, and one failed request must not end it. Any other turn applies the limits at once.
 	patience = 3
 )
 
@@ -144,8 +144,8 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 }
 
 // Unanswered updates the job after a turn that did not learn the job's state. The parameter
-// cause is the reason. Unanswered returns a *RequestLost if RunComfy has said often
-// enough that it does not know the request (see LostResponses). It returns a *QueuedTooLong or
+// cause is the reason. Unanswered returns a *RequestLost if RunComfy has said often and long
+// enough that it does not know the request (see LostResponses, LostAfter). It returns a *QueuedTooLong or
 // a *RanTooLong if a limit has passed and several turns in a row did not learn the state (see
 // patience). See Progress.Jitter for jitter.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float64) error {

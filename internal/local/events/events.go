@@ -126,8 +126,8 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// CatchUp forwards the events that ServeHTTP may have missed. For each object below the prefix,
-// it forwards the last creation or deletion, unless the time of that event is before since.
+// CatchUp forwards the events that ServeHTTP may have missed. For each key below the prefix,
+// it forwards the last creation or deletion, if that happened at the time since or later.
 func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Time) error {
 	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{Bucket: &h.Bucket, Prefix: &h.Prefix})
 	since = since.Truncate(time.Second) // LastModified has no fractions

@@ -1,4 +1,4 @@
-// Package queue is a queue like a queue of SQS. A message is delivered after a delay, and is
+// Package queue is a queue like those of SQS. A message is delivered after a delay, and is
 // hidden during its delivery. If a delivery fails, the message is delivered again. After
 // MaxReceives failed deliveries, the message becomes a dead letter. Each message is a file, so
 // that a restart at any moment loses no message.
@@ -49,11 +49,11 @@ type Queue struct {
 	mu       sync.Mutex
 	messages map[string]Message // by id
 	inFlight map[string]bool    // by id
-	wake     chan struct{}      // holds an element after a change
+	wake     chan struct{}      // has an element if awaitBatch must check the messages again
 }
 
 // Open makes the folder of a queue if necessary, and returns the queue. A message that was
-// delivered before is visible at once, because its last delivery may have been cut short.
+// delivered before and is not a dead letter is due at once: its last delivery may have been cut short.
 func Open(cfg Config) (*Queue, error) {
 	messages, err := private.ReadAllJSON[Message](cfg.Dir)
 	if err != nil {
@@ -89,7 +89,7 @@ func (q *Queue) send(body string, delay time.Duration) (id string, err error) {
 }
 
 // Receive returns up to limit messages that are due, in the order in which they became
-// due. It hides each of these messages until Delete or Release.
+// due. It hides each of these messages at least until Delete or Release is called for it.
 func (q *Queue) Receive(limit int) []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -60,8 +60,8 @@ type Execution struct {
 }
 
 // Event is an event of the history of an execution. Type is the name that Step Functions
-// gives the event. State is the state that was entered. Error is the name of the error that
-// occurred.
+// gives the event. State is set only if a state was entered, and is the name of this state.
+// Error is the name of the error, if an error occurred.
 type Event struct {
 	At    time.Time `json:"at"`
 	Type  string    `json:"type"`
@@ -97,8 +97,8 @@ func (m *Machine) Start(input string, now time.Time) *Execution {
 // simulation, now is a virtual clock, and invoke may advance that clock.
 //
 // If ctx is done during an invocation, Step discards the outcome of the invocation and
-// returns. The next Step invokes the function again. It also does so for an x that was
-// stored during an invocation, before the process was killed.
+// returns. The next Step invokes the function again. Step also invokes it again if x was
+// stored during an invocation, and the process was killed before the invocation ended.
 func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) (wake time.Time, done bool) {
 	for x.Status == Running {
 		at := now()

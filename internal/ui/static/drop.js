@@ -272,7 +272,8 @@ function describe({ names = [], idle = {}, jobs = [], sent }) {
   return texts.join(" ");
 }
 
-// walk adds a dropped file, or each file in a dropped folder, to files. It adds each path that the browser cannot read to unread.
+// walk appends a dropped file, or each file in a dropped folder, to the list files. It appends the paths that the browser
+// cannot read to the list unread.
 async function walk(entry, folder, files, unread) {
   const path = folder + entry.name;
   const fail = () => { unread.push(path); };
