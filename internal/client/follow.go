@@ -24,10 +24,10 @@ const (
 // returns true. After one more, Follow gives up.
 const mostFailures = 10
 
-// Follow calls the function changed with the statuses that the patterns select, and after each
-// change with those that have changed, until the function returns true or an error. The first
-// call may have no statuses. Follow lists the statuses, and reads only those whose ETag has
-// changed.
+// Follow passes the statuses that the patterns select to the function changed, and later those that
+// are new or have changed. It ends when this function returns true or an error, when ctx ends, or
+// when it cannot read the statuses (see mostFailures). The first call may have no statuses. Follow
+// lists the statuses, and reads only those whose ETag has changed.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{}
 	first, longest := FirstPause, LongestPause
@@ -61,9 +61,9 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 	}
 }
 
-// Changes reads the statuses or the answer files that the patterns select, except those whose
-// ETags are in seen, by key. Then it stores the new ETags in seen. The folder is
-// ledger.StatusPrefix or ledger.AnswerPrefix.
+// Changes reads those statuses or answer files which the patterns select and which are new or have
+// changed: seen has the ETag of each key that was read before. Then Changes stores the new ETags in
+// seen. The folder is ledger.StatusPrefix or ledger.AnswerPrefix.
 func (c *Client) Changes(ctx context.Context, folder string, seen map[string]string, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {

@@ -76,12 +76,11 @@ func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	return &client.Upload{File: bucket.File{Key: key}, Sum: sum, Open: client.Bytes([]byte(text))}
 }
 
-// An s3Server is a real S3 server behind a proxy, which records the requests to url. The client direct
-// does not use the proxy.
+// An s3Server is a real S3 server behind a proxy, which records the requests to url.
 type s3Server struct {
 	url    string
-	dir    string // of the gateway
-	direct *s3.Client
+	dir    string     // of the gateway
+	direct *s3.Client // does not use the proxy
 	proxy  http.Handler
 
 	mu       sync.Mutex
@@ -556,7 +555,8 @@ func TestChangedFile(t *testing.T) {
 	}
 }
 
-// twoVideos returns uploads of two videos with the same key. The first has size bytes.
+// twoVideos returns uploads of two videos with the same key. The parameter size is the length of the
+// first in bytes.
 func twoVideos(t *testing.T, size int) (ours, theirs *client.Upload) {
 	t.Helper()
 	ours = fileUpload(t, fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
@@ -617,10 +617,11 @@ func TestSendAtTheSameTime(t *testing.T) {
 }
 
 // Two drops send the same file again at the same time, although it has not changed. The file is
-// stored once. A later drop stores it again. If the file has one part, the later drop does not
-// continue the upload that the second drop has left: S3 sets LastModified to the time when an
-// upload began, so the object could get the same LastModified as that of the first drop. The object
-// would then look unchanged, and the later drop would start no take.
+// stored once. A later drop stores it again. The second drop leaves an upload unfinished, which
+// began at about the time of the first drop. If the later drop continued that upload, the object
+// could get the same LastModified as the object of the first drop, because S3 sets LastModified to
+// the time when an upload began. The object would then look unchanged, and the later drop would
+// start no take. So a later drop of a file of one part begins a new upload.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {

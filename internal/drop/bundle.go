@@ -46,8 +46,9 @@ type bundle struct {
 // false if something in job.json is wrong, or if S3 refuses to return a file that job.json names.
 func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "" }
 
-// job returns the job of the given name: the bundle's own job or, with audios, the job of these
-// matches of the wildcard.
+// job returns the job of the given name. Its media are those that job.json names without a
+// wildcard and, for the job of a match, the audio files that the wildcard matches and that have
+// this name.
 func (b bundle) job(name string, audios ...File) *Job {
 	take := takeOf(name, append([]File{b.doc.file}, audios...))
 	job := &Job{Name: name, Take: take, doc: b.doc, media: slices.Clone(b.media), problems: b.problems}
@@ -79,7 +80,7 @@ func (l *lister) assessBundle(ctx context.Context, f Finding, folder string) (bu
 		err = l.resolve(ctx, &b)
 	}
 	if err != nil {
-		f.restart.Bundle = b.wildcard == nil // an upload of job.json would submit all matches again
+		f.restart.Bundle = b.wildcard == nil // with a wildcard, an upload of job.json would submit all matches again
 		b.own, err = f.refused(err)
 		return b, err
 	}

@@ -87,8 +87,9 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// The upload of the file with the other name starts the job. But if preset.json must be
-		// uploaded too, preset.json may be uploaded last, so Start stays.
+		// If a file of the pair is uploaded under another name, that upload starts the job, so Start
+		// is not needed. Again means that preset.json must be uploaded too. A person may upload it
+		// last, and preset.json starts no job, so Start stays.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""
@@ -266,7 +267,7 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	return p
 }
 
-// needsOtherName reports whether the fixed file may need another name, and so replaces no file.
+// needsOtherName reports whether the fixed file may need another name than the wrong file.
 func needsOtherName(p problem.Problem) bool {
 	return p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 }

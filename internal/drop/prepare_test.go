@@ -448,7 +448,7 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 		held, beyond int // jobs with the state held; subjects for which TooMany returns true
 	}{
 		{"as many tagged audios as the limit", []string{"talk.a.wav", "talk.b.wav", "talk.mp4"}, 0, 0},
-		{"the audio of the video, and as many tagged ones as the limit", []string{"talk.wav", "talk.a.wav", "talk.b.wav", "talk.mp4"}, 1, 1},
+		{"an audio with the name of the video, and as many tagged audios as the limit", []string{"talk.wav", "talk.a.wav", "talk.b.wav", "talk.mp4"}, 1, 1},
 		{"one tagged audio more than the limit", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4"}, 1, 1},
 		{"tagged audios whose video is deleted", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4", "- talk.mp4"}, 0, 0},
 		{"tagged audios whose video is deleted, so that they use a video with a shorter stem", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},

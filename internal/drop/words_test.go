@@ -13,7 +13,7 @@ import (
 )
 
 // TestWords compares what a person reads about each mistake with a golden file. Review
-// each change of the golden file. The texts about the content of media are in package media.
+// each change of the golden file. Package media tests the texts about the content of media.
 func TestWords(t *testing.T) {
 	react := func(input string) string {
 		return `x.job/job.json = {"model": "sync/react-1", "input": {` + input + `}}`

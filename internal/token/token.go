@@ -20,7 +20,7 @@ type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is the shortest time between a successful read of the secret and the next read.
+// rereadAfter is the shortest time between a read that finds a token and the next read of the secret.
 // Until this time has passed, a Source returns the same token, even after a call of Refused.
 const rereadAfter = time.Minute
 

@@ -229,7 +229,7 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
-// Poll can be called with the input of an execution, which is the job by itself.
+// Poll accepts the input of an execution, which is a job, and a turn, which has the job in a member.
 func TestTurnOfAJob(t *testing.T) {
 	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
 	for _, text := range []string{

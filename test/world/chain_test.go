@@ -6,8 +6,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// If a hook delivers a message of another queue while submit runs, the messages that submit
-// sends afterwards still continue the chain of the message that submit handles (see submit.Queue).
+// While a function handles a message, another queue may deliver a message to another function.
+// After that, w.chain again belongs to the first message (see submit.Queue).
 func TestChainAfterANestedDelivery(t *testing.T) {
 	w, err := New(func() float64 { return 0 })
 	if err != nil {

@@ -160,7 +160,7 @@ export class Player {
     const to = Math.min(Math.max(time, 0), Math.max(this.duration - 0.001, 0));
     for (const { el } of this.tracks) {
       el.currentTime = Math.min(to, Math.max((el.duration || to) - 0.001, 0));
-      if (this.playing && el.paused && to < el.duration - 0.01) el.play().catch(() => {}); // a file that has ended stays paused after a seek
+      if (this.playing && el.paused && to < el.duration - 0.01) el.play().catch(() => {}); // a seek alone does not restart a file that has ended
     }
     this.showPosition(to);
   }

@@ -81,8 +81,8 @@ func FailIf(err error, selects func(world.Call) bool) func(world.Call) error {
 	}
 }
 
-// BeforeFirst makes w call the function do right before the first call for which the function
-// selects returns true. The test fails if there is no such call.
+// BeforeFirst runs do() immediately before the first call c of w for which selects(c) is true. The
+// test fails if there is no such call.
 func BeforeFirst(t *testing.T, w *world.World, selects func(world.Call) bool, do func()) {
 	t.Helper()
 	done := false
