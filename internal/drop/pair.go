@@ -48,7 +48,7 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 }
 
 // touchedByAudio returns the subjects that a change of an audio may concern: the audio's
-// own name, and the name of the video or image that the audio uses by a tag.
+// own name and, if its tags lead to a video or image, the name of this video or image.
 func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
@@ -166,7 +166,7 @@ func hasKind(files []File, kind media.Kind) bool {
 	return slices.ContainsFunc(files, func(f File) bool { k, _ := media.KindOf(f.Key); return k == kind })
 }
 
-// byRole separates the audios of pairs from the videos and images.
+// byRole separates audios from videos and images.
 func byRole(files []File) (audios, visuals []File) {
 	for _, f := range files {
 		if isAudio(f) {
@@ -186,7 +186,7 @@ func waitingForAudio(name string, visual File) problem.Problem {
 	}
 }
 
-// waitingForVisual also suggests the name without the audio's tags.
+// waitingForVisual suggests the audio's name and, if this name has tags, the name without them.
 func waitingForVisual(name string, audio File) problem.Problem {
 	base := path.Base(name)
 	called := visible(base)

@@ -14,7 +14,7 @@ type oggPage struct {
 	size    int
 	first   bool   // of its stream
 	last    bool   // of its stream; many programs do not mark this page
-	granule uint64 // position after the last packet that ends in the page, or noGranule
+	granule uint64 // position after the last packet that ends in the page, or the largest uint64
 	serial  uint32 // of its stream
 	number  uint32 // in its stream
 	lacing  []byte // the lengths of the segments
@@ -22,7 +22,6 @@ type oggPage struct {
 }
 
 const (
-	noGranule     = math.MaxUint64
 	oggChecksum   = 22 // offset in a page
 	oggHeaderSize = 27
 	oggPageSize   = oggHeaderSize + 255 + 255*255 // of the largest page
@@ -90,9 +89,9 @@ type oggStream struct {
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
 	most        uint64 // largest number of samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // position of the first sample, and position after the last sample
-	late        uint64 // position after the first page; 0 unless the stream begins late and that page has an unknown number of samples
+	late        uint64 // position after the first page of sound; 0 unless the stream begins late and the length of that page is unknown
 	pages       int    // how many pages with a position were read
-	packets     uint64 // samples of the packets, for Opus
+	packets     uint64 // samples of all packets that were read, for Opus
 	page        uint64 // samples of the packets in the page that was added last, for Opus
 	begun       []byte // the first bytes of a packet that continues in the next page
 	gap         bool   // pages were left out
@@ -128,7 +127,7 @@ func (s *oggStream) add(p oggPage, gap bool) {
 		s.packets += samples
 		s.page = samples
 	}
-	if p.granule == noGranule || p.granule == 0 || p.granule > maxTime {
+	if p.granule == 0 || p.granule > maxTime {
 		return
 	}
 	if s.pages++; s.pages == 1 && !gap { // a stream that was cut out of a longer one begins late
@@ -143,7 +142,7 @@ func (s *oggStream) add(p oggPage, gap bool) {
 	s.last = max(s.last, p.granule)
 }
 
-// length returns how long the stream plays. If all pages of an Opus stream were read, it
+// length returns how long the stream plays. If all pages of an Opus stream were read, length
 // compares the positions with the packets, because some programs write wrong positions, or none.
 // The last page may hold padding, which is in its packets but not in its position.
 func (s *oggStream) length() Length {
