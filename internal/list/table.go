@@ -24,8 +24,8 @@ var separatorLine = regexp.MustCompile(`^(?i)"?sep=([\t !#-~])"?\r?\n`)
 
 const saveAsUTF8 = "Save the list as CSV UTF-8."
 
-// readTable reads a table: CSV as spreadsheets write it, with commas, semicolons or
-// tabs.
+// readTable reads a table: CSV as spreadsheets write it, with commas, semicolons, tabs or the
+// separator that the first line names.
 func (r *reader) readTable(text []byte) []Row {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	if bytes.IndexByte(text, 0) >= 0 {

@@ -59,8 +59,8 @@ type Detail struct {
 
 const (
 	// maxStatus and maxSummary limit the status and the summary in an event, in bytes. In JSON, a
-	// byte of the summary may need six. EventBridge accepts an event with both, because it stays
-	// below 256 KiB.
+	// byte of the summary may need six. An event with both stays below 256 KiB, the limit of
+	// EventBridge.
 	maxStatus  = 160 << 10
 	maxSummary = 12 << 10
 
@@ -204,9 +204,6 @@ func summary(st ledger.Status) string {
 // object at n.Key.
 func (s *Sender) link(n ledger.Notice) string {
 	host, region := ledger.Console(s.MachineARN)
-	if host == "" {
-		return ""
-	}
 	page, prefix := "object", n.Key
 	if len(n.Outputs) > 0 {
 		page, prefix = "buckets", ledger.OutputPrefix(n.Name, n.Take)

@@ -62,11 +62,11 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"## People\n\nThe permissions of the person who runs a command. `ACCOUNT`, `REGION`, `BUCKET` and `STACK` stand for yours. In AWS's partitions for China and GovCloud, write `arn:aws-cn` or `arn:aws-us-gov`, not `arn:aws`. Whoever uses a stack on AWS " +
 		"also needs `cloudformation:DescribeStacks`: on the stack that `--stack` or `LIPDROP_STACK` names, else on all stacks of the region.\n\n| to | needs | on |\n| --- | --- | --- |\n" +
 		"| drop files | `s3:PutObject`, and `s3:AbortMultipartUpload` for large ones | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
-		"| `lipdrop drop` | `s3:PutObject`, `s3:GetObject` and `s3:ListMultipartUploadParts` on `inbox/*`, `s3:ListBucket` and `s3:ListBucketMultipartUploads`; for the estimate, `secretsmanager:GetSecretValue` on the token's secret | the bucket; the secret |\n" +
+		"| `lipdrop drop` | `s3:PutObject`, `s3:GetObject` and `s3:ListMultipartUploadParts` on `inbox/*`, `s3:ListBucket` and `s3:ListBucketMultipartUploads`; for the estimate, `secretsmanager:GetSecretValue` on the token's secret; for `--wait`, what `watch` needs; for `--get`, what `get` needs | the bucket; the secret |\n" +
 		"| cancel a job by deleting its files | `s3:DeleteObject` | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
 		"| read statuses, answer files and outputs | `s3:GetObject` | `arn:aws:s3:::BUCKET/status/*`, `/answers/*`, `/outbox/*` |\n" +
 		"| list statuses, answer files and outputs, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +
-		"| `lipdrop watch` | `s3:ListBucket`, and `s3:GetObject` on `status/*` | the bucket |\n" +
+		"| `lipdrop watch` | `s3:ListBucket`, and `s3:GetObject` on `status/*`; in a terminal, also on `jobs/*` to show how long jobs have been running | the bucket |\n" +
 		"| `lipdrop jobs` | what `watch` needs, and `s3:GetObject` on `answers/*` | the bucket |\n" +
 		"| `lipdrop show` | what `jobs` needs, and `s3:GetObject` on `jobs/*` and `review/*` | the bucket |\n" +
 		"| `lipdrop get` | `s3:ListBucket`, and `s3:GetObject` on `status/*`, `jobs/*` and `outbox/*` | the bucket |\n" +

@@ -97,10 +97,10 @@ func (h *Handler) timeOf(c change) time.Time {
 // uploadedSince reports whether an upload in this batch lets the finding start a job, although
 // a file of the take was deleted. If the take uses the uploaded version of a file, the upload
 // does not count. Any other upload counts if the file has the finding's own name or is in a
-// bundle. A file has another name if the finding is about an audio with a tag: talk.de.wav is
-// paired with talk.mp4, whose name is talk. An upload of talk.mp4 counts if its time is unknown,
-// or is not before the claim of the take and not before take.Deleted. At take.Deleted, a file of
-// the take was deleted, and the files that were left started no job. Times are compared in whole
+// bundle. Only the video or image of a tagged audio has another name: talk.de.wav is paired with
+// talk.mp4, whose name is talk. An upload of talk.mp4 counts if its time is unknown, or is not
+// before the claim of the take and not before take.Deleted. At take.Deleted, a file of the take
+// was deleted, and the files that were left started no job. Times are compared in whole
 // seconds, as EventBridge gives them.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
@@ -121,8 +121,8 @@ func usesVersion(take ledger.Record, file drop.File) bool {
 	})
 }
 
-// goneFrom returns the key of an input that was deleted, or "". If the key holds an older version
-// than the take used, the version that the take used was deleted. goneFrom checks only inputs
+// goneFrom returns the key of an input that was deleted, or "". If the object at the key is older
+// than the take's input, the version that the take used was deleted. goneFrom checks only inputs
 // whose deletion cancels the take.
 func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {

@@ -6,7 +6,7 @@
 //
 // The root user may do everything. Every other user may do what the policy of the bucket
 // allows. versitygw enforces the policy. A Gateway changes two kinds of responses to these
-// users. If a key is missing and the user may not list the key, the response is 403, as from
+// users. If an object is missing and the user may not list its key, the response is 403, as from
 // S3, instead of 404. If the policy does not allow a request, the response names the missing
 // permission.
 package gateway
