@@ -148,6 +148,11 @@ func TestDropIsInterrupted(t *testing.T) {
 		b.do("reload", chromedp.Reload())
 	}
 	drop()
+	b.check("the files cannot be uploaded before the new folder is checked", `(() => {
+		document.querySelector("#drop-folder").dispatchEvent(new Event("change"));
+		return document.querySelector("#drop-start").disabled;
+	})()`)
+	b.waitFor("the new folder is checked", `!document.querySelector("#drop-start").disabled`)
 	slow := chromedp.Evaluate(`(() => {
 		const real = fetch; let go; window.held = new Promise((resolve) => { go = resolve; }); window.release = go;
 		window.fetch = async (path, options) => { if (path.startsWith("api/drop/part")) await held; return real(path, options); };

@@ -128,11 +128,11 @@ export class Drop {
 
   // check asks the command which jobs the files start. Meanwhile, the command asks for parts of the files.
   async check() {
-    if (!this.files.length || this.uploading) return;
+    if (!this.files.length || this.uploading || !this.dialog.open) return;
+    this.start.disabled = true;
     await this.end();
     if (!this.dialog.open) return;
     const turn = this.turn = {};
-    this.start.disabled = true;
     this.found.replaceChildren(h("p", {}, "Checking " + count(this.files.length, "file") + "…"));
     try {
       const { id } = await request("drop/open", { body: {
