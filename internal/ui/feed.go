@@ -41,8 +41,8 @@ const (
 // feed follows the statuses, the answer files and the reviews of a bucket while a page
 // is open. It lists the keys, and reads only objects whose ETags have changed.
 //
-// Each change of a row gets the next version. A stream of events stores only the version
-// that its page has, so a slow page needs no more memory than a fast page.
+// Each change of a row gets the next version. A stream of events needs only the version
+// that its page has, so a slow page takes no more memory than a fast page.
 type feed struct {
 	client *client.Client
 	wake   chan struct{} // makes run list the bucket at once

@@ -21,7 +21,7 @@ type stackTemplate struct {
 // readTemplate reads the template once, with the defaults of its parameters.
 var readTemplate = sync.OnceValues(func() (*stackTemplate, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
-	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret", "Queue"} {
+	for _, resource := range []string{"Bucket", "TokenSecret", "Queue"} {
 		values[resource] = resource // any value will do: a World does not run a function's main, which reads it
 	}
 	functions, err := template.Functions(lipdrop.Template, values)

@@ -62,9 +62,6 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	res := rec.Result()
 	res.Request = req
 	res.Body = io.NopCloser(io.MultiReader(res.Body, iotest.ErrReader(end)))
-	if req.Method == http.MethodHead {
-		res.Body = http.NoBody
-	}
 	return res, nil
 }
 
@@ -76,14 +73,12 @@ func readBody(req *http.Request) ([]byte, error) {
 	return body, errors.Join(err, req.Body.Close())
 }
 
-// asReceived returns a client's request as a server receives it, but without the body.
+// asReceived returns a client's request as a server receives it. The body was read before.
 func asReceived(req *http.Request) *http.Request {
 	received := req.Clone(req.Context())
-	received.RequestURI = req.URL.RequestURI()
 	received.Host = cmp.Or(req.Host, req.URL.Host)
 	if req.URL.Scheme == "https" {
 		received.TLS = &tls.ConnectionState{}
 	}
-	received.Body = http.NoBody
 	return received
 }
