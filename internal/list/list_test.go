@@ -169,6 +169,9 @@ func TestProblems(t *testing.T) {
 		{name: "a text with a comma and without quotes, which becomes two cells", text: "name,image,audio,prompt\na,a.png,a.wav,Hi, there\n", want: []string{
 			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
 		}},
+		{name: "a cell too many, with a space as the separator", text: "sep= \nname image audio\na a.png a.wav Hi\n", want: []string{
+			`row 2, column D: the cell holds "Hi", but its column has no name in the header. Name the column in the header, or empty the cell. If a space split one text into two cells, put the whole text in double quotes.`,
+		}},
 		{name: "a cell of two lines that is one cell too many", text: header + "a,a.mp4,a.wav,\"x\ny\"\n", want: []string{
 			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
 		}},

@@ -159,7 +159,7 @@ func separatorOf(text []byte) rune {
 }
 
 func separatorWord(separator rune) string {
-	words := map[rune]string{',': "comma", ';': "semicolon", '\t': "tab"}
+	words := map[rune]string{',': "comma", ';': "semicolon", '\t': "tab", ' ': "space"}
 	return cmp.Or(words[separator], string(separator))
 }
 
