@@ -80,8 +80,8 @@ func TestExecutionARN(t *testing.T) {
 	}
 }
 
-// The state has at most 4 KiB even if the name is as long as a key may be, or 8 KiB if such
-// a name has only control characters.
+// A Job, the state of an execution, has at most 4 KiB of JSON even if its name is as long as a key
+// may be. If such a name has only control characters, the Job has at most 8 KiB.
 func TestStateIsSmall(t *testing.T) {
 	now := time.Now()
 	job := workflow.Job{
@@ -96,10 +96,10 @@ func TestStateIsSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(body) > 4<<10 {
-		t.Errorf("the state has %d bytes, want at most 4 KiB", len(body))
+		t.Errorf("the Job has %d bytes, want at most 4 KiB", len(body))
 	}
 	if body, _ = json.Marshal(job); len(body) > 8<<10 {
-		t.Errorf("the state of a name of control characters has %d bytes, want at most 8 KiB", len(body))
+		t.Errorf("a Job whose name has only control characters has %d bytes, want at most 8 KiB", len(body))
 	}
 }
 
@@ -191,8 +191,8 @@ func TestBare(t *testing.T) {
 		{"no error", nil, nil},
 		{"a failure", lost, lost},
 		{"a wrapped failure", fmt.Errorf("copy: %w", fmt.Errorf("again: %w", lost)), lost},
-		{"the first of two that are joined", errors.Join(unknown, slow, lost), slow},
-		{"the first of two that are wrapped", fmt.Errorf("%w; %w", lost, slow), lost},
+		{"the first of two failures that are joined with another error", errors.Join(unknown, slow, lost), slow},
+		{"the first of two failures that are wrapped", fmt.Errorf("%w; %w", lost, slow), lost},
 		{"an error that is no failure", fmt.Errorf("copy: %w", unknown), nil},
 	} {
 		if got := workflow.Bare(tt.err); got != tt.want { //nolint:errorlint // the very error, not one that wraps it

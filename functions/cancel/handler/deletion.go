@@ -53,11 +53,11 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 	return errors.Join(errs...)
 }
 
-// cancelTake cancels the job of a take because one of its files was deleted. A failed take
-// whose execution was redriven stays failed. If RunComfy can no longer cancel the job, the
-// take goes on, so that a paid output is archived. If RunComfy does not know the job,
-// cancelTake returns an error, so that the queue delivers the deletion again. If RunComfy
-// never knows the job again, poll ends the execution with RequestLost.
+// cancelTake cancels the job of a take because one of its files was deleted. If the take has
+// failed, but its execution was redriven and is running, the take stays failed. If RunComfy can no
+// longer cancel the job, the take goes on, so that a paid output is archived. If RunComfy does not
+// know the job, cancelTake returns an error, so that the queue delivers the deletion again. If
+// RunComfy never knows the job again, poll ends the execution with RequestLost.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {
