@@ -85,7 +85,7 @@ var redactions = []struct {
 	{regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b`), "[redacted]"},
 	// a session token: S3's error ExpiredToken quotes the one in a presigned URL. Of the
 	// percent-encoded characters, only those of a token count: the name of a file may have many others.
-	{regexp.MustCompile(`(?i)([0-9a-z+/=_-]|%2b|%2f|%3d){200,}`), "[redacted]"},
+	{regexp.MustCompile(`(?i)([0-9a-z+/=_-]|%(25)*(2b|2f|3d)){200,}`), "[redacted]"},
 }
 
 // redact replaces the token in a text, and removes the queries, user names and passwords of

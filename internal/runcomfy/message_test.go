@@ -68,6 +68,7 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 		"<Token-0>" + session + "</Token-0>":      "<Token-0>[redacted]</Token-0>",
 		"X-Amz-Security-Token: " + session:        "[redacted] [redacted]",
 		"token " + url.QueryEscape(session) + ":": "token [redacted]:",
+		url.QueryEscape(url.QueryEscape(session)): "[redacted]",
 		"no route to http://user:p@ss@b:80/a@b":   "no route to http://b:80/a@b",
 	} {
 		if got := redact(text, ""); got != want {
