@@ -164,7 +164,7 @@ func (s *stream) count(off, n int64) part {
 			}
 			end := at
 			if at = s.sync(data, at, short); at == len(data) {
-				p.open = p.found && !last && int64(at-end) < chainLength*s.largest && !isTail(data[end:])
+				p.open = p.found && !last && int64(at-end) < chainLength*s.largest && len(bytes.Trim(data[end:], "\x00")) > 0
 				break
 			}
 			s.gap = true

@@ -231,6 +231,8 @@ func TestMP3(t *testing.T) {
 			file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50), make([]byte, 1<<20))},
 		{name: "garbage near the end of the first part that is read", duration: 2000 * frame, least: 1324 * frame, warning: "the length of a.mp3",
 			file: whole(mp3Frames(302), []byte("\xff\xfe waste"), mp3Frames(1698), make([]byte, 1<<20))},
+		{name: "a tag near the end of the first part that is read, between two recordings", duration: 2000 * frame, least: 1324 * frame, warning: "the length of a.mp3",
+			file: whole(mp3Frames(302), []byte("ID3 waste"), mp3Frames(1698), make([]byte, 1<<20))},
 		{name: "zeros that begin near the end of a part that is read", file: whole(mp3Frames(2000), make([]byte, 3<<20)), duration: 2000 * frame},
 		{name: "a changing bit rate, and a megabyte of zeros at the end", duration: 600 * frame, least: 600 * frame, warning: "the length of a.mp3",
 			file: whole(mp3Frames(500), bytes.Repeat(mp3Frame(0x58), 100), make([]byte, 1<<20))},
