@@ -332,7 +332,7 @@ func refusal(err error, what string) (problem.Problem, bool) {
 // or an operator resolves all of these problems. Otherwise the state is rejected.
 func StateOf(problems []problem.Problem) ledger.State {
 	for _, p := range problems {
-		if p.Code.State() != string(ledger.Held) {
+		if !p.Code.In(string(ledger.Held)) {
 			return ledger.Rejected
 		}
 	}

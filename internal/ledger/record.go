@@ -52,11 +52,11 @@ func StatusStates() []State {
 	}
 }
 
-// next has the states to which a take in each state may change. A take moves forward, may skip
+// nextStates has the states to which a take in each state may change. A take moves forward, may skip
 // states that no function saw, and ends once. There are two exceptions: RunComfy may put a
 // running job back into its queue, and a redriven execution may still archive the paid result of
 // a failed take.
-var next = map[State][]State{
+var nextStates = map[State][]State{
 	Submitting: {Submitted, Unknown, Released},
 	Submitted:  {InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled},
 	InQueue:    {InProgress, Archiving, Succeeded, Failed, Cancelled},
@@ -66,7 +66,7 @@ var next = map[State][]State{
 }
 
 // CanBecome reports whether s and t are the same state, or a take in state s may change to state t.
-func (s State) CanBecome(t State) bool { return s == t || slices.Contains(next[s], t) }
+func (s State) CanBecome(t State) bool { return s == t || slices.Contains(nextStates[s], t) }
 
 // Claimed reports whether s is the state of a take that has a record.
 func (s State) Claimed() bool { return s.rank() > 0 }

@@ -4,6 +4,7 @@ package problem
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -211,6 +212,9 @@ func Codes() []Info {
 // an unknown code.
 func (c Code) State() string { return c.info().State }
 
+// In reports whether a status in the given state may have the code.
+func (c Code) In(state string) bool { return slices.Contains(strings.Split(c.State(), ", "), state) }
+
 // info returns the code's row of the table, or an empty row for an unknown code.
 func (c Code) info() Info {
 	for _, info := range Codes() {
@@ -261,7 +265,7 @@ func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name
 // RemedyFor returns the remedy of the code for a job.
 func (c Code) RemedyFor(job Restart) string {
 	text := c.info().Remedy
-	if job.NotCharged && strings.Contains(c.State(), "failed") {
+	if job.NotCharged && c.In("failed") {
 		text = NotCharged
 	}
 	if job.NoJob {

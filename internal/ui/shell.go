@@ -153,8 +153,7 @@ const (
 )
 
 // checkBody limits the size of a request's body. It returns an error unless the content type is
-// that of JSON or, for a path that ends in /part, that of a part of a file. A form on another page
-// can send neither type.
+// JSON or, for a path that ends in /part, partType. A form on another page can send neither type.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

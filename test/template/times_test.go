@@ -45,9 +45,9 @@ func timeoutOf(t *testing.T, s stack, id string) time.Duration {
 	return time.Duration(properties[struct{ Timeout int }](t, s, id).Timeout) * time.Second
 }
 
-// A call of RunComfy ends before the timeout of its function, a function before that of its
-// task, and the longest job with all retries before that of the machine. So each caller
-// receives the error of what it called.
+// A call of RunComfy ends before the function times out. A function ends before its task times out,
+// and the longest job with all retries before the machine times out. So each caller receives the
+// error of what it called.
 func TestTimeoutsNest(t *testing.T) {
 	m := shippedMachine(t)
 	forBothForms(t, func(t *testing.T, s stack) {

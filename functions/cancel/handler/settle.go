@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -117,7 +116,7 @@ func endOf(exec *sfn.DescribeExecutionOutput) ending {
 		cause = failed.Message
 	}
 	code, reason := workflow.CodeOf(name), cause
-	if !strings.Contains(code.State(), string(ledger.Failed)) {
+	if !code.In(string(ledger.Failed)) {
 		code, reason = problem.ExecutionFailed, ""
 	}
 	if reason == "" {

@@ -296,6 +296,25 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	}
 }
 
+// A message that comes from one that waited for a higher MaxJobsPerDrop is delivered for the last
+// time, after the parameter was raised. Its held job then says that the retries have ended.
+func TestLastDeliveryAfterTheLimitIsRaised(t *testing.T) {
+	clip, voice := sample.Files()
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 48*time.Hour)
+	w.Put("inbox/talk.de.wav", voice)
+	w.Put("inbox/talk.mp4", clip)
+	m := world.Message("")
+	m.Body = `{"lipdrop": {"key": "inbox/talk.mp4", "subjects": [{"stem": "inbox/talk.de"}], "last": true}}`
+	m.Attributes["ApproximateReceiveCount"] = "1000000"
+	if _, err := w.Submit(m); err == nil {
+		t.Error("no error, want one, so that the message becomes a dead letter")
+	}
+	if st := worldtest.WantStatus(t, w, "talk.de", ledger.Held, problem.Throttled); !strings.Contains(st.Reason, "no longer retries") {
+		t.Errorf("reason %q, want one that says that lipdrop no longer retries", st.Reason)
+	}
+}
+
 // MaxJobsPerDrop is raised when the message that waits for the higher limit is more than a
 // day old. The held job then has all the retries of a new job.
 func TestLimitIsRaisedAfterADay(t *testing.T) {
