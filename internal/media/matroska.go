@@ -64,7 +64,7 @@ type mkvTrack struct {
 	encrypted     bool
 	doubt         string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say
-	at, end       int64         // when the block that ends last, of those that were found, starts and ends
+	at, end       int64         // start and end of the found block that ends last
 	tagged        time.Duration // when the track ends, as its tag says; 0 if it has no tag
 }
 
@@ -162,7 +162,12 @@ func (m *matroska) walk(r *reader, segment element) {
 		case idTags:
 			m.readTags(r, e)
 		case idCluster:
-			if m.addCluster(r, e); e.open || m.duration > 0 && !m.cut && m.tracks != nil {
+			if m.last = e; m.first.id == 0 {
+				m.first = e
+				m.start = clusterStart(r, e)
+			}
+			m.cut = m.cut || e.cut
+			if e.open || m.duration > 0 && !m.cut && m.tracks != nil {
 				return
 			}
 		}
@@ -178,15 +183,6 @@ func (m *matroska) readInfo(r *reader, e element) {
 	case idDuration:
 		m.duration = r.float(e)
 	}
-}
-
-// addCluster records a cluster as the last one, and as the first one if there was none.
-func (m *matroska) addCluster(r *reader, e element) {
-	if m.last = e; m.first.id == 0 {
-		m.first = e
-		m.start = clusterStart(r, e)
-	}
-	m.cut = m.cut || e.cut
 }
 
 func (m *matroska) readTrack(r *reader, e element) {
@@ -432,9 +428,8 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 
 // readBlocks reads the blocks of a cluster between the offsets off and end. The parameter base
 // is the timestamp of the cluster. readBlocks records when the blocks start and end, and reports
-// whether it did. If guess is set, off may be inside a block: readBlocks then records the
-// blocks only if each complete block is of a known track, and only elements of a cluster follow
-// one another up to end or to an element of the segment.
+// whether it did. If guess is set, off may be inside a block: readBlocks then records nothing if
+// it finds a complete block of an unknown track, or an element that it does not know.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)
@@ -507,10 +502,8 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 }
 
 // noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
-// its frames. If the file does not say how long a frame lasts, the length of the block is the
-// time since the start of the track's block that ended last so far. It is 0 if no block was found
-// before, if that block does not start earlier, or if the time is not below longest.
-// noteBlock returns false unless e is a block of a known track.
+// its frames or, if the file does not say how long a frame lasts, about as long as the time
+// since the track's block before it. noteBlock returns false unless e is a block of a known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)
@@ -550,7 +543,7 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
 	}
-	played, last := int64(0), int64(0) // when the last block of the chosen tracks ends, and when the last block of all tracks ends
+	var played, last int64
 	for _, t := range chosen {
 		played = max(played, t.end)
 	}

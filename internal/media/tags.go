@@ -6,7 +6,6 @@ import (
 	"slices"
 )
 
-// Sizes of the headers of tags.
 const (
 	id3HeaderSize = 10
 	apeHeaderSize = 32
@@ -47,8 +46,7 @@ func isID3(head []byte) bool {
 
 // id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size should hold seven
 // bits, but some programs write eight. So id3End uses the size after which sound, zeros or
-// another tag begins. If that is true of both sizes or of neither, it reads eight bits of each byte
-// if the highest bit of any byte is set, and seven bits otherwise.
+// another tag begins. If that does not decide, a byte with its highest bit set means eight bits.
 func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
@@ -57,7 +55,7 @@ func id3End(r *reader, off int64, head []byte) int64 {
 	}
 	ends := []int64{off + id3HeaderSize + safe, off + id3HeaderSize + int64(u32(size))}
 	if (size[0]|size[1]|size[2]|size[3])&0x80 != 0 {
-		ends = []int64{ends[1], ends[0]}
+		slices.Reverse(ends)
 	}
 	for _, end := range ends {
 		if end >= r.src.Size {
