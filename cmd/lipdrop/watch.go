@@ -32,7 +32,6 @@ func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal,
 	return err
 }
 
-// follower follows jobs until all have ended.
 type follower struct {
 	stack   *client.Client
 	board   *board

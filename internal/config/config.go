@@ -78,8 +78,7 @@ type Env struct {
 // Err returns every mistake so far, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
-// Mistake adds an error, and says that it is about name: a variable, or for example the
-// catalog. It ignores a nil error.
+// Mistake adds err, prefixed with name. It ignores a nil error.
 func (e *Env) Mistake(name string, err error) {
 	if err != nil {
 		e.errs = append(e.errs, fmt.Errorf("%s: %w", name, err))

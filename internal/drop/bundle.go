@@ -46,9 +46,8 @@ type bundle struct {
 // false if something in job.json is wrong, or if S3 refuses to return a file that job.json names.
 func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "" }
 
-// job returns the job of the given name. Its media are those that job.json names without a
-// wildcard and, for the job of a match, the audio files that the wildcard matches and that have
-// this name.
+// job returns the job of the given name. audios are the matches of the wildcard that have this
+// name; the other media are those that job.json names without a wildcard.
 func (b bundle) job(name string, audios ...File) *Job {
 	take := takeOf(name, append([]File{b.doc.file}, audios...))
 	job := &Job{Name: name, Take: take, doc: b.doc, media: slices.Clone(b.media), problems: b.problems}
@@ -143,9 +142,8 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 	return p
 }
 
-// noManifest completes the finding of a bundle without a job.json. The finding has
-// no Order: only job.json makes a take, so a newer file other than job.json must not
-// replace the status of a take.
+// noManifest completes the finding of a bundle without a job.json. The finding has no
+// Order, because files without a job.json must not replace the status of a take.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.dropsIn(ctx, bundle)
 	if err != nil {

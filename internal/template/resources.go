@@ -57,8 +57,7 @@ func readResources[T any](text []byte, values map[string]string, kind string, re
 }
 
 // Roles returns the roles of the functions in the text of template.yaml, by logical id of the
-// function. The comment of readResources describes values. The SAM transform does not change roles, so Roles
-// does not need the transform.
+// function. The comment of readResources describes values.
 //
 // Roles knows only the forms of statements that template.yaml uses. Another form is an error,
 // because the local stack might otherwise allow less, or more, than the deployed stack.

@@ -155,8 +155,7 @@ func (s *source) acceptFirst(r *response, ranged bool) error {
 		// Some servers answer "bytes=0-" with the whole file, but accept other ranges.
 		s.ranges = s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged,
-		// A range is refused if it does not begin at 0, or if it is shorter than a piece and than the
-		// file. If no other range can be combined with it, it must be the whole file.
+		// Without s.ranges, no other range can be combined with this one.
 		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
 		return s.unavailable(errRange)
 	case r.StatusCode != http.StatusPartialContent:

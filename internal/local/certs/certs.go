@@ -72,8 +72,8 @@ func (f Files) Listener(plain net.Listener) (net.Listener, error) {
 	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
 }
 
-// usable reports whether the certificate and the key belong together, and the certificate is
-// still valid for the time in the constant remaining.
+// usable reports whether the certificate and the key belong together, and the certificate
+// does not expire soon.
 func (f Files) usable(now time.Time) bool {
 	pair, roots, err := f.load()
 	if err == nil {

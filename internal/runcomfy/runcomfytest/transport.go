@@ -73,7 +73,7 @@ func readBody(req *http.Request) ([]byte, error) {
 	return body, errors.Join(err, req.Body.Close())
 }
 
-// asReceived returns a client's request as a server receives it. The body was read before.
+// asReceived returns a client's request as a server receives it.
 func asReceived(req *http.Request) *http.Request {
 	received := req.Clone(req.Context())
 	received.Host = cmp.Or(req.Host, req.URL.Host)
