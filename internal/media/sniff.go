@@ -9,18 +9,18 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// form is a file format that identify recognizes.
+// form is a file format that identify recognizes. If lipdrop does not accept the format, only
+// called and kind are set.
 type form struct {
 	called string               // the format in a sentence, with its article
-	mime   string               // the MIME type; mime and the fields below kind are empty if lipdrop does not accept the format
-	kind   Kind                 // what the file holds; Info.Kind if the suffix of the file is not accepted
+	mime   string               // the MIME type
+	kind   Kind                 // what the file holds
 	format string               // Info.Format
 	suffix string               // the usual suffix
 	family []string             // other suffixes that the file may have
 	read   func(*reader, *Info) // reads the file
 }
 
-// Suffixes that programs use for one another.
 var (
 	isoFamily = []string{".mp4", ".mov", ".m4v", ".m4a"}
 	mkvFamily = []string{".webm", ".mkv"}
@@ -49,9 +49,8 @@ func (f form) accepts(suffix string) bool {
 }
 
 // signatures lists what files begin with. ? stands for any byte. The first row that matches
-// decides. An old QuickTime movie begins with a box other than ftyp. Some types of this box
-// are also words that a text may contain. Such a type counts only if the file begins with a
-// zero byte, as the size of a box below 16 MB does.
+// decides. An old QuickTime movie begins with a box other than ftyp. A box type that a text may
+// contain counts only after a zero byte, as the size of a box below 16 MB has.
 var signatures = []struct {
 	form   form
 	begins []string
@@ -91,23 +90,20 @@ var signatures = []struct {
 	{form{called: "a MIDI file, which holds notes and no sound", kind: Audio}, []string{"MThd"}},
 }
 
-// outputSuffixes are the suffixes that Sniff returns.
-var outputSuffixes = []string{".mp4", ".mov", ".webm", ".png", ".jpg", ".webp"}
-
 // Sniff returns the MIME type of a file that begins with head, and the suffix for an
 // output of that type. The suffix is .mp4, .mov, .webm, .png, .jpg or .webp, and empty
 // for other types. A few hundred bytes are enough to find the suffix.
 func Sniff(head []byte) (mimeType, suffix string) {
 	f, _ := signature(head)
-	if slices.Contains(outputSuffixes, f.suffix) {
+	switch f.suffix {
+	case ".mp4", ".mov", ".webm", ".png", ".jpg", ".webp":
 		return f.mime, f.suffix
 	}
 	return cmp.Or(f.mime, mimeOf(head)), ""
 }
 
-// identify returns the form of the file and sets r.start to the offset of the content. Tags
-// may come before a stream of sound. Other bytes may come before it if the suffix of the file
-// stands for such a stream.
+// identify returns the form of the file and sets r.start to the offset of the content. It finds
+// a stream of sound after tags and, if the suffix stands for such a stream, after other bytes.
 func identify(r *reader, suffix string) (f form, known bool) {
 	head := r.most(0, longestSignature)
 	if f, known = signature(head); known {
@@ -175,7 +171,6 @@ func signature(head []byte) (form, bool) {
 	return form{}, false
 }
 
-// matchesSignature reports whether head begins with a signature, in which ? stands for any byte.
 func matchesSignature(head []byte, signature string) bool {
 	if len(head) < len(signature) {
 		return false
@@ -199,10 +194,8 @@ func isTransport(head []byte, extra int) bool {
 const onlyZeros = "only zeros"
 
 // nameContent returns words for the content of a file that identify does not recognize: a MIME
-// type, onlyZeros or "something else". It ignores the type audio/mpeg: identify has found no
-// MP3, and mimetype reports an MP3 after only two bytes. It also ignores the type text/plain if
-// the text is not Unicode and at least a quarter of its bytes are not ASCII: mimetype reports
-// 8-bit samples without a header as such a text.
+// type, onlyZeros or "something else". It ignores audio/mpeg, which mimetype reports after only
+// two bytes, and a text/plain that may be 8-bit samples without a header.
 func nameContent(r *reader) string {
 	const enough = 3072 // the bytes that mimetype reads by default
 	head := r.most(0, enough)

@@ -12,8 +12,7 @@ type Problem struct {
 	Reason string // a clause with the file name and the numbers
 
 	// Remedy says in sentences what to do before the files of Again are uploaded again.
-	// "" stands for the code's own remedy. That remedy also says what to upload, so Again
-	// is then empty.
+	// "" stands for the code's own remedy.
 	Remedy string
 
 	// Member is the property of the model's input that is wrong, or "" if the
@@ -65,21 +64,19 @@ func Reason(problems []Problem) string {
 }
 
 // Remedy joins the remedies of a name's problems. The files to upload again follow, in an order
-// that starts the job once. A Start file would start the job a second time if another of these
-// files starts the job, so Remedy then leaves the Start file out. The After sentences are at the
-// end.
+// that starts the job once: Remedy leaves out a Start file if another of these files starts the
+// job. The After sentences are at the end.
 func Remedy(name string, problems []Problem) string {
 	var steps, first, again, last, start, after []string
 	add := func(list *[]string, text string) {
-		if !slices.Contains(*list, text) {
+		if text != "" && !slices.Contains(*list, text) {
 			*list = append(*list, text)
 		}
 	}
 	for _, p := range problems {
 		add(&steps, p.RemedyFor(name))
-		if p.After != "" {
-			add(&after, p.After)
-		}
+		add(&after, p.After)
+		add(&start, p.Start)
 		for _, file := range p.Again {
 			switch {
 			case p.Start != "":
@@ -89,9 +86,6 @@ func Remedy(name string, problems []Problem) string {
 			default:
 				add(&again, file)
 			}
-		}
-		if p.Start != "" {
-			add(&start, p.Start)
 		}
 	}
 	if again = append(again, last...); again == nil {
