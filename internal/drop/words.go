@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// A sentence lists at most maxNamed names, and a status at most maxProblems problems. Drops may have
-// any number of them, but a status may have at most ledger.MaxObject bytes.
+// A sentence lists at most maxNamed names, and a status at most maxProblems problems, because a
+// status may have at most ledger.MaxObject bytes.
 const (
 	maxNamed    = 10
 	maxProblems = 50
@@ -64,8 +64,7 @@ func whenUploaded(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
-// visible returns a file name. It quotes a name with a space at its beginning, at its end or
-// before its suffix, with a space other than U+0020, or with U+200B or U+FEFF.
+// visible returns a file name, in quotes if it has spaces that a person may overlook.
 func visible(name string) string {
 	unusual := func(r rune) bool { return r != ' ' && unicode.Is(unicode.Zs, r) || r == '\u200b' || r == '\ufeff' }
 	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem || strings.ContainsFunc(name, unusual) {
@@ -126,7 +125,8 @@ func strayJob(key string) problem.Problem {
 	return p
 }
 
-// startsNothing returns the problem of a file whose suffix is not accepted.
+// startsNothing returns the problem of a file that cannot belong to a job. If the file's name is
+// almost preset.json or job.json, the remedy is to rename it.
 func startsNothing(base string) problem.Problem {
 	near := catalog.Nearest(base, []string{presetJSON, jobJSON})
 	if near == "" {
@@ -169,8 +169,7 @@ var others = []struct{ suffixes, remedy string }{
 	{".wave", "Rename it so that its name ends in .wav, and upload it."},
 }
 
-// unknownSuffix returns the problem of a file that cannot belong to a job because
-// of its suffix.
+// unknownSuffix returns the problem of a file whose suffix is not accepted.
 func unknownSuffix(base string) problem.Problem {
 	p := problem.Problem{
 		Code: problem.UnknownSuffix, Reason: notAccepted(problem.Short(base), base, "not a suffix of a video, an audio file or an image"),

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// doubtSpatial is the name, in a warning, of the sound that only Apple's programs decode.
+// doubtSpatial is the doubt about sound that only Apple's programs decode.
 const doubtSpatial = "spatial audio (apac)"
 
 // entryCodecs are the words for codecs, by the type of the sample entry.

@@ -74,7 +74,6 @@ func refused(file, variant string, kind Kind) error {
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is %s", file, variant), convert(file, kind))
 }
 
-// archives are the MIME types of files that hold other files.
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar", "application/x-bzip2", "application/x-xz", "application/zstd"}
 
 // unknownContent returns the problem of a file whose content lipdrop does not accept. The

@@ -2,8 +2,8 @@
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
 // file of at most 64 MiB by one PUT that starts before the download ends. If that PUT
 // fails, or if the file is larger or of unknown length, the package uploads the file in
-// parts. If such a file is smaller than a part, the package uploads it by one request. The
-// caller lists the origins from which files may be fetched, and chooses the object's key.
+// parts. The caller lists the origins from which files may be fetched, and chooses the
+// object's key.
 package transfer
 
 import (
@@ -60,7 +60,7 @@ type pace struct {
 	partSize  int64 // bytes of one part of an upload
 	uploads   int   // parts that are sent in parallel; one more is in memory
 
-	quick    time.Duration // a connection that fetches a piece in this time is fast enough
+	quick    time.Duration // if a piece takes longer, pieces are fetched in parallel
 	response time.Duration // until the header of a response
 	stall    time.Duration // stallBytes must arrive within this time
 	backOff  time.Duration // before the second try; doubled before each further one
@@ -171,7 +171,6 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 }
 
 // attempts are the attempts of one Copy. Each attempt copies the source from its first byte.
-// After a failed attempt, the fields ranged and stream may be set to false for all later ones.
 type attempts struct {
 	*Copier
 	objects *bucket.Bucket

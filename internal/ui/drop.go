@@ -21,7 +21,7 @@ type dropResult struct {
 	Jobs    []check.Job         `json:"jobs,omitempty"`
 	Files   int                 `json:"files"`
 	Bytes   int64               `json:"bytes"`
-	Present []string            `json:"present,omitempty"` // files whose keys the bucket has already; of many files, client.Drop.Check looks up only the first
+	Present []string            `json:"present,omitempty"` // files whose keys are known to be in the bucket already
 	Left    []string            `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
 	Denied  string              `json:"denied,omitempty"`  // the permission that is missing
 	Names   []string            `json:"names,omitempty"`   // after the upload: the jobs that start

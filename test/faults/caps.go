@@ -39,8 +39,8 @@ func (s *simulation) setCaps(caps budget.Caps) {
 // notePOST notes the claim of a POST that reaches RunComfy.
 func (s *simulation) notePOST(key string) { s.caps.posted, _ = s.recordAt(key) }
 
-// noteCharge checks whether RunComfy has accepted the last POST. If so, it notes the record
-// of the POST as paid, and checks the caps of the day on which the take was claimed.
+// noteCharge notes the record of the last POST as paid if RunComfy has accepted the POST, and
+// then checks the caps of its day.
 func (s *simulation) noteCharge() {
 	if s.w.RunComfy.Charges() == len(s.caps.paid) {
 		return

@@ -9,9 +9,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// submitCodes has names of faults by the code of the status that follows if submit's POST meets
-// the fault. The code is empty if submit records the job as submitted. After a fault that is
-// not listed, the outcome is unknown.
+// submitCodes lists faults of submit's POST by the code of the status that follows. A submitted
+// job has no code.
 var submitCodes = map[problem.Code][]string{
 	"":                        {"accepted as 202", "accepted, with an error code", "accepted, with only the id"},
 	problem.Unreachable:       {"not sent"},

@@ -1,7 +1,5 @@
-// Package queue is a queue like those of SQS. A message is delivered after a delay, and is
-// hidden during its delivery. If a delivery fails, the message is delivered again. After
-// MaxReceives failed deliveries, the message becomes a dead letter. Each message is a file, so
-// that a restart at any moment loses no message.
+// Package queue is a queue like those of SQS. Each message is a file, so that a restart at any
+// moment loses no message.
 package queue
 
 import (
