@@ -17,8 +17,7 @@ import (
 )
 
 // settleTime is how long Cancel waits for the cancel function to settle an execution
-// that was stopped. If the execution still seems to run, the cancel function returns an error.
-// Lambda then calls it again after one minute, and once more after two further minutes.
+// that was stopped. Lambda's last retry of a failed call comes after about three minutes.
 const settleTime = 4 * time.Minute
 
 // readEvery is how often Cancel reads a record while it waits.
@@ -37,8 +36,8 @@ type StateError struct {
 func (e *StateError) Error() string { return e.Reason }
 
 // SubmittedTakes returns the records of a name's takes, oldest first. If there are none, the
-// error says why: *NoJobError or *StateError. SubmittedTakes does not rely on the status, because
-// the status may be about a newer drop that has no take.
+// error says why: *NoJobError or *StateError. The status cannot replace the records, because it
+// may be about a newer drop that has no take.
 func (c *Client) SubmittedTakes(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Takes(ctx, name)
 	if err != nil || len(takes) > 0 {
@@ -62,7 +61,6 @@ func Describe(st ledger.Status) string {
 	return fmt.Sprintf("%s (%s): %s. %s", st.State, st.Code, st.Reason, st.Remedy)
 }
 
-// describeTake is Describe for a take.
 func (c *Client) describeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
 
 // Cancel cancels the takes of a name that have not ended, as a deletion of the name's files does.

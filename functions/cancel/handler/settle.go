@@ -23,11 +23,9 @@ import (
 // the execution.
 const giveUpAfter = 20 * time.Hour
 
-// RunComfy may respond that it does not know a job, and know the job again later. For
-// believeUnknownAfter after the end of an execution, settle returns an error if it gets that
-// response, and Lambda tries again. If the execution failed with RequestLost, settle accepts
-// the response at once. Lambda tries an event for the last time after about three minutes, so
-// believeUnknownAfter must be shorter.
+// believeUnknownAfter is how long after the end of an execution settle doubts RunComfy's response
+// that the job is unknown: RunComfy may know the job again later. Lambda tries an event for the
+// last time after about three minutes, so believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. redrives
@@ -92,12 +90,10 @@ func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 }
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a failed
-// take. It returns false if mayHaveFailedAgain does, or if the end has the code JobFailed.
-// Otherwise it returns true if the end and the record have different codes, if a person
-// stopped the execution, or if the job was queued too long again (QueuedTooLong).
+// take.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
-	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
-	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stopped || code == problem.QueuedTooLong)
+	stoppedByPerson := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
+	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stoppedByPerson || code == problem.QueuedTooLong)
 }
 
 // endOf returns how the take of an unsuccessful execution has failed.
