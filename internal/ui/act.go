@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
-	"fmt"
 	"net/http"
 	"path"
 	"strings"
@@ -78,10 +77,9 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 		return s.client.Explain("redrive a job", "", err)
 	})
 	group.Wait()
-	if request.Err() != nil {
-		return r
+	if request.Err() == nil {
+		s.rightsByFolder[folder] = cachedRights{r, time.Now().Add(rightsCachedFor)}
 	}
-	s.rightsByFolder[folder] = cachedRights{r, time.Now().Add(rightsCachedFor)}
 	return r
 }
 
@@ -103,7 +101,6 @@ type action struct {
 	Dropped  time.Time       `json:"dropped"` // takeView.Dropped of the take that the person has seen
 }
 
-// handleAction returns a handler that does the action of a request.
 func (s *Server) handleAction(do func(ctx context.Context, a action) (string, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var a action
@@ -137,7 +134,7 @@ func (s *Server) cancel(ctx context.Context, a action) (string, error) {
 
 func (s *Server) redrive(ctx context.Context, a action) (string, error) {
 	rec, _, err := s.client.Redrive(ctx, a.Name, a.Take)
-	return fmt.Sprintf("%s continues where it failed", rec.Name), err
+	return rec.Name + " continues where it failed", err
 }
 
 // dropAgain starts a new take of a name. It copies a file of the given take onto itself, which
@@ -197,9 +194,8 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	return err
 }
 
-// fileToDropAgain returns the key of a file of the take. If this file is dropped again, it
-// starts a new take of the same name, and no take of any other name. The file is the match of a
-// wildcard, the job.json of a bundle without a wildcard, or the audio file of a pair.
+// fileToDropAgain returns the key of a file that starts a new take of this name only: the match
+// of a wildcard, the job.json of a bundle without a wildcard, or the audio file of a pair.
 func fileToDropAgain(rec ledger.Record) string {
 	key := cmp.Or(rec.Match, rec.Manifest)
 	for _, in := range rec.Inputs {

@@ -148,8 +148,8 @@ export class Drop {
     }
   }
 
-  // serve sends the parts that the command asks for, until the check or the upload has ended, and returns the result of the check or
-  // the upload. A turn is one check and the upload after it: if this.turn is no longer the given turn, serve stops and returns nothing.
+  // serve sends the parts that the command asks for, and returns the result of the check or the upload. A turn is one check and
+  // the upload after it. If the given turn has ended, serve returns nothing.
   async serve(id, turn, progress = () => {}) {
     let end;
     const loop = async () => {
