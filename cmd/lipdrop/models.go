@@ -128,7 +128,6 @@ func checkModel(models *catalog.Catalog, id string) error {
 	return nil
 }
 
-// printInput prints the properties of a model's input.
 func printInput(out *terminal, model *catalog.Model) {
 	needed := map[bool]string{true: "required"}
 	var rows [][]string

@@ -41,8 +41,6 @@ const patience = time.Minute
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
 // not into its host, in presigned URLs too. S3's certificate does not cover the
 // host of a bucket whose name has dots, and a custom endpoint has no host for each bucket.
-// The client gives up a try of a request if S3 accepts no bytes, or sends no response, for
-// a minute.
 func NewClient(cfg aws.Config) *s3.Client { return newClient(cfg, patience) }
 
 func newClient(cfg aws.Config, patience time.Duration) *s3.Client {

@@ -23,8 +23,8 @@ type Model struct {
 	Usual Usual
 
 	file   modelFile
-	schema *jsonschema.Schema // for the validation
-	names  []string           // of the schema's properties, sorted
+	schema *jsonschema.Schema
+	names  []string // of the schema's properties, sorted
 	media  []MediaProperty
 }
 
@@ -64,7 +64,7 @@ type Option struct {
 	Name     string `json:"name"`
 	Required bool   `json:"required"`
 	Allowed  string `json:"allowed"` // in words: "a whole number from 1 to 100"
-	Default  string `json:"default"` // as JSON: what RunComfy uses if the option is left out; "" if there is no default, or if it is only a sample, such as a sample prompt
+	Default  string `json:"default"` // as JSON; "" if there is none, or only a sample, such as a sample prompt
 }
 
 // Schema returns the input schema that RunComfy publishes, without its prose and

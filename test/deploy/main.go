@@ -142,7 +142,6 @@ func runAndPrint(cmd *exec.Cmd) (string, error) {
 	return text.String(), err
 }
 
-// runSAM runs the SAM CLI.
 func (t *trial) runSAM(ctx context.Context, args ...string) error {
 	if _, err := runAndPrint(exec.CommandContext(ctx, t.sam, args...)); err != nil {
 		return fmt.Errorf("sam %s: %w", args[0], err)

@@ -60,13 +60,11 @@ func Root(dir string) (string, error) {
 	}
 }
 
-// isRoot reports whether a folder is the root of a checkout.
 func isRoot(dir string) bool {
 	text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	return err == nil && strings.HasPrefix(string(text), module)
 }
 
-// checkOwner returns an error if a checkout belongs to another user.
 func checkOwner(root string) error {
 	for _, path := range []string{root, filepath.Join(root, "go.mod"), filepath.Join(root, "functions"), filepath.Join(root, "tools")} {
 		info, err := os.Lstat(path)
@@ -106,13 +104,10 @@ func Find(dir string, say func(string)) (Source, error) {
 	return s, private.Dir(s.Cache)
 }
 
-// gatewayPackage is the main package of the S3 server.
-const gatewayPackage = "github.com/versity/versitygw/cmd/versitygw"
-
 // Gateway returns the path of the S3 server. It first builds the program if necessary. The
 // first build takes about a minute.
 func (s Source) Gateway(ctx context.Context) (string, error) {
-	programs, err := s.build(ctx, "tools", "the local S3 server", gatewayPackage)
+	programs, err := s.build(ctx, "tools", "the local S3 server", "github.com/versity/versitygw/cmd/versitygw")
 	return filepath.Join(programs, "versitygw"), err
 }
 
