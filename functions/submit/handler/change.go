@@ -21,16 +21,15 @@ const (
 	// are tried one last time. A message that waits for a higher MaxJobsPerDrop is retried until
 	// its last delivery, however old it is.
 	retryFor = 24 * time.Hour
-	// A job that a cap of the day holds may wait for days. So when the job's message is older
-	// than renewAfter, a new message replaces it. When the job fits into the cap, its message
-	// can then still be retried for at least half a day, for example if RunComfy throttles.
+	// A job that a cap of the day holds may wait for days. So a new message replaces its message
+	// after renewAfter: when the job fits into the cap, at least half a day of retries is left.
 	renewAfter = retryFor / 2
 	// If submit has made more than fewRequests requests to S3 for a message, it starts no further
 	// assessment, and sends new messages for the subjects that are left.
 	fewRequests = 25
-	// Submit divides the subjects of a message among at most maxParts new messages. It sends more
-	// if the subjects are long: it adds no subject to a message that has more than maxPart bytes of
-	// them, because SQS may refuse a message of more than 256 KiB.
+	// Submit divides the subjects of a message among at most maxParts new messages, or more if the
+	// subjects are long. A message with more than maxPart bytes of subjects gets no further one,
+	// because SQS may refuse a message of more than 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
@@ -92,8 +91,6 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// handleChange handles a change. It ignores an event of another bucket, and the deletion of a
-// file that is in the bucket.
 func (h *Handler) handleChange(ctx context.Context, d delivery, c change) (out outcome) {
 	if c.bucket != h.Ledger.Bucket.Name {
 		slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
@@ -126,11 +123,10 @@ func (h *Handler) isOlder(m message, age time.Duration) bool {
 	return !m.sent.IsZero() && h.Now().After(m.sent.Add(age))
 }
 
-// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If MaxJobsPerDrop
-// was raised, handleWaiting assesses the whole change again. It also does so on the last delivery:
-// the statuses of the jobs beyond MaxJobsPerDrop then say that the retries have ended. The age of
-// the message does not end the retries, because the message may already be old when
-// MaxJobsPerDrop is raised and the jobs are first tried.
+// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. It assesses the whole
+// change again if MaxJobsPerDrop was raised. It also does so on the last delivery: the statuses
+// then say that the retries have ended. The age of the message does not end the retries, because
+// the message may already be old when the jobs are first tried.
 func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outcome {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
 		c.requeued = requeued{}
@@ -178,7 +174,7 @@ type progress struct {
 	outcome  outcome        // of the subjects that were assessed
 	left     []drop.Subject // not assessed, or not finished
 	divide   bool           // whether new messages must continue with what is left
-	newChain bool           // whether a cap holds a job and this message is replaced (see renewAfter); the new messages begin a new chain
+	newChain bool           // whether the new messages begin a new chain, because a cap holds a job (see renewAfter)
 	tooMany  bool           // whether only MaxJobsPerDrop keeps the job of a subject from starting
 }
 
@@ -234,11 +230,10 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 	return p
 }
 
-// send divides the subjects of a change into messages (see maxParts), and sends them. If the
-// change is an event, each message has newest and ownUploads of the whole batch. So send leaves
-// out each subject for which it has already sent a message about another event of the batch. If
-// the change is a part (see isPart), each message has only the Newest and Uploads of that part,
-// which may not be enough for other events of the batch. So send records no such message in sent.
+// send divides the subjects of a change into messages (see maxParts), and sends them. A message
+// that replaces an event has the uploads of the whole batch, so it also stands for the other events:
+// send records it in batch.sent. A message that replaces a part (see isPart) has only the uploads
+// of that part, so send does not record it.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
 	isPart := c.isPart()
 	if !isPart {

@@ -60,12 +60,8 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	})
 }
 
-// deletedFile returns the newest take of a finding's name. If a file of the take was deleted, and no file
-// of the finding was uploaded since, deletedFile also returns the key of the deleted file: the
-// finding must then start no job. The events of this batch, or the order of the finding,
-// show whether a file was uploaded since. deletedFile returns no key if the record of the take is
-// missing, or if the record cannot be read and this batch has an upload of a file of the
-// finding.
+// deletedFile returns the newest take of a finding's name. If a file of the take was deleted, and
+// no file of the finding was uploaded since, it also returns the key of the deleted file.
 //
 // Another event may be assessed before the event of the deletion, so deletedFile checks
 // whether the files of the take still exist.
@@ -95,13 +91,10 @@ func (h *Handler) timeOf(c change) time.Time {
 }
 
 // uploadedSince reports whether an upload in this batch lets the finding start a job, although
-// a file of the take was deleted. If the take uses the uploaded version of a file, the upload
-// does not count. Any other upload counts if the file has the finding's own name or is in a
-// bundle. Only the video or image of a tagged audio has another name: talk.de.wav is paired with
-// talk.mp4, whose name is talk. An upload of talk.mp4 counts if its time is unknown, or is not
-// before the claim of the take and not before take.Deleted. At take.Deleted, a file of the take
-// was deleted, and the files that were left started no job. Times are compared in whole
-// seconds, as EventBridge gives them.
+// a file of the take was deleted. An upload of a version that the take uses does not count.
+// talk.de.wav is paired with talk.mp4, whose name is talk. Outside a bundle, an upload of a file
+// with such another name counts only if its time is unknown, or is not before the claim of the
+// take and take.Deleted. EventBridge gives times in whole seconds.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {

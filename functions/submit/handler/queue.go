@@ -49,8 +49,8 @@ func (q SQS) Send(ctx context.Context, body string, newChain bool) error {
 	return nil
 }
 
-// leaveOutChain removes the SDK's step that adds to the request the header in which Lambda counts
-// the messages of a chain.
+// leaveOutChain removes the SDK's step that adds the header in which Lambda counts the messages of
+// a chain.
 func leaveOutChain(stack *middleware.Stack) error {
 	_, err := stack.Build.Remove((&awsmiddleware.RecursionDetection{}).ID())
 	return err
@@ -147,11 +147,8 @@ func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
 	}
 }
 
-// pause returns how long an unfinished message waits for its next delivery. It
-// returns burnPause if the retries have ended; else, in the first promptReceives deliveries,
-// the pause that RunComfy asks for, if it asks for one; else, in the first promptHolds
-// deliveries, a pause that doubles; else 0, which stands for the visibility timeout of the
-// queue. A random part spreads the pauses of many messages.
+// pause returns how long an unfinished message waits for its next delivery, or 0 for the
+// visibility timeout of the queue. A random part spreads the pauses of many messages.
 func (h *Handler) pause(out outcome, receives int) time.Duration {
 	after := out.retryAfter()
 	switch {
