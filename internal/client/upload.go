@@ -104,14 +104,13 @@ type sender struct {
 	sent                   func(n int64)
 }
 
-// upload uploads the files of a group. A file is sent in one request if it is empty, or if it
-// is the first file, is not large and replaces no object with the same content. Every other
-// file is sent in parts. When S3 has all parts, the first file appears in the bucket. Then the
-// others appear, each by one short request.
+// upload uploads the files of a group. When S3 has the parts of all files, the first file appears
+// in the bucket. Then the others appear, each by one short request. So all files except the first
+// are sent in parts, even if they are small.
 //
-// The SDK repeats a request whose response was lost. If the file is the same as the object in
-// the bucket, no condition refuses the second request, and the file would start two takes. But
-// S3 completes a multipart upload only once.
+// A file that is the same as the object in the bucket is also sent in parts. The SDK repeats a
+// request whose response was lost. No condition would refuse a second PUT, and the file would start
+// two takes. S3 completes a multipart upload only once. An empty file has no parts.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for i, u := range files {
 		if (i > 0 || u.Same) && u.Sum.parts == nil && u.Sum.Size > 0 {
@@ -189,11 +188,10 @@ func isConditionError(err error) bool {
 // complete the same multipart upload.
 func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusConflict }
 
-// unlessStored calls finish, which makes a file appear. If finish returns an error that isConditionError
-// or isGone reports, but the bucket holds the file, unlessStored returns nil: the file was
-// stored by another drop, or by an earlier request whose response was lost. If the bucket holds
-// no object, or still the object that Choose found, unlessStored calls finish again. But it
-// does not complete a multipart upload again after a conflict, or if the upload is gone.
+// unlessStored calls finish, which makes a file appear. If S3 refuses the request, but the bucket
+// holds the file, unlessStored returns nil: the file was stored by another drop, or by an earlier
+// request whose response was lost. If the bucket holds no object, or still the object that Choose
+// found, unlessStored calls finish again, unless the multipart upload can no longer be completed.
 //
 // The condition does not refuse a file that is sent again with the same content. So for such a
 // file unlessStored first checks whether another drop has sent it since Choose.
@@ -407,7 +405,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
 		}, s.options(u))
 		if err != nil {
-			if isGone(err) { // the earlier parts must be sent again; the method options has subtracted this one
+			if isGone(err) { // the earlier parts must be sent again; s.options has subtracted this one
 				s.sent(n - done)
 			}
 			return nil, err

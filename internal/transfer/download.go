@@ -18,7 +18,7 @@ const (
 	// requested once more. Otherwise one bad connection would delay the rest of the file.
 	slowFactor = 16
 
-	// averaged is about how many of the latest pieces the average time covers.
+	// The average time covers about this many of the latest pieces.
 	averaged = 8
 
 	// pieces is about how many pieces a small file is divided into, so that its upload
@@ -160,8 +160,8 @@ func (d *download) fetchAll(open *response) {
 	}
 }
 
-// fetch fetches one piece: from an open response whose next byte is the piece's first or, if open
-// is nil, by a request of its own. It returns the open response, or nil if reading from it failed.
+// fetch fetches one piece: from the open response or, if open is nil, by a request of its own. It
+// returns open, or nil if reading from it failed.
 func (d *download) fetch(p *piece, open *response) *response {
 	for try := 1; ; try++ {
 		err := d.tryFetch(p, open, try)
@@ -183,9 +183,9 @@ func (d *download) fetch(p *piece, open *response) *response {
 	}
 }
 
-// tryFetch fetches one piece: from r or, if r is nil, by a request for its range. The first try
-// sends this request to the address at which the redirects of the first request ended. Later
-// tries use the given address, because the target of a redirect may expire.
+// tryFetch is one try of fetch. The first try sends its request to the address at which the
+// redirects of the first request ended. Later tries use the given address, because the target of a
+// redirect may expire.
 func (d *download) tryFetch(p *piece, r *response, try int) error {
 	began, own := time.Now(), r == nil
 	average := time.Duration(d.average.Load())
