@@ -30,8 +30,8 @@ export class Player {
     const track = { medium, el };
     const figure = this.figure(medium, el);
     el.addEventListener("error", () => this.unplayable(medium, figure, el));
-    el.addEventListener("loadedmetadata", () => this.measured());
-    el.addEventListener("durationchange", () => this.measured());
+    el.addEventListener("loadedmetadata", () => this.chooseMaster());
+    el.addEventListener("durationchange", () => this.chooseMaster());
     el.addEventListener("ended", () => { if (track === this.master) this.pause(); });
     if (medium.kind === "video" && el.requestVideoFrameCallback) this.measureFrames(el);
     this.tracks.push(track);
@@ -62,7 +62,7 @@ export class Player {
     this.tracks = this.tracks.filter((track) => track.el !== el);
     figure.prepend(this.reasonFor(medium));
     el.remove();
-    this.measured();
+    this.chooseMaster();
     this.chooseSound();
     this.show();
   }
@@ -91,9 +91,8 @@ export class Player {
     this.stage.classList.toggle("single", pictures.length < 2);
   }
 
-  // measured is called when the length of a file becomes known or a file is removed. The longest file is the master: its position is
-  // the position of the player.
-  measured() {
+  // chooseMaster makes the longest file the master: its position is the position of the player.
+  chooseMaster() {
     const known = this.tracks.filter(({ el }) => Number.isFinite(el.duration) && el.duration > 0);
     this.master = known.reduce((best, track) => (!best || track.el.duration > best.el.duration ? track : best), undefined);
     this.scrubber.max = this.duration;
@@ -105,8 +104,7 @@ export class Player {
   get position() { return this.master?.el.currentTime ?? 0; }
 
   chooseSound() {
-    const order = ["output", "input"];
-    const best = order.flatMap((role) => this.tracks.filter((t) => t.medium.role === role && t.radio))[0];
+    const best = ["output", "input"].flatMap((role) => this.tracks.filter((t) => t.medium.role === role && t.radio))[0];
     for (const label of this.sounds.querySelectorAll("label")) {
       label.hidden = !this.tracks.some((t) => t.radio && label.contains(t.radio));
     }
