@@ -15,8 +15,6 @@ const (
 	// emulators that have this limit.
 	maxMessage = 256 << 10
 
-	// maxDelay is the longest delay of a message. maxVisibility is the longest time for which
-	// a message can be hidden.
 	maxDelay      = 15 * time.Minute
 	maxVisibility = 12 * time.Hour
 )

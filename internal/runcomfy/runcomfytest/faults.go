@@ -128,9 +128,7 @@ var statusWords = []Fault{
 	{Name: "unknown word", Accept: true, Edit: set("status", "warming_up")},
 	{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
 	{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
-	{Name: "succeeded instead of completed", Accept: true, Edit: editText("status", func(word string) string {
-		return strings.Replace(word, "completed", "succeeded", 1)
-	})},
+	{Name: "succeeded instead of completed", Accept: true, Edit: editText("status", strings.NewReplacer("completed", "succeeded").Replace)},
 	{Name: "no queue position", Accept: true, Edit: without("queue_position")},
 	{Name: "queue position as text", Accept: true, Edit: set("queue_position", "soon")},
 	{Name: "no word", Accept: true, Edit: without("status")},
@@ -143,9 +141,7 @@ func resultForms() []Fault {
 		{Name: "unknown word", Accept: true, Edit: set("status", "uploading")},
 		{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
 		{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
-		{Name: "completed instead of succeeded", Accept: true, Edit: editText("status", func(word string) string {
-			return strings.Replace(word, "succeeded", "completed", 1)
-		})},
+		{Name: "completed instead of succeeded", Accept: true, Edit: editText("status", strings.NewReplacer("succeeded", "completed").Replace)},
 		{Name: "no word", Accept: true, Edit: without("status")},
 		{Name: "error as text beside an error code", Accept: true, Edit: func(members map[string]any) {
 			if members["error"] != nil {

@@ -83,13 +83,13 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, isOutput bool) (me
 		return media.Info{}, s.keepOutput(j, in.kind, in.suffix, body)
 	}
 	n, err := io.Copy(io.Discard, body)
-	return media.Info{}, wholeFile(n, err)
+	return media.Info{}, notEmpty(n, err)
 }
 
 // inspect reads an input and returns what media.Inspect says about it, or a zero Info if media.Inspect fails.
 func inspect(ctx context.Context, in input, body io.Reader) (media.Info, error) {
 	data, err := io.ReadAll(body)
-	if err := wholeFile(int64(len(data)), err); err != nil {
+	if err := notEmpty(int64(len(data)), err); err != nil {
 		return media.Info{}, err
 	}
 	info, err := media.Inspect(ctx, media.FromBytes(string(in.kind)+in.suffix, data))
@@ -99,19 +99,18 @@ func inspect(ctx context.Context, in input, body io.Reader) (media.Info, error) 
 	return info, nil
 }
 
-// keepOutput stores the output of a job.
 func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Reader) error {
 	hash := sha256.New()
 	n, err := s.storeMedia(j, io.TeeReader(body, hash))
-	if err := wholeFile(n, err); err != nil {
+	if err := notEmpty(n, err); err != nil {
 		return err
 	}
 	j.Kind, j.Suffix, j.SHA256 = kind, suffix, hex.EncodeToString(hash.Sum(nil))
 	return nil
 }
 
-// wholeFile returns err or, if err is nil, an error if the length n of a file is 0.
-func wholeFile(n int64, err error) error {
+// notEmpty returns err, or an error if a file of n bytes is empty.
+func notEmpty(n int64, err error) error {
 	if err == nil && n == 0 {
 		return errors.New("the file is empty")
 	}

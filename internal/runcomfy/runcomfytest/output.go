@@ -13,7 +13,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// outputPrefix is the prefix of the path of each output.
 const outputPrefix = "/media/"
 
 // outputPaths matches the escaped path of an output. RunComfy's paths contain a
@@ -67,7 +66,6 @@ func (j *job) suffix() string {
 	return ".mp4"
 }
 
-// serveOutput serves an output. It refuses requests with an Authorization header.
 func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) {
 	if r.Header.Get("Authorization") != "" {
 		refuse(w, http.StatusForbidden, 0, "an output must be requested without authorization")
