@@ -205,7 +205,7 @@ func (s *Stack) takeFolder() error {
 	if err := private.Dir(dir); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
-	if err := private.CheckNoLinks(dir, dropFolder); err != nil {
+	if err := private.CheckNoLinks(dir, s.path(dropFolder)); err != nil {
 		return err
 	}
 	lock := flock.New(s.path("lock"), flock.SetPermissions(0o600))

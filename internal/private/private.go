@@ -10,15 +10,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
 // ownerOnly is the mode of a folder that only its owner can use.
 const ownerOnly = 0o700
 
-// Dir makes a folder that only this user can enter. If the folder exists, Dir changes its
-// mode, so that only this user can enter it. A folder of another user is an error, and so is
-// a symbolic link: with either, another user might decide where files are stored.
+// Dir makes a folder that only this user can enter, or changes the mode of an existing folder.
+// A folder of another user is an error, and so is a symbolic link.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, ownerOnly); err != nil {
 		return fmt.Errorf("%w: choose another folder", err)
@@ -102,21 +102,17 @@ func ReadAllJSON[Value any](dir string) ([]Value, error) {
 	return values, nil
 }
 
-// CheckNoLinks returns an error if there is a symbolic link below dir. It skips the folders
-// directly in dir whose names are in except. If Dir was called for dir before, no other user can make
-// a link there after the check.
-func CheckNoLinks(dir string, except ...string) error {
-	skip := map[string]bool{}
-	for _, name := range except {
-		skip[filepath.Join(dir, name)] = true
-	}
+// CheckNoLinks returns an error if there is a symbolic link below dir. It skips the folders at
+// the given paths. If Dir was called for dir before, no other user can make a link there after the
+// check.
+func CheckNoLinks(dir string, skip ...string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil // a running stack has deleted the file since the listing
 		case err != nil:
 			return err
-		case skip[path] && entry.IsDir():
+		case entry.IsDir() && slices.Contains(skip, path):
 			return fs.SkipDir
 		case entry.Type() == fs.ModeSymlink:
 			return fmt.Errorf("%s is a symbolic link: remove it, because the files of a local stack must stay in its folder", path)
