@@ -54,8 +54,6 @@ type Take struct {
 	Reserved string `json:"reserved"`
 }
 
-func (t Take) id() string { return t.Name + "/" + t.Take }
-
 func (t Take) isReservation(other Take) bool { return t.Reserved == other.Reserved }
 
 // book is the object of a day.
@@ -89,7 +87,7 @@ func (b *book) remove(is func(Take) bool) int {
 // first removes an earlier reservation of the take from the book, because the new reservation
 // replaces that one.
 func (b *book) exceeded(take Take, caps Caps) *OverError {
-	b.remove(func(t Take) bool { return t.id() == take.id() })
+	b.remove(func(t Take) bool { return t.Name == take.Name && t.Take == take.Take })
 	return caps.exceeded(b.Day, b.sum(), take)
 }
 
@@ -179,10 +177,9 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 // The function free must return true only for a take that is certainly not charged, or that was
 // claimed on another day.
 //
-// A take that is claimed again meanwhile gets a new reservation, which must stay. Free's write
-// then fails, because the book has changed, and Free begins again: it calls the function free
-// for each take once more. For a take that may be claimed again, this function must therefore
-// read the take's record in each call.
+// If the book changes meanwhile, Free begins again with the new book. A take that was claimed
+// again has a new reservation there, which must stay. So for a take that may be claimed again,
+// free must read the take's record in each call.
 func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (freed int, err error) {
 	err = b.change(ctx, day, func(day *book) (bool, error) {
 		freed = day.remove(free)

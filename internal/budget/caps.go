@@ -21,7 +21,7 @@ type limit struct {
 	parameter       string
 	cap, used, need float64
 	text            func(float64) string // an amount, such as $0.25
-	units           string               // follow an amount, such as " jobs"; empty for dollars
+	units           string               // such as " jobs"; empty for dollars
 }
 
 // limits returns the caps that are set.

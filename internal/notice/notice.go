@@ -50,8 +50,8 @@ type Detail struct {
 	Summary string `json:"summary"`
 	// Link is the page of the AWS console that shows the outputs, or else the status.
 	Link string `json:"link"`
-	// StatusKey is the key of the status, or of the answer file of a file that cannot
-	// belong to a job.
+	// StatusKey is the key of the status or, for a file that cannot belong to a job, of the
+	// answer file.
 	StatusKey string `json:"statusKey"`
 
 	ledger.Status
@@ -101,8 +101,6 @@ func For(cfg aws.Config, store *ledger.Store) *Sender {
 	}
 }
 
-var errSilent = errors.New("EventBridge did not respond to an earlier notice")
-
 // Send sends a notice and reports whether it was sent. If not, it logs why. It takes
 // no longer than a few seconds.
 func (s *Sender) Send(ctx context.Context, n ledger.Notice) bool {
@@ -115,8 +113,11 @@ func (s *Sender) Send(ctx context.Context, n ledger.Notice) bool {
 }
 
 func (s *Sender) send(ctx context.Context, n ledger.Notice) error {
-	if s.isSilent() {
-		return errSilent
+	s.mu.Lock()
+	silent := s.Now().Before(s.silentUntil)
+	s.mu.Unlock()
+	if silent {
+		return errors.New("EventBridge did not respond to an earlier notice")
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -129,14 +130,6 @@ func (s *Sender) send(ctx context.Context, n ledger.Notice) error {
 	return err
 }
 
-func (s *Sender) isSilent() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Now().Before(s.silentUntil)
-}
-
-// put sends an entry. PutEvents returns no error for an entry that EventBridge cannot
-// process, so put checks the response.
 func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) error {
 	for try := 1; ; try++ {
 		out, err := s.Client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{entry}})
@@ -200,8 +193,6 @@ func summary(st ledger.Status) string {
 	return text
 }
 
-// link returns the page of the AWS console that shows the outputs of a take, or else the
-// object at n.Key.
 func (s *Sender) link(n ledger.Notice) string {
 	host, region := ledger.Console(s.MachineARN)
 	page, prefix := "object", n.Key
