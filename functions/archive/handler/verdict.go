@@ -20,11 +20,9 @@ import (
 )
 
 const (
-	// The length of a correct output may differ from the expected length by ExpectedWithin of the
-	// record, plus toleratedFrames frames, because models make whole frames, plus lengthTolerance,
-	// because codecs pad the sound.
-	lengthTolerance = 100 * time.Millisecond
-	toleratedFrames = 2
+	// compareLength tolerates the sum of these two and the record's ExpectedWithin.
+	lengthTolerance = 100 * time.Millisecond // codecs pad the sound
+	toleratedFrames = 2                      // models make whole frames
 
 	// usualFrame is assumed if the length of a frame is not known.
 	usualFrame = 40 * time.Millisecond
@@ -40,7 +38,7 @@ const (
 	smallerBy = 16
 
 	// verdictTries is how often inspectOutput tries to read an output. verdictPause is the
-	// pause before the second try, and half the pause before the third.
+	// pause before the second try; the next pause is twice as long.
 	verdictTries = 3
 	verdictPause = 2 * time.Second
 )
@@ -147,16 +145,16 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 }
 
 // compareLength adds a doubt if the length of an output differs from the expected length by more
-// than is tolerated. It adds none if the output's length is not certain, or no length is expected.
+// than is tolerated.
 func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.DoubtCode, format string, args ...any)) {
 	length := info.Length()
 	if rec.ExpectedSeconds == 0 || !length.Exact {
 		return
 	}
 	frame := cmp.Or(info.Video.Frame, usualFrame)
-	inSeconds := func(s float64) time.Duration { return time.Duration(math.Round(s*1000)) * time.Millisecond }
-	tolerated := inSeconds(rec.ExpectedWithin) + toleratedFrames*frame + lengthTolerance
-	expected := inSeconds(rec.ExpectedSeconds)
+	seconds := func(s float64) time.Duration { return time.Duration(math.Round(s*1000)) * time.Millisecond }
+	tolerated := seconds(rec.ExpectedWithin) + toleratedFrames*frame + lengthTolerance
+	expected := seconds(rec.ExpectedSeconds)
 	over := length.D - expected
 	code, how := ledger.OutputLong, "longer"
 	if over < 0 {
