@@ -203,8 +203,7 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.schedule(at, func() {
 		for _, rec := range s.takesOf(d) {
-			// A record may not say yet that its execution has ended, so takes in all states except
-			// cancelled are tried.
+			// A record may not say yet that its execution has ended badly.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
 				s.faults["people: redriven"]++
 			}
@@ -217,7 +216,6 @@ func (s *simulation) takesOf(d *drop) []ledger.Record {
 	return slices.DeleteFunc(s.records(), func(rec ledger.Record) bool { return !strings.HasPrefix(rec.Name, d.name) })
 }
 
-// schedule adds an action to the plan.
 func (s *simulation) schedule(at time.Duration, do func()) {
 	s.actions = append(s.actions, action{at, do})
 }
@@ -273,8 +271,7 @@ func (s *simulation) bodyOf(key, holds string) []byte {
 	}
 }
 
-// mediaOf returns the bytes of a video, a voice or an image. Each video and each image is
-// unique, because it contains s.contents.
+// mediaOf is bodyOf for a video, a voice or an image.
 func (s *simulation) mediaOf(key string) []byte {
 	switch kindOf(key) {
 	case "video":

@@ -20,7 +20,7 @@ type trouble string
 
 const (
 	noTrouble       trouble = "nothing"
-	startsFail      trouble = "no execution starts" // until the message is a dead letter, which nobody redrives
+	startsFail      trouble = "no execution starts" // until the message is a dead letter
 	cannotCancel    trouble = "no cancel for an hour"
 	stopsFail       trouble = "no execution is stopped"
 	throttled       trouble = "429, and S3 refuses the release of the claim"
@@ -30,7 +30,7 @@ const (
 	onceAfterward   trouble = "not known for minutes, and once after each redrive"
 	outputUnread    trouble = "archived files cannot be read"
 	interleaved     trouble = "side by side" // other functions and people act between two calls that a function makes
-	slow            trouble = "slow calls"   // of every service; of RunComfy, only the POST
+	slow            trouble = "slow calls"   // to AWS, and RunComfy's POST
 	unpaid          trouble = "no balance for hours"
 	shuffled        trouble = "the events arrive after all acts, in another order"
 )
@@ -51,11 +51,7 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	// The trouble lasts from begins to ends, measured from the start of the world. throttled,
-	// unpaid and responseLost begin at once. Some troubles use neither begins nor ends. These, and the
-	// failures of onceAfterward after redrives, last until the world is calm. But forgotten and the
-	// S3Latency of slow never end.
-	begins, ends time.Duration
+	begins, ends time.Duration // since the start of the world; some troubles begin earlier or end later
 
 	hasty     int                     // number of acts between two calls that a function makes
 	refusals  int                     // number of refused writes to a claim
@@ -234,8 +230,7 @@ func (t *story) people() {
 	}
 }
 
-// did adds an act to the story. Unless the trouble is shuffled, it also sends the events of the act.
-func (t *story) did(a act) {
+func (t *story) addAct(a act) {
 	t.dropped.acts = append(t.dropped.acts, a)
 	if t.trouble != shuffled {
 		t.notify(a.key, a.deleted, a.late)
@@ -274,7 +269,6 @@ var vocabulary = []string{
 	"s/talk.job/job.json = narrow", "s/notes.txt", "s/preset.json",
 }
 
-// actAtRandom does one random act of a person.
 func (t *story) actAtRandom() {
 	keys := inboxAfter(t.dropped.acts).keys()
 	if len(keys) == 0 {
@@ -304,7 +298,6 @@ func (t *story) actAtRandom() {
 	}
 }
 
-// dropOrDelete drops a file again or deletes it.
 func (t *story) dropOrDelete() {
 	keys := inboxAfter(t.dropped.acts).keys()
 	if len(keys) == 0 {
@@ -333,7 +326,7 @@ func (t *story) put(what string, began time.Time) {
 	})
 	body := t.bodyOf(key, holds)
 	late := t.randomLateness(0.1, time.Hour)
-	t.did(t.upload(key, body, began, late))
+	t.addAct(t.upload(key, body, began, late))
 	event := late.Round(time.Second).String() + " late"
 	if t.trouble == shuffled {
 		event = "after all acts"
@@ -357,7 +350,7 @@ func (t *story) dropLarge(keys []string) {
 func (t *story) delete(key string) {
 	t.expectCancel(key)
 	t.w.Bucket.Remove(key)
-	t.did(act{at: t.w.Now(), deleted: true, file: file{key: key}})
+	t.addAct(act{at: t.w.Now(), deleted: true, file: file{key: key}})
 	t.tell("%s is deleted", strings.TrimPrefix(key, ledger.InboxPrefix))
 }
 
@@ -428,7 +421,6 @@ func (t *story) end() {
 	}
 }
 
-// text returns the whole story as text.
 func (t *story) text() string {
 	return fmt.Sprintf("    story %d: each job is queued for %s and runs for %s; trouble: %s\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.lines, "\n"))
 }
