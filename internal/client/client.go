@@ -1,7 +1,7 @@
 // Package client works on one lipdrop, deployed or local, from a person's machine. It finds
 // the stack, uploads files, reads and follows statuses, fetches outputs, cancels and
 // redrives jobs, and stores reviews. The command and its page use this package. The package uses
-// the person's own credentials, so a person who may only read can do everything that only reads.
+// the person's own credentials.
 package client
 
 import (
@@ -233,8 +233,8 @@ func (c *Client) Caller(ctx context.Context) (string, error) {
 	return aws.ToString(out.Arn), nil
 }
 
-// Resolver returns a resolver that has the settings of the stack's submit function, but no
-// files.
+// Resolver returns a resolver that has the settings of the stack's submit function. It does not
+// set Files.
 func (c *Client) Resolver() (drop.Resolver, error) {
 	models, err := catalog.Default()
 	if err != nil {

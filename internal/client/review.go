@@ -52,13 +52,11 @@ func ReviewedTake(key string) (name, take string) {
 // maxNote is the largest length of a note, in bytes.
 const maxNote = 4000
 
-// Review stores a decision about a take that has succeeded: the given take or, if take is
-// empty, the newest take that has succeeded. The decision replaces an earlier decision. If seen
-// is not nil, it is the ETag of the review that the person has seen, or empty if the person has
-// seen no review. Review returns *NoJobError if there is no job of the name. It returns
-// *StateError if the note is too long or is not UTF-8, if the take does not exist or has not
-// succeeded, if the stored review is not the review that the person has seen, or if somebody
-// else decides at the same time.
+// Review stores a decision about the given take or, if take is empty, about the newest take that
+// has succeeded. The decision replaces an earlier decision. If seen is not nil, it is the ETag of
+// the review that the person has seen, or empty if there was none. Review returns *NoJobError if
+// there is no job of the name. It returns *StateError if the note is too long or is not UTF-8, if
+// no such take has succeeded, or if somebody else has reviewed the take in the meantime.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string, seen *string) (Review, error) {
 	switch {
 	case !utf8.ValidString(note):

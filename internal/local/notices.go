@@ -57,7 +57,6 @@ func (s *Stack) bus() *events.Bus {
 	}}
 }
 
-// deliver sends a notice until the webhook accepts the notice, or until all tries have failed.
 func (s *Stack) deliver(ctx context.Context, n events.Notice) error {
 	body, err := json.Marshal(n)
 	if err != nil {

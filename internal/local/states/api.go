@@ -40,7 +40,6 @@ func operation[Request any](s *Server, do func(Request) (any, error)) func([]byt
 
 func (s *Server) executionARN(name string) string { return workflow.ExecutionARN(s.ARN, name) }
 
-// find returns the execution with an ARN.
 func (s *Server) find(arn string) (*run, error) {
 	name, ok := strings.CutPrefix(arn, s.executionARN(""))
 	if r := s.runNamed(name); ok && r != nil {

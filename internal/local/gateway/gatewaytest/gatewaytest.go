@@ -30,8 +30,8 @@ func Program(t testing.TB) string {
 	return path
 }
 
-// Start runs a server without a webhook until the test ends, and returns the server and its
-// URL. The function change, if not nil, can change the configuration first.
+// Start runs a server until the test ends, and returns the server and its URL. The function
+// change, if not nil, can change the configuration first.
 func Start(t *testing.T, change func(*gateway.Config)) (g *gateway.Gateway, url string) {
 	t.Helper()
 	cfg := gateway.Config{
