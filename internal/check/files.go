@@ -40,8 +40,8 @@ func (o Overlay) ListFolder(ctx context.Context, prefix, after string, limit int
 	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.ListFolder(ctx, prefix, after, limit) }, limit)
 }
 
-// merge merges two listings. If a listing is cut off, the result ends at the last key of this
-// listing. If both listings are cut off, the result ends at the earlier of the two last keys.
+// merge merges two listings. The result ends at the smallest last key of the listings that are
+// cut off.
 func (o Overlay) merge(list func(drop.Files) ([]drop.File, bool, error), limit int) ([]drop.File, bool, error) {
 	var merged []drop.File
 	more, end := false, ""
@@ -91,14 +91,14 @@ type Snapshot struct {
 	prefix string
 	known  []drop.File // sorted; all files below prefix, if whole
 	whole  bool
-	bucket drop.Files // for what is not known; nil if Dropped made the snapshot, which then knows all files
+	bucket drop.Files // for what is not known; nil if Dropped made the snapshot
 	read   func(ctx context.Context, f drop.File, off, n int64) ([]byte, error)
 
 	mu     sync.Mutex
 	listed map[listing]page
 }
 
-// listing is what a request for a listing asks for.
+// listing has the parameters of List or ListFolder.
 type listing struct {
 	prefix, after string
 	folder        bool // not deeper than the next slash

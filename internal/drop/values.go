@@ -60,23 +60,18 @@ func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []re
 	return refs, w
 }
 
-// describe returns the property and the value.
 func (r ref) describe() string { return r.property.Name + " " + problem.Quote(r.value) }
 
 // isBeside reports whether a value that is not a URL is relative to the folder of job.json.
 func (r ref) isBeside() bool { return !strings.HasPrefix(r.value, "/") }
 
-// ownPath matches the beginning of a path on a person's own computer: a drive of Windows;
-// a network share; a home folder; a folder of home folders, disks or temporary files; a file
-// URL. After a drive, the JSON parser may have replaced the backslash and the next letter by a
-// control character.
+// ownPath matches the beginning of a path on a person's own computer. After a drive, the JSON
+// parser may have replaced the backslash and the next letter by a control character.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
-// scheme matches the scheme of a URL.
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 
-// isLink reports whether a media value is a URL, or a path on somebody's computer, and not the
-// name of a file in the bucket.
+// isLink reports whether a media value is a URL, or a path on somebody's computer.
 func isLink(value string) bool {
 	return ownPath.MatchString(value) || strings.Contains(value, ":/") || strings.HasPrefix(value, "data:")
 }
@@ -160,7 +155,6 @@ func badMedia(reason string) *problem.Problem {
 	return wrongValue(reason, "Name a file beside job.json, another file by a path that begins with /inbox/, or an https URL.")
 }
 
-// wrongValue returns the problem of a media value of job.json.
 func wrongValue(reason, remedy string) *problem.Problem {
 	return &problem.Problem{Code: problem.BadValue, Reason: reason, Remedy: remedy, Again: []string{jobJSON}}
 }

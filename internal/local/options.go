@@ -19,7 +19,7 @@ type Options struct {
 
 	// Visibility is the time from the start of a failed delivery of a message to the next
 	// delivery, unless submit postpones the message. Defaults to 30 seconds, so that a person
-	// need not wait long. On AWS, this time is several minutes.
+	// need not wait long.
 	Visibility time.Duration
 
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
@@ -29,7 +29,6 @@ type Options struct {
 	// Output is the form of the outputs of the fake RunComfy. Defaults to runcomfytest.OwnInput.
 	Output runcomfytest.Form
 
-	// Ports are the ports to serve on.
 	Ports Ports
 
 	// Variables replace environment variables of the functions, such as

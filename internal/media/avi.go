@@ -28,7 +28,7 @@ func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq[chunk] 
 	}
 }
 
-// avi is the state of reading an AVI file: what was read of the file and of its newest stream.
+// avi is what was read of an AVI file and of the stream whose header was read last.
 type avi struct {
 	info   *Info
 	kind   string // of the stream

@@ -107,7 +107,6 @@ func track(id uint32, handler string, scale, each uint32, samples [][]byte, at u
 	)
 }
 
-// box returns a box of an MP4 file.
 func box(kind string, body ...[]byte) []byte {
 	all := slices.Concat(body...)
 	return slices.Concat(u32s(uint32(8+len(all))), []byte(kind), all)
