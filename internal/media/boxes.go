@@ -15,7 +15,6 @@ type box struct {
 	off, body, end int64
 }
 
-// errBox reports a box whose length is impossible.
 const errBox = damage("the lengths of its boxes do not fit together")
 
 // box reads the header of the box at off. A box of size 0 extends to limit, which is
@@ -88,7 +87,6 @@ func (r *reader) unwrittenFrom(off int64) bool {
 	return isZero(r.step(off, n)) && isZero(r.step(r.src.Size-n, n))
 }
 
-// errCutIndex reports that a file ends before its index does.
 const errCutIndex = damage("it ends in the middle of its index (moov), so the export or the upload broke off")
 
 // needed are boxes in moov without which a movie cannot be shown.

@@ -64,7 +64,7 @@ func (t *track) readDurations(r *reader) {
 }
 
 // readOrder finds when the sample that is shown last ends. Samples are stored in the order
-// in which they are decoded. ctts says how long after its decoding each sample is shown.
+// in which they are decoded.
 func (t *track) readOrder(r *reader) {
 	t.end = int64(t.total)
 	ctts, found := t.tables["ctts"]
@@ -119,9 +119,8 @@ func product(a, b int64) int64 {
 	return a * b
 }
 
-// head returns the first n bytes of a box's body. It reads them with step. It panics
-// with errBudget if the box is shorter, so that a malformed table counts as a table that
-// does not fit into the budget.
+// head returns the first n bytes of a box's body. It panics with errBudget if the box is
+// shorter, so that a malformed table counts as a table that does not fit into the budget.
 func (r *reader) head(b box, n int64) []byte {
 	if n > b.end-b.body {
 		panic(errBudget)
@@ -130,8 +129,8 @@ func (r *reader) head(b box, n int64) []byte {
 }
 
 // entries returns how many entries of the given size a table has. The table begins with
-// a version, flags and this number. The method entries panics with errBudget if the table is
-// empty, or if its entries do not fit into the box.
+// a version, flags and this number. It panics with errBudget if the table is empty, or if
+// its entries do not fit into the box.
 func (r *reader) entries(table box, size int64) int64 {
 	head := r.head(table, 8)
 	count := int64(u32(head[4:]))
@@ -155,10 +154,6 @@ func (r *reader) table(b box, size int64) []byte {
 	return r.bytes(b.body+8, count*size)
 }
 
-// errNotThere reports a file without the samples that its index lists. errNoTable reports an
-// index that does not say when the samples are shown or where they are stored. errCutMedia reports
-// a file that ends before its samples do. errZeroMedia reports a file in which the last samples
-// were never written.
 const (
 	errNoTable   = damage("its index (moov) lacks a table that every player needs")
 	errNotThere  = damage("its index is there, but not its pictures and sound, so the export or the upload broke off")
@@ -202,8 +197,8 @@ func (t *track) checkData(r *reader, moov box) {
 
 // checkLastChunk checks that the last of count chunks, which begins at off, is in the file. It
 // sets lastSample if the samples are compressed and differ in size. It checks nothing if the
-// tables do not say how many bytes the chunk has. For some sound in QuickTime files, they say that
-// every sample has one byte, whatever its size is.
+// tables do not say how many bytes the chunk has. Some QuickTime files give one byte as the size of
+// every sample of sound, whatever its size is.
 func (t *track) checkLastChunk(r *reader, count, off int64) {
 	available := r.src.Size - off
 	stsz, sized := t.tables["stsz"]
@@ -245,10 +240,9 @@ func (t *track) checkLastChunk(r *reader, count, off int64) {
 }
 
 // readEdits sets start, empty and shown from the edit list. An edit shows no more of the
-// media than there is. The parameter movie is the timescale of the movie. The length of an edit
-// is in units of this timescale, and not of the track's. If a time in the list is impossible,
-// shown stays the length of the media.
-func (t *track) readEdits(r *reader, movie uint64) {
+// media than there is. The length of an edit is in units of the movie's timescale, not of the
+// track's. If a time in the list is impossible, shown stays the length of the media.
+func (t *track) readEdits(r *reader, movieTimescale uint64) {
 	media, _ := inTime(t.length, t.timescale)
 	t.shown = media
 	elst, found := t.tables["elst"]
@@ -266,7 +260,7 @@ func (t *track) readEdits(r *reader, movie uint64) {
 	for ; len(list) > 0; list = list[entry:] {
 		c := cursor{list, head.wide}
 		length, start, rate := c.word(), c.signed(), float64(int32(c.u32()))/(1<<16)
-		d, ok := inTime(length, movie)
+		d, ok := inTime(length, movieTimescale)
 		if length > 0 && !ok || d > maxTime-total-gap {
 			return
 		}
