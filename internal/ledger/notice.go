@@ -21,23 +21,21 @@ type Notice struct {
 	Drop string
 }
 
-// The write that stores a new state also marks the notice about this state, if there is one, as due.
-// The mark of a take that has ended is NoticeDue in its record. The mark of a rejected or held drop
-// is dueMetadata of its status. After the notice was sent, another write removes the mark. If the
-// notice cannot be sent, or the function dies before the second write, the mark stays. Then, for the
-// end of a take, the next call of PostTake sends the notice. For a rejected or held drop, the next
-// call of Post for the same state sends it, unless another process may still be sending it (see
-// sending). The hourly sweep sends the due notices of ended takes too, for two days after the last
-// write of the record. So the notice about the end of a take is sent at least once, unless all tries
-// of these days fail, and usually only once. An unsent notice about a rejected or held drop is lost
-// if the drop is not assessed again in the same state.
+// The write that stores a new state also marks its notice as due: with NoticeDue in the record of a
+// take that has ended, or with dueMetadata on the status of a rejected or held drop. A second write,
+// after the notice was sent, removes the mark. If the function fails in between, the mark stays.
+//
+// The next call of PostTake sends the due notice of an ended take. The hourly sweep makes such a call
+// for two days after the last write of the record. So the notice is lost only if all tries fail.
+//
+// The next call of Post for the same state sends the due notice of a rejected or held drop. The
+// notice is lost if the drop is not assessed again in the same state.
 
 // dueMetadata is the object metadata of a status whose notice is due. It names the Writer.
 const dueMetadata = "lipdrop-notice-due"
 
-// sending is the time within which the process that wrote a status sends the notice about
-// the status. Until this time is over, other processes that read the mark send no notice. A
-// process that reads its own mark sends the notice at once, because no other process is sending it.
+// sending is how long the process that wrote a mark has to send the notice. Until then, no other
+// process sends it.
 const sending = 10 * time.Second
 
 // markDue marks the status of a rejected or held drop if the notice about it is due, and reports
