@@ -35,8 +35,7 @@ func ReadPorts(dir string) (Ports, error) {
 	return p, err
 }
 
-// openPorts opens ports and writes their numbers into a file of the state folder. If a wanted
-// port is 0, openPorts first tries the port that was in the file.
+// openPorts opens ports and writes their numbers into a file of the state folder.
 func openPorts(wanted Ports, dir string) (tls, plain net.Listener, err error) {
 	last, err := ReadPorts(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -120,20 +120,17 @@ func (h *Host) Close() {
 	h.running.Wait()
 }
 
-// invocation is one call of a function.
 type invocation struct {
 	id       string
 	payload  []byte
 	response chan outcome // receives what the process responds; has room for one
 }
 
-// outcome is how an invocation ended.
 type outcome struct {
 	result []byte
 	err    error
 }
 
-// function is a function and its environments.
 type function struct {
 	Function
 	host  *Host
@@ -157,7 +154,6 @@ func (f *function) run(inv *invocation) outcome {
 	}
 }
 
-// takeEnvironment returns an idle environment, or a new one.
 func (f *function) takeEnvironment() (*environment, error) {
 	f.mu.Lock()
 	if last := len(f.idle) - 1; last >= 0 {
