@@ -1,7 +1,6 @@
 // Package world runs the whole of lipdrop in memory on a virtual clock: the four
 // handlers, the shipped state machine, a bucket, two queues and the fake RunComfy.
-// A virtual day takes a moment. A test can set hooks. A hook can return an error for any call
-// that a function makes, or end the function at this call.
+// Hooks of a test can make any call of a function fail, or end the function at this call.
 package world
 
 import (
@@ -83,18 +82,13 @@ type World struct {
 	// goroutines use the World at once.
 	S3Latency time.Duration
 
-	// Settings are the settings of submit, and Caps the caps of a day.
-	Settings drop.Settings
-	Caps     budget.Caps
-
-	// MinBalance is the parameter MinBalanceUsd.
-	MinBalance float64
+	Settings   drop.Settings
+	Caps       budget.Caps
+	MinBalance float64 // the parameter MinBalanceUsd
+	MaxOutputs int
 
 	// QueueLimit and RunLimit are the parameters QueueHours and MaxHours.
 	QueueLimit, RunLimit time.Duration
-
-	// MaxOutputs is the parameter MaxOutputs.
-	MaxOutputs int
 
 	// StaleStates is how long DescribeExecution describes an execution as running
 	// after it has ended.
@@ -138,12 +132,10 @@ type World struct {
 	said          map[saying]bool   // what statuses, answer files and records have said
 }
 
-// queue is a queue of a function. dead receives the bodies of the messages that were
-// delivered too often.
 type queue struct {
 	template.Queue
 	messages []*message
-	dead     *[]string
+	dead     *[]string // World.Dead or World.DeadDeletions
 }
 
 type message struct {
@@ -231,9 +223,7 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: submitQueue{w}, Jitter: random,
 			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.dropQueue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
-			Resolver: &drop.Resolver{
-				Files: files, Catalog: models, Settings: w.Settings,
-			},
+			Resolver: &drop.Resolver{Files: files, Catalog: models, Settings: w.Settings},
 		}
 	}
 	w.poll.start = func() *poll.Handler {
@@ -366,7 +356,6 @@ func objectEvent(kind, key, reason string, at time.Time) string {
 	return encode(local.Object(at, kind, bucketName, key, reason))
 }
 
-// encode returns the JSON text of an event.
 func encode(event local.Event) string { return string(bucket.JSON(event, "")) }
 
 // Status returns the posted status of a name.
@@ -378,7 +367,7 @@ func (w *World) Status(name string) ledger.Status {
 	return posted.Status
 }
 
-// Record returns the record of a take. It returns false if there is no record that can be read.
+// Record returns the record of a take, or false if there is no readable record.
 func (w *World) Record(name, take string) (ledger.Record, bool) {
 	rec, err := w.ledger.Get(context.Background(), name, take)
 	return rec, err == nil
