@@ -61,17 +61,17 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		return err
 	}
 	defer stack.Close()
-	whole, fail := context.WithCancelCause(ctx)
+	stackCtx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	go func() {
 		select {
 		case <-stack.Failed():
 			fail(errStackFailed)
-		case <-whole.Done():
+		case <-stackCtx.Done():
 		}
 	}()
-	switch jobs, err := c.drop(whole, files, out, say); {
-	case errors.Is(context.Cause(whole), errStackFailed):
+	switch jobs, err := c.drop(stackCtx, files, out, say); {
+	case errors.Is(context.Cause(stackCtx), errStackFailed):
 		return errors.Join(errStackFailed, stack.Err())
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted; to continue the jobs under way, run `lipdrop local --dir %s`", problem.ShellWord(problem.PathArgument(c.Dir)))

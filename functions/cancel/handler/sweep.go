@@ -111,10 +111,10 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 	return found, err
 }
 
-// recoverTakes finishes work that submit left undone, because perhaps no message repeats it:
-// it starts the execution of a submitted take, and ends a claim whose invocation died. For a take
-// whose notice is due, it posts the status and sends the notice. The map days has the reservationDay
-// of each take whose record was read or no longer exists, by the key of the record.
+// recoverTakes finishes work that submit left undone, because submit's message may be gone. It
+// starts the execution of a submitted take, and ends a claim whose invocation died. If the notice
+// of a take is due, it posts the status and sends the notice. days has the reservationDay of
+// each take whose record was read or no longer exists, by the key of the record.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest records come first. If the time ends, earlier sweeps have read the others.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
