@@ -13,7 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// promise is a promise that can be broken.
+// promise is one of lipdrop's promises, named after how it is broken.
 type promise string
 
 const (
@@ -29,23 +29,10 @@ const (
 	// finding.
 	chargedTwice promise = "charged twice"
 
-	// wrongStatus: a record or a status is wrong. Each record must have ended as
-	// RunComfy's job did: as failed if the job failed, and as cancelled, or failed without
-	// a charge, if RunComfy cancelled the job. For a job that succeeded, see lost. A record
-	// may be unknown only because of a fault as described for lost, and then the record has
-	// no request id. The status of a name must be about the name's newest drop and agree with
-	// the record. The status may be waiting only if a file is missing. It may be rejected only
-	// if RunComfy refused the take or, in a story, if something is wrong with the files.
-	// Every status or record that is neither used nor succeeded must have a code, a reason and
-	// a remedy. These are findings too: a complete drop without a record or a refusal; a dead
-	// letter, message, event or execution that is left; a stray file or a preset.json without
-	// the right answer file; a missing warning about a file that was dropped again, or a
-	// warning of S3's SlowDown at the end; a record that does not parse; a take of files that
-	// never existed together, or with other options than its job.json; a take that a deletion
-	// wrongly started or failed to cancel; an execution that failed with RequestLost too early,
-	// or that cannot be redriven; a notice that says what no status, answer file or record
-	// ever said, or whose type does not fit its state; a record whose notice is still due; and
-	// a status or record without the notice that its state needs.
+	// wrongStatus: a record, status, answer file, notice or execution is wrong or missing; a
+	// take should not have started, or should have been cancelled; or work is left. Each
+	// record must have ended as RunComfy's job did, or as unknown as described for lost. The
+	// status of a name must be about the name's newest drop and agree with the record.
 	wrongStatus promise = "wrong status"
 
 	// leaked: an object outside inbox/, a notice or an execution contains the token or
@@ -59,19 +46,13 @@ const (
 	noStatus promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
-	// claimed, or the book of that day is wrong. A book is wrong if it lacks a take that is
-	// charged, if it has a take that is not charged although the outcome is known, or if its
-	// numbers differ from the records. A job that RunComfy cancelled before the
-	// job started does not count as charged. About half of the worlds of the jobs under
-	// faults have caps. Stories have a cap that no story reaches, so only their books are
-	// checked.
+	// claimed, or the book of that day is wrong.
 	overCap promise = "over the cap"
 )
 
 var promises = []promise{lost, chargedTwice, wrongStatus, leaked, noStatus, overCap}
 
-// check checks a world in which nothing is left to do. The comments say what each part
-// expects.
+// check checks a world in which nothing is left to do.
 func (s *simulation) check() {
 	records := s.records()
 	charged := s.checkCharges(records) // the same files and options are paid for once, and each job that succeeded is recorded
@@ -176,8 +157,7 @@ func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the job from whose files a record may have been made: w or a side of w. It returns
-// false if there is no such job.
+// jobOf returns the job from whose files a record may have been made: w or a side of w.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && madeFrom(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {
@@ -334,10 +314,10 @@ func bundled(name string, files []file) map[string]want {
 			pattern = named
 			continue
 		}
-		f, there := there[folder+named]
-		missing = missing || !there
-		if there {
+		if f, ok := there[folder+named]; ok {
 			used = append(used, f)
+		} else {
+			missing = true
 		}
 	}
 	waits := want{state: ledger.Waiting, code: problem.WaitingForFiles, files: []file{manifest}}
