@@ -33,15 +33,15 @@ func remove(ctx context.Context, b *bucket.Bucket, key string) error {
 	return nil
 }
 
-// longestName is how many bytes a part of a key in the local bucket may have. The local
+// maxPart is how many bytes a part of a key in the local bucket may have. The local
 // S3 server cannot replace an object whose key has a longer part.
-const longestName = 215
+const maxPart = 215
 
 // checkLength returns an error if a part of a key is too long for the local bucket.
 func checkLength(key string) error {
 	for part := range strings.SplitSeq(key, "/") {
-		if len(part) > longestName {
-			return fmt.Errorf("the name %s has %d bytes; the local S3 server accepts at most %d. Shorten the name", part, len(part), longestName)
+		if len(part) > maxPart {
+			return fmt.Errorf("the name %s has %d bytes; the local S3 server accepts at most %d. Shorten the name", part, len(part), maxPart)
 		}
 	}
 	return nil
@@ -58,6 +58,6 @@ func plainly(err error) error {
 	if !ok {
 		return err
 	}
-	done, _, _ := strings.Cut(err.Error(), sdk.Error())
-	return fmt.Errorf("%sthe S3 server responded %s: %s", done, api.ErrorCode(), strings.TrimSuffix(api.ErrorMessage(), "."))
+	action, _, _ := strings.Cut(err.Error(), sdk.Error())
+	return fmt.Errorf("%sthe S3 server responded %s: %s", action, api.ErrorCode(), strings.TrimSuffix(api.ErrorMessage(), "."))
 }
