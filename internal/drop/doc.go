@@ -24,8 +24,8 @@ const maxDoc = 64 << 10
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // the member model is there, perhaps misspelled or with a value of a wrong form
-	Input    map[string]any // nil if the member input is wrong, or is missing from a file with another problem
+	hasModel bool           // the member model is there, perhaps misspelled or with a wrong value
+	Input    map[string]any // nil if the file has a problem and no valid member input
 }
 
 // readDoc reads a job.json or preset.json. It also returns the problems with the form of

@@ -108,16 +108,15 @@ func ParseKey(key string) Key {
 
 // Owns returns the name whose takes are cancelled when the file is deleted, or "" if the
 // deletion cancels nothing. If the deletion may also cancel takes of further names, each of
-// these names begins with prefix. The further names are those of the tagged audios that use
-// the video or image, or of the matches of the bundle's wildcard.
+// these names begins with prefix.
 func (k Key) Owns() (name, prefix string) {
 	switch k.Role {
 	case Visual:
-		return k.Name, k.Name + "."
+		return k.Name, k.Name + "." // the tagged audios
 	case Audio:
 		return k.Name, ""
 	case Manifest:
-		return k.Name, k.Name + "/"
+		return k.Name, k.Name + "/" // the matches of a wildcard
 	default:
 		return "", ""
 	}

@@ -87,9 +87,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// If a file of the pair is uploaded under another name, that upload starts the job, so Start
-		// is not needed. Again means that preset.json must be uploaded too. A person may upload it
-		// last, and preset.json starts no job, so Start stays.
+		// The upload of a file under another name starts the job. Start stays only if Again names
+		// preset.json, which may be uploaded last and starts no job.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""
@@ -239,7 +238,7 @@ func (j *Job) files() []File {
 func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
 	renamed := needsOtherName(p)
-	beside := j.doc != nil && equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key))
+	inBundle := j.doc != nil && equalNFC(ParseKey(key).Bundle, folderOf(j.doc.file.Key))
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
 		p.Remedy += " Upload the new file in place of " + base + "."
@@ -248,7 +247,7 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 		}
 	case renamed:
 		p.Remedy += " Upload the new file in place of " + base
-		if beside { // a new file with the old name starts the job, and then an upload of job.json would start it again
+		if inBundle { // a new file with the old name starts the job, and job.json would start it again
 			p.Remedy += ". If the new file has another name, name it in job.json, and upload job.json last."
 		} else {
 			p.Remedy += ", and name it in job.json."
@@ -257,7 +256,7 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 		if j.match != "" {
 			p.After = problem.AllMatches
 		}
-	case j.doc == nil || beside:
+	case j.doc == nil || inBundle:
 		p.Again = []string{base}
 	case j.match != "": // an upload outside the bundle starts no job of the bundle
 		p.Again, p.Start, p.After = []string{key}, path.Base(j.match), problem.AllMatches
