@@ -34,9 +34,8 @@ type Row struct {
 
 	table bool // from a table, in which every value is a text
 
-	// labels says what to call each column of a table, even one whose cell is empty; each property
-	// whose value is from --set; and each media property that the row takes from its column video,
-	// audio or image, or leaves out.
+	// labels has what reports call columns and properties, such as "column B (audio)" for the
+	// property audio_url. See label for columns that are not in labels.
 	labels map[string]string
 }
 
@@ -74,7 +73,7 @@ func (r Row) Problem(property, reason, remedy string) Problem {
 	return p
 }
 
-// label returns what to call a column, even a column that the list does not have.
+// label returns what reports call a column or property.
 func (r Row) label(column string) string {
 	noun := "member"
 	if r.table {

@@ -13,7 +13,7 @@ import (
 
 const (
 	// ContainerHost is the name by which Docker containers reach the machine that
-	// they run on. The machine itself may not know the name.
+	// they run on.
 	ContainerHost = "host.docker.internal"
 
 	// bridgeName is the interface of Docker's default network, which a Docker daemon

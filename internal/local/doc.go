@@ -18,7 +18,7 @@
 // the folder: versitygw checks the signatures of requests to S3, and package access checks
 // the others. Every other request needs the token of the fake RunComfy, or a secret path.
 //
-// All state is in one folder, which only its owner can enter (private). The state survives
+// All state is in one folder, which only its owner can enter (package private). The state survives
 // a restart, even after a kill:
 //
 //	lock             held while a stack uses the folder

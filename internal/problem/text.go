@@ -40,7 +40,7 @@ func Length(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// Short returns a stranger's text for use in a sentence: cut to 120 code
+// Short returns a stranger's text for use in a sentence: cut to maxShown code
 // points, and with escapes if it is not printable (see IsPrintable).
 func Short(text string) string {
 	text = cut(text)
@@ -129,12 +129,10 @@ func JSONMistake(text []byte, parser *json.SyntaxError) string {
 	before := bytes.TrimSpace(text[:at])
 	last, _ := utf8.DecodeLastRune(before)
 	isValueNext := strings.ContainsRune("{[,:", last)
-	inText := strings.HasSuffix(parser.Error(), "in string literal")
-	inEscape := strings.Contains(parser.Error(), "escape")
 	switch {
-	case inText && (here == '\n' || here == '\r'):
+	case strings.HasSuffix(parser.Error(), "in string literal") && (here == '\n' || here == '\r'):
 		return "a text must end on the line where it starts"
-	case inEscape:
+	case strings.Contains(parser.Error(), "escape"):
 		return `write a \ in a text as \\`
 	case here == '#' || bytes.HasPrefix(text[at:], []byte("//")) || bytes.HasPrefix(text[at:], []byte("/*")):
 		return "JSON has no comments"
