@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/config"
@@ -22,19 +22,27 @@ import (
 )
 
 type checkCmd struct {
-	VideoModel     string   `default:"${video_model}" predictor:"model" help:"Model for a video and an audio file without a preset."`
-	ImageModel     string   `default:"${image_model}" predictor:"model" help:"Model for an image and an audio file without a preset."`
-	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
-	MaxJobsPerDrop jobCount `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
-	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
+	VideoModel     string   `predictor:"model" placeholder:"ID" help:"Model for a video and an audio file without a preset."`
+	ImageModel     string   `predictor:"model" placeholder:"ID" help:"Model for an image and an audio file without a preset."`
+	SharedFolders  []string `placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
+	MaxJobsPerDrop jobCount `placeholder:"N" help:"How many jobs one changed file may start."`
+	LengthMismatch *string  `placeholder:"warn|reject" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	Price          bool     `help:"Ask RunComfy for prices, and print an estimate for each job. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
 	client.Target
 	Files []string `arg:"" predictor:"file" name:"file-or-folder" help:"What you would drop."`
 }
 
+// Help is called by kong.
+func (c *checkCmd) Help() string {
+	return "Uses the settings of the stack that you name, such as its models. Without a stack, uses the defaults of the template."
+}
+
 // Validate is called by kong. It accepts what the stack parameter SharedFolders accepts.
 func (c *checkCmd) Validate() error {
+	if len(c.SharedFolders) == 0 {
+		return nil
+	}
 	env := &config.Env{Getenv: func(string) string { return strings.Join(c.SharedFolders, ",") }}
 	c.SharedFolders = env.Folders("--shared-folders")
 	return env.Err()
@@ -47,29 +55,18 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	models, err := catalog.Default()
+	stack, err := c.stack(ctx)
 	if err != nil {
 		return err
 	}
-	for _, choice := range []struct {
-		id   string
-		kind media.Kind
-	}{{c.VideoModel, media.Video}, {c.ImageModel, media.Image}} {
-		if err := checkModel(models, choice.id); err != nil {
-			return err
-		}
-		model, _ := models.Model(choice.id)
-		if _, _, ok := model.Pair(choice.kind); !ok {
-			return &client.UsageError{Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", choice.id, choice.kind.Noun())}
-		}
+	resolver, err := c.resolver(stack)
+	if err != nil {
+		return err
 	}
-	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: drop.Settings{
-		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: int(c.MaxJobsPerDrop),
-		RejectMismatch: c.LengthMismatch == "reject",
-	}}
+	resolver.Files = client.Files(files.byKey)
 	var prices *budget.Prices
 	if c.Price {
-		if prices, err = c.prices(ctx); err != nil {
+		if prices, err = c.prices(stack); err != nil {
 			return err
 		}
 	}
@@ -79,7 +76,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 			printf(out, "%v\n", problem)
 		}
 	}
-	err = check.AssessEach(ctx, resolver, sortedKeys(files.byKey), func(_ string, o check.Outcome) error {
+	err = check.AssessEach(ctx, &resolver, sortedKeys(files.byKey), func(_ string, o check.Outcome) error {
 		found++
 		if !o.Good() {
 			wrong++
@@ -115,11 +112,55 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
-// prices returns RunComfy's prices. It uses the token in the environment. If the environment
-// has none, it needs a stack and uses the stack's token.
-func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
+// stack returns the stack that the flags or LIPDROP_STACK name, or that has the token for
+// c.Price. Without such a stack, it returns a client without parameters.
+func (c *checkCmd) stack(ctx context.Context) (*client.Client, error) {
+	needsToken := c.Price && os.Getenv("RUNCOMFY_TOKEN") == ""
+	if !needsToken && !c.Named() {
+		return &client.Client{}, nil
+	}
+	stack, err := c.Find(ctx)
+	if none, ok := errors.AsType[*client.NoStackError](err); ok && needsToken {
+		none.Remedy += " Or put the RunComfy token into the variable RUNCOMFY_TOKEN."
+	}
+	return stack, err
+}
+
+// resolver returns a resolver that has the settings of a stack, except those that flags replace.
+func (c *checkCmd) resolver(stack *client.Client) (drop.Resolver, error) {
+	r, err := stack.Resolver()
+	if err != nil {
+		return r, err
+	}
+	r.DefaultVideoModel, r.DefaultImageModel = cmp.Or(c.VideoModel, r.DefaultVideoModel), cmp.Or(c.ImageModel, r.DefaultImageModel)
+	r.MaxJobsPerDrop = cmp.Or(int(c.MaxJobsPerDrop), r.MaxJobsPerDrop)
+	if len(c.SharedFolders) > 0 {
+		r.SharedFolders = c.SharedFolders
+	}
+	if c.LengthMismatch != nil {
+		r.RejectMismatch = *c.LengthMismatch == "reject"
+	}
+	for _, choice := range []struct {
+		id   string
+		kind media.Kind
+	}{{r.DefaultVideoModel, media.Video}, {r.DefaultImageModel, media.Image}} {
+		if err := checkModel(r.Catalog, choice.id); err != nil {
+			return r, err
+		}
+		model, _ := r.Catalog.Model(choice.id)
+		if _, _, ok := model.Pair(choice.kind); !ok {
+			return r, &client.UsageError{Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", choice.id, choice.kind.Noun())}
+		}
+	}
+	return r, nil
+}
+
+// prices returns RunComfy's prices. It uses the token in the environment or, if there is none,
+// the stack's token.
+func (c *checkCmd) prices(stack *client.Client) (*budget.Prices, error) {
+	api := stack.RunComfy()
 	if token := os.Getenv("RUNCOMFY_TOKEN"); token != "" {
-		api := &runcomfy.Client{Token: runcomfy.StaticToken(token)}
+		api = &runcomfy.Client{Token: runcomfy.StaticToken(token)}
 		if os.Getenv("RUNCOMFY_BASE_URL") != "" {
 			env := &config.Env{Getenv: os.Getenv}
 			api.BaseURL = env.BaseURL("RUNCOMFY_BASE_URL")
@@ -127,16 +168,8 @@ func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 				return nil, &client.UsageError{Reason: err.Error()}
 			}
 		}
-		return &budget.Prices{API: api, Now: time.Now}, nil
 	}
-	stack, err := c.Find(ctx)
-	if none, ok := errors.AsType[*client.NoStackError](err); ok {
-		none.Remedy += " Or put the RunComfy token into the variable RUNCOMFY_TOKEN."
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &budget.Prices{API: stack.RunComfy(), Now: time.Now}, nil
+	return &budget.Prices{API: api, Now: time.Now}, nil
 }
 
 // report prints an outcome.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,5 +79,34 @@ func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
 	out, errs := command(t, 1, "check", "--json", ".")
 	if strings.Count(out, "\n") != 1 || strings.Count(errs, "\n") != 1 || !strings.Contains(out, `"state":"ready"`) || !strings.Contains(errs, "broken.wav") {
 		t.Errorf("want a ready job, not:\n%s\nwant a line about broken.wav, not:\n%s", out, errs)
+	}
+}
+
+// check uses the settings of the stack that --stack or LIPDROP_STACK names, except those that flags
+// replace. Without a stack it uses the defaults of the template.
+func TestCheckUsesTheSettingsOfTheStack(t *testing.T) {
+	parameters := ""
+	for name, value := range map[string]string{"DefaultVideoModel": "sync/react-1", "LengthMismatch": "reject"} {
+		parameters += "<member><ParameterKey>" + name + "</ParameterKey><ParameterValue>" + value + "</ParameterValue></member>"
+	}
+	cloud := httptest.NewServer(&stack{parameters: parameters})
+	defer cloud.Close()
+	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": wave(5)})
+	onAWS(t, cloud.URL)
+	for _, tt := range []struct {
+		variable string // LIPDROP_STACK
+		args     []string
+		code     int
+		want     string
+	}{
+		{want: "talk: one job of sync/sync/lipsync/v2/pro"},
+		{args: []string{"--stack", "lipdrop"}, want: "talk: one job of sync/react-1"},
+		{variable: "lipdrop", want: "talk: one job of sync/react-1"},
+		{args: []string{"--stack", "lipdrop", "--video-model", "sync/sync/lipsync/v2/pro"}, code: 1, want: "lengths_differ"},
+		{args: []string{"--stack", "lipdrop", "--video-model", "sync/sync/lipsync/v2/pro", "--length-mismatch", "warn"}, want: "talk: one job of sync/sync/lipsync/v2/pro"},
+	} {
+		t.Setenv("LIPDROP_STACK", tt.variable)
+		out, _ := command(t, tt.code, append([]string{"check", "talk.mp4", "talk.wav"}, tt.args...)...)
+		contains(t, out, tt.want)
 	}
 }

@@ -27,6 +27,7 @@ import (
 type stack struct {
 	token        string // the secret's text; empty: it was never set
 	runComfy     string // the parameter RunComfyBaseUrl
+	parameters   string // other parameters, as XML
 	region       string // of the bucket; the stack's if empty
 	eventsOff    bool
 	lost         int // how many events of the bucket do not arrive; each later drop gets an answer file at once
@@ -78,7 +79,7 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} {
 			fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 		}
-		fmt.Fprintf(w, "</Outputs><Parameters><member><ParameterKey>RunComfyBaseUrl</ParameterKey><ParameterValue>%s</ParameterValue></member></Parameters>", s.runComfy)
+		fmt.Fprintf(w, "</Outputs><Parameters><member><ParameterKey>RunComfyBaseUrl</ParameterKey><ParameterValue>%s</ParameterValue></member>%s</Parameters>", s.runComfy, s.parameters)
 		fmt.Fprint(w, "</member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
 	case "ListStackResources":
 		fmt.Fprint(w, "<ListStackResourcesResponse><ListStackResourcesResult><StackResourceSummaries>")

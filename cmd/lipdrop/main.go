@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +23,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/template"
 )
 
 type cli struct {
@@ -102,16 +100,13 @@ func isFromGoRun(program string) bool {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
-	settings := template.DefaultSettings()
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.NamedMapper("folder", kong.MapperFunc(decodeFolder)),
 		kong.Vars{
-			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
-			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),
-			"length_mismatch": map[bool]string{false: "warn", true: "reject"}[settings.RejectMismatch], "states": joinStates(ledger.StatusStates()),
+			"states":       joinStates(ledger.StatusStates()),
 			"output_forms": "own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type",
 		},
 		kong.Exit(func(code int) { exited = code }),

@@ -83,6 +83,9 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 	}
 }
 
+// Named reports whether the target or LIPDROP_STACK names a stack, a profile or a region.
+func (t Target) Named() bool { return t != Target{} || os.Getenv(stackVariable) != "" }
+
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
 // names one, Find uses the running local stack in .lipdrop, else the only lipdrop stack of the
 // region. If the target has a profile or a region, but no folder, the stack is on AWS. The errors

@@ -101,12 +101,11 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 	})
 }
 
-// drop.Settings is made in three places: by submit, by template.Settings (for try, drop
-// and the page), and by lipdrop check. A place that leaves out a field may accept what
-// submit rejects.
+// drop.Settings is made in two places: by submit, and by template.Settings (for the command and
+// the page). If template.Settings leaves out a field, the command may accept what submit rejects.
 func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
-	for _, path := range []string{"functions/submit/main.go", "internal/template/resources.go", "cmd/lipdrop/check.go"} {
+	for _, path := range []string{"functions/submit/main.go", "internal/template/resources.go"} {
 		found := 0
 		for _, members := range literals(parseGo(t, path), "drop", "Settings") {
 			if len(members) == 0 {
