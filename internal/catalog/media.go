@@ -24,11 +24,10 @@ const durationTolerance = 50 * time.Millisecond
 var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
 // CheckMedia compares a media file with the limits of a property. It returns a problem
-// for each limit that the file breaks. It returns a warning for each limit that cannot be
-// checked or that only an estimate exceeds, and if the file is not too large but larger
-// than RunComfy recommends. Each warning is a clause without a full stop. For a file of the
-// wrong kind, the only problem is its kind. For a property that accepts no media,
-// CheckMedia returns nothing.
+// for each limit that the file breaks, and a warning for each limit that cannot be
+// checked or that only an estimate exceeds. A file within its size limit gets a warning if it
+// is larger than RunComfy recommends. Each warning is a clause without a full stop. For a
+// property that accepts no media, CheckMedia returns nothing.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
@@ -41,10 +40,10 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 			Remedy: fmt.Sprintf("Use %s for %s.", p.Kind.Noun(), property),
 		}}, nil
 	}
-	report := func(code problem.Code, has, takes, remedy string) {
+	report := func(code problem.Code, part, is, takes, remedy string) {
 		problems = append(problems, problem.Problem{
 			Code:   code,
-			Reason: fmt.Sprintf("%s %s; %s accepts %s", f.Name, has, m.ID, takes),
+			Reason: fmt.Sprintf("%s is %s; %s accepts %s", part, is, m.ID, takes),
 			Remedy: remedy,
 		})
 	}
@@ -57,7 +56,7 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 		if f.Format == "" {
 			unknown("format", takes)
 		} else {
-			report(problem.WrongFormat, "is "+strings.ToUpper(f.Format), takes, fmt.Sprintf("Convert %s to %s.", f.Name, strings.ToUpper(p.Formats[0])))
+			report(problem.WrongFormat, f.Name, strings.ToUpper(f.Format), takes, fmt.Sprintf("Convert %s to %s.", f.Name, strings.ToUpper(p.Formats[0])))
 		}
 	}
 	if p.MaxDuration > 0 {
@@ -67,17 +66,13 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 		}
 		switch part, l := overlong(f, p.MaxDuration+durationTolerance); {
 		case l.Exact:
-			problems = append(problems, problem.Problem{
-				Code:   problem.TooLong,
-				Reason: fmt.Sprintf("%s is %s long; %s accepts %s", part, problem.Length(l.D), m.ID, takes),
-				Remedy: fmt.Sprintf("Shorten %s to at most %s.", f.Name, seconds(p.MaxDuration)),
-			})
+			report(problem.TooLong, part, problem.Length(l.D)+" long", takes, fmt.Sprintf("Shorten %s to %s.", f.Name, takes))
 		case l.Known():
 			warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate; %s accepts %s", part, problem.Length(l.D), m.ID, takes))
 		}
 	}
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
-		report(problem.TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("Compress %s to at most %s.", f.Name, megabytes(p.MaxBytes)))
+		report(problem.TooLarge, f.Name, megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("Compress %s to at most %s.", f.Name, megabytes(p.MaxBytes)))
 	} else if most := recommendedBytes[p.Kind]; most > 0 && f.Bytes > most {
 		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), p.Kind.Noun()))
 	}
@@ -86,18 +81,16 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 		if short := min(f.Width, f.Height); short <= 0 {
 			unknown("size in pixels", takes)
 		} else if short < p.MinShortSide {
-			report(problem.TooSmall, fmt.Sprintf("is %d × %d pixels", f.Width, f.Height), takes,
+			report(problem.TooSmall, f.Name, fmt.Sprintf("%d × %d pixels", f.Width, f.Height), takes,
 				fmt.Sprintf("Enlarge %s to a short side of at least %d pixels.", f.Name, p.MinShortSide))
 		}
 	}
 	return problems, warnings
 }
 
-// overlong looks for tracks that are longer than a limit: among the exact lengths and, if none
-// of them is too long, among the estimates. If it finds only one of the two tracks of a video,
-// part is "the picture of" or "the sound of" and the file name. Otherwise part is the file name;
-// of two tracks, the length is the picture's. If no track is too long, the returned length is
-// not known.
+// overlong returns what of a file is longer than a limit, and its length. An exact length counts
+// before an estimate. If only one of the two tracks of a video is too long, part names this
+// track. If no track is too long, the returned length is not known.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }
