@@ -32,15 +32,14 @@ type Drop struct {
 	// Jobs has what Check has found about each name that the files concern.
 	Jobs []DroppedJob
 
-	// bundled has, for the name of each bundle that BundlePairs has made, the warnings about
-	// the pair in that bundle.
+	// bundled has the warnings about each pair that BundlePairs put into a bundle, by job name.
 	bundled map[string][]string
 }
 
 // DroppedJob is what a drop does about one name.
 type DroppedJob struct {
 	check.Outcome
-	Key      string          // of the file for which Check has found the name
+	Key      string          // of the first upload that concerns the name
 	Starts   bool            // the drop starts the job
 	Estimate budget.Estimate // of the cost of a job that starts; set by Drop.Estimate
 }
@@ -111,7 +110,7 @@ func (d *Drop) Check(ctx context.Context) error {
 				continue
 			}
 			// The stack's remedy is to delete a file. A person who reads it here might delete the only copy.
-			o.Problems[i].Remedy = "Drop only one of them, or rename one. If the bucket holds any of the others already, delete those from the bucket first."
+			o.Problems[i].Remedy = "Drop only one of them, or rename one. If the bucket already holds others, delete them there first."
 			if bundled {
 				o.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
 			}
@@ -143,9 +142,9 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 
 // toSend returns the compared uploads that must be sent, by key: all of them, or only
 // those whose content the bucket does not hold. If a medium of a bundle is sent, the
-// bundle's job.json is sent too, because only job.json starts the bundle's job again. But
-// if a file that is sent anyway starts a job of the bundle, an unchanged job.json is not
-// added: it would start that job a second time. The parameter jobs has the findings of the jobs that can start.
+// bundle's job.json is sent too, because only job.json starts the bundle's job again. It is
+// not added if another sent file starts a job of the bundle, because that job would start
+// twice. The parameter jobs has the findings of the jobs that can start.
 func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
 	send := maps.Clone(uploads)
 	maps.DeleteFunc(send, func(_ string, u *Upload) bool { return !all && u.Same })

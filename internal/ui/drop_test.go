@@ -285,7 +285,7 @@ func TestDropClash(t *testing.T) {
 		{"a bundle beside the pair", pair, bundle, "", both, "Drop only one of them, or rename one."},
 		{"a pair beside the bundle", bundle, pair, "", both, "Drop only one of them, or rename one."},
 		{"a video beside two voices", map[string][]byte{"ads/talk.mp3": wav, "ads/talk.wav": wav}, map[string][]byte{"ads/talk.mp4": mp4}, "",
-			"talk.mp3 and talk.wav could each be the audio of ads/talk", "If the bucket holds any of the others already, delete those from the bucket first."},
+			"talk.mp3 and talk.wav could each be the audio of ads/talk", "If the bucket already holds others, delete them there first."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, storage, uploaded := newDropServer(t)
