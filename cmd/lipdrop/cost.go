@@ -70,8 +70,8 @@ func groupOf(rec ledger.Record, by string) string {
 }
 
 // sumCosts returns the sums of the takes of each group, ordered by group, and the total.
-// It leaves out takes that cost nothing (see Record.CostsNothing), and takes that have neither a
-// request id nor the state unknown.
+// It leaves out takes that cost nothing. A take without a request id counts only if its state is
+// unknown.
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}
 	for _, rec := range recs {

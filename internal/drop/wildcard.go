@@ -65,11 +65,9 @@ func openEnded(value string) bool {
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches completes the bundle's own finding: used, waiting or rejected. The parameter
-// changed is the key of the file that was changed, or "". If changed is "", or if job.json names
-// this file, the change concerns all jobs, and findMatches also returns the subjects of all
-// matches. Otherwise, if this file matches the wildcard, findMatches also returns the finding of
-// the file's job.
+// findMatches completes the bundle's own finding: used, waiting or rejected. If job.json names
+// the changed file, or changed is "", it also returns the subjects of all matches. Otherwise, if
+// the changed file is a match, it also returns the finding of that file's job.
 func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Assessment, error) {
 	byName, all, err := l.listMatches(ctx, b, changed)
 	if err != nil {

@@ -63,7 +63,7 @@ func (s *Stack) setPolicy(ctx context.Context) error {
 }
 
 // deny makes the stack fail after a request of a function was refused, because AWS would refuse
-// the request too. The stack fails even if the function continues.
+// the request too.
 func (s *Stack) deny(denial *access.Denial) { s.fail(denial) }
 
 func functionARN(name string) string {

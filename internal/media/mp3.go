@@ -42,8 +42,7 @@ var (
 	samplingRates = [3]uint64{44100, 48000, 32000} // MPEG 1; MPEG 2 has half of each, MPEG 2.5 a quarter
 )
 
-// parseMPEG reads a frame header. It returns false if the header is invalid, or is of a frame in
-// the free format.
+// parseMPEG reads a frame header. It returns false for an invalid header and for the free format.
 func parseMPEG(data []byte) (mpegFrame, bool) {
 	h := u32(data)
 	version, layer := h>>19&3, 4-int(h>>17&3)
@@ -119,10 +118,8 @@ func isFreeFormat(r *reader) bool {
 }
 
 // measureMPEG sets the audio track of info from the MPEG audio between start and limit. A
-// frame begins at start. If a Xing, Info or VBRI header agrees with the end of the sound and
-// the size of the frames, the number of frames in the header gives the length. Otherwise
-// measureMPEG measures the frames. If they give only an estimate, and the header does not say how
-// many bytes the sound has, the header still gives the length, unless it is far from the estimate.
+// frame begins at start. If the frames agree with a Xing, Info or VBRI header, the header gives
+// the length. Otherwise the frames are measured, and the header may replace only an estimate.
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
@@ -175,7 +172,7 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // what the frame with the header adds to the mean, if c.size includes this frame and c.frames does not
+		ahead := uint64(s.start-start) / c.frames // c.size may include the frame with the header, and c.frames may not
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file

@@ -21,15 +21,14 @@ type SecretsManager interface {
 }
 
 // rereadAfter is the shortest time between a read that finds a token and the next read of the secret.
-// Until this time has passed, a Source returns the same token, even after a call of Refused.
 const rereadAfter = time.Minute
 
 // ErrNone says that the secret holds no token yet, or does not exist.
 var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist")
 
 // Source is a runcomfy.TokenSource that reads the API token from a secret. The
-// secret is plain text, or JSON with the member "token". A Source reads the secret until
-// it has found a token, and again after a call of Refused. It is safe for concurrent use.
+// secret is plain text, or JSON with the member "token". A Source keeps the token that it
+// has read until Refused is called. It is safe for concurrent use.
 type Source struct {
 	Client SecretsManager
 	ARN    string
@@ -70,7 +69,6 @@ func (s *Source) Refused() {
 	s.refused = true
 }
 
-// tokenIn returns the token that a secret holds.
 func tokenIn(secret string) (string, error) {
 	secret = strings.TrimSpace(secret)
 	if strings.HasPrefix(secret, "{") {

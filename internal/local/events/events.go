@@ -69,7 +69,7 @@ const maxBody = 64 << 10
 type Webhook struct {
 	Bucket, Prefix string
 
-	// Forward keeps an event, or returns why it cannot keep the event.
+	// Forward stores an event.
 	Forward func(Event) error
 }
 
@@ -156,8 +156,8 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 	return nil
 }
 
-// maxEvent is the size in bytes that an event must stay below. It was the limit of EventBridge until
-// January 2026. The limit is 1 MB now, but package notice keeps its events below the older one.
+// maxEvent is the size in bytes that an event must stay below. EventBridge accepts up to 1 MB, but
+// package notice promises smaller events.
 const maxEvent = 256 << 10
 
 // Notice is an event that a function sent, as EventBridge delivers the event.

@@ -65,8 +65,7 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. After 50 minutes, a new player with new URLs replaces the player, but not while the player
-// plays or the page has lost its connection.
+// Presigned URLs are valid for an hour. After 50 minutes, a new player with new URLs replaces a player that does not play.
 setInterval(() => {
   const connected = document.hidden || events?.readyState === EventSource.OPEN;
   const expiring = Date.now() - job.signed > 50 * 60 * 1000;
