@@ -86,14 +86,30 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 // decodeFolder decodes the path of a folder of this machine. It refuses an empty path, which a
 // script passes if a variable is not set.
 func decodeFolder(ctx *kong.DecodeContext, target reflect.Value) error {
-	path := ""
-	if err := ctx.Scan.PopValueInto("folder", &path); err != nil {
+	if err := ctx.Scan.PopValueInto("folder", target.Addr().Interface()); err != nil {
 		return err
 	}
-	if path == "" {
+	if target.String() == "" {
 		return fmt.Errorf("the value is empty; name a folder, or leave --%s out", ctx.Value.Name)
 	}
-	target.SetString(path)
+	return nil
+}
+
+// decodeNumber decodes a whole number within the tag range, such as 1-1000.
+func decodeNumber(ctx *kong.DecodeContext, target reflect.Value) error {
+	text := ""
+	if err := ctx.Scan.PopValueInto("number", &text); err != nil {
+		return err
+	}
+	var least, most int
+	if _, err := fmt.Sscanf(ctx.Value.Tag.Get("range"), "%d-%d", &least, &most); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most {
+		return fmt.Errorf("%q is not a whole number from %d to %d", text, least, most)
+	}
+	target.SetInt(int64(n))
 	return nil
 }
 
@@ -142,34 +158,6 @@ func parseTime(text string) (time.Duration, error) {
 		}
 	}
 	return time.ParseDuration(text)
-}
-
-// portNumber is a port. Zero stands for a port that the stack chooses.
-type portNumber int
-
-// UnmarshalText parses a number from 0 to 65535.
-func (p *portNumber) UnmarshalText(text []byte) error {
-	n, err := parseNumber(text, 0, 65535)
-	*p = portNumber(n)
-	return err
-}
-
-// jobCount is a number of jobs that the parameter MaxJobsPerDrop accepts.
-type jobCount int
-
-// UnmarshalText parses a number from 1 to 1000.
-func (c *jobCount) UnmarshalText(text []byte) error {
-	n, err := parseNumber(text, 1, 1000)
-	*c = jobCount(n)
-	return err
-}
-
-func parseNumber(text []byte, least, most int) (int, error) {
-	n, err := strconv.Atoi(string(text))
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%q is not a whole number from %d to %d", text, least, most)
-	}
-	return n, nil
 }
 
 // amount is a number of US dollars.

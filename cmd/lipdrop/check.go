@@ -25,7 +25,7 @@ type checkCmd struct {
 	VideoModel     string   `predictor:"model" placeholder:"ID" help:"Model for a video and an audio file without a preset."`
 	ImageModel     string   `predictor:"model" placeholder:"ID" help:"Model for an image and an audio file without a preset."`
 	SharedFolders  []string `placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
-	MaxJobsPerDrop jobCount `placeholder:"N" help:"How many jobs one changed file may start."`
+	MaxJobsPerDrop int      `type:"number" range:"1-1000" placeholder:"N" help:"How many jobs one changed file may start."`
 	LengthMismatch *string  `placeholder:"warn|reject" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	Price          bool     `help:"Ask RunComfy for prices, and print an estimate for each job. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
@@ -133,7 +133,7 @@ func (c *checkCmd) resolver(stack *client.Client) (drop.Resolver, error) {
 		return r, err
 	}
 	r.DefaultVideoModel, r.DefaultImageModel = cmp.Or(c.VideoModel, r.DefaultVideoModel), cmp.Or(c.ImageModel, r.DefaultImageModel)
-	r.MaxJobsPerDrop = cmp.Or(int(c.MaxJobsPerDrop), r.MaxJobsPerDrop)
+	r.MaxJobsPerDrop = cmp.Or(c.MaxJobsPerDrop, r.MaxJobsPerDrop)
 	if len(c.SharedFolders) > 0 {
 		r.SharedFolders = c.SharedFolders
 	}

@@ -23,16 +23,16 @@ import (
 )
 
 type localCmd struct {
-	Dir        string     `default:".lipdrop" type:"folder" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
-	RunTime    delay      `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
-	QueueTime  delay      `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Output     string     `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
-	Settle     delay      `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
-	Port       portNumber `placeholder:"PORT" help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
-	TLSPort    portNumber `name:"tls-port" placeholder:"PORT" help:"Port of the stack over https on 127.0.0.1."`
-	Containers bool       `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
-	Webhook    string     `placeholder:"URL" help:"Send each notice to this address on this machine, as the stack parameter NotifyWebhookUrl does on AWS."`
-	Lambda     string     `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
+	Dir        string `default:".lipdrop" type:"folder" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
+	RunTime    delay  `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
+	QueueTime  delay  `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
+	Output     string `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
+	Settle     delay  `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
+	Port       int    `type:"number" range:"0-65535" placeholder:"PORT" help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
+	TLSPort    int    `name:"tls-port" type:"number" range:"0-65535" placeholder:"PORT" help:"Port of the stack over https on 127.0.0.1."`
+	Containers bool   `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
+	Webhook    string `placeholder:"URL" help:"Send each notice to this address on this machine, as the stack parameter NotifyWebhookUrl does on AWS."`
+	Lambda     string `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
 // Validate is called by kong.
@@ -63,7 +63,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	}
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),
-		Settle: time.Duration(c.Settle), Ports: local.Ports{TLS: int(c.TLSPort), Plain: int(c.Port)}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
+		Settle: time.Duration(c.Settle), Ports: local.Ports{TLS: c.TLSPort, Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {

@@ -104,7 +104,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.NamedMapper("folder", kong.MapperFunc(decodeFolder)),
+		kong.NamedMapper("folder", kong.MapperFunc(decodeFolder)), kong.NamedMapper("number", kong.MapperFunc(decodeNumber)),
 		kong.Vars{
 			"states":       joinStates(ledger.StatusStates()),
 			"output_forms": "own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type",
