@@ -16,13 +16,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/token"
 )
 
-// postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
-// the status of a take whose files are newer than the finding's. If the finding has no job,
-// postFinding also keeps the status of a take of the same drop. If the finding is about a pair
-// without a job, postFinding also keeps the status of a take of which a file was deleted, unless
-// a file of the pair was uploaded since. If postFinding posts the state held, it returns
-// *heldError, except for a job beyond MaxJobsPerDrop: another message waits for all such jobs
-// until MaxJobsPerDrop is raised.
+// postFinding posts why a name has no job, or why its job cannot be submitted. It keeps the
+// status of a take whose files are newer than the finding's. A finding without a job does not
+// replace the status of a take of the same drop. A pair without a job does not replace the
+// status of a take of which a file was deleted (see deletedFile). If postFinding posts the
+// state held, it returns *heldError, except for a job beyond MaxJobsPerDrop: another message
+// waits for all such jobs until MaxJobsPerDrop is raised.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
@@ -81,10 +80,8 @@ func endRetries(st *ledger.Status, held problem.Restart) {
 	st.Remedy = "Fix the cause. If the state is still held then, " + redrive + ", or upload " + held.File() + " again."
 }
 
-// handleSubmitError handles a claimed take in three cases: the reservation failed, the POST
-// returned no request id, or it returned an id that belongs to no accepted job (see isRefused).
-// handleSubmitError releases the claim and gives back the reservation only if RunComfy certainly
-// did not accept the job.
+// handleSubmitError handles an error of the reservation or the POST. It releases the claim and
+// gives back the reservation only if RunComfy certainly did not accept the job.
 func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.Record, reserved budget.Reservation, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
