@@ -172,7 +172,6 @@ func (c *checkCmd) prices(stack *client.Client) (*budget.Prices, error) {
 	return &budget.Prices{API: api, Now: time.Now}, nil
 }
 
-// report prints an outcome.
 func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	name := o.Finding.Name
 	switch o.State {

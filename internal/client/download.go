@@ -81,7 +81,6 @@ type Result struct {
 // only when it is complete and has the SHA-256 that result.json says. Until then, the file
 // has a hidden name, and a later run fetches only the bytes that the file lacks.
 type DownloadOptions struct {
-	// Dir is the folder.
 	Dir string
 
 	// TakeInName puts the take into every file name. Otherwise a file name has the take only if
@@ -146,11 +145,10 @@ func (e *folderError) Error() string {
 	return fmt.Sprintf("outputs cannot be stored in %s: %v. %s", e.dir, e.why, e.remedy)
 }
 
-// Unwrap returns the reason.
 func (e *folderError) Unwrap() error { return e.why }
 
-// notStored returns a *folderError. It removes the path from an *fs.PathError, because the path
-// may be of one output, and all outputs of the folder must get the same text (see Download).
+// notStored returns a *folderError. It removes the path from an *fs.PathError, so that all
+// outputs of the folder get the same text (see Download).
 func notStored(dir string, why error) error {
 	if at, ok := errors.AsType[*fs.PathError](why); ok {
 		why = at.Err
@@ -236,8 +234,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
 }
 
 // place returns the path of an output, relative to the folder, and whether the output is there
-// already. The file name has the take if DownloadOptions.TakeInName asks for it, or if another
-// file has the name without the take.
+// already.
 func (f *fetcher) place(o Output) (at string, present bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)

@@ -72,9 +72,8 @@ func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 
 // Variables returns the environment variables of a function: the variables of
 // template.yaml, the URLs of AWS and RunComfy in this stack, the credentials of the function,
-// the path of the certificate, and Options.Variables. The URLs are https on loopback, but on
-// macOS the URL of RunComfy is http. A container does not have the certificate, so for a
-// container all these URLs are http at ContainerHost, and no path of a certificate is set.
+// the path of the certificate, and Options.Variables. A container does not have the
+// certificate, so for a container all these URLs are http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at, runComfy := s.TLS, s.TLS
 	switch {

@@ -42,7 +42,7 @@ func readPNG(r *reader, info *Info) {
 func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
-	cut := false    // nothing or only zeros follow the last IDAT chunk that begins in the tail, or the chunk is not whole
+	cut := false    // the last IDAT chunk in the tail is not whole, or at most zeros follow it
 	for {
 		if off > r.src.Size-8 {
 			panic(errCutPicture)
@@ -213,10 +213,10 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 }
 
 // checkScan checks that the picture data, which begin at off, come to an end (EOI). It searches
-// the end of the file, and then all data from off if they fit into the budget. If they do not fit, an
-// end without EOI does not prove that the picture is cut, because cameras may write other data after
-// it, such as a film. But only a few markers occur in picture data: if the end has some of these and no
-// others, the picture is cut. It is also cut if zeros follow soon after off, up to the end of the file.
+// the end of the file, and then all data from off if they fit into the budget. If they do not fit, a
+// missing EOI does not prove that the picture is cut, because cameras may write other data after it,
+// such as a film. But only a few markers occur in picture data: if the end of the file has some of
+// these and no others, the picture is cut. It is also cut if only zeros follow its first 16 KiB.
 func checkScan(r *reader, off int64) {
 	at, tail := r.written(off, imageTail)
 	coded, foreign := false, false
@@ -241,7 +241,7 @@ func checkScan(r *reader, off int64) {
 	case bytes.Contains(all, []byte{0xff, markerEOI}):
 	case len(tail) == 0:
 		panic(errNoPicture)
-	case whole, at == off, coded && !foreign: // otherwise other data may follow the picture
+	case whole, at == off, coded && !foreign:
 		panic(errCutPicture)
 	}
 }

@@ -42,7 +42,6 @@ type environment struct {
 	current atomic.Pointer[invocation] // the last invocation that the process received
 }
 
-// start starts an environment.
 func (f *function) start() (*environment, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,8 +92,8 @@ func (f *function) copyLines(output io.Reader) {
 	}
 }
 
-// invoke runs an invocation and returns its outcome. It returns false if the process ended
-// before it received inv, but after an earlier invocation. Then another environment must run inv.
+// invoke runs an invocation and returns its outcome. It returns false if a used process ended
+// before it received inv. Then another environment must run inv.
 func (e *environment) invoke(inv *invocation) (out outcome, ran bool) {
 	f := e.function
 	select {
