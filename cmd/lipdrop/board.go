@@ -85,15 +85,15 @@ func (b *board) above(write func()) {
 		write()
 		return
 	}
-	_ = b.out.raw(fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)) // the function run reports the error
+	_ = b.out.raw(fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)) // terminal.failed returns the error
 	b.drawn = 0
 	write()
 	b.draw()
 }
 
 // close stops redrawing and draws the lines a last time. Below them, it prints at most mostShown
-// problems: those of the jobs whose lines were cut or, if some jobs have no line, those of all
-// jobs. But if the person interrupted the command and some jobs have no line, it prints none.
+// of the problems that the lines may have cut or left out. It prints none if the person
+// interrupted the command and some jobs have no line.
 func (b *board) close(interrupted bool) {
 	b.stop()
 	b.ended.Wait()
@@ -112,7 +112,7 @@ func (b *board) close(interrupted bool) {
 		cut := hidden || text.StringWidthWithoutEscSequences(escape(b.describe(job, true), "")) >= columns
 		return job.Code == "" || !cut
 	})
-	slices.SortStableFunc(problems, func(x, y *followed) int { return urgency(x) - urgency(y) })
+	slices.SortStableFunc(problems, byUrgency)
 	for _, job := range problems[:min(len(problems), mostShown)] {
 		printf(b.out, "\n%s\n", b.describe(job, false))
 	}
@@ -152,16 +152,15 @@ func (b *board) describe(job *followed, elapsed bool) string {
 	return line
 }
 
-// lines returns what to draw on a terminal: a line for each job. If the terminal has too few
-// lines, lines returns a summary and, most urgent first, as many of the jobs whose exit code is
-// not 0 as fit.
+// lines returns what to draw on a terminal: a line for each job or, if these do not fit, a summary
+// and the most urgent jobs.
 func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string
 	if len(jobs) > height-2 {
 		lines = append(lines, summary(jobs))
 		jobs = slices.DeleteFunc(jobs, func(j *followed) bool { return exitCodeOf(j.Status.Status) == 0 })
-		slices.SortStableFunc(jobs, func(x, y *followed) int { return urgency(x) - urgency(y) })
+		slices.SortStableFunc(jobs, byUrgency)
 		jobs = jobs[:min(len(jobs), max(height-3, 0))]
 	}
 	colored := b.out.colored()
@@ -190,13 +189,15 @@ func (b *board) draw() {
 	}
 	s.WriteString("\x1b[J")
 	b.drawn = len(lines)
-	_ = b.out.raw(s.String()) // the function run reports the error
+	_ = b.out.raw(s.String()) // terminal.failed returns the error
 }
 
-// urgency returns the rank of a job by its exit code: 0 for exitFailed, 1 for exitPerson and 2
-// for exitTimeout. The exit code must not be 0.
-func urgency(j *followed) int {
-	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, exitCodeOf(j.Status.Status))
+// byUrgency compares jobs whose exit codes are not 0. The most urgent job comes first.
+func byUrgency(x, y *followed) int {
+	rank := func(j *followed) int {
+		return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, exitCodeOf(j.Status.Status))
+	}
+	return rank(x) - rank(y)
 }
 
 // summary returns how many jobs are in each state, how long the outputs are, and what the

@@ -66,7 +66,7 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 		}
 		lines.WriteString(line + "\n")
 	}
-	_ = out.raw(lines.String()) // the function run reports the error
+	_ = out.raw(lines.String()) // terminal.failed returns the error
 }
 
 // writeJSON writes each value as a line of JSON. It writes control and format characters as
