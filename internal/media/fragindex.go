@@ -56,7 +56,6 @@ func (f *fragments) readSegmentIndex(sidx box) bool {
 	return true
 }
 
-// errNoIndex reports a file without a valid index of fragments at its end.
 const errNoIndex = damage("it has no index of its fragments")
 
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
@@ -98,13 +97,11 @@ func (f *fragments) byRandomAccess() {
 	f.follow(start, mfra.off, guess)
 }
 
-// readLastAccess reads the last entries of a tfra box. It returns the id of the track and one of
-// these entries. Samples are not decoded in the order in which they are shown, so the sample that
-// is shown last may not be in the last fragment. Therefore readLastAccess goes back from the last
-// entry as long as the earlier entries have their fragments near the mfra box, and returns the
-// earliest entry that it reaches. It panics if no fragment begins where this entry says. The
-// parameter index is the offset of mfra.
-func readLastAccess(r *reader, tfra box, index int64) (id uint32, chosen access) {
+// readLastAccess goes back from the last entry of a tfra box while the fragments are near the mfra
+// box. It returns the id of the track and the earliest entry that it reaches. The last entry is not
+// enough: samples are not decoded in the order in which they are shown, so the sample that is shown
+// last may be in an earlier fragment. It panics if no fragment begins where the entry says.
+func readLastAccess(r *reader, tfra box, mfraOff int64) (id uint32, chosen access) {
 	const head = 4 + 4 + 4 + 4
 	c, _ := r.versioned(tfra, head-4, 0)
 	id, lengths, count := c.u32(), c.u32(), int64(c.u32())
@@ -124,15 +121,15 @@ func readLastAccess(r *reader, tfra box, index int64) (id uint32, chosen access)
 	for i := int64(0); i < length; i += entry {
 		last := cursor{data[length-i-entry:], c.wide}
 		time, offset := last.word(), last.word()
-		if time > maxTime || offset > uint64(index) {
+		if time > maxTime || offset > uint64(mfraOff) {
 			panic(errTime)
 		}
-		if i > 0 && int64(offset) < index-far {
+		if i > 0 && int64(offset) < mfraOff-far {
 			break
 		}
 		chosen = access{time, int64(offset)}
 	}
-	if chosen.moof > 0 && r.box(chosen.moof, index).kind != "moof" {
+	if chosen.moof > 0 && r.box(chosen.moof, mfraOff).kind != "moof" {
 		panic(errNoIndex)
 	}
 	return id, chosen
