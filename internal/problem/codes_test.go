@@ -87,9 +87,9 @@ func TestDocumentOfCodes(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +
 		"and a `reason` with the numbers of the case. The list is closed, so a program can act on a code. The remedy of a status may be more specific than the one in the table. NAME stands for the job's name, and FILE " +
-		"for the audio of the job, or for the file that an answer file is about. The FILE of a bundle is its job.json. The FILE of a match of a wildcard is the file that the wildcard matched. " +
-		"If the remedy names the FILE of such a match, or if job.json was deleted or changed, the remedy also says: \"" + problem.AllMatches + "\"\n\n" +
-		"If RunComfy cancelled a `failed` job before it started, the remedy is always this one, whatever the code: \"" + problem.NotCharged + "\"\n\n" +
+		"for the file that starts the job again: the audio of a pair, the job.json of a bundle, or the file that a wildcard matched. In an answer file, FILE is the file that the answer is about. " +
+		"The remedy for a match of a wildcard may also say: \"" + problem.AllMatches + "\"\n\n" +
+		"If RunComfy cancelled a `failed` job before it started, the remedy is: \"" + problem.NotCharged + "\"\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./internal/problem` writes this table from internal/problem/codes.go.\n\n" +
 		"| code | state | meaning | remedy |\n| --- | --- | --- | --- |\n")
 	for _, info := range problem.Codes() {
