@@ -177,7 +177,7 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 	}
 }
 
-func (s *simulation) there(files []string) bool {
+func (s *simulation) allPresent(files []string) bool {
 	return !slices.ContainsFunc(files, func(key string) bool { return s.w.Present(key) == "" })
 }
 

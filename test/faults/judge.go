@@ -30,7 +30,7 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.compare(st, *v.take)
 		s.judgeWarnings(st, *v.take, inboxAfter(acts))
 	case expected, withdrawn:
-	case s.rate > 0 && v.take != nil && !s.there(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
+	case s.rate > 0 && v.take != nil && !s.allPresent(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
 		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name
 		// then says only which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
@@ -106,7 +106,7 @@ func (s *simulation) judgeFiles(there inbox) {
 func (t *story) judgeCancelled() {
 	for _, rec := range t.records() {
 		was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]
-		if !ok || t.stopped[rec.Name] || t.there(droppedOf(was.take)) {
+		if !ok || t.stopped[rec.Name] || t.allPresent(droppedOf(was.take)) {
 			continue
 		}
 		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
