@@ -49,8 +49,8 @@ type Expected struct {
 	Warning string
 
 	// Dropped is the problem that Warning describes if a part of a media file would be
-	// missing in the output, else nil. Dropped.Again holds the name of that file. A mode with
-	// the rule "audio" cuts a longer video too, but then Warning is "" and Dropped is nil.
+	// missing in the output, else nil. Dropped.Again holds the name of that file. The rule
+	// "audio" cuts a longer video without a Warning.
 	Dropped *problem.Problem
 }
 

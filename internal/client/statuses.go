@@ -169,8 +169,8 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 }
 
 // Records returns the records of the takes that were claimed at or after the given time, of all
-// names that begin with prefix. It reads only records that were written after that
-// time. It leaves out records that are not valid, and returns their number as unreadable.
+// names that begin with prefix. It leaves out records that are not valid, and returns their number
+// as unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {

@@ -62,7 +62,7 @@ type Stack struct {
 	intake     context.Context // when it is done, the schedule and the deliveries of messages and notices end
 	stopIntake context.CancelFunc
 	calls      sync.WaitGroup // the goroutines of the schedule and of the queues
-	closers    []func()       // in the order of opening
+	closers    []func()
 	closing    sync.Once
 
 	failed context.Context // done when the stack has failed, with the reason as its cause
@@ -160,7 +160,6 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
-// listen opens the ports.
 func (s *Stack) listen() ([]net.Listener, error) {
 	secure, plain, err := openPorts(s.options.Ports, s.options.Dir)
 	if err != nil {
@@ -241,8 +240,8 @@ func (s *Stack) readCheckout(root string) error {
 	return s.readTemplate(root)
 }
 
-// build builds the S3 server and the functions from a checkout. It does not build the
-// functions if they run at a LambdaEndpoint. It returns the path of the S3 server.
+// build builds the S3 server and the functions from a checkout. It returns the path of the S3
+// server.
 func (s *Stack) build(ctx context.Context, source build.Source) (program string, err error) {
 	// The two builds run one after the other because they share packages.
 	if s.options.LambdaEndpoint == "" {

@@ -145,7 +145,6 @@ func (t *Template) sub(text string, own map[string]any) string {
 	})
 }
 
-// valueOf returns the value of a name.
 func (t *Template) valueOf(name string) any {
 	if t.lookup != nil {
 		if value, ok := t.lookup(name); ok {
@@ -158,8 +157,7 @@ func (t *Template) valueOf(name string) any {
 	return "${" + name + "}"
 }
 
-// ConditionHolds reports whether a condition of the template is true. It returns an error for a condition
-// that is neither an Equals nor the Not of an Equals.
+// ConditionHolds reports whether a condition of the template is true.
 func (t *Template) ConditionHolds(name string) (bool, error) {
 	condition, negated := t.member("Conditions", name), false
 	if not, ok := condition["Fn::Not"].([]any); ok && len(not) == 1 {

@@ -18,7 +18,7 @@ export const byId = (id) => document.getElementById(id);
 
 let proof; // the proof in the first response: see shell.go
 
-// isOurs reports whether the proof of a response or an event is the proof of the first response. If not, another program responds.
+// isOurs reports whether a response or an event with this proof comes from the command.
 export const isOurs = (given) => given === (proof ??= given);
 
 // request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. If the request fails, the
@@ -87,7 +87,7 @@ export const sentence = (text) => text.replace(/\.$/, "") + ".";
 // count returns a number with its noun.
 export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 
-// fileNames returns file names, separated by commas, as children for h. The direction of the text of one name does not affect the others.
+// fileNames returns file names, separated by commas, as children for h. A right-to-left name does not reorder the others.
 export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bdi", {}, name)]);
 
 // seconds writes a length as the command does: 4.0 s, and from ten minutes on 12 min 5.5 s or 1 h 0 min 5.5 s.
