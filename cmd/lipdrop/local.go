@@ -18,7 +18,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -26,7 +25,6 @@ type localCmd struct {
 	Dir        string `default:".lipdrop" type:"folder" predictor:"folder" help:"Folder of the local stack's state. The state survives a restart."`
 	RunTime    delay  `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  delay  `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Output     string `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Settle     delay  `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
 	Port       int    `type:"number" range:"0-65535" placeholder:"PORT" help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int    `name:"tls-port" type:"number" range:"0-65535" placeholder:"PORT" help:"Port of the stack over https on 127.0.0.1."`
@@ -62,7 +60,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		}
 	}
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),
+		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime),
 		Settle: time.Duration(c.Settle), Ports: local.Ports{TLS: c.TLSPort, Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
@@ -104,7 +102,7 @@ func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string
 		"{folder}", folder, "{dir}", problem.ShellWord(problem.PathArgument(c.Dir)), "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
 		"{credentials}", strings.ReplaceAll(stack.Credentials(), "\n", "\n  "),
 		"{bucket}", local.Bucket, "{http}", stack.Plain, "{https}", stack.TLS, "{ca}", problem.ShellWord(stack.CAFile()),
-		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs(c.Output),
+		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs,
 	).Replace(`lipdrop is running on this machine. RunComfy is a fake: {outputs}. Nothing is charged.
 
 Drop files into the folder

@@ -49,7 +49,7 @@ type cli struct {
 // examples are the examples in the help of each verb.
 var examples = map[string][]string{
 	"try":        {"lipdrop try", "lipdrop try talk.mp4 talk.wav --out videos"},
-	"local":      {"lipdrop local", "lipdrop local --output short --run 1m"},
+	"local":      {"lipdrop local", "lipdrop local --queue 0s --run 1m"},
 	"drop":       {"lipdrop drop talk.mp4 talk.wav --wait --get .", "lipdrop drop campaign.csv --to ads --model sync/react-1 --set emotion=happy --yes"},
 	"watch":      {"lipdrop watch ads/talk", "lipdrop watch ads/ --timeout 2h --exit-status"},
 	"jobs":       {"lipdrop jobs ads/ --state failed,held", "lipdrop jobs --since 24h --json"},
@@ -106,8 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.NamedMapper("folder", kong.MapperFunc(decodeFolder)), kong.NamedMapper("number", kong.MapperFunc(decodeNumber)),
 		kong.Vars{
-			"states":       joinStates(ledger.StatusStates()),
-			"output_forms": "own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type",
+			"states": joinStates(ledger.StatusStates()),
 		},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out), kong.Bind(messages{errs}))

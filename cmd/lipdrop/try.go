@@ -23,7 +23,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/template"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -33,7 +32,6 @@ type tryCmd struct {
 	Out       string   `default:"lipdrop-out" type:"folder" predictor:"folder" help:"Folder that the outputs are stored in."`
 	RunTime   delay    `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime delay    `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
-	Output    string   `enum:"${output_forms}" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Files     []string `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
@@ -54,7 +52,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		return fmt.Errorf("%w with --out", err)
 	}
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime), Output: runcomfytest.Form(c.Output),
+		Dir: c.Dir, QueueTime: time.Duration(c.QueueTime), RunTime: time.Duration(c.RunTime),
 		Say: func(text string) { fmt.Fprintln(out, text) },
 	})
 	if err != nil {
@@ -211,6 +209,9 @@ func checkFiles(ctx context.Context, files *gatheredFiles) error {
 	return nil
 }
 
+// fakeOutputs says what the fake RunComfy returns.
+const fakeOutputs = "each output is the job's own input video or image, so the output has the picture and the length of the input"
+
 // conclude prints the warnings of the jobs and, if one has succeeded, what the fake RunComfy
 // returns.
 func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
@@ -222,17 +223,6 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 		succeeded = succeeded || job.State == ledger.Succeeded
 	}
 	if succeeded {
-		printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced, so an output may be doubtful. Nothing was charged.\n", fakeOutputs(c.Output))
+		printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced, so an output may be doubtful. Nothing was charged.\n", fakeOutputs)
 	}
-}
-
-// fakeOutputs says what the fake RunComfy returns for a value of the flag --output.
-func fakeOutputs(output string) string {
-	switch runcomfytest.Form(output) {
-	case runcomfytest.OwnInput:
-		return "each output is the job's own input video or image, so the output has the picture and the length of the input"
-	case runcomfytest.WrongType:
-		return fmt.Sprintf("each output is a black image (%s), not a video", output)
-	}
-	return fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", output)
 }

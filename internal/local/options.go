@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // Options configure a stack. Only Dir is required. By default, a drop is assessed at once,
@@ -25,9 +24,6 @@ type Options struct {
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
 	// Stack.Fake has more settings.
 	QueueTime, RunTime time.Duration
-
-	// Output is the form of the outputs of the fake RunComfy. Defaults to runcomfytest.OwnInput.
-	Output runcomfytest.Form
 
 	Ports Ports
 

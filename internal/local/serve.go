@@ -27,7 +27,7 @@ import (
 // listener.
 func (s *Stack) serve(listeners []net.Listener) error {
 	s.fake = &runcomfytest.Server{
-		Token: s.keys.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
+		Token: s.keys.Token, Queue: s.options.QueueTime, Run: s.options.RunTime,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputURL: "/" + s.keys.Outputs,
 	}
 	if err := s.fake.Load(); err != nil {

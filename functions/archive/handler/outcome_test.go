@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/outputtest"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -246,7 +247,7 @@ func TestRedriveArchives(t *testing.T) {
 func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready as 400005", runcomfytest.CallOutput: "404"} {
 		w := worldtest.New(t)
-		w.RunComfy.Form = runcomfytest.Right
+		w.RunComfy.Make = outputtest.Right.Make
 		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, name), 3*time.Hour)
 		worldtest.DropPair(w)
 		for range 2 {

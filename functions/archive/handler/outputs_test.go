@@ -13,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/outputtest"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -68,7 +69,7 @@ func TestImpossibleCostsAndTimes(t *testing.T) {
 		for _, value := range values {
 			t.Run(member+" "+value, func(t *testing.T) {
 				w := worldtest.New(t)
-				w.RunComfy.Form = runcomfytest.Right
+				w.RunComfy.Make = outputtest.Right.Make
 				edit := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m[member] = json.RawMessage(value) }}
 				worldtest.Faulty(w, runcomfytest.CallResult, edit, 48*time.Hour)
 				worldtest.DropPair(w)
@@ -118,7 +119,7 @@ func TestUnknownOutputIsBin(t *testing.T) {
 func TestVerdictWhileS3Throttles(t *testing.T) {
 	for most, want := range map[int]ledger.VerdictState{6: ledger.VerdictOK, 1000: ledger.VerdictUnchecked} {
 		w := worldtest.New(t)
-		w.RunComfy.Form = runcomfytest.Right
+		w.RunComfy.Make = outputtest.Right.Make
 		failures := 0
 		w.Before = func(c world.Call) error {
 			if c.Function == "archive" && c.Op == "GetObject" && c.Key[:7] == "outbox/" && failures < most {
@@ -142,20 +143,23 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 // The verdict on each output is in result.json, and the doubts of the verdict are warnings
 // of the status. A doubtful output is archived like any other.
 func TestVerdictOfAnOutput(t *testing.T) {
-	for form, want := range map[runcomfytest.Form]string{
-		runcomfytest.Right:     "",
-		runcomfytest.OwnInput:  "the output talk.mp4 is 0.5 s longer than expected: it is 3.0 s long, not 2.5 s; the output talk.mp4 has the same frames as the input talk.mp4: nothing was lip-synced",
-		runcomfytest.Short:     "the output talk.mp4 is 1.0 s shorter than expected: it is 1.5 s long, not 2.5 s",
-		runcomfytest.Long:      "the output talk.mp4 is 1.0 s longer than expected: it is 3.5 s long, not 2.5 s",
-		runcomfytest.NoSound:   "the output talk.mp4 has no sound",
-		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound has on average 6.0 bytes per coded frame",
-		runcomfytest.Smaller:   "the output talk.mp4 has 160 × 120 pixels; the input talk.mp4 has 320 × 240",
-		runcomfytest.Broken:    "the output cannot be played: talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off",
-		runcomfytest.WrongType: "the output talk.png is not a video, but an image",
+	const ownInput outputtest.Form = "own-input" // the job's own video
+	for form, want := range map[outputtest.Form]string{
+		outputtest.Right:     "",
+		ownInput:             "the output talk.mp4 is 0.5 s longer than expected: it is 3.0 s long, not 2.5 s; the output talk.mp4 has the same frames as the input talk.mp4: nothing was lip-synced",
+		outputtest.Short:     "the output talk.mp4 is 1.0 s shorter than expected: it is 1.5 s long, not 2.5 s",
+		outputtest.Long:      "the output talk.mp4 is 1.0 s longer than expected: it is 3.5 s long, not 2.5 s",
+		outputtest.NoSound:   "the output talk.mp4 has no sound",
+		outputtest.Silent:    "the output talk.mp4 is silent: its sound has on average 6.0 bytes per coded frame",
+		outputtest.Smaller:   "the output talk.mp4 has 160 × 120 pixels; the input talk.mp4 has 320 × 240",
+		outputtest.Broken:    "the output cannot be played: talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off",
+		outputtest.WrongType: "the output talk.png is not a video, but an image",
 	} {
 		t.Run(string(form), func(t *testing.T) {
 			w := worldtest.New(t)
-			w.RunComfy.Form = form
+			if form != ownInput {
+				w.RunComfy.Make = form.Make
+			}
 			worldtest.DropPair(w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
@@ -193,7 +197,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 // An output without sound is noticed even if the voice is a URL without a suffix.
 func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 	w := worldtest.New(t)
-	w.RunComfy.Form = runcomfytest.NoSound
+	w.RunComfy.Make = outputtest.NoSound.Make
 	clip, voice := sample.Files()
 	w.Web["https://example.com/voice"] = voice
 	w.Drop("inbox/ads/talk.job/talk.mp4", clip)
@@ -216,7 +220,6 @@ func TestCopyOfTheInput(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := worldtest.New(t)
-			w.RunComfy.Form = runcomfytest.OwnInput
 			w.Drop("inbox/ads/talk"+path.Ext(name), clip)
 			w.Drop("inbox/ads/talk.wav", voice)
 			worldtest.Rest(t, w)

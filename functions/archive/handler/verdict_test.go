@@ -2,17 +2,11 @@ package handler
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"math/rand/v2"
-	"net/http"
-	"path"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/outputtest"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -41,60 +36,14 @@ func inspected(t *testing.T, name string, data []byte) (media.Info, error) {
 	return media.Inspect(t.Context(), media.FromBytes(name, data))
 }
 
-// run runs a job at the fake RunComfy and returns the job's output file.
-func run(t *testing.T, model string, input map[string]any, files map[string][]byte, script runcomfytest.Script) []byte {
-	t.Helper()
-	fake := &runcomfytest.Server{
-		Fetch: func(_ context.Context, url string) (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(files[path.Base(url)])), nil
-		},
-		Script: func(string, map[string]any) runcomfytest.Script { return script },
-	}
-	ask := func(method, url string, body any) []byte {
-		text, err := json.Marshal(body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(url, "/media/") {
-			req.Header.Set("Authorization", "Bearer token")
-		}
-		resp, err := fake.Transport().RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		all, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("%s: HTTP %d, %v: %.200s", url, resp.StatusCode, err, all)
-		}
-		return all
-	}
-	const api = "https://model-api.runcomfy.net/v1/"
-	var job struct {
-		ResultURL string `json:"result_url"`
-		Output    struct{ Video string }
-	}
-	err := json.Unmarshal(ask(http.MethodPost, api+"models/"+model, input), &job)
-	if err == nil {
-		err = json.Unmarshal(ask(http.MethodGet, job.ResultURL, nil), &job)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ask(http.MethodGet, job.Output.Video, nil)
-}
-
-// The right output of the fake raises no doubt, whatever the lengths of the video and
+// The right output of a job raises no doubt, whatever the lengths of the video and
 // the audio, the mode and the frame rate. Each defect is found.
 func TestVerdicts(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {
 		t.Fatal(err)
 	}
+	const ownInput outputtest.Form = "own-input" // the job's own video
 	random := rand.New(rand.NewPCG(11, 15))
 	length := func(from, to time.Duration) time.Duration {
 		return (from + time.Duration(random.Int64N(int64(to-from)))).Truncate(time.Millisecond)
@@ -105,7 +54,7 @@ func TestVerdicts(t *testing.T) {
 		model, _ := models.Model(id)
 		_, _, accepts := model.Pair(media.Video)
 		if _, listed := options[id]; accepts && !listed {
-			t.Fatalf("%s accepts a pair with a video, but is not in options: add it with the option that sets its mode, or with \"\" if it has no modes. If it has modes, add that option and its default to outputLength in runcomfytest/form.go too", id)
+			t.Fatalf("%s accepts a pair with a video, but is not in options: add it with the option that sets its mode, or with \"\" if it has no modes. If it has modes, add that option and its default to outputLength in package outputtest too", id)
 		}
 	}
 	maps.DeleteFunc(options, func(_, option string) bool { return option == "" })
@@ -115,9 +64,9 @@ func TestVerdicts(t *testing.T) {
 		model, _ := models.Model(id)
 		mode := []string{"", "cut_off", "loop", "bounce", "silence", "remap"}[random.IntN(6)]
 		frame := time.Second / []time.Duration{24, 25, 30, 50, 60}[random.IntN(5)]
-		video := runcomfytest.Movie{Length: length(time.Second, 15*time.Second), Frame: frame, Width: 320, Height: 180, Seed: random.Uint64()}
+		video := outputtest.Movie{Length: length(time.Second, 15*time.Second), Frame: frame, Width: 320, Height: 180, Seed: random.Uint64()}
 		video.Sound = video.Length
-		files := map[string][]byte{"talk.mp4": video.MP4(), "talk.wav": silence(length(time.Second, 15*time.Second))}
+		files := map[string][]byte{"video_url": video.MP4(), "audio_url": silence(length(time.Second, 15*time.Second))}
 		off := length(250*time.Millisecond, time.Second)
 
 		input := map[string]any{}
@@ -127,7 +76,7 @@ func TestVerdicts(t *testing.T) {
 		var given []media.Info
 		var rec ledger.Record
 		for _, in := range []struct{ name, property string }{{"talk.mp4", "video_url"}, {"talk.wav", "audio_url"}} {
-			info, err := inspected(t, in.name, files[in.name])
+			info, err := inspected(t, in.name, files[in.property])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,16 +86,21 @@ func TestVerdicts(t *testing.T) {
 		}
 		expected := model.ExpectLength(input, given)
 		rec.ExpectedSeconds, rec.ExpectedWithin = expected.Length.Seconds(), expected.Within.Seconds()
-		for form, want := range map[runcomfytest.Form]ledger.DoubtCode{
-			runcomfytest.Right: "", runcomfytest.OwnInput: ledger.PictureUnchanged,
-			runcomfytest.Short: ledger.OutputShort, runcomfytest.Long: ledger.OutputLong,
-			runcomfytest.NoSound: ledger.NoSound, runcomfytest.Silent: ledger.SilentSound, runcomfytest.Smaller: ledger.SmallerPicture,
-			runcomfytest.Broken: ledger.NotPlayable, runcomfytest.WrongType: ledger.UnexpectedType,
+		for form, want := range map[outputtest.Form]ledger.DoubtCode{
+			outputtest.Right: "", ownInput: ledger.PictureUnchanged,
+			outputtest.Short: ledger.OutputShort, outputtest.Long: ledger.OutputLong,
+			outputtest.NoSound: ledger.NoSound, outputtest.Silent: ledger.SilentSound, outputtest.Smaller: ledger.SmallerPicture,
+			outputtest.Broken: ledger.NotPlayable, outputtest.WrongType: ledger.UnexpectedType,
 		} {
-			if form == runcomfytest.Short && expected.Length < off+time.Second/2 {
+			if form == outputtest.Short && expected.Length < off+time.Second/2 {
 				continue
 			}
-			output := run(t, id, input, files, runcomfytest.Script{Form: form, Off: off})
+			output := files["video_url"]
+			if form != ownInput {
+				if output, err = form.MakeOff(off, runcomfytest.Job{Model: id, Input: input}, files); err != nil {
+					t.Fatal(err)
+				}
+			}
 			_, suffix := outputType(output[:min(len(output), 512)])
 			info, err := inspected(t, "talk"+suffix, output)
 			wrong, _ := errors.AsType[*problem.Problem](err)
@@ -157,7 +111,7 @@ func TestVerdicts(t *testing.T) {
 			}
 			right := codes == nil
 			if want != "" {
-				right = slices.Contains(codes, want) && (form == runcomfytest.OwnInput || len(codes) == 1)
+				right = slices.Contains(codes, want) && (form == ownInput || len(codes) == 1)
 			}
 			if !right {
 				t.Errorf("%s, mode %q, %s of video at %s a frame, %s of audio, off by %s: the %s output has the doubts %+v, want %q (%v)",

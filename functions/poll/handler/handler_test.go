@@ -16,6 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/outputtest"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -64,7 +65,7 @@ func TestOutage(t *testing.T) {
 	for _, name := range []string{"not sent", "reset", "silence", "429", "503", "502 page", "500", "401", "403", "foreign request"} {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.RunComfy.Form = runcomfytest.Right
+			w.RunComfy.Make = outputtest.Right.Make
 			worldtest.DropPair(w)
 			w.Run(11 * time.Second)
 			worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, name), time.Hour)
@@ -452,7 +453,7 @@ func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 		most  time.Duration
 	}{{"unknown word", 5 * time.Minute}, {"500", 7 * time.Hour}, {"unknown request", 5 * time.Minute}} {
 		w := worldtest.New(t)
-		w.RunComfy.Form = runcomfytest.Right
+		w.RunComfy.Make = outputtest.Right.Make
 		worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, tt.fault), 24*time.Hour)
 		var before ledger.Status
 		w.Before = func(c world.Call) error {
@@ -552,7 +553,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 func TestStatusWarnsForHours(t *testing.T) {
 	for name, want := range map[string]string{"503": "has not reported the state of the job since", "unknown word": `reports the state "warming_up", which lipdrop does not know`} {
 		w := worldtest.New(t)
-		w.RunComfy.Form, w.RunComfy.Queue = runcomfytest.Right, 4*time.Hour
+		w.RunComfy.Make, w.RunComfy.Queue = outputtest.Right.Make, 4*time.Hour
 		worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, name), 3*time.Hour)
 		worldtest.DropPair(w)
 		for _, wait := range []time.Duration{10 * time.Minute, 40 * time.Minute, time.Hour, time.Hour} {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/outputtest"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -243,7 +243,7 @@ func TestOlderAssessmentBesideADividedChange(t *testing.T) {
 func TestRetriedMatchBesideOtherMatches(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
-	w.RunComfy.Form = runcomfytest.Right
+	w.RunComfy.Make = outputtest.Right.Make
 	clip, voice := sample.Files()
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "StartExecution" && strings.Contains(c.Key, "x-2") }, func() {
 		panic(world.Crash{})

@@ -45,7 +45,7 @@ type record struct {
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
 	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
-	Suffix      string         `json:"suffix"` // of the input that is the output, with its dot; .mp4 if the output is made up
+	Suffix      string         `json:"suffix"` // of the input that is the output, with its dot; .mp4 if Make returned the output
 	SHA256      string         `json:"sha256"`
 }
 

@@ -4,7 +4,7 @@
 // A [Server] is an http.Handler. The zero Server is ready to use. A Server charges each
 // job that it accepts, downloads the job's inputs through their URLs, lets the job
 // queue and run for the configured times, and serves an output. The output is the
-// job's own video or image, or has another [Form]. No model runs.
+// job's own video or image, or what Make returns. No model runs.
 //
 // All times of a job are from the clock Now. No timer changes the state of a job: the
 // state is computed when a request asks for it.
@@ -45,8 +45,10 @@ type Server struct {
 	// by Load for each job in Dir.
 	Script func(modelID string, input map[string]any) Script
 
-	// Form is what the outputs are. Defaults to OwnInput.
-	Form Form
+	// Make, if set, returns the content of a job's outputs, whose URLs then end in .mp4. The
+	// files are the job's inputs by the names of their properties. By default, each output is
+	// the job's own video or image.
+	Make func(job Job, files map[string][]byte) ([]byte, error)
 
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
@@ -97,13 +99,8 @@ type Script struct {
 	// as the error.
 	Fail any
 
-	// Form is what the output is. Defaults to the Server's Form. Off is how much shorter a
-	// Short output is, or how much longer a Long output is; 0 means one second.
-	Form Form
-	Off  time.Duration
-
 	// Outputs is how many outputs the job has; 0 means one. All outputs have the same
-	// content. There is no output if Form is OwnInput and the job has neither a video nor an image.
+	// content. Without Make, a job with neither a video nor an image has no output.
 	Outputs int
 
 	// Output, if set, returns the output member of the result for the URLs of the

@@ -1,4 +1,4 @@
-package runcomfytest
+package outputtest
 
 import (
 	"encoding/binary"
