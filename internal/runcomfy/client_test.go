@@ -413,9 +413,9 @@ func TestBalance(t *testing.T) {
 	if usd, err := client.Balance(t.Context()); usd != 12.5 || err != nil {
 		t.Errorf("balance %v, error %v; want 12.5", usd, err)
 	}
-	fake.SetBalance(0.5)
-	if usd, err := client.Balance(t.Context()); usd != 0.5 || err != nil {
-		t.Errorf("after a change: balance %v, error %v; want 0.5", usd, err)
+	fake.SetBalanceEmpty(true)
+	if usd, err := client.Balance(t.Context()); usd != 0 || err != nil {
+		t.Errorf("after a change: balance %v, error %v; want 0", usd, err)
 	}
 	for body, want := range map[string]runcomfy.Kind{
 		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,

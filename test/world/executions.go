@@ -63,7 +63,7 @@ func (w stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeEx
 			StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
 			Error: aws.String(e.Error), Cause: aws.String(e.Cause), RedriveCount: aws.Int32(int32(e.RedriveCount)),
 		}
-		if e.Status == states.Running || w.now.Before(e.StoppedAt.Add(w.StaleStates)) {
+		if e.Status == states.Running {
 			out.Status, out.StopDate, out.Error, out.Cause = types.ExecutionStatusRunning, nil, nil, nil
 		}
 		return out, nil
@@ -158,13 +158,14 @@ func (w *World) ended(e *execution) {
 }
 
 // NotifyStatus sends to cancel the event of an execution that ended badly. late is how much longer
-// the event takes than usual. If the execution has been redriven since, and is running or has
-// succeeded, the event is about the end before the last redrive.
+// the event takes than usual. If the execution is running or has succeeded, the event is about the
+// end before the last redrive. Without a redrive, it is about an end that DescribeExecution does
+// not show yet.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn]
 	status, redrives := x.Status, x.RedriveCount
 	if status == states.Running || status == states.Succeeded {
-		status, redrives = states.Aborted, redrives-1
+		status, redrives = states.Aborted, max(redrives-1, 0)
 	}
 	payload := encode(local.StatusChange(w.now, machineARN, arn, string(status), redrives))
 	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + late)})

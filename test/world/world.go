@@ -90,10 +90,6 @@ type World struct {
 	// QueueLimit and RunLimit are the parameters QueueHours and MaxHours.
 	QueueLimit, RunLimit time.Duration
 
-	// StaleStates is how long DescribeExecution describes an execution as running
-	// after it has ended.
-	StaleStates time.Duration
-
 	// SignFor is how long a process of submit may sign URLs. Zero sets no limit.
 	SignFor time.Duration
 
@@ -284,12 +280,6 @@ func (w *World) Delete(key string) {
 // Notify puts an event about a key into submit's queue. late is added to the queue's delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.dropQueue, objectEvent(kind, key, "", w.now), w.dropQueue.Delay+late)
-}
-
-// NotifyExpiry puts an event into submit's queue. The event says that a lifecycle rule removed
-// an object or an old version.
-func (w *World) NotifyExpiry(key string) {
-	w.send(&w.dropQueue, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.dropQueue.Delay)
 }
 
 // send puts the first message of a chain into a queue, with a delay.

@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"path"
@@ -20,24 +19,11 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// outputs returns a Script of the fake for jobs that end with n outputs.
-func outputs(n int) func(string, map[string]any) runcomfytest.Script {
-	return func(string, map[string]any) runcomfytest.Script {
-		return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
-			var all []string
-			for i := range n {
-				all = append(all, fmt.Sprintf("%s?%d", urls[0], i))
-			}
-			return map[string]any{"videos": all}
-		}}
-	}
-}
-
 // A job with more outputs than MaxOutputs fails before anything is copied. After the
 // parameter is raised, a redrive archives the outputs.
 func TestTooManyOutputs(t *testing.T) {
 	w := worldtest.New(t)
-	w.RunComfy.Script = outputs(101)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Outputs: 101} }
 	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputTooMany)
@@ -88,13 +74,15 @@ func TestImpossibleCostsAndTimes(t *testing.T) {
 func TestUnknownOutputIsBin(t *testing.T) {
 	for _, suffix := range []string{".json", ".exe", ".html", ".svg", ""} {
 		w := worldtest.New(t)
-		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
-			return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
-				return strings.TrimSuffix(urls[0], ".mp4") + suffix
-			}}
-		}
 		w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-			if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput {
+			switch call, _ := runcomfytest.CallOf(r); call {
+			case runcomfytest.CallResult:
+				return &runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) {
+					if output, ended := m["output"].(map[string]any); ended {
+						m["output"] = strings.TrimSuffix(output["video"].(string), ".mp4") + suffix
+					}
+				}}
+			case runcomfytest.CallOutput:
 				return &runcomfytest.Fault{Status: 200, Body: []byte("<!doctype html><script>alert(1)</script>")}
 			}
 			return nil

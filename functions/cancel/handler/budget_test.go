@@ -170,14 +170,13 @@ func TestReservationOfAnEarlierTake(t *testing.T) {
 func TestBalanceIsLogged(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)
-	for limit, want := range map[float64]int{0: 0, 5: 3} {
+	for limit, want := range map[float64]int{0: 0, 20: 3} {
 		var log bytes.Buffer
 		slog.SetDefault(slog.New(slog.NewJSONHandler(&log, nil)))
 		w := worldtest.New(t)
 		w.MinBalance = limit
-		w.RunComfy.SetBalance(4.5)
 		w.Pass(3*time.Hour + time.Minute)
-		if n := bytes.Count(log.Bytes(), []byte(`"msg":"balance","balance_usd":4.5}`)); n != want {
+		if n := bytes.Count(log.Bytes(), []byte(`"msg":"balance","balance_usd":12.5}`)); n != want {
 			t.Errorf("with MinBalanceUsd %v the balance is logged %d times in three hours, want %d", limit, n, want)
 		}
 	}

@@ -464,7 +464,14 @@ func TestStopIsTriedAgain(t *testing.T) {
 // return the status RUNNING. Lambda retries the event, so cancel settles the execution before the
 // next sweep.
 func TestStaleDescriptionOfAnExecution(t *testing.T) {
-	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { w.StaleStates = 10 * time.Second })
+	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
+		w.LoseStatusEvents = true
+		w.NotifyStatus(w.Executions()[0].ARN, 0)
+		w.Run(10 * time.Second) // the execution is stopped only after cancel has handled the event
+		if len(w.Errors) != 1 {
+			t.Errorf("errors %q, want one, about the status RUNNING", w.Errors)
+		}
+	})
 	w.Run(4 * time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {

@@ -118,7 +118,11 @@ func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w.Put("inbox/ads/talk.mp4", clip) // before the stack was deployed
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
-	w.NotifyExpiry("inbox/ads/talk.mov")
+	expiry := world.Message("inbox/ads/talk.mov")
+	expiry.Body = strings.NewReplacer("Object Created", "Object Deleted", `"reason":""`, `"reason":"Lifecycle Expiration"`).Replace(expiry.Body)
+	if failed, err := w.Submit(expiry); len(failed) > 0 || err != nil {
+		t.Errorf("failed messages %q, error %v; want neither", failed, err)
+	}
 	worldtest.Rest(t, w)
 	if takes := w.Takes("ads/talk"); len(takes) > 0 {
 		t.Errorf("%d takes, want 0", len(takes))

@@ -154,11 +154,6 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 			name: "several outputs", input: map[string]any{"video_url": address("v.mp4")}, script: runcomfytest.Script{Outputs: 3},
 			want: []string{"1.mp4", "2.mp4", "3.mp4"}, content: "v.mp4",
 		},
-		{
-			name: "the output member as a list", input: map[string]any{"video_url": address("v.mp4")},
-			script: runcomfytest.Script{Output: func(urls []string) any { return urls }},
-			want:   []string{"1.mp4"}, content: "v.mp4",
-		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -29,7 +29,7 @@ func outputJob(u *url.URL) string {
 }
 
 // output returns the output member of the result of a job that succeeded.
-func (s *Server) output(r *http.Request, j *job) any {
+func (s *Server) output(r *http.Request, j *job) map[string]any {
 	base := s.OutputURL
 	if !strings.Contains(base, "://") {
 		base = baseURL(r) + base
@@ -39,9 +39,6 @@ func (s *Server) output(r *http.Request, j *job) any {
 		if j.Kind != "" {
 			urls = append(urls, fmt.Sprintf("%s%s%s%%3D/output/%d%s", base, outputPrefix, j.ID, i+1, j.suffix()))
 		}
-	}
-	if j.script.Output != nil {
-		return j.script.Output(urls)
 	}
 	members := map[string]any{}
 	if len(urls) > 0 {

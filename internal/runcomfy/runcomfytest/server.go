@@ -88,7 +88,6 @@ type Server struct {
 	calls     int
 	leaked    int
 	noBalance bool
-	balance   *float64
 }
 
 // Script is the course of one job.
@@ -102,11 +101,6 @@ type Script struct {
 	// Outputs is how many outputs the job has; 0 means one. All outputs have the same
 	// content. Without Make, a job with neither a video nor an image has no output.
 	Outputs int
-
-	// Output, if set, returns the output member of the result for the URLs of the
-	// outputs. By default, the output member holds the first URL as video or image, and the
-	// other URLs as videos or images.
-	Output func(urls []string) any
 }
 
 // Call is what a request asks for.
@@ -299,23 +293,11 @@ func (s *Server) SetBalanceEmpty(empty bool) {
 	s.noBalance = empty
 }
 
-// SetBalance sets the balance of the account in US dollars. SetBalance does not change
-// whether jobs are accepted: see SetBalanceEmpty.
-func (s *Server) SetBalance(usd float64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.balance = &usd
-}
-
 func (s *Server) balanceUSD() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	const usual = 12.5
-	switch {
-	case s.noBalance:
+	if s.noBalance {
 		return 0
-	case s.balance != nil:
-		return *s.balance
 	}
-	return usual
+	return 12.5
 }
