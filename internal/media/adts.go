@@ -19,8 +19,7 @@ func parseADTS(data []byte) (frame, bool) {
 	return frame{stream: h & fixed, size: size, rate: adtsRates[rate], samples: 1024 * uint64(data[6]&3+1)}, true
 }
 
-// isLATM reports whether head begins with the sync word of AAC in LATM (ISO 14496-3,
-// 1.7), which television uses.
+// isLATM reports whether head begins with the sync word of AAC in LATM (ISO 14496-3, 1.7).
 func isLATM(head []byte) bool { return len(head) > 1 && head[0] == 0x56 && head[1]&0xe0 == 0xe0 }
 
 // readAAC reads the duration of AAC in ADTS.

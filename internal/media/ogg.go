@@ -89,10 +89,10 @@ type oggStream struct {
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
 	most        uint64 // largest number of samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // position of the first sample, and position after the last sample
-	late        uint64 // position after the first page of sound; 0 unless the stream begins late and the length of that page is unknown
+	late        uint64 // position after the first page of sound if start is an estimate, otherwise 0
 	pages       int    // how many pages with a position were read
-	packets     uint64 // samples of all packets that were read, for Opus
-	page        uint64 // samples of the packets in the page that was added last, for Opus
+	samples     uint64 // in all packets that were read, for Opus
+	lastSamples uint64 // in the page that was added last, for Opus
 	begun       []byte // the first bytes of a packet that continues in the next page
 	gap         bool   // pages were left out
 }
@@ -124,8 +124,8 @@ func (s *oggStream) add(p oggPage, gap bool) {
 	s.gap = s.gap || gap
 	if s.codec == "opus" {
 		samples = s.opusSamples(p)
-		s.packets += samples
-		s.page = samples
+		s.samples += samples
+		s.lastSamples = samples
 	}
 	if p.granule == 0 || p.granule > maxTime {
 		return
@@ -155,11 +155,11 @@ func (s *oggStream) length() Length {
 		return l
 	}
 	const near = 12000 // a quarter of a second
-	packets := s.packets - min(s.skip, s.packets)
-	if played <= packets+near && played+s.page+near >= packets {
+	decoded := s.samples - min(s.skip, s.samples)
+	if played <= decoded+near && played+s.lastSamples+near >= decoded {
 		return l
 	}
-	byPackets := factFromUnits(packets, s.rate)
+	byPackets := factFromUnits(decoded, s.rate)
 	if s.pages > 0 {
 		byPackets.Exact, byPackets.Least = false, min(byPackets.D, l.D)
 	}
@@ -215,7 +215,7 @@ type oggFile struct {
 	streams map[uint32]*oggStream // the newest stream of each serial number; nil if the stream is not read
 	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
-	open    bool                  // the sound of a recording has begun, and only first pages of other streams have followed
+	open    bool                  // only first pages were added since the sound of a recording was found
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
@@ -226,10 +226,8 @@ type oggFile struct {
 
 func newOggFile() *oggFile { return &oggFile{streams: map[uint32]*oggStream{}} }
 
-// maxOggStreams is the largest number of streams that are read.
 const maxOggStreams = 1000
 
-// add notes a page.
 func (o *oggFile) add(p oggPage) {
 	o.pages++
 	o.ended = p.last
