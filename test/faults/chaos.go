@@ -10,8 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// The rates are probabilities for each call, in a world whose simulation.rate is 1. Calls to
-// Step Functions fail 5 times as often as refusedRate says, calls to EventBridge 25 times.
+// The rates are probabilities for each call; simulation.rate multiplies them.
 const (
 	crashRate    = 0.001 // the function dies before the call, and as often after it
 	refusedRate  = 0.004 // the service returns an error, or there is no connection
@@ -21,7 +20,7 @@ const (
 	roomForOther = 20 * time.Second // how far ahead the other function may be due
 )
 
-// faultRates are the probabilities of a fault for each call to RunComfy, in such a world.
+// faultRates are the probabilities of a fault for each call to RunComfy.
 var faultRates = map[runcomfytest.Call]float64{
 	runcomfytest.CallSubmit: 0.04, runcomfytest.CallStatus: 0.06, runcomfytest.CallResult: 0.15,
 	runcomfytest.CallCancel: 0.3, runcomfytest.CallOutput: 0.1,
@@ -68,7 +67,7 @@ func (s *simulation) before(c world.Call) error {
 		return world.ErrLambda
 	case c.Service == "s3" && s.happens(refusedRate):
 		s.faults["s3: 503 SlowDown"]++
-		s.failing[c] = s.dice.IntN(3) // how many of the client's retries, at most two, fail too
+		s.failing[c] = s.dice.IntN(3) // how many of the client's retries fail too
 		s.excuse(c)
 		return world.Throttled
 	case c.Service == "s3" && c.Op == "PutObject" && s.happens(refusedRate):
@@ -189,8 +188,7 @@ func (s *simulation) noteClaim(c world.Call) {
 	}
 }
 
-// excuse notes that a record may end as unknown: the record that c's invocation has claimed. It
-// does nothing if this invocation has no unresolved claim.
+// excuse notes that the record that c's invocation has claimed, if any, may end as unknown.
 func (s *simulation) excuse(c world.Call) {
 	if record, claimed := s.openClaims[c.Invocation]; claimed {
 		s.excused[record] = true
