@@ -53,7 +53,6 @@ var negative = regexp.MustCompile(`^-[0-9.]`)
 // The types of arguments. kong calls UnmarshalText; if that fails, the command ends with
 // exitUsage.
 
-// jobName is the name of one job.
 type jobName string
 
 // UnmarshalText parses a client.Pattern that selects one job.
@@ -134,7 +133,7 @@ func (p period) start() time.Time {
 	return time.Now().Add(-time.Duration(p))
 }
 
-// delay is how long something takes or waits. It may be zero.
+// delay is how long something takes or waits.
 type delay time.Duration
 
 // longestDelay is more than the largest QueueHours and MaxHours of the template together.

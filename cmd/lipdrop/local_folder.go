@@ -92,9 +92,7 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// look makes the bucket match the files that have not changed since the last look. After
-// an error, a later look tries again. look does not print the same error of a file
-// twice in a row.
+// look makes the bucket match the files that have not changed since the last look.
 func (w *watcher) look(ctx context.Context) {
 	if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
 		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))

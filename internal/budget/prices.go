@@ -21,7 +21,7 @@ const (
 	priceAge = 24 * time.Hour
 	// askAgain is the shortest time between two requests for a price that is not known.
 	askAgain = time.Minute
-	// maxPrice is more than any price. A price of this much or more is a mistake.
+	// A price of maxPrice US dollars or more is a mistake.
 	maxPrice = 1000
 )
 
@@ -63,10 +63,8 @@ func (e Estimate) Warning() string {
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
 // length is not known. If the model's price is not in memory, Estimate asks RunComfy for it, for at
-// most two seconds. If RunComfy gives no price, no call for this model asks again within a minute.
-// If ctx ends during the request, the price is not kept, and the next call asks again. Concurrent
-// calls ask one after the other. Estimate returns no error, because a job runs with or without an
-// estimate.
+// most two seconds. Concurrent calls ask one after the other. Estimate returns no error, because a
+// job runs with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
 	if price.unknown != "" {
@@ -74,7 +72,7 @@ func (p *Prices) Estimate(ctx context.Context, model string, length time.Duratio
 	}
 	amount := 1.0
 	if price.unit == runcomfy.PerSecond {
-		amount = length.Round(time.Millisecond).Seconds() // as the record holds the length
+		amount = length.Round(time.Millisecond).Seconds() // rounded as in the record
 	}
 	if amount == 0 {
 		return Estimate{Unknown: "the length of the output is not known", Note: price.note}

@@ -230,15 +230,14 @@ type part struct {
 	err   error
 }
 
-// browserFile is a file that a person drops onto the page. ReadAt asks the page for the parts
-// of the file.
+// browserFile is a file that a person drops onto the page.
 type browserFile struct {
 	session *dropSession
 	index   int // of dropForm.Files
 	size    int64
 }
 
-// ReadAt implements io.ReaderAt.
+// ReadAt implements io.ReaderAt. It asks the page for the bytes.
 func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 	n := int(min(int64(len(p)), max(f.size-off, 0)))
 	for at := 0; at < n; {

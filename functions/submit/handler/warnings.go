@@ -19,10 +19,8 @@ func (a *assessment) keep(name, take string) {
 }
 
 // warnUnused adds a warning to each take of a.kept for each uploaded file that may be meant for
-// the take, but is not used by it. The changed file may be meant for the take if the file is in a
-// bundle, if it has the subject's name, or if it has the part of that name before a dot (talk.mp4
-// for talk.de). Any other file of c.Uploads may be meant for it if the file has the subject's name.
-// Events have no c.Uploads, only messages that submit sends to its own queue.
+// the take but is not used by it: the changed file, and the files of c.Uploads with the subject's
+// name. The changed file may also be talk.mp4 for the subject talk.de.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil

@@ -15,13 +15,9 @@ import (
 // a new Server continues each execution from its file. If every save succeeded, the new Server
 // repeats at most one call of a function in each execution.
 type Server struct {
-	// Machine is the state machine, and ARN its ARN:
-	// arn:aws:states:REGION:ACCOUNT:stateMachine:NAME.
 	Machine *Machine
-	ARN     string
-
-	// Invoke calls the functions.
-	Invoke Invoker
+	ARN     string // arn:aws:states:REGION:ACCOUNT:stateMachine:NAME
+	Invoke  Invoker
 
 	// Dir is the folder for the files of the executions. Resume makes the folder. No two
 	// servers may use the folder at the same time.
@@ -149,8 +145,8 @@ func (s *Server) startDriving(r *run) {
 
 // drive steps through an execution until the execution ends or ctx is done. It saves the
 // execution before each call of a function, before each wait, and at the end. If ctx is done
-// during a call, drive discards the outcome of the call. In this case, the execution was stopped,
-// or the server was closed. After a Close, the next Server calls the function again.
+// during a call, drive discards the outcome: the execution was stopped, or the server was closed
+// and the next Server calls the function again.
 func (s *Server) drive(ctx context.Context, r *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -206,7 +202,6 @@ func (s *Server) notifyEnd(r *record) {
 	}
 }
 
-// save replaces the file of an execution.
 func (s *Server) save(r *record) error {
 	return private.ReplaceJSON(filepath.Join(s.Dir, r.Name+".json"), r)
 }
