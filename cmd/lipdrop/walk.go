@@ -38,11 +38,11 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		visit(path, nil, inPlainWords(path, err))
 		return
 	}
-	around := func(folder string) bool {
+	inTarget := func(folder string) bool {
 		below, err := filepath.Rel(target, folder)
 		return err == nil && filepath.IsLocal(below)
 	}
-	if slices.ContainsFunc(within, around) {
+	if slices.ContainsFunc(within, inTarget) {
 		visit(path, nil, fmt.Errorf("%s is a link to a folder that contains it", path))
 		return
 	}
@@ -74,8 +74,8 @@ func inPlainWords(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w", path, err)
 }
 
-// openRegular opens a regular file. The folders of the path must not be links. If the file is a link or
-// a named pipe, openRegular returns an error: it neither follows the link nor waits for a writer.
+// openRegular opens a regular file at a path without links. If the file has become a link or a named
+// pipe, openRegular returns an error: it neither follows the link nor waits for a writer.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {

@@ -235,9 +235,9 @@ type Restart struct {
 	NotCharged bool // RunComfy cancelled the job before it started
 }
 
-// File returns the file that must be uploaded to start the job again. For a match of a
-// wildcard, this file is not job.json, because job.json also starts all other matches again. For a pair,
-// this file is not the video or image, because that one also starts the jobs of other audios, such as talk.de.wav.
+// File returns the file that must be uploaded to start only this job again. A job.json also starts
+// the other matches of its wildcard; a video or image also starts the jobs of other audios, such as
+// talk.de.wav.
 func (r Restart) File() string {
 	switch {
 	case r.NoJob:
