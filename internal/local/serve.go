@@ -39,20 +39,13 @@ func (s *Stack) serve(listeners []net.Listener) error {
 	}
 	s.serveOn(&http.Server{
 		Handler: s.hosts.Handler(s.handler()), ErrorLog: log.New(output, "", log.LstdFlags),
-		ReadHeaderTimeout: headTime, MaxHeaderBytes: maxHead,
+		ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}, listeners...)
 	return nil
 }
 
-const (
-	// headTime is how long a client may take to send the head of its request. maxHead is
-	// how many bytes the head may have. In requests to S3, versitygw accepts only a shorter head.
-	headTime = time.Minute
-	maxHead  = 64 << 10
-)
-
-// requestsGrace is how long requests under way may take when a stack is closed. If versitygw is
-// sending an event to Stack.webhook then, the event must still get into a queue.
+// requestsGrace is how long requests under way may take when a stack is closed. An event that
+// versitygw is sending to Stack.webhook must still get into a queue.
 const requestsGrace = 2 * time.Second
 
 // serveOn runs a server on its listeners until the stack is closed.
@@ -132,8 +125,7 @@ func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig()) }
 // StepFunctions returns a client of the Step Functions endpoint.
 func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig()) }
 
-// States returns the Step Functions endpoint. Its method Path returns the states that an
-// execution has entered.
+// States returns the Step Functions endpoint.
 func (s *Stack) States() *states.Server { return s.states }
 
 // Fake returns the fake RunComfy.

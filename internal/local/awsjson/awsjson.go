@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// maxRequest bounds the body of a request. The longest bodies have a text of 256 KiB, such
-// as the message of SendMessage, in which each byte may be escaped.
+// maxRequest bounds the body of a request. The longest bodies hold a text of 256 KiB, in which each
+// byte may be escaped.
 const maxRequest = 2 << 20
 
 // Operations are the operations that are served, by their X-Amz-Target.
