@@ -175,7 +175,7 @@ func (m *Model) unknownMember(name string, input map[string]any, called string, 
 		Remedy: "Remove " + shown + ".",
 	}
 	if near := Nearest(name, known); near != "" {
-		p.Reason += theNearest(near)
+		p.Reason += nearestClause(near)
 		if _, given := input[near]; !given && !misspelt[near] {
 			p.Remedy = "Rename " + shown + " to " + near + "."
 			misspelt[near] = true
@@ -222,7 +222,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 		switch broken := leaf.ErrorKind.(type) {
 		case *kind.Enum:
 			if near := Nearest(text, texts(broken.Want)); near != "" {
-				takes += theNearest(near)
+				takes += nearestClause(near)
 				remedy = fmt.Sprintf("Set %s to %s.", name, near)
 			}
 		case *kind.MaxLength:

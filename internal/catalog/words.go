@@ -200,15 +200,13 @@ func ratio(r *big.Rat) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
-// theNearest returns the end of a clause that names what was probably meant.
-func theNearest(name string) string { return " (the nearest is " + name + ")" }
+func nearestClause(name string) string { return " (the nearest is " + name + ")" }
 
-// Nearest returns the known name that a wrong name probably means, or "". Two names are
-// near if they differ in one letter, or in at most a third of the longer one's letters.
-// They are also near if the longer one contains the shorter one, and the shorter one has at
-// least minContained bytes. Two neighbouring letters that are exchanged count as one
-// difference. A difference that fold removes does not count. If several known names are equally near, Nearest
-// returns the first. It returns "" for a name of more than maxCompared bytes.
+// Nearest returns the known name that a wrong name probably means, or "". Two folded names are near
+// if they differ in one letter, or in at most a third of the longer one's letters. They are also
+// near if the longer one contains the shorter one, and the shorter one has at least minContained
+// bytes. Two exchanged neighbouring letters count as one difference. If several known names are
+// equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""
