@@ -32,7 +32,7 @@ type span struct {
 	start uint64 // when the first sample that was found is shown
 	end   uint64 // when the sample that is shown last ends
 	delay uint64 // the longest time by which a sample is to be shown before it is decoded
-	frame uint64 // how long most samples last; the method addSamples finds it by a majority vote
+	frame uint64 // how long most samples last, by a majority vote
 	votes int    // by how many votes frame leads
 }
 
@@ -132,10 +132,10 @@ func (f *fragments) readFirst() {
 	}
 }
 
-// priming limits the sound before the start of the presentation. Up to this limit, such
-// sound counts as part of the length. Longer sound does not count at all. Encoders write such
-// sound while they warm up. ffprobe counts it in fragmented files, and package catalog lets a
-// duration exceed a model's limit by the same 50 ms.
+// priming is how much sound before the start of the presentation counts as part of the length.
+// Longer sound does not count at all. Encoders write such sound while they warm up. ffprobe counts
+// it in fragmented files, and package catalog lets a duration exceed a model's limit by the same
+// 50 ms.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
@@ -143,9 +143,7 @@ const priming = 50 * time.Millisecond
 // count. Some files say that a sample is shown before it is decoded. lengths then adds the
 // span's delay to the times of all samples of the track, as ffprobe and players do.
 //
-// If found is false, read has not found when the samples end, and lengths takes the length in
-// the mehd box as an estimate. If samples of the last fragment are missing, the length by the
-// fragments is an estimate.
+// found is the result of read. If it is false, the length in the mehd box is the estimate.
 func (f *fragments) lengths(found bool, tracks []*track) {
 	start, last := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, t := range tracks {
@@ -199,9 +197,8 @@ func (m *movie) track(id uint32) *track {
 }
 
 // follow reads every fragment between off and end that readFirst has not read. It stops at
-// an mfra box. It sets cut if zeros follow instead of a box, and cut and partial if an mdat box
-// extends past end. It panics with errEnd if another box extends past end, or if the length of a
-// box is impossible. It passes guess to readMoof.
+// an mfra box. It panics with errEnd if a box other than mdat extends past end, or if the length of
+// a box is impossible.
 func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
 		f.r.most(off, 16) // reads ahead, because the body of a fragment is needed too; the method box may read only its header
@@ -235,10 +232,9 @@ type access struct {
 	moof int64  // offset of the fragment that contains this sample; 0 if there is no entry
 }
 
-// readMoof records when the samples of a fragment start and end. A tfdt box says when the fragment
-// starts. Without one, the fragment starts when the span of its track ends, but not before the time
-// of the track's entry in guess, if this entry names this fragment or an earlier one. The parameter
-// guess has entries of the index by track id.
+// readMoof records when the samples of a fragment start and end. guess has entries of the index by
+// track id. Without a tfdt box, the fragment starts when the span of its track ends, or at the time
+// of the track's entry in guess if that is later and the entry does not name a later fragment.
 func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {
@@ -346,7 +342,6 @@ func (t *trackRun) readRun(trun box) {
 	}
 }
 
-// checkTime panics with errTime if a time is too large.
 func checkTime(at uint64) {
 	if at > maxTime {
 		panic(errTime)

@@ -2,11 +2,10 @@
 // size of its picture. lipdrop inspects inputs before it spends money on them, and
 // outputs after it has copied them.
 //
-// The package reads a file by ranges. Whatever the size of the file, it reads at most [MaxBytes]
-// in at most [MaxCalls] calls, and besides at most [MaxSteps] short ranges. It does not
-// trust the file: it never allocates a length that the file claims, and no input makes it
-// panic or loop. It decodes neither sound nor pictures. It does not know the limits of
-// models.
+// The package reads a file by ranges: at most [MaxBytes] in at most [MaxCalls] calls, plus at most
+// [MaxSteps] short ranges. It does not trust the file: it never allocates a length that the file
+// claims, and no input makes it panic or loop. It decodes neither sound nor pictures. It does not
+// know the limits of models.
 package media
 
 import (
