@@ -69,9 +69,8 @@ func readList(file string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// addRows adds each row as a bundle in a folder. The rows name files of this machine by absolute
-// paths, or by paths from the list's folder. addRows reports the given problems and the
-// problems of the media, and leaves out each row that has a problem.
+// addRows adds each row as a bundle in a folder. It reports the given problems and the problems of
+// the media, and leaves out each row that has a problem.
 func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
 	reject := func(problem list.Problem) {
@@ -130,7 +129,6 @@ func (p *plan) readMedia(ctx context.Context, dir string, rows []list.Row) error
 	return group.Wait()
 }
 
-// addRowBundle adds the bundle of a row.
 func (p *plan) addRowBundle(file, folder string, row list.Row) {
 	input, warnings := maps.Clone(row.Options), []string(nil)
 	if audio, ok := row.PairAudio(); ok {
@@ -151,8 +149,7 @@ func (p *plan) addRowBundle(file, folder string, row list.Row) {
 	p.rows[manifest] = plannedRow{row, file, warnings}
 }
 
-// read reads the file of a medium, and sets the upload and the info of the medium, or the
-// problem.
+// read sets the upload and the info of a medium, or its problem.
 func (m *medium) read(ctx context.Context, at string) error {
 	file, info, err := openFollowing(at)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // sources are the files and folders that ask for the job of one name: a pair, bundles and
-// matches of a wildcard. Two sources would be two jobs with one status, so a name with two sources is
-// rejected, whichever source was changed.
+// matches of a wildcard. Two sources would be two jobs with one status, so a name with two sources
+// is rejected.
 type sources struct {
 	pair    []File   // the files of a pair
 	bundles []string // the .job folders of the name, each once, although it may exist in several Unicode forms
@@ -62,8 +62,8 @@ func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err er
 	return s, err
 }
 
-// dropsIn lists at most bucket.PageSize files below a bundle's folder for each Unicode form
-// of the folder. It returns the listed files that belong to the bundle.
+// dropsIn returns the files that belong to a bundle. For each Unicode form of the bundle's folder, it
+// lists at most bucket.PageSize files.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	files, _, err := l.listBelow(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
@@ -137,8 +137,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 		if err != nil {
 			return all, err
 		}
-		// The status stores these names. When job.json is deleted, or no longer names a job, submit
-		// withdraws the status of each such job that was not submitted.
+		// The status stores these names, so that submit can later withdraw the matches that job.json
+		// no longer names.
 		all.Own.Jobs = append(all.Own.Jobs, a.Own.Jobs...)
 		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...)
 		all.Matches = append(all.Matches, a.Matches...)
@@ -151,8 +151,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 	return all, nil
 }
 
-// suspended rejects a match that would start a job now or later, because its bundle's own name has
-// several sources.
+// suspended rejects a match whose bundle's own name is contested, if the match would start a job now
+// or later.
 func (f Finding) suspended(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
 		f = f.decide(ledger.Rejected, contested.Problems...)
@@ -161,8 +161,8 @@ func (f Finding) suspended(contested Finding) Finding {
 }
 
 // contested reports whether a name has several sources. If so, it returns the finding f of the name
-// as rejected. A .job folder that holds no drop is not a source, so contested first removes such
-// folders from s. If s has only one source, contested does not look for such folders.
+// as rejected. A .job folder that holds no drop is not a source: if there seem to be several sources,
+// contested first removes such folders from s.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
 		return f, false, nil

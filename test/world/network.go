@@ -38,8 +38,7 @@ const presignHost = "s3.example.com"
 // presigns contains such a token.
 var securityToken = strings.Repeat("IQoJb3JpZ2luX2VjE/+", 70)
 
-// presign returns a URL of one version of a file. The URL is as long as a presigned URL of
-// AWS.
+// presign returns a URL of one version of a file.
 func presign(_ context.Context, f drop.File) (string, error) {
 	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}, "X-Amz-Security-Token": {securityToken}}
 	return "https://" + presignHost + "/" + url.PathEscape(f.Key) + "?" + query.Encode() + "&" + Signature, nil

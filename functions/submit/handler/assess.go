@@ -32,14 +32,12 @@ const (
 	maxFurther = 2 * bucket.PageSize
 )
 
-// assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
 	change  change // the first change of the batch that needs this assessment; later changes may share the assessment
 	batch   *batch
-	// lastTrySince is set if this assessment is the last try of a held job. If a status
-	// written after lastTrySince says that the job is held, an earlier delivery has made the
-	// last try, and this delivery does nothing. See lastTryMade.
+	// lastTrySince is set if this assessment is the last try of a held job. If the job was held
+	// again after lastTrySince, an earlier delivery has made the last try.
 	lastTrySince time.Time
 
 	recovered bool    // whether recoverTakes was called for the subject
@@ -92,9 +90,8 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 	return out, nil
 }
 
-// find returns the findings about a subject. Before find reads the dropped files, it recovers
-// takes (see recoverOnce). At the end it sends messages for the matches that job.json no longer
-// names (see sendUnnamed).
+// find returns the findings about a subject. It also recovers takes, and sends messages for the
+// matches that job.json no longer names.
 func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	// Statuses are read before the dropped files, so that a new status is never based
 	// on older files than the status that it replaces.
@@ -133,9 +130,8 @@ func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
 	return findings, nil
 }
 
-// recoverOnce recovers the takes of a subject, if it may have any, but only at the first call for
-// an assessment. It returns prev, the status of the subject. If there were takes to recover, it reads
-// the status again.
+// recoverOnce recovers the takes of a subject, but only once for an assessment. It returns the status
+// of the subject: prev, or the status read again if there were takes to recover.
 func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
 	s := a.subject
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.batch.again || prev.State != "")
@@ -173,7 +169,6 @@ func (h *Handler) handleFinding(ctx context.Context, f finding) error {
 	return nil
 }
 
-// isLastTry reports whether this assessment is the last try of a held job.
 func (a *assessment) isLastTry() bool { return !a.lastTrySince.IsZero() }
 
 // lastTryMade reports whether an earlier delivery made the last try, and the job was held again.
