@@ -164,7 +164,7 @@ func (s *stream) count(off, n int64) part {
 			}
 			end := at
 			if at = s.sync(data, at, short); at == len(data) {
-				p.open = p.found && !last && int64(at-end) < chainLength*s.largest && len(bytes.Trim(data[end:], "\x00")) > 0
+				p.open = p.found && !last && int64(at-end) < chainLength*s.largest && !isZero(data[end:])
 				break
 			}
 			s.gap = true
@@ -193,12 +193,10 @@ func (s *stream) inStep(off int64) bool {
 	return math.Abs(math.Remainder(float64(off-s.start), size)) <= leeway
 }
 
-// measure returns how long the stream is. It counts all frames if the stream fits into
-// the budget, or if the frames end in the first part that is read. The length is then a fact.
-// Otherwise measure searches for the end, and counts the frames in parts of the stream. The
-// length is then a fact if the end was found, the counted frames have the same bit rate, and
-// gap is false. measure panics with errBudget if no frame fits into the budget, and with a damage
-// if the stream fits but has no frame.
+// measure returns how long the stream is. The length is a fact if all frames were counted, or
+// if the end was found, the counted frames have the same bit rate, and gap is false. measure
+// panics with errBudget if no frame fits into the budget, and with a damage if the stream fits
+// but has no frame.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {

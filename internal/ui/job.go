@@ -34,11 +34,11 @@ type jobView struct {
 	// Unreadable says which records of takes cannot be read. These takes are not among Takes.
 	Unreadable string `json:"unreadable,omitempty"`
 
-	// Take is the take that is shown: the take that the page asked for, or else the take
-	// of the status. It is nil if that take is not among Takes.
+	// Take is the take that the page asked for, or else the take of the status. It is nil
+	// if that take is not among Takes.
 	Take *takeView `json:"take,omitempty"`
 
-	// Newer reports that there are Takes, and that the status is about a newer drop.
+	// Newer reports that the status is about a newer drop than the newest of Takes.
 	Newer bool `json:"newer,omitempty"`
 
 	Media    []medium          `json:"media,omitempty"`
@@ -52,7 +52,6 @@ type takeSummary struct {
 	Review client.Decision `json:"review,omitempty"`
 }
 
-// takeView is a take with its status.
 type takeView struct {
 	ledger.Status
 	Options map[string]any `json:"options,omitempty"` // as texts, because JavaScript rounds large numbers
@@ -67,7 +66,7 @@ type reviewView struct {
 	ETag string `json:"etag"`
 }
 
-// medium is an input or an output. Both have the members of a ledger.Input.
+// medium is an input or an output.
 type medium struct {
 	Label    string          `json:"label"`
 	Role     string          `json:"role"` // input or output
@@ -100,7 +99,7 @@ func validTake(take string) error {
 	return nil
 }
 
-// job returns the jobView that the page asks for.
+// job returns the view of a job or, if the key begins with a slash, of an answer file.
 func (s *Server) job(r *http.Request) (any, error) {
 	ctx, key, wanted := r.Context(), r.FormValue("key"), r.FormValue("take")
 	name, isFile := strings.CutPrefix(key, "/")
@@ -194,7 +193,6 @@ func mediaOf(rec ledger.Record) []medium {
 		m.setKind(kindOf(in.Key))
 		if in.URL != "" {
 			m.Name, m.Gone = in.URL, "lipdrop does not fetch a URL that job.json gives."
-			m.setKind("other")
 		}
 		all = append(all, m)
 	}

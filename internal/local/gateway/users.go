@@ -164,15 +164,12 @@ func (r *request) action() string {
 	return "s3:GetObject"
 }
 
-// listTime bounds the time that mayList takes.
-const listTime = 10 * time.Second
-
 // mayList asks versitygw whether the user of a request may list the requested object. AWS does
 // not document which prefix S3 compares with a condition on s3:prefix if the object is missing.
 // Some reports say the key of the object, others say no prefix. So mayList returns false if
 // versitygw refuses a listing with the key as prefix, or a listing without a prefix.
 func (u *users) mayList(r *request) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), listTime)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	client := s3.New(s3.Options{
 		Region: u.signatures.Region, BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, HTTPClient: u.server,
