@@ -113,8 +113,7 @@ func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	properties := schema["properties"].(map[string]any)
 	for _, g := range f.Media {
 		for _, name := range g.Properties {
-			// In place of the URL that lipdrop sends, job.json may have a file name. So
-			// RunComfy's rules for the URL do not apply.
+			// RunComfy's rules are for a URL, but job.json may have a file name here.
 			properties[name] = map[string]any{"type": "string", notBlank: true}
 		}
 	}

@@ -20,14 +20,12 @@ const (
 	localLongestPause = time.Second
 )
 
-// mostFailures is how many calls of Changes in a row may fail with an error for which mayPass
-// returns true. After one more, Follow gives up.
+// mostFailures is how many failures in a row Follow ignores if a repetition may succeed.
 const mostFailures = 10
 
 // Follow passes the statuses that the patterns select to the function changed, and later those that
 // are new or have changed. It ends when this function returns true or an error, when ctx ends, or
-// when it cannot read the statuses (see mostFailures). The first call may have no statuses. Follow
-// lists the statuses, and reads only those whose ETag has changed.
+// when it cannot read the statuses (see mostFailures). The first call may have no statuses.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{}
 	first, longest := FirstPause, LongestPause
@@ -61,9 +59,9 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 	}
 }
 
-// Changes reads those statuses or answer files which the patterns select and which are new or have
-// changed: seen has the ETag of each key that was read before. Then Changes stores the new ETags in
-// seen. The folder is ledger.StatusPrefix or ledger.AnswerPrefix.
+// Changes returns the selected statuses or answer files that are new or have changed. The map seen
+// has the ETag of each key that was read before; Changes updates it. The folder is
+// ledger.StatusPrefix or ledger.AnswerPrefix.
 func (c *Client) Changes(ctx context.Context, folder string, seen map[string]string, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {

@@ -55,9 +55,8 @@ type call struct {
 	paid                bool
 }
 
-// do makes a call and returns the response. If the error may be about the token and Token now
-// returns another token, do repeats the call, unless the call is paid. Client documents
-// the errors. If a response under HTTP 2xx has an error code, do returns both the response and the error.
+// do makes a call and returns the response. Client documents the errors and when do repeats a
+// call. If an HTTP 2xx response has an error code, do returns both the response and the error.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {

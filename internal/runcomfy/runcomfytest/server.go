@@ -70,8 +70,8 @@ type Server struct {
 	Dir string
 
 	// OutputURL is the beginning of the URL of each output. If OutputURL is only a path, the
-	// path follows the scheme and host of the request for the result. Whoever passes requests for
-	// outputs to this Server must first remove the path in OutputURL.
+	// path follows the scheme and host of the request for the result. ServeHTTP expects requests
+	// for outputs without this path.
 	OutputURL string
 
 	// CostUSD is the cost of each job that succeeded. A result has the cost if the request asks
@@ -273,8 +273,7 @@ type Price struct {
 	Note string
 }
 
-// InventedPrice returns an invented price of a model. It is not RunComfy's price, and the note of
-// the price says so.
+// InventedPrice returns an invented price of a model, with a note that says so.
 func InventedPrice(id string) Price {
 	const note = "invented by the fake of RunComfy"
 	return cmp.Or(map[string]Price{
