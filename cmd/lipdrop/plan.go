@@ -87,16 +87,11 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 			return nil, err
 		}
 	}
-	if err := p.checkJobs(ctx); err != nil {
+	if err := p.checkJobs(ctx, "nothing was sent", func(o check.Outcome) bool { return o.State == ledger.Rejected }); err != nil {
 		return nil, err
 	}
 	if len(p.Jobs) == 0 {
 		return nil, fmt.Errorf("nothing was sent: %w", nothingIn(c.Files))
-	}
-	for _, key := range sortedKeys(p.Uploads) {
-		if err := checkLength(key); err != nil && stack.Local() {
-			return nil, err
-		}
 	}
 	if err := p.Choose(ctx, c.Force); err != nil {
 		return nil, err
@@ -211,24 +206,29 @@ func (t total) estimate() string {
 	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(t.usd), budget.EstimateNote, count(t.noPrice, "job"), t.why)
 }
 
-// checkJobs finds out which jobs the files form. The error names every problem of a job or of a
-// row.
-func (p *plan) checkJobs(ctx context.Context) error {
+// checkJobs finds out which jobs the files form. The error has the heading, and names every problem
+// of a row, of a key, or of a job for which isWrong returns true.
+func (p *plan) checkJobs(ctx context.Context, heading string, isWrong func(check.Outcome) bool) error {
 	if err := p.Check(ctx); err != nil {
 		return err
 	}
 	for i := range p.Jobs {
 		job := &p.Jobs[i]
 		job.Warnings = append(job.Warnings, p.rows[job.Key].warnings...)
-		if job.State == ledger.Rejected {
+		if isWrong(job.Outcome) {
 			p.addProblems(job.Key, job.Outcome)
+		}
+	}
+	for _, key := range sortedKeys(p.Uploads) {
+		if err := checkLength(key); err != nil && p.Local() {
+			p.wrong = append(p.wrong, wrong{text: escapef("%v", err)})
 		}
 	}
 	if p.wrong == nil {
 		return nil
 	}
 	slices.SortStableFunc(p.wrong, func(a, b wrong) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.row, b.row)) })
-	lines := []string{"nothing was sent:"}
+	lines := []string{heading + ":"}
 	for _, w := range p.wrong {
 		lines = append(lines, w.text)
 	}

@@ -15,15 +15,12 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
-	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/internal/template"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -45,7 +42,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err != nil {
 		return err
 	}
-	if err := checkFiles(ctx, files); err != nil {
+	if err := c.check(ctx, files); err != nil {
 		return err
 	}
 	if err := client.CheckFolder(c.Out); err != nil {
@@ -172,41 +169,20 @@ func (c *tryCmd) gather() (*gatheredFiles, error) {
 	return files, err
 }
 
-// checkFiles returns an error that names every problem of the files and of their jobs. It
-// also returns an error if the files form no job.
-func checkFiles(ctx context.Context, files *gatheredFiles) error {
-	models, err := catalog.Default()
+// check returns an error that names every problem of the files and of their jobs. It also
+// returns an error if the files form no job. It needs no running stack.
+func (c *tryCmd) check(ctx context.Context, files *gatheredFiles) error {
+	stack := &client.Client{Dir: c.Dir}
+	resolver, err := stack.Resolver()
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: template.DefaultSettings()}
-	var wrong []string
-	for _, key := range sortedKeys(files.byKey) {
-		if err := checkLength(key); err != nil {
-			wrong = append(wrong, escapef("%v", err))
-		}
+	p := &plan{Drop: &client.Drop{Client: stack, Resolver: resolver, Uploads: files.byKey}}
+	err = p.checkJobs(ctx, "nothing was dropped", func(o check.Outcome) bool { return !o.Good() })
+	if err == nil && len(p.readyNames()) == 0 {
+		err = errors.New("nothing was dropped: these files form no job. Give a video and an audio file that have the same name")
 	}
-	jobs := 0
-	err = check.AssessEach(ctx, resolver, sortedKeys(files.byKey), func(_ string, o check.Outcome) error {
-		if o.State == check.Ready {
-			jobs++
-		}
-		if !o.Good() {
-			for _, p := range o.Problems {
-				wrong = append(wrong, escapef("%s: %s. %s", o.Finding.Name, p.Reason, p.RemedyFor(o.Finding.Name)))
-			}
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case wrong != nil:
-		return fmt.Errorf("nothing was dropped:\n  %s", strings.Join(wrong, "\n  "))
-	case jobs == 0:
-		return errors.New("nothing was dropped: these files form no job. Give a video and an audio file that have the same name")
-	}
-	return nil
+	return err
 }
 
 // fakeOutputs says what the fake RunComfy returns.

@@ -60,8 +60,12 @@ func Files(uploads map[string]*Upload) *check.Snapshot {
 	})
 }
 
-// Snapshot lists the files of the bucket in the common folder of the uploads.
+// Snapshot lists the files of the bucket in the common folder of the uploads. Without a bucket,
+// there are none.
 func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
+	if d.Bucket == nil {
+		return Files(nil), nil
+	}
 	// If the folder has more files than this, a check lists the files of each job instead.
 	most := bucket.PageSize * (3 + len(d.Uploads)/10)
 	snapshot, err := check.NewSnapshot(ctx, d.Bucket, d.Folder(), most)
