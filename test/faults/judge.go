@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/test/world"
 )
 
 // judgeName compares the status of a name with the oracle's verdict.
@@ -28,7 +24,6 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	switch {
 	case v.take != nil && st.Take == v.take.Take && st.State.Claimed():
 		s.compare(st, *v.take)
-		s.judgeWarnings(st, *v.take, inboxAfter(acts))
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.allPresent(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
 		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name
@@ -51,33 +46,6 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 	plain := st.State == "" || st.State == ledger.Used || st.State == ledger.Succeeded
 	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
 		s.wrong("%s, remedy %q: the code, the reason or the remedy is missing", says, st.Remedy)
-	}
-	if st.Code == problem.FilesGone { // the file that the wildcard matched must be gone; its stem is the end of the match's name
-		for key := range inboxAfter(acts) {
-			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
-				s.wrong("%s, but %s is there", says, key)
-			}
-		}
-	}
-	if strings.Contains(strings.Join(st.Warnings, " "), "SlowDown") {
-		s.wrong("%s still warns of a problem with S3: %q", says, st.Warnings)
-	}
-}
-
-// judgeWarnings checks the status of a bundle without a wildcard. If one of the bundle's media was
-// dropped again after the take was claimed, that drop started nothing, so the status must warn.
-func (s *simulation) judgeWarnings(st ledger.Status, rec ledger.Record, there inbox) {
-	if len(there.names()[rec.Name].uses) != 1 {
-		return // a pair, a match of a wildcard, or no job
-	}
-	for _, in := range rec.Inputs {
-		f, ok := there[in.Key]
-		if !ok || path.Base(in.Key) == "job.json" || !f.dropped.After(rec.Times.Claimed.Add(margin)) {
-			continue
-		}
-		if !strings.Contains(strings.Join(st.Warnings, " "), path.Base(in.Key)) {
-			s.wrong("the status of %s does not warn about %s, which was dropped again after the take was claimed; its warnings are %q", rec.Name, in.Key, st.Warnings)
-		}
 	}
 }
 
@@ -153,69 +121,5 @@ func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Rec
 	}
 	if left, mayRun := exposed(rec.Name, acts, before, files); left && !mayRun {
 		s.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
-	}
-}
-
-// judgeOptions compares the recorded options of a bundle's take with the options in job.json.
-// It compares numbers exactly.
-func (s *simulation) judgeOptions(rec ledger.Record) {
-	at := slices.IndexFunc(rec.Inputs, func(in ledger.Input) bool { return path.Base(in.Key) == "job.json" })
-	if at < 0 {
-		return
-	}
-	manifest := rec.Inputs[at]
-	decode := func(text []byte, value any) {
-		dec := json.NewDecoder(bytes.NewReader(text))
-		dec.UseNumber()
-		if err := dec.Decode(value); err != nil {
-			s.wrong("%s: %v", manifest.Key, err)
-		}
-	}
-	var asked struct {
-		Input map[string]any `json:"input"`
-	}
-	decode(s.w.Version(manifest.Key, strings.Trim(manifest.ETag, `"`)), &asked)
-	var kept struct {
-		Options map[string]any `json:"options"`
-	}
-	text, _ := s.w.Bucket.Object(ledger.RecordKey(rec.Name, rec.Take))
-	decode(text, &kept)
-	for option, value := range asked.Input {
-		if !strings.HasSuffix(option, "_url") && kept.Options[option] != value {
-			s.wrong("take %s of %s: the option %s is recorded as %v, but job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
-		}
-	}
-}
-
-// judgeExecution checks an execution that failed with RequestLost. Since the execution started
-// or was redriven, RunComfy must have responded at least three times, over at least a
-// minute, that it does not know the request.
-func (t *story) judgeExecution(e world.Execution) {
-	var job struct {
-		RequestID string `json:"requestId"`
-	}
-	if json.Unmarshal([]byte(e.Input), &job) != nil {
-		t.wrong("%s has no input", e.ARN)
-	}
-	began := e.StartedAt
-	for _, event := range e.Events {
-		at := event.At
-		switch event.Type {
-		case "ExecutionRedriven":
-			began = at
-		case "ExecutionFailed":
-			if event.Error != "RequestLost" {
-				continue
-			}
-			var since []time.Time
-			for _, each := range t.unknown[job.RequestID] {
-				if !each.Before(began) && !each.After(at) {
-					since = append(since, each)
-				}
-			}
-			if n := len(since); n < 3 || since[n-1].Sub(since[0]) < time.Minute {
-				t.wrong("%s failed with RequestLost %s after its start or redrive; %d responses said that the request is not known, want at least 3 over at least a minute", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
-			}
-		}
 	}
 }

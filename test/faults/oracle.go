@@ -98,7 +98,6 @@ func (s *simulation) judge(acts []act, records []ledger.Record) {
 		s.judgeName(name, acts, takes[name])
 		for _, rec := range takes[name] {
 			s.judgeStart(rec, acts, takes[name]) // its files existed together, and no deletion of a used file started it
-			s.judgeOptions(rec)                  // it ran with the options of its job.json
 		}
 	}
 	s.judgeFiles(inboxAfter(acts))

@@ -27,17 +27,15 @@ const (
 	responseLost    trouble = "the response is lost"    // RunComfy accepts the job
 	forgotten       trouble = "forgotten after its end" // RunComfy forgets a request whose job it has reported as failed
 	notKnownForLong trouble = "not known for minutes"   // RunComfy does not know the request
-	onceAfterward   trouble = "not known for minutes, and once after each redrive"
-	outputUnread    trouble = "archived files cannot be read"
-	interleaved     trouble = "side by side" // other functions and people act between two calls that a function makes
-	slow            trouble = "slow calls"   // to AWS, and RunComfy's POST
+	interleaved     trouble = "side by side"            // other functions and people act between two calls that a function makes
+	slow            trouble = "slow calls"              // to AWS, and RunComfy's POST
 	unpaid          trouble = "no balance for hours"
 	shuffled        trouble = "the events arrive after all acts, in another order"
 )
 
 var troubles = []trouble{
 	noTrouble, startsFail, cannotCancel, stopsFail, throttled, responseLost, forgotten, notKnownForLong,
-	onceAfterward, outputUnread, interleaved, slow, unpaid, shuffled, shuffled, shuffled,
+	interleaved, slow, unpaid, shuffled, shuffled, shuffled,
 }
 
 // story is a world with a few acts of people, a few names and one trouble.
@@ -55,9 +53,7 @@ type story struct {
 
 	hasty     int                     // number of acts between two calls that a function makes
 	refusals  int                     // number of refused writes to a claim
-	redriven  map[string]bool         // requests whose execution was redriven; with onceAfterward, the next status or result call fails
 	ended     map[string]bool         // requests whose result call has reported a failed job
-	unknown   map[string][]time.Time  // when RunComfy responded that it does not know a request, by request id
 	stopped   map[string]bool         // names whose execution a person stopped
 	cancelled map[string]cancellation // takes that must be cancelled, by the key of their record
 }
@@ -76,7 +72,7 @@ func tellStory(seed, number uint64) (*story, error) {
 		return nil, err
 	}
 	t := &story{
-		simulation: s, number: number, dropped: &drop{}, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
+		simulation: s, number: number, dropped: &drop{}, ended: map[string]bool{},
 		stopped: map[string]bool{}, cancelled: map[string]cancellation{},
 	}
 	t.stories = 1
@@ -136,8 +132,6 @@ func (t *story) before(c world.Call) error {
 	case t.trouble == throttled && t.refusals < mostRefused && c.Op == "PutObject" && t.changesClaim(c.Key):
 		t.refusals++
 		return world.Throttled
-	case t.trouble == outputUnread && c.Op == "GetObject" && strings.HasPrefix(c.Key, "outbox/") && !strings.HasSuffix(c.Key, "result.json"):
-		return world.Throttled
 	case t.trouble == slow && c.Service != "runcomfy" && t.dice.Float64() < 0.05:
 		t.w.Spend(20 * time.Second)
 	case t.trouble == interleaved && t.depth < maxDepth && t.dice.Float64() < 0.1:
@@ -160,9 +154,6 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 		t.notePOST(claimed)
 	}
 	fault := t.faultOf(call, id, claimed)
-	if fault != nil && fault.Name == "unknown request" {
-		t.unknown[id] = append(t.unknown[id], t.w.Now())
-	}
 	if fault == nil && call == runcomfytest.CallResult {
 		if job, ok := t.w.RunComfy.Job(id); ok && job.State == "failed" {
 			t.ended[id] = true
@@ -197,10 +188,7 @@ func (t *story) faultOf(call runcomfytest.Call, id, claimed string) *runcomfytes
 	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		t.excused[claimed] = true
 		return named("accepted, then reset")
-	case (t.trouble == notKnownForLong || t.trouble == onceAfterward) && asks && active:
-		return named("unknown request")
-	case t.trouble == onceAfterward && asks && t.redriven[id]:
-		delete(t.redriven, id)
+	case t.trouble == notKnownForLong && asks && active:
 		return named("unknown request")
 	}
 	return nil
@@ -392,7 +380,6 @@ func (t *story) stop() {
 func (t *story) redrive() {
 	for _, rec := range t.records() {
 		if rec.State == ledger.Failed && t.w.Redrive(rec.Name, rec.Take) == nil {
-			t.redriven[rec.RequestID] = true
 			t.tell("%s, which was %s, is redriven", rec.Name, rec.Code)
 		}
 	}
@@ -416,9 +403,6 @@ func (t *story) end() {
 	t.calm(3*time.Hour, 3*time.Hour)
 	t.check()
 	t.judgeCancelled()
-	for _, e := range t.w.Executions() {
-		t.judgeExecution(e)
-	}
 }
 
 func (t *story) text() string {

@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -336,6 +337,29 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w.Delete("inbox/ads/talk.wav")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
+}
+
+// A whole number in job.json that a float cannot hold is recorded and sent as it is.
+func TestLargeSeed(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := sample.Files()
+	const seed = "9007199254740993" // 2^53 + 1
+	w.RunComfy.Fault = func(r *http.Request, body []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallSubmit && !strings.Contains(string(body), seed) {
+			t.Errorf("RunComfy received %s, want the seed %s", body, seed)
+		}
+		return nil
+	}
+	w.Web["https://example.com/i.png"] = clip
+	w.Drop(bundle+"voice.wav", voice)
+	w.Drop(bundle+"job.json", []byte(`{"model": "community/live-avatar", "input": {"image_url": "https://example.com/i.png", "audio_url": "voice.wav", "prompt": "x", "seed": `+seed+`}}`))
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/cafe", ledger.Succeeded, "")
+	for _, key := range []string{ledger.RecordKey("ads/cafe", st.Take), ledger.OutputPrefix("ads/cafe", st.Take) + "result.json"} {
+		if text, _ := w.Bucket.Object(key); !strings.Contains(string(text), seed) {
+			t.Errorf("%s is %s, want the seed %s in it", key, text, seed)
+		}
+	}
 }
 
 // If media files are uploaded into the folder of a bundle without a wildcard after the job was
