@@ -23,10 +23,8 @@ const (
 	StepBytes = 512
 )
 
-// try calls parse and returns the error with which it panicked, or nil. A parser panics
-// with a damage, an unread or a *problem.Problem. The reader panics with a damage, an unread
-// or a failedRead. So a parser need not check each of its many reads. No such panic leaves
-// the package.
+// try calls parse and returns the error with which it panicked, or nil. Because the reader
+// panics, a parser need not check each of its many reads. No such panic leaves the package.
 func try(parse func()) (err error) {
 	defer func() {
 		switch e := recover().(type) {
@@ -182,9 +180,9 @@ func (r *reader) written(from, n int64) (at int64, data []byte) {
 	return at, data
 }
 
-// zeros returns where a run of zeros begins, at most 64 bytes too late. The search covers the
-// bytes between the two offsets, and end is inside the run. Other zeros may come before the run,
-// such as those of a white area in a JPEG. So some places between the result and end are checked too.
+// zeros bisects the bytes between from and end for the beginning of the run of zeros that contains
+// end. The result is at most 64 bytes too late. Earlier zeros, such as those of a white area in a
+// JPEG, mislead a bisection, so zeros also checks some places between the result and end.
 func (r *reader) zeros(from, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
@@ -250,8 +248,8 @@ func (r *reader) read(off, n int64) []byte {
 	return data[:n:n] // so that an append copies the bytes, and does not write into the source's memory
 }
 
-// withReserve calls parse with a budget that is smaller by the given calls and bytes. Then it
-// adds them to the budget again. It returns the error with which parse panicked, or nil.
+// withReserve keeps the given calls and bytes of the budget from parse. It returns the error
+// with which parse panicked, or nil.
 func (r *reader) withReserve(calls, bytes int64, parse func()) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls

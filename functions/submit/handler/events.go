@@ -34,9 +34,8 @@ func (c change) deletedKey() string {
 	return ""
 }
 
-// requeued is what submit adds to a change that submit sends to its own queue. The zero value adds
-// nothing: the change is as the event reported it. Otherwise the message is about some of
-// the names that the change concerns (see isPart), or the message waits (see isWaiting).
+// requeued is what submit adds to a change that it sends to its own queue. Such a message is
+// about some of the names that the change concerns (see isPart), or it waits (see isWaiting).
 //
 // A change may concern thousands of names: a video with tagged audios, or a job.json with a
 // wildcard. Submit then sends messages to its own queue, each with a part of the names, and

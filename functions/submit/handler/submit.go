@@ -18,14 +18,12 @@ import (
 
 const (
 	// claimTime is how much of the function's time must be left before the claim, and
-	// submitTime before the POST. submitTime is enough for the POST and for every try to
-	// record the response (see retry). If isRefused runs after the POST, there may be fewer tries.
+	// submitTime before the POST. submitTime covers the POST and the tries to record the response.
 	claimTime  = submitTime + 5*time.Second
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 
-	// A write that must not be lost is tried for retryTime. Each try gives up after writeTime. The
-	// first pause between two tries is firstPause. Each further pause is twice as long, but the
-	// last pause ends with retryTime.
+	// A write that must not be lost is tried for retryTime. Each try gives up after writeTime.
+	// The pauses between the tries double, beginning with firstPause.
 	retryTime  = 30 * time.Second
 	writeTime  = 10 * time.Second
 	firstPause = time.Second
@@ -121,10 +119,9 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	return h.ensureExecution(ctx, f, rec)
 }
 
-// isRefused reports whether an id that RunComfy returned with an error is certainly not the id of an
-// accepted job. The error must say that RunComfy did not accept the job. In addition, RunComfy must
-// not know the id when isRefused asks for its status, or must refuse the token or the account in
-// both requests. If only the status request is refused, it may have had the token of another account.
+// isRefused reports whether RunComfy certainly did not accept a job, although it returned a request
+// id together with the error refusal. If RunComfy refuses the token or the account only for the
+// status request, this request may have had the token of another account.
 func (h *Handler) isRefused(ctx context.Context, requestID string, refusal error) bool {
 	if runcomfy.IsKind(refusal, runcomfy.KindUnavailable) {
 		return false
@@ -147,9 +144,8 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// If a file of a bundle is uploaded that is neither job.json nor a match, there is no new
-	// take, only a warning. If the status was not about this take when that upload was handled,
-	// the warning is still missing. So each file is compared with the take's inputs.
+	// A replaced file of a bundle may start no take: the take that the status is about gets a
+	// warning. If the status was not about this take then, the warning is still missing.
 	f.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
