@@ -200,8 +200,7 @@ func (d *doctor) checkRule(ctx context.Context, rule, id string) {
 	}
 }
 
-// checkMapping checks an event source mapping and the result of its last call. Through the
-// mapping, Lambda reads a queue and calls a function.
+// checkMapping checks an event source mapping and the result of its last call.
 func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 	out, err := lambda.NewFromConfig(d.Config).GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
 	if err != nil {
@@ -347,7 +346,6 @@ func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 	}
 }
 
-// runComfyFailed reports a failed call of RunComfy's API.
 func (d *doctor) runComfyFailed(purpose string, err error) {
 	if errors.Is(err, context.Canceled) { // the person has interrupted the command
 		return

@@ -70,8 +70,7 @@ func (w stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeEx
 	})
 }
 
-// page is the number of executions on a page of a listing. It is small, so that
-// listings have several pages.
+// page is the number of executions on a page. It is small, so that listings have several pages.
 const page = 20
 
 func (w stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error) {
@@ -118,7 +117,7 @@ func (w *World) Executions() []Execution {
 	return all
 }
 
-// Execution returns the execution of a take. It returns false if there is no execution.
+// Execution returns the execution of a take.
 func (w *World) Execution(name, take string) (Execution, bool) {
 	e, ok := w.executions[executionARN(name, take)]
 	if !ok {
@@ -135,17 +134,17 @@ func executionARN(name, take string) string {
 func (w *World) Stop(name, take string) { w.stop(executionARN(name, take), "", "") }
 
 // stop stops an execution with an error and a cause. It reports whether the execution exists.
-func (w *World) stop(arn, name, cause string) bool {
+func (w *World) stop(arn, errorName, cause string) bool {
 	e, ok := w.executions[arn]
 	if ok && e.Status == states.Running {
-		e.Abort(w.now, name, cause)
+		e.Abort(w.now, errorName, cause)
 		w.ended(e)
 	}
 	return ok
 }
 
-// ended removes an execution from the running ones. If the execution ended badly, ended calls
-// NotifyStatus, unless LoseStatusEvents is set.
+// ended removes an execution from the running ones. If the execution ended badly, ended sends
+// its event.
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {

@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// shell runs the guard.
-	shell = "/bin/sh"
 	// guardScript waits for the end of standard input, then kills the process group
 	// of the guard, including the guard.
 	guardScript = "read line; kill -KILL 0"
@@ -41,7 +39,7 @@ type Child struct {
 // Start starts cmd in a new process group. It sets cmd.SysProcAttr and
 // cmd.WaitDelay.
 func Start(cmd *exec.Cmd) (*Child, error) {
-	guard := exec.Command(shell, "-c", guardScript)
+	guard := exec.Command("/bin/sh", "-c", guardScript)
 	guard.Env = []string{}
 	guard.Dir = "/"
 	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -45,7 +45,7 @@ type record struct {
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
 	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
-	Suffix      string         `json:"suffix"` // of the input that is the output, with its dot; .mp4 if Make returned the output
+	Suffix      string         `json:"suffix"` // of the input that is stored as the output, with its dot; .mp4 if Make returned the output
 	SHA256      string         `json:"sha256"`
 }
 
@@ -81,7 +81,6 @@ func (j *job) queuePosition(now time.Time) int {
 	return int(j.startsAt().Sub(now) / max(j.Run, time.Second))
 }
 
-// submit accepts or refuses a job.
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, body []byte) {
 	if _, known := s.Models[modelID]; !known && s.Models != nil {
 		refuse(w, http.StatusBadRequest, 400001, "there is no model "+modelID)
@@ -153,7 +152,6 @@ func (s *Server) scriptOf(modelID string, input map[string]any) Script {
 	return Script{Queue: s.Queue, Run: s.Run}
 }
 
-// serveJob responds to a request about a job.
 func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call Call) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

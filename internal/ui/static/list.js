@@ -138,7 +138,6 @@ export class List {
 
   get rowHeight() { return parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 40; }
 
-  // paint puts the visible rows, and a few rows around them, into the page.
   paint() {
     const height = this.rowHeight, rows = byId("rows");
     rows.style.height = this.shown.length * height + "px";
