@@ -118,7 +118,7 @@ var services = map[string]string{
 // purpose says what was tried, such as "read the status of talk". The parameter key is the key
 // or the prefix that the error is about, or "".
 func (c *Client) Explain(purpose, key string, err error) error {
-	if c.Bucket == nil { // the error is about files of this machine
+	if c.Ledger == nil { // there is no stack: the error is about files of this machine
 		return err
 	}
 	resource := ""
