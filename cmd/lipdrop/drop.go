@@ -308,28 +308,13 @@ func (p *plan) sentFindings(ctx context.Context) (map[string]drop.Finding, error
 		return nil, err
 	}
 	resolver := p.Resolver
-	resolver.Files = sentFiles{snapshot, client.Files(p.Uploads)}
+	resolver.Files = snapshot
 	findings := map[string]drop.Finding{}
 	err = check.Each(ctx, &resolver, sortedKeys(p.Uploads), func(_ string, f drop.Finding) error {
 		findings[f.Name] = f
 		return nil
 	})
 	return findings, p.Explain("see what is in the bucket", "inbox/*", err)
-}
-
-// sentFiles lists the files of the bucket after a drop. It reads the contents of the dropped
-// files from this machine.
-type sentFiles struct {
-	*check.Snapshot                 // of the bucket
-	files           *check.Snapshot // of this machine
-}
-
-// ReadRange implements drop.Files.
-func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
-	if _, err := s.files.Head(ctx, f.Key); err == nil {
-		return s.files.ReadRange(ctx, f, off, n)
-	}
-	return s.Snapshot.ReadRange(ctx, f, off, n)
 }
 
 // manyNames is the largest number of jobs in a folder that are listed one by one. For more

@@ -2,7 +2,9 @@ package check_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,31 +27,35 @@ func bucketOf(keys ...string) *bucket.Bucket {
 	return &bucket.Bucket{S3: b, Name: "b"}
 }
 
-// An overlay over a snapshot lists and finds what one bucket with all the files would.
+// A snapshot with the dropped files lists and finds what one bucket with all the files would.
 func TestListings(t *testing.T) {
 	key := rapid.Custom(func(t *rapid.T) string { return "inbox/" + rapid.StringMatching(`[ab./]{1,5}`).Draw(t, "key") })
 	rapidtest.Check(t, func(t *rapid.T) {
 		fresh, stored := rapid.SliceOf(key).Draw(t, "new"), rapid.SliceOf(key).Draw(t, "stored")
 		all := bucketOf(slices.Concat(fresh, stored)...)
-		snapshot, err := check.NewSnapshot(t.Context(), bucketOf(stored...), "inbox/"+rapid.StringMatching(`[ab.]{0,2}`).Draw(t, "covered"), rapid.SampledFrom([]int{2, 1000}).Draw(t, "most"))
+		dropped, _, err := bucketOf(fresh...).List(t.Context(), "", math.MaxInt)
 		if err != nil {
 			t.Fatal(err)
 		}
-		overlay := check.Overlay{New: bucketOf(fresh...), Bucket: snapshot}
+		snapshot, err := check.NewSnapshot(t.Context(), bucketOf(stored...), check.Dropped(dropped, nil), "inbox/"+rapid.StringMatching(`[ab.]{0,2}`).Draw(t, "covered"), rapid.SampledFrom([]int{2, 1000}).Draw(t, "most"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshot.AddDropped()
 		prefix, after, limit := rapid.SampledFrom([]string{"inbox/", "inbox/a", "inbox/b.", "x"}).Draw(t, "prefix"), rapid.SampledFrom([]string{"", "inbox/a.", "inbox/b"}).Draw(t, "after"), rapid.IntRange(1, 20).Draw(t, "limit")
 		for range 2 { // the second time, the snapshot remembers the listings
 			for _, list := range []func(drop.Files) ([]drop.File, bool, error){
 				func(f drop.Files) ([]drop.File, bool, error) { return f.List(t.Context(), prefix, limit) },
 				func(f drop.Files) ([]drop.File, bool, error) { return f.ListFolder(t.Context(), prefix, after, limit) },
 			} {
-				if diff := cmp.Diff(listed(list(all)), listed(list(overlay))); diff != "" {
+				if diff := cmp.Diff(listed(list(all)), listed(list(snapshot))); diff != "" {
 					t.Fatalf("prefix %q, after %q, limit %d (-want +got):\n%s", prefix, after, limit, diff)
 				}
 			}
 		}
 		for _, k := range append(slices.Concat(fresh, stored), "inbox/none") {
 			_, want := all.Head(t.Context(), k)
-			if _, got := overlay.Head(t.Context(), k); (want == nil) != (got == nil) {
+			if _, got := snapshot.Head(t.Context(), k); (want == nil) != (got == nil) {
 				t.Fatalf("Head of %s: error %v, want %v", k, got, want)
 			}
 		}
@@ -65,21 +71,28 @@ func listed(files []drop.File, more bool, err error) []string {
 	return text
 }
 
-// An overlay reads a new file instead of the bucket's file with the same key.
-func TestOverlayReadsNewFiles(t *testing.T) {
-	fresh, stored := &s3test.Bucket{}, &s3test.Bucket{}
-	fresh.Set("inbox/a", []byte("new"))
+// A snapshot reads a dropped file instead of the bucket's file with the same key, also before
+// AddDropped.
+func TestSnapshotReadsDroppedFiles(t *testing.T) {
+	stored := &s3test.Bucket{}
 	stored.Set("inbox/a", []byte("old"))
 	stored.Set("inbox/b", []byte("stored"))
-	o := check.Overlay{New: &bucket.Bucket{S3: fresh}, Bucket: &bucket.Bucket{S3: stored}}
-	for key, want := range map[string]string{"inbox/a": "new", "inbox/b": "stored"} {
-		f, err := o.Head(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
+	dropped := check.Dropped([]drop.File{{Key: "inbox/a", Size: 3}}, func(_ string, p []byte, off int64) (int, error) { return strings.NewReader("new").ReadAt(p, off) })
+	s, err := check.NewSnapshot(t.Context(), &bucket.Bucket{S3: stored}, dropped, "inbox/", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for key, want := range map[string]string{"inbox/a": "new", "inbox/b": "stored"} {
+			f, err := s.Head(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.ReadRange(t.Context(), f, 0, 10); err != nil || string(got) != want {
+				t.Errorf("%s is %q, error %v; want %q", key, got, err, want)
+			}
 		}
-		if got, err := o.ReadRange(t.Context(), f, 0, 10); err != nil || string(got) != want {
-			t.Errorf("%s is %q, error %v; want %q", key, got, err, want)
-		}
+		s.AddDropped()
 	}
 }
 
@@ -87,7 +100,7 @@ func TestOverlayReadsNewFiles(t *testing.T) {
 func TestSnapshotMakesFewRequests(t *testing.T) {
 	b := bucketOf("inbox/l/a.job/job.json", "inbox/l/b.job/job.json", "inbox/l.mp4")
 	ctx := t.Context()
-	s, err := check.NewSnapshot(ctx, b, "inbox/l/", 1000)
+	s, err := check.NewSnapshot(ctx, b, check.Dropped(nil, nil), "inbox/l/", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,63 +26,15 @@ func Dropped(files []drop.File, readAt func(key string, p []byte, off int64) (in
 	return &Snapshot{known: slices.SortedFunc(slices.Values(files), byKey), whole: true, read: readRange}
 }
 
-// Overlay is the bucket as it will be after the files of New are dropped. A file of New
-// replaces the file of Bucket that has the same key. Overlay implements drop.Files.
-type Overlay struct{ New, Bucket drop.Files }
-
-// List implements drop.Files.
-func (o Overlay) List(ctx context.Context, prefix string, limit int) ([]drop.File, bool, error) {
-	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.List(ctx, prefix, limit) }, limit)
-}
-
-// ListFolder implements drop.Files.
-func (o Overlay) ListFolder(ctx context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
-	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.ListFolder(ctx, prefix, after, limit) }, limit)
-}
-
-// merge merges two listings. The result ends at the smallest last key of the listings that are
-// cut off.
-func (o Overlay) merge(list func(drop.Files) ([]drop.File, bool, error), limit int) ([]drop.File, bool, error) {
-	var merged []drop.File
-	more, end := false, ""
-	for _, files := range []drop.Files{o.New, o.Bucket} {
-		listed, cut, err := list(files)
-		if err != nil {
-			return nil, false, err
-		}
-		if cut && len(listed) > 0 {
-			if last := listed[len(listed)-1].Key; end == "" || last < end {
-				end = last
-			}
-		}
-		merged, more = append(merged, listed...), more || cut
-	}
+// merge returns the files of two lists, sorted. A file of first replaces the file of second that
+// has the same key.
+func merge(first, second []drop.File) []drop.File {
+	merged := slices.Concat(first, second)
 	slices.SortStableFunc(merged, byKey)
-	merged = slices.CompactFunc(merged, func(a, b drop.File) bool { return a.Key == b.Key })
-	if end != "" {
-		merged = slices.DeleteFunc(merged, func(f drop.File) bool { return f.Key > end })
-	}
-	return merged[:min(len(merged), limit)], more || len(merged) > limit, nil
+	return slices.CompactFunc(merged, func(a, b drop.File) bool { return a.Key == b.Key })
 }
 
 func byKey(a, b drop.File) int { return strings.Compare(a.Key, b.Key) }
-
-// Head implements drop.Files.
-func (o Overlay) Head(ctx context.Context, key string) (drop.File, error) {
-	file, err := o.New.Head(ctx, key)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return o.Bucket.Head(ctx, key)
-	}
-	return file, err
-}
-
-// ReadRange implements drop.Files.
-func (o Overlay) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
-	if _, err := o.New.Head(ctx, f.Key); errors.Is(err, bucket.ErrNotFound) {
-		return o.Bucket.ReadRange(ctx, f, off, n)
-	}
-	return o.New.ReadRange(ctx, f, off, n)
-}
 
 // Snapshot is a bucket whose listings are read once: it knows the files below a prefix,
 // and remembers other listings. So a check of many drops makes few requests. Snapshot
@@ -93,6 +45,9 @@ type Snapshot struct {
 	whole  bool
 	bucket drop.Files // for what is not known; nil if Dropped made the snapshot
 	read   func(ctx context.Context, f drop.File, off, n int64) ([]byte, error)
+
+	dropped []drop.File // sorted
+	added   []drop.File // dropped, after AddDropped
 
 	mu     sync.Mutex
 	listed map[listing]page
@@ -111,11 +66,22 @@ type page struct {
 }
 
 // NewSnapshot returns a Snapshot of a bucket. The Snapshot knows the files below a prefix, if
-// there are at most the given number. Otherwise it asks the bucket for each listing, once.
-func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
+// there are at most the given number. Otherwise it asks the bucket for each listing, once. It
+// reads the content of a file from dropped, if dropped has the file's key.
+func NewSnapshot(ctx context.Context, files drop.Files, dropped *Snapshot, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
-	return &Snapshot{prefix: prefix, known: known, whole: !more, bucket: files, read: files.ReadRange, listed: map[listing]page{}}, err
+	read := func(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
+		if _, ok := find(dropped.known, f.Key); ok {
+			return dropped.read(ctx, f, off, n)
+		}
+		return files.ReadRange(ctx, f, off, n)
+	}
+	return &Snapshot{prefix: prefix, known: known, whole: !more, bucket: files, read: read, dropped: dropped.known, listed: map[listing]page{}}, err
 }
+
+// AddDropped makes the snapshot show the bucket as it will be after the drop. A dropped file
+// replaces the file of the bucket that has the same key. It must be called before the other methods.
+func (s *Snapshot) AddDropped() { s.known, s.added = merge(s.dropped, s.known), s.dropped }
 
 // Knows reports whether the snapshot has all keys that begin with a text.
 func (s *Snapshot) Knows(text string) bool { return s.whole && strings.HasPrefix(text, s.prefix) }
@@ -146,24 +112,40 @@ func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]dro
 		known = page{files, more}
 		s.listed[l] = known
 	}
-	return slices.Clone(known.files), known.more, nil
+	added, moreAdded := list(s.added, l)
+	if known.more {
+		l.limit = len(known.files) // the bucket may have other files before the added ones that come later
+	}
+	files, more := list(merge(added, known.files), l)
+	return files, more || known.more || moreAdded, nil
 }
 
 // Head implements drop.Files.
 func (s *Snapshot) Head(ctx context.Context, key string) (drop.File, error) {
+	if file, ok := find(s.added, key); ok {
+		return file, nil
+	}
 	if !s.Knows(key) {
 		return s.bucket.Head(ctx, key)
 	}
-	i, ok := slices.BinarySearchFunc(s.known, drop.File{Key: key}, byKey)
+	file, ok := find(s.known, key)
 	if !ok {
 		return drop.File{}, bucket.ErrNotFound
 	}
-	return s.known[i], nil
+	return file, nil
 }
 
 // ReadRange implements drop.Files.
 func (s *Snapshot) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
 	return s.read(ctx, f, off, n)
+}
+
+func find(sorted []drop.File, key string) (drop.File, bool) {
+	i, ok := slices.BinarySearchFunc(sorted, drop.File{Key: key}, byKey)
+	if !ok {
+		return drop.File{}, false
+	}
+	return sorted[i], true
 }
 
 // list lists sorted files as S3 does.

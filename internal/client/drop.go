@@ -60,15 +60,16 @@ func Files(uploads map[string]*Upload) *check.Snapshot {
 	})
 }
 
-// Snapshot lists the files of the bucket in the common folder of the uploads. Without a bucket,
-// there are none.
+// Snapshot lists the files of the bucket in the common folder of the uploads. It reads the contents
+// of the uploads from this machine. Without a bucket, there are no files.
 func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
-	if d.Bucket == nil {
-		return Files(nil), nil
+	stored := drop.Files(Files(nil))
+	if d.Bucket != nil {
+		stored = d.Bucket
 	}
 	// If the folder has more files than this, a check lists the files of each job instead.
 	most := bucket.PageSize * (3 + len(d.Uploads)/10)
-	snapshot, err := check.NewSnapshot(ctx, d.Bucket, d.Folder(), most)
+	snapshot, err := check.NewSnapshot(ctx, stored, Files(d.Uploads), d.Folder(), most)
 	return snapshot, d.Explain("see what is in the bucket", "inbox/", err)
 }
 
@@ -100,8 +101,9 @@ func (d *Drop) Check(ctx context.Context) error {
 		d.Uploads[key].Exists = err == nil // an error other than "not found" is left to Choose, which asks again
 		return nil
 	})
+	stored.AddDropped()
 	resolver := d.Resolver
-	resolver.Files = check.Overlay{New: Files(d.Uploads), Bucket: stored}
+	resolver.Files = stored
 	err = check.AssessEach(ctx, &resolver, keys, func(key string, o check.Outcome) error {
 		warnings, bundled := d.bundled[o.Finding.Name]
 		for _, warning := range warnings {
