@@ -57,7 +57,7 @@ func readMP4(r *reader, info *Info) {
 	var m *movie
 	var moov box
 	frag := fragments{r: r}
-	cut := false // the media data claim to be longer than the file
+	cut := false
 	size := r.src.Size
 	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
 		var b box
@@ -136,10 +136,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 
 // measure returns the tracks that a player shows, with their lengths.
 func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track) {
-	found := false
-	if frag != nil {
-		found = frag.read()
-	}
+	found := frag != nil && frag.read()
 	chosen = m.chooseTracks(r, info, frag)
 	if frag == nil {
 		for _, t := range chosen {
@@ -161,9 +158,9 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	var chosen []*track
 	for _, kind := range []struct {
-		handler, lacks string
-		track          **Track
-		needed         bool
+		handler, damage string
+		track           **Track
+		needed          bool
 	}{
 		{"vide", "its video track holds no picture", &info.Video, info.Kind == Video},
 		{"soun", "its audio track holds no sound", &info.Audio, info.Kind == Audio},
@@ -178,7 +175,7 @@ func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 		case exists && kind.needed && m.fragmented && frag == nil && m.samples() == 0:
 			panic(damage("it holds no pictures and no sound, only the beginning of a stream (an init segment)"))
 		case exists && kind.needed:
-			panic(damage(kind.lacks))
+			panic(damage(kind.damage))
 		}
 	}
 	if len(chosen) == 0 && r.misfit {
