@@ -32,7 +32,7 @@ type Content interface {
 
 // Upload is a file to upload.
 type Upload struct {
-	// File is the file as a check sees it. Drop.Choose needs its Key and, if Sum is not
+	// Drop.Check treats File as a file of the bucket. Drop.Choose needs its Key and, if Sum is not
 	// set, its Size. Client.Send needs only its Key.
 	drop.File
 

@@ -29,7 +29,7 @@ type Store struct {
 	Now func() time.Time
 
 	// Notify sends a notice, and reports whether it was sent. If it is nil, the Store sends no
-	// notice and marks no further notice as due.
+	// notice and marks no new one as due.
 	Notify func(context.Context, Notice) bool
 
 	// Writer identifies this process in the metadata of a status whose notice is due. Only
@@ -42,8 +42,8 @@ func (s *Store) ExecutionARN(name, take string) string {
 	return workflow.ExecutionARN(s.MachineARN, workflow.ExecutionName(name, take))
 }
 
-// maxRaces bounds how often a conditional write is tried if another function writes the object
-// before each try. Few functions write to one object, so more lost races are an error.
+// maxRaces is how often a conditional write is tried. Few functions write to one object, so more
+// lost races are an error.
 const maxRaces = 50
 
 // MaxObject is the largest record or status that is written or read, in bytes.
@@ -186,9 +186,8 @@ func (s *Store) RecordEnd(ctx context.Context, rec Record, result runcomfy.Resul
 // Release releases the claim of a take whose job RunComfy certainly did not accept, so that
 // the take can be claimed again. It does not release a later claim of the take.
 //
-// The record is overwritten, not deleted. Submit has no permission to delete. The deletion
-// of one version also does not work in every bucket: Object Lock and MFA delete refuse it,
-// and with suspended versioning every new version has the id "null".
+// Release overwrites the record. Submit has no permission to delete, and Object Lock refuses the
+// deletion of a version.
 func (s *Store) Release(ctx context.Context, claim Record) error {
 	revision := claim.Revision
 	_, err := s.Update(ctx, claim, func(r *Record) {
@@ -254,8 +253,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns at most the given number of names that are directly below the given name, have
-// a status, and sort after the name in the parameter after. It compares the keys of the statuses, not
-// the names. These keys sort slightly differently, so a few names may sort before the one in after.
+// a status, and sort after the name in the parameter after. It compares the keys of the statuses, so
+// a few names may sort before the one in after.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the

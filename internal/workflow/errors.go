@@ -13,8 +13,7 @@ import (
 // fmt.Errorf it is "wrapError", which no Retry names. Handlers therefore return
 // these errors unwrapped, as pointers.
 //
-// CodeOf derives the code of each error from the error's name. The file
-// statemachine.asl.json says which errors are retried.
+// The file statemachine.asl.json says which errors are retried.
 
 type (
 	// RequestLost says that RunComfy no longer knows the request.
@@ -75,9 +74,8 @@ func Failuref(format string, args ...any) Failure {
 	return Failure{fmt.Errorf(format, args...)}
 }
 
-// CodeOf returns the code of an error by its name in Step Functions: the name in
-// snake_case. For an error of AWS, the result is not in the list of codes: its method
-// State returns "".
+// CodeOf returns the code of an error: the error's name in Step Functions, in snake_case.
+// An error of AWS, such as States.Timeout, has no code: State of the result is "".
 func CodeOf(errorName string) problem.Code {
 	var snake strings.Builder
 	for i, r := range errorName {

@@ -78,10 +78,9 @@ var (
 const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 // Handle handles one event of EventBridge, or a batch of deletions from their queue.
-// For an unfinished event, Handle returns an error, and Lambda calls Handle again with the
-// same event. If these calls fail too, and the event says that an execution has ended, the
-// hourly sweep settles this execution. Handle returns the unfinished messages of a batch, so
-// that the queue delivers these messages again for hours.
+// If it does not finish an event, it returns an error, and Lambda retries the event. If the retries
+// fail too, the hourly sweep settles an execution that has ended. Handle returns the unfinished
+// messages of a batch, which the queue delivers again for hours.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {
@@ -126,10 +125,10 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job.
-// If the record has no request id, or is archiving because the job has ended at RunComfy,
-// cancelJob sends no request and returns "". If RunComfy reports that the job failed, cancelJob
-// records the failure, because RunComfy may forget the job. If RunComfy does not know the job,
-// cancelJob returns errUnknownRequest. RunComfy may know the job again later.
+// If the record has no request id, or is archiving, cancelJob sends no request and returns "". If
+// RunComfy reports that the job failed, cancelJob records the failure, because RunComfy may forget
+// the job. If RunComfy does not know the job, cancelJob returns errUnknownRequest: RunComfy may
+// know the job again later.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (runcomfy.ResultStatus, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return "", nil
@@ -153,10 +152,10 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 }
 
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
-// RunComfy responds that the request is not cancellable, an earlier call may have cancelled it,
-// so cancelRequest asks for the result. It also asks for the result after an error response,
-// because the request may have ended. If the second response is an error too, or says that the
-// request has not ended, cancelRequest returns the error of the first response.
+// RunComfy responds with an error, or that the request is not cancellable, cancelRequest asks for
+// the result: the request may have ended, or an earlier call may have cancelled it. If the first
+// response is an error, and the second does not say that the request has ended, cancelRequest
+// returns the first error.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -187,11 +186,10 @@ type ending struct {
 	notCharged bool // RunComfy cancelled the job before the job started
 }
 
-// recordEnd records the end of a take, unless the take has ended since rec was read, and
-// posts the take's status. If rec is already failed, the new reason replaces the old one. If
-// the archive function has recorded meanwhile that the job is cancelled, the code and the reason
-// of end replace the recorded ones, which do not say who cancelled the job. If the take
-// is certainly not charged, recordEnd frees its reservation.
+// recordEnd records the end of a take, and posts the take's status. If the take has ended since
+// rec was read, the recorded end stays, except a cancellation that archive recorded: only end
+// says who cancelled the job. If rec is already failed, the new reason replaces the old one. If
+// the take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) error {
 	read := rec.Revision
 	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
