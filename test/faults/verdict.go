@@ -46,7 +46,6 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	}
 	v.take = last
 	if !droppedSince(name, acts, *last) {
-		// Only deletions came after the take, so the status is about the take.
 		v.result, v.gone, v.why = nil, false, "a take ran, and only deletions came later"
 		return v
 	}
@@ -112,16 +111,15 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 // settleTime is how long the queue delays the event of a drop.
 const settleTime = 10 * time.Second
 
-// exposed reports in left whether these files became a job only because of the deletion of a
-// file that a take of the name used. Such a job does not run, with one exception: it may run if
-// the event of an earlier upload of one of these files arrives after the deletion and at most
-// settleTime later, give or take margin. Then mayRun is true.
+// exposed reports in left whether these files became a job only because a file that a take of the
+// name used was deleted. Such a job runs only if the event of an earlier upload of one of the files
+// arrives within settleTime after the deletion. If that is possible, mayRun is true.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
 		return w.whole() && slices.EqualFunc(w.uses, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
 	}
 	var before want
-	byDeletion := false // a deletion left the present files of the name
+	byDeletion := false // the files of the name are what a deletion left
 	for i, a := range acts {
 		w := inboxAfter(acts[:i+1]).names()[name]
 		switch {
@@ -129,12 +127,11 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 			byDeletion = byDeletion && !slices.ContainsFunc(w.files, func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
 			// The deletion resolves an ambiguity, as the remedy says, so it does not set byDeletion.
-			// But byDeletion is already true if an earlier deletion left the ambiguous files.
 		case leftBy(name, a, takes, files):
 			byDeletion = true
 			mayRun = slices.ContainsFunc(acts[:i], func(upload act) bool {
-				heard := upload.at.Add(settleTime + upload.late)
-				return heard.After(a.at.Add(-margin)) && heard.Before(a.at.Add(settleTime+margin)) &&
+				arrival := upload.at.Add(settleTime + upload.late)
+				return arrival.After(a.at.Add(-margin)) && arrival.Before(a.at.Add(settleTime+margin)) &&
 					slices.ContainsFunc(files, func(f file) bool { return f.key == upload.key && f.dropped.Equal(upload.dropped) })
 			})
 		}
@@ -146,8 +143,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, mayRun
 }
 
-// leftBy reports whether a take used the deleted file, but not all of the given files. The take
-// must have used those of the given files whose stem is the name itself.
+// leftBy reports whether a take used the deleted file and each given file whose stem is the name
+// itself, but not all given files.
 func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !madeFrom(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
