@@ -95,7 +95,6 @@ func showLine(out *terminal, what, text string) {
 	}
 }
 
-// showJob prints a status and its takes.
 func showJob(out *terminal, job client.Job) {
 	st := job.Status
 	printf(out, "%s: %s\n", st.Name, cmp.Or(string(st.State), unreadable))
@@ -120,7 +119,6 @@ func showJob(out *terminal, job client.Job) {
 	}
 }
 
-// showTake prints the record of a take.
 func showTake(out *terminal, take client.Take) {
 	printf(out, "\ntake %s: %s\n", take.Take, take.State)
 	showLine(out, "model", take.Model)

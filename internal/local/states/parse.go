@@ -29,14 +29,12 @@ type Machine struct {
 	states  map[string]*state
 }
 
-// The types of states.
 const (
 	waitState   = "Wait"
 	taskState   = "Task"
 	choiceState = "Choice"
 )
 
-// state is a state as the definition has it.
 type state struct {
 	Comment        string    `yaml:"Comment"`
 	Type           string    `yaml:"Type"`
@@ -73,7 +71,6 @@ type retrier struct {
 	JitterStrategy  string   `yaml:"JitterStrategy"`
 }
 
-// substitution matches ${Name} in a definition.
 var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // Parse reads a definition in the States Language. It first replaces each ${Name} in the
