@@ -70,7 +70,7 @@ func (f *feed) run(ctx context.Context) {
 	pause := client.FirstPause
 	for {
 		if f.isOpen() {
-			changed, err := f.refresh(ctx)
+			changed, err := f.refreshWatched(ctx)
 			if ctx.Err() != nil {
 				return
 			}
@@ -117,6 +117,31 @@ func (f *feed) setTrouble(err error) {
 func (f *feed) announce() {
 	close(f.changed)
 	f.changed = make(chan struct{})
+}
+
+// silence is the least time without a response of S3 after which the pages say so.
+const silence = 10 * time.Second
+
+// refreshWatched is refresh, but tells the pages if S3 does not respond. The SDK waits minutes
+// before it gives up.
+func (f *feed) refreshWatched(ctx context.Context) (changed bool, err error) {
+	sent := f.client.Bucket.Requests()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		changed, err = f.refresh(ctx)
+	}()
+	for {
+		select {
+		case <-done:
+			return changed, err
+		case <-time.After(silence):
+			before := sent
+			if sent = f.client.Bucket.Requests(); sent == before {
+				f.setTrouble(fmt.Errorf("S3 has not responded for %.0f seconds, so the list may be out of date. Check your network", silence.Seconds()))
+			}
+		}
+	}
 }
 
 // refresh lists the bucket once, reads what has changed, and reports whether a row has

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,4 +96,29 @@ func TestFeedInTrouble(t *testing.T) {
 	if c, _ := f.since(0); len(c.Rows) != 3 || c.Trouble != "" {
 		t.Errorf("after the trouble, a page gets %+v, want three rows and no trouble", c)
 	}
+}
+
+// If S3 does not respond, a page says so long before the request ends. Then the page recovers.
+func TestFeedWithoutAResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := &s3test.Bucket{}
+		responds := make(chan struct{})
+		storage.Before = func(string, string) error { <-responds; return nil }
+		b := &bucket.Bucket{S3: storage, Name: "b"}
+		f := newFeed(&client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}})
+		f.open()
+		go f.run(t.Context())
+		for _, after := range []time.Duration{time.Second, 3 * silence} {
+			want := after > silence
+			time.Sleep(after)
+			if c, _ := f.since(0); strings.Contains(c.Trouble, "S3 has not responded") != want {
+				t.Errorf("after %v, a page gets the trouble %q, want that S3 has not responded: %t", after, c.Trouble, want)
+			}
+		}
+		close(responds)
+		synctest.Wait()
+		if c, _ := f.since(0); c.Trouble != "" {
+			t.Errorf("after S3 has responded, a page gets the trouble %q, want none", c.Trouble)
+		}
+	})
 }
