@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -157,17 +158,23 @@ func (s *Server) dropAgain(ctx context.Context, a action) (string, error) {
 	if a.Dropped.IsZero() {
 		return "", &client.StateError{Reason: "this page could not read " + path.Base(key) + "; reload the page, check the newest take, then drop the file again"}
 	}
-	if !head.LastModified.Equal(a.Dropped) { // such as by the same button in another tab
+	changed := !head.LastModified.Equal(a.Dropped) // such as by the same button in another tab
+	if !changed {
+		err = s.copyAgain(ctx, head)
+		changed = slices.Contains([]int{http.StatusConflict, http.StatusPreconditionFailed}, bucket.HTTPStatus(err))
+	}
+	if changed {
 		return "", &client.StateError{Reason: path.Base(key) + " was uploaded again after this page read it; check the newest take before you drop the file again"}
 	}
-	if err := s.copyAgain(ctx, head); err != nil {
+	if err != nil {
 		return "", s.client.Explain("drop "+path.Base(key)+" again", key, err)
 	}
 	return path.Base(key) + " was dropped again", nil
 }
 
 // copyAgain copies an object onto itself, with a multipart upload of one part. CopyObject
-// does not suffice: the local S3 server would then keep the object's LastModified.
+// does not suffice: the local S3 server would then keep the object's LastModified. If another
+// upload replaces the object meanwhile, and the ETag changes, copyAgain does not undo that upload.
 func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	name := &s.client.Bucket.Name
 	in := &s3.CreateMultipartUploadInput{Bucket: name, Key: &f.Key, Metadata: f.Metadata}
@@ -184,7 +191,7 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	})
 	if err == nil {
 		_, err = s.client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-			Bucket: name, Key: &f.Key, UploadId: upload.UploadId,
+			Bucket: name, Key: &f.Key, UploadId: upload.UploadId, IfMatch: aws.String(`"` + f.ETag + `"`),
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.CopyPartResult.ETag}}},
 		})
 	}

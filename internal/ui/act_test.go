@@ -228,6 +228,30 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 	}
 }
 
+// A file is uploaded, or dropped again by another `lipdrop ui`, while "Drop again" copies the older
+// file. The copy does not replace the newer file.
+func TestDropAgainDuringAnUpload(t *testing.T) {
+	s, storage, _ := newDropServer(t)
+	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}
+	const take, key = "20261121T120000Z-0123456789ab", "inbox/talk.wav"
+	storage.Set(key, []byte("older"))
+	head, err := s.client.Bucket.Head(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Succeeded, Inputs: []ledger.Input{{Property: "audio_url", Key: key}}}, ""))
+	storage.After = func(op, _ string) error {
+		if op == "HeadObject" {
+			storage.Set(key, []byte("newer"))
+		}
+		return nil
+	}
+	_, err = s.dropAgain(t.Context(), action{Name: "talk", Take: take, Dropped: head.LastModified})
+	if body, _ := storage.Object(key); string(body) != "newer" || err == nil || !strings.Contains(err.Error(), "was uploaded again") {
+		t.Errorf("the bucket has %q, and the error is %v; want the newer file, and an error that it was uploaded", body, err)
+	}
+}
+
 // A take's record is written before the take's status. Meanwhile, the page shows the take, and
 // not the status of an older drop.
 func TestStatusOfAnOlderDrop(t *testing.T) {

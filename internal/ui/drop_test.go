@@ -116,6 +116,8 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 				parts[key] = stored
 			}
 			_, _ = io.WriteString(w, `<Result><ETag>"1"</ETag></Result>`)
+		case r.Method == http.MethodPost && !slices.Contains([]string{"", fmt.Sprintf("\"%x\"", md5.Sum(stored))}, r.Header.Get("If-Match")):
+			w.WriteHeader(http.StatusPreconditionFailed)
 		case r.Method == http.MethodPost:
 			body = parts[key]
 			_, _ = io.WriteString(w, "<Result></Result>")
