@@ -86,7 +86,7 @@ const mostTakes = 50
 // validName returns an error for a text that cannot be the path of a job, a file or a folder
 // below inbox/.
 func validName(name string) error {
-	if name == "" || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "" || part == "." || part == ".." }) {
+	if strings.Contains(name, "\x00") || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "" || part == "." || part == ".." }) {
 		return &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a job", name)}
 	}
 	return nil

@@ -112,6 +112,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			{name: "a name that leaves status/", method: "GET", path: "api/job?key=../secret", want: 400},
 			{name: "a name that leaves answers/", method: "GET", path: "api/job?key=/../secret", want: 400},
 			{name: "a name with a dot as a part", method: "GET", path: "api/job?key=a/./b", want: 400},
+			{name: "a name with a NUL", method: "GET", path: "api/job?key=a%00b", want: 400},
 			{name: "an empty name", method: "GET", path: "api/job?key=", want: 400},
 			{name: "a review of a name that leaves review/", method: "POST", path: "api/review", body: `{"name":"../inbox/x","take":"t","decision":"approved"}`, want: 400},
 			{name: "a review of a take that leaves its name", method: "POST", path: "api/review", body: `{"name":"talk","take":"../../inbox/x","decision":"approved"}`, want: 400},
