@@ -117,6 +117,13 @@ type shelf struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	changed map[string]time.Time
+	refusal string // if set, the code of the error in every response
+}
+
+func (s *shelf) refuse(code string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = code
 }
 
 func (s *shelf) put(key string, body []byte, changed time.Time) {
@@ -132,6 +139,9 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	etag := func(key string) string { return fmt.Sprintf(`"%x"`, md5.Sum(s.objects[key])) }
 	key := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/"+local.Bucket), "/")
 	switch body, ok := s.objects[key]; {
+	case s.refusal != "":
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", s.refusal)
 	case r.Method != http.MethodGet:
 		w.WriteHeader(http.StatusPreconditionFailed)
 	case ok:

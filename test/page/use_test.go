@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
@@ -314,5 +315,29 @@ func TestChosenFolderBecomesEmpty(t *testing.T) {
 	}
 	b.waitFor("no job is listed", `!document.querySelector("#none").hidden`)
 	b.check("the folder is still chosen", `document.querySelector("#folder").value === "ads/spring/"`)
+	b.quiet()
+}
+
+// The credentials expire while the page is open. The page says so, keeps the stack's name in view,
+// and shows the list and the open job as soon as the credentials are renewed.
+func TestExpiredCredentials(t *testing.T) {
+	b := openBrowser(t)
+	s := &shelf{objects: map[string][]byte{}, changed: map[string]time.Time{}}
+	s.put(ledger.StatusKey("talk"), encoded(ledger.Status{Name: "talk", State: ledger.Rejected}), time.Now())
+	c, err := client.Target{Dir: s.folder(t)}.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
+	s.refuse("ExpiredToken")
+	b.waitFor("the page says that the credentials have expired", `document.querySelector("#live").innerText.includes("ExpiredToken")`)
+	b.check("the name of the stack is in view", `document.querySelector("#stack").clientWidth > 100`)
+	b.job("talk")
+	b.check("the job says that the credentials have expired", `document.querySelector("#job").innerText.includes("ExpiredToken")`)
+	b.shoot("expired")
+	s.refuse("")
+	b.waitFor("the list is live", `document.querySelector("#live").innerText === "live"`)
+	b.waitFor("the job is shown", `document.querySelector("#job .status .state")?.innerText === "rejected"`)
 	b.quiet()
 }

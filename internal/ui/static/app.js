@@ -45,9 +45,10 @@ function listen() {
       events.close();
       return showConnection("another program responds instead of the command", true);
     }
+    const recovered = !change.trouble && byId("live").className === "bad";
     showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
-    if ((job.job || !change.reset) && change.rows?.some((row) => row.key === job.key)) job.refresh();
+    if (recovered && !job.job || (job.job || !change.reset) && change.rows?.some((row) => row.key === job.key)) job.refresh();
   });
   events.addEventListener("error", () => {
     showConnection("not connected; if lipdrop ui has ended, run it again", true);
