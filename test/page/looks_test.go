@@ -109,6 +109,11 @@ func TestLooks(t *testing.T) {
 	b.job("ads/spring/talk.de")
 	b.check("in a small window, the input and the output are side by side", `(([input, output]) => input.y === output.y && input.right < output.x)([...document.querySelectorAll(".stage video")].map((v) => v.getBoundingClientRect()))`)
 
+	b.do("close the job", chromedp.Evaluate(`location.hash = ""`, nil))
+	b.waitFor("the list is shown", `document.querySelector("#job").hidden`)
+	b.size(320, 256, false) // 1280 by 1024 at a zoom of 400 %
+	b.check("in a very small window, the list can be scrolled into view", `(() => { const list = document.querySelector("#jobs-list"); list.scrollIntoView(); const {top, height} = list.getBoundingClientRect(); return height > 100 && top < innerHeight - 60; })()`)
+
 	// Keys show the next and the previous job, reject a take, and open the search and the help.
 	b.size(1280, 800, false)
 	b.do("close the job", chromedp.Evaluate(`location.hash = ""; document.activeElement.blur()`, nil))

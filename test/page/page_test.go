@@ -327,8 +327,15 @@ func TestEveryStateIsReadable(t *testing.T) {
 	putJSON(t, c, ledger.RecordKey("strange", older), ledger.Record{Name: "strange", Take: older, State: ledger.Failed})
 	put(t, c, ledger.RecordKey("strange", take), []byte("{"))
 
+	put(t, c, "status/huge.json", []byte(`{"name": "huge", "state": "succeeded", "take": "`+take+`", "expectedSeconds": 1e308, "costUsd": -1e300, "estimateUsd": 1e300}`))
+	long := strings.Repeat("x", 10000)
+	putJSON(t, c, "status/long.json", ledger.Status{Name: "long", State: ledger.State(long), Take: take, UpdatedAt: now})
+	putJSON(t, c, ledger.RecordKey("long", take), ledger.Record{Name: "long", Take: take, State: ledger.State(long), Outputs: []ledger.Output{{Key: "outbox/" + long, Type: "video/mp4"}}})
+
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
-	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 8`)
+	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 10`)
+	b.check("lengths and costs that cannot be are not shown", `(() => { const text = document.querySelector("#summary").innerText + document.querySelector('[data-key="huge"]').innerText; return !/Infinity|NaN|\$|of output/.test(text); })()`)
+	b.check("no state is wider than the list", `(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector("#summary"))`)
 	b.shoot("hostile-light")
 	for state, taken := range map[string]bool{"failed": true, "held": false, "rejected": false, "unknown": true, "cancelled": true} {
 		b.job("evil/" + evil + state)
@@ -355,6 +362,8 @@ func TestEveryStateIsReadable(t *testing.T) {
 		t.Errorf("the question isolates %q, want %q: otherwise a name could reverse the text after it", isolated, failed)
 	}
 	b.key(kb.Escape)
+	b.job("long")
+	b.waitFor("long texts are not wider than the job", `document.querySelector("#job .unplayable") && document.querySelector("#job").scrollWidth <= document.querySelector("#job").clientWidth`)
 	b.job("broken")
 	if text := eval[string](b, `document.querySelector("#job").innerText`); !strings.Contains(text, "The status cannot be read.") || strings.Contains(text, "Updated") {
 		t.Errorf("a status that is not JSON is shown as %q, want that it cannot be read, and no time", text)

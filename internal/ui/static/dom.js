@@ -90,16 +90,20 @@ export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 // fileNames returns file names, separated by commas, as children for h. A right-to-left name does not reorder the others.
 export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bdi", {}, name)]);
 
-// seconds writes a length as the command does: 4.0 s, and from ten minutes on 12 min 5.5 s or 1 h 0 min 5.5 s.
+// isPlausible reports whether a length or a cost from the bucket can be shown and added to others.
+export const isPlausible = (n) => typeof n === "number" && n >= 0 && n < 1e9;
+
+// seconds writes a length as the command does: 4.0 s, and from ten minutes on 12 min 5.5 s or 1 h 0 min 5.5 s. It writes no length
+// that is 0 or not plausible.
 export const seconds = (n) => {
-  if (!n) return "";
+  if (!n || !isPlausible(n)) return "";
   const tenths = Math.round(n * 10);
   if (tenths < 6000) return (tenths / 10).toFixed(1) + " s";
   const hours = Math.floor(tenths / 36000), minutes = Math.floor(tenths / 600) % 60;
   return (hours ? hours + " h " : "") + minutes + " min " + ((tenths % 600) / 10).toFixed(1) + " s";
 };
 
-export const dollars = (n) => (n === undefined || n === null ? "" : "$" + n.toFixed(n < 1 ? 3 : 2));
+export const dollars = (n) => (!isPlausible(n) ? "" : "$" + n.toFixed(n < 1 ? 3 : 2));
 
 // bytes returns a size with its unit.
 export function bytes(n) {

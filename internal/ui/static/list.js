@@ -1,5 +1,5 @@
 // The list of jobs. The page contains only the visible rows and a few rows around them.
-import { h, byId, released, seconds, dollars, age } from "./dom.js";
+import { h, byId, released, isPlausible, seconds, dollars, age } from "./dom.js";
 
 // How each state of a status, a record or a check is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
 export const states = {
@@ -56,6 +56,7 @@ export class List {
       this.old.delete(row.key);
       row.time = Date.parse(row.started || row.updatedAt) || 0;
       row.lower = row.name.toLowerCase();
+      for (const member of ["expectedSeconds", "estimateUsd", "costUsd"]) if (!isPlausible(row[member])) delete row[member];
       row.state ||= "unreadable"; // "" is the filter's value for all states
       this.rows.set(row.key, row);
     }
