@@ -47,7 +47,6 @@ func (s *Stack) enqueue(event events.Event) error {
 	return s.saveLastEvent()
 }
 
-// send puts an event into a queue.
 func send(q *queue.Queue, event events.Event) error {
 	return q.Send(string(bucket.JSON(event, "")))
 }
@@ -106,9 +105,8 @@ func (s *Stack) Sweep(ctx context.Context) error {
 	return err
 }
 
-// schedule sweeps every hour. If now is true, it also sweeps at once. The caller passes true if
-// the folder was used before: if the last stack was killed when an execution ended, the event of
-// this end may be lost.
+// schedule sweeps every hour. If now is true, it also sweeps at once. This is for a folder that was
+// used before: a stack that was killed may have lost the event of an execution's end.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

@@ -137,9 +137,8 @@ func (r *response) time(name string) time.Time {
 	return time.Time{}
 }
 
-// outputs returns the absolute URLs in the member output of a result, as Result.Outputs documents
-// them, and how many other values are in the places of URLs. If output is an object, outputs reads
-// only the four members that Result.Outputs names, because another member may hold the inputs.
+// outputs returns the absolute URLs that Result.Outputs documents, and how many other values are in
+// their places. It reads only some members of an object, because another may hold the inputs.
 func outputs(raw json.RawMessage) (found []string, others int) {
 	var output any
 	_ = json.Unmarshal(raw, &output) // what cannot be read is not a URL
@@ -201,7 +200,7 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 // that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the largest number
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // on ErrRange, seconds is the largest number
 		return min(max(time.Duration(seconds)*time.Second, time.Second), maxRetryAfter)
 	}
 	at, err := http.ParseTime(value)

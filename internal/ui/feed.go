@@ -20,7 +20,7 @@ import (
 
 // row is what the list shows about a name, or about a file that cannot belong to a job.
 type row struct {
-	Key           string          `json:"key"`            // the name; for a file, a slash and the key of its answer file without answers/ and .json
+	Key           string          `json:"key"`            // the name; for a file, a path with a leading slash (see rowKey)
 	File          bool            `json:"file,omitempty"` // the row is about a file, not about a name
 	Review        client.Decision `json:"review,omitempty"`
 	Started       time.Time       `json:"started,omitzero"`
@@ -41,8 +41,8 @@ const (
 // feed follows the statuses, the answer files and the reviews of a bucket while a page
 // is open. It lists the keys, and reads only objects whose ETags have changed.
 //
-// Each change of a row gets the next version. A stream of events needs only the version
-// that its page has, so a slow page takes no more memory than a fast page.
+// Each change of a row gets the next version. A stream stores only the version that its
+// page has.
 type feed struct {
 	client *client.Client
 	wake   chan struct{} // makes run list the bucket at once
@@ -53,7 +53,7 @@ type feed struct {
 	rows    map[string]row
 	version int
 	streams int           // how many are open
-	reading bool          // no listing has been read to its end; objects that S3 refuses count as read
+	reading bool          // no refresh has read all objects yet; objects that S3 refuses count as read
 	trouble error         // of the last refresh
 	changed chan struct{} // closed, and replaced, by announce
 }
@@ -291,12 +291,12 @@ func rowKey(key string) string {
 // change is the data of an event: the rows that are new or have changed, and the keys of
 // the rows that are gone.
 type change struct {
-	Reset   bool     `json:"reset,omitempty"` // the events from this one to the first without Reading have all rows; a row that is in none of them is gone
+	Reset   bool     `json:"reset,omitempty"` // this event begins a new list, which ends with the first event without Reading; the page drops all other rows
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
 	Trouble string   `json:"trouble,omitempty"` // the error of the last refresh
-	Proof   string   `json:"proof"`             // see shell; an event has the proof because an EventSource shows the page no headers
+	Proof   string   `json:"proof"`             // see shell; EventSource hides the headers of the response
 
 	version int // that the page has after this event
 }
