@@ -18,8 +18,8 @@ type Subject struct {
 
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
 	key    string // of a file in a bundle, or of a file that cannot belong to a job
-	beyond int    // if the job is beyond MaxJobsPerDrop, the number of jobs that were found for the change; else 0
-	waits  bool   // files of a job beyond MaxJobsPerDrop were missing when the subject was made; not in the JSON
+	beyond int    // the number of jobs found for the change, if this job is beyond MaxJobsPerDrop; else 0
+	waits  bool   // beyond is set, and files of the job were missing; not in the JSON
 }
 
 // TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
@@ -34,8 +34,7 @@ func (s Subject) File() string {
 }
 
 // limited returns the subject of the nth job of a change. If this job is beyond MaxJobsPerDrop,
-// the subject says so. The parameter jobs is how many jobs were found for the change. The
-// parameter waits says whether files of the nth job are missing.
+// limited stores jobs and waits in beyond and waits.
 func (s Settings) limited(subject Subject, nth, jobs int, waits bool) Subject {
 	if s.MaxJobsPerDrop > 0 && nth > s.MaxJobsPerDrop {
 		subject.beyond, subject.waits = jobs, waits
@@ -88,8 +87,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MatchStatusKey returns, for a file in a bundle, the key of the status that the file has if it is
-// a match of a wildcard. It returns "" for any other subject.
+// MatchStatusKey returns the key of the status that a file in a bundle has as a match of a
+// wildcard. It returns "" for any other subject.
 func (s Subject) MatchStatusKey() string {
 	if s.File() == "" {
 		return ""

@@ -17,8 +17,7 @@ import (
 // maxKey is the length of the longest key that S3 accepts, in bytes.
 const maxKey = 1024
 
-// hashLength is the number of hex digits of a SHA-256 in a take, and in an answer key that
-// differs from its file's path.
+// hashLength is the number of hex digits of a SHA-256 in takes and answer keys.
 const hashLength = 12
 
 // orderOf returns the Order of a drop that consists of the given files.
@@ -55,9 +54,9 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 
 // answerKey returns the key of an answer file: answers/, the path of key below inbox/, and .json.
 // The parameter key is the key of a file that cannot belong to a job, or inbox/ followed by a name
-// whose status key would be too long. If the answer key would be too long, or the path has an
-// unprintable character or a part that is . or .., answerKey writes underscores for such characters
-// and parts, cuts the path to at most 900 bytes, and appends ~ and a hash of key.
+// whose status key would be too long. If the path is too long, unprintable, or has a part . or ..,
+// answerKey replaces the bad characters and parts by underscores, cuts the path, and appends ~ and
+// a hash of key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

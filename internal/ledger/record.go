@@ -84,9 +84,8 @@ func (s State) rank() int {
 	return slices.Index(order, s) + 1
 }
 
-// rank returns the rank of the take's state. RunComfy may put a running job back
-// into its queue. Such a job ranks as a running job, so the status of the take
-// may change back to InQueue.
+// rank returns the rank of the take's state. A job that RunComfy put back into its queue ranks
+// as a running job, so the status of the take may change back to InQueue.
 func (r Record) rank() int {
 	if r.State == InQueue && !r.Times.Running.IsZero() {
 		return InProgress.rank()
@@ -116,9 +115,8 @@ type Record struct {
 	Manifest string `json:"manifest,omitempty"`
 	Match    string `json:"match,omitempty"`
 
-	// ExpectedSeconds is how long the output should be. ExpectedWithin is by how many
-	// seconds the length of a correct output may differ from ExpectedSeconds. Both are 0 if
-	// the expected length is not known.
+	// ExpectedSeconds is how long the output should be. ExpectedWithin is the allowed
+	// difference in seconds. Both are 0 if the expected length is not known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	ExpectedWithin  float64 `json:"expectedWithinSeconds,omitempty"`
 
@@ -141,13 +139,12 @@ type Record struct {
 	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
 	UsualSeconds int `json:"usualSeconds,omitempty"`
 
-	// HeldUntil is when the invocation that claimed the take has certainly
-	// ended.
+	// HeldUntil is when the invocation that claimed the take has certainly ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is when a file of this take was last deleted while the remaining files formed
 	// another take. Submit runs the other take only if one of its files is uploaded. An upload of a
-	// file with another name, such as talk.mp4 for the job talk.de, does not count if it was before Deleted.
+	// pair's shared file, such as talk.mp4 for the job talk.de, must not be before Deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
@@ -309,8 +306,7 @@ func (r *Record) AddResult(result runcomfy.Result) {
 	}
 }
 
-// ClaimEnded reports whether the invocation that claimed the take has certainly
-// ended.
+// ClaimEnded reports whether the invocation that claimed the take has certainly ended.
 func (r Record) ClaimEnded(now time.Time) bool { return !now.Before(r.HeldUntil) }
 
 // Uses reports whether the file at key is one of the take's inputs. It is false for the
@@ -325,8 +321,8 @@ func (r Record) CancelledBy(key string) bool {
 	return r.Uses(key) && (r.Manifest == "" || r.Manifest == key)
 }
 
-// The prefixes of what people drop, of records, of statuses, and of answer files. Answer files
-// are about files that cannot belong to a job, and names that are too long for StatusKey.
+// The prefixes of keys. Answer files are about files that cannot belong to a job, and names that
+// are too long for StatusKey.
 const (
 	InboxPrefix  = "inbox/"
 	RecordPrefix = "jobs/"

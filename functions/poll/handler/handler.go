@@ -148,8 +148,8 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 }
 
 // warn writes a job's status with a warning, even if it has written the same warning before: another
-// function may since have written the status without it. warn clears job.Seen, so that poll writes the
-// next known state, without the warning, even if the state has not changed.
+// function may since have written the status without it. warn clears job.Seen, so that the next known
+// state replaces the warning, even if the state has not changed.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	h.Ledger.PostWarning(ctx, *job, warning)
