@@ -121,12 +121,9 @@ func (s *simulation) chaos() {
 // since returns the virtual time since the world began.
 func (s *simulation) since() time.Duration { return s.w.Now().Sub(world.Begin) }
 
-// At the end, time passes without actions and faults. retryTime is a little more
-// than the day in which the queue and the sweep retry. longestJob is longer than any
-// job at RunComfy.
 const (
-	retryTime  = 26 * time.Hour
-	longestJob = 40 * time.Hour
+	retryTime  = 26 * time.Hour // a little more than the day in which the queue and the sweep retry
+	longestJob = 40 * time.Hour // longer than any job at RunComfy
 )
 
 // calm ends all faults, raises the caps, and lets the queue and the sweeps retry. Then it

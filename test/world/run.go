@@ -244,8 +244,7 @@ func (w *World) advance(e *execution) {
 	w.resume(&sleeper{next: next})
 }
 
-// sleeper is an execution that waits because one of its functions sleeps. Everything
-// else continues.
+// sleeper is an execution that waits because one of its functions sleeps.
 type sleeper struct {
 	wake time.Time
 	next func() (time.Time, bool) // runs the execution until a function sleeps again; false if no function slept
