@@ -37,8 +37,8 @@ func remove(ctx context.Context, b *bucket.Bucket, key string) error {
 // S3 server cannot replace an object whose key has a longer part.
 const maxPart = 215
 
-// checkLength returns an error if a part of a key is too long for the local bucket.
-func checkLength(key string) error {
+// checkLocalKey returns an error if a part of a key is too long for the local bucket.
+func checkLocalKey(key string) error {
 	for part := range strings.SplitSeq(key, "/") {
 		if len(part) > maxPart {
 			return fmt.Errorf("the name %s has %d bytes; the local S3 server accepts at most %d. Shorten the name", part, len(part), maxPart)

@@ -219,11 +219,9 @@ func (c *dropCmd) ask(ctx context.Context, starting int, say messages) error {
 	}
 }
 
-// leaveOutForce is printed after the files were sent with --force.
 const leaveOutForce = "If you run this command again, leave out --force; otherwise the jobs start again, and you pay again"
 
-// sendFiles uploads the files of the plan. With --force, a second run of the command would start the
-// jobs again, so the texts advise against it.
+// sendFiles uploads the files of the plan.
 func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 	if len(p.Sent) == 0 {
 		return nil

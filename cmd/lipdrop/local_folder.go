@@ -195,7 +195,7 @@ func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
 // drop uploads a file unless the bucket already has it: a restart of the stack must not
 // drop it again.
 func (w *watcher) drop(ctx context.Context, key, path string) error {
-	if err := checkLength(key); err != nil {
+	if err := checkLocalKey(key); err != nil {
 		return err
 	}
 	file, info, err := openFollowing(path)

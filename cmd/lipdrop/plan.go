@@ -54,8 +54,7 @@ type total struct {
 }
 
 // makePlan reads the files, checks which jobs they form together with the files in the bucket,
-// and chooses which files to send. The error names all files that cannot be read, except lists,
-// or else all problems of jobs and rows.
+// and chooses which files to send.
 func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	resolver, err := stack.Resolver()
 	if err != nil {
@@ -101,8 +100,7 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 }
 
 // splitLists separates the arguments that are lists from the other files and folders. It resolves
-// the links among the folders of a list's path. If the paths of two arguments are then equal, it
-// returns the list once.
+// symbolic links in the folder of a list, and returns each path once.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
 		if info, err := os.Stat(arg); !list.IsList(arg) || err == nil && info.IsDir() {
@@ -220,7 +218,7 @@ func (p *plan) checkJobs(ctx context.Context, heading string, isWrong func(check
 		}
 	}
 	for _, key := range sortedKeys(p.Uploads) {
-		if err := checkLength(key); err != nil && p.Local() {
+		if err := checkLocalKey(key); err != nil && p.Local() {
 			p.wrong = append(p.wrong, wrong{text: escapef("%v", err)})
 		}
 	}

@@ -96,9 +96,8 @@ var deniedCodes = map[string]bool{
 }
 
 // operationPermissions has the permissions whose names differ from the names of the operations
-// that need them. UploadPartCopy needs the permissions to read and to write. It is called only
-// after CreateMultipartUpload has succeeded, which also needs the permission to write. So if
-// UploadPartCopy is denied, the permission to read is missing.
+// that need them. UploadPartCopy also needs s3:PutObject, but CreateMultipartUpload would have
+// failed without that permission.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
@@ -111,12 +110,12 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It does not
-// change other errors, bucket.ErrNotFound, the error of a context that has ended, or errors that
-// are explained already. If there are no credentials, the result is a *CredentialsError. If AWS
-// responded, the result is a *CredentialsError, a *DeniedError or a *ServiceError. The parameter
-// purpose says what was tried, such as "read the status of talk". The parameter key is the key
-// or the prefix that the error is about, or "".
+// Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It
+// returns any other error unchanged, including bucket.ErrNotFound, the error of a context that has
+// ended, and an error that is explained already. If there are no credentials, the result is a
+// *CredentialsError. If AWS responded, it is a *CredentialsError, a *DeniedError or a
+// *ServiceError. The parameter purpose says what was tried, such as "read the status of talk".
+// The parameter key is the key or the prefix that the error is about, or "".
 func (c *Client) Explain(purpose, key string, err error) error {
 	if c.Ledger == nil { // there is no stack: the error is about files of this machine
 		return err

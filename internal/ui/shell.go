@@ -34,7 +34,7 @@ type shell struct {
 }
 
 const (
-	cookieName  = "lipdrop" // holds the session
+	cookieName  = "lipdrop"
 	proofHeader = "Lipdrop-Proof"
 )
 
@@ -49,7 +49,6 @@ func newShell(address net.Addr, media string, next http.Handler) *shell {
 // url returns the URL to open in a browser.
 func (s *shell) url() string { return "http://" + s.host + "/?token=" + s.token }
 
-// origin returns the origin of the page.
 func (s *shell) origin() string { return "http://" + s.host }
 
 // ServeHTTP implements http.Handler.
@@ -99,9 +98,8 @@ func (s *shell) setHeaders(h http.Header) {
 }
 
 // checkOrigin returns an error if a request is for another host, comes from a page of another
-// origin, or changes something and has no Origin. A page of another origin may only link to
-// "/". After DNS rebinding, the requests of a foreign page can reach this server, but they still
-// name the host of that page.
+// origin, or changes something and has no Origin. After DNS rebinding, the requests of a foreign
+// page can reach this server, but they still name the host of that page.
 func (s *shell) checkOrigin(r *http.Request) error {
 	if r.Host != s.host {
 		return errors.New("the request is for another server; open the address that `lipdrop ui` has printed")

@@ -18,10 +18,10 @@ import (
 var errSubmitting = errors.New("the take is being submitted")
 
 // handleDeletion handles the deletion of an uploaded file. If the file is in the bucket again,
-// handleDeletion does nothing. Otherwise it cancels the job of each take for which CancelledBy
-// returns true, if the take has not ended, or if the take failed and its execution was redriven.
+// handleDeletion does nothing. Otherwise it cancels each unfinished take for which CancelledBy
+// returns true. A failed take may be unfinished, because its execution may have been redriven.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
-	name, further := drop.ParseKey(key).Owns()
+	name, prefix := drop.ParseKey(key).Owns()
 	if name == "" {
 		return nil
 	}
@@ -29,8 +29,8 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 		return err
 	}
 	names := []string{name}
-	if further != "" {
-		more, err := h.Ledger.Names(ctx, further)
+	if prefix != "" {
+		more, err := h.Ledger.Names(ctx, prefix)
 		if err != nil {
 			return err
 		}
@@ -53,11 +53,9 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 	return errors.Join(errs...)
 }
 
-// cancelTake cancels the job of a take because one of its files was deleted. If the take has
-// failed, but its execution was redriven and is running, the take stays failed. If RunComfy can no
-// longer cancel the job, the take goes on, so that a paid output is archived. If RunComfy does not
-// know the job, cancelTake returns an error, so that the queue delivers the deletion again. If
-// RunComfy never knows the job again, poll ends the execution with RequestLost.
+// cancelTake cancels the job of a take because one of its files was deleted. A failed take
+// stays failed. If RunComfy can no longer cancel the job, the take goes on, so that a paid output
+// is archived.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {

@@ -33,10 +33,9 @@ type Fault struct {
 	Name string
 
 	// Accept lets the request take effect before the fault: a submit charges a job, and a
-	// cancel cancels the job. Without Accept, the request has no effect.
+	// cancel cancels the job.
 	Accept bool
 
-	// Break, if it is not NoBreak, ends the request without a complete response.
 	Break Break
 
 	// Status, if it is not 0, replaces the HTTP status of the response.
