@@ -91,7 +91,7 @@ func (a *avi) walk(r *reader, off, end int64) {
 			case "hdrl", "strl":
 				a.walk(r, c.body+4, stop)
 			case "movi":
-				a.open = notCounted(uint64(c.end-c.body), uint64(end-c.body))
+				a.open = isPlaceholder(uint64(c.end-c.body), uint64(end-c.body))
 				a.data = a.open && end-c.body > 4 || stop-c.body > 4
 				a.start, a.whole = c.body, c.end
 				return

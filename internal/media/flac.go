@@ -17,9 +17,8 @@ type flacFrame struct {
 	data    []byte // begins with the frame
 }
 
-// readFLAC computes the length of a FLAC file from the first and the last frame: the header
-// of a frame says how many samples come before the frame. If the last frame is not found, the
-// number of samples in STREAMINFO gives an estimate.
+// readFLAC computes the length of a FLAC file from the first and the last frame. If the last
+// frame is not found, the number of samples in STREAMINFO gives an estimate.
 func readFLAC(r *reader, info *Info) {
 	const blockHeader, streamInfo, most = 4, 34, 200
 	head := r.bytes(r.start, 4+blockHeader+streamInfo)[4+blockHeader:]
@@ -131,9 +130,6 @@ func (f flacFrame) whole() bool {
 // parseFrame reads a frame header (RFC 9639, 9.1). It returns false unless the header has as
 // many channels as STREAMINFO says, and the right checksum.
 func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
-	const longest = 16
-	whole := data
-	data = data[:min(longest, len(data))]
 	if len(data) < 6 || data[0] != 0xff || data[1]&0xfe != 0xf8 || data[3]&1 != 0 {
 		return flacFrame{}, false
 	}
@@ -162,7 +158,7 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 	if !variable {
 		number *= f.blockSize
 	}
-	return flacFrame{number, samples, whole}, true
+	return flacFrame{number, samples, data}, true
 }
 
 // flacNumber reads a number that is coded like a character of UTF-8, in up to 7 bytes.

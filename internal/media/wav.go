@@ -57,13 +57,11 @@ func readWAV(r *reader, info *Info) {
 	for c := range r.chunks(r.start+12, r.src.Size, w.order) {
 		switch c.kind {
 		case "ds64":
-			data := r.bytes(c.body, 16)
-			w.longData = w.order.Uint64(data[8:])
+			w.longData = w.order.Uint64(r.bytes(c.body, 16)[8:])
 		case "fmt ":
 			w.readFormat(r, c)
 		case "fact":
-			data := r.bytes(c.body, 4)
-			if w.samples = uint64(w.order.Uint32(data)); w.samples == math.MaxUint32 {
+			if w.samples = uint64(w.order.Uint32(r.bytes(c.body, 4))); w.samples == math.MaxUint32 {
 				w.samples = 0
 			}
 		case "data":
@@ -147,8 +145,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 	}
 }
 
-// measureCodec sets the length of sound that is coded in blocks, by a codec that is not known
-// here, or as MPEG audio in which no frame was found.
+// measureCodec sets the length of coded sound in which no MPEG frame was found.
 func (w *wav) measureCodec(length uint64, info *Info) {
 	byFact, byBlocks, byRate := factFromUnits(w.samples, w.rate), w.byBlocks(length), factFromUnits(length, w.byteRate)
 	const near = 20 // two lengths agree if they differ by at most a twentieth
@@ -177,9 +174,8 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 	}
 }
 
-// byBlocks returns the length of sound that is coded in blocks. The length is a fact if the
-// header does not say how many samples a block has, or says as many as fit into a block. The
-// length is unknown for a codec whose blocks are not known here.
+// byBlocks returns the length of sound that is coded in blocks. It is unknown for other codecs,
+// and not exact if the header claims more or fewer samples than fit into a block.
 func (w *wav) byBlocks(length uint64) Length {
 	fit := uint64(0)
 	switch {
@@ -200,11 +196,11 @@ func (w *wav) byBlocks(length uint64) Length {
 	return l
 }
 
-// notCounted reports whether the length that a chunk claims is only a placeholder. A program
+// isPlaceholder reports whether the length that a chunk claims is only a placeholder. A program
 // that writes to a pipe cannot go back to the header, so it leaves the length at 0 or at a
 // very large value. The chunk then extends to the end of the file. available is how many bytes
 // follow the header of the chunk.
-func notCounted(claimed, available uint64) bool {
+func isPlaceholder(claimed, available uint64) bool {
 	const implausible = 1_000_000_000 // if more than half of so large a length is missing, the length is a placeholder
 	return claimed == 0 || claimed >= implausible && claimed/2 > available
 }
@@ -219,7 +215,7 @@ func (w *wav) dataLength(r *reader, c chunk, info *Info) uint64 {
 	switch {
 	case claimed == 0 && w.isChunk(r, c.body): // the chunk is empty, and another one follows
 		return 0
-	case notCounted(claimed, available):
+	case isPlaceholder(claimed, available):
 		return available
 	case claimed > available:
 		if slack := w.byteRate / 20; claimed-available > slack {
