@@ -34,13 +34,9 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 // check the options; Validate does. The model must accept a pair (see Pair). Each warning is a
 // clause without a full stop.
 func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[string]any, warnings []string) {
-	input = make(map[string]any, len(options))
+	input = map[string]any{}
+	maps.Copy(input, m.file.Pair.Defaults)
 	maps.Copy(input, options)
-	for name, value := range m.file.Pair.Defaults {
-		if _, ok := input[name]; !ok {
-			input[name] = value
-		}
-	}
 	option := m.file.OutputLength.Option
 	if _, ok := input[option]; ok || m.file.OutputLength.FramesOption == "" {
 		return input, nil

@@ -145,7 +145,7 @@ const (
 // code, Submit returns both the id and the error: the job may run and may be charged.
 //
 // After an error without an id, [Error.Kind] and [NotSent] say whether RunComfy can have
-// accepted the job. If neither excludes that, the job may run and may be charged.
+// accepted the job.
 func (c *Client) Submit(ctx context.Context, modelID string, input map[string]any) (requestID string, err error) {
 	path, err := modelPath(http.MethodPost, modelID)
 	if err != nil {
@@ -221,14 +221,13 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 // maxCostUSD is more than any job costs. A cost of this much or more is a mistake.
 const maxCostUSD = 10_000
 
-// dropUnusable drops outputs whose URL holds the token: to fetch such an output could send the
-// token to a host other than the API's. It also drops a cost that cannot be right, and times outside the years 0
-// to 9999, which Go cannot encode as JSON. It adds a warning about what it drops.
+// dropUnusable drops outputs whose URL holds the token, because a fetch could send the token to
+// another host. It also drops a cost that cannot be right, and times that Go cannot encode as
+// JSON. It adds a warning about what it drops.
 func (r *Result) dropUnusable(res *response) {
-	if n := len(r.Outputs); n > 0 {
-		if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("%d of %d outputs are not fetched, because their URL holds the API token", n-len(r.Outputs), n))
-		}
+	n := len(r.Outputs)
+	if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%d of %d outputs are not fetched, because their URL holds the API token", n-len(r.Outputs), n))
 	}
 	if raw := res.raw("cost"); raw != nil && (r.CostUSD == nil || *r.CostUSD < 0 || *r.CostUSD >= maxCostUSD) {
 		r.CostUSD = nil
@@ -301,11 +300,9 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 	return *balance, nil
 }
 
-// doForJob makes a call about a submitted job. call.path is only what follows the request id. If the
-// response says that this job has ended, or has outputs of this job, doForJob ignores an error code of
-// KindUnavailable, KindBadInput or KindBalance: the code is about the job and not about the call. If
-// the job succeeded but the response has no output, doForJob ignores the code only after a call of
-// /status: after another call, the code may say why the output is missing.
+// doForJob makes a call about a submitted job. call.path is what follows the request id. If the
+// response says that the job has ended, or has outputs, doForJob ignores an error code that is about
+// the job and not about the call.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
@@ -318,6 +315,7 @@ func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*re
 		return res, err
 	}
 	state := resultStatus(res.word("status"))
+	// Except after /status, the code may say why a job that succeeded has no output.
 	ended := state.Ended() && (onStatus || state != ResultSucceeded)
 	switch e.Kind() {
 	case KindUnavailable, KindBadInput, KindBalance:
