@@ -23,8 +23,7 @@ type textRule struct {
 
 // compileTextRule returns the textRule of a property, or nil if the property has neither keyword.
 func compileTextRule(_ *jsonschema.CompilerContext, property map[string]any) (jsonschema.SchemaExt, error) {
-	rule := &textRule{notBlank: property[notBlank] == true}
-	rule.maxChinese = int(number(property[maxLengthChinese]))
+	rule := &textRule{notBlank: property[notBlank] == true, maxChinese: int(number(property[maxLengthChinese]))}
 	if *rule == (textRule{}) {
 		return nil, nil
 	}

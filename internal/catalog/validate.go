@@ -30,10 +30,9 @@ func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }
 
-// Value converts a text to a value of the named property. If the property accepts
-// numbers or booleans but no texts, and the text reads as such a number or boolean, Value
-// returns the number or boolean; TRUE counts as true. Otherwise Value returns the text,
-// which Validate reports if the property accepts no texts.
+// Value converts a text to a value of the named property. If the text spells a number or boolean,
+// and the property accepts that type but no texts, Value returns the number or boolean; TRUE
+// counts as true. Otherwise it returns the text.
 func (m *Model) Value(name, text string) any {
 	s, ok := m.schema.Properties[name]
 	if !ok || s.Types == nil {
@@ -54,9 +53,9 @@ func (m *Model) ValidateOptions(options map[string]any) []problem.Problem {
 }
 
 func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
-	known, called := m.names, "input"
+	known, noun := m.names, "input"
 	if preset {
-		known, called = m.optionNames(), "option"
+		known, noun = m.optionNames(), "option"
 	}
 	found := make(map[string]problem.Problem)
 	misspelt := make(map[string]bool) // known members that unknown ones probably mean
@@ -66,7 +65,7 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		_, isMedia := m.mediaProperty(name)
 		switch {
 		case !slices.Contains(m.names, name):
-			found[name] = m.unknownMember(name, input, called, known, misspelt)
+			found[name] = m.unknownMember(name, input, noun, known, misspelt)
 		case preset && isMedia:
 			found[name] = problem.Problem{
 				Code:   problem.MediaInPreset,
@@ -83,9 +82,8 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
 			case len(leaf.InstanceLocation) > 0:
-				// If a member breaks several keywords, the last one in the order of leaves is
-				// reported. So maxLengthChinese, the smaller limit, is reported in place of
-				// maxLength. For other keywords, the choice does not matter.
+				// The last leaf of a member is reported. So maxLengthChinese, the smaller limit,
+				// is reported in place of maxLength.
 				name := leaf.InstanceLocation[0]
 				found[name] = m.badValue(name, input[name], leaf)
 			case preset:
@@ -154,24 +152,19 @@ func isUsable(v any) bool {
 	case []any:
 		return !slices.ContainsFunc(v, func(item any) bool { return !isUsable(item) })
 	case map[string]any:
-		for _, item := range v {
-			if !isUsable(item) {
-				return false
-			}
-		}
-		return true
+		return isUsable(slices.Collect(maps.Values(v)))
 	}
 	return false
 }
 
-// unknownMember returns the problem of a member that is not known. The parameter called is
-// the word for a member in the reason. If name probably means a known member that the input
-// lacks, unknownMember adds the known member to misspelt.
-func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) problem.Problem {
+// unknownMember returns the problem of a member that is not known; noun is the word for a member
+// in the reason. If name probably means a known member that the input lacks, unknownMember adds
+// the known member to misspelt.
+func (m *Model) unknownMember(name string, input map[string]any, noun string, known []string, misspelt map[string]bool) problem.Problem {
 	shown := showName(name)
 	p := problem.Problem{
 		Code:   problem.UnknownMember,
-		Reason: fmt.Sprintf("%s is not an %s of %s, which accepts %s", shown, called, m.ID, problem.List(ranges(known), "and")),
+		Reason: fmt.Sprintf("%s is not an %s of %s, which accepts %s", shown, noun, m.ID, problem.List(ranges(known), "and")),
 		Remedy: "Remove " + shown + ".",
 	}
 	if near := Nearest(name, known); near != "" {
@@ -192,8 +185,6 @@ func (m *Model) missingMember(name string) problem.Problem {
 	}
 }
 
-// badInput returns the problem of an input that, as a whole, breaks a keyword of the
-// schema.
 func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	return problem.Problem{
 		Code:   problem.BadValue,
@@ -269,7 +260,6 @@ func unquoted(text string) (any, bool) {
 	return nil, false
 }
 
-// texts returns the values that are texts.
 func texts(values []any) []string {
 	var all []string
 	for _, v := range values {

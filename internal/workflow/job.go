@@ -4,6 +4,7 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,8 +67,7 @@ type Turn struct {
 }
 
 // Begin returns the job with which a turn starts. After a redrive it resets the
-// counters of troubles and losses. A failed turn does not change the job, so the
-// counters would otherwise still hold what the turns before the failure counted.
+// counters of troubles and losses, which still count the turns before the failure.
 func (t Turn) Begin() Job {
 	job := t.Job
 	if t.Redrives > job.Redrives {
@@ -110,9 +110,9 @@ const (
 	// LostAfter is the least time between the first and the last of these responses.
 	LostAfter = time.Minute
 
-	// A turn that does not learn the job's state applies the limits only if the patience-1 turns
-	// before it did not learn the state either. A redriven execution may already be past its
-	// limit, and one failed request must not end it. Any other turn applies the limits at once.
+	// Of several turns in a row that do not learn the job's state, the first patience-1 do not
+	// apply the limits. A redriven execution may already be past its limit, and one failed
+	// request must not end it.
 	patience = 3
 )
 
@@ -143,11 +143,10 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 	return status.State == runcomfy.InProgress && p.NearEnd(), nil
 }
 
-// Unanswered updates the job after a turn that did not learn the job's state. The parameter
-// cause is the reason. Unanswered returns a *RequestLost if RunComfy has said often and long
-// enough that it does not know the request (see LostResponses, LostAfter). It returns a *QueuedTooLong or
-// a *RanTooLong if a limit has passed and several turns in a row did not learn the state (see
-// patience). See Progress.Jitter for jitter.
+// Unanswered updates the job after a turn that did not learn the job's state because of cause.
+// It returns a *RequestLost if RunComfy has said often and long enough that it does not know the
+// request (see LostResponses, LostAfter). It returns a *QueuedTooLong or a *RanTooLong if a limit
+// has passed (see patience). See Progress.Jitter for jitter.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float64) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now
@@ -203,13 +202,9 @@ func (j *Job) overdue(now time.Time, limits Limits) error {
 }
 
 func (j *Job) progress(now time.Time) Progress {
-	began := j.QueuedAt
-	if began.IsZero() {
-		began = j.SubmittedAt
-	}
 	return Progress{
 		Usual:   time.Duration(j.UsualSeconds) * time.Second,
-		Elapsed: now.Sub(j.SubmittedAt), Running: now.Sub(began),
+		Elapsed: now.Sub(j.SubmittedAt), Running: now.Sub(cmp.Or(j.QueuedAt, j.SubmittedAt)),
 	}
 }
 
