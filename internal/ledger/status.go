@@ -31,12 +31,9 @@ type Status struct {
 	Links     *Links       `json:"links,omitempty"`
 	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
-	// Jobs are the names of the jobs that use the drop, in state Used. The status of a bundle
-	// with a wildcard also lists the jobs of the matches if the bundle is Held, or is Rejected
-	// because another drop has the same name.
+	// Jobs are the names of the jobs that use the drop.
 	Jobs []string `json:"jobs,omitempty"`
-	// QueuePosition is how many jobs are ahead in RunComfy's queue. Only a status in state
-	// InQueue has it, if the number is known.
+	// QueuePosition is how many jobs are ahead in RunComfy's queue, if known.
 	QueuePosition *int `json:"queuePosition,omitempty"`
 	// ExpectedSeconds is how long the output of the take will be, if known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
@@ -65,7 +62,7 @@ type Posted struct {
 	// UpdatedAt says when the name was assessed.
 	Rewrite bool `json:"-"`
 
-	due string // the mark of the process that sends the notice about the status; empty if no notice is due
+	due string // the value of dueMetadata; empty if no notice is due
 
 	etag string // the object's ETag when it was last read or written; empty if there is no object
 }
@@ -85,9 +82,9 @@ const (
 )
 
 // Order says which drop a status is about. It begins with the drop's stamp: the time of the
-// newest file of the drop. A take begins with the same stamp. If all files of the job are there,
-// the time of the take's claim follows or, without a claim, the time of the last try. A newer
-// Order is greater as a text.
+// newest file of the drop. A take begins with the same stamp. If the drop is complete, the
+// time of the claim or, without a claim, of the last try follows. A newer Order is greater as a
+// text.
 //
 // Stamps order drops only roughly, because S3's time of a large file is when its
 // upload began. Of two takes with the same stamp, the take that was claimed later
@@ -136,8 +133,8 @@ var ErrStale = errors.New("the status was changed after it was read")
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status and the stamp of
-// its drop stay the same and prev.Rewrite is false. Whether it writes or not, Post sends the notice
-// about a rejected or held drop if the notice is due and no other process can still be sending it.
+// its drop stay the same and prev.Rewrite is false. Whether it writes or not, Post sends a
+// due notice about a rejected or held drop (see markDue).
 func (s *Store) Post(ctx context.Context, key string, st Status, order Order, prev Posted) error {
 	posted := Posted{Status: st.Fit(MaxObject - roomForMembers), Order: order, etag: prev.etag}
 	send := s.markDue(prev, &posted)
@@ -161,7 +158,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	return nil
 }
 
-// OnlyFirst begins each warning that the list of jobs in a bundle's status may be incomplete.
+// OnlyFirst begins each warning that a list in a status may be incomplete.
 const OnlyFirst = "only the first "
 
 // roomForMembers is the room, in bytes, for members that are added to a status after Fit.
@@ -174,15 +171,15 @@ func (st Status) Fit(most int) Status {
 		return st
 	}
 	cut := func(text string) string {
-		const most = 2 << 10 // bytes; JSON needs up to six for each
-		if len(text) <= most {
+		const longest = 2 << 10 // bytes; JSON needs up to six for each
+		if len(text) <= longest {
 			return text
 		}
-		return strings.ToValidUTF8(text[:most], "") + " …"
+		return strings.ToValidUTF8(text[:longest], "") + " …"
 	}
-	upTo := func(list []string, most int) []string {
+	upTo := func(list []string, room int) []string {
 		for i, text := range list {
-			if most -= len(encode(text)) + len("    ,"); most < 0 {
+			if room -= len(encode(text)) + len("    ,"); room < 0 {
 				return list[:i:i]
 			}
 		}
@@ -246,10 +243,7 @@ func (s *Store) AddWarning(ctx context.Context, key string, prev Posted, text st
 	return s.Post(ctx, key, st, prev.Order, prev)
 }
 
-// postTake does what PostTake does, without the notice. A status without a claimed take counts
-// as older if it was written before rec was claimed, even if its Order is greater: submit read
-// this status before it claimed the take. Its Order is greater if a file that was newer than the
-// take was deleted before the claim.
+// postTake is PostTake without the notice.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))
@@ -258,6 +252,8 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		}
 		sameTake := prev.Take == rec.Take
 		newer := prev.Order > rec.order()
+		// Submit read this status before it claimed the take. Its Order is greater if a file that
+		// was newer than the take was deleted before the claim.
 		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
 			newer = false
 		}
@@ -265,7 +261,8 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 			return nil
 		}
 		st := s.TakeStatus(rec, warnings...)
-		if sameTake && !containsAll(st.Warnings, prev.Warnings) {
+		isMissing := func(warning string) bool { return !slices.Contains(st.Warnings, warning) }
+		if sameTake && slices.ContainsFunc(prev.Warnings, isMissing) {
 			// Another invocation may have added a warning to the record, and posted it, since
 			// rec was read.
 			newest, err := s.Get(ctx, rec.Name, rec.Take)
@@ -280,11 +277,6 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		}
 	}
 	return fmt.Errorf("status of %s: lost %d races", rec.Name, maxRaces)
-}
-
-// containsAll reports whether the list all contains each text of the list some.
-func containsAll(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
 // TakeStatus returns the status of a take. Its warnings are those of the record,
