@@ -16,8 +16,8 @@ import (
 // touchedByVisual returns the subjects that a change of a video or image may concern:
 // the file's own name, and the names of the tagged audios that use the file. The
 // last subject is the nearest name with fewer tags that has a video or an image, if there is
-// one. For talk.v2.mp4, this is talk if talk.mp4 exists: after a deletion of talk.v2.mp4,
-// talk.v2.de.wav may use talk.mp4, and then the status of talk lists talk.v2.de.
+// one: after a deletion of talk.v2.mp4, talk.v2.de.wav may use talk.mp4, and then the status of
+// talk lists talk.v2.de.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	tagged, _, err := l.tagged(ctx, stem)
 	if err = exceptCrowded(err); err != nil {
@@ -166,7 +166,6 @@ func hasKind(files []File, kind media.Kind) bool {
 	return slices.ContainsFunc(files, func(f File) bool { k, _ := media.KindOf(f.Key); return k == kind })
 }
 
-// byRole separates audios from videos and images.
 func byRole(files []File) (audios, visuals []File) {
 	for _, f := range files {
 		if isAudio(f) {

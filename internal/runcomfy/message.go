@@ -83,8 +83,8 @@ var redactions = []struct {
 	// the parameters and the digests of an AWS signature
 	{regexp.MustCompile(`(?i)` + inWord + `*x-amz-` + inWord + `*`), "[redacted]"},
 	{regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b`), "[redacted]"},
-	// a session token: S3's error ExpiredToken quotes the one in a presigned URL. Of the
-	// percent-encoded characters, only those of a token count: the name of a file may have many others.
+	// a session token: S3's error ExpiredToken quotes the one in a presigned URL. Only the
+	// percent-encoded characters of a token match: a file name may have many others.
 	{regexp.MustCompile(`(?i)([0-9a-z+/=_-]|%(25)*(2b|2f|3d)){200,}`), "[redacted]"},
 }
 
@@ -93,7 +93,7 @@ var redactions = []struct {
 // that could not fetch an input may quote the presigned URL, or S3's error.
 func redact(text, token string) string {
 	if len(token) >= minToken {
-		// Ignore the case: a server may return the token in upper case, and response.word later lowers its case.
+		// A server may return the token in upper case.
 		text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(token)).ReplaceAllString(text, "[token]")
 	}
 	for _, r := range redactions {

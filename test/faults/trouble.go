@@ -48,7 +48,7 @@ func (s *simulation) planTrouble() {
 		s.accountTrouble(s.between(0, chaosTime), s.between(10*time.Minute, 4*time.Hour))
 	}
 	if s.chance(0.15) {
-		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than the queue retries
+		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than submit retries held jobs
 	}
 	from := s.between(0, chaosTime)
 	s.schedule(from, func() { s.w.LoseStatusEvents = true })
@@ -64,7 +64,6 @@ func (s *simulation) planTrouble() {
 	}
 }
 
-// outageFaults are the faults that planTrouble chooses from for an outage of RunComfy.
 var outageFaults = func() (all []runcomfytest.Fault) {
 	for _, name := range []string{
 		"not sent", "reset", "silence", "429", "503", "503 with Retry-After", "500", "502 huge page", "403", "foreign request", "unknown request",

@@ -49,8 +49,7 @@ type Copier interface {
 // function can abort the upload, write the status and return the error.
 const cleanupTime = 15 * time.Second
 
-// timeOverError is the cause with which Handle ends the context of archive, when the time for
-// copies is over.
+// timeOverError is the cause that ends archive's context when the time for copies is over.
 type timeOverError struct{ after time.Duration }
 
 func (e *timeOverError) Error() string { return "the time for copies is over" }
@@ -61,7 +60,8 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	limited := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		limited, cancel = context.WithDeadlineCause(ctx, deadline.Add(-cleanupTime), &timeOverError{deadline.Add(-cleanupTime).Sub(h.Now())})
+		deadline = deadline.Add(-cleanupTime)
+		limited, cancel = context.WithDeadlineCause(ctx, deadline, &timeOverError{deadline.Sub(h.Now())})
 		defer cancel()
 	}
 	rec, err := h.archive(limited, job)
@@ -263,10 +263,9 @@ func outputStem(rec ledger.Record, index int) string {
 	return stem
 }
 
-// outputType returns the content type and the suffix of an output. It examines the
-// first bytes and ignores the URL. An output to which media.Sniff gives no
-// suffix gets .bin, so that no browser opens it as a page and no output is named
-// result.json.
+// outputType returns the content type and the suffix of an output. If media.Sniff
+// returns no suffix, the suffix is .bin, so that no browser opens the output as a page and no
+// output is named result.json.
 func outputType(head []byte) (contentType, suffix string) {
 	if contentType, suffix = media.Sniff(head); suffix == "" {
 		return "application/octet-stream", ".bin"

@@ -24,8 +24,8 @@ type Job struct {
 	OutputSHA256 string
 }
 
-// Submitted returns the accepted jobs in the order in which they were accepted. Each job was
-// charged once. Submitted first downloads the inputs whose download is due.
+// Submitted returns the accepted jobs in the order in which they were accepted. It first
+// downloads the inputs whose download is due.
 func (s *Server) Submitted() []Job {
 	s.mu.Lock()
 	order := slices.Clone(s.order)
@@ -46,7 +46,6 @@ func (s *Server) Job(requestID string) (Job, bool) {
 	return s.describe(j), true
 }
 
-// find returns the job of a request id, or nil.
 func (s *Server) find(requestID string) *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
