@@ -120,7 +120,7 @@ func (c *costCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 
 func printCosts(out *terminal, by string, groups []costs, total costs) {
 	row := func(s costs) []string {
-		cells := []string{cmp.Or(s.Group, "(no folder)"), strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), ifKnown(s.EstimateUSD, s.Jobs-s.WithoutEstimate), ifKnown(s.CostUSD, s.Jobs-s.WithoutCost)}
+		cells := []string{cmp.Or(s.Group, "(no folder)"), ifKnown(s.CostUSD, s.Jobs-s.WithoutCost), ifKnown(s.EstimateUSD, s.Jobs-s.WithoutEstimate), strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds)}
 		note := func(n int, text string) string {
 			if n == 0 {
 				return ""
@@ -134,7 +134,7 @@ func printCosts(out *terminal, by string, groups []costs, total costs) {
 		rows = append(rows, row(group))
 	}
 	total.Group = "total"
-	printTable(out, []string{strings.ToUpper(by), "JOBS", "SECONDS", "ESTIMATE", "COST", "NOTES"}, 0, append(rows, row(total)))
+	printTable(out, []string{strings.ToUpper(by), "COST", "ESTIMATE", "JOBS", "SECONDS", "NOTES"}, 0, append(rows, row(total)))
 	printf(out, "Estimates are %s. Costs are what RunComfy reported.\n", budget.EstimateNote)
 }
 

@@ -109,6 +109,16 @@ func TestTableOnATerminal(t *testing.T) {
 	}
 }
 
+// In a narrow terminal, the table of costs keeps the costs.
+func TestCostsOnANarrowTerminal(t *testing.T) {
+	tty, printed := openTerminal(t, 40, 24)
+	groups := []costs{{Group: strings.Repeat("a-long-name-", 10), Jobs: 100, Seconds: 1000, EstimateUSD: 10, CostUSD: 12.25}}
+	printCosts(&terminal{w: tty}, "folder", groups, groups[0])
+	if out := printed(); strings.Count(out, "$12.25") != 2 {
+		t.Errorf("want the cost of the folder and the total in:\n%s", out)
+	}
+}
+
 // If a person interrupts the question, the error is printed on a new line.
 func TestQuestionInterrupted(t *testing.T) {
 	in, _ := openTerminal(t, 80, 24)
