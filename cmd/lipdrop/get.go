@@ -34,7 +34,11 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		return err
 	}
 	names, err = stack.Names(ctx, patterns...)
-	if missing, ok := errors.AsType[*client.NoJobError](err); ok && len(c.Names) > 1 && missing.Name == c.Names[len(c.Names)-1] {
+	missing, ok := errors.AsType[*client.NoJobError](err)
+	if ok && len(c.Names) == 1 && isFolder(c.Names[0]) {
+		missing.Remedy = fmt.Sprintf("If %s is the folder for the outputs, write the names of jobs before it, or inbox/ for all jobs", c.Names[0])
+	}
+	if ok && len(c.Names) > 1 && missing.Name == c.Names[len(c.Names)-1] {
 		missing.Remedy = fmt.Sprintf("If %s is the folder for the outputs, write %s", missing.Name, problem.ShellWord("./"+missing.Name))
 	}
 	if err != nil {
@@ -48,11 +52,15 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 // is the last argument. Otherwise dir is the current folder.
 func splitFolder(args []string) (names []string, dir string) {
 	last := len(args) - 1
-	info, err := os.Stat(args[last])
-	if last == 0 || !strings.HasPrefix(args[last], ".") && !filepath.IsAbs(args[last]) && (err != nil || !info.IsDir()) {
+	if last == 0 || !strings.HasPrefix(args[last], ".") && !filepath.IsAbs(args[last]) && !isFolder(args[last]) {
 		return args, "."
 	}
 	return args[:last], args[last]
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // fetch fetches the outputs of jobs into a folder and prints the files. If there are several
