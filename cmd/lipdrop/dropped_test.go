@@ -218,7 +218,11 @@ func TestSplitLists(t *testing.T) {
 	if err := errors.Join(os.Symlink("real/ads", "link"), os.Symlink("a.csv", "c.csv")); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"a.csv", "./a.csv", "real/../a.csv", "c.csv", "link/../a.csv", "real/a.csv", "link/b.csv", "gone/d.csv", "talk.mp4", "real"}
+	absolute, err := filepath.Abs("a.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"a.csv", "./a.csv", absolute, "real/../a.csv", "c.csv", "link/../a.csv", "real/a.csv", "link/b.csv", "gone/d.csv", "talk.mp4", "real"}
 	files, lists := splitLists(args)
 	if diff := cmp.Diff([][]string{{"talk.mp4", "real"}, {"a.csv", "c.csv", "real/a.csv", "real/ads/b.csv", "gone/d.csv"}}, [][]string{files, lists}); diff != "" {
 		t.Errorf("splitLists (-want +got):\n%s", diff)

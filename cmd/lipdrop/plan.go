@@ -103,7 +103,7 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 // symbolic links in the folder of a list, and returns each path once.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
-		if info, err := os.Stat(arg); !list.IsList(arg) || err == nil && info.IsDir() {
+		if !list.IsList(arg) || isFolder(arg) {
 			files = append(files, arg)
 			continue
 		}
@@ -111,7 +111,12 @@ func splitLists(args []string) (files, lists []string) {
 		if resolved, err := filepath.EvalSymlinks(cmp.Or(folder, ".")); err == nil {
 			arg = filepath.Join(resolved, base)
 		}
-		if !slices.Contains(lists, arg) {
+		same := func(other string) bool {
+			a, errA := os.Stat(filepath.Dir(arg))
+			b, errB := os.Stat(filepath.Dir(other))
+			return other == arg || errA == nil && errB == nil && os.SameFile(a, b) && filepath.Base(arg) == filepath.Base(other)
+		}
+		if !slices.ContainsFunc(lists, same) {
 			lists = append(lists, arg)
 		}
 	}
