@@ -83,7 +83,33 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	if c.waits() && len(p.readyNames()) > 0 {
 		_, err = c.follow(ctx, p, out, say)
 	}
+	if c.waits() && err == nil {
+		err = p.incomplete()
+	}
 	return err
+}
+
+// incomplete returns an error that says why the jobs that --wait did not wait for have not started.
+// It returns nil if there are none.
+func (p *plan) incomplete() error {
+	code, lines := 0, []string{"not every job has started:"}
+	for _, job := range p.Jobs {
+		if job.Good() {
+			continue
+		}
+		if code == 0 && job.State == ledger.Held {
+			code = exitPerson
+		} else if job.State != ledger.Held {
+			code = exitFailed
+		}
+		for _, bad := range job.Problems {
+			lines = append(lines, escapef("%s: %s. %s", job.Finding.Name, bad.Reason, bad.RemedyFor(job.Finding.Name)))
+		}
+	}
+	if code == 0 {
+		return nil
+	}
+	return &exitError{code, errors.New(strings.Join(lines, "\n"))}
 }
 
 func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
