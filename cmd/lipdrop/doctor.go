@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,7 +73,7 @@ func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 		return err
 	}
 	if d.wrongs > 0 {
-		return fmt.Errorf("%s to fix", count(d.wrongs, "thing"))
+		return &exitError{cmp.Or(exitCode(ctx, err), exitFailed), fmt.Errorf("%s to fix", count(d.wrongs, "thing"))}
 	}
 	return nil
 }

@@ -280,6 +280,9 @@ func TestDoctor(t *testing.T) {
 			if strings.Contains(tt.want, "WRONG") {
 				code, wantErrs = 1, "lipdrop: 1 thing to fix\n"
 			}
+			if tt.noKeys || strings.Contains(tt.args, "--profile") {
+				code = exitCredentials
+			}
 			got, errs := command(t, code, append([]string{"doctor"}, strings.Fields(stdcmp.Or(tt.args, "--stack lipdrop"))...)...)
 			if errs != wantErrs {
 				t.Errorf("errors %q, want %q", errs, wantErrs)

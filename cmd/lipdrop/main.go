@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/signal"
@@ -130,6 +131,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	command, err := parser.Parse(flagsFirst(parser.Model.Children, args))
 	if exited >= 0 {
 		return exited // after --help
+	}
+	if unwritten, ok := errors.AsType[*fs.PathError](err); ok { // kong could not write the help
+		fmt.Fprintf(errs, "lipdrop: not everything could be printed: %v\n", unwritten)
+		return exitFailed
 	}
 	if err != nil {
 		help := "lipdrop"

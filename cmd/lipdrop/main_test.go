@@ -95,7 +95,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "try a folder", files: map[string]string{"ads/talk.mp4": "@clip.mp4"}, args: "try ads", code: 1, errs: []string{"ads is a folder; give the files in it"}},
 		{name: "try a lone audio", files: pair, args: "try talk.wav", code: 1, errs: []string{"nothing was dropped", "talk.wav", "missing", "Upload"}},
 		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt is not accepted: its suffix .txt", "Upload a file whose name ends in .mp4"}},
-		{name: "doctor without a stack", args: "doctor", code: 1, out: []string{"WRONG  cannot find the stack: no AWS region is set"}},
+		{name: "doctor without a stack", args: "doctor", code: 3, out: []string{"WRONG  cannot find the stack: no AWS region is set"}},
 		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: unknown flag --dir"}},
 		{name: "no command", args: "", out: []string{"Usage: lipdrop <command>"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
@@ -175,6 +175,10 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	var errs bytes.Buffer
 	if code := run(t.Context(), []string{"check", "talk.mp4", "talk.wav"}, full, &errs); code != 1 || !strings.Contains(errs.String(), "not everything could be printed") {
 		t.Errorf("exit code %d, errors %q; want 1 and an error about the output", code, errs.String())
+	}
+	errs.Reset()
+	if code := run(t.Context(), []string{"--help"}, full, &errs); code != 1 || !strings.Contains(errs.String(), "not everything could be printed") {
+		t.Errorf("help: exit code %d, errors %q; want 1 and an error about the output", code, errs.String())
 	}
 	errs.Reset()
 	if code := run(t.Context(), []string{"models", "--json"}, full, &errs); code != 1 || strings.Count(errs.String(), "no space left") != 1 {
