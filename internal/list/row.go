@@ -19,7 +19,7 @@ import (
 // reporter reports what is wrong in a column or a property of a row.
 type reporter func(column, reason, remedy string)
 
-// fill returns a row with the job that its cells describe.
+// fill returns the row with the name, model, media and options that its cells set.
 func (r *reader) fill(row Row, cells []cell) Row {
 	row.Options, row.Links, row.Files = map[string]any{}, map[string]string{}, map[string]string{}
 	wrong := func(column, reason, remedy string) { r.report(row.Problem(column, reason, remedy)) }
@@ -88,22 +88,21 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media. The parameter given has the values of the columns that are named
-// after a property or an option; addMedia deletes the media from it. The parameter texts has the values
-// of the columns that are named after a kind. A medium that the row leaves out comes from defaults.
+// addMedia adds the row's media: those in texts, by kind, and those in given and defaults, by
+// property. It deletes the media from given. A default is used only if the row leaves out the medium.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
 		kind := string(p.Kind) // also the name of a column
 		first := !known[kind]
 		known[kind] = true
-		value, isText := given[p.Name].(string)
-		if _, ok := given[p.Name]; ok && !isText {
+		cell, isSet := given[p.Name]
+		value, isText := cell.(string)
+		delete(given, p.Name)
+		if isSet && !isText {
 			wrong(p.Name, p.Name+" is not a text", "Name a file or an https URL, in double quotes.")
-			delete(given, p.Name)
 			continue
 		}
-		delete(given, p.Name)
 		value = strings.TrimSpace(value)
 		if first && value == "" {
 			value = texts[kind]
@@ -222,7 +221,7 @@ func (r *Row) placeholders() map[string]any {
 	}
 	whole := maps.Clone(input)
 	for _, p := range r.Model.MediaProperties() {
-		if p.Required || r.Links[p.Name] != "" || r.Files[p.Name] != "" {
+		if p.Required || r.has(p.Name) {
 			whole[p.Name] = "https://example.com/"
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -102,17 +103,14 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 	return cells, ok
 }
 
-// header returns the names of the columns. It stores in labels, by name, what a report calls
-// each column. If it knows none of the columns, header reports this and returns nil.
+// header returns the names of the columns, and stores their labels by name. If it knows none of
+// the columns, header reports this and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
-	known := false
 	for i, field := range fields {
-		name := strings.ToLower(strings.TrimSpace(field))
-		names[i] = name
-		known = known || r.isColumn(name)
+		names[i] = strings.ToLower(strings.TrimSpace(field))
 	}
-	if !known {
+	if !slices.ContainsFunc(names, r.isColumn) {
 		r.report(Problem{
 			Row: number, Reason: "the first row names no column that a list may have",
 			Remedy: "Begin the list with the names of the columns, such as name, video, audio and model.",
@@ -149,13 +147,8 @@ func letters(i int) string {
 // separatorOf returns the separator that is most frequent in the first line that is not empty.
 func separatorOf(text []byte) rune {
 	line, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
-	best, most := ',', 0
-	for _, separator := range ",;\t" {
-		if n := bytes.Count(line, []byte(string(separator))); n > most {
-			best, most = separator, n
-		}
-	}
-	return best
+	count := func(separator rune) int { return bytes.Count(line, []byte(string(separator))) }
+	return slices.MaxFunc([]rune(",;\t"), func(a, b rune) int { return cmp.Compare(count(a), count(b)) })
 }
 
 func separatorWord(separator rune) string {
