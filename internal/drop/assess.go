@@ -55,9 +55,8 @@ type Settings struct {
 	// limit.
 	MaxJobsPerDrop int
 
-	// RejectMismatch says what happens to a job whose output would leave out the end of an
-	// input (see catalog.Expected.Dropped). If RejectMismatch is true, the job is rejected.
-	// Otherwise the job gets a warning.
+	// RejectMismatch rejects each job whose output would leave out the end of an input (see
+	// catalog.Expected.Dropped). Without it, such a job gets a warning.
 	RejectMismatch bool
 }
 
@@ -65,9 +64,8 @@ type Settings struct {
 type Assessment struct {
 	// Own is about the subject's own name or file.
 	Own Finding
-	// Match is about the job name that the subject's file has as a match (see MatchName). It is
-	// set only if the file matches the wildcard of its bundle and the change concerns no other
-	// job of the bundle.
+	// Match is about the job name that the subject's file has as a match of a wildcard (see
+	// MatchName). It is nil if the file is not a match, or if the change concerns all matches.
 	Match *Finding
 	// Matches are the subjects of all matches of a wildcard, if the change concerns all
 	// of them. The caller assesses each of these subjects separately.
@@ -292,13 +290,11 @@ func (f Finding) decide(state ledger.State, problems ...problem.Problem) Finding
 	return f
 }
 
-// holdExcess returns the finding as held, because the change asks for more jobs than
-// MaxJobsPerDrop. The job is held until MaxJobsPerDrop is raised or the audio of the job is
-// uploaded again. The parameter most is MaxJobsPerDrop, and the parameter jobs is how many jobs
-// were found for the change. There may be more jobs, because the search has a limit.
-func (f Finding) holdExcess(jobs, most int) Finding {
+// holdExcess returns the finding as held, because more jobs than allowed were found for the
+// change. There may be even more, because the search has a limit.
+func (f Finding) holdExcess(found, allowed int) Finding {
 	return f.decide(ledger.Held, problem.Problem{
-		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
+		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", found, allowed),
 	})
 }
 

@@ -66,14 +66,14 @@ func (l *lister) withEndings(ctx context.Context, stem string, endings []string)
 	return sorted(found), nil
 }
 
-// searchForm does what withEndings does, for one form of a stem. Each ending must begin with
-// the text in first.
-func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
+// searchForm does what withEndings does, for one form of a stem. All endings must begin with
+// common.
+func (l *lister) searchForm(ctx context.Context, form, common string, endings []string) ([]File, error) {
 	var found []File
 	after := ""
 	for i := 0; i < len(endings); {
 		after = max(after, justBefore(form+endings[i]))
-		files, more, err := l.listFolder(ctx, form+first, after)
+		files, more, err := l.listFolder(ctx, form+common, after)
 		if err != nil {
 			return found, err
 		}
