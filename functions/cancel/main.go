@@ -1,6 +1,6 @@
 // Command cancel is the Lambda function that cancels the jobs of deleted files, and
 // settles executions that failed, timed out or were stopped. Every hour, it finishes what
-// the functions left undone. template.yaml sets the environment variables of the function.
+// the functions left undone.
 package main
 
 import (

@@ -63,9 +63,8 @@ func Parse(entries []string) (List, error) {
 	return l, nil
 }
 
-// unsafe matches a character that ParseURL escapes because a URL may not contain it, or a
-// whole escape such as %20, which ParseURL keeps. It does not match control characters
-// below a space: url.Parse refuses a URL with such a character.
+// unsafe matches a character that a URL may not contain, or a whole escape such as %20. It does
+// not match control characters below a space: url.Parse refuses a URL with such a character.
 var unsafe = regexp.MustCompile("%[0-9A-Fa-f]{2}|[% \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // ParseURL parses the URL of an output. It escapes the characters that a URL may not
@@ -132,7 +131,7 @@ func isLiteral(host string) bool {
 
 var defaultPorts = map[string]string{"https": "443", "http": "80"}
 
-// Of returns scheme, host and port of u in lower case. If u has no port, Of adds the scheme's default.
+// Of returns the origin of u: the scheme and the Address.
 func Of(u *url.URL) string { return u.Scheme + "://" + Address(u) }
 
 // Address returns host and port of u in lower case. If u has no port, Address adds the scheme's default.
@@ -164,10 +163,9 @@ type Dialer struct {
 
 // Transport returns a transport that keeps at most the given number of idle connections to
 // one host. A connection to an IP address that is not public is refused unless the
-// requested host and port are listed exactly. The transport checks the address that it dials. It uses
-// no proxy: with a proxy, it would dial and check only the proxy's address. All requests use
-// HTTP/1.1: with HTTP/2, the parallel requests for parts of a file would share one
-// connection and its limits.
+// requested host and port are listed exactly. The transport uses no proxy: with a proxy, it
+// would check only the proxy's address. All requests use HTTP/1.1: with HTTP/2, the parallel
+// requests for parts of a file would share one connection and its limits.
 func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

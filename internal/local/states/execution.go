@@ -60,8 +60,8 @@ type Execution struct {
 }
 
 // Event is an event of the history of an execution. Type is the name that Step Functions
-// gives the event. State is set only if a state was entered, and is the name of this state.
-// Error is the name of the error, if an error occurred.
+// gives the event. State is the name of the state that was entered, if any. Error is the name
+// of the error, if any.
 type Event struct {
 	At    time.Time `json:"at"`
 	Type  string    `json:"type"`
@@ -198,8 +198,7 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 	x.leave(now, s, next, x.StateInput)
 }
 
-// finishCall records in x the outcome of a call. It does not enter the next state or begin the
-// next attempt.
+// finishCall records in x the outcome of a call.
 func (m *Machine) finishCall(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
 	// x may have been stopped or redriven during the call. If the deadline of x has passed, Step
 	// ends x.
@@ -273,9 +272,8 @@ func (r *retrier) matches(name string) bool {
 		slices.Contains(r.ErrorEquals, errAll) && name != errRuntime && name != errDataLimitExceeded
 }
 
-// delay returns how long to wait before the next attempt, in whole milliseconds. It multiplies
-// IntervalSeconds by BackoffRate once for each attempt that the retrier has made, limits the
-// product to MaxDelaySeconds, and multiplies the limited product by jitter.
+// delay returns how long to wait before the next attempt, in whole milliseconds. The jitter also
+// shortens a delay that MaxDelaySeconds limits.
 func (r *retrier) delay(made int, jitter float64) time.Duration {
 	seconds := min(float64(r.IntervalSeconds)*math.Pow(r.BackoffRate, float64(made)), float64(r.MaxDelaySeconds))
 	return time.Duration(seconds * jitter * float64(time.Second)).Round(time.Millisecond)
