@@ -9,11 +9,11 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// In the worlds of hostile people, each request to S3 takes s3Latency, and the batches of
-// submit have the size that template.yaml sets. So a drop that costs thousands of requests
-// can use up the time of the other messages in its batch.
 const (
-	s3Latency   = 15 * time.Millisecond
+	// s3Latency is the time of a request to S3. With it, a drop that costs thousands of requests
+	// can use up the time of the other messages in its batch.
+	s3Latency = 15 * time.Millisecond
+
 	victims     = 12
 	patience    = 2 * time.Hour  // after this time, each victim must have a status
 	hostileTime = 30 * time.Hour // after this time, a message that always fails is a dead letter
@@ -28,7 +28,6 @@ type hostile struct {
 	drop func(h *simulation)
 }
 
-// hostiles are the hostile people.
 var hostiles = []hostile{
 	{"a key with hundreds of dots", nil, func(h *simulation) {
 		for i := range 6 {

@@ -4,7 +4,7 @@
 // faults stop, and the dead letters and failed executions are redriven. Finally the
 // command compares the end of each job with what the fake charged and served. In the second part,
 // people do a few things to one or two names, with at most one fault. In the third part, a hostile
-// person drops files that are expensive to assess. docs/reliability.md describes all three.
+// person drops files that are expensive to assess.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
@@ -162,14 +162,12 @@ type tally struct {
 // findings holds the texts of the findings, by the promise that is broken.
 type findings map[promise][]string
 
-// found adds a finding.
 func (f findings) found(broken promise, format string, args ...any) {
 	f[broken] = append(f[broken], fmt.Sprintf(format, args...))
 }
 
 func (f findings) wrong(format string, args ...any) { f.found(wrongStatus, format, args...) }
 
-// all returns every finding.
 func (f findings) all() []string {
 	var all []string
 	for _, p := range promises {
