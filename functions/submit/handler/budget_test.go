@@ -337,9 +337,7 @@ func TestLastDeliveryOverACap(t *testing.T) {
 	w.Put("inbox/ads/talk.wav", voice)
 	last := world.Message("inbox/ads/talk.wav")
 	last.Attributes["ApproximateReceiveCount"] = "1000000"
-	if failed, err := w.Submit(last); len(failed) > 0 || err != nil {
-		t.Errorf("failed messages %v, error %v; want none", failed, err)
-	}
+	submit(t, w, last)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.OverBudget); !strings.HasSuffix(st.Reason, "; the job continues when MaxUsdPerDay is raised") {
 		t.Errorf("reason %q, want one that ends with how the job continues", st.Reason)
 	}

@@ -19,26 +19,15 @@ import (
 func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 	tests := []struct {
 		name  string
-		drop  func(*testing.T, *world.World)
+		fault func(*testing.T, *world.World)
 		error bool
 	}{
-		{"a held job", func(t *testing.T, w *world.World) {
-			w.RunComfy.SetBalanceEmpty(true)
-			worldtest.DropPair(w)
-		}, false},
+		{"a held job", func(_ *testing.T, w *world.World) { w.RunComfy.SetBalanceEmpty(true) }, false},
 		{"a take whose claim an invocation that crashed still holds", func(t *testing.T, w *world.World) {
-			w.Before = func(c world.Call) error {
-				if c.Op == "submit" {
-					w.Before = nil
-					panic(world.Crash{})
-				}
-				return nil
-			}
-			worldtest.DropPair(w)
+			worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "submit" }, func() { panic(world.Crash{}) })
 		}, false},
-		{"S3 is not available", func(t *testing.T, w *world.World) {
+		{"S3 is not available", func(_ *testing.T, w *world.World) {
 			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "s3" })
-			worldtest.DropPair(w)
 		}, true},
 	}
 	for _, tt := range tests {
@@ -47,7 +36,8 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			defer slog.SetDefault(slog.Default())
 			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
 			w := worldtest.New(t)
-			tt.drop(t, w)
+			tt.fault(t, w)
+			worldtest.DropPair(w)
 			w.Run(time.Minute)
 			again, failed := strings.Contains(logs.String(), "held or busy"), strings.Contains(logs.String(), "level=ERROR")
 			if again == tt.error || failed != tt.error {

@@ -204,9 +204,7 @@ func TestUploadBesideADividedChange(t *testing.T) {
 			worldtest.Rest(t, w)
 			_, voice := sample.Files()
 			w.PutLarge("inbox/ads/talk.11.wav", voice, world.Begin.Add(-time.Minute))
-			if failed, err := w.Submit(batch...); err != nil || len(failed) > 0 {
-				t.Fatalf("failed messages %v, error %v; want none", failed, err)
-			}
+			submit(t, w, batch...)
 			worldtest.Rest(t, w)
 			worldtest.WantCharges(t, w, 13)
 		})
@@ -376,7 +374,5 @@ func TestMessagesFitTheQueue(t *testing.T) {
 	for i := range 9 {
 		batch = append(batch, world.Message(fmt.Sprintf("inbox/%d%s.wav", i, strings.Repeat("\x01", 1000))))
 	}
-	if failed, err := w.Submit(batch...); err != nil || len(failed) > 0 {
-		t.Errorf("failed messages %v, error %v; want none", failed, err)
-	}
+	submit(t, w, batch...)
 }

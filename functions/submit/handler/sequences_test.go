@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
@@ -25,6 +26,26 @@ const bundle = "inbox/ads/cafe.job/"
 
 func react(video, audio string) []byte {
 	return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": %q, "audio_url": %q}}`, video, audio)
+}
+
+// dropBundle drops the bundle ads/cafe: talk.mp4, the audios, and then a job.json whose audio_url
+// is pattern.
+func dropBundle(w *world.World, pattern string, audios ...string) {
+	clip, voice := sample.Files()
+	w.Drop(bundle+"talk.mp4", clip)
+	for _, audio := range audios {
+		w.Drop(bundle+audio, voice)
+	}
+	w.Drop(bundle+"job.json", react("talk.mp4", pattern))
+}
+
+// submit calls the function with a batch of messages. The test fails if any of them must be
+// delivered again.
+func submit(t *testing.T, w *world.World, batch ...events.SQSMessage) {
+	t.Helper()
+	if failed, err := w.Submit(batch...); len(failed) > 0 || err != nil {
+		t.Errorf("failed messages %v, error %v; want neither", failed, err)
+	}
 }
 
 func wantWarning(t *testing.T, w *world.World, name, text string) {
@@ -63,12 +84,9 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 // uploaded, a warning says so.
 func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	clip, voice := sample.Files()
-	tests := []struct {
-		name string
-		drop func(w *world.World, began time.Time)
-	}{
-		{"the newest file is replaced by an older upload", func(w *world.World, began time.Time) { w.DropLarge("inbox/ads/talk.wav", voice, began) }},
-		{"a second audio with an older time", func(w *world.World, began time.Time) { w.DropLarge("inbox/ads/talk.mp3", voice, began) }},
+	tests := []struct{ name, key string }{
+		{"the newest file is replaced by an older upload", "inbox/ads/talk.wav"},
+		{"a second audio with an older time", "inbox/ads/talk.mp3"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,7 +98,7 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 			w.Drop("inbox/ads/talk.wav", voice)
 			w.Pass(time.Hour)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
-			tt.drop(w, began)
+			w.DropLarge(tt.key, voice, began)
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 			worldtest.WantCharges(t, w, 1)
@@ -121,9 +139,7 @@ func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w.Pass(time.Hour)
 	expiry := world.Message("inbox/ads/talk.mov")
 	expiry.Body = strings.NewReplacer("Object Created", "Object Deleted", `"reason":""`, `"reason":"Lifecycle Expiration"`).Replace(expiry.Body)
-	if failed, err := w.Submit(expiry); len(failed) > 0 || err != nil {
-		t.Errorf("failed messages %q, error %v; want neither", failed, err)
-	}
+	submit(t, w, expiry)
 	worldtest.Rest(t, w)
 	if takes := w.Takes("ads/talk"); len(takes) > 0 {
 		t.Errorf("%d takes, want 0", len(takes))
@@ -272,7 +288,7 @@ func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 // A deletion starts no job for a name whose newest take used the deleted file.
 func TestDeletionStartsNoJob(t *testing.T) {
 	clip, voice := sample.Files()
-	for _, state := range []ledger.State{ledger.Cancelled, ledger.Succeeded} {
+	for state, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Succeeded: ""} {
 		t.Run(string(state), func(t *testing.T) {
 			w := worldtest.New(t)
 			if state == ledger.Cancelled {
@@ -289,7 +305,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			if takes := w.Takes("ads/talk.de"); len(takes) != 1 || takes[0].State != state {
 				t.Errorf("takes: %+v, want one that is %s", takes, state)
 			}
-			worldtest.WantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
+			worldtest.WantStatus(t, w, "ads/talk.de", state, code)
 			wantWarning(t, w, "ads/talk.de", "upload its audio again")
 
 			w.RunComfy.Queue = 0
@@ -331,7 +347,7 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	worldtest.DropPair(w)
 	w.Pass(time.Hour)
 	_, voice := sample.Files()
-	w.Drop("inbox/ads/talk.m4a", voice) // a WAV, so without talk.wav the job is rejected as a file_mismatch
+	w.Drop("inbox/ads/talk.m4a", voice) // its bytes are a WAV, so it is a file_mismatch
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
 	w.Delete("inbox/ads/talk.wav")
@@ -367,10 +383,8 @@ func TestLargeSeed(t *testing.T) {
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "500"), 0)
-	clip, voice := sample.Files()
-	w.Drop(bundle+"talk.mp4", clip)
-	w.Drop(bundle+"voice.wav", voice)
-	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	clip, _ := sample.Files()
+	dropBundle(w, "voice.wav", "voice.wav")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
 	if warnings := w.Status("ads/cafe").Warnings; len(warnings) > 0 {
@@ -396,10 +410,7 @@ func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 		}
 		return runcomfytest.Script{}
 	}
-	w.Drop(bundle+"talk.mp4", clip)
-	w.Drop(bundle+"a.wav", voice)
-	w.Drop(bundle+"b.wav", voice)
-	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	dropBundle(w, "*.wav", "a.wav", "b.wav")
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Remedy, "upload b.wav again") {
@@ -420,10 +431,7 @@ func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 func TestHeldMatchNamesItsFile(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 48*time.Hour)
-	clip, voice := sample.Files()
-	w.Drop(bundle+"talk.mp4", clip)
-	w.Drop(bundle+"a.wav", voice)
-	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	dropBundle(w, "*.wav", "a.wav")
 	w.Pass(30 * time.Hour)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Held || !strings.HasSuffix(st.Remedy, "or upload a.wav again.") {
 		t.Errorf("%s, remedy %q; want held, and a remedy that ends with the upload of a.wav", st.State, st.Remedy)
@@ -434,10 +442,8 @@ func TestHeldMatchNamesItsFile(t *testing.T) {
 // bundle's name. When the status is about the take again, it warns about the upload.
 func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := sample.Files()
-	w.Drop(bundle+"talk.mp4", clip)
-	w.Drop(bundle+"voice.wav", voice)
-	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	clip, _ := sample.Files()
+	dropBundle(w, "voice.wav", "voice.wav")
 	worldtest.Rest(t, w)
 	w.Drop("inbox/ads/cafe.mp4", clip)
 	w.Pass(time.Hour)
@@ -565,9 +571,7 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	w.Drop("inbox/ads/talk.wav", voice)
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }, func() {
 		w.Bucket.Remove("inbox/ads/talk.wav")
-		if failed, err := w.Submit(world.Message("inbox/ads/talk.wav")); len(failed) > 0 || err != nil {
-			t.Errorf("failed messages %v, error %v; want none", failed, err)
-		}
+		submit(t, w, world.Message("inbox/ads/talk.wav"))
 	})
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
@@ -582,18 +586,12 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	worldtest.Rest(t, w)
 	w.Notify("Object Created", bundle+"job.json", 0) // job.json is assessed again; the bundle's own status stays as it is
-	reads := 0
-	w.Before = func(c world.Call) error {
-		if c.Function == "submit" && c.Op == "GetObject" && c.Key == "status/ads/cafe/a.json" {
-			if reads++; reads == 1 {
-				w.Put(bundle+"talk.mp4", []byte("this is no video"))
-				if failed, err := w.Submit(world.Message(bundle + "talk.mp4")); len(failed) > 0 || err != nil {
-					t.Errorf("failed messages %v, error %v; want none", failed, err)
-				}
-			}
-		}
-		return nil
-	}
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool {
+		return c.Function == "submit" && c.Op == "GetObject" && c.Key == "status/ads/cafe/a.json"
+	}, func() {
+		w.Put(bundle+"talk.mp4", []byte("this is no video"))
+		submit(t, w, world.Message(bundle+"talk.mp4"))
+	})
 	worldtest.Rest(t, w)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
 		t.Errorf("the status is %s %s, want rejected, because talk.mp4 is not a video", st.State, st.Code)
@@ -605,18 +603,12 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	tests := []struct {
 		name  string
-		spend func(w *world.World) // makes the process too old
+		spend func(t *testing.T, w *world.World) // makes the process too old
 	}{
-		{"too old when it is called", func(w *world.World) { w.Pass(2 * time.Hour) }},
-		{"too old only at the claim", func(w *world.World) {
+		{"too old when it is called", func(_ *testing.T, w *world.World) { w.Pass(2 * time.Hour) }},
+		{"too old only at the claim", func(t *testing.T, w *world.World) {
 			w.Pass(58*time.Minute + 55*time.Second) // when the event is delivered, the process is 59 min 55 s old
-			w.Before = func(c world.Call) error {
-				if c.Function == "submit" && c.Op == "HeadObject" {
-					w.Before = nil
-					w.Spend(10 * time.Second)
-				}
-				return nil
-			}
+			worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Function == "submit" && c.Op == "HeadObject" }, func() { w.Spend(10 * time.Second) })
 		}},
 	}
 	for _, tt := range tests {
@@ -625,7 +617,7 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 			w.SignFor = time.Hour
 			w.Drop("inbox/ads/notes.txt", []byte("starts the process"))
 			w.Pass(time.Minute)
-			tt.spend(w)
+			tt.spend(t, w)
 			dropOnce(w)
 			w.Run(11 * time.Second)
 			worldtest.WantCharges(t, w, 0)
@@ -794,13 +786,10 @@ func TestUnreadableLedger(t *testing.T) {
 
 // If an image has the same name as a bundle with a wildcard, no match runs, and the
 // status of each match says why. Each match is withdrawn when job.json is deleted.
-func TestMatchesBesideHalfAPair(t *testing.T) {
+func TestMatchesOfAnAmbiguousBundle(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := sample.Files()
 	w.Drop("inbox/ads/cafe.png", []byte("x"))
-	w.Drop(bundle+"talk.mp4", clip)
-	w.Drop(bundle+"a.wav", voice)
-	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	dropBundle(w, "*.wav", "a.wav")
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
 	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Rejected, problem.Ambiguous)
@@ -813,50 +802,43 @@ func TestMatchesBesideHalfAPair(t *testing.T) {
 // A file is dropped, and deleted while it is assessed. Neither the assessment of the deletion nor
 // the older assessment changes the status, except its updatedAt.
 func TestOlderAssessmentOfADeletedFile(t *testing.T) {
-	withdrawn := func(w *world.World) {
-		w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
-		w.Pass(time.Minute)
-		w.Delete(bundle + "job.json")
-		w.Pass(time.Minute)
-	}
+	clip, voice := sample.Files()
+	jobJSON := react("talk.mp4", "*.wav")
 	tests := []struct {
 		name  string
-		begin func(t *testing.T, w *world.World)
-		drop  func(t *testing.T, w *world.World)
-		key   string // what is deleted
+		begin func(w *world.World)
+		key   string // of the file that is dropped and deleted
+		body  []byte
 		about string
 		want  ledger.State
 	}{
-		{"of a bundle that is withdrawn", func(_ *testing.T, w *world.World) { withdrawn(w) },
-			func(_ *testing.T, w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "*.wav")) }, bundle + "job.json", "ads/cafe", ledger.Withdrawn},
-		{"of a name whose job has succeeded", func(t *testing.T, w *world.World) { worldtest.DropPair(w); w.Pass(time.Hour) },
-			func(t *testing.T, w *world.World) {
-				_, voice := sample.Files()
-				w.Drop("inbox/ads/talk.m4a", voice)
-			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
-		{"of a name whose files are older than its take",
-			func(t *testing.T, w *world.World) {
-				began := w.Now()
-				w.Pass(time.Minute)
-				worldtest.DropPair(w)
-				w.Pass(time.Hour)
-				clip, voice := sample.Files()
-				w.DropLarge("inbox/ads/talk.mp4", clip, began)
-				w.DropLarge("inbox/ads/talk.wav", voice, began)
-				w.Pass(time.Hour)
-			},
-			func(t *testing.T, w *world.World) {
-				_, voice := sample.Files()
-				w.Drop("inbox/ads/talk.m4a", voice)
-			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
+		{"of a bundle that is withdrawn", func(w *world.World) {
+			w.Drop(bundle+"job.json", jobJSON)
+			w.Pass(time.Minute)
+			w.Delete(bundle + "job.json")
+			w.Pass(time.Minute)
+		}, bundle + "job.json", jobJSON, "ads/cafe", ledger.Withdrawn},
+		{"of a name whose job has succeeded", func(w *world.World) {
+			worldtest.DropPair(w)
+			w.Pass(time.Hour)
+		}, "inbox/ads/talk.m4a", voice, "ads/talk", ledger.Succeeded},
+		{"of a name whose files are older than its take", func(w *world.World) {
+			began := w.Now()
+			w.Pass(time.Minute)
+			worldtest.DropPair(w)
+			w.Pass(time.Hour)
+			w.DropLarge("inbox/ads/talk.mp4", clip, began)
+			w.DropLarge("inbox/ads/talk.wav", voice, began)
+			w.Pass(time.Hour)
+		}, "inbox/ads/talk.m4a", voice, "ads/talk", ledger.Succeeded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			tt.begin(t, w)
+			tt.begin(w)
 			before := w.Status(tt.about)
 			worldtest.WantStatus(t, w, tt.about, tt.want, before.Code)
-			tt.drop(t, w)
+			w.Drop(tt.key, tt.body)
 			worldtest.BeforeFirst(t, w, func(c world.Call) bool {
 				return c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey(tt.about)
 			}, func() {
@@ -892,8 +874,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 }
 
 // A file is deleted soon after its upload. The files that are left start no job, whichever of
-// the two events arrives first. But if one of these files is itself uploaded in these seconds,
-// they start a job.
+// the two events arrives first. They start a job if one of them is uploaded in the same seconds.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	clip, _ := sample.Files()
 	tests := []struct {
@@ -1000,16 +981,14 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 // video was newer.
 func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	w := worldtest.New(t)
-	clip, voice := sample.Files()
-	w.Drop(bundle+"talk.mp4", clip)
-	w.Drop(bundle+"voice.wav", voice)
-	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	clip, _ := sample.Files()
+	dropBundle(w, "voice.wav", "voice.wav")
 	w.Drop("inbox/ads/cafe.mp4", clip)
 	w.Pass(time.Hour)
 	w.Drop("inbox/ads/cafe.mp4", clip)
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
-	w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StartExecution" })
+	w.Before = startNoExecution
 	w.RunComfy.Queue = time.Hour
 	w.Delete("inbox/ads/cafe.mp4")
 	w.Pass(20 * time.Second)
@@ -1037,9 +1016,7 @@ func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	w.Put(folder+"job.json", react("talk.mp4", "a.wav"))
 	w.Put("inbox/cafe/a.mp4", clip)
 	w.Put("inbox/cafe/a.wav", voice)
-	if failed, err := w.Submit(world.Message(folder+"job.json"), world.Message("inbox/cafe/a.mp4"), world.Message("inbox/cafe/a.wav")); len(failed) > 0 || err != nil {
-		t.Fatalf("failed messages %v, error %v; want none", failed, err)
-	}
+	submit(t, w, world.Message(folder+"job.json"), world.Message("inbox/cafe/a.mp4"), world.Message("inbox/cafe/a.wav"))
 	worldtest.Rest(t, w)
 	if takes := w.Takes("cafe/a"); len(takes) != 2 {
 		t.Errorf("%d takes of cafe/a, want 2, of the match and of the pair; the status: %+v", len(takes), w.Status("cafe/a"))
