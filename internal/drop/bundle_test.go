@@ -123,13 +123,13 @@ func TestBundles(t *testing.T) {
 }
 
 func TestJobJSON(t *testing.T) {
-	const files = "x.job/a.wav"
+	const audio = "x.job/a.wav"
 	reject := func(says, doc string, want ...string) row {
 		line := "x: rejected"
 		for _, code := range want {
 			line += ", " + code
 		}
-		return row{says: says, do: []string{"x.job/v.mp4", files, "x.job/job.json = " + doc}, want: []string{line}}
+		return row{says: says, do: []string{"x.job/v.mp4", audio, "x.job/job.json = " + doc}, want: []string{line}}
 	}
 	inputs := func(options string) string { return `{"model": "sync/react-1", "input": {` + options + `}}` }
 	testRows(t, []row{
@@ -153,12 +153,12 @@ func TestJobJSON(t *testing.T) {
 		},
 		{
 			says: "A media value may be a key of the same bucket below inbox/",
-			do:   []string{"cast/v.mp4", reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav"), files},
+			do:   []string{"cast/v.mp4", reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav"), audio},
 			want: []string{"cast/v: waiting, waiting_for_audio", "x: job of react, video_url=cast/v.mp4, audio_url=x.job/a.wav"},
 		},
 		{
 			says: "A file in another folder must exist when job.json is assessed; otherwise the job is rejected",
-			do:   []string{files, reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
+			do:   []string{audio, reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
 			want: []string{"x: rejected, file_missing"},
 		},
 		{
@@ -208,7 +208,7 @@ func TestJobJSON(t *testing.T) {
 		reject("only white space", " \n", "empty_file"),
 		{
 			says: "the byte order mark with which some Windows editors begin a text is ignored",
-			do:   []string{`x.job/job.json = ` + "\ufeff" + `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "x.job/v.mp4", files},
+			do:   []string{`x.job/job.json = ` + "\ufeff" + `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "x.job/v.mp4", audio},
 			want: []string{"x: job of react, video_url=x.job/v.mp4, audio_url=x.job/a.wav"},
 		},
 		{
@@ -225,7 +225,7 @@ func TestJobJSON(t *testing.T) {
 			says: "a wrong option is reported together with the problems of the files",
 			do: []string{
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`,
-				"x.job/v.mp4 = ", files,
+				"x.job/v.mp4 = ", audio,
 			},
 			want: []string{"x: rejected, empty_file, bad_value"},
 		},
@@ -241,7 +241,7 @@ func TestJobJSON(t *testing.T) {
 		},
 		{
 			says: "If a file has exactly the name in job.json, it is used, and not a file with another form of the name",
-			do:   []string{reactJob("x.job/job.json", "e\u0301.mp4", "a.wav"), "x.job/\u00e9.mp4", "x.job/e\u0301.mp4", files},
+			do:   []string{reactJob("x.job/job.json", "e\u0301.mp4", "a.wav"), "x.job/\u00e9.mp4", "x.job/e\u0301.mp4", audio},
 			want: []string{"x: job of react, video_url=x.job/e\u0301.mp4, audio_url=x.job/a.wav"},
 		},
 	})

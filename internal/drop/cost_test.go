@@ -93,8 +93,9 @@ func TestGapsBetweenEndings(t *testing.T) {
 	}
 	// Two searches for talk, each with three gaps and three pages of folders, and one search
 	// for a preset.
-	if lists := b.Calls()["ListObjectsV2"]; lists > 2*(1+3+3)+3 {
-		t.Errorf("%d listings, want at most %d", lists, 2*(1+3+3)+3)
+	const most = 2*(1+3+3) + 3
+	if lists := b.Calls()["ListObjectsV2"]; lists > most {
+		t.Errorf("%d listings, want at most %d", lists, most)
 	}
 }
 
@@ -116,8 +117,8 @@ func TestPresetBesideThousandsOfFiles(t *testing.T) {
 	}
 }
 
-// The job of a match starts even if so many listings are needed to find it that none is left to
-// find the files that job.json does not use.
+// The job of a match starts even if finding it leaves no listing to find the files that job.json
+// does not use.
 func TestMatchBesideThousandsOfFiles(t *testing.T) {
 	b := newInbox(t)
 	const job = "\u00e9.job/"

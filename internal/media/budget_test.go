@@ -3,6 +3,7 @@ package media_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -88,9 +89,6 @@ func film(seconds int, first bool) file {
 
 // indexed adds an index to the 100 fragments of f. The index names only the last fragment.
 func indexed(f file) file {
-	last := int64(0)
-	for at := range f.ReaderAt.(pieces) {
-		last = max(last, at)
-	}
+	last := slices.Max(slices.Collect(maps.Keys(f.ReaderAt.(pieces))))
 	return f.followed(accessIndex(99000, uint64(last)))
 }
