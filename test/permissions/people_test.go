@@ -1,9 +1,9 @@
 package permissions
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/access"
@@ -116,24 +117,20 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		roles[reader] = append(roles[reader], template.Statement{Action: []string{action}, Resource: []string{resource}})
 	}
 	l.setPolicy(t, name, roles)
-	put := func(key string, value any) {
-		body, err := json.Marshal(value)
-		if err == nil {
-			_, err = l.s3As(person).PutObject(t.Context(), &s3.PutObjectInput{Bucket: &name, Key: &key, Body: strings.NewReader(string(body))})
-		}
-		if err != nil {
+	put := func(key string, body []byte) {
+		if _, err := l.s3As(person).PutObject(t.Context(), &s3.PutObjectInput{Bucket: &name, Key: &key, Body: bytes.NewReader(body)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for job, state := range map[string]ledger.State{"talk": ledger.Succeeded, "open": ledger.InProgress} {
 		const take = "20261121T120000Z-0123456789ab"
-		put(ledger.StatusKey(job), ledger.Status{Name: job, State: state, Take: take})
-		put(ledger.RecordKey(job, take), ledger.Record{Name: job, Take: take, State: state})
+		put(ledger.StatusKey(job), bucket.JSON(ledger.Status{Name: job, State: state, Take: take}, ""))
+		put(ledger.RecordKey(job, take), bucket.JSON(ledger.Record{Name: job, Take: take, State: state}, ""))
 		output := ledger.OutputPrefix(job, take) + job + ".mp4"
-		put(output, "video")
-		sum := sha256.Sum256([]byte(`"video"`))
-		put(ledger.OutputPrefix(job, take)+"result.json", client.Result{Outputs: []ledger.Output{{Key: output, Bytes: 7, SHA256: hex.EncodeToString(sum[:])}}})
-		put(client.ReviewKey(job, take), client.Review{Name: job, Take: take, Decision: client.Approved})
+		put(output, []byte("video"))
+		sum := sha256.Sum256([]byte("video"))
+		put(ledger.OutputPrefix(job, take)+"result.json", bucket.JSON(client.Result{Outputs: []ledger.Output{{Key: output, Bytes: 5, SHA256: hex.EncodeToString(sum[:])}}}, ""))
+		put(client.ReviewKey(job, take), bucket.JSON(client.Review{Name: job, Take: take, Decision: client.Approved}, ""))
 	}
 	services := httptest.NewServer(awsjson.Operations{}.Handler(access.Guard(roles, l.deny)))
 	t.Cleanup(services.Close)

@@ -3,12 +3,14 @@ package sam
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,11 +62,7 @@ func findTools(t *testing.T) *tools {
 			found.local = line
 		}
 	}
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "AWS_") {
-			found.env = append(found.env, variable)
-		}
-	}
+	found.env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "AWS_") })
 	found.env = append(found.env, "SAM_CLI_TELEMETRY=0",
 		// SAM asks AWS for the account number. These settings make the request fail at once; SAM works without the number.
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
@@ -120,10 +118,7 @@ func copyProject(t *testing.T) string {
 		if err != nil || readErr != nil {
 			t.Fatal(err, readErr)
 		}
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(to, text, info.Mode()); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, text, info.Mode())); err != nil {
 			t.Fatal(err)
 		}
 	}
