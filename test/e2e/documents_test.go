@@ -18,6 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/outputtest"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -143,7 +144,7 @@ func TestDocumentOfStatus(t *testing.T) {
 	examples := map[string]string{}
 	for _, s := range scenes() {
 		w := newWorld(t)
-		w.RunComfy.Form = runcomfytest.Right
+		w.RunComfy.Make = outputtest.Right.Make
 		w.After = func(call world.Call) error {
 			if call.Op != "PutObject" || !strings.HasPrefix(call.Key, "status/") && !strings.HasPrefix(call.Key, "answers/") {
 				return nil
@@ -271,7 +272,7 @@ func TestDocumentOfResult(t *testing.T) {
 	}
 	sameMembers(t, text, "## `times`", reflect.TypeFor[ledger.Times]())
 	w := newWorld(t)
-	w.RunComfy.Form = runcomfytest.Right
+	w.RunComfy.Make = outputtest.Right.Make
 	w.Web["https://example.com/voice.wav"] = medium(t, "voice.wav")
 	w.Drop("inbox/ads/cafe.job/talk.mp4", medium(t, "talk.mp4"))
 	w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice.wav?key=4711", "emotion": "happy"}}`))
