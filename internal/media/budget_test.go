@@ -16,7 +16,7 @@ import (
 func TestWhatIsRead(t *testing.T) {
 	const mb = 1 << 20
 	picture := slices.Concat(pngHeader(640, 480), pngChunk("IDAT", make([]byte, 5*mb)), pngChunk("IEND", nil))
-	photo := slices.Concat([]byte("\xff\xd8"), segment(0xe1, make([]byte, 40000)), jpegFrame(0xc0), jpegScan(5*mb))
+	photo := jpegFile(segment(0xe1, make([]byte, 40000)), jpegFrame(0xc0), jpegScan(5*mb))
 	webp := riff("WEBP", chunk("VP8 ", slices.Concat([]byte("\x30\x00\x00\x9d\x01\x2a\x80\x02\xe0\x01"), noise(3*mb))))
 	avi := sample(t, "small.avi")
 	rows := []struct {

@@ -153,6 +153,11 @@ func riff(form string, chunks ...[]byte) []byte {
 // pcm8k is the format chunk of a WAV file with 8,000 samples a second, of two bytes each.
 var pcm8k = chunk("fmt ", le(uint16(1), uint16(1), 8000, 16000, uint16(2), uint16(16)))
 
+// webpFile returns an extended WEBP file of 64×48 pixels with the given VP8X flags.
+func webpFile(flags int, chunks ...[]byte) []byte {
+	return riff("WEBP", chunk("VP8X", le(flags, "\x3f\x00\x00\x2f\x00\x00")), slices.Concat(chunks...))
+}
+
 // pngHeader returns a PNG file up to the end of its header.
 func pngHeader(width, height int) []byte {
 	ihdr := be("IHDR", width, height, "\x08\x02\x00\x00\x00")
@@ -162,6 +167,11 @@ func pngHeader(width, height int) []byte {
 // pngChunk returns a chunk of a PNG file.
 func pngChunk(kind string, body []byte) []byte {
 	return be(len(body), kind, body, crc32.ChecksumIEEE(be(kind, body)))
+}
+
+// jpegFile returns a JPEG file of the given parts.
+func jpegFile(parts ...[]byte) []byte {
+	return slices.Concat([]byte("\xff\xd8"), slices.Concat(parts...))
 }
 
 // jpegScan returns the picture data of a JPEG file and its end marker. The data have at

@@ -211,7 +211,7 @@ func FuzzAAC(f *testing.F) {
 
 func FuzzImage(f *testing.F) {
 	fuzz(f, "image", [][]byte{
-		slices.Concat([]byte("\xff\xd8"), segment(0xe1, []byte("Exif\x00\x00MM"), be(uint16(42), 8, uint16(1), 0x01120003, 1, 6<<16)), []byte("stray"), jpegFrame(0xc2), jpegScan(99)),
+		jpegFile(segment(0xe1, []byte("Exif\x00\x00MM"), be(uint16(42), 8, uint16(1), 0x01120003, 1, 6<<16)), []byte("stray"), jpegFrame(0xc2), jpegScan(99)),
 		slices.Concat(pngHeader(640, 480), pngChunk("IDAT", make([]byte, 99)), pngChunk("IEND", nil)),
 	}, "picture.jpg", "picture.png", "lossy.webp", "lossless.webp", "alpha.webp", "moving.webp")
 }
