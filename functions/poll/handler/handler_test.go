@@ -207,16 +207,13 @@ func TestRanTooLong(t *testing.T) {
 			w.Pass(tt.after)
 			w.RunLimit = tt.limit
 			w.Restart()
-			redrive := func() {
-				t.Helper()
-				worldtest.Redrive(t, w)
-				worldtest.Rest(t, w)
-			}
-			redrive()
+			worldtest.Redrive(t, w)
+			worldtest.Rest(t, w)
 			if tt.failsAgain {
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 				w.Pass(6 * time.Hour)
-				redrive()
+				worldtest.Redrive(t, w)
+				worldtest.Rest(t, w)
 			}
 			worldtest.WantArchived(t, w)
 		})
@@ -594,12 +591,7 @@ func TestQueuePosition(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 3*time.Hour, time.Hour
 	ahead := 3
-	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-		if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallStatus {
-			return nil
-		}
-		return &runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["queue_position"] = ahead }}
-	}
+	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["queue_position"] = ahead }}, 24*time.Hour)
 	writes := 0
 	w.Before = func(c world.Call) error {
 		if c.Function == "poll" && c.Op == "PutObject" {
@@ -722,7 +714,6 @@ func TestSeveralQuestionsInOneCall(t *testing.T) {
 
 // A call of poll stops asking before its time ends, and at once if the call is cancelled.
 func TestAskingEnds(t *testing.T) {
-	begin := world.Begin.Add(time.Hour)
 	for _, tt := range []struct {
 		name     string
 		deadline time.Duration // of the call
@@ -735,22 +726,18 @@ func TestAskingEnds(t *testing.T) {
 		{"a cancelled call asks no more", time.Minute, 2, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			now, questions := begin, 0
-			ctx, cancel := context.WithCancel(deadlineContext{t.Context(), begin.Add(tt.deadline)})
+			now, questions := world.Begin, 0
+			ctx, cancel := context.WithCancel(deadlineContext{t.Context(), world.Begin.Add(tt.deadline)})
 			defer cancel()
-			client := &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			h := newHandler(func(*http.Request) (*http.Response, error) {
 				if questions++; questions == tt.cancel {
 					defer cancel()
 				}
 				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "in_progress"}`))}, nil
-			})}
-			h := &handler.Handler{
-				API: &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: client}, QueueLimit: time.Hour, RunLimit: time.Hour,
-				Now: func() time.Time { return now }, Jitter: func() float64 { return 0 },
-				Sleep: func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() },
-			}
-			// The state is already in the record, so poll needs no ledger.
-			job := workflow.Job{RequestID: "r", Seen: "in_progress", SubmittedAt: begin.Add(-2 * time.Minute), UsualSeconds: 100}
+			})
+			h.Now = func() time.Time { return now }
+			h.Sleep = func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() }
+			job := workflow.Job{RequestID: "r", Seen: "in_progress", SubmittedAt: world.Begin.Add(-2 * time.Minute), UsualSeconds: 100}
 			if _, err := h.Handle(ctx, workflow.Turn{Job: job}); err != nil {
 				t.Fatal(err)
 			}
@@ -765,15 +752,10 @@ func TestAskingEnds(t *testing.T) {
 func TestResultNeedsTime(t *testing.T) {
 	for left, want := range map[time.Duration]int{35 * time.Second: 2, 34 * time.Second: 1} {
 		requests := 0
-		h := &handler.Handler{
-			API: &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-				requests++
-				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "paused"}`))}, nil
-			})}},
-			Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},
-			QueueLimit: time.Hour, RunLimit: time.Hour,
-			Now: func() time.Time { return world.Begin }, Jitter: func() float64 { return 0 },
-		}
+		h := newHandler(func(*http.Request) (*http.Response, error) {
+			requests++
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "paused"}`))}, nil
+		})
 		ctx := deadlineContext{t.Context(), world.Begin.Add(left)}
 		_, err := h.Handle(ctx, workflow.Turn{Job: workflow.Job{RequestID: "r", SubmittedAt: world.Begin}})
 		if err != nil || requests != want {
@@ -785,18 +767,22 @@ func TestResultNeedsTime(t *testing.T) {
 // The jitter spreads the next turns of many jobs after RunComfy has not responded.
 func TestJitter(t *testing.T) {
 	for jitter, want := range map[float64]int{0: 40, 0.999: 80} {
-		h := &handler.Handler{
-			API: &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-				return nil, io.ErrUnexpectedEOF
-			})}},
-			Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},
-			QueueLimit: time.Hour, RunLimit: time.Hour,
-			Now: func() time.Time { return world.Begin }, Jitter: func() float64 { return jitter },
-		}
+		h := newHandler(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
+		h.Jitter = func() float64 { return jitter }
 		job, err := h.Handle(t.Context(), workflow.Turn{Job: workflow.Job{RequestID: "r", SubmittedAt: world.Begin, Troubles: 4}})
 		if err != nil || job.WaitSeconds != want {
 			t.Errorf("jitter %g: a wait of %d s, error %v; want %d s", jitter, job.WaitSeconds, err, want)
 		}
+	}
+}
+
+// newHandler returns a handler at world.Begin, with an empty bucket.
+func newHandler(runComfy roundTripper) *handler.Handler {
+	return &handler.Handler{
+		API:        &runcomfy.Client{Token: runcomfy.StaticToken("t"), HTTPClient: &http.Client{Transport: runComfy}},
+		Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},
+		QueueLimit: time.Hour, RunLimit: time.Hour,
+		Now: func() time.Time { return world.Begin }, Jitter: func() float64 { return 0 },
 	}
 }
 
