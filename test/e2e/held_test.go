@@ -14,8 +14,7 @@ import (
 )
 
 // A job that RunComfy refuses once with 429 is submitted long before the queue's visibility
-// timeout ends, and is charged once. Submit tries again after 2 to 4 s with the Retry-After
-// below, and after 4 to 15 s without one.
+// timeout ends, and is charged once.
 func TestThrottledSubmit(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

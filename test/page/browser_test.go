@@ -108,7 +108,7 @@ func (b *browser) do(what string, actions ...chromedp.Action) {
 	}
 	if err := chromedp.Run(ctx, actions...); err != nil {
 		var text string
-		ctx, cancel := context.WithTimeout(b.ctx, within) // Evaluate waits for a script of the page that does not end
+		ctx, cancel := context.WithTimeout(b.ctx, within) // a script of the page that never ends would block Evaluate
 		defer cancel()
 		_ = chromedp.Run(ctx, chromedp.Evaluate("document.body ? document.body.innerText : ''", &text))
 		b.t.Fatalf("%s: %v\nproblems: %q\nthe page shows:\n%s", what, err, b.complaints(), text)
@@ -184,10 +184,7 @@ func (b *browser) shoot(name string) {
 		return
 	}
 	var picture []byte
-	b.do("take a screenshot", chromedp.ActionFunc(func(ctx context.Context) (err error) {
-		picture, err = page.CaptureScreenshot().WithFormat(page.CaptureScreenshotFormatPng).Do(ctx)
-		return err
-	}))
+	b.do("take a screenshot", chromedp.CaptureScreenshot(&picture))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		b.t.Fatal(err)
 	}

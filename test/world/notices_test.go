@@ -40,9 +40,7 @@ var endings = []struct {
 		w.RunComfy.Queue, w.RunComfy.Run = 0, 26*time.Hour
 		dropPair(w)
 		w.Pass(27 * time.Hour)
-		if err := w.Redrive("ads/talk", w.Status("ads/talk").Take); err != nil {
-			t.Error(err)
-		}
+		worldtest.Redrive(t, w)
 	}, []string{"ads/talk failed", "ads/talk succeeded"}},
 	{"a job whose file is deleted", func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
@@ -82,8 +80,7 @@ var endings = []struct {
 	}, []string{"ads/talk rejected"}},
 	{"a file of no known kind", func(_ *testing.T, w *world.World) { w.Drop("inbox/ads/notes.txt", []byte("text")) }, []string{"ads/notes.txt rejected"}},
 	{"a wrong pair, then a right one", func(t *testing.T, w *world.World) {
-		_, voice := sample.Files()
-		w.Drop("inbox/ads/talk.wav", voice)
+		worldtest.DropVoice(w)
 		w.Drop("inbox/ads/talk.mp4", []byte("no video"))
 		w.Pass(time.Hour)
 		dropPair(w)
