@@ -69,8 +69,7 @@ func TestFormsOfAResponse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			client := &runcomfy.Client{Token: fixedToken, BaseURL: "http://" + serveBytes(t, tt.response)}
-			id, err := client.Submit(t.Context(), "a/b", nil)
+			id, err := sending(t, tt.response).Submit(t.Context(), "a/b", nil)
 			got := classOf(err)
 			if id != tt.want || got.ok != (tt.want != "") || got.notSent || got.kind != "" && got.kind != runcomfy.KindUnavailable {
 				t.Errorf("id %q, error %v; want the id %q", id, err, tt.want)

@@ -1,11 +1,9 @@
 package runcomfy_test
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -39,10 +37,8 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 	}
 	for name, response := range tests {
 		t.Run(name, func(t *testing.T) {
-			client := &runcomfy.Client{
-				BaseURL: "http://" + serveBytes(t, response),
-				Token:   runcomfy.StaticToken(secret),
-			}
+			client := sending(t, response)
+			client.Token = runcomfy.StaticToken(secret)
 			ctx := t.Context()
 			status, statusErr := client.Status(ctx, "r")
 			result, resultErr := client.Result(ctx, "r")
@@ -101,26 +97,17 @@ func TestASwitchOfProtocols(t *testing.T) {
 	}
 }
 
-// serveBytes starts a server that sends the same bytes on each connection, and returns
-// the address of the server.
-func serveBytes(t *testing.T, response string) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-				_, _ = io.Copy(io.Discard, req.Body)
-				_, _ = io.WriteString(conn, response)
-			}
-			_ = conn.Close()
+// sending returns a client of a server that sends the same bytes on each connection.
+func sending(t *testing.T, response string) *runcomfy.Client {
+	t.Helper()
+	return serving(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
 		}
-	}()
-	return listener.Addr().String()
+		_, _ = io.WriteString(conn, response)
+		_ = conn.Close()
+	})
 }
