@@ -92,8 +92,7 @@ func TestCheckWithPrices(t *testing.T) {
 	defer server.Close()
 	tests := []struct {
 		name, token string
-		args        []string
-		want        []string
+		args, want  []string
 	}{
 		{"a pair", "canary-token", nil, []string{"estimate: $0.2025, by RunComfy's base price; not a quote", "note on the price: invented"}},
 		{"as JSON", "canary-token", []string{"--json"}, []string{`"estimateUsd":0.20248`}},

@@ -30,15 +30,11 @@ func TestFileThatGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.OpenFile("talk.wav", os.O_APPEND|os.O_WRONLY, 0)
-	if err == nil {
-		_, err = file.WriteString("more")
-		err = errors.Join(err, file.Close())
-	}
-	if err != nil {
+	upload := folder.byKey["inbox/talk.wav"]
+	if err := os.Truncate("talk.wav", upload.Size+4); err != nil {
 		t.Fatal(err)
 	}
-	_, err = folder.byKey["inbox/talk.wav"].Open()
+	_, err = upload.Open()
 	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
 		t.Errorf("Open: %v, want a ChangedError", err)
 	}

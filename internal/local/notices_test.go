@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -52,11 +51,8 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	}))
 	defer webhook.Close()
 	var printed []string
-	s := &Stack{options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}}
+	s := &Stack{intake: t.Context(), options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}}
 	s.keys.Webhook = "key"
-	var stop context.CancelFunc
-	s.intake, stop = context.WithCancel(t.Context())
-	defer stop()
 	server := httptest.NewServer(s.bus().Operations().Handler())
 	defer server.Close()
 	client := eventbridge.NewFromConfig(aws.Config{

@@ -168,8 +168,7 @@ func TestReservationOfAnEarlierTake(t *testing.T) {
 
 // The sweep logs the balance only if MinBalanceUsd is not 0.
 func TestBalanceIsLogged(t *testing.T) {
-	before := slog.Default()
-	defer slog.SetDefault(before)
+	defer slog.SetDefault(slog.Default())
 	for limit, want := range map[float64]int{0: 0, 20: 3} {
 		var log bytes.Buffer
 		slog.SetDefault(slog.New(slog.NewJSONHandler(&log, nil)))

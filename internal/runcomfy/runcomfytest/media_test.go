@@ -3,7 +3,6 @@ package runcomfytest_test
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -184,8 +183,7 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 			}
 			wantSum := ""
 			if len(tt.want) > 0 {
-				sum := sha256.Sum256([]byte(tt.content))
-				wantSum = hex.EncodeToString(sum[:])
+				wantSum = fmt.Sprintf("%x", sha256.Sum256([]byte(tt.content)))
 			}
 			if job, _ := fake.Job(id); job.OutputSHA256 != wantSum {
 				t.Errorf("job %+v, want OutputSHA256 %q", job, wantSum)
