@@ -207,8 +207,7 @@ func randomFile(t *testing.T, size int) string {
 }
 
 // An upload that is interrupted in the middle of a part is continued later: only the missing parts are
-// sent, and only the part that was interrupted is sent a second time. Here the context is
-// cancelled; in TestDrop of cmd/lipdrop the process is killed.
+// sent, and only the part that was interrupted is sent a second time.
 func TestUploadIsResumed(t *testing.T) {
 	server := startServer(t)
 	u := fileUpload(t, "inbox/big.mp4", randomFile(t, 3*partBytes+12345))
@@ -288,7 +287,6 @@ func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 // At the end of Send, every byte was counted once. The count never exceeds the size of the
 // files, even if a request is tried again.
 func TestProgress(t *testing.T) {
-	path := randomFile(t, 2*partBytes+99)
 	server := startServer(t)
 	var failed atomic.Int32
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
@@ -301,7 +299,7 @@ func TestProgress(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	})
-	u := fileUpload(t, "inbox/big.mp4", path)
+	u := fileUpload(t, "inbox/big.mp4", randomFile(t, 2*partBytes+99))
 	small := uploadOfText(t, "inbox/small.mp4", "small")
 	var mu sync.Mutex
 	sent, most := int64(0), int64(0)
@@ -617,11 +615,9 @@ func TestSendAtTheSameTime(t *testing.T) {
 }
 
 // Two drops send the same file again at the same time, although it has not changed. The file is
-// stored once. A later drop stores it again. The second drop leaves an upload unfinished, which
-// began at about the time of the first drop. If the later drop continued that upload, the object
-// could get the same LastModified as the object of the first drop, because S3 sets LastModified to
-// the time when an upload began. The object would then look unchanged, and the later drop would
-// start no take. So a later drop of a file of one part begins a new upload.
+// stored once. A later drop stores it again. If the file has one part, the later drop does not
+// continue the unfinished upload that the second drop left: the object could then get the
+// LastModified of the first drop's object, look unchanged, and start no take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
@@ -826,8 +822,7 @@ func TestUploadMemory(t *testing.T) {
 		t.Skip("a large file")
 	}
 	server := startServer(t)
-	path := randomFile(t, 128<<20)
-	u := fileUpload(t, "inbox/big.mp4", path)
+	u := fileUpload(t, "inbox/big.mp4", randomFile(t, 128<<20))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	server.mustSend(t, u)

@@ -72,7 +72,7 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 }
 
 // The pace is as docs/reliability.md says: how late an end is found, and what the loop
-// costs. Each row is about 200 jobs, which take about the time of the row and are
+// costs. Each row simulates 200 jobs that take about the time of the row. They are
 // queued for 5 to 35 % of their time.
 func TestPace(t *testing.T) {
 	const jobs = 200
