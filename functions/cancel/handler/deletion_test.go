@@ -37,9 +37,7 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 				w.Delete("inbox/ads/talk.wav")
 				w.Delete("inbox/ads/talk.mp4")
 				w.Run(lasts + 10*time.Minute)
-				if n := len(w.RunComfy.Cancelled()); n != 1 {
-					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
-				}
+				worldtest.WantCancelled(t, w, 1)
 				worldtest.Rest(t, w)
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 				if len(w.DeadDeletions) > 0 {
@@ -363,8 +361,7 @@ func TestDeletionOfAVideoThatABundleNames(t *testing.T) {
 
 // queueBatch drops pairs, and waits until their jobs are in RunComfy's queue. If one file of each
 // pair is deleted later, cancel receives all these deletions in one batch.
-func queueBatch(t *testing.T, w *world.World, jobs int) {
-	t.Helper()
+func queueBatch(w *world.World, jobs int) {
 	w.Batch, w.RunComfy.Queue = jobs, 3*time.Hour
 	worldtest.DropMany(w, "ads/%d", jobs)
 	w.Run(2 * time.Minute)
@@ -375,7 +372,7 @@ func queueBatch(t *testing.T, w *world.World, jobs int) {
 func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
-	queueBatch(t, w, jobs)
+	queueBatch(w, jobs)
 	w.TimedOut = func(c world.Call) {
 		if c.Function == "cancel" {
 			t.Errorf("Lambda ended cancel before the request %v, want cancel to return in time", c)
@@ -391,9 +388,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
 		w.Delete(fmt.Sprintf("inbox/ads/%d.wav", i))
 	}
 	w.Run(time.Hour)
-	if n := len(w.RunComfy.Cancelled()); n != jobs {
-		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
-	}
+	worldtest.WantCancelled(t, w, jobs)
 }
 
 // A file is deleted while its job runs, and the job succeeds before cancel writes that it is
@@ -420,7 +415,7 @@ func TestJobSucceedsDuringADeletion(t *testing.T) {
 func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
-	queueBatch(t, w, jobs)
+	queueBatch(w, jobs)
 	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
 	end, requests := w.Now().Add(2*runcomfy.Timeout), map[int]int{} // until end, the requests to RunComfy in each call of cancel
 	w.Before = func(c world.Call) error {
@@ -436,9 +431,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	if most := slices.Max(slices.Collect(maps.Values(requests))); most > 1 {
 		t.Errorf("a call of cancel sent %d requests that got no response, want at most 1", most)
 	}
-	if n := len(w.RunComfy.Cancelled()); n != jobs {
-		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
-	}
+	worldtest.WantCancelled(t, w, jobs)
 }
 
 // A deletion cancels a job, and for five minutes Step Functions refuses to stop the job's
@@ -474,9 +467,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	})
 	w.Run(4 * time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
-	if n := len(w.RunComfy.Cancelled()); n != 1 {
-		t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
-	}
+	worldtest.WantCancelled(t, w, 1)
 }
 
 // Many executions are stopped, the events of their ends are lost, and RunComfy does not respond to
@@ -579,19 +570,13 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 	failures := []struct {
 		name string
 		code problem.Code
-		fail func(t *testing.T, w *world.World, take string)
+		fail func(w *world.World, take string)
 	}{
-		{"RunComfy did not know the request for a while", problem.RequestLost, func(t *testing.T, w *world.World, _ string) {
-			t.Helper()
-			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-				call, _ := runcomfytest.CallOf(r)
-				fault := runcomfytest.FaultNamed(call, "unknown request")
-				return &fault
-			}
+		{"RunComfy did not know the request for a while", problem.RequestLost, func(w *world.World, _ string) {
+			worldtest.Faulty(w, worldtest.EveryCall, runcomfytest.FaultNamed(runcomfytest.CallStatus, "unknown request"), 30*time.Minute)
 			w.Run(20 * time.Minute)
 		}},
-		{"the execution was stopped, but RunComfy did not cancel the job", problem.ExecutionStopped, func(t *testing.T, w *world.World, take string) {
-			t.Helper()
+		{"the execution was stopped, but RunComfy did not cancel the job", problem.ExecutionStopped, func(w *world.World, take string) {
 			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), 30*time.Minute)
 			w.Stop("ads/talk", take)
 			w.Run(20 * time.Minute)
@@ -613,7 +598,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				worldtest.DropPair(w)
 				w.Run(time.Minute)
 				take := w.Status("ads/talk").Take
-				f.fail(t, w, take)
+				f.fail(w, take)
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, f.code)
 				w.RunComfy.Fault = nil
 				worldtest.Redrive(t, w)
@@ -626,9 +611,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				}
 				a.act(w, take)
 				worldtest.Rest(t, w)
-				if n := len(w.RunComfy.Cancelled()); n != 1 {
-					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
-				}
+				worldtest.WantCancelled(t, w, 1)
 				remedy := problem.ExecutionStopped.RemedyFor(problem.Restart{NotCharged: true})
 				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != remedy {
 					t.Errorf("reason %q, want %q; remedy %q, want %q", st.Reason, a.why, st.Remedy, remedy)
@@ -657,14 +640,10 @@ func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	worldtest.DropPair(w)
 	w.Pass(40 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
-	if n := len(w.RunComfy.Cancelled()); n != 0 {
-		t.Fatalf("%d jobs are cancelled before the redrive, want none", n)
-	}
+	worldtest.WantCancelled(t, w, 0)
 	worldtest.Redrive(t, w)
 	w.Pass(2 * time.Hour)
-	if n := len(w.RunComfy.Cancelled()); n != 1 {
-		t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
-	}
+	worldtest.WantCancelled(t, w, 1)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong); !strings.HasSuffix(st.Reason, "RunComfy cancelled the job before it started") {
 		t.Errorf("reason %q, want one that ends with the cancellation", st.Reason)
 	}

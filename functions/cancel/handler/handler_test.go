@@ -46,9 +46,7 @@ func TestStoppedExecution(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, nil)
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
-	if n := len(w.RunComfy.Cancelled()); n != 1 {
-		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
-	}
+	worldtest.WantCancelled(t, w, 1)
 
 	w = stopped(t, 0, time.Minute, nil)
 	worldtest.Rest(t, w)

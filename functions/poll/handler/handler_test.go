@@ -176,9 +176,7 @@ func TestQueuedTooLong(t *testing.T) {
 	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") || strings.Contains(st.Remedy, "redrive") {
 		t.Errorf("reason %q, want the 6 h and the cancelled job; remedy %q, want no redrive", st.Reason, st.Remedy)
 	}
-	if n := len(w.RunComfy.Cancelled()); n != 1 {
-		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
-	}
+	worldtest.WantCancelled(t, w, 1)
 }
 
 // A job that runs longer than MaxHours fails. A redrive archives the paid result

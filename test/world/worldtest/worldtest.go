@@ -155,6 +155,14 @@ func WantStatus(t *testing.T, w *world.World, name string, state ledger.State, c
 	return st
 }
 
+// WantCancelled expects RunComfy to have cancelled a number of jobs.
+func WantCancelled(t *testing.T, w *world.World, want int) {
+	t.Helper()
+	if got := len(w.RunComfy.Cancelled()); got != want {
+		t.Errorf("%d jobs are cancelled at RunComfy, want %d", got, want)
+	}
+}
+
 // WantCharges expects RunComfy to have charged a number of jobs.
 func WantCharges(t *testing.T, w *world.World, want int) {
 	t.Helper()
