@@ -58,7 +58,7 @@ func TestFailedJob(t *testing.T) {
 }
 
 // A result may have the state "completed", which otherwise only /status returns, and an error
-// instead of an output. The reason of the failure then contains the error, and says which outputs are not URLs.
+// instead of an output. The reason of the failure then contains the error, and says how many outputs are not URLs.
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"},"output":{"video":7}}`)}, 24*time.Hour)
@@ -118,7 +118,7 @@ func TestJobCancelledElsewhere(t *testing.T) {
 }
 
 // Archive records that a job was cancelled on RunComfy's page, and then dies or cannot write the
-// status. The next run ends the execution with the same error as if the first run had not failed.
+// status. The next run still ends the execution with JobCancelled.
 func TestJobCancelledElsewhereIfTheStatusIsNotWritten(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"S3 refuses the status": func() error { return s3test.Error(http.StatusForbidden, "AccessDenied") },
@@ -155,34 +155,25 @@ func TestJobCancelledElsewhereIfTheStatusIsNotWritten(t *testing.T) {
 // If an execution failed after its job was paid for, a redrive archives the paid result once
 // the cause is fixed, and the status no longer has a reason.
 func TestRedriveArchives(t *testing.T) {
-	noOutput := runcomfytest.Fault{Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") }}
-	emptyOutput := runcomfytest.Fault{Name: "an empty file", Status: 200, Body: []byte{}}
-	const long = 3 * 24 * time.Hour
+	faulty := func(call runcomfytest.Call, fault runcomfytest.Fault) func(*world.World) {
+		return func(w *world.World) { worldtest.Faulty(w, call, fault, 3*24*time.Hour) }
+	}
+	named := func(call runcomfytest.Call, name string) func(*world.World) {
+		return faulty(call, runcomfytest.FaultNamed(call, name))
+	}
 	tests := []struct {
 		name   string
 		code   problem.Code
 		broken func(w *world.World)
 	}{
-		{"no output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallResult, noOutput, long) }},
-		{"an empty output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
-		{"the result cannot be fetched", problem.ResultUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "502 huge page"), long)
-		}},
-		{"the result is not ready for hours", problem.ResultUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "not ready as 400005"), long)
-		}},
-		{"the token is refused for hours", problem.ResultUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "token refused as 401"), long)
-		}},
-		{"the output cannot be fetched", problem.OutputUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.FaultNamed(runcomfytest.CallOutput, "404"), long)
-		}},
-		{"the output breaks off", problem.OutputUnavailable, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.FaultNamed(runcomfytest.CallOutput, "cut off"), long)
-		}},
-		{"the request is lost", problem.RequestLost, func(w *world.World) {
-			worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.FaultNamed(runcomfytest.CallResult, "unknown request"), long)
-		}},
+		{"no output", problem.NoOutput, faulty(runcomfytest.CallResult, runcomfytest.Fault{Accept: true, Edit: func(members map[string]any) { delete(members, "output") }})},
+		{"an empty output", problem.NoOutput, faulty(runcomfytest.CallOutput, runcomfytest.Fault{Status: 200, Body: []byte{}})},
+		{"the result cannot be fetched", problem.ResultUnavailable, named(runcomfytest.CallResult, "502 huge page")},
+		{"the result is not ready for hours", problem.ResultUnavailable, named(runcomfytest.CallResult, "not ready as 400005")},
+		{"the token is refused for hours", problem.ResultUnavailable, named(runcomfytest.CallResult, "token refused as 401")},
+		{"the output cannot be fetched", problem.OutputUnavailable, named(runcomfytest.CallOutput, "404")},
+		{"the output breaks off", problem.OutputUnavailable, named(runcomfytest.CallOutput, "cut off")},
+		{"the request is lost", problem.RequestLost, named(runcomfytest.CallResult, "unknown request")},
 		{"S3 is not available for hours", problem.StorageUnavailable, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
 			w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Function == "archive" && c.Service == "s3" && w.Now().Before(end) })
@@ -235,8 +226,7 @@ func TestRedriveArchives(t *testing.T) {
 			worldtest.Redrive(t, w)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
-			st = w.Status("ads/talk")
-			if st.Reason != "" || st.Remedy != "" {
+			if st = w.Status("ads/talk"); st.Reason != "" || st.Remedy != "" {
 				t.Errorf("the status of the archived job has the reason %q and the remedy %q, want neither", st.Reason, st.Remedy)
 			}
 		})
