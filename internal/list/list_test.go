@@ -12,8 +12,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/list"
 )
 
+// read calls list.Read. If file is empty, the name of the file is l.csv.
 func read(t testing.TB, file, text, model string, set map[string]string) ([]list.Row, []list.Problem) {
 	t.Helper()
+	if file == "" {
+		file = "l.csv"
+	}
 	models, err := catalog.Default()
 	if err != nil {
 		t.Fatal(err)
@@ -77,9 +81,6 @@ func TestRead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.file == "" {
-				tt.file = "l.csv"
-			}
 			rows, problems := read(t, tt.file, tt.text, tt.model, tt.set)
 			for _, p := range problems {
 				t.Error(p)
@@ -213,9 +214,6 @@ func TestProblems(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.file == "" {
-				tt.file = "l.csv"
-			}
 			_, problems := read(t, tt.file, tt.text, tt.model, tt.set)
 			var got []string
 			for _, p := range problems {

@@ -3,7 +3,6 @@ package local_test
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,9 +60,7 @@ func TestNeighbour(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Header = head.Clone()
-				if host := head.Get("Host"); host != "" {
-					r.Host = host
-				}
+				r.Host = head.Get("Host") // if empty, the host of the URL is sent
 				resp, err := client.Do(r)
 				if err != nil {
 					continue // a port of the other scheme
@@ -135,8 +133,7 @@ func TestNeighbour(t *testing.T) {
 	for access, secret := range map[string]string{"lipdrop": "lipdrop-on-loopback", "submit": "submit-on-loopback", "cancel": strings.Repeat("A", 26)} {
 		t.Run("with guessed keys of "+access, func(t *testing.T) {
 			keys := credentials.NewStaticCredentialsProvider(access, secret, "")
-			config := s.StepFunctions().Options()
-			_, err := sfn.New(config, func(o *sfn.Options) { o.Credentials = keys }).ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(local.MachineARN)})
+			_, err := sfn.New(s.StepFunctions().Options(), func(o *sfn.Options) { o.Credentials = keys }).ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(local.MachineARN)})
 			refused(t, err, "InvalidSignatureException")
 			_, err = secretsmanager.New(secretsmanager.Options{
 				Region: local.Region, BaseEndpoint: &s.Plain, Credentials: keys,
@@ -200,8 +197,7 @@ func listening(t *testing.T, process string) []int {
 		t.Skip("the test reads /proc, which this system does not have")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // the process has ended
-	}
-	if err != nil {
+	case err != nil:
 		t.Fatal(err)
 	}
 	own := map[string]bool{}
@@ -226,11 +222,11 @@ func listening(t *testing.T, process string) []int {
 			if address != "0100007F" {
 				t.Errorf("port %s is open at the address %s, want 0100007F, which is 127.0.0.1", port, address)
 			}
-			number, err := hex.DecodeString(port)
+			number, err := strconv.ParseUint(port, 16, 16)
 			if err != nil {
 				t.Fatal(err)
 			}
-			ports = append(ports, int(number[0])<<8|int(number[1]))
+			ports = append(ports, int(number))
 		}
 	}
 	return ports
@@ -254,10 +250,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("the mode of %q is %v, want %v", path, info.Mode(), mode)
 		}
 	}
-	secrets := []string{keys.SecretKey, keys.Token, keys.Outputs, keys.Webhook, "://"}
-	for _, secret := range keys.Functions {
-		secrets = append(secrets, secret)
-	}
+	secrets := slices.AppendSeq([]string{keys.SecretKey, keys.Token, keys.Outputs, keys.Webhook, "://"}, maps.Values(keys.Functions))
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)

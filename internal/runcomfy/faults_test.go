@@ -107,10 +107,6 @@ var ways = map[string]func(*runcomfytest.Server) (client *runcomfy.Client, wait 
 	},
 }
 
-func clip(context.Context, string) (io.ReadCloser, error) {
-	return io.NopCloser(strings.NewReader("clip")), nil
-}
-
 // faultyFake returns a fake with one fault for one call, and a context. If the fault is
 // Silence, the context ends when that call arrives.
 func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) (*runcomfytest.Server, context.Context) {
@@ -118,7 +114,9 @@ func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) 
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	return &runcomfytest.Server{
-		Fetch: clip,
+		Fetch: func(context.Context, string) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("clip")), nil
+		},
 		Fault: func(r *http.Request, _ []byte) *runcomfytest.Fault {
 			if made, _ := runcomfytest.CallOf(r); made != call {
 				return nil
@@ -131,7 +129,7 @@ func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) 
 	}, ctx
 }
 
-// If Submit returns no id, and an error that allows the caller to submit again, the job was not charged.
+// If the job was charged, Submit returns an id or an error that leaves open whether RunComfy accepted the job.
 func TestSubmitFaults(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		for way, reach := range ways {

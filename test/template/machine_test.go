@@ -2,6 +2,7 @@ package template
 
 import (
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,20 +27,18 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 			continue
 		}
 		tasks++
-		retried := map[string]bool{}
+		var retried []string
 		for _, r := range state.Retry {
 			if r.MaxAttempts == 0 {
 				continue // these errors end the execution
 			}
-			for _, e := range r.ErrorEquals {
-				retried[e] = true
-			}
+			retried = append(retried, r.ErrorEquals...)
 			if r.JitterStrategy != "FULL" || r.MaxDelaySeconds == 0 {
 				t.Errorf("%s retries %v without jitter or a maximum delay", name, r.ErrorEquals)
 			}
 		}
 		for _, e := range lambdaErrors {
-			if !retried[e] {
+			if !slices.Contains(retried, e) {
 				t.Errorf("%s does not retry %s", name, e)
 			}
 		}
