@@ -90,7 +90,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	var people sync.WaitGroup
 	t.Cleanup(people.Wait)
 	var names []string
-	cut := map[string]bool{}
+	interrupted := map[string]bool{}
 	live := func(chosen func(string) bool, act func() error) {
 		t.Helper()
 		wait := m.begin(chosen)
@@ -104,7 +104,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		}
 		m.awaitNoProcess()
 		for _, name := range m.submitting() {
-			cut[name] = true
+			interrupted[name] = true
 		}
 	}
 	for i, chosen := range moments {
@@ -125,14 +125,14 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			t.Errorf("%s has the takes %v and %d charges, want one take and at most one charge", name, takes, charges)
 		}
 		switch {
-		case st.State == ledger.Succeeded && !cut[name] && charges == 1:
+		case st.State == ledger.Succeeded && !interrupted[name] && charges == 1:
 			if len(st.Outputs) != 1 || !bytes.Equal(m.object(st.Outputs[0]), clip) {
 				t.Errorf("the outputs of %s are %v, want one that is the clip", name, st.Outputs)
 			}
-		case st.State == ledger.Unknown && cut[name] && st.Code == problem.SubmitInterrupted && st.Remedy != "":
+		case st.State == ledger.Unknown && interrupted[name] && st.Code == problem.SubmitInterrupted && st.Remedy != "":
 			lost[charges]++
 		default:
-			t.Errorf("%s is %s (%s: %s) with %d charges, want succeeded with 1, or unknown if its submit was cut short (%v)", name, st.State, st.Code, st.Reason, charges, cut[name])
+			t.Errorf("%s is %s (%s: %s) with %d charges, want succeeded with 1, or unknown if its submit was cut short (%v)", name, st.State, st.Code, st.Reason, charges, interrupted[name])
 		}
 	}
 	if lost[0] == 0 || lost[1] == 0 {
@@ -141,7 +141,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	if st := m.end(deleted); st.State != ledger.Cancelled || m.charges(deleted) != 1 || len(fake.Cancelled()) != 1 {
 		t.Errorf("%s is %s (%s) after %d charges, and RunComfy has cancelled %v; want cancelled, one charge and one cancelled job", deleted, st.State, st.Code, m.charges(deleted), fake.Cancelled())
 	}
-	t.Logf("%d jobs, %d kills; the kills interrupted the submits of %v", len(names)+1, len(moments)+2, cut)
+	t.Logf("%d jobs, %d kills; the kills interrupted the submits of %v", len(names)+1, len(moments)+2, interrupted)
 }
 
 // charges returns how often RunComfy has charged a job of the name.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -158,8 +157,7 @@ func (m *mortal) isUp() bool {
 	}
 }
 
-// ServeHTTP is the fake RunComfy, with a moment before and after each of its
-// steps.
+// ServeHTTP is the fake RunComfy, with a moment before and after each of its steps.
 func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call, _ := runcomfytest.CallOf(r)
 	if m.moment(fmt.Sprintf("%s arrives", call)) {
@@ -184,9 +182,8 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.moment(fmt.Sprintf("the response to %s is sent", call))
 }
 
-// begin starts the process, which is killed at the chosen moment. The returned function
-// waits for the end of the process. That function returns nil if the method moment killed the
-// process.
+// begin starts the process, which is killed at the chosen moment. The returned function waits
+// for the end of the process, and returns an error if the process was not killed.
 func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 	m.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -242,11 +239,7 @@ func (m *mortal) becameReady() error {
 	if m.killed {
 		return nil
 	}
-	var ports local.Ports
-	text, err := os.ReadFile(filepath.Join(m.dir, "ports.json"))
-	if err == nil {
-		err = json.Unmarshal(text, &ports)
-	}
+	ports, err := local.ReadPorts(m.dir)
 	if err != nil {
 		return err
 	}
