@@ -15,24 +15,18 @@ import (
 func be(numbers ...any) []byte { return write(binary.BigEndian, numbers) }
 func le(numbers ...any) []byte { return write(binary.LittleEndian, numbers) }
 
-func write(order binary.AppendByteOrder, numbers []any) []byte {
+func write(order binary.ByteOrder, numbers []any) []byte {
 	var out []byte
 	for _, n := range numbers {
-		switch n := n.(type) {
-		case uint16:
-			out = order.AppendUint16(out, n)
-		case uint32:
-			out = order.AppendUint32(out, n)
-		case uint64:
-			out = order.AppendUint64(out, n)
+		switch v := n.(type) {
 		case int:
-			out = order.AppendUint32(out, uint32(n))
-		case []byte:
-			out = append(out, n...)
+			n = uint32(v)
 		case string:
-			out = append(out, n...)
-		default:
-			panic("a value of an unknown type")
+			n = []byte(v)
+		}
+		var err error
+		if out, err = binary.Append(out, order, n); err != nil {
+			panic(err)
 		}
 	}
 	return out

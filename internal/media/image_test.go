@@ -13,7 +13,7 @@ import (
 
 // TestImages inspects images with headers that ffmpeg does not make, and a sample of each form of WEBP.
 func TestImages(t *testing.T) {
-	tiff := func(order binary.AppendByteOrder, orientation int) []byte {
+	tiff := func(order binary.ByteOrder, orientation int) []byte {
 		mark := "MM"
 		if order == binary.LittleEndian {
 			mark = "II"
@@ -23,7 +23,7 @@ func TestImages(t *testing.T) {
 		}
 		return write(order, []any{mark, uint16(42), 8, uint16(2), entry(0x0100, 7), entry(0x0112, orientation), 0})
 	}
-	exif := func(order binary.AppendByteOrder, orientation int) []byte {
+	exif := func(order binary.ByteOrder, orientation int) []byte {
 		return segment(0xe1, []byte("Exif\x00\x00"), tiff(order, orientation))
 	}
 	webp := func(metadata []byte) file {
