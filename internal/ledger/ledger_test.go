@@ -166,7 +166,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 	if _, err := s.Update(t.Context(), rec, to(ledger.Submitted)); err != nil {
 		t.Fatal(err)
 	}
-	// rec is from before this update, so the ETag in rec is old.
+	// The update above changed the ETag, so the one in rec is old.
 	var seen []ledger.State
 	_, err := s.Update(t.Context(), rec, func(r *ledger.Record) {
 		seen = append(seen, r.State)
@@ -314,7 +314,7 @@ func TestTransitionsByRapid(t *testing.T) {
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			next := rapid.SampledFrom(states).Draw(t, "next")
 			if at.CanBecome(next) {
-				if at == ledger.Succeeded && next != ledger.Succeeded || at == ledger.Cancelled && next != ledger.Cancelled {
+				if (at == ledger.Succeeded || at == ledger.Cancelled) && next != at {
 					t.Fatalf("%s became %s, want it to stay %s", at, next, at)
 				}
 				if slices.Contains(path, ledger.Submitted) && next == ledger.Unknown {
@@ -344,7 +344,6 @@ func TestNamesAndTakes(t *testing.T) {
 	}
 }
 
-// S3 lists a thousand keys at a time.
 func TestMoreNamesThanAPage(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)
@@ -478,7 +477,7 @@ func TestPostTakeByRapid(t *testing.T) {
 func TestPostOverAnotherStatusIsStale(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	key := ledger.StatusKey("n")
-	before, err := s.Posted(t.Context(), ledger.StatusKey("n"))
+	before, err := s.Posted(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,34 +492,20 @@ func TestPostOverAnotherStatusIsStale(t *testing.T) {
 
 func TestPostOfTheSameWritesNothing(t *testing.T) {
 	b := &s3test.Bucket{}
-	s := newStore(b)
+	s := newNotified(b)
 	st := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
 	for range 3 {
-		prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "1", prev); err != nil {
-			t.Fatal(err)
-		}
+		s.assess(t, st, "1")
 	}
 	if puts := b.Calls()["PutObject"]; puts != 1 {
 		t.Errorf("%d writes, want 1", puts)
 	}
+	s.assess(t, st, "2")
 	prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
-	if err != nil {
-		t.Fatal(err)
+	if prev.Order != "2" || err != nil {
+		t.Errorf("the same status of a newer drop has the order %q, %v; want 2", prev.Order, err)
 	}
-	if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "2", prev); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); got.Order != "2" || err != nil {
-		t.Errorf("the same status of a newer drop has the order %q, %v; want 2", got.Order, err)
-	}
-	s.Now = func() time.Time { return noon.Add(time.Hour) }
-	if prev, err = s.Posted(t.Context(), ledger.StatusKey("n")); err != nil {
-		t.Fatal(err)
-	}
+	s.past = time.Hour
 	prev.Rewrite = true
 	if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "2", prev); err != nil {
 		t.Fatal(err)
@@ -562,8 +547,8 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
-// A take replaces the status of a newer drop without a take if this status was written in an
-// earlier second than the take was claimed in. Otherwise the status stays.
+// A take replaces the status of a newer drop that has no take only if that status was written
+// in an earlier second than the claim.
 func TestTakeOverTheStatusOfADrop(t *testing.T) {
 	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
 		s := newStore(&s3test.Bucket{})
@@ -585,11 +570,9 @@ func TestTakeOverTheStatusOfADrop(t *testing.T) {
 // last.
 func TestStatusHasEveryWarningOfTheRecord(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
-	rec, _, err := s.Claim(t.Context(), ledger.Record{Name: "n", Take: "20261121T120000Z-a", State: ledger.Submitting})
-	if err != nil {
-		t.Fatal(err)
-	}
+	rec := claim(t, s, "n", "20261121T120000Z-a")
 	warned := func(text string) ledger.Record {
+		var err error
 		if rec, err = s.Update(t.Context(), rec, func(r *ledger.Record) { r.Warn(text) }); err != nil {
 			t.Fatal(err)
 		}
@@ -684,8 +667,7 @@ func TestUnreadableObjects(t *testing.T) {
 		"null":                       []byte("null"),
 		"warnings that are a number": []byte(`{"name":"n","take":"t2","state":"archiving","warnings":1}`),
 		"a copy of another take":     []byte(`{"name":"n","take":"t1","state":"archiving"}`),
-
-		"a copy from another name": []byte(`{"name":"m","take":"t2","state":"archiving"}`),
+		"a copy from another name":   []byte(`{"name":"m","take":"t2","state":"archiving"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &s3test.Bucket{}
