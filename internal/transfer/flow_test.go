@@ -14,13 +14,14 @@ import (
 // downloaded again and uploaded in parts.
 func TestFlowFaults(t *testing.T) {
 	data, other := random(300_000, 1), random(5000, 9)
-	respond := func(status int, code string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { fail(w, status, code) }
+	type put func(*fakeS3, http.ResponseWriter, *http.Request)
+	respond := func(status int, code string) put {
+		return func(_ *fakeS3, w http.ResponseWriter, _ *http.Request) { fail(w, status, code) }
 	}
 	for name, tt := range map[string]struct {
 		plain    bool
 		there    []byte
-		put      func(*fakeS3) http.HandlerFunc
+		put      put
 		patience time.Duration
 		want     any // an error of the expected type; nil if Copy returns no error
 		text     string
@@ -28,29 +29,23 @@ func TestFlowFaults(t *testing.T) {
 		parts    bool // the file was uploaded in parts
 	}{
 		"a put":                           {},
-		"503":                             {put: func(*fakeS3) http.HandlerFunc { return respond(503, "SlowDown") }, parts: true},
-		"a conflict":                      {put: func(*fakeS3) http.HandlerFunc { return respond(409, "ConditionalRequestConflict") }, parts: true},
-		"refused, but there is no object": {put: func(*fakeS3) http.HandlerFunc { return respond(412, "PreconditionFailed") }, parts: true},
-		"the put is cut off": {put: func(*fakeS3) http.HandlerFunc {
-			return func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.CopyN(io.Discard, r.Body, 100_000)
-				panic(http.ErrAbortHandler)
-			}
+		"503":                             {put: respond(503, "SlowDown"), parts: true},
+		"a conflict":                      {put: respond(409, "ConditionalRequestConflict"), parts: true},
+		"refused, but there is no object": {put: respond(412, "PreconditionFailed"), parts: true},
+		"the put is cut off": {put: func(_ *fakeS3, _ http.ResponseWriter, r *http.Request) {
+			_, _ = io.CopyN(io.Discard, r.Body, 100_000)
+			panic(http.ErrAbortHandler)
 		}, parts: true},
-		"the put hangs": {put: func(*fakeS3) http.HandlerFunc {
-			return func(_ http.ResponseWriter, r *http.Request) { hang(r) }
+		"the put hangs": {put: func(_ *fakeS3, _ http.ResponseWriter, r *http.Request) {
+			hang(r)
 		}, patience: 2 * time.Second, parts: true},
-		"the put arrives damaged": {put: func(b *fakeS3) http.HandlerFunc {
-			return func(w http.ResponseWriter, r *http.Request) {
-				r.Body = &damaged{ReadCloser: r.Body}
-				b.serve("PutObject", w, r)
-			}
+		"the put arrives damaged": {put: func(b *fakeS3, w http.ResponseWriter, r *http.Request) {
+			r.Body = &damaged{ReadCloser: r.Body}
+			b.serve("PutObject", w, r)
 		}, parts: true},
-		"the response is lost": {put: func(b *fakeS3) http.HandlerFunc {
-			return func(w http.ResponseWriter, r *http.Request) {
-				b.serve("PutObject", &deaf{w}, r)
-				panic(http.ErrAbortHandler)
-			}
+		"the response is lost": {put: func(b *fakeS3, w http.ResponseWriter, r *http.Request) {
+			b.serve("PutObject", &deaf{w}, r)
+			panic(http.ErrAbortHandler)
 		}, existed: true},
 		"the same object exists": {there: data, existed: true},
 		"another object exists":  {there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes"},
@@ -67,7 +62,7 @@ func TestFlowFaults(t *testing.T) {
 			if tt.put != nil {
 				b.fault = func(call string, _ int, w http.ResponseWriter, r *http.Request) bool {
 					if call == "PutObject" {
-						tt.put(b)(w, r)
+						tt.put(b, w, r)
 					}
 					return call == "PutObject"
 				}
