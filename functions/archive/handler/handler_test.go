@@ -11,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -25,8 +23,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// slowCopier makes as many copies as quick says without a delay. The next copy blocks until
-// its context ends. Find returns a copy for every key, as if an earlier call had made it.
+// slowCopier makes the first quick copies without a delay. The next copy blocks until its
+// context ends. Find returns a copy for every key, as if an earlier call had made it.
 type slowCopier struct{ quick int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
@@ -43,22 +41,25 @@ func (c *slowCopier) Find(_ context.Context, _, key string) (transfer.Object, bo
 	return transfer.Object{Key: key, Bytes: 1, Existed: true}, true, nil
 }
 
-// Archive writes no record for a job that RunComfy does not know, such as the job in
-// events/archive/job.json.
-func TestUnknownJobGetsNoRecord(t *testing.T) {
-	storage := &s3test.Bucket{}
-	store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
-	h := &Handler{
-		Ledger: store, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
+// newHandler returns a Handler to which RunComfy always sends the same response.
+func newHandler(storage *s3test.Bucket, status int, body string) *Handler {
+	return &Handler{
+		Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now},
+		MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
 		API: &runcomfy.Client{
 			Token: runcomfy.StaticToken("token"),
 			HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: http.NoBody}, nil
+				return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
 			})},
 		},
 	}
+}
+
+// Archive writes no record for a job that RunComfy does not know.
+func TestUnknownJobGetsNoRecord(t *testing.T) {
+	h := newHandler(&s3test.Bucket{}, http.StatusNotFound, "")
 	_, err := h.Handle(t.Context(), workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r"})
-	if _, getErr := store.Get(t.Context(), "ads/talk", "T"); err == nil || !errors.Is(getErr, bucket.ErrNotFound) {
+	if _, getErr := h.Ledger.Get(t.Context(), "ads/talk", "T"); err == nil || !errors.Is(getErr, bucket.ErrNotFound) {
 		t.Errorf("archive returned %v, and reading the record returned %v; want an error and %v", err, getErr, bucket.ErrNotFound)
 	}
 }
@@ -83,21 +84,11 @@ func TestOutputTooSlow(t *testing.T) {
 				for _, key := range tt.earlier {
 					storage.Set(key, []byte("1"))
 				}
-				store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
+				h := newHandler(storage, http.StatusOK, `{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`)
+				h.Copier = &slowCopier{tt.quick}
 				rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
-				if _, _, err := store.Claim(t.Context(), rec); err != nil {
+				if _, _, err := h.Ledger.Claim(t.Context(), rec); err != nil {
 					t.Fatal(err)
-				}
-				h := &Handler{
-					Ledger: store, Copier: &slowCopier{tt.quick},
-					MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
-					API: &runcomfy.Client{
-						Token: runcomfy.StaticToken("token"),
-						HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-							return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
-								`{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`))}, nil
-						})},
-					},
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), cleanupTime+50*time.Millisecond)
 				defer cancel()
@@ -114,8 +105,7 @@ func TestOutputTooSlow(t *testing.T) {
 }
 
 func TestOutputType(t *testing.T) {
-	type named struct{ contentType, suffix string }
-	for head, want := range map[string]named{
+	for head, want := range map[string][2]string{
 		"<!doctype html><script>":             {"application/octet-stream", ".bin"},
 		"<svg xmlns=":                         {"application/octet-stream", ".bin"},
 		"MZ\x90":                              {"application/octet-stream", ".bin"},
@@ -123,8 +113,8 @@ func TestOutputType(t *testing.T) {
 		"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR": {"image/png", ".png"},
 	} {
 		contentType, suffix := outputType([]byte(head))
-		if diff := cmp.Diff(want, named{contentType, suffix}, cmp.AllowUnexported(named{})); diff != "" {
-			t.Errorf("%q (-want +got):\n%s", head, diff)
+		if got := [2]string{contentType, suffix}; got != want {
+			t.Errorf("%q: type and suffix %q, want %q", head, got, want)
 		}
 	}
 }
