@@ -39,10 +39,10 @@ func TestBody(t *testing.T) {
 		}},
 		{"happyhorse-bundle", horse, []string{bundle(horse, `{"image_url_1": "i.png", "prompt": "character1 speaks"}`)}},
 		{"happyhorse-every-option", horse, []string{
-			`x.job/job.json = {"model": "` + horse + `", "input": {"image_url_1": "i.png", "image_url_2": "i.png", "image_url_3": "i.png",
+			bundle(horse, `{"image_url_1": "i.png", "image_url_2": "i.png", "image_url_3": "i.png",
 				"image_url_4": "i.png", "image_url_5": "i.png", "image_url_6": "i.png", "image_url_7": "i.png", "image_url_8": "i.png",
 				"image_url_9": "https://example.com/nine.webp?sig=s3cret", "prompt": "character1 speaks", "aspect_ratio": "9:16", "resolution": "720P",
-				"duration": 15, "seed": 2147483647, "watermark": true}}`,
+				"duration": 15, "seed": 2147483647, "watermark": true}`),
 		}},
 	}
 	whole := map[string]bool{} // models with every option set

@@ -53,9 +53,6 @@ func split(role template.Role) template.Role {
 	return single
 }
 
-// With all permissions of the template, each scenario succeeds and nothing is denied. If one
-// of the permissions that template.Roles returns is removed, a scenario fails because that
-// permission is missing.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)
 	for _, each := range scenarios {
