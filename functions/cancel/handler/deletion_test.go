@@ -487,9 +487,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	}
 	w.Pass(25 * time.Hour)
 	for i := range jobs {
-		if st := w.Status(fmt.Sprintf("ads/%d", i)); st.State != ledger.Failed || st.Code != problem.ExecutionStopped {
-			t.Errorf("job %d is %s %s, want failed %s", i, st.State, st.Code, problem.ExecutionStopped)
-		}
+		worldtest.WantStatus(t, w, fmt.Sprintf("ads/%d", i), ledger.Failed, problem.ExecutionStopped)
 	}
 }
 
