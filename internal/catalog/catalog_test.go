@@ -67,6 +67,7 @@ func TestModel(t *testing.T) {
 	options := []catalog.Option{
 		{Name: "cuts", Allowed: "a list", Default: "[0.5,1]"},
 		{Name: "frames", Allowed: "a whole number of at least 1", Default: "10"},
+		{Name: "loop", Allowed: "true or false or a whole number"},
 		{Name: "mood", Required: true, Allowed: "calm or lively"},
 		{Name: "note", Allowed: "a value", Default: `""`},
 		{Name: "pieces", Allowed: "a whole number from 1 to 7", Default: "3"},

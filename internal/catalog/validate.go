@@ -38,9 +38,13 @@ func (m *Model) Value(name, text string) any {
 	if !ok || s.Types == nil {
 		return text
 	}
-	accepted := s.Types.ToStrings()
+	accepts := func(kind string) bool { return slices.Contains(s.Types.ToStrings(), kind) }
 	bare, ok := unquoted(strings.ToLower(strings.TrimSpace(text)))
-	if _, isBool := bare.(bool); !ok || slices.Contains(accepted, "string") || isBool != slices.Contains(accepted, "boolean") {
+	kinds := []string{"number", "integer"}
+	if _, isBool := bare.(bool); isBool {
+		kinds = []string{"boolean"}
+	}
+	if !ok || accepts("string") || !slices.ContainsFunc(kinds, accepts) {
 		return text
 	}
 	return bare

@@ -134,7 +134,7 @@ func TestValidateRefuses(t *testing.T) {
 			`mood is an object; acme/talker-2.1/portrait accepts calm or lively`,
 			`Set mood to calm or lively.`},
 		{fifth, `{"portret": "anna.png"}`,
-			`portret is not an input of acme/talker-2.1/portrait, which accepts cuts, frames, mood, note, pieces, portrait, seed, speech and strength (the nearest is portrait)`,
+			`portret is not an input of acme/talker-2.1/portrait, which accepts cuts, frames, loop, mood, note, pieces, portrait, seed, speech and strength (the nearest is portrait)`,
 			`Remove portret.`},
 	}
 	for _, tt := range tests {

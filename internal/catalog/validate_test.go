@@ -330,6 +330,9 @@ func TestValue(t *testing.T) {
 		{"a boolean as Excel writes it", happyhorse, "watermark", "TRUE", true},
 		{"a number for a boolean", happyhorse, "watermark", "1", "1"},
 		{"a boolean for a number", react1, "temperature", "true", "true"},
+		{"a number for a list", fifth, "cuts", "5", "5"},
+		{"a number for a number or a boolean", fifth, "loop", "5", json.Number("5")},
+		{"a boolean for a number or a boolean", fifth, "loop", "true", true},
 		{"an option that the model does not have", react1, "seed", "1", "1"},
 	}
 	for _, tt := range tests {
