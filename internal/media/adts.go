@@ -37,6 +37,6 @@ func readAAC(r *reader, info *Info) {
 		info.warn(byParts, r.src.Name, problem.Length(info.Audio.Length.D))
 	}
 	if r.unwritten(r.src.Size) {
-		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+		info.warn(cutShort, r.src.Name)
 	}
 }

@@ -63,7 +63,7 @@ func readFLAC(r *reader, info *Info) {
 		if end > last.first && (end >= f.samples || f.samples/2 > end && f.samples*uint64(f.channels)*bits/8 >= placeholder) {
 			break
 		}
-		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+		info.warn(cutShort, r.src.Name)
 	default:
 		l := factFromUnits(f.samples, f.rate)
 		l.Exact = false

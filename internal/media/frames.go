@@ -36,8 +36,12 @@ func (g framing) at(data []byte) (frame, bool) {
 	return g.parse(data)
 }
 
-// byParts is the warning about a length that [stream.measure] could not find exactly.
-const byParts = "the length of %s, about %s, is an estimate from parts of the file, because the file does not say how long it is"
+const (
+	// byParts is the warning about a length that [stream.measure] could not find exactly.
+	byParts = "the length of %s, about %s, is an estimate from parts of the file, because the file does not say how long it is"
+	// cutShort is the warning about sound that the end of the file cuts off.
+	cutShort = "%s ends before its sound does: it may have been cut short"
+)
 
 // chainLength is how many frames of one stream must follow one another before the method
 // sync accepts the first of them.

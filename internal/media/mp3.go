@@ -142,7 +142,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	// The size in the header may include tags, so a file that is shorter by up to a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
 	if over := start + header.size - limit; over > limit/leeway || start+header.size > s.end && l.Exact && byHeader.D-l.D > inaudible {
-		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+		info.warn(cutShort, r.src.Name)
 	}
 	const near = 8
 	if !l.Exact && header.size == 0 && byHeader.D > 0 && (byHeader.D-l.D).Abs() <= l.D/near {

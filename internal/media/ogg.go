@@ -370,7 +370,7 @@ func readOgg(r *reader, info *Info) {
 		info.warn("the length of %s, about %s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, problem.Length(l.D))
 	}
 	if o.cut || !o.ended && r.unwritten(r.src.Size) {
-		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+		info.warn(cutShort, r.src.Name)
 	}
 	info.Audio.Length = l
 }

@@ -219,7 +219,7 @@ func (w *wav) dataLength(r *reader, c chunk, info *Info) uint64 {
 		return available
 	case claimed > available:
 		if slack := w.byteRate / 20; claimed-available > slack {
-			info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+			info.warn(cutShort, r.src.Name)
 		}
 		return available
 	}
