@@ -202,6 +202,7 @@ func (w *World) download(ctx context.Context, address string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
 		if err == nil && resp.StatusCode != http.StatusOK {
 			err = fmt.Errorf("HTTP %d", resp.StatusCode)
