@@ -130,28 +130,28 @@ const (
 // redrives the dead letters, and the executions of failed jobs whose result may still be
 // archived, as a person does. A redriven dead letter may start a job that runs longer
 // than MaxHours. The execution of such a job is redriven once more, after the job has ended.
-func (s *simulation) calm(longestJob, retryTime time.Duration) {
+func (s *simulation) calm(run, retry time.Duration) {
 	s.calmed = true
 	s.w.LoseStatusEvents = false
 	s.repairAccount()
 	if !s.w.Caps.None() {
 		s.setCaps(budget.Caps{Jobs: 1e6, Seconds: 1e6, USD: 1e6})
 	}
-	s.w.Run(longestJob)
-	s.w.Pass(retryTime)
+	s.w.Run(run)
+	s.w.Pass(retry)
 	s.faults["dead letters redriven"] += len(s.w.Dead) + len(s.w.DeadDeletions)
 	s.w.RedriveDeadLetters()
-	s.w.Pass(retryTime)
+	s.w.Pass(retry)
 	s.redriveFailed(func(ledger.Record) bool { return true })
-	s.w.Run(longestJob)
-	s.w.Pass(retryTime)
+	s.w.Run(run)
+	s.w.Pass(retry)
 	again := s.redriveFailed(func(rec ledger.Record) bool {
 		job, ok := s.w.RunComfy.Job(rec.RequestID)
 		return ok && rec.Code == problem.RanTooLong && job.State == "succeeded"
 	})
 	if again > 0 {
-		s.w.Run(longestJob)
-		s.w.Pass(retryTime)
+		s.w.Run(run)
+		s.w.Pass(retry)
 	}
 	s.passed = s.since()
 }

@@ -49,7 +49,7 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	begins, ends time.Duration // since the start of the world; some troubles begin earlier or end later
+	from, until time.Duration // since the start of the world; some troubles begin earlier or end later
 
 	hasty     int                     // number of acts between two calls that a function makes
 	refusals  int                     // number of refused writes to a claim
@@ -81,8 +81,8 @@ func tellStory(seed, number uint64) (*story, error) {
 	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
 	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
 	t.fails = t.trouble == forgotten || s.chance(0.1)
-	t.begins = s.between(0, 20*time.Minute)
-	t.ends = t.begins + 15*time.Minute
+	t.from = s.between(0, 20*time.Minute)
+	t.until = t.from + 15*time.Minute
 	s.w.Batch = 1 + s.plans.IntN(10)
 	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has: submit keeps a book, but no cap is reached
 	switch t.trouble {
@@ -91,9 +91,9 @@ func tellStory(seed, number uint64) (*story, error) {
 	case interleaved:
 		t.w.S3Latency = s3Latency // so that no two things happen at the same time
 	case cannotCancel, stopsFail:
-		t.queue, t.begins, t.ends = 4*time.Hour, 0, time.Hour
+		t.queue, t.from, t.until = 4*time.Hour, 0, time.Hour
 	case unpaid:
-		t.ends = t.begins + 6*time.Hour
+		t.until = t.from + 6*time.Hour
 	}
 	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		script := runcomfytest.Script{Queue: t.queue, Run: t.run}
@@ -177,15 +177,15 @@ func (t *story) faultOf(call runcomfytest.Call, id, claimed string) *runcomfytes
 	if t.trouble == slow && call == runcomfytest.CallSubmit {
 		t.w.Spend(25 * time.Second)
 	}
-	active := t.begins <= t.since() && t.since() < t.ends
+	active := t.from <= t.since() && t.since() < t.until
 	switch {
 	case t.trouble == cannotCancel && call == runcomfytest.CallCancel && active:
 		return named("503")
-	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.ends:
+	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.until:
 		return named("429")
-	case t.trouble == unpaid && call == runcomfytest.CallSubmit && t.since() < t.ends:
+	case t.trouble == unpaid && call == runcomfytest.CallSubmit && t.since() < t.until:
 		return named("402")
-	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
+	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.until:
 		t.excused[claimed] = true
 		return named("accepted, then reset")
 	case t.trouble == notKnownForLong && asks && active:
@@ -363,7 +363,7 @@ func (t *story) troubleLeft() time.Duration {
 	if t.trouble != cannotCancel {
 		return 0
 	}
-	return max(0, t.ends-t.since())
+	return max(0, t.until-t.since())
 }
 
 func (t *story) stop() {
