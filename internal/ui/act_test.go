@@ -59,11 +59,20 @@ func TestCommandsOfATake(t *testing.T) {
 	}
 }
 
+// shown returns what the page shows of a job, for the query of a request.
+func shown(t *testing.T, s *Server, query string) *jobView {
+	t.Helper()
+	response, err := s.job(httptest.NewRequest(http.MethodGet, "/?"+query, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.(*jobView)
+}
+
 // The AWS console does not show executions of the local stack, so the page has no link to
 // the console.
 func TestLinksOfALocalJob(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.Ledger.MachineARN, Now: time.Now}
 	const take = "20261121T120000Z-0123456789ab"
 	for _, of := range []string{take, "20261121T130000Z-0123456789ab"} { // the status is about the take, or about a newer drop
 		links := &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}
@@ -71,11 +80,7 @@ func TestLinksOfALocalJob(t *testing.T) {
 		storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.InQueue, RequestID: "r1"}, ""))
 		for dir, want := range map[string]bool{"": true, ".lipdrop": false} {
 			s.client.Dir = dir
-			response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk&take="+take, nil))
-			if err != nil {
-				t.Fatal(err)
-			}
-			view := response.(*jobView)
+			view := shown(t, s, "key=talk&take="+take)
 			for what, got := range map[string]*ledger.Links{"status": view.Status.Links, "take": view.Take.Links} {
 				if (got.Execution != "") != want || got.RunComfy == "" {
 					t.Errorf("in the folder %q, the links of the %s are %+v; want a link to the AWS console: %t", dir, what, got, want)
@@ -88,16 +93,11 @@ func TestLinksOfALocalJob(t *testing.T) {
 // The page shows every digit of an option, and shows a text without quotation marks.
 func TestOptionsOfATake(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}
 	const take = "20261121T120000Z-0123456789ab"
 	storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: take}, ""))
 	storage.Set(ledger.RecordKey("talk", take), []byte(`{"name": "talk", "take": "`+take+`", "state": "succeeded", "options": {"seed": 9007199254740993, "prompt": "<b>", "flags": [true, 1.50]}}`))
-	response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := map[string]any{"seed": "9007199254740993", "prompt": "<b>", "flags": "[true,1.50]"}
-	if diff := cmp.Diff(want, response.(*jobView).Take.Options); diff != "" {
+	if diff := cmp.Diff(want, shown(t, s, "key=talk").Take.Options); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
 	}
 }
@@ -179,18 +179,13 @@ func TestReplacedMedium(t *testing.T) {
 // no take, unless its tab has read the files again after the first click.
 func TestDropAgainInTwoTabs(t *testing.T) {
 	s, storage, uploaded := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}
 	const take = "20261121T120000Z-0123456789ab"
 	storage.SetMultipart("inbox/talk.wav", []byte("voice"), time.Now().Add(-time.Hour))
 	storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: take}, ""))
 	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Succeeded, Inputs: []ledger.Input{{Property: "audio_url", Key: "inbox/talk.wav"}}}, ""))
 	open := func() action {
 		t.Helper()
-		response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return action{Name: "talk", Take: take, Dropped: response.(*jobView).Take.Dropped}
+		return action{Name: "talk", Take: take, Dropped: shown(t, s, "key=talk").Take.Dropped}
 	}
 	click := func(what string, a action, want bool) {
 		t.Helper()
@@ -232,7 +227,6 @@ func TestDropAgainInTwoTabs(t *testing.T) {
 // file. The copy does not replace the newer file.
 func TestDropAgainDuringAnUpload(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, Now: time.Now}
 	const take, key = "20261121T120000Z-0123456789ab", "inbox/talk.wav"
 	storage.Set(key, []byte("older"))
 	head, err := s.client.Bucket.Head(t.Context(), key)
@@ -256,7 +250,6 @@ func TestDropAgainDuringAnUpload(t *testing.T) {
 // not the status of an older drop.
 func TestStatusOfAnOlderDrop(t *testing.T) {
 	s, storage, _ := newDropServer(t)
-	s.client.Ledger = &ledger.Store{Bucket: s.client.Bucket, MachineARN: s.client.Ledger.MachineARN, Now: time.Now}
 	newest := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	take := newest.Format(ledger.StampLayout) + "-0123456789ab"
 	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Submitting, Times: ledger.Times{Claimed: newest.Add(time.Minute)}}, ""))
@@ -267,11 +260,7 @@ func TestStatusOfAnOlderDrop(t *testing.T) {
 		if err := s.client.Ledger.Post(t.Context(), ledger.StatusKey("talk"), ledger.Status{Name: "talk", State: ledger.Waiting}, ledger.OrderAt(dropped), ledger.Posted{}); err != nil {
 			t.Fatal(err)
 		}
-		response, err := s.job(httptest.NewRequest(http.MethodGet, "/?key=talk", nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		view := response.(*jobView)
+		view := shown(t, s, "key=talk")
 		if newer := want == ledger.Waiting; view.Status.State != want || view.Newer != newer || (view.Take == nil) != newer {
 			t.Errorf("a status of a drop at %v: the page shows %s, newer %t, take %v; want %s", dropped, view.Status.State, view.Newer, view.Take, want)
 		}

@@ -136,6 +136,7 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &front.URL, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")}
 	c := client.New(cfg, "b", "arn:aws:states:us-east-1:000000000000:stateMachine:m")
 	c.Bucket = &bucket.Bucket{S3: storage, Name: "b"}
+	c.Ledger.Bucket = c.Bucket
 	resolver, err := c.Resolver()
 	if err != nil {
 		t.Fatal(err)
