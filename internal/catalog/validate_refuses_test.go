@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -11,8 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Each row has one wrong member. For the limits of every option, see docs/models.md and, for
-// the model fifth, testdata/fifth.
+// Each row has one wrong member.
 func TestValidateRefuses(t *testing.T) {
 	tests := []struct {
 		id, members string
@@ -138,12 +138,12 @@ func TestValidateRefuses(t *testing.T) {
 			`Remove portret.`},
 	}
 	for _, tt := range tests {
-		t.Run(tt.id+" "+shortened(tt.members), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %.40s", tt.id, tt.members), func(t *testing.T) {
 			code := problem.BadValue
 			if strings.Contains(tt.reason, " is not an input of ") {
 				code = problem.UnknownMember
 			}
-			var members map[string]any // only the wrong member
+			var members map[string]any
 			if err := decodeFloat(tt.members, &members); err != nil {
 				t.Fatal(err)
 			}
@@ -157,11 +157,4 @@ func TestValidateRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func shortened(s string) string {
-	if len(s) > 40 {
-		return s[:40]
-	}
-	return s
 }
