@@ -136,9 +136,8 @@ func TestDropPlayApprove(t *testing.T) {
 		}
 	}
 
-	// Both videos play together, and one sound is heard.
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
-	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key(" ")
 	b.waitFor("both videos play together", `(() => { const [a, b] = document.querySelectorAll(".stage video"); return a.currentTime > 0.3 && b.currentTime > 0.3 && Math.abs(a.currentTime - b.currentTime) < 0.15; })()`)
 	if heard := eval[int](b, `[...document.querySelectorAll(".stage video, .stage audio")].filter((m) => !m.muted).length`); heard != 1 {
@@ -197,12 +196,9 @@ func TestDropPlayApprove(t *testing.T) {
 		t.Errorf("the decisions as CSV lack the take, the person or the note:\n%s", sheet)
 	}
 
-	if err := c.Bucket.Upload(t.Context(), client.ReviewKey("talk", takes[0].Take), strings.NewReader("{"), nil); err != nil {
-		t.Fatal(err)
-	}
+	put(t, c, client.ReviewKey("talk", takes[0].Take), []byte("{"))
 	b.waitFor("a review that does not parse counts as no review", `document.querySelector(".review p")?.innerText === "Not reviewed yet."`)
 
-	// The button "Drop again" makes a new take.
 	b.do("drop again", chromedp.Click("#again"), chromedp.Click("#confirm .primary"))
 	b.waitFor("there are two takes", `document.querySelectorAll(".takes a").length === 2`)
 	b.quiet()
@@ -287,7 +283,7 @@ func awaitState(t *testing.T, c *client.Client, name string, state ledger.State)
 	t.Fatalf("after %v, the state of %s is %q, want %q", 2*within, name, got, state)
 }
 
-// hostile is a text with markup for each place of a page in which a text can stand.
+// hostile has markup that tries to run a script, in whatever part of a page it is shown.
 const hostile = `"><script>window.pwned=1</script><img src=x onerror="window.pwned=1">'</b>{{.}}${alert(1)}`
 
 // A failed, held, rejected, unknown or cancelled job is shown correctly, whatever texts its files hold.
@@ -334,7 +330,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 10`)
-	b.check("lengths and costs that cannot be are not shown", `(() => { const text = document.querySelector("#summary").innerText + document.querySelector('[data-key="huge"]').innerText; return !/Infinity|NaN|\$|of output/.test(text); })()`)
+	b.check("impossible lengths and costs are not shown", `(() => { const text = document.querySelector("#summary").innerText + document.querySelector('[data-key="huge"]').innerText; return !/Infinity|NaN|\$|of output/.test(text); })()`)
 	b.check("no state is wider than the list", `(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector("#summary"))`)
 	b.shoot("hostile-light")
 	for state, taken := range map[string]bool{"failed": true, "held": false, "rejected": false, "unknown": true, "cancelled": true} {
@@ -576,7 +572,7 @@ func TestOtherMedia(t *testing.T) {
 	b.job("face")
 	b.waitFor("the image is shown beside the output", `document.querySelectorAll(".stage img").length === 2 && [...document.querySelectorAll(".stage img")].every((i) => i.complete && i.naturalWidth === 600)`)
 	b.waitFor("the voice is loaded", `document.querySelector(".stage audio")?.readyState >= 2`)
-	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key(" ")
 	b.waitFor("the voice plays", `document.querySelector(".stage audio").currentTime > 0.2 && !document.querySelector(".stage audio").muted`)
 

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -23,11 +22,7 @@ const ownFolder = "own/"
 
 // readOnly is an HTTP client of the SDK. It refuses what AWS refuses to a person who may write only
 // in ownFolder.
-type readOnly struct {
-	next interface {
-		Do(*http.Request) (*http.Response, error)
-	}
-}
+type readOnly struct{ next s3.HTTPClient }
 
 func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(req.Header.Get("X-Amz-Target"), ".")
@@ -42,7 +37,7 @@ func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 		return r.next.Do(req)
 	}
 	return &http.Response{
-		StatusCode: status, Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(bytes.NewReader([]byte(body))), Request: req,
+		StatusCode: status, Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(strings.NewReader(body)), Request: req,
 	}, nil
 }
 
@@ -91,7 +86,7 @@ func TestReader(t *testing.T) {
 	b.job(ownFolder + "talk")
 	b.waitFor("the buttons for a job in "+ownFolder+" can be used", `["approve", "reject", "again"].every((id) => document.getElementById(id)?.disabled === false)`)
 	b.job("talk")
-	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key("a")
 	folder := t.TempDir()
 	b.drag(write(t, folder+"/new.mp4", mp4), write(t, folder+"/new.wav", wav))

@@ -309,7 +309,6 @@ func TestAStepThatIsInterruptedCallsAgain(t *testing.T) {
 	}
 }
 
-// The payload of a function can have the number of redrives.
 func TestPayloadHoldsTheRedrives(t *testing.T) {
 	m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":{"job":"{% $states.input %}","redrives":"{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"}}`))
 	x := m.Start(`{"name":"n"}`, began)
