@@ -143,9 +143,7 @@ func TestBrokenImages(t *testing.T) {
 		{"WEBP whose picture is longer than the file", "a.webp", webpFile(0, le("VP8L", 900, make([]byte, 99))), cut},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			src := count(row.as, int64(len(row.data)), bytes.NewReader(row.data))
-			_, err := media.Inspect(t.Context(), src.Source)
-			src.checkBudget(t)
+			_, err := inspectData(t, row.as, row.data)
 			got, ok := errors.AsType[*problem.Problem](err)
 			if want := row.as + " is damaged: " + row.why; !ok || got.Code != problem.FileDamaged || got.Reason != want {
 				t.Errorf("got %v, want %q", err, want)

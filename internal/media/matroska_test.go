@@ -234,7 +234,7 @@ func TestMatroskaTracks(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			all := slices.Concat(mkvHead(120, row.tracks), row.data)
-			info, err := media.Inspect(t.Context(), count("a.mkv", int64(len(all)), bytes.NewReader(all)).Source)
+			info, err := inspectData(t, "a.mkv", all)
 			got, rejected := errors.AsType[*problem.Problem](err)
 			if rejected != (row.code != "") || rejected && got.Code != row.code {
 				t.Fatalf("got %v, want code %q", err, row.code)
@@ -251,7 +251,7 @@ func TestMatroskaTracks(t *testing.T) {
 		})
 	}
 	head := mkvHead(120, mkvTrack(1, 1, "V_VP8"))
-	_, err := media.Inspect(t.Context(), count("a.mkv", int64(len(head)-9), bytes.NewReader(head)).Source)
+	_, err := inspectData(t, "a.mkv", head[:len(head)-9])
 	if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
 		t.Errorf("cut in its tracks: got %v, want code %q", err, problem.FileDamaged)
 	}
@@ -333,7 +333,7 @@ func TestAVI(t *testing.T) {
 		"empty media data":          riff("AVI ", header(picture, sound), chunk("LIST", []byte("movi"))),
 		"cut before its media data": slices.Concat(le("RIFF", 0, "AVI "), header(picture, sound), le("LIST", 0, "movi")),
 	} {
-		_, err := media.Inspect(t.Context(), count("a.avi", int64(len(data)), bytes.NewReader(data)).Source)
+		_, err := inspectData(t, "a.avi", data)
 		if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
 			t.Errorf("%s: got %v, want code %q", name, err, problem.FileDamaged)
 		}

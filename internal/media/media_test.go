@@ -244,9 +244,7 @@ func TestProblems(t *testing.T) {
 			"me.webp is damaged: the header of its picture cannot be read", "Export me.webp again if it does not open on your computer."},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			src := count(row.file, int64(len(row.data)), bytes.NewReader(row.data))
-			_, err := media.Inspect(t.Context(), src.Source)
-			src.checkBudget(t)
+			_, err := inspectData(t, row.file, row.data)
 			var got *problem.Problem
 			if !errors.As(err, &got) {
 				t.Fatalf("got error %v, want a problem", err)
@@ -283,7 +281,7 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 		own := filepath.Ext(name)
 		for _, family := range families {
 			for _, suffix := range family {
-				_, err := media.Inspect(t.Context(), count("a"+suffix, int64(len(data)), bytes.NewReader(data)).Source)
+				_, err := inspectData(t, "a"+suffix, data)
 				wrong, rejected := errors.AsType[*problem.Problem](err)
 				rejected = rejected && wrong.Code == problem.FileMismatch
 				if rejected == slices.Contains(family, own) {
@@ -309,9 +307,7 @@ func TestUnread(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.want.Name, row.want.Bytes, row.want.Unread = row.name, int64(len(row.data)), true
-			src := count(row.name, int64(len(row.data)), bytes.NewReader(row.data))
-			got, err := media.Inspect(t.Context(), src.Source)
-			src.checkBudget(t)
+			got, err := inspectData(t, row.name, row.data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -330,7 +326,7 @@ func TestUnknownSuffix(t *testing.T) {
 		"cbr.mp3": media.Audio, "picture.png": media.Image,
 	} {
 		data := sample(t, name)
-		got, err := media.Inspect(t.Context(), count("output.bin", int64(len(data)), bytes.NewReader(data)).Source)
+		got, err := inspectData(t, "output.bin", data)
 		if err != nil || got.Kind != want || got.Unread || len(got.Warnings) > 0 {
 			t.Errorf("%s as output.bin: got %+v, error %v; want kind %q without a warning", name, got, err, want)
 		}

@@ -1,6 +1,7 @@
 package media_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -71,6 +72,15 @@ func inspectFile(t *testing.T, path string) (media.Info, error) {
 		t.Fatal(err)
 	}
 	src := count(filepath.Base(path), stat.Size(), f)
+	info, err := media.Inspect(t.Context(), src.Source)
+	src.checkBudget(t)
+	return info, err
+}
+
+// inspectData inspects a file with the given content.
+func inspectData(t *testing.T, name string, data []byte) (media.Info, error) {
+	t.Helper()
+	src := count(name, int64(len(data)), bytes.NewReader(data))
 	info, err := media.Inspect(t.Context(), src.Source)
 	src.checkBudget(t)
 	return info, err

@@ -18,10 +18,7 @@ import (
 func inspectTracks(t *testing.T, name string, tracks ...[]byte) (media.Info, error) {
 	t.Helper()
 	data := slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", bytes.Repeat([]byte{1}, 5000)))
-	src := count(name, int64(len(data)), bytes.NewReader(data))
-	info, err := media.Inspect(t.Context(), src.Source)
-	src.checkBudget(t)
-	return info, err
+	return inspectData(t, name, data)
 }
 
 // described returns a track with the given sample entry.
@@ -163,7 +160,7 @@ func TestSamplesOfATrack(t *testing.T) {
 func TestFrameOfFragments(t *testing.T) {
 	traf := atom("traf", atom("tfhd", be(0, 1)), atom("tfdt", be(0, 0)), atom("trun", be(0x100, 5, 900, 40, 40, 90, 40)))
 	data := slices.Concat(fragmentedMovie(), atom("moof", traf), atom("mdat", make([]byte, 9)))
-	info, err := media.Inspect(t.Context(), count("a.mp4", int64(len(data)), bytes.NewReader(data)).Source)
+	info, err := inspectData(t, "a.mp4", data)
 	if err != nil || info.Video.Frame != 40*time.Millisecond || info.Video.Length != media.Fact(1110*time.Millisecond) {
 		t.Errorf("got %+v, error %v; want pictures of 40 ms in exactly 1.11 s", info.Video, err)
 	}
@@ -229,27 +226,25 @@ func TestBrokenMovies(t *testing.T) {
 		{"an encrypted stream", "a.mp4", slices.Concat(typeBox, movieBox(0, described(1, "vide", pictureEntry("encv", 24)), atom("mvex")), fragment(0, 9, 9)), problem.FileEncrypted, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			src := count(row.as, int64(len(row.data)), bytes.NewReader(row.data))
-			_, err := media.Inspect(t.Context(), src.Source)
-			src.checkBudget(t)
+			_, err := inspectData(t, row.as, row.data)
 			got, ok := errors.AsType[*problem.Problem](err)
 			if !ok || got.Code != row.code || row.why != "" && got.Reason != row.as+" is damaged: "+row.why {
 				t.Errorf("got %v, want %s: %s", err, row.code, row.why)
 			}
 		})
 	}
-	if _, err := media.Inspect(t.Context(), count("a.mp4", 1300, bytes.NewReader(whole)).Source); err != nil {
+	if _, err := inspectData(t, "a.mp4", whole[:1300]); err != nil {
 		t.Errorf("all samples are there: got error %v, want none", err)
 	}
-	if _, err := media.Inspect(t.Context(), count("a.mp4", 1200, bytes.NewReader(uneven)).Source); err != nil {
+	if _, err := inspectData(t, "a.mp4", uneven[:1200]); err != nil {
 		t.Errorf("a last chunk of fewer samples: got error %v, want none", err)
 	}
 	black := bytes.Replace(append(whole[:1200:1200], make([]byte, 200)...), []byte("avc1"), []byte("raw "), 1)
-	if _, err := media.Inspect(t.Context(), count("a.mov", int64(len(black)), bytes.NewReader(black)).Source); err != nil {
+	if _, err := inspectData(t, "a.mov", black); err != nil {
 		t.Errorf("a last picture that is black and not compressed: got error %v, want none", err)
 	}
 	padded := slices.Concat(typeBox, atom("mdat", bytes.Repeat([]byte{1}, 1000)), movieBox(1000, track("vide", sizes, runs, chunks("stco", 100, 300), make([]byte, 60))))
-	if info, err := media.Inspect(t.Context(), count("a.mp4", int64(len(padded)), bytes.NewReader(padded)).Source); err != nil || len(info.Warnings) > 0 {
+	if info, err := inspectData(t, "a.mp4", padded); err != nil || len(info.Warnings) > 0 {
 		t.Errorf("padding after the last table: got error %v and warnings %q, want none", err, info.Warnings)
 	}
 }
