@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -26,9 +25,8 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// stopped returns a world in which the execution of ads/talk was stopped. The parameter after is
-// the time from the drop to the stop. RunComfy queues the job for the time in the parameter queue.
-// Right before the stop, stopped calls the function prepare.
+// stopped drops ads/talk, and stops its execution after the given time. RunComfy queues the job
+// for the time queue. If prepare is not nil, it is called right before the stop.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
@@ -279,14 +277,15 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 func TestSweepContinuesAfterAnError(t *testing.T) {
 	w := worldtest.New(t)
 	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
-	worldtest.DropMany(w, "ads/%d", 2)
+	names := []string{"ads/0", "ads/1"}
+	worldtest.DropPairs(w, names...)
 	w.Run(time.Minute)
 	unreadable := ledger.RecordKey("ads/0", w.Status("ads/0").Take)
 	w.Before = worldtest.FailIf(s3test.Error(http.StatusForbidden, "AccessDenied"), func(c world.Call) bool {
 		return c.Function == "cancel" && c.Key == unreadable || c.Op == "ListExecutions" && c.Key == "FAILED"
 	})
-	for i := range 2 {
-		w.Stop(fmt.Sprintf("ads/%d", i), w.Status(fmt.Sprintf("ads/%d", i)).Take)
+	for _, name := range names {
+		w.Stop(name, w.Status(name).Take)
 		w.Run(time.Second)
 	}
 	w.Pass(2 * time.Hour)
@@ -379,9 +378,9 @@ func TestRedrivenBeforeItIsSettled(t *testing.T) {
 func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	w := worldtest.New(t)
 	w.After = func(c world.Call) error {
-		if rec := w.Takes("ads/talk"); c.Function == "archive" && len(rec) == 1 && rec[0].State == ledger.Succeeded {
+		if takes := w.Takes("ads/talk"); c.Function == "archive" && len(takes) == 1 && takes[0].State == ledger.Succeeded {
 			w.After = nil
-			w.Stop("ads/talk", rec[0].Take)
+			w.Stop("ads/talk", takes[0].Take)
 		}
 		return nil
 	}
@@ -427,11 +426,7 @@ func TestMessagesOfOthers(t *testing.T) {
 		`{`: true,
 	} {
 		h := &handler.Handler{Ledger: &ledger.Store{Bucket: &bucket.Bucket{Name: "b"}}, Now: time.Now} // without a client, so any request panics
-		raw, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "1", Body: body}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := h.Handle(t.Context(), raw)
+		response, err := h.Handle(t.Context(), bucket.JSON(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "1", Body: body}}}, ""))
 		if err != nil || (len(response.BatchItemFailures) == 1) != returned {
 			t.Errorf("%s: response %+v, error %v; want the message returned: %t, and no error", body, response, err, returned)
 		}
@@ -576,12 +571,14 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 // As long as each request to cancel the job of a deleted file fails, each try writes a status that
 // warns that the job is not cancelled yet, even if the execution of the job was redriven.
 func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
-	for want, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Failed: problem.ExecutionStopped} {
+	for _, redriven := range []bool{false, true} {
+		want, code := ledger.Cancelled, problem.CancelledByDeletion
 		w := worldtest.New(t)
 		w.RunComfy.Queue = 20 * time.Hour
 		worldtest.DropPair(w)
 		w.Run(time.Minute)
-		if want == ledger.Failed {
+		if redriven {
+			want, code = ledger.Failed, problem.ExecutionStopped
 			worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "not cancellable"), time.Minute)
 			take := w.Status("ads/talk").Take
 			w.Stop("ads/talk", take)
