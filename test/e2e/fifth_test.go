@@ -3,7 +3,6 @@ package e2e
 import (
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -19,15 +18,10 @@ import (
 func TestNewModelIsOneFile(t *testing.T) {
 	const id = "acme/talker-2.1/portrait"
 	folder := t.TempDir()
-	if err := os.CopyFS(folder, os.DirFS("../../internal/catalog/models")); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.ReadFile("../../internal/catalog/testdata/fifth/acme_talker_2.1.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "acme.json"), file, 0o600); err != nil {
-		t.Fatal(err)
+	for _, source := range []string{"models", "testdata/fifth"} {
+		if err := os.CopyFS(folder, os.DirFS("../../internal/catalog/"+source)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	models, err := catalog.Load(os.DirFS(folder))
 	if err != nil {
@@ -62,7 +56,7 @@ func TestNewModelIsOneFile(t *testing.T) {
 			t.Fatalf("the status of %s is %+v, want succeeded by %s, with one output", name, st, id)
 		}
 		if got, _ := w.Bucket.Object(st.Outputs[0]); string(got) != string(portrait) {
-			t.Errorf("the output of %s is not what RunComfy served, want the portrait that was dropped", name)
+			t.Errorf("the output of %s is not the portrait that was dropped", name)
 		}
 		job, _ := w.RunComfy.Job(st.RequestID)
 		if diff := cmp.Diff(want, withoutURLs(t, job, "portrait", "speech")); diff != "" {
