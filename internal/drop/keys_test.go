@@ -117,17 +117,17 @@ func TestBundlesAtTheLimit(t *testing.T) {
 // A person who reads a status, a listing or a terminal cannot see these characters,
 // and may see another name because of them.
 func TestUnprintableKeys(t *testing.T) {
-	tests := []struct{ name, below, reason string }{
-		{"a newline", "ads/a\nb.mp4", `the path ads/a\nb.mp4 has characters that cannot be seen or typed: U+000A`},
-		{"an escape", "ads/\x1b[2J.wav", `the path ads/\x1b[2J.wav has characters that cannot be seen or typed: U+001B`},
-		{"a C1 control character", "ads/\u009b31m.mp4", `the path ads/\u009b31m.mp4 has characters that cannot be seen or typed: U+009B`},
-		{"line and paragraph separators", "ads/a\u2028b\u2029.mp4", `the path ads/a\u2028b\u2029.mp4 has characters that cannot be seen or typed: U+2028 and U+2029`},
-		{"an override of the direction", "ads/a\u202egpj.mp4", `the path ads/a\u202egpj.mp4 has characters that cannot be seen or typed: U+202E`},
-		{"an isolate", "ads/\u2066a\u2069.wav", `the path ads/\u2066a\u2069.wav has characters that cannot be seen or typed: U+2066 and U+2069`},
-		{"a noncharacter", "ads/a\uffff.wav", `the path ads/a\uffff.wav has characters that cannot be seen or typed: U+FFFF`},
-		{"a folder", "a\x00b/talk.mp4", `the path a\x00b/talk.mp4 has characters that cannot be seen or typed: U+0000`},
-		{"a file of a bundle", "x.job/\x01.wav", `the path x.job/\x01.wav has characters that cannot be seen or typed: U+0001`},
-		{"a preset in a folder with an unprintable name", "a\x7fb/preset.json", `the path a\x7fb/preset.json has characters that cannot be seen or typed: U+007F`},
+	tests := []struct{ name, below, shown, points string }{
+		{"a newline", "ads/a\nb.mp4", `ads/a\nb.mp4`, "U+000A"},
+		{"an escape", "ads/\x1b[2J.wav", `ads/\x1b[2J.wav`, "U+001B"},
+		{"a C1 control character", "ads/\u009b31m.mp4", `ads/\u009b31m.mp4`, "U+009B"},
+		{"line and paragraph separators", "ads/a\u2028b\u2029.mp4", `ads/a\u2028b\u2029.mp4`, "U+2028 and U+2029"},
+		{"an override of the direction", "ads/a\u202egpj.mp4", `ads/a\u202egpj.mp4`, "U+202E"},
+		{"an isolate", "ads/\u2066a\u2069.wav", `ads/\u2066a\u2069.wav`, "U+2066 and U+2069"},
+		{"a noncharacter", "ads/a\uffff.wav", `ads/a\uffff.wav`, "U+FFFF"},
+		{"a folder", "a\x00b/talk.mp4", `a\x00b/talk.mp4`, "U+0000"},
+		{"a file of a bundle", "x.job/\x01.wav", `x.job/\x01.wav`, "U+0001"},
+		{"a preset in a folder with an unprintable name", "a\x7fb/preset.json", `a\x7fb/preset.json`, "U+007F"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,8 +136,8 @@ func TestUnprintableKeys(t *testing.T) {
 			if f.State != ledger.Rejected || len(f.Problems) != 1 || f.Problems[0].Code != problem.UnprintableName {
 				t.Fatalf("state %s, problems %v; want rejected, only unprintable_name", f.State, f.Problems)
 			}
-			if f.Problems[0].Reason != tt.reason {
-				t.Errorf("the reason is\n%s, want\n%s", f.Problems[0].Reason, tt.reason)
+			if want := "the path " + tt.shown + " has characters that cannot be seen or typed: " + tt.points; f.Problems[0].Reason != want {
+				t.Errorf("the reason is\n%s, want\n%s", f.Problems[0].Reason, want)
 			}
 			if strings.IndexFunc(f.Key, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 || !strings.HasPrefix(f.Key, "answers/") || !strings.Contains(f.Key, "~") {
 				t.Errorf("the answer file has the key %q, want a printable one below answers/ with a hash after ~", f.Key)
