@@ -77,7 +77,7 @@ func submit(t *testing.T, client *runcomfy.Client, input map[string]any) string 
 }
 
 func kindOf(err error) runcomfy.Kind {
-	if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
+	if e, ok := errors.AsType[*runcomfy.Error](err); ok {
 		return e.Kind()
 	}
 	return ""
@@ -196,8 +196,7 @@ func TestRequestsThatAreNotKnown(t *testing.T) {
 	_, resultErr := client.Result(t.Context(), "nobody")
 	_, cancelErr := client.Cancel(t.Context(), "nobody")
 	for _, err := range []error{statusErr, resultErr, cancelErr} {
-		var e *runcomfy.Error
-		if !errors.As(err, &e) || e.Code != 404001 || e.Kind() != runcomfy.KindUnknownRequest {
+		if e, ok := errors.AsType[*runcomfy.Error](err); !ok || e.Code != 404001 || e.Kind() != runcomfy.KindUnknownRequest {
 			t.Errorf("error %v, want one with the code 404001 and the kind %s", err, runcomfy.KindUnknownRequest)
 		}
 	}
@@ -205,8 +204,6 @@ func TestRequestsThatAreNotKnown(t *testing.T) {
 
 func TestInvalidRequests(t *testing.T) {
 	fake := &runcomfytest.Server{}
-	server := httptest.NewServer(fake)
-	defer server.Close()
 	tests := []struct {
 		name, method, path, authorization, body string
 		want                                    int
@@ -226,18 +223,12 @@ func TestInvalidRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), tt.method, server.URL+tt.path, strings.NewReader(tt.body))
-			if err != nil {
-				t.Fatal(err)
-			}
+			req := httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body))
 			req.Header.Set("Authorization", tt.authorization)
-			res, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = res.Body.Close() }()
-			if res.StatusCode != tt.want {
-				t.Errorf("HTTP %d, want %d", res.StatusCode, tt.want)
+			res := httptest.NewRecorder()
+			fake.ServeHTTP(res, req)
+			if res.Code != tt.want {
+				t.Errorf("HTTP %d, want %d", res.Code, tt.want)
 			}
 		})
 	}
