@@ -50,7 +50,7 @@ const (
 	startLimit = 30 * time.Second // how long versitygw may take to start
 )
 
-var dataDir = flag.String("dir", "", "`folder` for the data of versitygw (default: a temporary one), such as /dev/shm")
+var dataDir = flag.String("dir", "", "`folder` for the data of versitygw, such as /dev/shm (default: a temporary folder)")
 
 // If the environment variable sourcesEnv is set, this program is the server of the sources.
 // The value is the certs.Files of that server, as JSON.

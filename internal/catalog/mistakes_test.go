@@ -133,7 +133,6 @@ func checkMedia(groups []mediaGroup, properties map[string]any) (mistakes []erro
 	return mistakes
 }
 
-// checkRequired checks that every required name is a property.
 func (m *Model) checkRequired() (mistakes []error) {
 	for _, name := range m.schema.Required {
 		if !slices.Contains(m.names, name) {
@@ -166,9 +165,7 @@ func (m *Model) checkPair() (mistakes []error) {
 	return mistakes
 }
 
-// checkLength checks that the options in outputLength have defaults and the right types. If there
-// are modes, it checks that no value of the option is missing from them, and that the model accepts
-// a video and an audio file. If there is a framesOption, it checks that option has a maximum.
+// checkLength checks that outputLength fits the options and the media of the model.
 func (m *Model) checkLength() (mistakes []error) {
 	l := &m.file.OutputLength
 	if l.Option == "" {

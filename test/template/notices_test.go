@@ -51,16 +51,14 @@ func sentEvent(t *testing.T, stackName string, state ledger.State) map[string]an
 	if !s.Send(t.Context(), n) {
 		t.Fatal("the notice was not sent")
 	}
-	event := map[string]any{
-		"version": "0", "id": "1", "account": "000000000000", "region": "us-east-1", "resources": []any{}, "time": "2026-11-21T12:00:00Z",
-		"source": *c.entry.Source, "detail-type": *c.entry.DetailType,
-	}
 	var detail map[string]any
 	if err := json.Unmarshal([]byte(*c.entry.Detail), &detail); err != nil {
 		t.Fatal(err)
 	}
-	event["detail"] = detail
-	return event
+	return map[string]any{
+		"version": "0", "id": "1", "account": "000000000000", "region": "us-east-1", "resources": []any{}, "time": "2026-11-21T12:00:00Z",
+		"source": *c.entry.Source, "detail-type": *c.entry.DetailType, "detail": detail,
+	}
 }
 
 // The rule for mail matches the notices that NotifyOn selects, and the rule for the webhook
@@ -117,7 +115,7 @@ func TestMailOfEachNotice(t *testing.T) {
 		}
 		for _, part := range strings.Split(text, "<")[1:] {
 			if name, _, _ := strings.Cut(part, ">"); transform.InputPathsMap[name] == "" {
-				t.Errorf("the mail names <%s>, which stands for nothing", name)
+				t.Errorf("the mail uses <%s>, which InputPathsMap does not have", name)
 			}
 		}
 	}
@@ -175,9 +173,9 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// EventBridge sends notices with roles that allow nothing else. A topic's policy cannot take
-// the place of a role: EventBridge does not support conditions in it, and without a condition the rules
-// of every account could publish.
+// EventBridge sends notices with roles that allow nothing else. The topics have no policies:
+// EventBridge does not support conditions in them, and without a condition the rules of every
+// account could publish.
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
 func TestNoticesAreSentWithRoles(t *testing.T) {
 	s := written(t, withNotices)

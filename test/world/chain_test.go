@@ -6,8 +6,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// While a function handles a message, another queue may deliver a message to another function.
-// After that, w.chain again belongs to the first message (see submit.Queue).
+// A delivery during another delivery sets w.chain, and restores it at its end.
 func TestChainAfterANestedDelivery(t *testing.T) {
 	w, err := New(func() float64 { return 0 })
 	if err != nil {
@@ -22,7 +21,7 @@ func TestChainAfterANestedDelivery(t *testing.T) {
 			return nil, nil
 		})
 		if w.chain != 5 {
-			t.Errorf("the chain is %d, want 5", w.chain)
+			t.Errorf("after the other delivery the chain is %d, want 5", w.chain)
 		}
 		return nil, nil
 	})
