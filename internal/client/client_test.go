@@ -349,6 +349,21 @@ func archive(storage *s3test.Bucket, name, take string, size int) []byte {
 
 const take1, take2 = "20261121T120000Z-0123456789ab", "20261121T130000Z-0123456789ab"
 
+// archived archives a take of each name, and returns the outputs.
+func archived(t *testing.T, storage *s3test.Bucket, size int, names ...string) []Output {
+	t.Helper()
+	var outputs []Output
+	for _, name := range names {
+		archive(storage, name, take1, size)
+		found, err := newClient(storage).Archived(t.Context(), name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs = append(outputs, found...)
+	}
+	return outputs
+}
+
 func TestDownload(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -453,12 +468,9 @@ func filesIn(t *testing.T, dir string) map[string][]byte {
 func TestDownloadContinues(t *testing.T) {
 	const size = 10 << 20
 	storage := &breaking{Bucket: new(s3test.Bucket), after: size / 20}
-	body := archive(storage.Bucket, "talk", take1, size)
+	outputs := archived(t, storage.Bucket, size, "talk")
+	body, _ := storage.Object(outputs[0].Key)
 	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), "talk", "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
@@ -468,7 +480,7 @@ func TestDownloadContinues(t *testing.T) {
 			kill()
 		}
 	}
-	_, err = c.Download(ctx, DownloadOptions{Dir: dir, Progress: progress}, outputs)
+	_, err := c.Download(ctx, DownloadOptions{Dir: dir, Progress: progress}, outputs)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("the run that is interrupted: %v, want context.Canceled", err)
 	}
@@ -505,13 +517,8 @@ func TestCheckFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	storage := new(s3test.Bucket)
-	archive(storage, "talk", take1, 1000)
-	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), "talk", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	outputs := archived(t, storage, 1000, "talk")
+	_, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	for _, err := range []error{CheckFolder(dir), err} {
 		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "outputs cannot be stored in "+dir) {
 			t.Errorf("a folder that is read-only: %v, want that outputs cannot be stored there", err)
@@ -528,22 +535,13 @@ func TestCheckFolder(t *testing.T) {
 // If a folder cannot be made, one error covers all its outputs. The outputs of other folders are fetched.
 func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
-	c := newClient(storage)
-	var outputs []Output
-	for _, name := range []string{"ads/a", "ads/b", "new/a", "tv/a", "tv/b"} {
-		archive(storage, name, take1, 1000)
-		found, err := c.Archived(t.Context(), name, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		outputs = append(outputs, found...)
-	}
+	outputs := archived(t, storage, 1000, "ads/a", "ads/b", "new/a", "tv/a", "tv/b")
 	for _, folder := range []string{"ads", "tv"} {
 		if err := os.WriteFile(filepath.Join(dir, folder), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	done, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	done, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	const each = "outputs cannot be stored in %[1]s/ads: not a directory. Name another folder\noutputs cannot be stored in %[1]s/tv: not a directory. Name another folder"
 	if want := fmt.Sprintf(each, dir); err == nil || err.Error() != want || len(done) != 1 {
 		t.Errorf("%d outputs and the error %q, want 1 and %q", len(done), err, want)
@@ -554,18 +552,8 @@ func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 // a remedy for their folder would not help.
 func TestDownloadOfATooLongName(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
-	c := newClient(storage)
-	var outputs []Output
-	for _, letter := range []string{"a", "b"} {
-		name := strings.Repeat(letter, 300)
-		archive(storage, name, take1, 1000)
-		found, err := c.Archived(t.Context(), name, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		outputs = append(outputs, found...)
-	}
-	_, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	outputs := archived(t, storage, 1000, strings.Repeat("a", 300), strings.Repeat("b", 300))
+	_, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	for _, o := range outputs {
 		if err == nil || !strings.Contains(err.Error(), o.Key+" has a file name that is too long for the file system of "+dir) {
 			t.Errorf("the error is %v, want that the name of %s is too long", err, o.Key)
@@ -576,15 +564,11 @@ func TestDownloadOfATooLongName(t *testing.T) {
 // The partial file of an output with a long name has a shorter name, which is still UTF-8.
 func TestDownloadOfALongName(t *testing.T) {
 	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()
-	archive(storage, name, take1, 1000)
+	outputs := archived(t, storage, 1000, name)
 	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), name, "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
-	_, err = c.Download(ctx, DownloadOptions{Dir: dir, Progress: func(n int64) {
+	_, err := c.Download(ctx, DownloadOptions{Dir: dir, Progress: func(n int64) {
 		if n > 0 {
 			kill()
 		}
@@ -603,12 +587,7 @@ func TestDownloadOfALongName(t *testing.T) {
 func TestDownloadGivesUp(t *testing.T) {
 	for want, ends := range map[string]bool{"the connection broke": false, "the response is empty": true} {
 		storage := &breaking{Bucket: new(s3test.Bucket), after: 1000, ends: ends}
-		archive(storage.Bucket, "talk", take1, 5000)
-		c := newClient(storage)
-		outputs, err := c.Archived(t.Context(), "talk", "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		outputs := archived(t, storage.Bucket, 5000, "talk")
 		onlyOnce := func(n int64) {
 			if n > 0 {
 				storage.after = 0
@@ -616,7 +595,7 @@ func TestDownloadGivesUp(t *testing.T) {
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
-		_, err = c.Download(ctx, DownloadOptions{Dir: t.TempDir(), Progress: onlyOnce}, outputs)
+		_, err := newClient(storage).Download(ctx, DownloadOptions{Dir: t.TempDir(), Progress: onlyOnce}, outputs)
 		if err == nil || !strings.Contains(err.Error(), want) || len(storage.ranges) != 1+triesWithoutProgress {
 			t.Errorf("%d requests and error %v, want %d and %q", len(storage.ranges), err, 1+triesWithoutProgress, want)
 		}
@@ -626,12 +605,7 @@ func TestDownloadGivesUp(t *testing.T) {
 // If a file cannot be written, Download does not request the object again, and the error says what to do.
 func TestDownloadOntoAFullDisk(t *testing.T) {
 	storage := &breaking{Bucket: new(s3test.Bucket), after: 5 << 20}
-	archive(storage.Bucket, "talk", take1, 5<<20)
-	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), "talk", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	outputs := archived(t, storage.Bucket, 5<<20, "talk")
 	var before syscall.Rlimit
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
@@ -640,7 +614,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: before.Max})); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	_, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	if restored := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restored != nil {
 		t.Fatal(restored)
 	}
@@ -652,18 +626,12 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 
 // If the file with the AWS credentials is gone, the error does not tell the user to check the disk.
 func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
-	storage := new(s3test.Bucket)
-	archive(storage, "talk", take1, 5000)
-	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), "talk", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Bucket.S3 = s3.New(s3.Options{Region: "us-east-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+	outputs := archived(t, new(s3test.Bucket), 5000, "talk")
+	storage := s3.New(s3.Options{Region: "us-east-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		_, err := os.Open(filepath.Join(t.TempDir(), "token.json"))
 		return aws.Credentials{}, err
 	})})
-	_, err = c.Download(t.Context(), DownloadOptions{Dir: t.TempDir(), Progress: func(int64) {}}, outputs)
+	_, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: t.TempDir(), Progress: func(int64) {}}, outputs)
 	if err == nil || !strings.Contains(err.Error(), "get credentials: open ") || strings.Contains(err.Error(), "disk") {
 		t.Errorf("got %v, want an error about the credentials and not about the disk", err)
 	}
@@ -682,14 +650,9 @@ func TestFileName(t *testing.T) {
 // Download stores no output outside the folder, even if the output's key contains "..".
 func TestDownloadStaysInTheFolder(t *testing.T) {
 	storage := new(s3test.Bucket)
-	archive(storage, "../../escaped", take1, 1000)
+	outputs := archived(t, storage, 1000, "../../escaped")
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	c := newClient(storage)
-	outputs, err := c.Archived(t.Context(), "../../escaped", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err = c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs); err == nil {
+	if _, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs); err == nil {
 		t.Error("the download succeeded, want an error")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil {
