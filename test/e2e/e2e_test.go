@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"path"
 	"strings"
 	"testing"
@@ -26,6 +25,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
 // patience is how long a test waits for something that takes seconds.
@@ -47,15 +47,6 @@ func start(t *testing.T, o local.Options) *stack {
 	}
 	t.Cleanup(s.Close)
 	return &stack{s, t}
-}
-
-func sampleFile(t *testing.T, name string) []byte {
-	t.Helper()
-	body, err := os.ReadFile(path.Join("../../internal/local/sample", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return body
 }
 
 func (s *stack) drop(key string, body []byte) {
@@ -125,12 +116,8 @@ func (s *stack) keys(prefix string) []string {
 
 func TestPairsBecomeOutputs(t *testing.T) {
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
-	clip, voice := sampleFile(t, "clip.mp4"), sampleFile(t, "voice.wav")
-	names := []string{
-		"ads/talk",
-		`Grüße an "alle" + 100% & mehr`,
-		"映画/一番 目'",
-	}
+	clip, voice := sample.Files()
+	names := []string{"ads/talk", `Grüße an "alle" + 100% & mehr`, "映画/一番 目'"}
 	for i, name := range names {
 		if i%2 == 0 {
 			s.drop("inbox/"+name+".mp4", clip)
@@ -145,7 +132,7 @@ func TestPairsBecomeOutputs(t *testing.T) {
 		if st.State != ledger.Succeeded {
 			t.Fatalf("%s is %s (%s), want succeeded", name, st.State, st.Reason)
 		}
-		s.checkOutputs(name, st, clip)
+		s.checkOutputs(name, st)
 	}
 	// Events that are repeated, late or out of order change nothing.
 	before := s.keys("")
@@ -177,9 +164,10 @@ func TestPairsBecomeOutputs(t *testing.T) {
 
 // checkOutputs checks the outputs, the execution, the status and the result.json of a job that
 // succeeded.
-func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
+func (s *stack) checkOutputs(name string, st ledger.Status) {
 	t := s.t
 	t.Helper()
+	clip, voice := sample.Files()
 	prefix := "outbox/" + name + "/" + st.Take + "/"
 	output := prefix + path.Base(name) + ".mp4"
 	if diff := cmp.Diff([]string{output, prefix + "result.json"}, s.keys(prefix), cmpopts.SortSlices(strings.Compare)); diff != "" {
@@ -220,7 +208,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 		Name: name, Take: st.Take, Model: st.Model, Options: map[string]any{}, RequestID: st.RequestID, ExpectedSeconds: 2.5, EstimateUSD: new(estimate), Warnings: st.Warnings,
 		Inputs: []ledger.Input{
 			{Property: "video_url", Key: "inbox/" + name + ".mp4", Bytes: int64(len(clip)), DurationSeconds: 3, Width: 320, Height: 240, Codecs: []string{"h264", "aac"}},
-			{Property: "audio_url", Key: "inbox/" + name + ".wav", Bytes: int64(len(sampleFile(t, "voice.wav"))), DurationSeconds: 2.5, Codecs: []string{"pcm"}},
+			{Property: "audio_url", Key: "inbox/" + name + ".wav", Bytes: int64(len(voice)), DurationSeconds: 2.5, Codecs: []string{"pcm"}},
 		},
 		Outputs: []ledger.Output{{
 			Key: output, Bytes: int64(len(clip)), SHA256: hex.EncodeToString(sum[:]), Type: "video/mp4",

@@ -9,6 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -33,9 +34,10 @@ func TestThrottledSubmit(t *testing.T) {
 				}
 				return &runcomfytest.Fault{Status: http.StatusTooManyRequests, Header: tt.header}
 			}
-			s.drop("inbox/talk.mp4", sampleFile(t, "clip.mp4"))
+			clip, voice := sample.Files()
+			s.drop("inbox/talk.mp4", clip)
 			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // only the voice's message submits
-			s.drop("inbox/talk.wav", sampleFile(t, "voice.wav"))
+			s.drop("inbox/talk.wav", voice)
 			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Succeeded })
 			if !refused.Load() {
 				t.Error("RunComfy refused nothing")
@@ -54,9 +56,10 @@ func TestCapOnTheStack(t *testing.T) {
 	if now := time.Now(); budget.Day(now) != budget.Day(now.Add(patience)) {
 		t.Skip("the two jobs may be submitted on different days")
 	}
+	clip, voice := sample.Files()
 	for _, name := range []string{"one", "two"} {
-		s.drop("inbox/"+name+".mp4", sampleFile(t, "clip.mp4"))
-		s.drop("inbox/"+name+".wav", sampleFile(t, "voice.wav"))
+		s.drop("inbox/"+name+".mp4", clip)
+		s.drop("inbox/"+name+".wav", voice)
 	}
 	held := func(st ledger.Status) bool { return st.State == ledger.Held && st.Code == problem.OverBudget }
 	states := map[string]bool{}

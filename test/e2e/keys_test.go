@@ -156,7 +156,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 // files, so names that are not clean paths are left out.
 func TestKeysRoundTripInTheStack(t *testing.T) {
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
-	clip, voice := sampleFile(t, "clip.mp4"), sampleFile(t, "voice.wav")
+	clip, voice := sample.Files()
 	names := slices.DeleteFunc(keyNames(), func(name string) bool { return path.Clean(name) != name })
 	for _, name := range names {
 		s.drop("inbox/"+name+".mp4", clip)
@@ -168,7 +168,7 @@ func TestKeysRoundTripInTheStack(t *testing.T) {
 			t.Errorf("%q is %s (%s), want succeeded", name, st.State, st.Reason)
 			continue
 		}
-		s.checkOutputs(name, st, clip)
+		s.checkOutputs(name, st)
 	}
 	if charges := s.Fake().Charges(); charges != len(names) {
 		t.Errorf("%d charges for %d jobs", charges, len(names))

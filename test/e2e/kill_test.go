@@ -23,6 +23,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -117,7 +118,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 
 	m.begin(nil)
 	people.Wait()
-	clip := sampleFile(t, "clip.mp4")
+	clip, _ := sample.Files()
 	lost := map[int]int{} // takes whose outcome is unknown, by their charges
 	for _, name := range names {
 		st, takes, charges := m.end(name), m.takes(name), m.charges(name)
@@ -156,7 +157,8 @@ func (m *mortal) charges(name string) (n int) {
 
 // drop drops a pair. It drops each file once, even if the stack is killed in the meantime.
 func (m *mortal) drop(name string) error {
-	for suffix, file := range map[string]string{".mp4": "clip.mp4", ".wav": "voice.wav"} {
+	clip, voice := sample.Files()
+	for suffix, body := range map[string][]byte{".mp4": clip, ".wav": voice} {
 		key := "inbox/" + name + suffix
 		err := m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
 			_, err := c.HeadObject(m.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
@@ -164,7 +166,7 @@ func (m *mortal) drop(name string) error {
 				return err
 			}
 			_, err = c.PutObject(m.t.Context(), &s3.PutObjectInput{
-				Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(sampleFile(m.t, file)),
+				Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(body),
 			})
 			return err
 		})

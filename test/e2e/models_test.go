@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
@@ -186,9 +187,8 @@ func TestModelsOfTheDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string][]byte{
-		".mp4": sampleFile(t, "clip.mp4"), ".wav": sampleFile(t, "voice.wav"), ".png": medium(t, "woman.png"),
-	}
+	clip, voice := sample.Files()
+	files := map[string][]byte{".mp4": clip, ".wav": voice, ".png": medium(t, "woman.png")}
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
 	var jobs []droppedJob
 	for _, each := range readModels(t, string(text)) {

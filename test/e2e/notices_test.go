@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -85,7 +86,7 @@ func TestNoticeOfEachEnd(t *testing.T) {
 		}
 		return nil
 	}
-	clip, voice := sampleFile(t, "clip.mp4"), sampleFile(t, "voice.wav")
+	clip, voice := sample.Files()
 	for _, name := range []string{"good", "fails", "deleted", "lost", "held"} {
 		s.drop("inbox/ads/"+name+".wav", voice)
 		s.drop("inbox/ads/"+name+".mp4", clip)
