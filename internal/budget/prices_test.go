@@ -71,8 +71,8 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// If RunComfy does not return a price, there is no estimate, and not an estimate of 0. The
-// price is requested again after a minute.
+// If RunComfy does not return a price, the estimate is unknown, not 0. The price is requested
+// again after a minute.
 func TestPriceThatIsNotKnown(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
 		t.Run(fault.Name, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// A person may request for TLS the plain port of the last start, or the reverse.
+// The port requested for TLS may be the plain port of the last start, and the reverse.
 func TestRequestedPortsComeFirst(t *testing.T) {
 	dir := t.TempDir()
 	open := func(wanted Ports) Ports {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestReaderStopsAtTheBudget reads a file until the budget is used. Backwards from the end, a call
-// reads less than its share of the bytes, because the file ends. Forwards, a call reads its whole share.
+// TestReaderStopsAtTheBudget reads a file until the budget is used. Backwards from the end, each
+// call reads few bytes, so the calls are used up first.
 func TestReaderStopsAtTheBudget(t *testing.T) {
 	const size = 10 * MaxBytes
 	for name, at := range map[string]func(i int64) int64{

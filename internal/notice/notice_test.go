@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -209,12 +210,7 @@ func TestID(t *testing.T) {
 
 // A status may have a megabyte, but its event stays below 256 KiB.
 func TestLargeStatus(t *testing.T) {
-	many := func(n int, text string) (list []string) {
-		for range n {
-			list = append(list, text)
-		}
-		return list
-	}
+	many := func(n int, text string) []string { return slices.Repeat([]string{text}, n) }
 	for name, change := range map[string]func(*ledger.Notice){
 		"warnings": func(n *ledger.Notice) { n.Warnings = many(4000, strings.Repeat("w", 200)) },
 		"outputs":  func(n *ledger.Notice) { n.Outputs = many(500, strings.Repeat("o", 1000)) },
@@ -281,7 +277,7 @@ func TestEntryThatFails(t *testing.T) {
 			if got := newSender(c).Send(t.Context(), samples()[1]); got != tt.sent || len(c.sent) != tt.puts {
 				t.Errorf("sent: %v, after %d calls; want %v after %d", got, len(c.sent), tt.sent, tt.puts)
 			}
-			if n := strings.Count(lines.String(), "\n"); tt.sent == (n == 1) || n > 1 {
+			if n := strings.Count(lines.String(), "\n"); tt.sent && n != 0 || !tt.sent && n != 1 {
 				t.Errorf("sent %t, and %d lines; want one only if the notice is not sent: %s", tt.sent, n, lines)
 			}
 			if !tt.sent && !strings.Contains(lines.String(), "ThrottlingException: slow down") {

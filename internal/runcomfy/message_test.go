@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// However long a text is, safeText reads only its first maxText bytes. Redaction and the joining
-// of words leave nothing of these units, so a text after them shows how far safeText has read.
+// However long a text is, safeText reads only its first maxText bytes. It removes these units, and
+// returns the tail only if it has read that far.
 func TestSafeTextReadsABoundedPartOfAText(t *testing.T) {
 	for _, unit := range []string{" ", "?a=b "} {
 		for size, want := range map[int]string{maxText - 10: "tail", maxText + 10: "", 900 << 10: ""} {
@@ -21,15 +21,15 @@ func TestSafeTextReadsABoundedPartOfAText(t *testing.T) {
 
 func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 	for name, text := range map[string]string{
-		"words":                       "could not fetch it: 'a' <b> \"c\"\t404",
-		"a path":                      "https://b.example/a%20b.mp4 and /x/y",
-		"63 digits":                   strings.Repeat("a", 63),
-		"65 digits":                   strings.Repeat("a", 65),
-		"a file name in Japanese":     "no access to https://b.example/" + strings.Repeat("%E5%8B%95", 30) + ".mp4",
-		"a question":                  "why? because",
-		"an equals sign":              "a=b",
-		"64 digits and an underscore": strings.Repeat("a", 64) + "_",
-		"invalid UTF-8":               "\xff\xfe ?",
+		"words":                           "could not fetch it: 'a' <b> \"c\"\t404",
+		"a path":                          "https://b.example/a%20b.mp4 and /x/y",
+		"63 hex digits":                   strings.Repeat("a", 63),
+		"65 hex digits":                   strings.Repeat("a", 65),
+		"a file name in Japanese":         "no access to https://b.example/" + strings.Repeat("%E5%8B%95", 30) + ".mp4",
+		"a question":                      "why? because",
+		"an equals sign":                  "a=b",
+		"64 hex digits and an underscore": strings.Repeat("a", 64) + "_",
+		"invalid UTF-8":                   "\xff\xfe ?",
 	} {
 		if got := redact(text, "canary-token-0123456789"); got != text {
 			t.Errorf("%s: %q became %q, want no change", name, text, got)

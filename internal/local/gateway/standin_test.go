@@ -99,9 +99,9 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 		note(what, seen, nil)
 	}
 
-	always := aws.String("*")
-	etag := put("create", "a/one.json", "1", nil, always)
-	put("create again", "a/one.json", "2", nil, always)
+	anyETag := aws.String("*")
+	etag := put("create", "a/one.json", "1", nil, anyETag)
+	put("create again", "a/one.json", "2", nil, anyETag)
 	put("change an object", "a/one.json", "3", etag, nil)
 	put("change an object that has changed", "a/one.json", "4", etag, nil)
 	put("change a missing object", "a/two.json", "5", etag, nil)
