@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,28 +64,22 @@ func runCommand(t *testing.T, dir string) *command {
 		in.Close()
 	})
 	c := &command{t: t, pid: cmd.Process.Pid}
-	lines := make(chan string, 100)
+	address := make(chan string, 1)
 	go func() {
-		for s := bufio.NewScanner(out); s.Scan(); {
+		for s, found := bufio.NewScanner(out), false; s.Scan(); {
 			c.mu.Lock()
 			fmt.Fprintln(&c.text, s.Text())
 			c.mu.Unlock()
-			select {
-			case lines <- s.Text():
-			default:
+			if !found && strings.Contains(s.Text(), "?token=") {
+				found = true
+				address <- strings.TrimSpace(s.Text())
 			}
 		}
 	}()
-	timeout := time.After(within)
-	for c.address == "" {
-		select {
-		case line := <-lines:
-			if strings.Contains(line, "?token=") {
-				c.address = strings.TrimSpace(line)
-			}
-		case <-timeout:
-			t.Fatalf("lipdrop ui prints no address: %s", c.printed())
-		}
+	select {
+	case c.address = <-address:
+	case <-time.After(within):
+		t.Fatalf("lipdrop ui prints no address: %s", c.printed())
 	}
 	return c
 }
@@ -179,14 +173,7 @@ func (s *shelf) folder(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	u, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(u.Port())
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := server.Listener.Addr().(*net.TCPAddr).Port
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "ports.json"), encoded(local.Ports{TLS: port, Plain: port}))
 	write(t, filepath.Join(dir, "keys.json"), encoded(local.Keys{SecretKey: "secret", Token: "token"}))
