@@ -53,20 +53,15 @@ const (
 var dataDir = flag.String("dir", "", "`folder` for the data of versitygw, such as /dev/shm (default: a temporary folder)")
 
 // If the environment variable sourcesEnv is set, this program is the server of the sources.
-// The value is the certs.Files of that server, as JSON.
+// The value is the folder of that server's certificate.
 const sourcesEnv = "LIPDROP_BENCH_SOURCES"
 
 func TestMain(m *testing.M) {
-	text := os.Getenv(sourcesEnv)
-	if text == "" {
+	dir := os.Getenv(sourcesEnv)
+	if dir == "" {
 		os.Exit(m.Run())
 	}
-	var files certs.Files
-	err := json.Unmarshal([]byte(text), &files)
-	if err == nil {
-		err = serveSources(files)
-	}
-	fmt.Fprintln(os.Stderr, "the server of the sources:", err)
+	fmt.Fprintln(os.Stderr, "the server of the sources:", serveSources(dir))
 	os.Exit(1)
 }
 
@@ -77,13 +72,14 @@ func BenchmarkCopy(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	files, err := certs.Ensure(filepath.Join(dir, "certs"), time.Now())
+	certDir := filepath.Join(dir, "certs")
+	cert, err := certs.Ensure(certDir, time.Now())
 	if err != nil {
 		b.Fatal(err)
 	}
-	client := startGateway(b, dir, files)
-	addresses := startSources(b, files)
-	b.Setenv("SSL_CERT_FILE", files.CA) // both tools trust the system's certificates
+	client := startGateway(b, dir, cert)
+	addresses := startSources(b, certDir)
+	b.Setenv("SSL_CERT_FILE", cert.CertFile) // both tools trust the system's certificates
 	tools := []struct {
 		name string
 		copy func(ctx context.Context, client *s3.Client, address, key string) error
@@ -122,17 +118,13 @@ func BenchmarkCopy(b *testing.B) {
 
 // startSources starts this program again, as the server of the sources, and returns the
 // address of each source by the source's name.
-func startSources(b *testing.B, files certs.Files) (addresses map[string]string) {
+func startSources(b *testing.B, certDir string) (addresses map[string]string) {
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
-	text, err := json.Marshal(files)
-	if err != nil {
-		b.Fatal(err)
-	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), sourcesEnv+"="+string(text))
+	cmd.Env = append(os.Environ(), sourcesEnv+"="+certDir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -159,7 +151,7 @@ func start(b *testing.B, cmd *exec.Cmd) {
 
 // startGateway starts versitygw and makes a bucket. The bucket has no versions, so that a
 // deletion frees the space of an object.
-func startGateway(b *testing.B, dir string, files certs.Files) *s3.Client {
+func startGateway(b *testing.B, dir string, cert certs.Certificate) *s3.Client {
 	source, err := build.Find(".", func(text string) { b.Log(text) })
 	if err != nil {
 		b.Fatal(err)
@@ -179,7 +171,7 @@ func startGateway(b *testing.B, dir string, files certs.Files) *s3.Client {
 		b.Fatal(err)
 	}
 	const region = "us-east-1"
-	cmd := exec.Command(program, "--quiet", "--port", address, "--cert", files.CA, "--key", files.Key, "--region", region, "posix", data)
+	cmd := exec.Command(program, "--quiet", "--port", address, "--cert", cert.CertFile, "--key", cert.KeyFile, "--region", region, "posix", data)
 	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + accessKey, "ROOT_SECRET_ACCESS_KEY=" + secretKey}
 	start(b, cmd)
 	client := bucket.NewClient(aws.Config{

@@ -36,8 +36,8 @@ var sources = []source{
 
 // serveSources serves every source over TLS at a port of its own, and writes the addresses
 // to standard output. It returns only if it fails.
-func serveSources(files certs.Files) error {
-	cert, err := tls.LoadX509KeyPair(files.CA, files.Key)
+func serveSources(certDir string) error {
+	cert, err := certs.Ensure(certDir, time.Now())
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func serveSources(files certs.Files) error {
 		}
 		addresses[s.name] = "https://" + listener.Addr().String()
 		secure := tls.NewListener(paced{listener, s.rate}, &tls.Config{
-			Certificates:                []tls.Certificate{cert},
+			Certificates:                []tls.Certificate{cert.Pair},
 			NextProtos:                  []string{"http/1.1"}, // with HTTP/2, requests would share a connection and its limit
 			DynamicRecordSizingDisabled: true,
 		})

@@ -94,17 +94,13 @@ func (s *Stack) serveAWS() http.Handler {
 }
 
 // newClient returns a client that trusts only the certificate of the stack.
-func (s *Stack) newClient() (*http.Client, error) {
-	roots, err := s.certs.Pool()
-	if err != nil {
-		return nil, err
-	}
+func (s *Stack) newClient() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	transport.TLSClientConfig = &tls.Config{RootCAs: s.cert.Pool}
 	dialContainerHost(transport)
 	s.onClose(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}, nil
+	return &http.Client{Transport: transport}
 }
 
 func (s *Stack) awsConfig() aws.Config {
@@ -132,7 +128,7 @@ func (s *Stack) States() *states.Server { return s.states }
 func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
 
 // CAFile returns the path of the PEM file of the certificate, which clients must trust.
-func (s *Stack) CAFile() string { return s.certs.CA }
+func (s *Stack) CAFile() string { return s.cert.CertFile }
 
 // DeadLetters returns the events that submit could not finish, and the deletions that cancel
 // could not finish.

@@ -44,8 +44,8 @@ type Stack struct {
 	options Options
 	keys    Keys
 	hosts   access.Hosts // hosts that requests may be addressed to
-	certs   certs.Files
-	client  *http.Client // trusts only certs
+	cert    certs.Certificate
+	client  *http.Client // trusts only cert
 
 	template      []byte                       // template.yaml
 	functions     map[string]template.Function // by name
@@ -112,9 +112,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.client, err = s.newClient(); err != nil {
-		return err
-	}
+	s.client = s.newClient()
 	if err := s.readCheckout(source.Root); err != nil {
 		return err
 	}
@@ -167,15 +165,11 @@ func (s *Stack) listen() ([]net.Listener, error) {
 	}
 	s.onClose(func() { _, _ = secure.Close(), plain.Close() })
 	s.TLS, s.Plain = "https://"+secure.Addr().String(), "http://"+plain.Addr().String()
-	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
-		return nil, err
-	}
-	encrypted, err := s.certs.Listener(secure)
-	if err != nil {
+	if s.cert, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
 		return nil, err
 	}
 	s.hosts = access.Loopback()
-	all := []net.Listener{encrypted, plain}
+	all := []net.Listener{s.cert.Listener(secure), plain}
 	if s.options.Containers {
 		s.hosts = access.Loopback(ContainerHost)
 		if ip, network, ok := bridge(); ok {

@@ -27,63 +27,48 @@ const (
 	remaining = 30 * 24 * time.Hour
 )
 
-// Files are the paths of a certificate and its key, in PEM.
-type Files struct {
-	CA  string // the certificate for 127.0.0.1 and localhost; clients must trust it
-	Key string // its private key
+// Certificate is the certificate of the local stack for 127.0.0.1 and localhost.
+type Certificate struct {
+	CertFile, KeyFile string // paths of the certificate and of its private key, in PEM
+	Pair              tls.Certificate
+	Pool              *x509.CertPool // contains only this certificate, which clients must trust
 }
 
 // Ensure returns the certificate in a folder. If the certificate or its key is missing or
 // damaged, or the certificate expires within 30 days after now, Ensure creates both anew.
-func Ensure(dir string, now time.Time) (Files, error) {
-	files := Files{CA: filepath.Join(dir, "ca.pem"), Key: filepath.Join(dir, "key.pem")}
-	if files.usable(now) {
-		return files, nil
+func Ensure(dir string, now time.Time) (Certificate, error) {
+	c := Certificate{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	if c.load(now.Add(remaining)) == nil {
+		return c, nil
 	}
-	if err := files.make(now); err != nil {
-		return Files{}, fmt.Errorf("make a certificate in %s: %w", dir, err)
+	err := c.make(now)
+	if err == nil {
+		err = c.load(now)
 	}
-	return files, nil
-}
-
-// load returns the certificate with its key, and a pool that contains only the certificate.
-func (f Files) load() (tls.Certificate, *x509.CertPool, error) {
-	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
-		return pair, nil, err
+		return c, fmt.Errorf("make a certificate in %s: %w", dir, err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(pair.Leaf)
-	return pair, pool, nil
+	return c, nil
 }
 
-// Pool returns a pool that contains the certificate.
-func (f Files) Pool() (*x509.CertPool, error) {
-	_, pool, err := f.load()
-	return pool, err
+// load reads the certificate and its key, and checks that the certificate is valid at a time.
+func (c *Certificate) load(at time.Time) (err error) {
+	if c.Pair, err = tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
+		return err
+	}
+	c.Pool = x509.NewCertPool()
+	c.Pool.AddCert(c.Pair.Leaf)
+	_, err = c.Pair.Leaf.Verify(x509.VerifyOptions{DNSName: "127.0.0.1", Roots: c.Pool, CurrentTime: at})
+	return err
 }
 
 // Listener returns a listener that speaks TLS on the connections of a plain listener.
-func (f Files) Listener(plain net.Listener) (net.Listener, error) {
-	pair, _, err := f.load()
-	if err != nil {
-		return nil, err
-	}
-	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
+func (c *Certificate) Listener(plain net.Listener) net.Listener {
+	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{c.Pair}, MinVersion: tls.VersionTLS12})
 }
 
-// usable reports whether the certificate and the key belong together, and the certificate
-// does not expire soon.
-func (f Files) usable(now time.Time) bool {
-	pair, roots, err := f.load()
-	if err == nil {
-		_, err = pair.Leaf.Verify(x509.VerifyOptions{DNSName: "127.0.0.1", Roots: roots, CurrentTime: now.Add(remaining)})
-	}
-	return err == nil
-}
-
-func (f Files) make(now time.Time) error {
-	if err := os.MkdirAll(filepath.Dir(f.CA), 0o700); err != nil {
+func (c *Certificate) make(now time.Time) error {
+	if err := os.MkdirAll(filepath.Dir(c.CertFile), 0o700); err != nil {
 		return err
 	}
 	template := &x509.Certificate{
@@ -108,8 +93,8 @@ func (f Files) make(now time.Time) error {
 		return err
 	}
 	return errors.Join(
-		writePEM(f.Key, "PRIVATE KEY", keyDER, 0o600),
-		writePEM(f.CA, "CERTIFICATE", certDER, 0o644),
+		writePEM(c.KeyFile, "PRIVATE KEY", keyDER, 0o600),
+		writePEM(c.CertFile, "CERTIFICATE", certDER, 0o644),
 	)
 }
 

@@ -9,34 +9,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 )
 
 func TestServesLoopback(t *testing.T) {
-	files, err := certs.Ensure(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.LoadX509KeyPair(files.CA, files.Key)
+	cert, err := certs.Ensure(t.TempDir(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	server.StartTLS()
+	server.Listener = cert.Listener(server.Listener)
+	server.Start()
 	defer server.Close()
-	roots, err := files.Pool()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cert.Pool}}}
 	defer client.CloseIdleConnections()
+	address := strings.Replace(server.URL, "http", "https", 1)
 
 	for name, host := range map[string]string{"by address": "127.0.0.1", "by name": "localhost"} {
 		t.Run(name, func(t *testing.T) {
-			resp, err := client.Get(strings.Replace(server.URL, "127.0.0.1", host, 1))
+			resp, err := client.Get(strings.Replace(address, "127.0.0.1", host, 1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,7 +35,7 @@ func TestServesLoopback(t *testing.T) {
 		})
 	}
 	t.Run("not to a client without the certificate", func(t *testing.T) {
-		resp, err := http.Get(server.URL)
+		resp, err := http.Get(address)
 		if err == nil {
 			_ = resp.Body.Close()
 			t.Error("a client that does not trust the certificate was served, want a TLS error")
@@ -56,50 +47,54 @@ var made = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestEnsureKeepsAUsableCertificate(t *testing.T) {
 	rows := map[string]struct {
-		meddle func(t *testing.T, files certs.Files)
+		meddle func(t *testing.T, cert certs.Certificate)
 		after  time.Duration
 		same   bool
 	}{
 		"valid for 65 more days":     {after: 300 * 24 * time.Hour, same: true},
 		"valid for 25 more days":     {after: 340 * 24 * time.Hour},
-		"key lost":                   {meddle: func(t *testing.T, f certs.Files) { remove(t, f.Key) }},
-		"certificate lost":           {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
+		"key lost":                   {meddle: func(t *testing.T, c certs.Certificate) { remove(t, c.KeyFile) }},
+		"certificate lost":           {meddle: func(t *testing.T, c certs.Certificate) { remove(t, c.CertFile) }},
 		"certificate of another key": {meddle: replaceCert},
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			files, err := certs.Ensure(dir, made)
+			first, err := certs.Ensure(dir, made)
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := read(t, files.CA)
+			before := read(t, first.CertFile)
 			if row.meddle != nil {
-				row.meddle(t, files)
+				row.meddle(t, first)
 			}
 			again, err := certs.Ensure(dir, made.Add(row.after))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(files, again); diff != "" {
-				t.Errorf("the paths of the files changed (-before +after):\n%s", diff)
+			if again.CertFile != first.CertFile || again.KeyFile != first.KeyFile {
+				t.Errorf("the files are %s and %s, were %s and %s", again.CertFile, again.KeyFile, first.CertFile, first.KeyFile)
 			}
-			if _, err := tls.LoadX509KeyPair(again.CA, again.Key); err != nil {
-				t.Error(err)
+			stored, err := tls.LoadX509KeyPair(again.CertFile, again.KeyFile)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if same := read(t, again.CA) == before; same != row.same {
+			if !stored.Leaf.Equal(again.Pair.Leaf) {
+				t.Error("Ensure returned another certificate than it stored")
+			}
+			if same := read(t, again.CertFile) == before; same != row.same {
 				t.Errorf("certificate kept: %t, want %t", same, row.same)
 			}
 		})
 	}
 }
 
-func replaceCert(t *testing.T, files certs.Files) {
+func replaceCert(t *testing.T, cert certs.Certificate) {
 	other, err := certs.Ensure(t.TempDir(), made)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(files.CA, []byte(read(t, other.CA)), 0o600); err != nil {
+	if err := os.WriteFile(cert.CertFile, []byte(read(t, other.CertFile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
