@@ -72,10 +72,10 @@ func TestSubmitResponses(t *testing.T) {
 	}
 }
 
-// RunComfy refuses a job, and its response has a request id that is the id of no job. If /status
-// confirms that no job has this id, or refuses the token or the account as the POST did, the job is
-// held and submitted later. Otherwise the job may have been accepted, so there is no second POST, and
-// the status says what RunComfy returned.
+// RunComfy refuses a job, but its response has a request id. If /status does not know the id, or
+// refuses the token or the account as the POST did, the job is held and submitted later. Otherwise
+// the job may have been accepted, so there is no second POST, and the status says what RunComfy
+// returned.
 func TestRefusalWithARequestID(t *testing.T) {
 	tests := []struct {
 		code   int
@@ -201,10 +201,10 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	// No invocation claims before all of them have seen that there is no claim.
 	var arrived sync.WaitGroup
 	arrived.Add(invocations)
-	var first sync.Map
+	var seen sync.Map
 	w.Before = func(c world.Call) error {
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") {
-			if _, before := first.LoadOrStore(c.Invocation, true); !before {
+			if _, again := seen.LoadOrStore(c.Invocation, true); !again {
 				arrived.Done()
 				arrived.Wait()
 			}
@@ -261,13 +261,7 @@ func TestSubmitsSideBySide(t *testing.T) {
 // the outcome of the take is unknown, and the take is not submitted again.
 func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 	w := worldtest.New(t)
-	w.Before = func(c world.Call) error {
-		if c.Service == "runcomfy" && c.Op == "submit" {
-			w.Before = nil
-			panic(world.Crash{})
-		}
-		return nil
-	}
+	dieBeforePost(t, w)
 	worldtest.DropPair(w)
 	w.Run(3 * time.Minute)
 	if rec := w.Takes("ads/talk"); len(rec) != 1 || rec[0].State != ledger.Submitting {
@@ -282,12 +276,7 @@ func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 }
 
 // startNoExecution makes each StartExecution fail.
-func startNoExecution(c world.Call) error {
-	if c.Op == "StartExecution" {
-		return world.ErrThrottledStates
-	}
-	return nil
-}
+var startNoExecution = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "StartExecution" })
 
 // A paid take whose execution could not be started gets its execution, even if its audio is
 // uploaded again before a retry succeeds. Until then, the status says that nothing waits for the job.
@@ -326,15 +315,16 @@ func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
+// dieBeforePost makes the next invocation that claims a take die before its POST.
+func dieBeforePost(t *testing.T, w *world.World) {
+	t.Helper()
+	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "submit" }, func() { panic(world.Crash{}) })
+}
+
 // dieDuringSubmit drops a pair. The invocation dies after its claim, before the POST.
-func dieDuringSubmit(w *world.World) {
-	w.Before = func(c world.Call) error {
-		if c.Service == "runcomfy" && c.Op == "submit" {
-			w.Before = nil
-			panic(world.Crash{})
-		}
-		return nil
-	}
+func dieDuringSubmit(t *testing.T, w *world.World) {
+	t.Helper()
+	dieBeforePost(t, w)
 	dropOnce(w)
 	w.Run(30 * time.Second)
 }
@@ -343,7 +333,7 @@ func dieDuringSubmit(w *world.World) {
 // even if the batch has another message about the same name.
 func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(w)
+	dieDuringSubmit(t, w)
 	_, voice := sample.Files()
 	w.Put("inbox/ads/talk.wav", voice) // the files now form a newer take, so an assessment does not find the older one
 	again := world.Message("inbox/ads/talk.wav")
@@ -359,7 +349,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 // deleted after the take's invocation had died.
 func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(w)
+	dieDuringSubmit(t, w)
 	w.Bucket.Remove("inbox/ads/talk.wav") // without an event
 	w.Pass(20 * time.Minute)              // the message is delivered again, before the hourly sweep
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
@@ -434,21 +424,20 @@ func TestRecordThatHasMovedOn(t *testing.T) {
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429"), 0)
-	writes, released := 0, false
+	writes := 0
 	w.After = func(c world.Call) error {
-		if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || released {
+		if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") {
 			return nil
 		}
-		if writes++; writes < 2 { // the claim; the second write is the release
+		if writes++; writes != 2 { // the first write is the claim, the second is the release
 			return nil
 		}
-		released = true
 		w.Step(30 * time.Second) // the event of the other file submits the take
 		return world.ErrBroken
 	}
 	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
-	if !released {
+	if writes < 2 {
 		t.Fatal("no claim was released, want one")
 	}
 	worldtest.WantArchived(t, w)
