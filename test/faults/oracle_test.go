@@ -79,20 +79,20 @@ func actsOf(texts ...string) []act {
 	return acts
 }
 
-// takeOf returns the record of a take of the files that the acts left. The take was claimed
+// takeOf returns the record of a succeeded take of the files that the acts left. The take was claimed
 // half a minute after the last act.
-func takeOf(acts []act, name string, state ledger.State) ledger.Record {
+func takeOf(acts []act, name string) ledger.Record {
 	there := inboxAfter(acts)
 	w := there.names()[name]
 	last := acts[len(acts)-1].at
-	rec := ledger.Record{Name: name, Take: w.stamp() + "-" + fmt.Sprint(len(acts)), State: state, Times: ledger.Times{Claimed: last.Add(30 * time.Second)}}
+	rec := ledger.Record{Name: name, Take: w.stamp() + "-" + fmt.Sprint(len(acts)), State: ledger.Succeeded, Times: ledger.Times{Claimed: last.Add(30 * time.Second)}}
 	for _, f := range w.files {
 		rec.Inputs = append(rec.Inputs, ledger.Input{Key: f.key, ETag: f.etag, LastModified: f.modified})
 	}
 	return rec
 }
 
-// The oracle derives what the status of a name must be about from what people did and from the takes.
+// verdictOf decides what the status of a name must be about.
 func TestVerdicts(t *testing.T) {
 	const job = `s/c.job/job.json = {"input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	tests := []struct {
@@ -100,24 +100,24 @@ func TestVerdicts(t *testing.T) {
 		name string
 		acts []string
 		runs []int  // for each take, how many acts came before its claim
-		want string // "nothing" if a job has to run
+		want string // "job" if a job has to run
 	}{
-		{"complete files without a take are a finding", "s/a", []string{"s/a.mp4", "s/a.wav"}, nil, "nothing"},
+		{"complete files without a take need a job", "s/a", []string{"s/a.mp4", "s/a.wav"}, nil, "job"},
 		{"the status is about the take that ran", "s/a", []string{"s/a.mp4", "s/a.wav"}, []int{2}, "take 1"},
-		{"a file dropped again is another take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.mp4"}, []int{2}, "nothing"},
+		{"a file dropped again is another take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.mp4"}, []int{2}, "job"},
 		{"a deletion does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav"}, []int{2}, "take 1"},
 		{"the deletion of all files does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav", "- s/a.mp4"}, []int{2}, "take 1"},
 		{"the deletion of job.json does not change what ran, although the media are newer", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
 		{"a deletion that exposes another video starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
-		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "nothing"},
-		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "nothing"},
+		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "job"},
+		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "job"},
 		{"a deletion does not change what ran, although it exposes ambiguous files", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a later deletion among exposed files starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4", "- s/a.png"}, []int{2}, "take 1"},
 		{"a file of the name that was uploaded after the take makes a job", "s/a",
-			[]string{"s/a.mp4", "s/a.wav", "s/a.MP4", "- s/a.mp4"}, []int{2}, "nothing"},
+			[]string{"s/a.mp4", "s/a.wav", "s/a.MP4", "- s/a.mp4"}, []int{2}, "job"},
 		{"a second audio after the take is ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []int{2}, "rejected ambiguous"},
 		{"files that were deleted before a take are withdrawn", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},
 	}
@@ -126,10 +126,10 @@ func TestVerdicts(t *testing.T) {
 			acts := actsOf(tt.acts...)
 			var takes []ledger.Record
 			for _, n := range tt.runs {
-				takes = append(takes, takeOf(acts[:n], tt.name, ledger.Succeeded))
+				takes = append(takes, takeOf(acts[:n], tt.name))
 			}
 			v := verdictOf(tt.name, acts, takes)
-			got := "nothing"
+			got := "job"
 			switch {
 			case v.take != nil:
 				got = fmt.Sprint("take ", 1+slices.IndexFunc(takes, func(rec ledger.Record) bool { return rec.Take == v.take.Take }))
