@@ -252,7 +252,8 @@ func (b *inbox) line(t testing.TB, f drop.Finding) string {
 		if err != nil {
 			t.Fatalf("prepare %q: %v", f.Name, err)
 		}
-		words, problems = []string{"job of " + shortModel(ready.Model)}, found
+		short := map[string]string{pro: "pro", react: "react", avatar: "avatar", horse: "horse"}[ready.Model]
+		words, problems = []string{"job of " + short}, found
 		for _, used := range ready.Media {
 			words = append(words, used.Property+"="+strings.TrimPrefix(used.File.Key, "inbox/")+used.URL)
 		}
@@ -270,10 +271,6 @@ func (b *inbox) line(t testing.TB, f drop.Finding) string {
 		words = append(words, "by "+strings.Join(f.Jobs, " "))
 	}
 	return f.Name + ": " + strings.Join(words, ", ")
-}
-
-func shortModel(id string) string {
-	return map[string]string{pro: "pro", react: "react", avatar: "avatar", horse: "horse"}[id]
 }
 
 // only returns the one finding that a key leads to.

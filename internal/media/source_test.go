@@ -62,16 +62,11 @@ func checkWarning(t *testing.T, warnings []string, want string) {
 // inspectFile inspects a file on the disk under its own name.
 func inspectFile(t *testing.T, path string) (media.Info, error) {
 	t.Helper()
-	f, err := os.Open(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	stat, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := count(filepath.Base(path), stat.Size(), f)
+	src := count(filepath.Base(path), int64(len(data)), bytes.NewReader(data))
 	info, err := media.Inspect(t.Context(), src.Source)
 	src.checkBudget(t)
 	return info, err

@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Copy returns, whichever requests fail (here the abort of an upload never does). If it returns no error, the
-// object is right; otherwise there is no object. No upload is left open.
+// Whichever requests fail, Copy returns. If it returns no error, the object is right; otherwise there
+// is no object. No abort fails here, so no upload is left open.
 func TestAnyFaults(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)
@@ -58,7 +58,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
-		want := data // a second variable, because it may become nil below, and the handler of a cancelled request may still read data
+		want := data // data must stay: the handler of a cancelled request may still read it
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged

@@ -148,8 +148,7 @@ func TestStorageFaults(t *testing.T) {
 				b.put(testKey, tt.there)
 			}
 			b.patience = tt.patience
-			c := o.copier(t, b)
-			got, err := c.Copy(t.Context(), o.url(), named)
+			got, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
 			want := data
 			if tt.want != nil {
 				want = tt.left

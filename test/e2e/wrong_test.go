@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ const wrongDrops = "testdata/drops"
 
 // grown has the sizes of dropped files that are too large for the repository. The test
 // appends zeros to the stored files.
-var grown = map[string]int{wrongDrops + "/photo-too-large/inbox/ads/cafe.job/woman.png": 10<<20 + 1}
+var grown = map[string]int{"photo-too-large/inbox/ads/cafe.job/woman.png": 10<<20 + 1}
 
 // Each folder of testdata/drops is a bucket after a mistake that people make. Below inbox/
 // is what was dropped, and below status/ and answers/ what the functions write. RunComfy
@@ -271,18 +272,14 @@ func saysWhatToDo(body string) bool {
 func readBucket(t *testing.T, dir string) (dropped, expected map[string]string) {
 	t.Helper()
 	dropped, expected = map[string]string{}, map[string]string{}
-	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+	files := os.DirFS(dir)
+	err := fs.WalkDir(files, ".", func(key string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		body, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		below, err := filepath.Rel(dir, file)
-		key := filepath.ToSlash(below)
+		body, err := fs.ReadFile(files, key)
 		if strings.HasPrefix(key, ledger.InboxPrefix) {
-			missing := max(grown[filepath.ToSlash(file)]-len(body), 0)
+			missing := max(grown[path.Join(filepath.Base(dir), key)]-len(body), 0)
 			dropped[key] = string(append(body, make([]byte, missing)...))
 		} else {
 			expected[key] = string(body)

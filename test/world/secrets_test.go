@@ -17,7 +17,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// urlSecret is the query of an https URL in a job.json. It is a secret.
+// urlSecret is the query of an https URL in a job.json.
 const urlSecret = "sig=canary-of-the-url"
 
 // logged collects every log line of a test.

@@ -29,7 +29,7 @@ type server struct {
 	events     chan string // the body of each webhook call, except s3:TestEvent
 }
 
-// start runs a gateway until the test ends, with the configuration that the function change has edited.
+// start runs a gateway until the test ends. change can edit its configuration.
 func start(t *testing.T, change func(*gateway.Config)) *server {
 	t.Helper()
 	srv := &server{events: make(chan string, 100)}

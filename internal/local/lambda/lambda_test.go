@@ -244,8 +244,8 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	}
 }
 
-// Two invocations wait for each other, so they need two environments. A third invocation shares
-// one of these environments, and so runs before or after the invocation in that environment.
+// Two invocations wait for each other, so they need two environments. A third invocation runs before
+// or after one of them, in the same environment.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
