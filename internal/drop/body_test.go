@@ -49,14 +49,8 @@ func TestBody(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
-			for _, s := range []string{"x.job/v.mp4", "x.job/a.wav", "x.job/i.png"} {
-				b.step(t, s)
-			}
-			var key string
-			for _, s := range tt.do {
-				key = b.step(t, s)
-			}
-			ready, problems := b.prepared(t, key)
+			b.step(t, "x.job/v.mp4", "x.job/a.wav", "x.job/i.png")
+			ready, problems := b.prepared(t, b.step(t, tt.do...))
 			if problems != nil {
 				t.Fatalf("problems %v, want none", problems)
 			}

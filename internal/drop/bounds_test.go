@@ -39,11 +39,7 @@ func TestBounds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
-			var key string
-			for _, s := range tt.do {
-				key = b.step(t, s)
-			}
-			_, problems := b.prepared(t, key)
+			_, problems := b.prepared(t, b.step(t, tt.do...))
 			if len(problems) != tt.problems {
 				t.Fatalf("%d problems, want %d: %.500v", len(problems), tt.problems, problems)
 			}
@@ -87,9 +83,7 @@ func TestTagsAcrossPages(t *testing.T) {
 	for i := range 1500 {
 		b.Set(fmt.Sprintf("inbox/talk.x.%04d.wav", i), nil)
 	}
-	for _, s := range []string{"talk.x.MP4", "talk.y.wav", "talk.mp4"} {
-		b.step(t, s)
-	}
+	b.step(t, "talk.x.MP4", "talk.y.wav", "talk.mp4")
 	var used drop.Finding
 	for _, f := range b.findings(t, "inbox/talk.y.wav") {
 		if f.Name == "talk" {

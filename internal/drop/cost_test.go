@@ -52,9 +52,7 @@ func TestCost(t *testing.T) {
 				b.Set("inbox/"+fmt.Sprintf(pattern, i), nil)
 			}
 		}
-		for _, s := range drops {
-			b.step(t, s)
-		}
+		b.step(t, drops...)
 		t.Run(fmt.Sprintf("%d other files", each*len(others)), func(t *testing.T) {
 			for _, tt := range tests {
 				before := b.Calls()
@@ -84,9 +82,7 @@ func TestGapsBetweenEndings(t *testing.T) {
 			b.Set("inbox/"+fmt.Sprintf(gap, i), nil)
 		}
 	}
-	for _, s := range []string{`preset.json = {"model": "sync/react-1"}`, "talk.wav", "talk.MOV"} {
-		b.step(t, s)
-	}
+	b.step(t, `preset.json = {"model": "sync/react-1"}`, "talk.wav", "talk.MOV")
 	want := []string{"talk: job of react, video_url=talk.MOV, audio_url=talk.wav"}
 	if diff := cmp.Diff(want, b.look(t, []string{"inbox/talk.wav"})); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
@@ -122,9 +118,7 @@ func TestPresetBesideThousandsOfFiles(t *testing.T) {
 func TestMatchBesideThousandsOfFiles(t *testing.T) {
 	b := newInbox(t)
 	const job = "\u00e9.job/"
-	for _, s := range []string{reactJob(job+"job.json", "v.mp4", "*.wav"), job + "v.mp4"} {
-		b.step(t, s)
-	}
+	b.step(t, reactJob(job+"job.json", "v.mp4", "*.wav"), job+"v.mp4")
 	for _, gap := range []string{".AB", ".B", ".G", ".K", ".N", ".PA", ".Q", ".WB", ".ab", ".b", ".g", ".k", ".n"} { // between two suffixes of media
 		for i := range bucket.PageSize + 1 {
 			b.Set(fmt.Sprintf("inbox/\u00e9/\u00e9%s%04d", gap, i), nil)

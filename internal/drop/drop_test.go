@@ -78,22 +78,26 @@ func (b strict) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...
 	return b.Bucket.HeadObject(ctx, in, opts...)
 }
 
-// step drops a file ("ads/talk.mp4" or "ads/preset.json = {}") or deletes a file
-// ("- ads/talk.mp4"). If the step has no content, the file gets a content that matches the
-// file's suffix. step returns the key of the file.
-func (b *inbox) step(t testing.TB, step string) string {
+// step drops files ("ads/talk.mp4" or "ads/preset.json = {}") and deletes files
+// ("- ads/talk.mp4"). If a step has no content, the file gets a content that matches the
+// file's suffix. step returns the key of the last file.
+func (b *inbox) step(t testing.TB, steps ...string) (key string) {
 	t.Helper()
-	b.now = b.now.Add(time.Minute)
-	if name, ok := strings.CutPrefix(step, "- "); ok {
-		b.Remove("inbox/" + name)
-		return "inbox/" + name
+	for _, step := range steps {
+		b.now = b.now.Add(time.Minute)
+		if name, ok := strings.CutPrefix(step, "- "); ok {
+			key = "inbox/" + name
+			b.Remove(key)
+			continue
+		}
+		name, content, ok := strings.Cut(step, " = ")
+		if !ok {
+			content = string(sample(t, name))
+		}
+		key = "inbox/" + name
+		b.Set(key, []byte(content))
 	}
-	name, content, ok := strings.Cut(step, " = ")
-	if !ok {
-		content = string(sample(t, name))
-	}
-	b.Set("inbox/"+name, []byte(content))
-	return "inbox/" + name
+	return key
 }
 
 // samples are files of media/testdata: at least one for each kind and format, except .mp4, .wav
@@ -315,11 +319,11 @@ func compact(t testing.TB, v any) string {
 	return string(text)
 }
 
-// takes returns the take of each job that a key leads to, by name.
-func (b *inbox) takes(t testing.TB, key string) map[string]string {
+// takes returns the take of each job that the keys lead to, by name.
+func (b *inbox) takes(t testing.TB, keys ...string) map[string]string {
 	t.Helper()
 	takes := map[string]string{}
-	for _, f := range b.findings(t, key) {
+	for _, f := range b.findings(t, keys...) {
 		if f.Job != nil {
 			takes[f.Name] = f.Job.Take
 		}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 
@@ -163,17 +162,14 @@ func TestTake(t *testing.T) {
 		do    []string
 		files string
 	}{
-		{"canonical JSON, in which <, & and > are not escaped", []string{"<a&b>.mp4", "<a&b>.wav"}, file("<a&b>.mp4", "1") + "," + file("<a&b>.wav", "2")},
-		{"each file, sorted by key: the visual first", []string{"<a&b>.wav", "<a&b>.png"}, file("<a&b>.png", "2") + "," + file("<a&b>.wav", "1")},
-		{"each file, sorted by key: the audio first", []string{"<a&b>.png", "<a&b>.mp3"}, file("<a&b>.mp3", "2") + "," + file("<a&b>.png", "1")},
+		{"canonical JSON, in which <, & and > are not escaped", []string{"<a&b>.mp4 = v", "<a&b>.wav = v"}, file("<a&b>.mp4", "1") + "," + file("<a&b>.wav", "2")},
+		{"each file, sorted by key: the visual first", []string{"<a&b>.wav = v", "<a&b>.png = v"}, file("<a&b>.png", "2") + "," + file("<a&b>.wav", "1")},
+		{"each file, sorted by key: the audio first", []string{"<a&b>.png = v", "<a&b>.mp3 = v"}, file("<a&b>.mp3", "2") + "," + file("<a&b>.png", "1")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
 			b := newInbox(t)
-			var key string
-			for _, s := range tt.do {
-				key = b.step(t, s+" = v")
-			}
+			key := b.step(t, tt.do...)
 			sum := sha256.Sum256([]byte(`{"files":[` + tt.files + `],"name":"<a&b>"}` + "\n"))
 			want := "20261121T120200Z-" + hex.EncodeToString(sum[:])[:12]
 			if f := b.only(t, key); f.Job.Take != want {
@@ -206,23 +202,14 @@ func TestIdentity(t *testing.T) {
 		{"dropping a file that all jobs of a wildcard use does not change their takes", "w.job/v.mp4", nil},
 	}
 	all := []string{"inbox/ads/talk.mp4", "inbox/ads/cafe.job/job.json", "inbox/w.job/job.json"}
-	takesOf := func(b *inbox) map[string]string {
-		takes := map[string]string{}
-		for _, key := range all {
-			maps.Copy(takes, b.takes(t, key))
-		}
-		return takes
-	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
 			b := newInbox(t)
-			for _, s := range begin {
-				b.step(t, s)
-			}
-			before := takesOf(b)
+			b.step(t, begin...)
+			before := b.takes(t, all...)
 			b.step(t, tt.step)
+			after := b.takes(t, all...)
 			var changed []string
-			after := takesOf(b)
 			for _, name := range []string{"ads/cafe", "ads/talk", "w/de", "w/fr"} {
 				if before[name] == "" || after[name] == "" {
 					t.Fatalf("takes before the step %v, after it %v; want a take of %s in both", before, after, name)

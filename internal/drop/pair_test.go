@@ -180,9 +180,7 @@ func TestTags(t *testing.T) {
 
 func TestNewTakesOfTaggedAudios(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"} {
-		b.step(t, s)
-	}
+	b.step(t, "talk.mp4", "talk.de.wav", "talk.fr.wav")
 	before := b.takes(t, "inbox/talk.mp4")
 	b.step(t, "talk.fr.wav")
 	after := b.takes(t, "inbox/talk.mp4")

@@ -85,11 +85,7 @@ func TestOptionsOfAPresetStayAsTheyAre(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
-			var key string
-			for _, s := range tt.do {
-				key = b.step(t, s)
-			}
-			ready, problems := b.prepared(t, key)
+			ready, problems := b.prepared(t, b.step(t, tt.do...))
 			if got := compact(t, ready.Input); got != tt.want || problems != nil {
 				t.Errorf("options %s, problems %v; want %s and no problems", got, problems, tt.want)
 			}
@@ -101,9 +97,7 @@ func TestOptionsOfAPresetStayAsTheyAre(t *testing.T) {
 // neither the other copies nor what a second Prepare of the same job returns.
 func TestMatchesShareNoOptions(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{"x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav"} {
-		b.step(t, s)
-	}
+	b.step(t, "x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav")
 	key := b.step(t, `x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "happy"}}`)
 	jobs := b.findings(t, key)[1:]
 	for _, i := range []int{0, 1, 0} {
@@ -149,7 +143,14 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 // The video is 3.0 s long, and the voice 7.0 s. If a part of the voice would be dropped, the
 // job has a warning or, if RejectMismatch is set, is rejected.
 func TestLengthsThatDiffer(t *testing.T) {
-	const reason = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped"
+	const (
+		reason  = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped"
+		dropped = reason + "; loop, bounce or remap keep them"
+		remedy  = "Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. "
+	)
+	job := func(audio string) string {
+		return `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "` + audio + `"}}`
+	}
 	voiceOf7s := voice(7 * time.Second)
 	for name, tt := range map[string]struct {
 		do       []string
@@ -158,30 +159,28 @@ func TestLengthsThatDiffer(t *testing.T) {
 		warning  string
 		remedy   string // if rejected
 	}{
-		"a pair": {[]string{"talk.mp4", "talk.wav"}, "inbox/talk.mp4", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options of a pair are in a preset.json. Then upload the file that you changed. If you changed preset.json, upload the audio of the pair too."},
-		"a bundle": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`},
-			"inbox/x.job/job.json", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload only the file that you changed."},
-		"a bundle with a shared voice": {[]string{"x.job/talk.mp4", "talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "/inbox/talk.wav"}}`},
-			"inbox/x.job/job.json", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload the file that you changed. If you changed inbox/talk.wav, upload job.json too."},
-		"a match": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`},
-			"inbox/x.job/talk.wav", 3 * time.Second, reason + "; loop, bounce or remap keep them",
-			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload only the file that you changed. " + problem.AllMatches},
+		"a pair": {[]string{"talk.mp4", "talk.wav"}, "inbox/talk.mp4", 3 * time.Second, dropped,
+			remedy + "The options of a pair are in a preset.json. Then upload the file that you changed. If you changed preset.json, upload the audio of the pair too."},
+		"a bundle": {[]string{"x.job/talk.mp4", "x.job/talk.wav", job("talk.wav")},
+			"inbox/x.job/job.json", 3 * time.Second, dropped,
+			remedy + "The options are in job.json. Then upload only the file that you changed."},
+		"a bundle with a shared voice": {[]string{"x.job/talk.mp4", "talk.wav", job("/inbox/talk.wav")},
+			"inbox/x.job/job.json", 3 * time.Second, dropped,
+			remedy + "The options are in job.json. Then upload the file that you changed. If you changed inbox/talk.wav, upload job.json too."},
+		"a match": {[]string{"x.job/talk.mp4", "x.job/talk.wav", job("*.wav")},
+			"inbox/x.job/talk.wav", 3 * time.Second, dropped,
+			remedy + "The options are in job.json. Then upload only the file that you changed. " + problem.AllMatches},
 		"a mode that loses nothing": {[]string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second, "", ""},
 		"a mode that changes the speed": {[]string{`preset.json = {"input": {"sync_mode": "remap"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second,
 			"talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap talk.mp4 plays at 43 % of its speed; loop or bounce keep its speed", ""},
-		"a voice of unknown length": {[]string{`x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/a.wav"}}`, "x.job/talk.mp4"},
+		"a voice of unknown length": {[]string{job("https://example.com/a.wav"), "x.job/talk.mp4"},
 			"inbox/x.job/job.json", 0, "audio_url is a URL, https://example.com/a.wav, that was not checked", ""},
 	} {
 		for _, reject := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, reject %v", name, reject), func(t *testing.T) {
 				b := newInbox(t)
 				b.RejectMismatch = reject
-				for _, s := range tt.do {
-					b.step(t, s)
-				}
+				b.step(t, tt.do...)
 				for _, key := range []string{"inbox/talk.wav", "inbox/x.job/talk.wav"} {
 					b.Set(key, voiceOf7s)
 				}
@@ -278,7 +277,6 @@ func TestWhatTheLedgerKeeps(t *testing.T) {
 }
 
 func TestFilesThatChangeUnderway(t *testing.T) {
-	doc := reactJob("x.job/job.json", "v.mp4", "a.wav")
 	tests := []struct {
 		name   string
 		before string // the change happens before this operation on this key
@@ -297,9 +295,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
-			for _, s := range []string{"talk.mp4", "talk.wav", `preset.json = {"model": "sync/react-1"}`, doc, "x.job/v.mp4", "x.job/a.wav"} {
-				b.step(t, s)
-			}
+			b.step(t, "talk.mp4", "talk.wav", `preset.json = {"model": "sync/react-1"}`, reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav")
 			changed := false
 			b.Before = func(op, key string) error {
 				if op+" "+key == tt.before && !changed {
@@ -368,9 +364,7 @@ func TestFileOverwrittenInTheSameSecond(t *testing.T) {
 func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 	for _, op := range []string{"ListObjectsV2", "HeadObject", "GetObject"} {
 		b := newInbox(t)
-		for _, s := range []string{"talk.mp4", "talk.wav", reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav"} {
-			b.step(t, s)
-		}
+		b.step(t, "talk.mp4", "talk.wav", reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav")
 		f := b.only(t, "inbox/talk.wav")
 		trouble := os.ErrDeadlineExceeded
 		b.Before = func(o, _ string) error {
@@ -392,9 +386,7 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 // held, and the match is not withdrawn.
 func TestRefusedFileOfAWildcard(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav"} {
-		b.step(t, s)
-	}
+	b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav")
 	b.Before = func(op, key string) error {
 		if op == "HeadObject" && key == "inbox/x.job/v.mp4" {
 			return s3test.Error(400, "BadRequest")
@@ -413,9 +405,7 @@ func TestRefusedFileOfAWildcard(t *testing.T) {
 // the match is assessed by itself.
 func TestMatchOfAContestedBundle(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav", "x.mp4"} {
-		b.step(t, s)
-	}
+	b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav", "x.mp4")
 	found, err := b.Find(t.Context(), drop.SubjectOf("x/a"))
 	if err != nil || found.Match != nil || found.Own.State != ledger.Rejected || found.Own.Job != nil {
 		t.Errorf("the match is assessed as %+v, error %v; want one rejected finding without a job", found, err)
@@ -460,11 +450,7 @@ func TestJobsBeyondTheLimit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
 			b.MaxJobsPerDrop = 2
-			var key string
-			for _, s := range tt.do {
-				key = b.step(t, s)
-			}
-			subjects, err := b.Touched(t.Context(), drop.ParseKey(key))
+			subjects, err := b.Touched(t.Context(), drop.ParseKey(b.step(t, tt.do...)))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -130,12 +130,10 @@ func TestNamesWithTwoSources(t *testing.T) {
 // too. They are assessed again after the match that has the bundle's name is deleted.
 func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{
+	b.step(t,
 		"ads/cafe.job/v.mp4", reactJob("ads/cafe.job/job.json", "v.mp4", "*.wav"), "ads/cafe.job/de.wav",
 		"ads/cafe/de.job/v.mp4", "ads/cafe/de.job/a.wav", reactJob("ads/cafe/de.job/job.json", "v.mp4", "*.wav"),
-	} {
-		b.step(t, s)
-	}
+	)
 	want := []string{"ads/cafe/de/a: rejected, ambiguous", "ads/cafe/de: rejected, ambiguous, by ads/cafe/de/a"}
 	if diff := cmp.Diff(want, b.look(t, []string{"inbox/ads/cafe/de.job/job.json"})); diff != "" {
 		t.Errorf("before the deletion (-want +got):\n%s", diff)
@@ -152,17 +150,13 @@ func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 
 func TestBothSourcesAreNamed(t *testing.T) {
 	b := newInbox(t)
-	for _, s := range []string{"ads/talk.mp4", "ads/talk.wav", reactJob("ads/talk.job/job.json", "v.mp4", "a.wav")} {
-		b.step(t, s)
-	}
+	b.step(t, "ads/talk.mp4", "ads/talk.wav", reactJob("ads/talk.job/job.json", "v.mp4", "a.wav"))
 	f := b.only(t, "inbox/ads/talk.wav")
 	want := "the job ads/talk would be started by talk.mp4 and talk.wav, and also by the folder talk.job"
 	if got := f.Problems[0].Reason; got != want {
 		t.Errorf("the reason is %q, want %q", got, want)
 	}
-	for _, s := range []string{"ads/cafe/de.mp4", "ads/cafe.job/de.wav", reactJob("ads/cafe.job/job.json", "https://example.com/v.mp4", "*.wav")} {
-		b.step(t, s)
-	}
+	b.step(t, "ads/cafe/de.mp4", "ads/cafe.job/de.wav", reactJob("ads/cafe.job/job.json", "https://example.com/v.mp4", "*.wav"))
 	f = b.only(t, "inbox/ads/cafe/de.mp4")
 	want = "the job ads/cafe/de would be started by de.mp4, and also by de.wav in cafe.job"
 	if got := f.Problems[0].Reason; got != want || !strings.HasPrefix(f.Key, "status/") {
