@@ -73,10 +73,8 @@ func TestCrowd(t *testing.T) {
 		}
 		return nil
 	}
-	clip, voice := sample.Files()
 	for i := range jobs {
-		w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
+		worldtest.DropPairs(w, fmt.Sprint(i))
 		w.Pass(25 * time.Millisecond)
 	}
 	rest(t, w)

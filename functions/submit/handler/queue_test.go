@@ -32,11 +32,10 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 		return fault
 	}
 	tests := []struct {
-		name   string
-		fault  runcomfytest.Fault
-		lasts  time.Duration // how long RunComfy refuses; 0: only the first POST
-		least  time.Duration // from the first POST to the accepted one
-		within time.Duration // from the first POST to the accepted one
+		name          string
+		fault         runcomfytest.Fault
+		lasts         time.Duration // how long RunComfy refuses; 0: only the first POST
+		least, within time.Duration // from the first POST to the accepted one
 	}{
 		{"a short Retry-After", throttled("2"), 0, 2 * time.Second, 10 * time.Second},
 		{"a longer Retry-After", throttled("90"), 0, 90 * time.Second, 110 * time.Second},
@@ -50,12 +49,8 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 			w.Batch = 10 // both files in one call
 			worldtest.Faulty(w, runcomfytest.CallSubmit, tt.fault, tt.lasts)
 			var first time.Time
-			w.Before = func(c world.Call) error {
-				if c.Service == "runcomfy" && c.Op == "submit" && first.IsZero() {
-					first = w.Now()
-				}
-				return nil
-			}
+			posts := func(c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }
+			worldtest.BeforeFirst(t, w, posts, func() { first = w.Now() })
 			worldtest.DropPair(w)
 			w.Run(12 * time.Second)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
@@ -165,26 +160,19 @@ func TestMessageIsRetriedForADay(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
 	refusal := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"18000"}}}
-	posts := 0
-	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-		if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit {
-			return nil
-		}
-		posts++
-		return &refusal
-	}
+	posts := worldtest.Faulty(w, runcomfytest.CallSubmit, refusal, 48*time.Hour)
 	worldtest.DropPair(w)
 	w.Pass(24 * time.Hour)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); strings.Contains(st.Reason, "no longer retries") {
 		t.Errorf("after a day the reason is %q, want one without \"no longer retries\"", st.Reason)
 	}
-	before := posts
+	before := *posts
 	w.Pass(6*time.Hour + 10*time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); !strings.Contains(st.Reason, "no longer retries") {
 		t.Errorf("after 30 hours the reason is %q, want \"no longer retries\"", st.Reason)
 	}
-	if posts != before+1 || len(w.Dead) != 2 {
-		t.Errorf("%d POSTs after a day and %d dead letters, want 1 and 2", posts-before, len(w.Dead))
+	if *posts != before+1 || len(w.Dead) != 2 {
+		t.Errorf("%d POSTs after a day and %d dead letters, want 1 and 2", *posts-before, len(w.Dead))
 	}
 	w.RunComfy.Fault = nil
 	w.RedriveDeadLetters()
