@@ -29,6 +29,15 @@ const (
 	resultDocument = "../../docs/result.md"
 )
 
+func readDocument(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // block returns the body of the code block that opens with json and a word, and the text
 // before and after the body.
 func block(t *testing.T, text, word string) (before, body, after string) {
@@ -45,11 +54,7 @@ func block(t *testing.T, text, word string) (before, body, after string) {
 // compareBlocks compares the examples in a document with what the functions wrote.
 func compareBlocks(t *testing.T, document string, written map[string]string) {
 	t.Helper()
-	raw, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(raw)
+	text := readDocument(t, document)
 	for word, body := range written {
 		before, _, after := block(t, text, word)
 		text = before + body + after
@@ -133,11 +138,7 @@ func scenes() []scene {
 // docs/status.md describes every member and every state. Each example is a status or an
 // answer file that the functions wrote.
 func TestDocumentOfStatus(t *testing.T) {
-	raw, err := os.ReadFile(statusDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(raw)
+	text := readDocument(t, statusDocument)
 	sameMembers(t, text, "Status files and answer files have the same form", reflect.TypeFor[ledger.Status]())
 	sameMembers(t, text, "Members of `links`", reflect.TypeFor[ledger.Links]())
 	schema := schemaOf(t, text)
@@ -180,11 +181,7 @@ func TestDocumentOfStatus(t *testing.T) {
 
 // The statuses and answer files of the wrong drops match the schema in docs/status.md.
 func TestWrongDropsMatchTheSchema(t *testing.T) {
-	text, err := os.ReadFile(statusDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema := schemaOf(t, string(text))
+	schema := schemaOf(t, readDocument(t, statusDocument))
 	_, files := readBucket(t, wrongDrops)
 	seen := 0
 	for file, body := range files {
@@ -200,15 +197,11 @@ func TestWrongDropsMatchTheSchema(t *testing.T) {
 
 // The schema in docs/status.md accepts a status that names a thousand jobs.
 func TestSchemaAcceptsManyJobs(t *testing.T) {
-	text, err := os.ReadFile(statusDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
 	st := ledger.Status{Name: "ads/talk", State: ledger.Used, UpdatedAt: world.Begin}
 	for i := range 1000 {
 		st.Jobs = append(st.Jobs, fmt.Sprintf("ads/talk.%d", i))
 	}
-	checkStatus(t, schemaOf(t, string(text)), "a status of a thousand jobs", bucket.JSON(st, ""))
+	checkStatus(t, schemaOf(t, readDocument(t, statusDocument)), "a status of a thousand jobs", bucket.JSON(st, ""))
 }
 
 func schemaOf(t *testing.T, text string) *jsonschema.Schema {
@@ -256,11 +249,7 @@ func decodeStatus(t *testing.T, body []byte) ledger.Status {
 
 // docs/result.md describes every member and every code of a doubt. Its example is what the functions wrote.
 func TestDocumentOfResult(t *testing.T) {
-	raw, err := os.ReadFile(resultDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(raw)
+	text := readDocument(t, resultDocument)
 	sameMembers(t, text, "# result.json", reflect.TypeFor[archive.Result]())
 	sameMembers(t, text, "## `inputs`", reflect.TypeFor[ledger.Input]())
 	sameMembers(t, text, "## `outputs`", reflect.TypeFor[ledger.Output]())

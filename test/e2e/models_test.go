@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -88,18 +87,15 @@ func readModels(t *testing.T, text string) []section {
 // docs/models.md lists the inputs that the catalog has for each model. For each model it has an
 // example of a job.json and, if the model accepts pairs, of a preset.json.
 func TestDocumentOfModels(t *testing.T) {
-	text, err := os.ReadFile(modelsDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	written := string(text)
+	text := readDocument(t, modelsDocument)
+	written := text
 	for _, s := range readModels(t, written) {
 		head := "## `" + s.model.ID + "`\n"
 		before, body, _ := strings.Cut(written, head)
 		written = before + head + strings.Replace(body, s.table, tableOf(s.model), 1) // a new section gets the table at its beginning
 	}
 	golden.Compare(t, modelsDocument, written)
-	for _, s := range readModels(t, string(text)) {
+	for _, s := range readModels(t, text) {
 		want := []string{"job"}
 		if _, ok := visualOf(s.model); ok {
 			want = append(want, "preset")
@@ -183,15 +179,11 @@ type droppedJob struct {
 // Each example of docs/models.md succeeds in the local stack: for each model a bundle, and
 // a pair if the model accepts one.
 func TestModelsOfTheDocument(t *testing.T) {
-	text, err := os.ReadFile(modelsDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
 	clip, voice := sample.Files()
 	files := map[string][]byte{".mp4": clip, ".wav": voice, ".png": medium(t, "woman.png")}
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
 	var jobs []droppedJob
-	for _, each := range readModels(t, string(text)) {
+	for _, each := range readModels(t, readDocument(t, modelsDocument)) {
 		jobs = append(jobs, s.dropBundle(each, files))
 		if suffix, ok := visualOf(each.model); ok {
 			jobs = append(jobs, s.dropPair(each, suffix, files))
