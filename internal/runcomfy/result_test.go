@@ -63,7 +63,6 @@ func TestUnfinishedResultIsNoError(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"200 with the state", 200, `{"status":"in_progress"}`},
 		{"400 with the code", 400, `{"error_code":400005,"error_message":"not completed"}`},
 		{"200 with the code", 200, `{"error_code":400005}`},
 		{"the code as text", 400, `{"error_code":"400005"}`},
@@ -125,7 +124,7 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 	}
 }
 
-// A value in the place of an output that is not a URL is not dropped silently.
+// An output that is not a URL adds to a warning.
 func TestOutputsThatAreNotURLs(t *testing.T) {
 	for output, want := range map[string]string{
 		`{"video":"https://f.example/a.mp4","videos":[null,""],"audio":7}`: "",
@@ -178,7 +177,6 @@ func TestFailureOfAJob(t *testing.T) {
 func TestFailureHoldsNoSecret(t *testing.T) {
 	const signed = "https://b.s3.amazonaws.com/inbox/talk%20one.mp4?X-Amz-Algorithm=A&X-Amz-Signature=5f5f"
 	tests := []struct{ name, error string }{
-		{"a presigned URL", `"could not fetch ` + signed + `: 403"`},
 		{"a presigned URL with JSON escapes", `"could not fetch https:\/\/b.example\/a.mp4\u003fX-Amz-Expires=9\u0026a=1"`},
 		{"a query without its URL", `{"message":"retries exceeded with url: /inbox/talk.mp4?X-Amz-Expires=9 (timeout)"}`},
 		{"a percent-encoded URL", `"https%3A%2F%2Fb.example%2Fa.mp4%3FX-Amz-Expires%3D9"`},
@@ -265,9 +263,9 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// If a response under HTTP 2xx has the request's id, and says failed or cancelled or has an output, the client ignores its error
-// code, because the code is about the job. It does not ignore codes about the call, such as a bad token, an unknown
-// request or a result that is not ready.
+// Result ignores an error code that is about the job. The response then has HTTP 2xx and the request's
+// id, and says failed or cancelled or has an output. Result does not ignore a code about the call, such
+// as a bad token.
 func TestFailureWithAnErrorCode(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -309,7 +307,7 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 	})
 }
 
-// Only /result says how a job ended, so an error code must not hide that /status or /result says that the job has ended.
+// If a job has ended, Status ignores an error code about the job, because only /result says how the job ended.
 func TestEndWithAnErrorCode(t *testing.T) {
 	const body = `{"request_id":"r","status":"%s","error_code":%d,"error_message":"boom"}`
 	for _, word := range []string{"completed", "Succeeded", "canceled", "failed"} {
