@@ -10,17 +10,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
-// checkDocument describes what check --json prints.
-const checkDocument = "../../docs/check.md"
-
 // check --json prints one object per line, in the form that docs/check.md describes. The
 // example in docs/check.md is the job of the first row.
 func TestCheckAsJSON(t *testing.T) {
-	document, err := filepath.Abs(checkDocument)
+	document, err := filepath.Abs("../../docs/check.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := schemasOf(t, checkDocument)["check"]
+	schema := schemasOf(t, document)["check"]
 	tests := []struct {
 		name  string
 		files map[string]string
@@ -85,11 +82,9 @@ func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
 // check uses the settings of the stack that --stack or LIPDROP_STACK names, except those that flags
 // replace. Without a stack it uses the defaults of the template.
 func TestCheckUsesTheSettingsOfTheStack(t *testing.T) {
-	parameters := ""
-	for name, value := range map[string]string{"DefaultVideoModel": "sync/react-1", "LengthMismatch": "reject"} {
-		parameters += "<member><ParameterKey>" + name + "</ParameterKey><ParameterValue>" + value + "</ParameterValue></member>"
-	}
-	cloud := httptest.NewServer(&stack{parameters: parameters})
+	cloud := httptest.NewServer(&stack{parameters: `
+		<member><ParameterKey>DefaultVideoModel</ParameterKey><ParameterValue>sync/react-1</ParameterValue></member>
+		<member><ParameterKey>LengthMismatch</ParameterKey><ParameterValue>reject</ParameterValue></member>`})
 	defer cloud.Close()
 	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": wave(5)})
 	onAWS(t, cloud.URL)

@@ -14,9 +14,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
-// lay writes files into a new folder and makes it the working directory. The content @NAME
-// stands for the sample file NAME.
-func lay(t *testing.T, files map[string]string) {
+// lay writes files into a new folder, makes it the working directory, and returns it. The
+// content @NAME stands for the sample file NAME.
+func lay(t *testing.T, files map[string]string) string {
 	t.Helper()
 	samples, err := filepath.Abs("../../internal/local/sample")
 	if err != nil {
@@ -33,6 +33,7 @@ func lay(t *testing.T, files map[string]string) {
 		}
 	}
 	t.Chdir(dir)
+	return dir
 }
 
 func contentOf(t *testing.T, path string) string {

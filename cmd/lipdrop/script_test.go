@@ -173,8 +173,7 @@ func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*test
 // environment is the key under which a script keeps its environment variables.
 const environment = "environment"
 
-// interrupt runs a command, interrupts it after it has printed a text, and checks its exit
-// code and its error.
+// interrupt is the command interrupts of TestScripts.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)
