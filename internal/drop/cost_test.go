@@ -153,9 +153,7 @@ func TestUsedByManyJobs(t *testing.T) {
 					b.Set("inbox/"+fmt.Sprintf(pattern, i), nil)
 				}
 			}
-			b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"))
-			b.step(t, "x.job/v.mp4")
-			b.step(t, "talk.mp4")
+			b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "talk.mp4")
 			key := "inbox/talk.mp4"
 			if strings.HasPrefix(tt.audio, "x.job") {
 				key = "inbox/x.job/job.json"

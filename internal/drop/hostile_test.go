@@ -49,12 +49,11 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 // If findPair has too few listings left, it adds a warning that not all files were checked.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}
-	files := &bucket.Bucket{S3: storage, Name: "b"}
 	b := bundle{folder: "inbox/cafe.job/", wildcard: newWildcard("inbox/cafe.job/", ref{value: "*.wav", key: "inbox/cafe.job/*.wav"})}
 	for i := range maxMatches - 1 {
 		storage.Set(fmt.Sprintf("inbox/cafe.job/%d.wav", i), nil)
 	}
-	l := &lister{&Resolver{Files: files}, maxListings}
+	l := &lister{&Resolver{Files: &bucket.Bucket{S3: storage, Name: "b"}}, maxListings}
 	for i, want := range []bool{true, false} {
 		storage.Set(fmt.Sprintf("inbox/cafe.job/last%d.wav", i), nil)
 		if _, all, err := l.listMatches(t.Context(), b, ""); all != want || err != nil {

@@ -54,7 +54,7 @@ func (b *inbox) put(name string) {
 	b.Set("inbox/"+name, []byte(body))
 }
 
-// post assesses what events of the keys concern, and stores the findings in statuses.
+// post handles an event of each key, and stores the findings in statuses.
 func (b *inbox) post(t testing.TB, statuses map[string]string, keys ...string) {
 	for _, f := range b.findings(t, keys...) {
 		take := ""
@@ -170,7 +170,7 @@ func TestNamesAndKeys(t *testing.T) {
 			}
 			name, isName := strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "status/")
 			if !isName {
-				name, _ = strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "answers/")
+				name = strings.TrimPrefix(name, "answers/")
 			}
 			if f.State == ledger.Rejected && f.Problems[0].Code == problem.UnprintableName {
 				if isName || strings.ContainsFunc(f.Key, unicode.IsControl) {

@@ -173,13 +173,6 @@ func TestFileThatAWildcardDoesNotUse(t *testing.T) {
 func TestWhatAMatchTouches(t *testing.T) {
 	b := newInbox(t)
 	b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav", "x.job/notes.txt")
-	names := func(key string) string {
-		var all []string
-		for _, f := range b.findings(t, key) {
-			all = append(all, f.Name)
-		}
-		return strings.Join(all, " ")
-	}
 	want := map[string]string{
 		"inbox/x.job/job.json":  "x x/de x/fr",
 		"inbox/x.job/v.mp4":     "x x/de x/fr",
@@ -188,7 +181,11 @@ func TestWhatAMatchTouches(t *testing.T) {
 	}
 	got := map[string]string{}
 	for key := range want {
-		got[key] = names(key)
+		var names []string
+		for _, f := range b.findings(t, key) {
+			names = append(names, f.Name)
+		}
+		got[key] = strings.Join(names, " ")
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("names that a change of a file leads to (-want +got):\n%s", diff)
