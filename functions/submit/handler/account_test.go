@@ -121,34 +121,30 @@ func TestAccountTrouble(t *testing.T) {
 // still names it. If job.json no longer names a match, and a pair has the match's name, the
 // status is about the pair.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
-	const folder = "inbox/cafe.job/"
-	for _, pattern := range []string{"", "a*.wav"} {
+	clip, _ := sample.Files()
+	for _, tt := range []struct {
+		change  func(w *world.World)
+		state   ledger.State // of the match a, after the change
+		code    problem.Code
+		charges int
+	}{
+		{func(w *world.World) { w.Delete(bundle + "job.json") }, ledger.Withdrawn, problem.NoLongerNamed, 0},
+		{func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "a*.wav")) }, ledger.Held, problem.NoBalance, 1},
+	} {
 		w := worldtest.New(t)
 		w.RunComfy.SetBalanceEmpty(true)
-		clip, voice := sample.Files()
-		w.Drop(folder+"talk.mp4", clip)
-		w.Drop(folder+"a.wav", voice)
-		w.Drop(folder+"b.wav", voice)
-		w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
-		w.Drop("inbox/cafe/b.mp4", clip) // the video of a pair that has the name of a match
+		dropBundle(w, "*.wav", "a.wav", "b.wav")
+		w.Drop("inbox/ads/cafe/b.mp4", clip) // the video of a pair that has the name of a match
 		w.Pass(time.Hour)
-		worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
-		worldtest.WantStatus(t, w, "cafe/b", ledger.Rejected, problem.Ambiguous)
-		if pattern == "" {
-			w.Delete(folder + "job.json")
-		} else {
-			w.Drop(folder+"job.json", react("talk.mp4", pattern))
-		}
+		worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Held, problem.NoBalance)
+		worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Rejected, problem.Ambiguous)
+		tt.change(w)
 		w.Pass(time.Hour)
-		if pattern == "" {
-			worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
-		} else {
-			worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
-		}
-		worldtest.WantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForAudio)
+		worldtest.WantStatus(t, w, "ads/cafe/a", tt.state, tt.code)
+		worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Waiting, problem.WaitingForAudio)
 		w.RunComfy.SetBalanceEmpty(false)
 		worldtest.Rest(t, w)
-		worldtest.WantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])
+		worldtest.WantCharges(t, w, tt.charges)
 	}
 }
 
@@ -156,20 +152,17 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 // file. The job's status warns about the file, and the message about the upload does not
 // become a dead letter.
 func TestRefusedFileBesideASubmittedJob(t *testing.T) {
-	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
-	clip, voice := sample.Files()
-	w.Drop(folder+"talk.mp4", clip)
-	w.Drop(folder+"talk.wav", voice)
-	w.Drop(folder+"job.json", react("talk.mp4", "talk.wav"))
+	_, voice := sample.Files()
+	dropBundle(w, "talk.wav", "talk.wav")
 	w.Run(10 * time.Minute)
-	w.Before = worldtest.FailIf(s3test.Error(http.StatusBadRequest, "BadRequest"), func(c world.Call) bool { return c.Key == folder+"more.wav" && c.Op == "HeadObject" })
-	w.Drop(folder+"more.wav", voice)
+	w.Before = worldtest.FailIf(s3test.Error(http.StatusBadRequest, "BadRequest"), func(c world.Call) bool { return c.Key == bundle+"more.wav" && c.Op == "HeadObject" })
+	w.Drop(bundle+"more.wav", voice)
 	w.Pass(32 * time.Hour)
 	if len(w.Dead) > 0 {
 		t.Errorf("%d dead letters, want none", len(w.Dead))
 	}
-	st := worldtest.WantStatus(t, w, "cafe", ledger.Succeeded, "")
+	st := worldtest.WantStatus(t, w, "ads/cafe", ledger.Succeeded, "")
 	if !slices.ContainsFunc(st.Warnings, func(text string) bool { return strings.HasPrefix(text, "more.wav was uploaded, but job.json") }) {
 		t.Errorf("warnings %q, want one about more.wav", st.Warnings)
 	}
@@ -184,41 +177,39 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 // job.json is deleted and uploaded again while submit's messages about its matches wait.
 // A match that the new job.json does not name becomes withdrawn.
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
-	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
 	_, voice := sample.Files()
-	w.Drop(folder+"a.wav", voice)
-	w.Drop(folder+"b.wav", voice)
-	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+	w.Drop(bundle+"a.wav", voice)
+	w.Drop(bundle+"b.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	w.Run(10 * time.Minute)
-	worldtest.WantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForFiles)
-	atFirstMessage(t, w, func() { w.Put(folder+"job.json", react("talk.mp4", "a*.wav")) })
-	w.Delete(folder + "job.json")
+	worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Waiting, problem.WaitingForFiles)
+	atFirstMessage(t, w, func() { w.Put(bundle+"job.json", react("talk.mp4", "a*.wav")) })
+	w.Delete(bundle + "job.json")
 	w.Run(10 * time.Minute)
-	w.Drop(folder+"job.json", react("talk.mp4", "a*.wav"))
+	w.Drop(bundle+"job.json", react("talk.mp4", "a*.wav"))
 	w.Run(10 * time.Minute)
-	worldtest.WantStatus(t, w, "cafe/b", ledger.Withdrawn, problem.NoLongerNamed)
-	worldtest.WantStatus(t, w, "cafe/a", ledger.Waiting, problem.WaitingForFiles)
+	worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Withdrawn, problem.NoLongerNamed)
+	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Waiting, problem.WaitingForFiles)
 }
 
 // job.json is deleted and put back while submit's messages about its matches wait. These
 // messages start no job. Only the event of job.json may start jobs, at most MaxJobsPerDrop.
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
-	const folder = "inbox/cafe.job/"
 	manifest := react("talk.mp4", "*.wav")
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1
 	w.Restart()
 	clip, voice := sample.Files()
-	w.Put(folder+"talk.mp4", clip)
+	w.Put(bundle+"talk.mp4", clip)
 	for _, name := range []string{"a", "b", "c"} {
-		w.Put(folder+name+".wav", voice)
+		w.Put(bundle+name+".wav", voice)
 	}
-	w.Drop(folder+"job.json", manifest)
+	w.Drop(bundle+"job.json", manifest)
 	w.Run(10 * time.Minute)
-	worldtest.WantStatus(t, w, "cafe/c", ledger.Held, problem.TooManyJobs)
-	atFirstMessage(t, w, func() { w.Put(folder+"job.json", manifest) })
-	w.Delete(folder + "job.json")
+	worldtest.WantStatus(t, w, "ads/cafe/c", ledger.Held, problem.TooManyJobs)
+	atFirstMessage(t, w, func() { w.Put(bundle+"job.json", manifest) })
+	w.Delete(bundle + "job.json")
 	w.Run(10 * time.Minute)
 	worldtest.WantCharges(t, w, 1)
 }
@@ -226,14 +217,16 @@ func TestMessagesOfMatchesStartNothing(t *testing.T) {
 // If job.json becomes wrong, the statuses of its matches that did not run say so. When
 // job.json is right again, it starts these matches.
 func TestMatchesOfAWrongManifest(t *testing.T) {
-	const folder = "inbox/cafe.job/"
-	const right = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`
-	wrong := []struct{ name, manifest string }{
-		{"not JSON", `{`},
-		{"a wrong option", `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`},
-		{"an unknown model", `{"model": "sync/react-9", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`},
-		{"a file that is not there", `{"model": "sync/react-1", "input": {"video_url": "/inbox/shared/talk.mp4", "audio_url": "*.wav"}}`},
-		{"a second wildcard", `{"model": "sync/react-1", "input": {"video_url": "*.mp4", "audio_url": "*.wav"}}`},
+	right := react("talk.mp4", "*.wav")
+	wrong := []struct {
+		name     string
+		manifest []byte
+	}{
+		{"not JSON", []byte("{")},
+		{"a wrong option", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`)},
+		{"an unknown model", []byte(`{"model": "sync/react-9", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`)},
+		{"a file that is not there", react("/inbox/shared/talk.mp4", "*.wav")},
+		{"a second wildcard", react("*.mp4", "*.wav")},
 	}
 	clip, voice := sample.Files()
 	states := []struct {
@@ -243,37 +236,37 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 	}{
 		{ledger.Held, func(w *world.World) {
 			w.RunComfy.SetBalanceEmpty(true)
-			w.Drop(folder+"talk.mp4", clip)
-			w.Drop(folder+"a.wav", voice)
+			w.Drop(bundle+"talk.mp4", clip)
+			w.Drop(bundle+"a.wav", voice)
 		}, func(w *world.World) { w.RunComfy.SetBalanceEmpty(false) }},
-		{ledger.Waiting, func(w *world.World) { w.Drop(folder+"a.wav", voice) }, func(w *world.World) { w.Drop(folder+"talk.mp4", clip) }},
+		{ledger.Waiting, func(w *world.World) { w.Drop(bundle+"a.wav", voice) }, func(w *world.World) { w.Drop(bundle+"talk.mp4", clip) }},
 		{ledger.Rejected, func(w *world.World) {
-			w.Drop(folder+"talk.mp4", clip)
-			w.Drop(folder+"a.wav", []byte("no audio"))
-		}, func(w *world.World) { w.Drop(folder+"a.wav", voice) }},
+			w.Drop(bundle+"talk.mp4", clip)
+			w.Drop(bundle+"a.wav", []byte("no audio"))
+		}, func(w *world.World) { w.Drop(bundle+"a.wav", voice) }},
 	}
 	for _, tt := range wrong {
 		for _, s := range states {
 			t.Run(fmt.Sprintf("%s, %s before", tt.name, s.state), func(t *testing.T) {
 				w := worldtest.New(t)
 				s.begin(w)
-				w.Drop(folder+"job.json", []byte(right))
+				w.Drop(bundle+"job.json", right)
 				w.Pass(time.Hour)
-				if st := w.Status("cafe/a"); st.State != s.state {
+				if st := w.Status("ads/cafe/a"); st.State != s.state {
 					t.Fatalf("with a right job.json the match is %s %s, want %s", st.State, st.Code, s.state)
 				}
-				w.Drop(folder+"job.json", []byte(tt.manifest))
+				w.Drop(bundle+"job.json", tt.manifest)
 				w.Pass(time.Hour)
-				const reason = "the job.json of cafe is wrong, was deleted, or no longer names a"
-				if st := worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != reason || !strings.HasSuffix(st.Remedy, problem.AllMatches) {
+				const reason = "the job.json of ads/cafe is wrong, was deleted, or no longer names a"
+				if st := worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != reason || !strings.HasSuffix(st.Remedy, problem.AllMatches) {
 					t.Errorf("reason %q, remedy %q; want %q, and a remedy that ends with AllMatches", st.Reason, st.Remedy, reason)
 				}
 				s.end(w)
 				w.Pass(time.Hour)
 				worldtest.WantCharges(t, w, 0)
-				w.Drop(folder+"job.json", []byte(right))
+				w.Drop(bundle+"job.json", right)
 				worldtest.Rest(t, w)
-				worldtest.WantStatus(t, w, "cafe/a", ledger.Succeeded, "")
+				worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Succeeded, "")
 				worldtest.WantCharges(t, w, 1)
 			})
 		}
@@ -283,32 +276,31 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 // A match is deleted. Then job.json is deleted, changed or kept, and the match is uploaded again.
 // The status of the match no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
-	const folder = "inbox/cafe.job/"
 	_, voice := sample.Files()
 	for _, tt := range []struct {
 		name   string
 		change func(w *world.World)
 		want   problem.Code
 	}{
-		{"job.json is deleted", func(w *world.World) { w.Delete(folder + "job.json") }, problem.NoLongerNamed},
-		{"job.json names other files", func(w *world.World) { w.Drop(folder+"job.json", react("talk.mp4", "b*.wav")) }, problem.NoLongerNamed},
-		{"job.json is broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, problem.NoLongerNamed},
+		{"job.json is deleted", func(w *world.World) { w.Delete(bundle + "job.json") }, problem.NoLongerNamed},
+		{"job.json names other files", func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "b*.wav")) }, problem.NoLongerNamed},
+		{"job.json is broken", func(w *world.World) { w.Drop(bundle+"job.json", []byte("{")) }, problem.NoLongerNamed},
 		{"job.json stays", func(*world.World) {}, problem.WaitingForFiles},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
-			w.Drop(folder+"a.wav", voice)
+			w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+			w.Drop(bundle+"a.wav", voice)
 			w.Pass(time.Hour)
-			w.Delete(folder + "a.wav")
+			w.Delete(bundle + "a.wav")
 			w.Pass(time.Hour)
-			worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.FilesGone)
+			worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.FilesGone)
 			tt.change(w)
 			w.Pass(time.Hour)
-			worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.FilesGone)
-			w.Drop(folder+"a.wav", voice)
+			worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.FilesGone)
+			w.Drop(bundle+"a.wav", voice)
 			w.Pass(time.Hour)
-			if st := w.Status("cafe/a"); st.Code != tt.want {
+			if st := w.Status("ads/cafe/a"); st.Code != tt.want {
 				t.Errorf("status %s %s (%s), want %s", st.State, st.Code, st.Reason, tt.want)
 			}
 		})
@@ -319,36 +311,31 @@ func TestMatchUploadedAgain(t *testing.T) {
 // they are. The held match is submitted when S3 returns the file again, and withdrawn when
 // job.json is deleted.
 func TestMatchesOfARefusedFile(t *testing.T) {
-	const folder = "inbox/cafe.job/"
 	for _, refused := range []string{"job.json", "talk.mp4"} {
 		for _, deleted := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s is refused, job.json deleted: %t", refused, deleted), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.SetBalanceEmpty(true)
-				clip, voice := sample.Files()
-				w.Drop(folder+"talk.mp4", clip)
-				w.Drop(folder+"a.wav", voice)
-				manifest := react("talk.mp4", "*.wav")
-				w.Drop(folder+"job.json", manifest)
+				dropBundle(w, "*.wav", "a.wav")
 				w.Pass(time.Hour)
-				worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
+				worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Held, problem.NoBalance)
 				w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool {
-					return c.Key == folder+refused && (c.Op == "GetObject" || c.Op == "HeadObject" && refused != "job.json")
+					return c.Key == bundle+refused && (c.Op == "GetObject" || c.Op == "HeadObject" && refused != "job.json")
 				})
-				w.Drop(folder+"job.json", manifest)
+				w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 				w.Pass(time.Hour)
-				worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
-				worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
+				worldtest.WantStatus(t, w, "ads/cafe", ledger.Held, problem.MediaForbidden)
+				worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Held, problem.NoBalance)
 				if deleted {
-					w.Delete(folder + "job.json")
+					w.Delete(bundle + "job.json")
 					w.Pass(time.Hour)
-					worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
+					worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 					return
 				}
 				w.Before = nil
 				w.RunComfy.SetBalanceEmpty(false)
 				worldtest.Rest(t, w)
-				worldtest.WantStatus(t, w, "cafe/a", ledger.Succeeded, "")
+				worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Succeeded, "")
 				worldtest.WantCharges(t, w, 1)
 			})
 		}
@@ -356,10 +343,10 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 }
 
 // A bundle's status may list only the bundle's first matches. If job.json no longer names the
-// matches beyond this list, they are withdrawn too. If job.json still names them, they are held
-// here, because the list is as long as MaxJobsPerDrop.
+// matches beyond this list, they are withdrawn too. If job.json still names them, MaxJobsPerDrop holds
+// them.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
-	const folder, listed, matches = "inbox/cafe.job/", 5, 8
+	const listed, matches = 5, 8
 	_, voice := sample.Files()
 	tests := []struct {
 		name    string
@@ -367,20 +354,20 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 		state   ledger.State // of the matches beyond the list
 		charges int
 	}{
-		{"narrowed", func(w *world.World) { w.Drop(folder+"job.json", react("talk.mp4", "m000.*")) }, ledger.Withdrawn, 0},
-		{"broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
-		{"deleted", func(w *world.World) { w.Delete(folder + "job.json") }, ledger.Withdrawn, 0},
+		{"narrowed", func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "m000.*")) }, ledger.Withdrawn, 0},
+		{"broken", func(w *world.World) { w.Drop(bundle+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
+		{"deleted", func(w *world.World) { w.Delete(bundle + "job.json") }, ledger.Withdrawn, 0},
 		{"refused by S3, then deleted", func(w *world.World) {
-			w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool { return c.Key == folder+"job.json" && c.Op == "GetObject" })
-			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+			w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool { return c.Key == bundle+"job.json" && c.Op == "GetObject" })
+			w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 			w.Pass(time.Minute)
-			worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
-			w.Delete(folder + "job.json")
+			worldtest.WantStatus(t, w, "ads/cafe", ledger.Held, problem.MediaForbidden)
+			w.Delete(bundle + "job.json")
 		}, ledger.Withdrawn, 0},
 		{"uploaded again, with its video", func(w *world.World) {
 			clip, _ := sample.Files()
-			w.Put(folder+"talk.mp4", clip)
-			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+			w.Put(bundle+"talk.mp4", clip)
+			w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 		}, ledger.Held, listed},
 	}
 	for _, tt := range tests {
@@ -389,20 +376,20 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 			w.Settings.MaxJobsPerDrop = listed
 			w.Restart()
 			for i := range matches {
-				w.Put(fmt.Sprintf("%sm%03d.wav", folder, i), voice)
+				w.Put(fmt.Sprintf("%sm%03d.wav", bundle, i), voice)
 			}
-			w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+			w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 			w.Pass(time.Minute)
 			for i := range matches {
-				worldtest.WantStatus(t, w, fmt.Sprintf("cafe/m%03d", i), ledger.Waiting, problem.WaitingForFiles)
+				worldtest.WantStatus(t, w, fmt.Sprintf("ads/cafe/m%03d", i), ledger.Waiting, problem.WaitingForFiles)
 			}
-			st := w.Status("cafe")
+			st := w.Status("ads/cafe")
 			st.Jobs, st.Warnings = st.Jobs[:listed], []string{"only the first 5 of 8 jobs are named here"}
-			w.Bucket.Set(ledger.StatusKey("cafe"), bucket.JSON(st, ""))
+			w.Bucket.Set(ledger.StatusKey("ads/cafe"), bucket.JSON(st, ""))
 			tt.change(w)
 			w.Pass(time.Minute)
 			for i := listed; i < matches; i++ {
-				if st := w.Status(fmt.Sprintf("cafe/m%03d", i)); st.State != tt.state {
+				if st := w.Status(fmt.Sprintf("ads/cafe/m%03d", i)); st.State != tt.state {
 					t.Errorf("match %d is %s %s, want %s", i, st.State, st.Code, tt.state)
 				}
 			}
@@ -411,46 +398,40 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
-// If the status of a bundle lists every match, a new job.json does not concern the other jobs whose
-// names begin with the bundle's name. So a job that MaxJobsPerDrop holds stays held, although the
-// bundle's status has a warning.
+// If the status of a bundle lists every match, a new job.json does not concern other jobs whose names
+// begin with the bundle's name. A warning about an unused file does not make the list incomplete.
 func TestJobsBesideABundleWithAWarning(t *testing.T) {
-	const folder = "inbox/cafe.job/"
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1
 	w.Restart()
-	w.Put("inbox/cafe/z.a.wav", voice)
-	w.Put("inbox/cafe/z.b.wav", voice)
-	w.Drop("inbox/cafe/z.mp4", clip)
-	w.Put(folder+"talk.mp4", clip)
-	w.Put(folder+"a.wav", voice)
-	w.Put(folder+"unused.mp3", voice)
-	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+	w.Put("inbox/ads/cafe/z.a.wav", voice)
+	w.Put("inbox/ads/cafe/z.b.wav", voice)
+	w.Drop("inbox/ads/cafe/z.mp4", clip)
+	w.Put(bundle+"talk.mp4", clip)
+	w.Put(bundle+"a.wav", voice)
+	w.Put(bundle+"unused.mp3", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	w.Pass(time.Hour)
-	if st := w.Status("cafe"); len(st.Warnings) != 1 {
+	if st := w.Status("ads/cafe"); len(st.Warnings) != 1 {
 		t.Fatalf("warnings %q, want one about unused.mp3", st.Warnings)
 	}
-	worldtest.WantStatus(t, w, "cafe/z.b", ledger.Held, problem.TooManyJobs)
-	w.Drop(folder+"job.json", react("talk.mp4", "*.wav"))
+	worldtest.WantStatus(t, w, "ads/cafe/z.b", ledger.Held, problem.TooManyJobs)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	w.Pass(time.Hour)
-	worldtest.WantStatus(t, w, "cafe/z.b", ledger.Held, problem.TooManyJobs)
+	worldtest.WantStatus(t, w, "ads/cafe/z.b", ledger.Held, problem.TooManyJobs)
 	worldtest.WantCharges(t, w, 3) // z.a, and a twice
 }
 
-// A preset or a job.json is changed or deleted while a job is held. At the next try, only the
-// files that are there then decide whether the job runs, and with which model.
+// A preset or a job.json is changed or deleted while a job is held. The next try uses the files
+// that exist at that time.
 func TestChangesWhileHeld(t *testing.T) {
-	clip, voice := sample.Files()
+	_, voice := sample.Files()
 	pair := func(w *world.World) {
 		w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1", "input": {"emotion": "happy"}}`))
 		worldtest.DropPair(w)
 	}
-	matches := func(w *world.World) {
-		w.Drop("inbox/ads/talk.job/v.mp4", clip)
-		w.Drop("inbox/ads/talk.job/a.wav", voice)
-		w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "*.wav"))
-	}
+	matches := func(w *world.World) { dropBundle(w, "*.wav", "a.wav") }
 	tests := []struct {
 		name   string
 		drop   func(w *world.World)
@@ -467,10 +448,10 @@ func TestChangesWhileHeld(t *testing.T) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
 				w.Drop("inbox/ads/talk.wav", voice) // as the remedy says
 			}, "sync/react-1"},
-		{"the wildcard is narrowed and widened", matches, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "b*.wav")) },
-			"ads/talk/a", ledger.Withdrawn, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "*.wav")) }, "sync/react-1"},
-		{"a match becomes the only audio", matches, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "a.wav")) },
-			"ads/talk", ledger.Held, nil, "sync/react-1"},
+		{"the wildcard is narrowed and widened", matches, func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "b*.wav")) },
+			"ads/cafe/a", ledger.Withdrawn, func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "*.wav")) }, "sync/react-1"},
+		{"a match becomes the only audio", matches, func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "a.wav")) },
+			"ads/cafe", ledger.Held, nil, "sync/react-1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
