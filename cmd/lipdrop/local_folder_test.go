@@ -49,11 +49,12 @@ func watchFolder(t *testing.T, b *bucket.Bucket, folder string) *watched {
 	return &watched{t, folder, b, said, stop}
 }
 
-func (f *watched) write(name, content string) {
+// write writes files whose content is "1".
+func (f *watched) write(names ...string) {
 	f.t.Helper()
-	path := filepath.Join(f.folder, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
-		f.t.Fatal(err)
+	for _, name := range names {
+		path := filepath.Join(f.folder, name)
+		f.do(errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("1"), 0o600)))
 	}
 }
 
@@ -115,35 +116,33 @@ func TestWatcher(t *testing.T) {
 		run  func(t *testing.T, f *watched)
 	}{
 		{"a folder that is moved out", func(t *testing.T, f *watched) {
-			f.write("ads/a.txt", "1")
-			f.write("ads/deep/b.txt", "1")
-			f.write("adsense.txt", "1")
+			f.write("ads/a.txt", "ads/deep/b.txt", "adsense.txt")
 			f.has("ads/a.txt", "ads/deep/b.txt", "adsense.txt")
 			f.do(os.Rename(filepath.Join(f.folder, "ads"), filepath.Join(t.TempDir(), "ads")))
 			f.has("adsense.txt")
 		}},
 		{"a folder that gets another name", func(t *testing.T, f *watched) {
-			f.write("ads/a.txt", "1")
+			f.write("ads/a.txt")
 			f.has("ads/a.txt")
 			f.do(os.Rename(filepath.Join(f.folder, "ads"), filepath.Join(f.folder, "new")))
 			f.has("new/a.txt")
-			f.write("new/b.txt", "1")
+			f.write("new/b.txt")
 			f.has("new/a.txt", "new/b.txt")
 		}},
 		{"a folder in the place of another", func(t *testing.T, f *watched) {
-			f.write("ads/a.txt", "1")
+			f.write("ads/a.txt")
 			f.has("ads/a.txt")
 			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
-			f.write("ads/b.txt", "1")
+			f.write("ads/b.txt")
 			f.has("ads/b.txt")
 		}},
 		{"the watched folder is moved away", func(t *testing.T, f *watched) {
-			f.write("a.txt", "1")
+			f.write("a.txt")
 			f.has("a.txt")
 			f.do(os.Rename(f.folder, filepath.Join(t.TempDir(), "drop")))
 			f.has()
 			soon(t, "the folder", func() bool { _, err := os.Stat(f.folder); return err == nil })
-			f.write("b.txt", "1")
+			f.write("b.txt")
 			f.has("b.txt")
 		}},
 		{"folders that are removed as soon as they exist", func(t *testing.T, f *watched) {
@@ -154,22 +153,21 @@ func TestWatcher(t *testing.T) {
 			if said := f.said.String(); said != "" {
 				t.Errorf("the watcher said %q, want nothing", said)
 			}
-			f.write("a.txt", "1")
+			f.write("a.txt")
 			f.has("a.txt")
 		}},
 		{"deletions and drops while the watcher did not run", func(t *testing.T, f *watched) {
-			f.write("ads/a.txt", "1")
-			f.write("b.txt", "1")
+			f.write("ads/a.txt", "b.txt")
 			f.has("ads/a.txt", "b.txt")
 			f.do(f.bucket.Upload(t.Context(), "inbox/other.wav", strings.NewReader("1"), nil)) // by another program
 			f.stop()
 			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
-			f.write("c.txt", "1")
+			f.write("c.txt")
 			watchFolder(t, f.bucket, f.folder)
 			f.has("b.txt", "c.txt", "other.wav")
 		}},
 		{"a folder that cannot be read at the start", func(t *testing.T, f *watched) {
-			f.write("ads/a.txt", "1")
+			f.write("ads/a.txt")
 			f.has("ads/a.txt")
 			f.stop()
 			ads, away := filepath.Join(f.folder, "ads"), t.TempDir()
@@ -177,10 +175,10 @@ func TestWatcher(t *testing.T) {
 			f.do(errors.Join(os.Remove(ads), os.Symlink("ads", ads)))
 			again := watchFolder(t, f.bucket, f.folder)
 			soon(t, "a line about the folder", func() bool { return again.said.count("ads is a link that leads to itself") == 1 })
-			f.write("c.txt", "1")
+			f.write("c.txt")
 			f.has("ads/a.txt", "c.txt")
 			f.do(errors.Join(os.Remove(ads), os.Rename(away, ads)))
-			f.write("d.txt", "1")
+			f.write("d.txt")
 			f.has("ads/a.txt", "c.txt", "d.txt")
 			if n := again.said.count("ads/a.txt"); n > 0 {
 				t.Errorf("%d lines about ads/a.txt, want none", n)
@@ -190,7 +188,7 @@ func TestWatcher(t *testing.T) {
 		}},
 		{"the watched folder, in a hidden folder, cannot be read for a while", func(t *testing.T, f *watched) {
 			f.stop()
-			f.write("a.txt", "1")
+			f.write("a.txt")
 			hidden := filepath.Join(t.TempDir(), ".lipdrop")
 			link, broken, whole := filepath.Join(hidden, "drop"), filepath.Join(hidden, "broken"), filepath.Join(hidden, "whole")
 			f.do(errors.Join(os.Mkdir(hidden, 0o700), os.Symlink(f.folder, link), os.Symlink("drop", broken), os.Symlink(f.folder, whole)))
@@ -199,14 +197,14 @@ func TestWatcher(t *testing.T) {
 			f.do(os.Rename(broken, link))
 			soon(t, "a line about the folder", func() bool { return again.said.count("drop is a link that leads to itself") == 1 })
 			f.do(os.Rename(whole, link))
-			f.write("b.txt", "1")
+			f.write("b.txt")
 			f.has("a.txt", "b.txt")
 		}},
 		{"an older file of the same size replaces a file", func(t *testing.T, f *watched) {
 			old := filepath.Join(t.TempDir(), "old")
 			f.do(os.WriteFile(old, []byte("2"), 0o600))
 			f.do(os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)))
-			f.write("a.txt", "1")
+			f.write("a.txt")
 			f.has("a.txt")
 			f.do(os.Rename(old, filepath.Join(f.folder, "a.txt")))
 			soon(t, "the new content", func() bool {
@@ -227,8 +225,7 @@ func TestWatcher(t *testing.T) {
 			soon(t, "a line about the link", func() bool { return f.said.count("d.txt is a link that leads nowhere") == 1 })
 		}},
 		{"a name that is too long", func(t *testing.T, f *watched) {
-			f.write(strings.Repeat("n", 220), "1")
-			f.write("a.txt", "1")
+			f.write(strings.Repeat("n", 220), "a.txt")
 			f.has("a.txt")
 			soon(t, "a line about the name", func() bool { return f.said.count("has 220 bytes") == 1 })
 		}},
@@ -249,7 +246,7 @@ func TestWatcher(t *testing.T) {
 			o.HTTPClient, o.Retryer = &http.Client{Transport: broken}, aws.NopRetryer{}
 		})
 		f := watchFolder(t, client, filepath.Join(t.TempDir(), "drop"))
-		f.write("a.txt", "1")
+		f.write("a.txt")
 		soon(t, "a line about the failure", func() bool { return f.said.count("a.txt cannot be dropped") == 1 })
 		if f.said.count("https response error") != 0 {
 			t.Errorf("the watcher said %q, want no raw error", f.said)
