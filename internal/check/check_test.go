@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
+// bucketOf returns a bucket in which the content of each file is its key.
 func bucketOf(keys ...string) *bucket.Bucket {
 	b := &s3test.Bucket{}
 	for _, key := range keys {
@@ -71,19 +72,16 @@ func listed(files []drop.File, more bool, err error) []string {
 	return text
 }
 
-// A snapshot reads a dropped file instead of the bucket's file with the same key, also before
-// AddDropped.
+// A snapshot reads a dropped file instead of the bucket's file with the same key, before and
+// after AddDropped.
 func TestSnapshotReadsDroppedFiles(t *testing.T) {
-	stored := &s3test.Bucket{}
-	stored.Set("inbox/a", []byte("old"))
-	stored.Set("inbox/b", []byte("stored"))
 	dropped := check.Dropped([]drop.File{{Key: "inbox/a", Size: 3}}, func(_ string, p []byte, off int64) (int, error) { return strings.NewReader("new").ReadAt(p, off) })
-	s, err := check.NewSnapshot(t.Context(), &bucket.Bucket{S3: stored}, dropped, "inbox/", 1000)
+	s, err := check.NewSnapshot(t.Context(), bucketOf("inbox/a", "inbox/b"), dropped, "inbox/", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		for key, want := range map[string]string{"inbox/a": "new", "inbox/b": "stored"} {
+		for key, want := range map[string]string{"inbox/a": "new", "inbox/b": "inbox/b"} {
 			f, err := s.Head(t.Context(), key)
 			if err != nil {
 				t.Fatal(err)
