@@ -169,17 +169,17 @@ func TestRangesAreRequestedInParallel(t *testing.T) {
 	for _, tt := range []struct {
 		most  int64
 		quick time.Duration
-		alone int // how many requests come before the parallel ones
+		first int // how many requests come before the parallel ones
 	}{{0, 0, 1}, {testPace.pieceSize, time.Hour, 2}} {
 		data := random(400_000, 1)
 		o, b := newOrigin(t, data), newBucket(t)
 		o.most = tt.most
 		received := make(chan struct{})
 		o.fault = func(n int, _ http.ResponseWriter, r *http.Request) bool {
-			if n == tt.alone+testPace.window {
+			if n == tt.first+testPace.window {
 				close(received)
 			}
-			if n > tt.alone {
+			if n > tt.first {
 				select {
 				case <-received:
 				case <-r.Context().Done():
@@ -188,7 +188,7 @@ func TestRangesAreRequestedInParallel(t *testing.T) {
 			return false
 		}
 		c := o.copier(t, b)
-		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, the retries of one range could reach the number of requests that the source waits for
+		c.pace.quick, c.pace.tries = tt.quick, 2 // more retries of one range could be counted as parallel requests
 		if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 			t.Fatal(err)
 		}
@@ -208,8 +208,7 @@ func TestAFastSourceGetsOneRequest(t *testing.T) {
 	}
 }
 
-// Ranges are combined only if a strong ETag or a Last-Modified shows that they are of one
-// file.
+// Ranges are combined only if a strong ETag or a Last-Modified shows that they are of one file.
 func TestRangesNeedAStrongETagOrLastModified(t *testing.T) {
 	for _, tt := range []struct {
 		header map[string]string

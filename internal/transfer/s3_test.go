@@ -28,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"
+	"pgregory.net/rapid"
 )
 
 // A fakeS3 is a server of the part of S3 that a Copier uses. It refuses a request
@@ -306,10 +307,7 @@ func (b *fakeS3) called(call string) int {
 
 // check fails the test unless the key holds want and no upload is open. If want is
 // nil, no object may have the key.
-func (b *fakeS3) check(t interface {
-	Helper()
-	Errorf(string, ...any)
-}, key string, want []byte) {
+func (b *fakeS3) check(t rapid.TB, key string, want []byte) {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
