@@ -36,7 +36,7 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/talk" + contested},
 		},
 		{
-			says: "a folder in which nothing is a drop is not a source",
+			says: "a folder with only a .DS_Store is not a source",
 			do:   []string{"ads/talk.mp4", "ads/talk.job/.DS_Store = x", "ads/talk.wav"},
 			want: []string{"ads/talk" + pairJob},
 		},
@@ -114,7 +114,7 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de: waiting, waiting_for_job_json", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
 		},
 		{
-			says: "a folder in which nothing is a drop has the name of a match",
+			says: "a folder with only a .DS_Store has the name of a match",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/.DS_Store = x"}),
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
@@ -126,8 +126,8 @@ func TestNamesWithTwoSources(t *testing.T) {
 	})
 }
 
-// A match has the same name as a bundle with a wildcard. The matches of this bundle are rejected
-// too. They are assessed again after the match that has the bundle's name is deleted.
+// The match ads/cafe/de has the name of a bundle with a wildcard, so the matches of this bundle are
+// rejected too. After the file of ads/cafe/de is deleted, they are assessed again.
 func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 	b := newInbox(t)
 	b.step(t,

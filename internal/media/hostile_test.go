@@ -132,7 +132,7 @@ func checkSane(t *testing.T, src *counted, info media.Info, err error) {
 	}
 	for _, track := range []*media.Track{info.Video, info.Audio} {
 		if track != nil && (track.Length.D < 0 || track.Length.AtLeast() < 0 || track.Length.D > 0 && track.Length.AtLeast() > track.Length.D || track.Frame < 0) {
-			t.Errorf("got %+v, want no negative time, and a shortest length that does not exceed a length that is known", track)
+			t.Errorf("got %+v, want no negative time, and AtLeast no longer than a known length", track)
 		}
 	}
 	if info.Width < 0 || info.Height < 0 {
