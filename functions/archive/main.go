@@ -1,6 +1,5 @@
 // Command archive is the Lambda function that copies the outputs of an ended
-// job into the bucket and records how the job ended. template.yaml sets the
-// environment variables of the function.
+// job into the bucket and records how the job ended.
 package main
 
 import (

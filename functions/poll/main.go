@@ -1,6 +1,5 @@
 // Command poll is the Lambda function that reports whether a submitted job has
-// ended. The state machine calls the function once per turn of its loop. template.yaml
-// sets the environment variables of the function.
+// ended. The state machine calls the function once per turn of its loop.
 package main
 
 import (

@@ -1,6 +1,5 @@
 // Command submit is the Lambda function that handles each upload and each deletion below
 // inbox/: it finds the jobs that the changed file completes, and submits each job at most once.
-// template.yaml sets the environment variables of the function.
 package main
 
 import (
