@@ -16,7 +16,6 @@ import (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// clock is a clock that tests set.
 type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time          { return c.now }
@@ -25,7 +24,7 @@ func (c *clock) config(dir string) queue.Config {
 	return queue.Config{Dir: dir, Delay: 10 * time.Second, Visibility: time.Minute, MaxReceives: 3, Now: c.Now}
 }
 
-func open(t *testing.T, cfg queue.Config) *queue.Queue {
+func open(t rapid.TB, cfg queue.Config) *queue.Queue {
 	t.Helper()
 	q, err := queue.Open(cfg)
 	if err != nil {
@@ -34,7 +33,7 @@ func open(t *testing.T, cfg queue.Config) *queue.Queue {
 	return q
 }
 
-func send(t *testing.T, q *queue.Queue, bodies ...string) {
+func send(t rapid.TB, q *queue.Queue, bodies ...string) {
 	t.Helper()
 	for _, body := range bodies {
 		if err := q.Send(body); err != nil {
@@ -51,7 +50,7 @@ func bodies(batch []queue.Message) []string {
 	return all
 }
 
-func expect(t *testing.T, what string, got []string, want ...string) {
+func expect(t rapid.TB, what string, got []string, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
@@ -125,10 +124,7 @@ func TestNothingIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg := c.config(folder)
-		q, err := queue.Open(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := open(t, cfg)
 		alive := map[string]int{} // body → deliveries
 		working := map[string]queue.Message{}
 		var sent int
@@ -142,9 +138,7 @@ func TestNothingIsLost(t *testing.T) {
 			"send": func(t *rapid.T) {
 				sent++
 				body := string(rune('a' + sent))
-				if err := q.Send(body); err != nil {
-					t.Fatal(err)
-				}
+				send(t, q, body)
 				alive[body] = 0
 			},
 			"receive": func(t *rapid.T) {
@@ -171,9 +165,7 @@ func TestNothingIsLost(t *testing.T) {
 				delete(working, m.Body)
 			},
 			"restart": func(t *rapid.T) {
-				if q, err = queue.Open(cfg); err != nil {
-					t.Fatal(err)
-				}
+				q = open(t, cfg)
 				clear(working)
 			},
 			"wait": func(t *rapid.T) {
@@ -181,15 +173,11 @@ func TestNothingIsLost(t *testing.T) {
 			},
 		})
 		// At the end, every message that was not deleted is received or is a dead letter.
-		if q, err = queue.Open(cfg); err != nil {
-			t.Fatal(err)
-		}
+		q = open(t, cfg)
 		c.advance(time.Hour)
 		rest := q.Receive(len(alive) + 1)
 		got := append(bodies(rest), bodies(q.DeadLetters())...)
 		slices.Sort(got)
-		if diff := cmp.Diff(slices.Sorted(maps.Keys(alive)), got); diff != "" {
-			t.Fatalf("messages (-want +got):\n%s", diff)
-		}
+		expect(t, "messages", got, slices.Sorted(maps.Keys(alive))...)
 	})
 }
