@@ -10,24 +10,17 @@ import (
 func TestSignUntil(t *testing.T) {
 	noon := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	type process struct {
-		token string
-		at    time.Time
-		want  time.Time
+		token    string
+		at, want time.Time
 	}
+	first := process{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)} // 12 hours, less the URL's 6 hours and a margin of 10 minutes
 	tests := []struct {
 		name      string
 		processes []process // one after the other in one environment
 	}{
 		{"credentials without a session", []process{{"", noon, time.Time{}}}},
-		{"12 hours, less the URL's 6 hours and a margin of 10 minutes", []process{{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)}}},
-		{"a second process with the same credentials", []process{
-			{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)},
-			{"a", noon.Add(6 * time.Hour), noon.Add(5*time.Hour + 50*time.Minute)},
-		}},
-		{"a second process with new credentials", []process{
-			{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)},
-			{"b", noon.Add(6 * time.Hour), noon.Add(11*time.Hour + 50*time.Minute)},
-		}},
+		{"a second process with the same credentials", []process{first, {"a", noon.Add(6 * time.Hour), first.want}}},
+		{"a second process with new credentials", []process{first, {"b", noon.Add(6 * time.Hour), first.want.Add(6 * time.Hour)}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
