@@ -198,8 +198,7 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	manifest := react("talk.mp4", "*.wav")
 	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = 1
-	w.Restart()
+	setMaxJobs(w, 1)
 	clip, voice := sample.Files()
 	w.Put(bundle+"talk.mp4", clip)
 	for _, name := range []string{"a", "b", "c"} {
@@ -373,8 +372,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Settings.MaxJobsPerDrop = listed
-			w.Restart()
+			setMaxJobs(w, listed)
 			for i := range matches {
 				w.Put(fmt.Sprintf("%sm%03d.wav", bundle, i), voice)
 			}
@@ -403,8 +401,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 func TestJobsBesideABundleWithAWarning(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = 1
-	w.Restart()
+	setMaxJobs(w, 1)
 	w.Put("inbox/ads/cafe/z.a.wav", voice)
 	w.Put("inbox/ads/cafe/z.b.wav", voice)
 	w.Drop("inbox/ads/cafe/z.mp4", clip)

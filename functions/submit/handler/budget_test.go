@@ -28,8 +28,7 @@ func setCaps(w *world.World, caps budget.Caps) {
 func used(t *testing.T, w *world.World, day string) budget.Amount {
 	t.Helper()
 	var book struct{ Used budget.Amount }
-	text, ok := w.Bucket.Object(budget.Key(day))
-	if ok {
+	if text, ok := w.Bucket.Object(budget.Key(day)); ok {
 		if err := json.Unmarshal(text, &book); err != nil {
 			t.Fatal(err)
 		}

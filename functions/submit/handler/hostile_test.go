@@ -95,9 +95,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 						t.Errorf("the preset's answer file is %s, %s: %s; want held, %s: preset.json cannot be read…", answer.State, answer.Code, answer.Reason, r.code)
 					}
 				}
-				if n := w.RunComfy.Charges(); n != 0 {
-					t.Errorf("%d charges while S3 refuses, want 0", n)
-				}
+				worldtest.WantCharges(t, w, 0)
 				refusing = false
 				w.Run(24 * time.Hour)
 				if st := w.Status("carol/talk"); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 || len(w.Dead) > 0 {

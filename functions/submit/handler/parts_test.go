@@ -362,8 +362,7 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 // control characters six times as long.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = 1000
-	w.Restart()
+	setMaxJobs(w, 1000)
 	stem := "inbox/" + strings.Repeat(`&/`, 300) + strings.Repeat(`&`, 350)
 	for i := range 1000 {
 		w.Put(fmt.Sprintf(`%s.%s%04d.wav`, stem, strings.Repeat(`&`, 50), i), nil)

@@ -17,6 +17,12 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
+// setMaxJobs sets MaxJobsPerDrop, as a deployment does.
+func setMaxJobs(w *world.World, n int) {
+	w.Settings.MaxJobsPerDrop = n
+	w.Restart()
+}
+
 // mostRequests is the largest number of requests to AWS that submit may make for one message.
 const mostRequests = 60
 
@@ -125,8 +131,7 @@ func TestRequests(t *testing.T) {
 // A change asks for many more jobs than MaxJobsPerDrop. All jobs that do not start are held.
 func TestVeryManyJobs(t *testing.T) {
 	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = 3
-	w.Restart()
+	setMaxJobs(w, 3)
 	clip, voice := sample.Files()
 	for i := range 505 {
 		w.Drop(fmt.Sprintf("inbox/ads/talk.%03d.wav", i), voice)
@@ -152,8 +157,7 @@ func TestVeryManyJobs(t *testing.T) {
 func TestVideoArrivesWhileMessagesWait(t *testing.T) {
 	const folder = "inbox/ads/x.job/"
 	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = 3
-	w.Restart()
+	setMaxJobs(w, 3)
 	clip, voice := sample.Files()
 	for i := range 40 {
 		w.Put(fmt.Sprintf("%s%02d.wav", folder, i), voice)
@@ -188,8 +192,7 @@ func TestManyJobsThatWait(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Settings.MaxJobsPerDrop = 3
-			w.Restart()
+			setMaxJobs(w, 3)
 			_, voice := sample.Files()
 			for i := range 12 {
 				w.Put(fmt.Sprintf(tt.voice, i), voice)
@@ -218,13 +221,10 @@ func TestMaxJobsPerDrop(t *testing.T) {
 	for _, tt := range manyJobs {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Settings.MaxJobsPerDrop = 5
-			w.Restart()
+			setMaxJobs(w, 5)
 			tt.drop(t, w, 12)
 			w.Run(time.Hour)
-			if n := w.RunComfy.Charges(); n != 5 {
-				t.Errorf("%d charges, want 5", n)
-			}
+			worldtest.WantCharges(t, w, 5)
 			for i := range 12 {
 				st := w.Status(fmt.Sprintf(tt.job, i))
 				switch {
@@ -235,8 +235,7 @@ func TestMaxJobsPerDrop(t *testing.T) {
 					t.Errorf("job %d is %s, %s: %s; want held, %s, with both numbers", i, st.State, st.Code, st.Reason, problem.TooManyJobs)
 				}
 			}
-			w.Settings.MaxJobsPerDrop = 12
-			w.Restart()
+			setMaxJobs(w, 12)
 			w.Run(2 * time.Hour)
 			if n := w.RunComfy.Charges(); n != 12 || len(w.Dead) > 0 {
 				t.Errorf("after the parameter was raised: %d charges, want 12, and %d dead letters, want none", n, len(w.Dead))
@@ -253,8 +252,7 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	for _, tt := range manyJobs {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Settings.MaxJobsPerDrop = limit
-			w.Restart()
+			setMaxJobs(w, limit)
 			tt.drop(t, w, voices)
 			w.Pass(10 * time.Minute)
 			requests, deliveries := 0, 0
@@ -284,8 +282,7 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 				}
 			}
 			worldtest.WantCharges(t, w, limit)
-			w.Settings.MaxJobsPerDrop = voices
-			w.Restart()
+			setMaxJobs(w, voices)
 			w.RedriveDeadLetters()
 			w.Pass(2 * time.Hour)
 			worldtest.WantCharges(t, w, voices)
@@ -296,8 +293,8 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	}
 }
 
-// A message that comes from one that waited for a higher MaxJobsPerDrop is delivered for the last
-// time, after the parameter was raised. Its held job then says that the retries have ended.
+// When a message has waited for a higher MaxJobsPerDrop until its last delivery, submit continues in
+// new messages. At the last delivery of a new message, its held job says that the retries have ended.
 func TestLastDeliveryAfterTheLimitIsRaised(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
@@ -320,15 +317,13 @@ func TestLastDeliveryAfterTheLimitIsRaised(t *testing.T) {
 func TestLimitIsRaisedAfterADay(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = 1
-	w.Restart()
+	setMaxJobs(w, 1)
 	w.Put("inbox/talk.01.wav", voice)
 	w.Put("inbox/talk.02.wav", voice)
 	w.Drop("inbox/talk.mp4", clip)
 	w.Pass(25 * time.Hour)
 	worldtest.WantCharges(t, w, 1)
-	w.Settings.MaxJobsPerDrop = 2
-	w.Restart()
+	setMaxJobs(w, 2)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "429 with Retry-After"), 0)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 2)
