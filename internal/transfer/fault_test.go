@@ -15,11 +15,16 @@ import (
 // once serves a fault only to the third request, which requests a range if the
 // source has ranges.
 func once(fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) bool {
+	return at(3, fault)
+}
+
+// at serves a fault to the nth request.
+func at(nth int, fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) bool {
 	return func(n int, w http.ResponseWriter, r *http.Request) bool {
-		if n == 3 {
+		if n == nth {
 			fault(w, r)
 		}
-		return n == 3
+		return n == nth
 	}
 }
 
@@ -41,6 +46,9 @@ func status(code int) http.HandlerFunc {
 // left open.
 func TestSourceFaults(t *testing.T) {
 	data, later := random(300_000, 1), random(310_000, 2)
+	modified := func(n int) map[string]string {
+		return map[string]string{"ETag": "", "Last-Modified": fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n%60)}
+	}
 	stallAfter := func(limit time.Duration) func(*pace) { return func(p *pace) { p.stall = limit } }
 	for name, tt := range map[string]struct {
 		set    func(*origin)
@@ -51,23 +59,10 @@ func TestSourceFaults(t *testing.T) {
 		later  bool   // the object must hold the variable later, not the variable data
 		single bool   // the source gets only one request
 	}{
-		"a range is cut off": {set: func(o *origin) {
-			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
-		}},
-		"every response after the first is cut off": {set: func(o *origin) {
-			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
-		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
-		"the connection is reset within a range": {set: func(o *origin) {
-			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, true) })
-		}},
-		"the first response is cut off": {set: func(o *origin) {
-			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
-				if n == 1 {
-					o.cut(w, r, true)
-				}
-				return n == 1
-			}
-		}},
+		"a range is cut off":                        {set: func(o *origin) { o.fault = once(cutting(o, false)) }},
+		"every response after the first is cut off": {set: func(o *origin) { o.fault = from(2, cutting(o, false)) }, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
+		"the connection is reset within a range":    {set: func(o *origin) { o.fault = once(cutting(o, true)) }},
+		"the first response is cut off":             {set: func(o *origin) { o.fault = at(1, cutting(o, true)) }},
 		"a range is shorter than announced": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, -1) })
 		}},
@@ -102,20 +97,15 @@ func TestSourceFaults(t *testing.T) {
 		}},
 		"a whole file is cut off": {set: func(o *origin) {
 			o.whole = true
-			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
-				if n == 1 {
-					o.cut(w, r, false)
-				}
-				return n == 1
-			}
+			o.fault = at(1, cutting(o, false))
 		}},
 		"a whole file is cut off each time": {set: func(o *origin) {
 			o.whole = true
-			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
+			o.fault = from(1, cutting(o, false))
 		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
 		"a file of unknown length is cut off": {set: func(o *origin) {
 			o.whole, o.chunked = true, true
-			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
+			o.fault = from(1, cutting(o, false))
 		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
 		"a response announces neither its length nor its end": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
@@ -149,7 +139,7 @@ func TestSourceFaults(t *testing.T) {
 			}
 		}, want: &workflow.OutputChanged{}, text: "length"},
 		"the file keeps getting longer with the same time of change, and each response with the whole file is cut off": {set: func(o *origin) {
-			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
+			o.header = modified(0)
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000+n, 1))
@@ -158,20 +148,17 @@ func TestSourceFaults(t *testing.T) {
 			}
 		}, want: &workflow.OutputChanged{}, text: "length"},
 		"only the time of change changes": {set: func(o *origin) {
-			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
+			o.header = modified(0)
 			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 				if n%3 == 0 {
 					o.mu.Lock()
-					o.header = map[string]string{"ETag": "", "Last-Modified": fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n%60)}
+					o.header = modified(n)
 					o.mu.Unlock()
 				}
 				return false
 			}
 		}},
 		"without an ETag, the file keeps changing but keeps its length, and each response with the whole file is cut off": {set: func(o *origin) {
-			modified := func(n int) map[string]string {
-				return map[string]string{"ETag": "", "Last-Modified": fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n%60)}
-			}
 			o.header = modified(0)
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
@@ -357,6 +344,11 @@ func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
 	_, _ = w.Write(append(data[begin:end:end], make([]byte, 1+more)...))
 }
 
+// cutting sends half of the right response (see origin.cut).
+func cutting(o *origin, reset bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, reset) }
+}
+
 // stalling sends the beginning of a range, then nothing.
 func stalling(data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -401,8 +393,8 @@ func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Find finds an earlier copy without a request to the source, and only for the address
-// of the source that was copied.
+// Find finds an earlier copy only by the address that was copied. It makes no request to the
+// source.
 func TestFind(t *testing.T) {
 	eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 		for _, size := range []int{1_000, 300_000} {
