@@ -91,7 +91,7 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 func (l *lab) failsWithout(t *testing.T, without permission) (scenario string, err error) {
 	t.Helper()
 	for _, each := range scenarios {
-		if !strings.Contains(each.tries, without.function) {
+		if !strings.Contains(each.functions, without.function) {
 			continue
 		}
 		d := l.deploy(t, each, without)

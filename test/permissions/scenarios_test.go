@@ -23,33 +23,33 @@ import (
 // The name of the job in the scenarios, and the keys of its files.
 const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 
-// scenario is a use of the functions. run calls fail if the result is wrong.
+// scenario is a use of the functions.
 type scenario struct {
 	name        string
-	tries       string // the functions that lose one permission at a time
-	run         func(*deployment)
-	unversioned bool // on a bucket without versions
+	functions   string            // each of them loses one permission at a time
+	run         func(*deployment) // calls fail if the result is wrong
+	unversioned bool              // on a bucket without versions
 	fault       func(*http.Request, []byte) *runcomfytest.Fault
 }
 
 var scenarios = []scenario{
-	{name: "a job", tries: "submit poll archive", run: archived},
-	{name: "a job in a bucket without versions", tries: "submit", run: archived, unversioned: true},
+	{name: "a job", functions: "submit poll archive", run: archived},
+	{name: "a job in a bucket without versions", functions: "submit", run: archived, unversioned: true},
 	// Scenarios in which a person deletes a status or a record have a bucket without versions:
 	// unlike S3, versitygw treats a delete marker as an existing object.
-	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
-	{name: "a job whose record is deleted again and again", tries: "poll archive", run: archivedWithoutRecord, unversioned: true},
-	{name: "an answer file", tries: "submit", run: answered},
-	{name: "a video of many jobs", tries: "submit", run: divided},
-	{name: "a job that RunComfy refuses for now", tries: "submit", run: released, fault: throttled},
-	{name: "a job that RunComfy refuses for now, in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
-	{name: "a message whose job RunComfy refuses for now", tries: "submit", run: postponed, fault: throttled},
-	{name: "an output whose key is occupied", tries: "archive", run: aborted, fault: longOutput},
-	{name: "a deleted drop", tries: "cancel", run: deleted},
-	{name: "a deleted drop whose status is deleted too", tries: "cancel", run: deletedWithoutStatus, unversioned: true},
-	{name: "a stopped execution", tries: "cancel", run: stopped},
-	{name: "a stopped execution that the sweep finds", tries: "cancel", run: swept},
-	{name: "a paid job whose execution the sweep starts", tries: "cancel", run: recovered},
+	{name: "a job whose status is deleted again and again", functions: "poll archive", run: archivedWithoutStatus, unversioned: true},
+	{name: "a job whose record is deleted again and again", functions: "poll archive", run: archivedWithoutRecord, unversioned: true},
+	{name: "an answer file", functions: "submit", run: answered},
+	{name: "a video of many jobs", functions: "submit", run: divided},
+	{name: "a job that RunComfy refuses for now", functions: "submit", run: released, fault: throttled},
+	{name: "a job that RunComfy refuses for now, in a bucket without versions", functions: "submit", run: released, fault: throttled, unversioned: true},
+	{name: "a message whose job RunComfy refuses for now", functions: "submit", run: postponed, fault: throttled},
+	{name: "an output whose key is occupied", functions: "archive", run: aborted, fault: longOutput},
+	{name: "a deleted drop", functions: "cancel", run: deleted},
+	{name: "a deleted drop whose status is deleted too", functions: "cancel", run: deletedWithoutStatus, unversioned: true},
+	{name: "a stopped execution", functions: "cancel", run: stopped},
+	{name: "a stopped execution that the sweep finds", functions: "cancel", run: swept},
+	{name: "a paid job whose execution the sweep starts", functions: "cancel", run: recovered},
 }
 
 // dropPair drops the files of the job.
@@ -59,8 +59,8 @@ func (d *deployment) dropPair() {
 	d.put(audio, voice)
 }
 
-// submitted drops a pair and calls submit. It returns the input of the execution.
-func (d *deployment) submitted() (job workflow.Job) {
+// submitPair drops a pair and calls submit. It returns the input of the execution.
+func (d *deployment) submitPair() (job workflow.Job) {
 	d.dropPair()
 	must(d.submit.Handle(d.ctx, d.event("Object Created", audio)))
 	d.wantRecord(ledger.Submitted)
@@ -87,8 +87,8 @@ func (d *deployment) wantExecution(status types.ExecutionStatus) {
 	}
 }
 
-// polled calls poll and fails unless poll records the given state.
-func (d *deployment) polled(job *workflow.Job, state ledger.State) {
+// pollJob calls poll and fails unless poll records the given state.
+func (d *deployment) pollJob(job *workflow.Job, state ledger.State) {
 	*job = must(d.poll.Handle(d.ctx, workflow.Turn{Job: *job}))
 	if job.Troubles > 0 {
 		fail("poll counted %d failures, want none", job.Troubles)
@@ -98,18 +98,18 @@ func (d *deployment) polled(job *workflow.Job, state ledger.State) {
 
 // archived drops a pair and calls the functions until the job's output is archived.
 func archived(d *deployment) {
-	job := d.submitted()
-	d.polled(&job, ledger.InQueue)
+	job := d.submitPair()
+	d.pollJob(&job, ledger.InQueue)
 	d.passes(queueTime)
-	d.polled(&job, ledger.InProgress)
+	d.pollJob(&job, ledger.InProgress)
 	d.passes(runTime)
-	d.polled(&job, ledger.Archiving)
-	d.archives(job)
-	d.archives(job) // a second call has nothing left to do
+	d.pollJob(&job, ledger.Archiving)
+	d.archiveOutput(job)
+	d.archiveOutput(job) // a second call has nothing left to do
 }
 
-// archives calls archive for a job that has ended at RunComfy, and checks the output.
-func (d *deployment) archives(job workflow.Job) {
+// archiveOutput calls archive for a job that has ended at RunComfy, and checks the output.
+func (d *deployment) archiveOutput(job workflow.Job) {
 	must(d.archive.Handle(d.ctx, job))
 	d.wantRecord(ledger.Succeeded)
 	rec := d.record()
@@ -125,20 +125,20 @@ func (d *deployment) archives(job workflow.Job) {
 // archivedWithoutStatus is like archived, but a person deletes the status before poll and
 // before archive. Both write the status again.
 func archivedWithoutStatus(d *deployment) {
-	job := d.submitted()
+	job := d.submitPair()
 	d.passes(queueTime + runTime)
 	d.remove(ledger.StatusKey(name))
-	d.polled(&job, ledger.Archiving)
+	d.pollJob(&job, ledger.Archiving)
 	d.remove(ledger.StatusKey(name))
-	d.archives(job)
+	d.archiveOutput(job)
 }
 
 // archivedWithoutRecord is like archivedWithoutStatus, but the person deletes the record.
 func archivedWithoutRecord(d *deployment) {
-	job := d.submitted()
+	job := d.submitPair()
 	d.passes(queueTime + runTime)
 	d.remove(ledger.RecordKey(job.Name, job.Take))
-	d.polled(&job, ledger.Archiving)
+	d.pollJob(&job, ledger.Archiving)
 	d.remove(ledger.RecordKey(job.Name, job.Take))
 	must(d.archive.Handle(d.ctx, job))
 	d.wantRecord(ledger.Succeeded)
@@ -179,7 +179,7 @@ func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 
 // released drops a pair that RunComfy does not accept. Submit releases the claim.
 func released(d *deployment) {
-	if attempt(func() { d.submitted() }) == nil {
+	if attempt(func() { d.submitPair() }) == nil {
 		fail("the job was submitted, although RunComfy did not accept it")
 	}
 	if rec := d.record(); rec.State != "" {
@@ -209,20 +209,20 @@ func postponed(d *deployment) {
 
 // deleted deletes a drop whose job is in RunComfy's queue.
 func deleted(d *deployment) {
-	d.submitted()
-	d.withdraws()
+	d.submitPair()
+	d.deleteAudio()
 }
 
 // deletedWithoutStatus is like deleted, but a person deletes the status first.
 func deletedWithoutStatus(d *deployment) {
-	d.submitted()
+	d.submitPair()
 	d.remove(ledger.StatusKey(name))
-	d.withdraws()
+	d.deleteAudio()
 }
 
-// withdraws deletes a file of a job that is in RunComfy's queue, and fails unless the job is
+// deleteAudio deletes a file of a job that is in RunComfy's queue, and fails unless the job is
 // cancelled.
-func (d *deployment) withdraws() {
+func (d *deployment) deleteAudio() {
 	d.wantReserved(1)
 	d.remove(audio)
 	must(d.cancel.Handle(d.ctx, d.event("Object Deleted", audio)))
@@ -231,9 +231,9 @@ func (d *deployment) withdraws() {
 	d.wantExecution(types.ExecutionStatusAborted)
 }
 
-// stops submits a job and stops its execution, as a person does.
-func (d *deployment) stops() (execution string) {
-	d.submitted()
+// stopExecution submits a job and stops its execution, as a person does.
+func (d *deployment) stopExecution() (execution string) {
+	d.submitPair()
 	execution = *d.execution().ExecutionArn
 	must(d.states.StopExecution(d.ctx, &sfn.StopExecutionInput{ExecutionArn: &execution}))
 	return execution
@@ -241,7 +241,7 @@ func (d *deployment) stops() (execution string) {
 
 // stopped calls cancel with the event of a stopped execution.
 func stopped(d *deployment) {
-	event := fmt.Sprintf(`{"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": %q}}`, d.stops())
+	event := fmt.Sprintf(`{"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": %q}}`, d.stopExecution())
 	must(d.cancel.Handle(d.ctx, json.RawMessage(event)))
 	d.wantRecord(ledger.Cancelled)
 }
@@ -252,7 +252,7 @@ var hourly = json.RawMessage(`{"detail-type": "Scheduled Event"}`)
 // swept calls cancel as the hourly schedule does, after the event of a stopped execution was
 // lost.
 func swept(d *deployment) {
-	d.stops()
+	d.stopExecution()
 	must(d.cancel.Handle(d.ctx, hourly))
 	d.wantRecord(ledger.Cancelled)
 }
@@ -268,7 +268,7 @@ func (unreachable) StartExecution(context.Context, *sfn.StartExecutionInput, ...
 // recorded the take.
 func recovered(d *deployment) {
 	d.submit.States = unreachable{}
-	if attempt(func() { d.submitted() }) == nil {
+	if attempt(func() { d.submitPair() }) == nil {
 		fail("the execution was started, although Step Functions is unreachable")
 	}
 	d.cancel.Now = func() time.Time { return time.Now().Add(20 * time.Minute) } // the sweep ignores younger records, which submit may still handle
@@ -289,7 +289,7 @@ func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 // aborted archives an output while a person writes another object to the output's key.
 // Archive must abort its multipart upload.
 func aborted(d *deployment) {
-	job := d.submitted()
+	job := d.submitPair()
 	d.passes(queueTime + runTime)
 	d.taken = []byte("another")
 	_, err := d.archive.Handle(d.ctx, job)
