@@ -21,7 +21,7 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	transport := ours.Transport.(*http.Transport)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	transport.TLSClientConfig.NextProtos = nil
-	transport.ForceAttemptHTTP2 = true // as without a TLSClientConfig; Protocols must still exclude HTTP/2
+	transport.ForceAttemptHTTP2 = true // or TLSClientConfig would turn HTTP/2 off, even without Protocols
 	client := &Client{Token: StaticToken("token"), BaseURL: server.URL, HTTPClient: ours}
 	status, err := client.Status(t.Context(), "id")
 	if err != nil {

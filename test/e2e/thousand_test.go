@@ -25,7 +25,7 @@ func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) ma
 		}
 		name := fmt.Sprintf("ads/wrong %04d", i)
 		switch i % 4 {
-		case 0: // no partner
+		case 0:
 			want[ledger.StatusKey(name)] = ledger.Waiting
 			drop("inbox/"+name+".wav", voice)
 		case 1:
