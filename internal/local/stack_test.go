@@ -90,6 +90,13 @@ func dropPair(t *testing.T, s *local.Stack, name string) {
 	drop(t, s, "inbox/"+name+".wav", voice)
 }
 
+func remove(t *testing.T, s *local.Stack, key string) {
+	t.Helper()
+	if _, err := s.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(local.Bucket), Key: &key}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func read(t *testing.T, path string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -182,7 +189,10 @@ func TestKilled(t *testing.T) {
 	if _, err := local.Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), "another local stack uses the folder") {
 		t.Errorf("a second stack on the folder: %v, want an error about the first stack", err)
 	}
-	awaitFile(t, filepath.Join(dir, "executions", "*.json"))
+	until(t, "an execution", func() bool {
+		found, err := filepath.Glob(filepath.Join(dir, "executions", "*.json"))
+		return err == nil && len(found) > 0
+	})
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -207,29 +217,21 @@ func TestCancel(t *testing.T) {
 	o := options(t.TempDir())
 	o.QueueTime = time.Hour
 	s := start(t, o)
-	for name, end := range map[string]func(name string) error{
-		"stopped": func(string) error {
+	for name, end := range map[string]func(t *testing.T, name string){
+		"stopped": func(t *testing.T, _ string) {
 			for _, execution := range executions(t, s) {
 				if _, err := s.StepFunctions().StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: execution.ExecutionArn}); err != nil {
-					return err
+					t.Fatal(err)
 				}
 			}
-			return nil
 		},
-		"deleted": func(name string) error {
-			_, err := s.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{
-				Bucket: aws.String(local.Bucket), Key: aws.String("inbox/" + name + ".mp4"),
-			})
-			return err
-		},
+		"deleted": func(t *testing.T, name string) { remove(t, s, "inbox/"+name+".mp4") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := len(s.Fake().Cancelled())
 			dropPair(t, s, name)
 			until(t, "the execution", func() bool { return len(executions(t, s)) == 1 })
-			if err := end(name); err != nil {
-				t.Fatal(err)
-			}
+			end(t, name)
 			until(t, "the cancelled job", func() bool {
 				return len(s.Fake().Cancelled()) == before+1 && len(executions(t, s)) == 0
 			})
@@ -259,11 +261,7 @@ func TestEventsMissed(t *testing.T) {
 	dropped := time.Now()
 	dropPair(t, first, "talk")
 	drop(t, first, "inbox/gone.wav", voice)
-	if _, err := first.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{
-		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/gone.wav"),
-	}); err != nil {
-		t.Fatal(err)
-	}
+	remove(t, first, "inbox/gone.wav")
 	until(t, "four events", func() bool { return first.Pending() == 4 })
 	first.Close()
 	if err := os.RemoveAll(filepath.Join(dir, "queue")); err != nil {
@@ -337,19 +335,9 @@ func TestPortInUse(t *testing.T) {
 	o := options(t.TempDir())
 	o.Ports.TLS = l.Addr().(*net.TCPAddr).Port
 	_, err = local.Start(t.Context(), o)
-	var inUse *local.PortError
-	if !errors.As(err, &inUse) || inUse.Port != o.Ports.TLS {
+	if inUse, ok := errors.AsType[*local.PortError](err); !ok || inUse.Port != o.Ports.TLS {
 		t.Errorf("Start() = %v, want a PortError of %d", err, o.Ports.TLS)
 	}
-}
-
-// awaitFile waits until there is a file that matches a pattern.
-func awaitFile(t *testing.T, pattern string) {
-	t.Helper()
-	until(t, "a file "+pattern, func() bool {
-		found, err := filepath.Glob(pattern)
-		return err == nil && len(found) > 0
-	})
 }
 
 // awaitNoProcess waits until no process has dir in its command line.
