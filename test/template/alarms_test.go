@@ -16,7 +16,7 @@ import (
 // that identifies the resource.
 var published = map[string]struct {
 	dimension string
-	value     map[string]string // by type of resource: what follows its logical id in the dimension's value
+	value     map[string]string // by resource type: the suffix after the logical id
 	metrics   string
 }{
 	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html

@@ -107,7 +107,7 @@ func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
 	for _, path := range []string{"functions/submit/main.go", "internal/template/resources.go"} {
 		found := 0
-		for _, members := range literals(parseGo(t, path), "drop", "Settings") {
+		for _, members := range literals(parseGo(t, path), "drop.Settings") {
 			if len(members) == 0 {
 				continue // an empty result that is returned with an error
 			}

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -60,20 +61,13 @@ func calls(files []*ast.File) []call {
 	return all
 }
 
-// literals returns the names of the fields that each literal of the struct pkg.name sets.
-func literals(files []*ast.File, pkg, name string) [][]string {
+// literals returns the names of the fields that each literal of a struct type sets.
+func literals(files []*ast.File, structType string) [][]string {
 	var all [][]string
 	for _, file := range files {
 		ast.Inspect(file, func(n ast.Node) bool {
 			lit, ok := n.(*ast.CompositeLit)
-			if !ok {
-				return true
-			}
-			of, ok := lit.Type.(*ast.SelectorExpr)
-			if !ok || of.Sel.Name != name {
-				return true
-			}
-			if on, ok := of.X.(*ast.Ident); !ok || on.Name != pkg {
+			if !ok || types.ExprString(lit.Type) != structType {
 				return true
 			}
 			var fields []string
