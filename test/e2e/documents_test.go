@@ -22,6 +22,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 const (
@@ -124,12 +125,7 @@ func scenes() []scene {
 			w.Delete("inbox/ads/talk.wav")
 		}},
 		{"unknown", ledger.Unknown, talk, func(t *testing.T, w *world.World) {
-			w.Before = func(call world.Call) error {
-				if call.Service == "runcomfy" && call.Op == "submit" {
-					return world.ErrBroken
-				}
-				return nil
-			}
+			w.Before = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" })
 			dropPair(t, w)
 		}},
 	}
@@ -142,7 +138,7 @@ func TestDocumentOfStatus(t *testing.T) {
 	sameMembers(t, text, "Status files and answer files have the same form", reflect.TypeFor[ledger.Status]())
 	sameMembers(t, text, "Members of `links`", reflect.TypeFor[ledger.Links]())
 	schema := schemaOf(t, text)
-	examples := map[string]string{}
+	examples, states := map[string]string{}, map[ledger.State]bool{}
 	for _, s := range scenes() {
 		w := newWorld(t)
 		w.RunComfy.Make = outputtest.Right.Make
@@ -165,15 +161,12 @@ func TestDocumentOfStatus(t *testing.T) {
 		if before, _, _ := block(t, text, s.word); !strings.Contains(before[strings.LastIndex(before, "\n#"):], "`"+s.key+"`") {
 			t.Errorf("the section of the example %q does not name its key %s", s.word, s.key)
 		}
-	}
-	compareBlocks(t, statusDocument, examples)
-	states := map[ledger.State]bool{}
-	for _, s := range scenes() {
 		states[s.state] = true
 		if !strings.Contains(text, "\n### `"+string(s.state)+"`\n") {
 			t.Errorf("there is no section about %s", s.state)
 		}
 	}
+	compareBlocks(t, statusDocument, examples)
 	if headings := strings.Count(text, "\n### "); headings != len(states) {
 		t.Errorf("%d sections about %d states, want one for each state", headings, len(states))
 	}
