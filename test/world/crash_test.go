@@ -103,9 +103,7 @@ func TestCrashAtEveryPointOfAJob(t *testing.T) {
 // hits submit, the outcome may be unknown instead.
 func TestCrashAtEveryPointOfACancel(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
-		w.RunComfy.Queue = time.Hour
-		dropPair(w)
-		w.Run(2 * time.Minute)
+		queuePair(w)
 		w.Delete("inbox/ads/talk.wav")
 		rest(t, w)
 	}
@@ -116,9 +114,7 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 // hits submit, the outcome may be unknown instead.
 func TestCrashAtEveryPointOfAStop(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
-		w.RunComfy.Queue = time.Hour
-		dropPair(w)
-		w.Run(2 * time.Minute)
+		queuePair(w)
 		w.Stop("ads/talk", w.Status("ads/talk").Take)
 		w.Run(3 * time.Hour)
 		w.Sweep()
@@ -141,10 +137,9 @@ func wantCancelledOrUnknown(t *testing.T, w *world.World) {
 	}
 }
 
-// With caps, submit also dies between the calls that reserve the take in the book of the day
-// (budget/<day>.json), and cancel dies before it frees this reservation. At the end, the book has the
-// take if the job is charged. If the job is not charged, the book may have the take only if the take's
-// state is unknown.
+// With caps, submit also reserves the take in the book of the day (budget/<day>.json), and cancel
+// frees the reservation. At the end, the book has the take if the job is charged. Otherwise, the book
+// may have the take only if the take's state is unknown.
 func TestCrashAtEveryPointWithCaps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob is not skipped")

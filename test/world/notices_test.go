@@ -43,21 +43,15 @@ var endings = []struct {
 		worldtest.Redrive(t, w)
 	}, []string{"ads/talk failed", "ads/talk succeeded"}},
 	{"a job whose file is deleted", func(t *testing.T, w *world.World) {
-		w.RunComfy.Queue = time.Hour
-		dropPair(w)
-		w.Pass(2 * time.Minute)
+		queuePair(w)
 		w.Delete("inbox/ads/talk.wav")
 	}, []string{"ads/talk cancelled"}},
 	{"a job whose execution is stopped", func(t *testing.T, w *world.World) {
-		w.RunComfy.Queue = time.Hour
-		dropPair(w)
-		w.Pass(2 * time.Minute)
+		queuePair(w)
 		w.Stop("ads/talk", w.Status("ads/talk").Take)
 	}, []string{"ads/talk cancelled"}},
 	{"a job that is cancelled on RunComfy's page", func(t *testing.T, w *world.World) {
-		w.RunComfy.Queue = time.Hour
-		dropPair(w)
-		w.Pass(2 * time.Minute)
+		queuePair(w)
 		if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
 			t.Error(err)
 		}
@@ -67,12 +61,10 @@ var endings = []struct {
 		dropPair(w)
 	}, []string{"ads/talk unknown"}},
 	{"a job that is held for hours", func(t *testing.T, w *world.World) {
-		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 3*time.Hour)
-		dropPair(w)
+		holdPair(w, 3*time.Hour)
 	}, []string{"ads/talk held", "ads/talk succeeded"}},
 	{"a job that is held until it is a dead letter", func(t *testing.T, w *world.World) {
-		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 60*time.Hour)
-		dropPair(w)
+		holdPair(w, 60*time.Hour)
 	}, []string{"ads/talk held"}},
 	{"a job that RunComfy refuses", func(t *testing.T, w *world.World) {
 		faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "422"), 99*time.Hour)

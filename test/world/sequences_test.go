@@ -47,7 +47,6 @@ func statuses(w *world.World) (all []string) {
 func TestSequences(t *testing.T) {
 	const bundle = "inbox/ads/talk.job/"
 	clip, voice := sample.Files()
-	other := slices.Concat(voice, []byte{0, 0}) // another version of the voice
 	react := func(audio string) []byte {
 		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, audio)
 	}
@@ -55,11 +54,6 @@ func TestSequences(t *testing.T) {
 		w.Drop(bundle+"talk.mp4", clip)
 		w.Drop(bundle+"talk.wav", voice)
 		w.Drop(bundle+"job.json", react(audio))
-		w.Pass(2 * time.Minute)
-	}
-	queued := func(w *world.World) {
-		w.RunComfy.Queue = time.Hour
-		dropPair(w)
 		w.Pass(2 * time.Minute)
 	}
 	record := func(w *world.World) string { return ledger.RecordKey("ads/talk", w.Status("ads/talk").Take) }
@@ -77,7 +71,7 @@ func TestSequences(t *testing.T) {
 		warning string // in the status of ads/talk
 	}{
 		{"a queued pair is moved into a bundle of the same name", func(w *world.World) {
-			queued(w)
+			queuePair(w)
 			move(w, "inbox/ads/talk.mp4", bundle+"talk.mp4")
 			move(w, "inbox/ads/talk.wav", bundle+"talk.wav")
 			w.Drop(bundle+"job.json", react("talk.wav"))
@@ -122,24 +116,21 @@ func TestSequences(t *testing.T) {
 			move(w, "inbox/é.wav", "inbox/e\u0301.wav")
 		}, 2, []string{"é succeeded"}, ""},
 		{"the voice is replaced twice while the job is held", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 2*time.Hour)
-			dropPair(w)
+			holdPair(w, 2*time.Hour)
 			for range 2 {
 				w.Pass(20 * time.Minute)
 				w.Drop("inbox/ads/talk.wav", voice)
 			}
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"the voice is deleted while the job is held, and uploaded again", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 2*time.Hour)
-			dropPair(w)
+			holdPair(w, 2*time.Hour)
 			w.Pass(20 * time.Minute)
 			w.Delete("inbox/ads/talk.wav")
 			w.Pass(20 * time.Minute)
 			w.Drop("inbox/ads/talk.wav", voice)
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"dead letters are redriven after another take has succeeded", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), 30*time.Hour)
-			dropPair(w)
+			holdPair(w, 30*time.Hour)
 			w.Pass(60 * time.Hour)
 			w.Drop("inbox/ads/talk.wav", voice)
 			w.Pass(time.Hour)
@@ -163,7 +154,7 @@ func TestSequences(t *testing.T) {
 			w.Delete("inbox/ads/talk.png")
 		}, 1, []string{"ads/talk succeeded"}, ""},
 		{"a file is deleted and the execution is stopped at the same time, and the execution is redriven later", func(w *world.World) {
-			queued(w)
+			queuePair(w)
 			w.Delete("inbox/ads/talk.wav")
 			take := w.Takes("ads/talk")[0].Take
 			w.Stop("ads/talk", take)
@@ -186,7 +177,7 @@ func TestSequences(t *testing.T) {
 			dropPair(w)
 			first := w.Now()
 			w.Pass(time.Hour)
-			w.Drop("inbox/ads/talk.wav", other)
+			w.Drop("inbox/ads/talk.wav", slices.Concat(voice, []byte{0, 0}))
 			w.Pass(time.Hour)
 			w.Drop("inbox/ads/talk.mp4", clip)
 			w.Pass(time.Hour)
@@ -244,8 +235,7 @@ func TestSequences(t *testing.T) {
 			w.Drop("inbox/ads/talk.mp4", clip)
 		}, 2, []string{"ads/talk succeeded"}, ""},
 		{"the record of a held job becomes unreadable, and is restored", func(w *world.World) {
-			faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), time.Hour)
-			dropPair(w)
+			holdPair(w, time.Hour)
 			w.Pass(10 * time.Minute)
 			w.Bucket.Set(record(w), spoil(w))
 		}, 1, []string{"ads/talk succeeded"}, ""},

@@ -26,6 +26,20 @@ var (
 	wantCharges = worldtest.WantCharges
 )
 
+// queuePair drops the pair ads/talk, and waits until its job is in RunComfy's queue. The job stays
+// there for an hour.
+func queuePair(w *world.World) {
+	w.RunComfy.Queue = time.Hour
+	dropPair(w)
+	w.Pass(2 * time.Minute)
+}
+
+// holdPair drops the pair ads/talk, and makes RunComfy refuse it with HTTP 402 for the given time.
+func holdPair(w *world.World, lasts time.Duration) {
+	faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), lasts)
+	dropPair(w)
+}
+
 func TestPairIsArchived(t *testing.T) {
 	w := newWorld(t)
 	dropPair(w)
