@@ -50,8 +50,8 @@ type follower struct {
 }
 
 // missingTime is how long to wait for names that have no status. The wait starts anew each
-// time that a name gets its first status. A drop is assessed within seconds, but a long list
-// takes longer, and events of a new stack may come late.
+// time that a name gets its first status. A drop is assessed within seconds, but hundreds of
+// drops take longer, and events of a new stack may come late.
 const missingTime = 5 * time.Minute
 
 // errMissing is the cause with which untilEnd stops following if names get no status

@@ -13,8 +13,8 @@ import (
 // Notice says that a drop was rejected or is held, or that a take has ended.
 type Notice struct {
 	Status
-	// Key is the key of the status, or of the answer file of a file that cannot belong to
-	// a job.
+	// Key is where the status is stored: below status/ or, about a file that cannot belong to a
+	// job, below answers/.
 	Key string
 	// Drop identifies the drop: it is the take or, if the drop has no take, the time of the
 	// drop's newest file.
@@ -34,14 +34,13 @@ type Notice struct {
 // dueMetadata is the object metadata of a status whose notice is due. It names the Writer.
 const dueMetadata = "lipdrop-notice-due"
 
-// sending is how long the process that wrote a mark has to send the notice. Until then, no other
-// process sends it.
+// sending is how long other processes wait for the process that wrote a mark to send the notice.
 const sending = 10 * time.Second
 
 // markDue marks the status of a rejected or held drop if the notice about it is due, and reports
 // whether the caller must send the notice. There is one notice when a drop becomes rejected or
-// held, and no second notice if only the reason changes. A process that does not send the notice
-// keeps the mark of the process that does.
+// held, and no second notice if only the reason changes. If another process is sending the
+// notice, its mark stays.
 func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	own := "by " + s.Writer
 	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)
@@ -55,9 +54,8 @@ func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	return send
 }
 
-// sendDue sends the notice about a status that was just read or written, and removes the mark.
-// If another process rewrites the status meanwhile, that process keeps the mark, and sendDue
-// removes the mark from the rewritten status.
+// sendDue sends the notice about a status that was just read or written, and removes the mark,
+// even if another process has rewritten the status with the mark meanwhile.
 func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	if !s.Notify(ctx, Notice{posted.Status, key, cmp.Or(posted.Take, posted.Order.Stamp())}) {
 		return

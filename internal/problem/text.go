@@ -58,8 +58,8 @@ func cut(text string) string {
 	return text
 }
 
-// ShortValue is Short for a value, a member's name or a model id. It leaves out a
-// URL's query, which may hold a secret.
+// ShortValue shortens a value, a member's name or a model id as Short does, and also removes
+// a URL's query, which may hold a secret.
 func ShortValue(value string) string { return Short(hideQuery(value)) }
 
 // Quote returns a value as a Go string literal. Like ShortValue, it cuts the value and leaves
@@ -90,10 +90,8 @@ func PathArgument(path string) string {
 	return path
 }
 
-// NameWord returns an argument with which the lipdrop command finds the job of a name. The
-// argument is quoted for a POSIX shell. Whatever the name is, the command does not take the
-// argument for a flag or for the prefix of several names, and does not remove an inbox/ that
-// belongs to the name.
+// NameWord returns the argument that means the job of a name, quoted for a POSIX shell. The
+// command reads -a as a flag and a* as all names with the prefix a, and removes one inbox/.
 func NameWord(name string) string {
 	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "inbox/") {
 		name = "inbox/" + name

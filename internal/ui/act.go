@@ -111,8 +111,8 @@ func (s *Server) handleAction(do func(ctx context.Context, a action) (string, er
 		if err := cmp.Or(validName(a.Name), validTake(a.Take)); err != nil {
 			return nil, err
 		}
-		// The action continues even if the person closes the page. Otherwise a cancel that
-		// came too late would not redrive the execution that it has stopped.
+		// The action continues even if the person closes the page. A cancel, for example, stops
+		// the execution, and must redrive it if RunComfy then does not cancel the job.
 		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.listNow()
 		return map[string]string{"message": message}, err

@@ -1,6 +1,6 @@
 // Package world runs the whole of lipdrop in memory on a virtual clock: the four
 // handlers, the shipped state machine, a bucket, two queues and the fake RunComfy.
-// Hooks of a test can make any call of a function fail, or end the function at this call.
+// Every call that a function makes passes a test's hooks, which can fail it or end the function there.
 package world
 
 import (
