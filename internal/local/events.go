@@ -28,23 +28,17 @@ const (
 // queue of deletions. If an event cannot be kept, for example because the disk is
 // full, the stack fails. The next start forwards the event again.
 func (s *Stack) Forward(event events.Event) error {
-	err := s.enqueue(event)
+	err := send(s.dropQueue, event)
+	if err == nil && event.DetailType == events.ObjectDeleted {
+		err = send(s.deletionQueue, event)
+	}
+	if err == nil {
+		err = s.saveLastEvent()
+	}
 	if err != nil {
 		s.fail(fmt.Errorf("an event of the bucket was not kept: %w", err))
 	}
 	return err
-}
-
-func (s *Stack) enqueue(event events.Event) error {
-	if err := send(s.dropQueue, event); err != nil {
-		return err
-	}
-	if event.DetailType == events.ObjectDeleted {
-		if err := send(s.deletionQueue, event); err != nil {
-			return err
-		}
-	}
-	return s.saveLastEvent()
 }
 
 func send(q *queue.Queue, event events.Event) error {
