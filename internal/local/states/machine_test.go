@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -45,18 +44,17 @@ func parse(t *testing.T, definition string) *states.Machine {
 // fields are added to T, or replace members of T.
 func oneTask(t *testing.T, fields string) string {
 	t.Helper()
-	var task, more map[string]any
-	for text, into := range map[string]*map[string]any{
+	var task map[string]any
+	for _, text := range []string{
 		`{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":60,
 			"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":"{% $states.input %}"},
-			"Output":"{% $states.result.Payload %}","End":true}`: &task,
-		"{" + fields + "}": &more,
+			"Output":"{% $states.result.Payload %}","End":true}`,
+		"{" + fields + "}",
 	} {
-		if err := json.Unmarshal([]byte(text), into); err != nil {
+		if err := json.Unmarshal([]byte(text), &task); err != nil {
 			t.Fatal(err)
 		}
 	}
-	maps.Copy(task, more)
 	text, err := json.Marshal(map[string]any{
 		"QueryLanguage": "JSONata", "StartAt": "T", "TimeoutSeconds": 1000, "States": map[string]any{"T": task},
 	})
