@@ -124,6 +124,15 @@ func TestBoardOfManyProblems(t *testing.T) {
 	}
 }
 
+// newFollower returns a follower of the statuses in storage, and what it prints.
+func newFollower(storage *s3test.Bucket, names []client.Pattern, timeout time.Duration) (*follower, *bytes.Buffer) {
+	b, out := &bucket.Bucket{S3: storage, Name: "drops"}, new(bytes.Buffer)
+	return &follower{
+		stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: out}, false),
+		say: messages{&terminal{w: out}}, wanted: names, listed: names, timeout: timeout,
+	}, out
+}
+
 // watch does not wait for ever for a name without a status, and follows a job whose
 // status comes late.
 func TestFollowOfNames(t *testing.T) {
@@ -180,12 +189,7 @@ func TestFollowOfNames(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				storage := new(s3test.Bucket)
 				tt.play(storage)
-				b := &bucket.Bucket{S3: storage, Name: "drops"}
-				var out bytes.Buffer
-				f := &follower{
-					stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
-					say: messages{&terminal{w: &out}}, wanted: tt.wanted, listed: tt.wanted, timeout: tt.timeout,
-				}
+				f, out := newFollower(storage, tt.wanted, tt.timeout)
 				code, err := f.untilEnd(t.Context())
 				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
 					t.Errorf("code %d, error %v with exit code %d; want code %d, error %q with exit code %d", code, err, exitCode(t.Context(), err), tt.code, tt.err, tt.exit)
@@ -208,13 +212,7 @@ func TestHintAboveTheLines(t *testing.T) {
 		}
 		end("a")
 		time.AfterFunc(time.Minute, func() { end("b") })
-		b := &bucket.Bucket{S3: storage, Name: "drops"}
-		var out bytes.Buffer
-		names := exactly([]string{"a", "b"})
-		f := &follower{
-			stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
-			say: messages{&terminal{w: &out}}, wanted: names, listed: names,
-		}
+		f, out := newFollower(storage, exactly([]string{"a", "b"}), 0)
 		f.board.size = func() (int, int) { return 80, 24 }
 		if _, err := f.untilEnd(t.Context()); err != nil {
 			t.Fatal(err)
