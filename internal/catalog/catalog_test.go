@@ -40,7 +40,6 @@ func model(t testing.TB, id string) *catalog.Model {
 	return m
 }
 
-// The usual run for an output of 10 s is as long as the model's file says.
 func TestUsual(t *testing.T) {
 	for id, want := range map[string]time.Duration{
 		react1: 100 * time.Second, lipsync: 137 * time.Second, liveAvatar: 90 * time.Second, happyhorse: 3 * time.Minute, fifth: 45 * time.Second,
@@ -52,9 +51,8 @@ func TestUsual(t *testing.T) {
 	}
 }
 
-// A model has the media and the options of its file. Option.Allowed describes only some keywords of
-// the schema: it says nothing about maxItems, exclusiveMinimum and format. Another test compares
-// docs/models.md with the models that lipdrop comes with.
+// Option.Allowed describes only some keywords of the schema: it says nothing about maxItems,
+// exclusiveMinimum and format.
 func TestModel(t *testing.T) {
 	m := model(t, fifth)
 	media := []catalog.MediaProperty{

@@ -271,8 +271,7 @@ func TestNoticesOfTakes(t *testing.T) {
 	}
 }
 
-// While notices are off, records and statuses are not marked. Notices about old jobs are
-// therefore not sent when notices are switched on.
+// When notices are switched on, none is sent about older jobs.
 func TestNoMarkWithoutNotices(t *testing.T) {
 	n := newNotified(&s3test.Bucket{})
 	send, rejected := n.Notify, ledger.Status{Name: "n", State: ledger.Rejected, Code: problem.TooLong}

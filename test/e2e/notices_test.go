@@ -46,8 +46,8 @@ func (r *received) sorted() []string {
 	return slices.Sorted(slices.Values(r.said))
 }
 
-// With the permissions of the template, the functions send one notice if a job is held, and one
-// if a job or file is rejected or a job ends. Each notice reaches the webhook.
+// The functions send one notice for each hold, each rejection and each end. Each notice reaches the
+// webhook.
 func TestNoticeOfEachEnd(t *testing.T) {
 	printed, called := &received{}, &received{}
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,15 +60,12 @@ func TestNoticeOfEachEnd(t *testing.T) {
 	}))
 	defer webhook.Close()
 	s := start(t, local.Options{Notice: printed.add, Webhook: webhook.URL})
-	of := func(input map[string]any, name string) bool {
-		address, _ := input["video_url"].(string)
-		return strings.Contains(address, "/"+name+".mp4")
-	}
 	s.Fake().Script = func(_ string, input map[string]any) runcomfytest.Script {
+		address, _ := input["video_url"].(string)
 		switch {
-		case of(input, "fails"):
+		case strings.Contains(address, "/fails.mp4"):
 			return runcomfytest.Script{Fail: "no face"}
-		case of(input, "deleted"):
+		case strings.Contains(address, "/deleted.mp4"):
 			return runcomfytest.Script{Queue: time.Hour}
 		}
 		return runcomfytest.Script{}

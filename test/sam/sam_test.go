@@ -38,7 +38,6 @@ func TestFunctionsInDocker(t *testing.T) {
 	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, tools) })
 }
 
-// The README's commands do what the README says about them.
 func testReadme(t *testing.T, tools *tools) {
 	output := tools.background(t, tools.local)
 	awaitText(t, output, "Press Ctrl-C to end the stack")
@@ -95,16 +94,16 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.drop("inbox/Grüße 1+1.wav", voice)
 	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
 	s.wantCharges(2)
-	waits := s.record("Grüße 1+1")
-	if waits.State != ledger.Submitted || waits.RequestID != s.Fake().Submitted()[1].RequestID {
-		t.Fatalf("after the submit of Grüße 1+1 its record is %+v, want submitted", waits)
+	queued := s.record("Grüße 1+1")
+	if queued.State != ledger.Submitted || queued.RequestID != s.Fake().Submitted()[1].RequestID {
+		t.Fatalf("after the submit of Grüße 1+1 its record is %+v, want submitted", queued)
 	}
 
 	polled := s.turn(tools, rec)
 	if !polled.Ended {
 		t.Fatalf("poll returned %+v for a job that has ended, want ended", polled)
 	}
-	stillQueued := s.turn(tools, waits)
+	stillQueued := s.turn(tools, queued)
 	if stillQueued.Ended || stillQueued.WaitSeconds < 1 || s.record("Grüße 1+1").State != ledger.InQueue {
 		t.Errorf("poll returned %+v for a queued job, want a wait and the state in_queue", stillQueued)
 	}
@@ -131,8 +130,8 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.remove("inbox/Grüße 1+1.wav")
 	deleted := bytes.Replace(sampleEvent(t, "cancel/object-deleted.json"), []byte("inbox/talk.wav"), []byte("inbox/Grüße 1+1.wav"), 1)
 	tools.succeed(t, "CancelFunction", deleted)
-	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{waits.RequestID}) {
-		t.Errorf("RunComfy has cancelled %v, want %s", got, waits.RequestID)
+	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{queued.RequestID}) {
+		t.Errorf("RunComfy has cancelled %v, want %s", got, queued.RequestID)
 	}
 	s.wantStatus("Grüße 1+1", ledger.Cancelled, problem.CancelledByDeletion)
 	s.wantCharges(2)

@@ -55,7 +55,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 }
 
 // In the local stack, each function has the timeout, the memory and the names of the variables
-// that it has in the template. If a reference in a variable has no value in local.TemplateValues, template.Functions fails.
+// that it has in the template.
 func TestLocalStackGivesEachVariable(t *testing.T) {
 	here, err := template.Functions(lipdrop.Template, local.TemplateValues("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {
