@@ -36,6 +36,7 @@ func TestMatroska(t *testing.T) {
 	durationTag := func(uid int, clock string) []byte {
 		return ebml(0x1254C367, ebml(0x7373, ebml(0x63C0, ebml(0x63C5, be(uid))), ebml(0x67C8, ebml(0x45A3, []byte("DURATION")), ebml(0x4487, []byte(clock)))))
 	}
+	tagged, tag := mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), durationTag(78, "00:00:03.120000000")
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	for _, row := range []struct {
 		name         string
@@ -136,23 +137,23 @@ func TestMatroska(t *testing.T) {
 			file:  whole(mkvHead(5120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), mkvTrack(2, 2, "A_OPUS", ebml(0x73C5, be(77)))), durationTag(77, "00:00:01.080000000"), durationTag(78, "00:00:05.120000000"), part(0, 9), part(1000, 90000)),
 			video: media.Fact(ms(5120)), audio: media.Fact(ms(1080))},
 		{name: "a last picture that is shown for two seconds, by the tag of its track",
-			file:  whole(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), part(1000, 9)),
+			file:  whole(mkvHead(3120, tagged, sound), tag, part(0, 9), part(1000, 9)),
 			video: media.Fact(ms(3120)), audio: media.Fact(ms(1080))},
 		{name: "the tag of a track, zeros instead of a small last cluster",
-			file:  whole(closed(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), part(1000, 9), make([]byte, 900))),
+			file:  whole(closed(mkvHead(3120, tagged, sound), tag, part(0, 9), part(1000, 9), make([]byte, 900))),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: cut},
 		{name: "the tag of a track, padding at the end",
-			file:  whole(closed(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), part(1000, 9), ebml(0xEC, make([]byte, 1024)))),
+			file:  whole(closed(mkvHead(3120, tagged, sound), tag, part(0, 9), part(1000, 9), ebml(0xEC, make([]byte, 1024)))),
 			video: media.Fact(ms(3120)), audio: media.Fact(ms(1080))},
 		{name: "padding at the end with more zeros than a block of silence has",
 			file:  whole(closed(mkvHead(1120, picture, sound), part(0, 9), part(1000, 9), ebml(0xEC, make([]byte, 50000)))),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
 		{name: "the tag of a track, zeros inside the last cluster",
-			file:  whole(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), cluster(1000, blocks(1, 9, 0, 40), blocks(2, 9, 0, 20, 40, 60), blocks(1, 9, 80), make([]byte, 900), blocks(1, 9, 2080))),
+			file:  whole(mkvHead(3120, tagged, sound), tag, part(0, 9), cluster(1000, blocks(1, 9, 0, 40), blocks(2, 9, 0, 20, 40, 60), blocks(1, 9, 80), make([]byte, 900), blocks(1, 9, 2080))),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: cut},
 		{name: "the tag of a track in a file that is cut",
 			file: func() file {
-				f := closed(mkvHead(3120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), sound), durationTag(78, "00:00:03.120000000"), part(0, 9), part(1000, 9), part(2000, 9))
+				f := closed(mkvHead(3120, tagged, sound), tag, part(0, 9), part(1000, 9), part(2000, 9))
 				return whole(f[:len(f)-len(part(2000, 9))])
 			}(),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: cut},
@@ -195,14 +196,11 @@ func TestMatroska(t *testing.T) {
 // returns, has blocks.
 func mkvFar(head []byte, count int, part func(at, size int) []byte) file {
 	f := file{pieces{0: head}, int64(len(head))}
-	for i := range count {
-		if i == count-1 {
-			return f.followed(part(1000*i, 9))
-		}
+	for i := range count - 1 {
 		f = f.followed(slices.Concat(be(0x1F43B675, uint64(1<<20)|1<<56), ebml(0xE7, be(1000*i))))
 		f.size += 1<<20 - 13
 	}
-	return f
+	return f.followed(part(1000*(count-1), 9))
 }
 
 // TestMatroskaTracks checks codecs, encryption and broken files.
@@ -233,8 +231,7 @@ func TestMatroskaTracks(t *testing.T) {
 		{"no sound", slices.Concat(mkvTrack(1, 1, "V_VP8"), mkvTrack(2, 2, "A_OPUS")), cluster(0, blocks(1, 9, 0, 40, 80)), []string{"vp8"}, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			all := slices.Concat(mkvHead(120, row.tracks), row.data)
-			info, err := inspectData(t, "a.mkv", all)
+			info, err := inspectData(t, "a.mkv", slices.Concat(mkvHead(120, row.tracks), row.data))
 			got, rejected := errors.AsType[*problem.Problem](err)
 			if rejected != (row.code != "") || rejected && got.Code != row.code {
 				t.Fatalf("got %v, want code %q", err, row.code)
