@@ -96,8 +96,8 @@ func TestTooLateToRedrive(t *testing.T) {
 	}
 }
 
-// If it is too late to cancel a job, and another person has redriven its execution already, a
-// cancel of the whole folder must not ignore the error.
+// It was too late to cancel a job, and another person has redriven it already. A cancel of the
+// whole folder must report this error.
 func TestCancelTooLateAndAlreadyRedriven(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".StopExecution") {
@@ -148,16 +148,16 @@ func TestCancelWaits(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // time.Now and the timers follow a virtual clock
-				store := &ledger.Store{Bucket: &bucket.Bucket{S3: new(s3test.Bucket), Name: "lipdrop"}, Now: time.Now}
-				rec, _, err := store.Claim(t.Context(), ledger.Record{Name: "talk", Take: "20261121T120000Z-0123456789ab", State: ledger.Submitting})
+				c := newClient(new(s3test.Bucket))
+				rec, _, err := c.Ledger.Claim(t.Context(), ledger.Record{Name: "talk", Take: take1, State: ledger.Submitting})
 				if err == nil {
-					rec, err = store.Update(t.Context(), rec, func(rec *ledger.Record) { rec.State = ledger.Submitted })
+					rec, err = c.Ledger.Update(t.Context(), rec, func(rec *ledger.Record) { rec.State = ledger.Submitted })
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
 				settle := time.AfterFunc(tt.settled, func() {
-					_, err := store.Update(context.Background(), rec, func(rec *ledger.Record) { rec.State = ledger.Cancelled })
+					_, err := c.Ledger.Update(context.Background(), rec, func(rec *ledger.Record) { rec.State = ledger.Cancelled })
 					if err != nil {
 						t.Error(err)
 					}
@@ -166,7 +166,7 @@ func TestCancelWaits(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
 				defer cancel()
 				began := time.Now()
-				got, err := (&Client{Ledger: store}).waitUntilEnded(ctx, rec)
+				got, err := c.waitUntilEnded(ctx, rec)
 				if tt.err == "" && (err != nil || got.State != ledger.Cancelled) || tt.err != "" && (err == nil || err.Error() != tt.err) {
 					t.Errorf("got state %s and error %v; want error %q, or the state cancelled if this error is empty", got.State, err, tt.err)
 				}
@@ -180,11 +180,9 @@ func TestCancelWaits(t *testing.T) {
 
 func TestCancelNamesTheRecordThatItCannotRead(t *testing.T) {
 	storage := &s3test.Bucket{Before: func(string, string) error { return s3test.Error(http.StatusForbidden, "AccessDenied") }}
-	b := &bucket.Bucket{S3: storage, Name: "lipdrop"}
-	c := &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:lipdrop"}}
-	_, err := c.waitUntilEnded(t.Context(), ledger.Record{Name: "talk", Take: "20261121T120000Z-0123456789ab", State: ledger.Submitted})
+	_, err := newClient(storage).waitUntilEnded(t.Context(), ledger.Record{Name: "talk", Take: take1, State: ledger.Submitted})
 	denied, ok := errors.AsType[*DeniedError](err)
-	if !ok || denied.Purpose != "read the record of talk" || denied.Resource != "arn:aws:s3:::lipdrop/jobs/talk/20261121T120000Z-0123456789ab.json" {
+	if !ok || denied.Purpose != "read the record of talk" || denied.Resource != "arn:aws:s3:::drops/jobs/talk/"+take1+".json" {
 		t.Errorf("got %v, want *DeniedError with the name and the key of the record", err)
 	}
 }
@@ -192,10 +190,9 @@ func TestCancelNamesTheRecordThatItCannotRead(t *testing.T) {
 // Show leaves out a review that does not parse.
 func TestShowWithABrokenReview(t *testing.T) {
 	storage := new(s3test.Bucket)
-	const take = "20260727T120000Z-0123456789abcdef"
-	setStatus(storage, ledger.Status{Name: "talk", Take: take, State: ledger.Succeeded})
-	storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.Succeeded}, ""))
-	storage.Set(ReviewKey("talk", take), []byte("{"))
+	setStatus(storage, ledger.Status{Name: "talk", Take: take1, State: ledger.Succeeded})
+	storage.Set(ledger.RecordKey("talk", take1), bucket.JSON(ledger.Record{Name: "talk", Take: take1, State: ledger.Succeeded}, ""))
+	storage.Set(ReviewKey("talk", take1), []byte("{"))
 	job, err := newClient(storage).Show(t.Context(), "talk")
 	if err != nil || len(job.Takes) != 1 || job.Takes[0].Review != nil {
 		t.Errorf("the takes are %+v, %v, want one without a review", job.Takes, err)

@@ -67,19 +67,14 @@ func TestPaidJobOfADividedChange(t *testing.T) {
 	}
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Run(20 * time.Minute)
-	takes := 0
-	for _, key := range w.Bucket.Keys() {
-		name, isRecord := strings.CutPrefix(key, "jobs/ads/talk.00/")
-		if !isRecord {
-			continue
-		}
-		takes++
-		if _, ok := w.Execution("ads/talk.00", strings.TrimSuffix(name, ".json")); !ok {
-			t.Errorf("%s has no execution, want one", key)
+	takes := w.Takes("ads/talk.00")
+	for _, rec := range takes {
+		if _, ok := w.Execution(rec.Name, rec.Take); !ok {
+			t.Errorf("take %s has no execution, want one", rec.Take)
 		}
 	}
-	if takes != 2 {
-		t.Errorf("%d takes, want 2", takes)
+	if len(takes) != 2 {
+		t.Errorf("%d takes, want 2", len(takes))
 	}
 }
 
@@ -166,7 +161,7 @@ func TestDividedChange(t *testing.T) {
 					for i := range 12 {
 						st := w.Status(fmt.Sprintf(change.job, i))
 						if st.State == ledger.Unknown {
-							unknown++ // submit died between its claim and the POST, or after the POST
+							unknown++
 						} else if st.State != ledger.Succeeded {
 							t.Errorf("job %d is %s, %s: %s; want succeeded or unknown", i, st.State, st.Code, st.Reason)
 						}
@@ -185,7 +180,7 @@ func TestDividedChange(t *testing.T) {
 
 // One batch has a message about several jobs, and the upload of the audio of one of these jobs.
 // Submit divides the first message, and a new message continues with that job. The upload starts
-// a new take, although it began before the upload of the audio that the older take used.
+// a new take, although the upload began before the older take.
 func TestUploadBesideADividedChange(t *testing.T) {
 	part := func(fields string) events.SQSMessage {
 		m := world.Message("")
