@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -83,7 +82,7 @@ func TestFormsOfAResponse(t *testing.T) {
 func TestABodyThatNeverEnds(t *testing.T) {
 	for body, want := range map[string]string{`{"request_id":"r"}`: "r", `{"request_id":`: ""} {
 		synctest.Test(t, func(t *testing.T) {
-			httpClient := dialing(func(context.Context) (net.Conn, error) {
+			httpClient := dialing(func() (net.Conn, error) {
 				conn, server := net.Pipe()
 				go func() {
 					if _, err := http.ReadRequest(bufio.NewReader(server)); err == nil {

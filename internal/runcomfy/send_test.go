@@ -24,9 +24,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // dialing returns a client whose connections come from a function.
-func dialing(dial func(ctx context.Context) (net.Conn, error)) *http.Client {
+func dialing(dial func() (net.Conn, error)) *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() },
 	}}
 }
 
@@ -48,7 +48,7 @@ func TestNotSent(t *testing.T) {
 		want   bool
 	}{
 		{name: "connection refused", client: runcomfy.Client{BaseURL: closed.URL}, want: true},
-		{name: "no such host", client: runcomfy.Client{HTTPClient: dialing(func(context.Context) (net.Conn, error) {
+		{name: "no such host", client: runcomfy.Client{HTTPClient: dialing(func() (net.Conn, error) {
 			return nil, &net.DNSError{Err: "no such host", Name: "model-api.example", IsNotFound: true}
 		})}, want: true},
 		{name: "a certificate that is not trusted", client: runcomfy.Client{BaseURL: strange.URL}, want: true},
@@ -106,7 +106,7 @@ func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 	})
 	t.Run("while connecting", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		client := &runcomfy.Client{Token: fixedToken, HTTPClient: dialing(func(context.Context) (net.Conn, error) {
+		client := &runcomfy.Client{Token: fixedToken, HTTPClient: dialing(func() (net.Conn, error) {
 			cancel()
 			<-t.Context().Done()
 			return nil, t.Context().Err()
