@@ -46,7 +46,7 @@ func TestTerminalEscapes(t *testing.T) {
 	}
 }
 
-// A length that was read from JSON is written as a warning writes the same length (see problem.Length).
+// seconds rounds a length from JSON in the same way as a warning does (see problem.Length).
 func TestSeconds(t *testing.T) {
 	for s, want := range map[float64]string{0: "", 2.05: "2.1 s", 8.45: "8.5 s", 599.95: "10 min 0.0 s"} {
 		if got := seconds(s); got != want {

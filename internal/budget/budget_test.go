@@ -280,9 +280,8 @@ func TestFreeBesideAClaim(t *testing.T) {
 		asked++
 		if asked == 1 {
 			reserve()
-			return true
 		}
-		return false
+		return asked == 1
 	})
 	if err != nil || freed != 0 || asked != 2 {
 		t.Errorf("%d freed, asked %d times, error %v; want 0, 2 and none", freed, asked, err)

@@ -98,7 +98,7 @@ func TestFeedInTrouble(t *testing.T) {
 	}
 }
 
-// If S3 does not respond, a page says so long before the request ends. Then the page recovers.
+// While S3 does not respond, a page says so. After a response, the page recovers.
 func TestFeedWithoutAResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := &s3test.Bucket{}

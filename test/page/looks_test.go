@@ -57,8 +57,7 @@ func TestLooks(t *testing.T) {
 		name := fmt.Sprintf("states/%02d", i)
 		putJSON(t, c, ledger.StatusKey(name), ledger.Status{Name: name, State: state, Code: "throttled", Reason: "a reason", Remedy: "Do it.", UpdatedAt: now.Add(-time.Hour)})
 	}
-	inLongFolder := strings.Repeat("a-long-folder/", 9) + "last"
-	for i, name := range []string{inLongFolder, "second"} { // newer than all that the stack still writes, so first in the list
+	for i, name := range []string{strings.Repeat("a-long-folder/", 9) + "last", "second"} { // the newest, so first in the list
 		putJSON(t, c, ledger.StatusKey(name), ledger.Status{Name: name, State: ledger.Rejected, UpdatedAt: now.Add(time.Hour - time.Duration(i)*time.Minute)})
 	}
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
@@ -165,21 +164,21 @@ func (b *browser) names() {
 		if err := cdp.Execute(ctx, "Accessibility.getFullAXTree", nil, &tree); err != nil {
 			return err
 		}
-		used := 0
+		found := 0
 		for _, node := range tree.Nodes {
 			if node.Ignored {
 				continue
 			}
 			switch role, _ := node.Role.Value.(string); role {
 			case "button", "link", "textbox", "searchbox", "slider", "checkbox", "radio", "combobox", "spinbutton", "dialog", "progressbar", "table", "img", "image":
-				used++
+				found++
 				if name, _ := node.Name.Value.(string); strings.TrimSpace(name) == "" {
 					b.t.Errorf("a %s has no name for a screen reader", role)
 				}
 			}
 		}
-		if used < 5 {
-			b.t.Errorf("%d controls and images, want at least 5", used)
+		if found < 5 {
+			b.t.Errorf("%d controls and images, want at least 5", found)
 		}
 		return nil
 	}))

@@ -3,7 +3,6 @@ package template
 import (
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-var operations = filepath.Join("docs", "operations.md")
+const operations = "docs/operations.md"
 
 // docs/operations.md describes each alarm of the template, and no others.
 func TestDocumentOfAlarms(t *testing.T) {
@@ -111,7 +110,6 @@ type counted struct {
 	expired int           // versions of objects that the functions replaced; a lifecycle rule removes them later
 }
 
-// lineCounter counts the lines of a log.
 type lineCounter int
 
 func (n *lineCounter) Write(line []byte) (int, error) {

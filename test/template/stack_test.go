@@ -14,7 +14,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// root is the folder of the project.
 const root = "../.."
 
 // stack is a template with its parameters filled in. A reference to another
@@ -115,7 +114,6 @@ func filled(t *testing.T, text []byte, given map[string]string) stack {
 	return s
 }
 
-// queue is what the template says about a queue.
 type queue struct {
 	VisibilityTimeout, MessageRetentionPeriod int // in seconds
 
