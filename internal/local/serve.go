@@ -136,5 +136,5 @@ func (s *Stack) DeadLetters() []queue.Message {
 	return append(s.dropQueue.DeadLetters(), s.deletionQueue.DeadLetters()...)
 }
 
-// Pending returns how many events submit has not finished, without the dead letters.
+// Pending returns the number of events that submit has not finished, without the dead letters.
 func (s *Stack) Pending() int { return s.dropQueue.Len() }

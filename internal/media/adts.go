@@ -10,7 +10,7 @@ var adtsRates = [13]uint64{96000, 88200, 64000, 48000, 44100, 32000, 24000, 2205
 
 // parseADTS reads a frame header: 12 sync bits, layer 0, and one of 13 sampling rates.
 func parseADTS(data []byte) (frame, bool) {
-	const fixed = 0xfffefdc0 // up to the channels, without the private bit and the checksum bit
+	const fixed = 0xfffefdc0 // the version, the profile, the sampling rate and the channels
 	h := u32(data)
 	rate, size := h>>10&15, int64(h&3)<<11|int64(data[4])<<3|int64(data[5]>>5)
 	if h>>20 != 1<<12-1 || h>>17&3 != 0 || int(rate) >= len(adtsRates) || size < 7 {
