@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -42,7 +43,6 @@ func (d *denials) drain() []access.Denial {
 	return all
 }
 
-// The user of the tests, and the user's secret key.
 const user, secret = "user", "user's secret"
 
 // startWithUser runs a gateway with one user and an empty bucket.
@@ -56,6 +56,15 @@ func startWithUser(t *testing.T) (*server, *denials) {
 		t.Fatal(err)
 	}
 	return srv, denied
+}
+
+type call func(context.Context, *s3.Client) error
+
+func calling[In, Out any](operation func(*s3.Client, context.Context, *In, ...func(*s3.Options)) (*Out, error), input *In) call {
+	return func(ctx context.Context, c *s3.Client) error {
+		_, err := operation(c, ctx, input)
+		return err
+	}
 }
 
 // A user may do what the policy of the bucket allows. A refusal names the missing
@@ -80,61 +89,30 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	version := put(t, srv.tls, "in/ü 1.txt", "there")
 	put(t, srv.tls, "elsewhere.txt", "there")
 
-	type call = func(c *s3.Client) error
 	get := func(key string, version *string) call {
-		return func(c *s3.Client) error {
-			_, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
-			return err
-		}
+		return calling((*s3.Client).GetObject, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
 	}
 	head := func(key string) call {
-		return func(c *s3.Client) error {
-			_, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: &key})
-			return err
-		}
+		return calling((*s3.Client).HeadObject, &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: &key})
 	}
 	list := func(prefix string) call {
-		return func(c *s3.Client) error {
-			_, err := c.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket), Prefix: &prefix})
-			return err
-		}
+		return calling((*s3.Client).ListObjectsV2, &s3.ListObjectsV2Input{Bucket: aws.String(bucket), Prefix: &prefix})
 	}
 	write := func(key string, size int) call {
-		return func(c *s3.Client) error {
-			_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(make([]byte, size))})
+		return func(ctx context.Context, c *s3.Client) error {
+			_, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(make([]byte, size))})
 			return err
 		}
 	}
 	remove := func(key string, version *string) call {
-		return func(c *s3.Client) error {
-			_, err := c.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
-			return err
-		}
+		return calling((*s3.Client).DeleteObject, &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
 	}
-	abort := func(c *s3.Client) error {
-		_, err := c.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("out/1"), UploadId: aws.String("any")})
-		return err
-	}
-	versioning := func(c *s3.Client) error {
-		_, err := c.GetBucketVersioning(t.Context(), &s3.GetBucketVersioningInput{Bucket: aws.String(bucket)})
-		return err
-	}
-	versions := func(c *s3.Client) error {
-		_, err := c.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucket), Prefix: aws.String("in/")})
-		return err
-	}
-	uploads := func(c *s3.Client) error {
-		_, err := c.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
-		return err
-	}
-	removePolicy := func(c *s3.Client) error {
-		_, err := c.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: aws.String(bucket)})
-		return err
-	}
-	removeBucket := func(c *s3.Client) error {
-		_, err := c.DeleteBucket(t.Context(), &s3.DeleteBucketInput{Bucket: aws.String(bucket)})
-		return err
-	}
+	abort := calling((*s3.Client).AbortMultipartUpload, &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("out/1"), UploadId: aws.String("any")})
+	versioning := calling((*s3.Client).GetBucketVersioning, &s3.GetBucketVersioningInput{Bucket: aws.String(bucket)})
+	versions := calling((*s3.Client).ListObjectVersions, &s3.ListObjectVersionsInput{Bucket: aws.String(bucket), Prefix: aws.String("in/")})
+	uploads := calling((*s3.Client).ListMultipartUploads, &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+	removePolicy := calling((*s3.Client).DeleteBucketPolicy, &s3.DeleteBucketPolicyInput{Bucket: aws.String(bucket)})
+	removeBucket := calling((*s3.Client).DeleteBucket, &s3.DeleteBucketInput{Bucket: aws.String(bucket)})
 	const large = 5 << 20 // so large that the client waits for the server's 100 Continue
 	tests := []struct {
 		name                     string
@@ -169,7 +147,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	for port, client := range map[string]*s3.Client{"https": s3.New(srv.tls.Options(), asUser), "http": s3.New(srv.plain.Options(), asUser)} {
 		for _, tt := range tests {
 			t.Run(port+": "+tt.name, func(t *testing.T) {
-				err := tt.call(client)
+				err := tt.call(t.Context(), client)
 				if tt.code == "" && err != nil {
 					t.Error(err)
 				} else if tt.code != "" {
@@ -188,7 +166,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 			})
 		}
 	}
-	if err := abort(srv.tls); err == nil || len(denied.drain()) > 0 {
+	if err := abort(t.Context(), srv.tls); err == nil || len(denied.drain()) > 0 {
 		t.Errorf("the root user aborts an upload that does not exist: got %v, want an error that does not count as denied", err)
 	}
 	for _, tt := range []struct {
@@ -230,8 +208,8 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	}
 }
 
-// Only a signature with the user's secret key proves that the user sent a request. Anyone
-// can name a user in a request with a wrong signature. Such a request does not count as denied.
+// Anyone can name a user in a request with a wrong signature, so such a request does not
+// count as denied.
 func TestForgedUser(t *testing.T) {
 	srv, denied := startWithUser(t)
 	now := time.Now().UTC()
