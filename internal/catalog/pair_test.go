@@ -95,8 +95,6 @@ func TestPairInput(t *testing.T) {
 
 		{name: "as long as 100 clips cover", id: liveAvatar, audio: talk(300 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
-		{name: "as long as 100 clips cover, with codec padding", id: liveAvatar, audio: talk(300*time.Second + 50*time.Millisecond),
-			want: map[string]any{"prompt": prompt, "num_clips": 100}},
 		{name: "longer than 100 clips cover", id: liveAvatar, audio: talk(412 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
 		{name: "longer than 100 short clips cover", id: liveAvatar, options: map[string]any{"frames_per_clip": 16}, audio: talk(2 * time.Minute),

@@ -67,11 +67,6 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: rejected, ambiguous"},
 		},
 		{
-			says: "after one of two candidates is deleted, the other is used",
-			do:   []string{"ads/talk.mp4", "ads/talk.wav", "ads/talk.mp3", "- ads/talk.mp3"},
-			want: []string{talk},
-		},
-		{
 			says: "An empty media file is a drop, and is rejected",
 			do:   []string{"talk.mp4 = ", "talk.wav"},
 			want: []string{"talk: rejected, empty_file"},
@@ -195,7 +190,6 @@ func TestNewTakesOfTaggedAudios(t *testing.T) {
 }
 
 func TestDeleting(t *testing.T) {
-	const talk = "talk: job of pro, video_url=talk.mp4, audio_url=talk.wav"
 	testRows(t, []row{
 		{
 			says: "after a file is deleted, its name is assessed again",
@@ -205,7 +199,7 @@ func TestDeleting(t *testing.T) {
 		{
 			says: "after one of two candidates is deleted, the name may be a job",
 			do:   []string{"talk.mp4", "talk.wav", "talk.png", "- talk.png"},
-			want: []string{talk},
+			want: []string{"talk: job of pro, video_url=talk.mp4, audio_url=talk.wav"},
 		},
 		{
 			says: "a name without files is withdrawn",
