@@ -71,7 +71,6 @@ func downloadAgain(file string) string {
 	return "Download or export " + file + " again: it holds only text, such as an error message."
 }
 
-// TestProblems checks the problems of files that people may drop.
 func TestProblems(t *testing.T) {
 	text := []byte("Dear diary, today I renamed a text file.\n")
 	movie := sample(t, "moov-first.mp4")
@@ -257,7 +256,6 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestEverySuffixMustMatchTheContent inspects a sample of every format under every suffix.
 func TestEverySuffixMustMatchTheContent(t *testing.T) {
 	families := [][]string{
 		{".mp4", ".m4v", ".mov", ".m4a"}, {".webm", ".mkv"}, {".ogg", ".opus"}, {".jpg", ".jpeg"},
@@ -336,6 +334,7 @@ func TestUnknownSuffix(t *testing.T) {
 // TestReadErrors makes each of the first MaxCalls reads fail in turn. Inspect must return the error of the
 // read, not a problem of the file.
 func TestReadErrors(t *testing.T) {
+	const farAway = 1 << 30 // no read from the beginning reaches this offset
 	broken := errors.New("connection reset")
 	files := map[string][]byte{ // readWAV continues if it finds no MP3 frames, but must stop after a read error
 		"mp3.wav": riff("WAVE", chunk("fmt ", le(uint16(0x55), uint16(1), 32000, 4000, uint16(1), uint16(0))), chunk("LIST", make([]byte, 200<<10)), chunk("data", mp3Frames(9000))),
@@ -344,14 +343,13 @@ func TestReadErrors(t *testing.T) {
 		files[name] = sample(t, name)
 	}
 	for name, data := range files {
-		file := pieces{0: data[:len(data)/2], farAway: data[len(data)/2:]}
-		for _, size := range []int64{int64(len(data)), farAway + int64(len(data))} {
+		for size, content := range map[int64]io.ReaderAt{
+			int64(len(data)):           bytes.NewReader(data),
+			farAway + int64(len(data)): pieces{0: data[:len(data)/2], farAway: data[len(data)/2:]},
+		} {
 			failures := 0
 			for nth := 1; nth <= media.MaxCalls; nth++ {
-				src := count(name, size, bytes.NewReader(data))
-				if size > farAway {
-					src = count(name, size, file)
-				}
+				src := count(name, size, content)
 				read := src.ReadRange
 				src.ReadRange = func(ctx context.Context, off, n int64) ([]byte, error) {
 					if src.calls == nth-1 {
@@ -378,6 +376,3 @@ func TestReadErrors(t *testing.T) {
 		t.Errorf("a short read: got error %v, want %v", err, io.ErrUnexpectedEOF)
 	}
 }
-
-// farAway is an offset that no read from the beginning reaches.
-const farAway = 1 << 30

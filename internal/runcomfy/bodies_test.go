@@ -35,10 +35,7 @@ func TestFormsOfAResponse(t *testing.T) {
 	encoded := func(encoding, text string) string {
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s", encoding, len(text), text)
 	}
-	tests := []struct {
-		name, response string
-		want           string
-	}{
+	tests := []struct{ name, response, want string }{
 		{"gzip", encoded("gzip", gzipped(ok)), "r"},
 		{"gzip with a byte order mark", encoded("gzip", gzipped("\ufeff"+ok)), "r"},
 		{"gzip without its end", encoded("gzip", gzipped(ok)[:len(gzipped(ok))-8]), "r"},

@@ -42,8 +42,7 @@ func request(method, address string, body io.Reader, headers map[string]string) 
 	return r
 }
 
-// The page's own requests reach the handler behind the shell. Attacks do not, and this handler
-// cannot read the whole of a body that is too large.
+// The handler behind the shell responds "reached" only to the page's own requests.
 func TestAttacksOnTheShell(t *testing.T) {
 	s, cookie := testShell(t)
 	own := s.origin()

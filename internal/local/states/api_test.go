@@ -197,12 +197,9 @@ func TestListingExecutions(t *testing.T) {
 		want  string
 	}{
 		{"another machine", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN + "x")}, "StateMachineDoesNotExist"},
-		{"MaxResults, which is ignored", sfn.ListExecutionsInput{MaxResults: 2}, "<nil>"},
-		{"a filter that is not supported", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "SerializationException"},
+		{"MaxResults, which is ignored", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN), MaxResults: 2}, "<nil>"},
+		{"a filter that is not supported", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN), RedriveFilter: types.ExecutionRedriveFilterRedriven}, "SerializationException"},
 	} {
-		if row.input.StateMachineArn == nil {
-			row.input.StateMachineArn = aws.String(machineARN)
-		}
 		if _, err := e.client.ListExecutions(t.Context(), &row.input); code(err) != row.want {
 			t.Errorf("%s: got %v, want %s", row.name, err, row.want)
 		}
