@@ -131,7 +131,7 @@ func Codes() []Info {
 
 		{Ambiguous, "rejected", "Two files could have the same role, or two drops have the same name. lipdrop does not guess, because a wrong guess costs money.", "Delete or rename all but one of these files or drops."},
 		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload the converted file."},
-		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put job.json and its files into a folder whose name ends in .job, for example cafe.job."},
+		{StrayManifest, "rejected", "A job.json is not directly in a folder whose name ends in .job.", "Put job.json and its files into a folder whose name ends in .job, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{RelativePath, "rejected", "A part of the file's key is . or .., which programs resolve to another path.", "Upload the file under a name without such a part."},
 		{UnprintableName, "rejected", "The file's key has control characters, line separators, noncharacters or characters that change the direction of text.", "Give the file a name without such characters, upload it again, and delete the old file."},
@@ -168,7 +168,7 @@ func Codes() []Info {
 		{NoBalance, "held", "The balance of the RunComfy account does not cover the job.", "Top up the account on RunComfy's page." + then},
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
 		{MediaForbidden, "held", "S3 refuses to return a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it." + then},
-		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as a bulk restore from DEEP_ARCHIVE may, redrive the dead-letter queue afterwards, or upload FILE again."},
+		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than a day, as a bulk restore from DEEP_ARCHIVE may, redrive the dead-letter queue afterwards, or upload FILE again."},
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts that job."},
 
 		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "If the reason says that the job continues after midnight UTC, there is nothing to do: the job is retried several times an hour. Otherwise, or to let the job continue earlier, raise the parameter that the reason names."},
@@ -200,11 +200,11 @@ func Codes() []Info {
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
-		{JobCancelled, "cancelled, failed", "RunComfy reports that the job was cancelled. A job that had already failed before a redrive stays failed.", "To submit the job again, upload FILE again."},
+		{JobCancelled, "cancelled, failed", "RunComfy reports that the job was cancelled. If the job failed and was then redriven, it stays failed.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
 		{OutcomeUnknown, "unknown", "The job may have been sent, but RunComfy returned no response, or a response that does not say whether RunComfy accepted the job.", checkFirst},
-		{SubmitInterrupted, "unknown", "The submit function stopped after its claim, and before it had recorded RunComfy's response.", checkFirst},
+		{SubmitInterrupted, "unknown", "The submit function stopped before it had recorded RunComfy's response.", checkFirst},
 	}
 }
 
