@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	// uploadsAtOnce limits how many files in one piece are uploaded at the same time, and
-	// largeAtOnce how many files in several parts. The parts of one file are uploaded one after
-	// the other, so that an interruption loses at most one part of a file.
+	// At most uploadsAtOnce files in one piece and largeAtOnce files in several parts are uploaded
+	// at the same time. The parts of one file are uploaded one after the other, so that an
+	// interruption loses at most one part of a file.
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
@@ -108,9 +108,10 @@ type sender struct {
 // in the bucket. Then the others appear, each by one short request. So all files except the first
 // are sent in parts, even if they are small.
 //
-// A file that is the same as the object in the bucket is also sent in parts. The SDK repeats a
-// request whose response was lost. No condition would refuse a second PUT, and the file would start
-// two takes. S3 completes a multipart upload only once. An empty file has no parts.
+// A file that is the same as the object in the bucket is also sent in parts. If the response to
+// a PUT is lost, the SDK sends the PUT again. S3 would accept both, because the ETag stays the same,
+// and the file would start two takes. S3 completes a multipart upload only once. An empty file has
+// no parts.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for i, u := range files {
 		if (i > 0 || u.Same) && u.Sum.parts == nil && u.Sum.Size > 0 {
@@ -140,8 +141,8 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
-		// If isStored fails, the parts are sent again. Before the file appears, unlessStored or
-		// the condition of the upload makes sure that the file is not stored twice.
+		// If isStored fails, the parts are sent again. unlessStored then makes sure that the file
+		// is not stored twice.
 		if _, ok, _ := s.isStored(ctx, u); ok {
 			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
@@ -215,10 +216,9 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 		if headErr != nil || replaced || uploadGone || try == uploadAttempts {
 			return err
 		}
-		// After a conflict, the next request needs a condition, because the request of another
-		// drop may still be running. If S3 returned HTTP status 412 although no object is
-		// there, the next request has no condition: versitygw 1.8.0 treats a delete marker as an
-		// object.
+		// versitygw 1.8.0 treats a delete marker as an object, and returns HTTP status 412. The
+		// next request then has no condition. After a conflict, the next request has one, because
+		// the request of another drop may still be running.
 		deleteMarker := !u.Exists && bucket.HTTPStatus(err) == http.StatusPreconditionFailed
 		u.Exists, u.stored = deleteMarker || stored.ETag != "", stored
 		if isConflict(err) && u.Sum.parts != nil {

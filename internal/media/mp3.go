@@ -119,7 +119,8 @@ func isFreeFormat(r *reader) bool {
 
 // measureMPEG sets the audio track of info from the MPEG audio between start and limit. A
 // frame begins at start. If the frames agree with a Xing, Info or VBRI header, the header gives
-// the length. Otherwise the frames are measured, and the header may replace only an estimate.
+// the length. Otherwise the frames are measured. If the result is only an estimate, the length in
+// the header may replace it.
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
@@ -172,7 +173,7 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // c.size may include the frame with the header, and c.frames may not
+		ahead := uint64(s.start-start) / c.frames // excess of mean if only c.size counts the frame with the header
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file

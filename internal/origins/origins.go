@@ -118,7 +118,7 @@ func (l List) isListed(address string) bool {
 	return l.exact["https://"+address] || l.exact["http://"+address]
 }
 
-// hostName matches only ASCII host names, which no resolver and no IDNA mapping changes.
+// hostName matches only ASCII host names: an IDNA mapping may change any other name.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 func isHost(host string) bool { return hostName.MatchString(host) || isLiteral(host) }
