@@ -196,7 +196,7 @@ func Codes() []Info {
 		{StorageUnavailable, "failed", "An output or a record in S3 could not be read or written for hours.", redrive},
 		{ExecutionFailed, "failed", "The execution failed with an error that has no code of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
-		{ExecutionStopped, "failed", "The execution was stopped. If RunComfy said whether it cancelled the job, the reason says so too.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives the job's result."},
+		{ExecutionStopped, "failed", "The execution was stopped. The reason also says whether RunComfy cancelled the job, if that is known.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives the job's result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},

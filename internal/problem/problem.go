@@ -63,9 +63,9 @@ func Reason(problems []Problem) string {
 	return strings.Join(reasons, "; ")
 }
 
-// Remedy joins the remedies of a name's problems. The files to upload again follow, in an order
-// that starts the job once: Remedy leaves out a Start file if another of these files starts the
-// job. The After sentences are at the end.
+// Remedy joins the remedies of a name's problems. The files to upload again follow; those that
+// start the job are last. Remedy adds a Start file only if none of these files starts the job.
+// The After sentences are at the end.
 func Remedy(name string, problems []Problem) string {
 	var steps, first, again, last, start, after []string
 	add := func(list *[]string, text string) {
