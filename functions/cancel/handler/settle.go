@@ -23,9 +23,9 @@ import (
 // the execution.
 const giveUpAfter = 20 * time.Hour
 
-// believeUnknownAfter is how long after the end of an execution settle doubts RunComfy's response
-// that the job is unknown: RunComfy may know the job again later. Lambda tries an event for the
-// last time after about three minutes, so believeUnknownAfter must be shorter.
+// believeUnknownAfter is the time from the end of an execution until settle believes RunComfy's
+// response that the job is unknown. Until then, RunComfy may know the job again. Lambda tries an
+// event for the last time after about three minutes, so believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. redrives
@@ -83,8 +83,8 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 
 // mayHaveFailedAgain reports whether an execution that stopped at the given time may have been
 // redriven and have failed again, after its take was recorded as failed. It returns false if
-// RunComfy cancelled the job. It also returns false if RunComfy reported the failure: RunComfy may
-// no longer know the job, so the reason in the record must stay.
+// RunComfy cancelled the job. It also returns false if RunComfy reported the failure: a redrive
+// cannot change that.
 func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 	return rec.State == ledger.Failed && rec.Code != problem.JobFailed && !rec.NotCharged && aws.ToTime(stopped).After(rec.Times.Ended)
 }

@@ -17,8 +17,8 @@ var clip []byte
 var voice []byte
 
 // Write makes the folder dir and its parent, the state folder. It writes sample.mp4 and
-// sample.wav into dir, and replaces files of these names. A symbolic link in dir, or in the place
-// of either folder, is an error.
+// sample.wav into dir, and replaces files of these names. Write returns an error if dir, its
+// parent or a file in dir is a symbolic link.
 func Write(dir string) error {
 	for _, folder := range []string{filepath.Dir(dir), dir} {
 		if err := private.Dir(folder); err != nil {

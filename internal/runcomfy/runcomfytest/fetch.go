@@ -96,7 +96,7 @@ func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Read
 	return nil
 }
 
-// notEmpty returns err, or an error if a file of n bytes is empty.
+// notEmpty returns err, or an error if n, the size of a file, is 0.
 func notEmpty(n int64, err error) error {
 	if err == nil && n == 0 {
 		return errors.New("the file is empty")
