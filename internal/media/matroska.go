@@ -58,7 +58,7 @@ type mkvTrack struct {
 	Track
 	number, kind  uint64
 	width, height int
-	uid           uint64 // which tags use to name the track
+	uid           uint64 // identifies the track in tags
 	switchedOff   bool
 	seen          bool // a block was found
 	encrypted     bool
@@ -75,8 +75,8 @@ const (
 )
 
 // readMatroska reads MKV and WEBM files. The length in the head of the file counts if the
-// file is not cut and the last blocks do not contradict this length. Otherwise, and for a
-// track that ends earlier, the end of the track's last block counts.
+// file is not cut and the last blocks do not contradict this length. If it does not count, or if
+// a track ends earlier, the end of the track's last block counts.
 func readMatroska(r *reader, info *Info) {
 	m := matroska{scale: uint64(time.Millisecond)}
 	segment, err := r.element(0, r.src.Size)
@@ -135,8 +135,8 @@ func (m *matroska) chooseTracks(info *Info) (chosen []*mkvTrack) {
 }
 
 // walk reads the elements of a segment. It stops after a cluster that does not say how long it
-// is. Unless the file is cut, it also stops after a cluster if the length of the file and the
-// tracks are known by then.
+// is. In a file that is not cut, it also stops after a cluster if it knows the length of the
+// file and the tracks.
 func (m *matroska) walk(r *reader, segment element) {
 	m.cut = segment.cut
 	if !segment.open {
@@ -286,9 +286,9 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// clusterStart returns when a cluster starts, in the file's time units: at its timestamp, or when
-// the earliest of its first blocks starts, if that is before the timestamp. clusterStart reads only
-// blocks that are in memory already.
+// clusterStart returns when a cluster starts, in the file's time units: the earliest of its
+// timestamp and the starts of its first blocks. clusterStart reads only blocks that are in
+// memory already.
 func clusterStart(r *reader, cluster element) int64 {
 	const most = 8 // elements
 	base, off := clusterTime(r, cluster)
@@ -356,15 +356,15 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		length = verify
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
-	const few, most = 64, 32 << 10 // how many zeros the last block may end with, and how many a block of silence may have
+	const blockZeros, silenceZeros = 64, 32 << 10 // the most zeros at the end of a block, and in a block of silence
 	end := cmp.Or(m.end, r.src.Size)
 	written := at + int64(len(bytes.TrimRight(tail, "\x00")))
-	if i := bytes.LastIndexByte(tail[:written-at], idVoid); written < end-few && i >= 0 {
+	if i := bytes.LastIndexByte(tail[:written-at], idVoid); written < end-blockZeros && i >= 0 {
 		if e, err := r.element(at+int64(i), end); err == nil && !e.cut && !e.open && e.end == end {
 			written = end // the zeros are padding
 		}
 	}
-	m.gap, m.unwritten = written < end-few, written < end-most
+	m.gap, m.unwritten = written < end-blockZeros, written < end-silenceZeros
 	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
@@ -456,7 +456,7 @@ blocks:
 		case idBlockGroup:
 			known = trial.noteGroup(r, base, e, left)
 		case idTimestamp, 0xAB, 0xA7, idVoid, 0xBF, 0x5854: // timestamp, sizes and positions, padding, checksum, silent tracks
-		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // of the segment
+		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // elements of the segment, so the cluster ends here
 			break blocks
 		default: // the element does not belong to a cluster, so the blocks end here
 			if guess {
@@ -502,8 +502,8 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 }
 
 // noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long as
-// its frames or, if the file does not say how long a frame lasts, about as long as the time
-// since the track's block before it. noteBlock returns false unless e is a block of a known track.
+// its frames. If the file does not say how long a frame lasts, the time since the track's
+// previous block counts. noteBlock returns false unless e is a block of a known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)
@@ -517,7 +517,7 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 	t := &m.tracks[i]
 	t.seen = true
 	at := base + int64(int16(binary.BigEndian.Uint16(data[n:])))
-	const lacing = 0x06  // flags of a block with several frames; the next byte is their number less one
+	const lacing = 0x06  // flags of a block with several frames; the next byte is the number of frames less one
 	const longest = 1000 // units; a longer time between two blocks is a gap
 	switch {
 	case lasts > 0:
