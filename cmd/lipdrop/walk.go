@@ -105,7 +105,7 @@ func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		if _, statErr := os.Stat(path); statErr != nil {
-			err = statErr // os.Stat reports a link that leads to itself more clearly
+			err = statErr // for a link that leads to itself, only os.Stat returns ELOOP
 		}
 		return nil, nil, inPlainWords(path, err)
 	}

@@ -62,7 +62,7 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		known, noun = m.optionNames(), "option"
 	}
 	found := make(map[string]problem.Problem)
-	misspelt := make(map[string]bool) // known members that unknown ones probably mean
+	misspelt := make(map[string]bool) // known members that the input misspells
 	checked := make(map[string]any, len(input))
 	for _, name := range slices.Sorted(maps.Keys(input)) {
 		value := input[name]

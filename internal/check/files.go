@@ -47,7 +47,7 @@ type Snapshot struct {
 	read   func(ctx context.Context, f drop.File, off, n int64) ([]byte, error)
 
 	dropped []drop.File // sorted
-	added   []drop.File // dropped, after AddDropped
+	added   []drop.File // set to dropped by AddDropped
 
 	mu     sync.Mutex
 	listed map[listing]page
@@ -114,7 +114,7 @@ func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]dro
 	}
 	added, moreAdded := list(s.added, l)
 	if known.more {
-		l.limit = len(known.files) // the bucket may have other files before the added ones that come later
+		l.limit = len(known.files) // the bucket's files after these are not known
 	}
 	files, more := list(merge(added, known.files), l)
 	return files, more || known.more || moreAdded, nil

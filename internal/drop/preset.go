@@ -21,8 +21,8 @@ type setting struct {
 	from    string // the key of the preset, or "" if there is no preset
 }
 
-// pairSetting returns the model and the options of a pair in a folder. The Choice sets them
-// or, without a Choice, the nearest preset. If no model is set, pairSetting returns the default
+// pairSetting returns the model and the options of a pair in a folder. They come from the Choice
+// or, if it is nil, from the nearest preset. If no model is set, pairSetting returns the default
 // model for a video or for an image.
 func (l *lister) pairSetting(ctx context.Context, folder string, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
@@ -88,8 +88,8 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	return bad
 }
 
-// maxPresetFolders bounds the folders that are searched for the preset of a pair: the
-// nearest ones, and inbox/.
+// maxPresetFolders bounds the folders that are searched for the preset of a pair. If there are
+// more, only the nearest ones and inbox/ are searched.
 const maxPresetFolders = 12
 
 // presetFolders returns the folders whose presets count for the pairs in a folder, nearest
@@ -189,7 +189,7 @@ func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem,
 	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
 		model, ok := l.Catalog.Model(id)
 		if !ok {
-			continue // the command may be older than the stack whose defaults these are
+			continue // an older command may not know a default model of a newer stack
 		}
 		wrong := uploadAgain(model.ValidateOptions(doc.Input), base)
 		if wrong == nil {

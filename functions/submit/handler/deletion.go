@@ -24,8 +24,8 @@ import (
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
-		// Get returns ErrNotFound also for the record of a released claim. If the object exists, it
-		// is such a record, which a person has restored. The job was not submitted, so it may run.
+		// Get returns ErrNotFound also for the record of a released claim. If the object exists, a
+		// person has restored such a record. The job was not submitted, so it may run.
 		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take))
 		return !released, err
 	}
@@ -92,9 +92,8 @@ func (h *Handler) timeOf(c change) time.Time {
 
 // uploadedSince reports whether an upload in this batch lets the finding start a job, although
 // a file of the take was deleted. An upload of a version that the take uses does not count.
-// talk.de.wav is paired with talk.mp4, whose name is talk. Outside a bundle, an upload of a file
-// with such another name counts only if its time is unknown, or is not before the claim of the
-// take and take.Deleted. EventBridge gives times in whole seconds.
+// Nor does an upload of a pair's shared file, such as talk.mp4 for the job talk.de, if it is known
+// to be older than the claim of the take or than take.Deleted. EventBridge gives times in whole seconds.
 func (f finding) uploadedSince(take ledger.Record) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {

@@ -3,7 +3,7 @@ import { h, byId, request, notify, confirmed, released, count, seconds, dollars,
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
-// The steps of a take, in order. Each has its name, and the member of the take's times that says when the step begins.
+// The steps of a take, in order: the name of a step, and the member of take.times that says when the step begins.
 const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
 
 export class Job {
@@ -30,7 +30,7 @@ export class Job {
     try {
       const job = await request("job?" + new URLSearchParams({ key, take }), { signal: asking.signal });
       await released();
-      if (asking.signal.aborted) return; // another call of open, or close, has aborted this request
+      if (asking.signal.aborted) return; // a later open or close has aborted this request
       this.show(job);
     } catch (err) {
       if (asking.signal.aborted) return;
@@ -64,7 +64,7 @@ export class Job {
     this.job = job;
     const take = job.take ?? {};
     const media = job.media ?? [];
-    // The player stays while it shows the same files, so that a new status does not stop it.
+    // If the files are the same, the player stays, so that a new status does not stop it.
     const shown = JSON.stringify(media.map((m) => [m.key, m.versionId, m.kind]));
     if (!this.player || this.shown !== shown) {
       this.player?.close();
