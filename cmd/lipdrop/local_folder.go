@@ -67,8 +67,8 @@ func (f *watchedFile) equals(next *watchedFile) bool {
 	return os.SameFile(f.info, next.info) && f.info.Size() == next.info.Size() && f.info.ModTime().Equal(next.info.ModTime())
 }
 
-// newWatcher returns a watcher of a folder. At first, the watcher takes each object below
-// inbox/ for a file that is gone. Its first looks find the files that exist, and delete
+// newWatcher returns a watcher of a folder. At first, the watcher assumes that the file of
+// each object below inbox/ is gone. Its first looks find the files that exist, and delete
 // each object that has no file and that a watcher uploaded.
 func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {

@@ -85,8 +85,8 @@ func (t *terminal) colored() bool {
 }
 
 // newBar shows bytes, speed and the time left of a transfer on a terminal that can redraw.
-// Elsewhere, or if total is 0, it shows nothing. The caller calls add with the number of bytes
-// since the last call, and then end, which leaves the bar visible.
+// Elsewhere, or if total is 0, it shows nothing. The caller reports each number of new bytes
+// with add, and stops the bar with end. The bar then stays visible.
 func newBar(say *terminal, total int64) (add func(n int64), end func()) {
 	if columns, _ := say.canvas(); columns == 0 || total == 0 {
 		return func(int64) {}, func() {}

@@ -221,8 +221,8 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 	return read(f.Key, out.Body, n)
 }
 
-// GetJSON reads a JSON object of at most limit bytes into value. Its errors include those of Head,
-// and *UnreadableError, with which it also returns the File.
+// GetJSON reads a JSON object of at most limit bytes into value. Its errors include those of Head.
+// With an *UnreadableError, it also returns the File.
 func (b *Bucket) GetJSON(ctx context.Context, key string, limit int64, value any) (File, error) {
 	body, file, err := b.Get(ctx, key, limit+1)
 	if err != nil {
@@ -317,13 +317,13 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
 }
 
-// ListFolder returns the files and folders directly below prefix whose keys come after the key
-// in the parameter after: at most limit in all, and at most PageSize, because it lists one page.
+// ListFolder returns the files and folders directly below prefix whose keys come after
+// startAfter. It returns at most limit of them, and at most PageSize, because it lists one page.
 // It reports whether there are more. A folder is a File that has only a Key, which ends in a slash.
-func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
+func (b *Bucket) ListFolder(ctx context.Context, prefix, startAfter string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
-	if after != "" {
-		in.StartAfter = &after
+	if startAfter != "" {
+		in.StartAfter = &startAfter
 	}
 	return b.list(ctx, in, min(limit, PageSize))
 }
@@ -338,8 +338,8 @@ func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int)
 		page, err := b.client().ListObjectsV2(ctx, in)
 		if _, unreadable := errors.AsType[*smithy.DeserializationError](err); unreadable && in.EncodingType == "" {
 			// A key has characters that XML does not allow. The first request
-			// does not ask for encoded keys, because some servers then compare
-			// the encoded keys with a StartAfter that is not encoded.
+			// does not ask for encoded keys, because some servers compare encoded
+			// keys with an unencoded StartAfter.
 			in.EncodingType = types.EncodingTypeUrl
 			continue
 		}

@@ -39,7 +39,7 @@ func try(parse func()) (err error) {
 	return nil
 }
 
-// fits calls parse and reports whether what parse reads fits into the budget.
+// fits calls parse. It returns false if parse needs more than the rest of the budget.
 func (r *reader) fits(parse func()) bool {
 	switch err := try(parse); {
 	case errors.Is(err, errBudget):
@@ -180,9 +180,9 @@ func (r *reader) written(from, n int64) (at int64, data []byte) {
 	return at, data
 }
 
-// zeros bisects the bytes between from and end for the beginning of the run of zeros that contains
-// end. The result is at most 64 bytes too late. Earlier zeros, such as those of a white area in a
-// JPEG, mislead a bisection, so zeros also checks some places between the result and end.
+// zeros bisects the bytes between from and end. It returns the offset at which the run of zeros
+// before end begins, or up to 64 bytes later. Earlier zeros, such as those of a white area in a
+// JPEG, mislead a bisection, so the bytes at some places after its result are checked too.
 func (r *reader) zeros(from, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
@@ -248,8 +248,8 @@ func (r *reader) read(off, n int64) []byte {
 	return data[:n:n] // so that an append copies the bytes, and does not write into the source's memory
 }
 
-// withReserve keeps the given calls and bytes of the budget from parse. It returns the error
-// with which parse panicked, or nil.
+// withReserve calls parse with a budget that is smaller by the given calls and bytes. It returns
+// the error with which parse panicked, or nil.
 func (r *reader) withReserve(calls, bytes int64, parse func()) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls

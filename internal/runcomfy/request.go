@@ -55,8 +55,9 @@ type call struct {
 	paid                bool
 }
 
-// do makes a call and returns the response. Client documents the errors and when do repeats a
-// call. If an HTTP 2xx response has an error code, do returns both the response and the error.
+// do makes a call and returns the response. The doc of Client lists the errors and says when a
+// call is repeated. If an HTTP 2xx response has an error code, do returns both the response and
+// the error.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
@@ -98,7 +99,7 @@ func (c *Client) send(ctx context.Context, call call, token string) (*response, 
 	}))
 	res, err := c.httpClient().Do(req)
 	if err != nil {
-		// A transport that calls no hook of the trace may have sent something.
+		// A transport that ignores the trace may have sent the request.
 		failed.notSent = asked.Load() && !got.Load()
 		failed.err = withoutURL(err)
 		failed.text = cmp.Or(safeText(failed.err.Error(), token), "no response")
@@ -141,7 +142,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 		return nil, fmt.Errorf("base URL: %w", withoutURL(err))
 	}
 	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("base URL: not an http or https address with a host, and without a user, a query or a fragment")
+		return nil, errors.New("base URL: it must have http or https and a host, but no user, query or fragment")
 	}
 	u.RawQuery = call.query
 	var body io.Reader

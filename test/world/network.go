@@ -28,8 +28,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Signature is a part of every presigned URL. Tests search for it where no
-// presigned URL may be.
+// Signature is a part of every presigned URL. Tests search for it where a
+// presigned URL must not appear.
 const Signature = "X-Amz-Signature=canary"
 
 const presignHost = "s3.example.com"
@@ -117,8 +117,8 @@ func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // patience returns how long a client with the given timeout waits for a response. The client waits
-// less if ctx has an earlier deadline on the real clock. The deadline of the invocation is never
-// earlier, because it is on the virtual clock, decades from now.
+// less if ctx has an earlier deadline on the real clock. The deadline of the invocation is
+// decades from now, because it is a time of the virtual clock.
 func patience(ctx context.Context, timeout time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return min(timeout, time.Until(deadline).Round(time.Second))

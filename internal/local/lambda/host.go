@@ -72,8 +72,8 @@ func New(region string, functions ...Function) *Host {
 
 // Invoke calls a function, by name or ARN, and returns its response. A failure of the
 // function or its environment is an *Error. If ctx is done first, Invoke returns the error of
-// ctx. Then an invocation that has begun continues, as on AWS. If the host is closed first, the
-// error is ErrClosed. Any other error is the reason why the function was not started.
+// ctx. As on AWS, a running function is not stopped. If the host is closed first, the error
+// is ErrClosed. Any other error is the reason why the function was not started.
 func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	f := h.functions[name[strings.LastIndexByte(name, ':')+1:]]
 	if f == nil {

@@ -58,7 +58,7 @@ export function notify(text, bad = false) {
 export function confirmed(title, text, action) {
   const dialog = byId("confirm");
   return new Promise((resolve) => {
-    // The promise is resolved here, because the dialog's event "close" may come only after the next question has been asked.
+    // A listener of the dialog's event "close" could run too late: when the next question has already been asked.
     const end = (yes) => {
       dialog.close();
       resolve(yes);
@@ -93,8 +93,8 @@ export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bd
 // isPlausible reports whether a length or a cost from the bucket can be shown and added to others.
 export const isPlausible = (n) => typeof n === "number" && n >= 0 && n < 1e9;
 
-// seconds writes a length as the command does: 4.0 s, and from ten minutes on 12 min 5.5 s or 1 h 0 min 5.5 s. It writes no length
-// that is 0 or not plausible.
+// seconds writes a length as the command does, such as 4.0 s, 12 min 5.5 s or 1 h 0 min 5.5 s. It writes no length that is 0 or not
+// plausible.
 export const seconds = (n) => {
   if (!n || !isPlausible(n)) return "";
   const tenths = Math.round(n * 10);
