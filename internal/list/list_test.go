@@ -122,7 +122,7 @@ func TestProblems(t *testing.T) {
 		{name: "a name twice, composed and decomposed", text: header + "caf\u00e9,a.mp4,a.wav\n\ncafe\u0301,b.mp4,b.wav\n",
 			want: []string{"row 4, column A (name): \"caf\u00e9\" is also the name of row 2. Give each row its own name."}},
 		{name: "a name with a slash, one that begins with a dot and one with a tab", text: header + "de/a,a.mp4,a.wav\n.a,a.mp4,a.wav\n\"a\tb\",a.mp4,a.wav\n", want: []string{
-			`row 2, column A (name): the name "de/a" has a slash. Write - in place of the slash, or make a list for each folder.`,
+			`row 2, column A (name): the name "de/a" has a slash. Replace the slash with a hyphen, or make a list for each folder.`,
 			`row 3, column A (name): the name ".a" begins with a dot, and lipdrop ignores files with such names. Remove the dot.`,
 			`row 4, column A (name): the name "a\tb" has characters that cannot be seen or typed. Remove them.`,
 		}},

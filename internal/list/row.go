@@ -81,14 +81,14 @@ func badName(name string) (reason, remedy string) {
 	case !problem.IsPrintable(name):
 		return `the name "` + problem.Short(name) + `" has characters that cannot be seen or typed`, "Remove them."
 	case strings.Contains(name, "/"):
-		return fmt.Sprintf("the name %s has a slash", problem.Quote(name)), "Write - in place of the slash, or make a list for each folder."
+		return fmt.Sprintf("the name %s has a slash", problem.Quote(name)), "Replace the slash with a hyphen, or make a list for each folder."
 	case strings.HasPrefix(name, "."):
 		return fmt.Sprintf("the name %s begins with a dot, and lipdrop ignores files with such names", problem.Quote(name)), "Remove the dot."
 	}
 	return "", ""
 }
 
-// addMedia adds the row's media: those in texts, by kind, and those in given and defaults, by
+// addMedia adds the row's media from texts, keyed by kind, and from given and defaults, keyed by
 // property. It deletes the media from given. A default is used only if the row leaves out the medium.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
@@ -149,7 +149,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		r.Files[p.Name] = value
 		return
 	}
-	r.Links[p.Name] = value // not in Files: each file there is read, which would report the problem again
+	r.Links[p.Name] = value // the command reads each file in Files, and would report this one again
 }
 
 var (
