@@ -27,7 +27,7 @@ const (
 	Short     Form = "short"      // shorter than Right
 	Long      Form = "long"       // longer than Right
 	NoSound   Form = "no-sound"   // without a sound track
-	Silent    Form = "silent"     // with frames of sound as small as those of silence
+	Silent    Form = "silent"     // with as few bytes of sound as a silent track has
 	Smaller   Form = "smaller"    // half as wide and half as high as Right
 	Broken    Form = "broken"     // without the last tenth of its bytes
 	WrongType Form = "wrong-type" // an image instead of a video

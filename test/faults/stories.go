@@ -49,9 +49,9 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	from, until time.Duration // since the start of the world; some troubles begin earlier or end later
+	from, until time.Duration // the time of RunComfy's faults, since the start of the world; some begin earlier or end later
 
-	hasty     int                     // number of acts between two calls that a function makes
+	hasty     int                     // how often people have acted while submit ran
 	refusals  int                     // number of refused writes to a claim
 	ended     map[string]bool         // requests whose result call has reported a failed job
 	stopped   map[string]bool         // names whose execution a person stopped

@@ -21,15 +21,15 @@ const (
 	// are tried one last time. A message that waits for a higher MaxJobsPerDrop is retried until
 	// its last delivery, however old it is.
 	retryFor = 24 * time.Hour
-	// A job that a cap of the day holds may wait for days. So a new message replaces its message
-	// after renewAfter: when the job fits into the cap, at least half a day of retries is left.
+	// A cap of the day may hold a job for days. After renewAfter, submit replaces the job's message
+	// with a new one: when the cap has room for the job, at least half a day of retries is left.
 	renewAfter = retryFor / 2
 	// If submit has made more than fewRequests requests to S3 for a message, it starts no further
 	// assessment, and sends new messages for the subjects that are left.
 	fewRequests = 25
 	// Submit divides the subjects of a message among at most maxParts new messages, or more if the
-	// subjects are long. A message with more than maxPart bytes of subjects gets no further one,
-	// because SQS may refuse a message of more than 256 KiB.
+	// subjects are long. After maxPart bytes of subjects, submit begins the next message, because
+	// SQS may refuse a message of more than 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
@@ -181,8 +181,8 @@ type progress struct {
 // assessSubjects assesses every subject that a change may concern, until it has made more than
 // fewRequests requests to S3. It also stops if a cap of the day holds a job and this message is
 // older than renewAfter or is not delivered again. In both cases, new messages continue with the
-// other subjects, and with each subject that was not finished. A message of submit that has several
-// subjects is only divided: assessSubjects assesses none of these subjects. If the function's time
+// other subjects, and with each subject that was not finished. If c.Subjects has several subjects,
+// assessSubjects assesses none of them, and submit divides the message. If the function's time
 // ends, the queue delivers the whole message again.
 func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, lastTrySince time.Time) (p progress) {
 	before := h.Ledger.Bucket.Requests() // of the whole process, which runs only one invocation at a time
@@ -231,9 +231,9 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 }
 
 // send divides the subjects of a change into messages (see maxParts), and sends them. A message
-// that replaces an event has the uploads of the whole batch, so it also stands for the other events:
-// send records it in batch.sent. A message that replaces a part (see isPart) has only the uploads
-// of that part, so send does not record it.
+// that replaces an event has the uploads of the whole batch. Send records its subjects in
+// batch.sent, so the batch's other events skip them. A message that replaces a part (see isPart)
+// has only the uploads of that part, so send does not record its subjects.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
 	isPart := c.isPart()
 	if !isPart {
