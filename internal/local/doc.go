@@ -26,7 +26,7 @@
 //	credentials.sh   the owner's credentials for a shell, with --containers
 //	env.json         the variables of the functions for sam local, with --containers
 //	ports.json       the ports, so that URLs stay valid after a restart
-//	certs/           the certificate, which clients must trust (cert.pem), and its key
+//	certs/           the certificate, which clients must trust (ca.pem), and its key
 //	functions/       the programs of the functions
 //	s3/              the bucket with its versions, and the S3 users of the functions
 //	queue/           events for submit, and dead letters

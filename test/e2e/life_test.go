@@ -243,7 +243,7 @@ func (m *mortal) becameReady() error {
 	if err != nil {
 		return err
 	}
-	certificate, err := os.ReadFile(filepath.Join(m.dir, "certs", "cert.pem"))
+	certificate, err := os.ReadFile(filepath.Join(m.dir, "certs", "ca.pem"))
 	if err != nil {
 		return err
 	}

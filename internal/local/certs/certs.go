@@ -37,7 +37,7 @@ type Certificate struct {
 // Ensure returns the certificate in a folder. If the certificate or its key is missing or
 // damaged, or the certificate expires within 30 days after now, Ensure creates both anew.
 func Ensure(dir string, now time.Time) (Certificate, error) {
-	c := Certificate{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	c := Certificate{CertFile: filepath.Join(dir, "ca.pem"), KeyFile: filepath.Join(dir, "key.pem")}
 	if c.load(now.Add(remaining)) == nil {
 		return c, nil
 	}
