@@ -85,7 +85,7 @@ func (b *board) above(write func()) {
 		write()
 		return
 	}
-	_ = b.out.raw(fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)) // terminal.failed returns the error
+	_ = b.out.raw(fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)) // b.out stores the error
 	b.drawn = 0
 	write()
 	b.draw()
@@ -189,7 +189,7 @@ func (b *board) draw() {
 	}
 	s.WriteString("\x1b[J")
 	b.drawn = len(lines)
-	_ = b.out.raw(s.String()) // terminal.failed returns the error
+	_ = b.out.raw(s.String()) // b.out stores the error
 }
 
 // byUrgency compares jobs whose exit codes are not 0. The most urgent job comes first.

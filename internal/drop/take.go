@@ -54,9 +54,9 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 
 // answerKey returns the key of an answer file: answers/, the path of key below inbox/, and .json.
 // The parameter key is the key of a file that cannot belong to a job, or inbox/ followed by a name
-// whose status key would be too long. If the path is too long, unprintable, or has a part . or ..,
-// answerKey replaces the bad characters and parts by underscores, cuts the path, and appends ~ and
-// a hash of key.
+// whose status key would be too long. If the path is too long, is unprintable, or has a part "." or
+// "..", answerKey replaces the bad characters and parts by underscores, cuts the path, and appends
+// ~ and a hash of key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

@@ -34,8 +34,8 @@ type Row struct {
 
 	table bool // from a table, in which every value is a text
 
-	// labels has what reports call columns and properties, such as "column B (audio)" for the
-	// property audio_url. See label for columns that are not in labels.
+	// labels has the Problem.Column of columns and properties, such as "column B (audio)" for
+	// the property audio_url. See label for columns that are not in labels.
 	labels map[string]string
 }
 
@@ -73,7 +73,7 @@ func (r Row) Problem(property, reason, remedy string) Problem {
 	return p
 }
 
-// label returns what reports call a column or property.
+// label returns the Problem.Column of a column or property.
 func (r Row) label(column string) string {
 	noun := "member"
 	if r.table {

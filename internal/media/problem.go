@@ -42,7 +42,7 @@ func encryptedFile(file string) error {
 func wrongContent(file string, f form) error {
 	kind, _ := KindOf(file)
 	to, suffix := f.kind, f.suffix
-	if kind == Audio && f.kind == Video { // the suffix asks for sound, so the remedy keeps the sound of the video
+	if kind == Audio && f.kind == Video { // only the sound of the video is needed
 		to, suffix = Audio, ""
 		if f.accepts(".m4a") {
 			suffix = ".m4a"
@@ -50,7 +50,7 @@ func wrongContent(file string, f form) error {
 	}
 	remedy := convert(file, to)
 	switch {
-	case (to == Audio) != (kind == Audio): // the job needs a file of the kind that the suffix says
+	case (to == Audio) != (kind == Audio): // an image cannot be converted to sound, nor sound to a picture
 		remedy = export(file, kind)
 	case suffix != "":
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)

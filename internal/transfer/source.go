@@ -155,7 +155,7 @@ func (s *source) acceptFirst(r *response, ranged bool) error {
 		// Some servers answer "bytes=0-" with the whole file, but accept other ranges.
 		s.ranges = s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged,
-		// Without s.ranges, no other range can be combined with this one.
+		// Without s.ranges, this range must be the whole file.
 		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
 		return s.unavailable(errRange)
 	case r.StatusCode != http.StatusPartialContent:

@@ -31,7 +31,7 @@ type execution struct {
 	busy bool // one of its functions is running
 }
 
-// stepFunctions is the functions' client of Step Functions.
+// stepFunctions is the Step Functions client of the Lambda functions.
 type stepFunctions struct{ *World }
 
 func (w stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
@@ -156,10 +156,10 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends to cancel the event of an execution that ended badly. late is how much longer
-// the event takes than usual. If the execution is running or has succeeded, the event is about the
-// end before the last redrive. Without a redrive, it is about an end that DescribeExecution does
-// not show yet.
+// NotifyStatus sends cancel the event of an execution that ended badly. late is how much longer
+// the event takes than usual. If the execution is running or has succeeded, the event says that it
+// was aborted before its last redrive. If it was never redriven, the event says that it was
+// aborted, but DescribeExecution does not show that.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn]
 	status, redrives := x.Status, x.RedriveCount
