@@ -188,7 +188,7 @@ export class Drop {
     const length = ready.reduce((sum, job) => sum + (job.expectedSeconds ?? 0), 0);
     this.found.replaceChildren(
       h("p", {}, h("b", {}, count(ready.length, "job")), [length ? seconds(length) + " of output" : "", priceOf(ready), count(result.files, "file") + ", " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
-      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: ", fileNames(result.present), ". A file that has changed is uploaded, which starts a new take with a new charge. An unchanged file is skipped, except the job.json of a bundle whose other files have changed. ",
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: ", fileNames(result.present), ". A file that has changed is uploaded, which starts a new take with a new charge. An unchanged file is skipped. If a file of a bundle has changed, job.json is uploaded too. ",
         h("label", { class: "check" }, this.again, " upload unchanged files too, for new takes")) : "",
       result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: ", fileNames(result.left), ".") : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",

@@ -25,7 +25,6 @@ export const reviewLabel = (decision) => decision ? h("span", { class: "state " 
 // isExpected reports whether a job has an output, or was submitted and has not ended.
 const isExpected = (row) => row.state === "succeeded" || stateOf(row.state)[1] === "run";
 
-// costOf returns the cost that RunComfy has reported or, without one, the estimate if isExpected returns true.
 const costOf = (row) => row.costUsd ?? (isExpected(row) ? row.estimateUsd : undefined);
 
 const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row.state === "held";
