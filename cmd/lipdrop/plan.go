@@ -100,7 +100,7 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 }
 
 // splitLists separates the arguments that are lists from the other files and folders. It resolves
-// symbolic links in the folder of a list, and returns each path once.
+// symbolic links in the folder of a list, and returns each list once.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
 		if !list.IsList(arg) || isFolder(arg) {
@@ -137,7 +137,7 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 	p.Uploads = files.byKey
 	leftOut := 0
 	for _, key := range sortedKeys(files.byKey) {
-		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // an argument is a folder that has the file in it
+		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // the file comes from an argument that is a folder
 		switch role := drop.ParseKey(key).Role; {
 		case role == drop.NoDrop:
 			delete(p.Uploads, key)
@@ -209,8 +209,8 @@ func (t total) estimate() string {
 	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(t.usd), budget.EstimateNote, count(t.noPrice, "job"), t.why)
 }
 
-// checkJobs finds out which jobs the files form. The error has the heading, and names every problem
-// of a row, of a key, or of a job for which isWrong returns true.
+// checkJobs finds out which jobs the files form. The error lists the problems of rows and
+// keys, and the problems of each job for which isWrong returns true.
 func (p *plan) checkJobs(ctx context.Context, heading string, isWrong func(check.Outcome) bool) error {
 	if err := p.Check(ctx); err != nil {
 		return err

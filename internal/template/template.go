@@ -62,7 +62,7 @@ func (t *Template) member(section, name string) map[string]any {
 }
 
 // Fill replaces the intrinsic functions in a part of the template by their values, and decodes
-// the result into a variable. If the part is nil, a struct stays as it is.
+// the result into a variable. A nil part does not change a variable that is a struct.
 func (t *Template) Fill(part, to any) error {
 	filled, err := t.value(part)
 	if err != nil {

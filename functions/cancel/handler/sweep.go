@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// sweepBack is how far back the hourly sweep settles executions, measured from
-	// their end. AWS may lose the event of a status change. About 24 sweeps then have
-	// a chance to settle the execution.
+	// sweepBack is how long after its end the hourly sweep still settles an execution.
+	// AWS may lose the event of a status change. About 24 sweeps then have a chance to
+	// settle the execution.
 	sweepBack = 24 * time.Hour
 
-	// listBack is how far back the sweep lists executions, measured from their
-	// start, because the list is ordered by start time. An execution lasts at most five
-	// days, can be redriven for 14 days after its end, may then last five days more, and is
-	// settled for one more day (sweepBack).
+	// listBack is how long after its start the sweep still lists an execution. AWS orders
+	// the list by start time. An execution lasts at most five days, can be redriven for 14
+	// days after its end, may then last five days more, and is settled for one more day
+	// (sweepBack).
 	listBack = 25 * 24 * time.Hour
 
 	// The sweep recovers takes whose record was last written between recoverUntil
@@ -85,8 +85,8 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 }
 
 // listUnsuccessful returns the executions that did not succeed and ended within the
-// last day, oldest end first. After a failed request it continues with the next status of an
-// execution, and returns the error with the executions that it has found.
+// last day, oldest end first. If it cannot list the executions of one status, it continues with
+// the next status, and returns the error with the executions that it has found.
 func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
 		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.Ledger.MachineARN, StatusFilter: status, MaxResults: 1000})
@@ -181,9 +181,9 @@ func reservationDay(rec ledger.Record) string {
 }
 
 // sweepBudget frees the reservations of takes that RunComfy does not charge. It also frees a
-// take's reservation in the book of one day if the take was claimed on another day. Submit or
-// cancel may have died before freeing a reservation, and archive frees none. The parameter days is
-// what recoverTakes returns.
+// reservation in a day's book if the take was not claimed on that day. Submit or cancel may have
+// died before freeing a reservation, and archive frees none. The parameter days is what
+// recoverTakes returns.
 func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error
 	for back := range bookDays {

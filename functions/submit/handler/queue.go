@@ -68,13 +68,13 @@ func (q SQS) Postpone(ctx context.Context, receipt string, pause time.Duration) 
 }
 
 const (
-	// If RunComfy asks for no pause, firstHold is the longest pause after the first delivery of
-	// a message that is not finished. This limit doubles with each delivery. After more than
-	// promptHolds deliveries, the pause is the visibility timeout of the queue.
+	// firstHold is the longest pause after a message's first delivery, if RunComfy asks for no
+	// pause. The longest pause doubles with each delivery. After more than promptHolds
+	// deliveries, the pause is the visibility timeout of the queue.
 	firstHold   = 15 * time.Second
 	promptHolds = 6
-	// After more than promptReceives deliveries, the pause is no longer RunComfy's Retry-After:
-	// the queue delivers a message only a limited number of times, which must last for a day.
+	// After more than promptReceives deliveries, the pause is no longer RunComfy's Retry-After.
+	// With a short Retry-After, the queue would reach its limit of deliveries in less than a day.
 	promptReceives = 30
 	// burnPause is the pause of a message that is no longer retried. It is short, so that the
 	// message soon becomes a dead letter. The further deliveries do nothing.

@@ -28,7 +28,7 @@ const (
 // Child is a running program. Its methods are safe for concurrent use.
 type Child struct {
 	cmd   *exec.Cmd
-	guard *exec.Cmd // holds the write end of its standard input until guard.Wait
+	guard *exec.Cmd // has the write end of the pipe; guard.Wait closes it
 	done  chan struct{}
 	err   error // result of cmd.Wait, set before done is closed
 
