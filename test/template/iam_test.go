@@ -36,7 +36,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. No role can be assumed on behalf of another account (`aws:SourceAccount`). A function's role can be assumed by a request without `aws:SourceAccount` (`StringEqualsIfExists`). A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
+		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. Every role refuses a request whose `aws:SourceAccount` is another account. Only the state machine's role also refuses a request without `aws:SourceAccount`; the others have `StringEqualsIfExists`. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
 		"The keys of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
 		"Such a request names no prefix, so under a stricter condition S3 might respond with 403.\n\n" +
@@ -54,8 +54,8 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| EventBridge, only for the stack's own rule for deletions | `sqs:SendMessage` | the queue of deletions |\n" +
 		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
 		"| EventBridge, only for rules of the account | `sqs:SendMessage` | the dead-letter queue of notices |\n" +
-		"| EventBridge, if `NotifyEmail` is set: with a role that only EventBridge can assume, not on behalf of another account | `sns:Publish` | the topic of notices |\n" +
-		"| EventBridge, if `NotifyWebhookUrl` is set: with a role that only EventBridge can assume, not on behalf of another account | `events:InvokeApiDestination` | the webhook's destination |\n" +
+		"| EventBridge, if `NotifyEmail` is set, by a role that only EventBridge can assume | `sns:Publish` | the topic of notices |\n" +
+		"| EventBridge, if `NotifyWebhookUrl` is set, by a role that only EventBridge can assume | `events:InvokeApiDestination` | the webhook's destination |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a customer-provided key (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
