@@ -204,8 +204,8 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 			continue
 		}
 		f.Job.listings = l.left
-		if s.beyond > 0 {
-			*f = f.holdExcess(s.beyond, l.MaxJobsPerDrop)
+		if s.jobs > 0 {
+			*f = f.holdExcess(s.jobs, l.MaxJobsPerDrop)
 		}
 	}
 	return a, err

@@ -107,8 +107,8 @@ func ParseKey(key string) Key {
 }
 
 // Owns returns the name whose takes are cancelled when the file is deleted, or "" if the
-// deletion cancels nothing. If the deletion may also cancel takes of further names, each of
-// these names begins with prefix.
+// deletion cancels nothing. If prefix is not "", the deletion may also cancel takes of the
+// names that begin with prefix.
 func (k Key) Owns() (name, prefix string) {
 	switch k.Role {
 	case Visual:

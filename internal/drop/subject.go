@@ -16,14 +16,14 @@ type Subject struct {
 	// file that cannot belong to a job, it is the file's path below inbox/.
 	Name string
 
-	stem   string // see Key.Stem; "" for a file that cannot belong to a job
-	key    string // of a file in a bundle, or of a file that cannot belong to a job
-	beyond int    // the number of jobs found for the change, if this job is beyond MaxJobsPerDrop; else 0
-	waits  bool   // beyond is set, and files of the job were missing; not in the JSON
+	stem  string // see Key.Stem; "" for a file that cannot belong to a job
+	key   string // of a file in a bundle, or of a file that cannot belong to a job
+	jobs  int    // if the subject's job is beyond MaxJobsPerDrop, the number of jobs found for the change; else 0
+	waits bool   // jobs is set, and files of the job were missing; not in the JSON
 }
 
-// TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
-func (s Subject) TooMany() bool { return s.beyond > 0 && !s.waits }
+// TooMany reports whether the subject's job is beyond MaxJobsPerDrop and had all its files.
+func (s Subject) TooMany() bool { return s.jobs > 0 && !s.waits }
 
 // File returns the key of the file if the subject is a file in a bundle, or "".
 func (s Subject) File() string {
@@ -34,10 +34,10 @@ func (s Subject) File() string {
 }
 
 // limited returns the subject of the nth job of a change. If this job is beyond MaxJobsPerDrop,
-// limited stores jobs and waits in beyond and waits.
+// the subject stores jobs and waits.
 func (s Settings) limited(subject Subject, nth, jobs int, waits bool) Subject {
 	if s.MaxJobsPerDrop > 0 && nth > s.MaxJobsPerDrop {
-		subject.beyond, subject.waits = jobs, waits
+		subject.jobs, subject.waits = jobs, waits
 	}
 	return subject
 }
@@ -61,7 +61,7 @@ type subjectJSON struct {
 
 // MarshalJSON returns the text that UnmarshalJSON reads.
 func (s Subject) MarshalJSON() ([]byte, error) {
-	return json.Marshal(subjectJSON{s.stem, s.key, s.beyond})
+	return json.Marshal(subjectJSON{s.stem, s.key, s.jobs})
 }
 
 // UnmarshalJSON reads a text that MarshalJSON has returned. It refuses other texts.
@@ -81,14 +81,14 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	default:
 		return fmt.Errorf("not a subject: %.100s", text)
 	}
-	if s.beyond = read.Beyond; s.beyond < 0 {
-		return fmt.Errorf("not a subject: %d jobs", s.beyond)
+	if s.jobs = read.Beyond; s.jobs < 0 {
+		return fmt.Errorf("not a subject: %d jobs", s.jobs)
 	}
 	return nil
 }
 
-// MatchStatusKey returns the key of the status that a file in a bundle has as a match of a
-// wildcard. It returns "" for any other subject.
+// MatchStatusKey returns the status key that the subject's file has if a wildcard matches it. It
+// returns "" if the subject is not a file in a bundle.
 func (s Subject) MatchStatusKey() string {
 	if s.File() == "" {
 		return ""
