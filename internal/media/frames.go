@@ -14,12 +14,12 @@ type frame struct {
 	stream  uint32 // the bits of the header that do not change within a stream
 }
 
-// timeUnit is how many units of time a second has. At every sampling rate of MPEG audio and
+// unitsPerSecond is how many units of time a second has. At every sampling rate of MPEG audio and
 // AAC, a sample lasts a whole number of these units.
-const timeUnit = 28224000
+const unitsPerSecond = 28224000
 
-// time returns how long the frame lasts, in units of 1/timeUnit seconds.
-func (f frame) time() uint64 { return f.samples * (timeUnit / f.rate) }
+// time returns how long the frame lasts, in 1/unitsPerSecond seconds.
+func (f frame) time() uint64 { return f.samples * (unitsPerSecond / f.rate) }
 
 // framing describes the frames of a format.
 type framing struct {
@@ -66,8 +66,8 @@ func (g framing) isChain(data []byte, last bool) bool {
 }
 
 // sync returns the first index of data, not below from, at which a chain of frames begins. If
-// there is no such index, it returns len(data). The function short reports whether a chain that
-// begins with the given frame may have fewer than three frames at the end of data (see isChain).
+// there is no such index, it returns len(data). For a chain that begins with the frame f, sync
+// calls isChain with last = short(f).
 func (g framing) sync(data []byte, from int, short func(frame) bool) int {
 	for from < len(data) {
 		next := bytes.IndexByte(data[from:], 0xff)
@@ -95,7 +95,7 @@ func (g framing) find(r *reader, off, n int64) (at int64, found bool) {
 type tally struct {
 	offsets          map[int64]bool // of the frames
 	frames, bytes    uint64
-	time             uint64 // in units of 1/timeUnit seconds
+	time             uint64 // in 1/unitsPerSecond seconds
 	slowest, fastest uint64 // bits per second
 	dense            frame  // the frame with the most bytes per second
 }
@@ -130,7 +130,7 @@ type stream struct {
 	start, limit int64
 	end          int64 // offset after the last frame that was found
 	seen         tally
-	gap          bool // the frames may not follow one another, or may be of several streams
+	gap          bool // other bytes or other streams may be among the frames
 }
 
 // newStream returns the stream of frames whose first frame is at start.
@@ -188,33 +188,33 @@ func (s *stream) count(off, n int64) part {
 	return p
 }
 
-// inStep reports whether a frame can begin at off if all frames before off have the bit rate
-// of the first. Encoders add padding to some frames, so off may differ by a few bytes from a
-// multiple of the average size.
+// inStep reports whether a frame can begin at off. It assumes that all frames before off have
+// the bit rate of the first. Encoders add padding to some frames, so off-s.start may differ by a
+// few bytes from a multiple of the average size.
 func (s *stream) inStep(off int64) bool {
 	const leeway = 4
 	size := float64(s.first.samples) / 8 * float64(s.first.bitrate) / float64(s.first.rate)
 	return math.Abs(math.Remainder(float64(off-s.start), size)) <= leeway
 }
 
-// measure returns how long the stream is. The length is a fact if all frames were counted, or
-// if the end was found, the counted frames have the same bit rate, and gap is false. measure
-// panics with errBudget if no frame fits into the budget, and with a damage if the stream fits
-// but has no frame.
+// measure returns how long the stream is. The length is a fact in two cases: measure has
+// counted all frames; or it has found the end, the counted frames have the same bit rate, and gap
+// is false. measure panics with errBudget if no frame fits into the budget, and with a damage if
+// the stream fits but has no frame.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
 	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {
 		if s.seen.frames == 0 {
 			panic(damage("its frames of sound do not follow one another"))
 		}
-		return factFromUnits(s.seen.time, timeUnit)
+		return factFromUnits(s.seen.time, unitsPerSecond)
 	}
 	from, to, counted := s.findEnd()
 	if s.seen.frames == 0 { // long tags have left so little of the budget that not one frame fits
 		panic(errBudget)
 	}
 	if counted {
-		return factFromUnits(s.seen.time, timeUnit)
+		return factFromUnits(s.seen.time, unitsPerSecond)
 	}
 	const most = 6 // parts between the beginning and the end
 	windows := min(most, s.r.callsLeft)
@@ -232,7 +232,7 @@ func (s *stream) measure() Length {
 			return l
 		}
 		if l.Least, _ = inTime(uint64(from-s.start), s.first.bitrate/8); s.gap {
-			l.Least, _ = inTime(s.seen.time, timeUnit)
+			l.Least, _ = inTime(s.seen.time, unitsPerSecond)
 		}
 		l.Least = min(l.Least, l.D)
 		return l
@@ -278,10 +278,10 @@ func (s *stream) findEnd() (from, to int64, counted bool) {
 func (s *stream) estimate(from, to int64) Length {
 	var l Length
 	if time, ok := mulDiv(uint64(from+to)/2-uint64(s.start), s.seen.time, s.seen.bytes); ok {
-		l.D, _ = inTime(time, timeUnit)
+		l.D, _ = inTime(time, unitsPerSecond)
 	}
 	if least, ok := mulDiv(uint64(from-s.start), s.seen.dense.time(), uint64(s.seen.dense.size)); ok {
-		l.Least, _ = inTime(max(least, s.seen.time), timeUnit)
+		l.Least, _ = inTime(max(least, s.seen.time), unitsPerSecond)
 	}
 	l.Least = min(l.Least, l.D)
 	return l
