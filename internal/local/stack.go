@@ -59,7 +59,7 @@ type Stack struct {
 	states        *states.Server
 	fake          *runcomfytest.Server
 
-	intake     context.Context // when it is done, the schedule and the deliveries of messages and notices end
+	intake     context.Context // its end stops the schedule and the delivery of messages and notices
 	stopIntake context.CancelFunc
 	calls      sync.WaitGroup // the goroutines of the schedule and of the queues
 	closers    []func()
@@ -72,7 +72,7 @@ type Stack struct {
 	lastEventLock sync.Mutex
 }
 
-// invoker calls the functions, by name or ARN: a *lambda.Host or *lambda.Remote. A failure
+// invoker is a *lambda.Host or *lambda.Remote. It calls the functions by name or ARN. A failure
 // of the function is a *lambda.Error.
 type invoker interface {
 	Invoke(ctx context.Context, name string, payload []byte) ([]byte, error)
@@ -259,7 +259,7 @@ func (s *Stack) openQueues() error {
 	}{
 		{&s.dropQueue, "queue", s.options.Settle, queues["Queue"].MaxReceives},
 		{&s.deletionQueue, "deletion-queue", 0, queues["DeletionQueue"].MaxReceives},
-		// Lambda keeps the events of asynchronous calls in a queue of its own.
+		// On AWS, the cancel queue is Lambda's own queue for asynchronous calls.
 		{&s.cancelQueue, "cancel-queue", 0, s.functions[cancel].Attempts},
 	} {
 		*q.opened, err = queue.Open(queue.Config{
@@ -386,6 +386,6 @@ func (s *Stack) Close() {
 		for i := range s.closers {
 			s.closers[len(s.closers)-1-i]()
 		}
-		<-ended // the calls that were still under way ended with the functions
+		<-ended // s.lambda.Close has ended the remaining calls
 	})
 }

@@ -67,7 +67,8 @@ func (d *dropSession) checkFiles(choice drop.Choice) error {
 }
 
 // leaveOut removes from the uploads the files that only rejected jobs use, and returns the
-// keys of these files. A rejected job counts as using every file of its name.
+// keys of these files. leaveOut assumes that a rejected job uses every file that
+// belongs to its name.
 func (d *dropSession) leaveOut() (left []string) {
 	good, bad := map[string]bool{}, map[string]bool{} // keys
 	rejected := map[string]bool{}                     // names

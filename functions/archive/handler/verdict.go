@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// compareLength tolerates the sum of these two and the record's ExpectedWithin.
+	// compareLength adds these two tolerances to the record's ExpectedWithin.
 	lengthTolerance = 100 * time.Millisecond // codecs pad the sound
 	toleratedFrames = 2                      // models make whole frames
 
