@@ -129,7 +129,7 @@ func (w *World) callAfter(c Call) error {
 	return w.After(c)
 }
 
-// once makes one call of a service. It calls Before, do and After, and stops at the first error.
+// once makes one call to a service. It calls Before, do and After, and stops at the first error.
 func once[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	c := callOf(ctx, service, op, key)
 	if err = w.callBefore(c); err == nil {

@@ -67,8 +67,8 @@ func (w *World) reach(at time.Time) {
 }
 
 // Step does the next thing that is due within the given time from now. It returns false if
-// nothing is due, or only the hourly sweep. A hook may call Step: the step then runs while the
-// function that the hook interrupts waits, as if two functions ran at the same time.
+// nothing is due, or only the hourly sweep. A hook may call Step. The step then runs in the
+// middle of the interrupted function, as if two functions ran at the same time.
 func (w *World) Step(within time.Duration) bool {
 	end := w.now.Add(within)
 	at, step := w.next()
@@ -196,8 +196,7 @@ func invokeBatch[H, In, Out any](w *World, p *pool[H], function string, handle f
 	return failed, nil
 }
 
-// Message returns the first delivery of a message with the event that an object was created
-// at the key.
+// Message returns a message about a new object at the key, as SQS first delivers it.
 func Message(key string) events.SQSMessage {
 	return events.SQSMessage{
 		MessageId: key, EventSource: "aws:sqs", Body: objectEvent("Object Created", key, "", Begin),
