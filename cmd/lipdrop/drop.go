@@ -89,8 +89,8 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	return err
 }
 
-// incomplete returns an error that says why the jobs that --wait did not wait for have not started.
-// It returns nil if there are none.
+// incomplete returns an error that lists the problems of the jobs that cannot start, or nil if
+// every job can.
 func (p *plan) incomplete() error {
 	code, lines := 0, []string{"not every job has started:"}
 	for _, job := range p.Jobs {
@@ -311,7 +311,7 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, out *terminal, say messag
 	return jobs, err
 }
 
-// isAbout reports whether a status is about the drop of a finding, or about a newer drop.
+// isAbout reports whether a status is about the same drop as a finding, or about a newer one.
 func isAbout(st client.Status, f drop.Finding) bool {
 	switch {
 	case f.Order == "":

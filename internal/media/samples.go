@@ -72,8 +72,8 @@ func (t *track) readOrder(r *reader) {
 		return
 	}
 	head := r.head(ctts, 16)
-	// If the tables do not fit into the budget, the offset of the first sample is used for
-	// the last one.
+	// This end is used if a table below does not fit into the budget. It assumes that the last
+	// sample has the same offset as the first.
 	t.end += int64(int32(u32(head[12:])))
 	durations := r.table(t.tables["stts"], 8)
 	offsets := r.table(ctts, 8)
@@ -197,8 +197,8 @@ func (t *track) checkData(r *reader, moov box) {
 
 // checkLastChunk checks that the last of count chunks, which begins at off, is in the file. It
 // sets lastSample if the samples are compressed and differ in size. It checks nothing if the
-// tables do not say how many bytes the chunk has. Some QuickTime files give one byte as the size of
-// every sample of sound, whatever its size is.
+// tables do not say how many bytes the chunk has. A size of one byte says nothing: some QuickTime
+// files give it for samples of sound that are larger.
 func (t *track) checkLastChunk(r *reader, count, off int64) {
 	available := r.src.Size - off
 	stsz, sized := t.tables["stsz"]

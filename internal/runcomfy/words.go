@@ -10,8 +10,8 @@ import "strings"
 // says which.
 type QueueStatus string
 
-// The documented words of /status. RunComfy's own clients, and Ended, accept the words of /result
-// from /status too.
+// The documented words of /status. RunComfy's own clients accept the words of /result as
+// well. So does Ended.
 const (
 	InQueue    QueueStatus = "in_queue"
 	InProgress QueueStatus = "in_progress"

@@ -35,8 +35,8 @@ const SourceVariable = "LIPDROP_SOURCE"
 // returns the checkout that the variable names.
 //
 // The local stack builds and runs the programs of the checkout. Another user may have
-// put a checkout into a folder that several users can write to. So Root returns an error if
-// the checkout belongs to another user, as git does. Root does not check the owner of a
+// put a checkout into a folder that several users can write to. So, like git, Root returns an
+// error if the checkout belongs to another user. Root does not check the owner of a
 // checkout that SourceVariable names.
 func Root(dir string) (string, error) {
 	if named := os.Getenv(SourceVariable); named != "" {

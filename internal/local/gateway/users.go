@@ -164,8 +164,8 @@ func (r *request) action() string {
 	return "s3:GetObject"
 }
 
-// mayList asks versitygw whether the user of a request may list the requested object. AWS does
-// not document which prefix S3 compares with a condition on s3:prefix if the object is missing.
+// mayList asks versitygw whether the user of a request may list the requested object. S3
+// checks this permission if the object is missing, but AWS does not document with which prefix.
 // Some reports say the key of the object, others say no prefix. So mayList returns false if
 // versitygw refuses a listing with the key as prefix, or a listing without a prefix.
 func (u *users) mayList(r *request) bool {

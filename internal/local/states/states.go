@@ -4,9 +4,9 @@
 //
 // The package knows the part of the States Language that statemachine.asl.json uses; Parse
 // refuses everything else. A Machine advances an Execution. A Machine uses no file and no
-// network, and takes the time from its caller, so that a simulation can use virtual time. Only
-// the context of an invocation expires in real time. A Server drives many executions in real time
-// and keeps them in files.
+// network, and takes the time from its caller, so that a simulation can use virtual time. Even
+// then, the context of an invocation expires in real time. A Server drives many executions in
+// real time and keeps them in files.
 package states
 
 import "context"
