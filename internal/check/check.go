@@ -16,8 +16,8 @@ import (
 // Ready is the state of a finding whose job would be submitted.
 const Ready ledger.State = "ready"
 
-// Each calls report once for each finding about the files at keys, with the first of these keys
-// that leads to the finding.
+// Each assesses the files with the given keys, in order. It calls report once for each finding,
+// with the first key that led to the finding.
 func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, f drop.Finding) error) error {
 	seen := map[string]bool{}
 	for _, key := range keys {

@@ -36,8 +36,7 @@ type StateError struct {
 func (e *StateError) Error() string { return e.Reason }
 
 // SubmittedTakes returns the records of a name's takes, oldest first. If there are none, the
-// error says why: *NoJobError or *StateError. The status cannot replace the records, because it
-// may be about a newer drop that has no take.
+// error says why: *NoJobError or *StateError.
 func (c *Client) SubmittedTakes(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Takes(ctx, name)
 	if err != nil || len(takes) > 0 {
@@ -131,7 +130,7 @@ func (c *Client) waitUntilEnded(ctx context.Context, rec ledger.Record) (ledger.
 
 // Redrive continues the execution of a failed take where it failed, and returns the
 // take's record. It submits nothing again. If the parameter take is empty, takeToRedrive
-// chooses the take. The result newest reports whether the name has no newer take.
+// chooses the take. The result newest reports whether rec is the name's newest take.
 func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
 	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {

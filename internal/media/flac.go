@@ -88,7 +88,7 @@ func (f flacInfo) find(data []byte) (flacFrame, bool) {
 
 // last returns the last frame in data. The sound may hold bytes that look like the header of
 // a frame. So a frame counts only if it begins with the first sample of the recording, if it
-// begins where an earlier frame in data ends, or if it ends where the sound ends by STREAMINFO.
+// begins where an earlier frame in data ends, or if STREAMINFO says that the sound ends with it.
 func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 	const most = 64
 	var ends []uint64
@@ -143,7 +143,7 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 		return flacFrame{}, false
 	}
 	at := 4 + n
-	own := [16]int{6: 1, 7: 2}[size] // bytes that hold the number of samples; 0 if size gives this number
+	own := [16]int{6: 1, 7: 2}[size] // how many bytes hold the number of samples; 0 if size gives this number
 	end := at + own + [16]int{12: 1, 13: 2, 14: 2}[rate]
 	if len(data) <= end || crc8(data[:end]) != data[end] {
 		return flacFrame{}, false

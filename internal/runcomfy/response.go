@@ -137,8 +137,8 @@ func (r *response) time(name string) time.Time {
 	return time.Time{}
 }
 
-// outputs returns the absolute URLs that Result.Outputs documents, and how many other values are in
-// their places. It reads only some members of an object, because another may hold the inputs.
+// outputs returns the URLs for Result.Outputs, and how many nonempty values are not absolute URLs.
+// In an object, it reads only four members, because the others may hold URLs of inputs.
 func outputs(raw json.RawMessage) (found []string, others int) {
 	var output any
 	_ = json.Unmarshal(raw, &output) // what cannot be read is not a URL

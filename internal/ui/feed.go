@@ -119,7 +119,7 @@ func (f *feed) announce() {
 	f.changed = make(chan struct{})
 }
 
-// silence is the least time without a response of S3 after which the pages say so.
+// silence is the least time that S3 must be silent before the pages report it.
 const silence = 10 * time.Second
 
 // refreshWatched is refresh, but tells the pages if S3 does not respond. The SDK waits minutes
@@ -236,7 +236,7 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	r := row{Key: rowKey(file.Key), Status: posted.Status}
 	r.Reason, r.Remedy, r.Warnings, r.Links, r.Outputs, r.Jobs = "", "", nil, nil, nil, nil
 	name, isFile := strings.CutPrefix(r.Key, "/")
-	// The key of an answer file may be cut, so the row keeps the name that is in the file.
+	// The key of an answer file may be shortened. The whole name is in the file.
 	if r.File = isFile; !isFile || r.Name == "" {
 		r.Name = name
 	}
@@ -291,7 +291,7 @@ func rowKey(key string) string {
 // change is the data of an event: the rows that are new or have changed, and the keys of
 // the rows that are gone.
 type change struct {
-	Reset   bool     `json:"reset,omitempty"` // this event begins a new list, which ends with the first event without Reading; the page drops all other rows
+	Reset   bool     `json:"reset,omitempty"` // this event begins a new list; when Reading is false, the page drops the rows that are not in the list
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
@@ -302,8 +302,8 @@ type change struct {
 }
 
 // since returns the rows that have changed since a version, in the order of the changes. It
-// returns at most maxRows of them. If there are more, next is nil; otherwise the next call of
-// announce closes next.
+// returns at most maxRows of them. If there are more, next is nil. Otherwise, announce
+// closes next.
 func (f *feed) since(version int) (c change, next <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

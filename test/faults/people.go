@@ -55,7 +55,7 @@ type action struct {
 
 const (
 	dropTime  = 24 * time.Hour // the time in which people drop files for the first time
-	chaosTime = 48 * time.Hour // the time in which outages begin; faults may happen for some hours more
+	chaosTime = 48 * time.Hour // the time in which outages begin
 )
 
 // plan plans what people do. It stops when the drops make at least the given number of jobs.
@@ -203,7 +203,7 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.schedule(at, func() {
 		for _, rec := range s.takesOf(d) {
-			// A record may not say yet that its execution has ended badly.
+			// Redrive fails unless the execution has ended badly.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
 				s.faults["people: redriven"]++
 			}
