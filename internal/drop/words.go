@@ -112,7 +112,7 @@ func unprintablePath(below string) problem.Problem {
 // crowded returns the problem of a name whose files need too many listings to find.
 func crowded(name string) problem.Problem {
 	return problem.Problem{Code: problem.Crowded, Reason: fmt.Sprintf(
-		"finding the files that belong to %s takes more than %d listings of the bucket: this name has %d dots and %d folders, and the names of other files may begin the same",
+		"finding the files that belong to %s takes more than %d listings of the bucket: this name has %d dots and %d folders, and the names of many other files may begin like it",
 		problem.Short(name), maxListings, strings.Count(path.Base(name), "."), strings.Count(name, "/"))}
 }
 
