@@ -31,7 +31,7 @@ type fragments struct {
 type span struct {
 	start uint64 // when the first sample that was found is shown
 	end   uint64 // when the sample that is shown last ends
-	delay uint64 // the longest time by which a sample is to be shown before it is decoded
+	delay uint64 // added to all times, so that no sample is shown before it is decoded
 	frame uint64 // how long most samples last, by a majority vote
 	votes int    // by how many votes frame leads
 }
@@ -55,11 +55,9 @@ const (
 	indexBytes = 64 << 10
 )
 
-// read finds when the samples of the tracks start and end. To find the last fragments, it tries
-// the index at the end of the file (mfra), then all fragments or their headers, and a search from
-// the end of the file (see findLast). If none of these ways fits into the budget, read uses the
-// segment indexes at the beginning of the file (sidx). It reports whether it found when the
-// samples end.
+// read finds when the samples of the tracks start and end. If findLast does not fit into the
+// budget, read uses the segment indexes at the beginning of the file (sidx). It reports whether it
+// found when the samples end.
 func (f *fragments) read() (found bool) {
 	f.spans = map[uint32]span{}
 	f.r.fits(f.readFirst)
@@ -84,9 +82,9 @@ func (f *fragments) read() (found bool) {
 }
 
 // findLast finds the ends of the tracks by reading the last fragments. Without an index at the
-// end of the file, it reads all fragments. If they do not fit into the budget, it searches the
-// last 64 KiB, then reads the headers of all boxes unless there is a segment index, and then
-// searches as much as the budget allows.
+// end of the file, it reads all fragments. If they do not fit into the budget, it tries three ways
+// until one succeeds: a search of the last 64 KiB, the headers of all boxes (only without a segment
+// index), and a search of as much as the budget allows.
 func (f *fragments) findLast() {
 	err := f.r.withReserve(tailCalls, tailBytes, f.byRandomAccess)
 	if err == nil {
@@ -105,8 +103,8 @@ func (f *fragments) findLast() {
 	panic(err)
 }
 
-// lacks reports whether a track certainly has no samples. For a track that the file needs, lacks
-// also returns true if the file breaks off before the track's first sample.
+// lacks reports whether a track certainly has no samples. If needed is true, lacks also returns
+// true when the file breaks off before the track's first sample.
 func (f *fragments) lacks(id uint32, needed bool) bool {
 	_, begun := f.spans[id]
 	return !begun && (f.all || needed && f.cut && !f.jumped)
@@ -134,8 +132,7 @@ func (f *fragments) readFirst() {
 
 // priming is how much sound before the start of the presentation counts as part of the length.
 // Longer sound does not count at all. Encoders write such sound while they warm up. ffprobe counts
-// it in fragmented files, and package catalog lets a duration exceed a model's limit by the same
-// 50 ms.
+// it in fragmented files. Package catalog lets a duration exceed a model's limit by 50 ms too.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
@@ -155,7 +152,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 			last = max(last, end)
 		}
 	}
-	if start < -priming && last > 0 { // if last is not above 0, the edits hide all samples, and ffmpeg shows all of them
+	if start < -priming && last > 0 { // if last is 0, the edits would hide all samples, but ffmpeg shows all
 		start = 0
 	}
 	for _, t := range tracks {
@@ -201,7 +198,7 @@ func (m *movie) track(id uint32) *track {
 // a box is impossible.
 func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
-		f.r.most(off, 16) // reads ahead, because the body of a fragment is needed too; the method box may read only its header
+		f.r.most(off, 16) // reads ahead: box alone may read only the header, and readMoof needs the body too
 		var b box
 		switch err := try(func() { b = f.r.box(off, end) }); {
 		case errors.Is(err, errBox):
@@ -233,8 +230,8 @@ type access struct {
 }
 
 // readMoof records when the samples of a fragment start and end. guess has entries of the index by
-// track id. Without a tfdt box, the fragment starts when the span of its track ends, or at the time
-// of the track's entry in guess if that is later and the entry does not name a later fragment.
+// track id. Without a tfdt box, the fragment starts when the span of its track ends. If guess has an
+// entry for this or an earlier fragment, the fragment starts no earlier than the entry's time.
 func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {

@@ -36,15 +36,15 @@ type assessment struct {
 	subject drop.Subject
 	change  change // the first change of the batch that needs this assessment; later changes may share the assessment
 	batch   *batch
-	// lastTrySince is set if this assessment is the last try of a held job. If the job was held
-	// again after lastTrySince, an earlier delivery has made the last try.
+	// lastTrySince is when the last try of a held job became due; zero if it is not due. If the
+	// job was held again after that time, an earlier delivery has made the last try.
 	lastTrySince time.Time
 
 	recovered bool    // whether recoverTakes was called for the subject
 	recovery  outcome // what recoverTakes returned
 	outcome   outcome // of the whole assessment; includes recovery
-	// kept are the takes whose statuses were not replaced, although the bucket may
-	// hold files that these takes do not use.
+	// kept are takes whose statuses were not replaced. warnUnused adds a warning to those that
+	// do not use an uploaded file.
 	kept []ledger.TakeID
 	// matches are further subjects to assess: all matches of a bundle.
 	matches []drop.Subject
@@ -93,8 +93,8 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, e
 // find returns the findings about a subject. It also recovers takes, and sends messages for the
 // matches that job.json no longer names.
 func (h *Handler) find(ctx context.Context, a *assessment) ([]finding, error) {
-	// Statuses are read before the dropped files, so that a new status is never based
-	// on older files than the status that it replaces.
+	// Read the statuses before the dropped files: if another assessment then posts a status,
+	// this one cannot replace it (ErrStale).
 	s := a.subject
 	prev, err := h.Ledger.Posted(ctx, s.Key())
 	if err != nil {
@@ -149,7 +149,7 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 // handleFinding submits the job of a finding, or posts why there is no job.
 func (h *Handler) handleFinding(ctx context.Context, f finding) error {
 	if f.change.UnnamedBy != "" && f.Job.Restart().Match != "" {
-		return nil // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
+		return nil // job.json names the match again, and the event of job.json starts or holds the job
 	}
 	if f.lastTryMade() {
 		return errRetriesEnded
@@ -262,7 +262,7 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 	for _, name := range names {
 		named := slices.ContainsFunc(found.Findings(), func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
 		if !named && strings.HasPrefix(name, prev.Name+"/") {
-			// A pair may have the same name, so assess the name and not only the match.
+			// A pair may have the same name as the match, so assess the whole name.
 			unnamed = append(unnamed, drop.SubjectOf(name))
 		}
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// initTime plus the timeout of the function is how long an environment may take until it asks for work.
+	// A process must ask for work within initTime plus the timeout of its function.
 	initTime = 10 * time.Second
 	// maxResponse is the largest response of a function:
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -48,7 +48,7 @@ func (f *function) start() (*environment, error) {
 		return nil, err
 	}
 	env := &environment{function: f, work: make(chan *invocation)}
-	secret := rand.Text() // in the API's path, because whoever can ask for work receives events
+	secret := rand.Text() // in the API's path, so that other programs cannot ask for work
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.acceptOutcome(func(body []byte) outcome { return outcome{result: body} }))

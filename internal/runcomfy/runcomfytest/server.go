@@ -46,8 +46,8 @@ type Server struct {
 	Script func(modelID string, input map[string]any) Script
 
 	// Make, if set, returns the content of a job's outputs, whose URLs then end in .mp4. The
-	// files are the job's inputs by the names of their properties. By default, each output is
-	// the job's own video or image.
+	// parameter files holds the contents of the job's inputs by property name. By default, each
+	// output is the job's own video or image.
 	Make func(job Job, files map[string][]byte) ([]byte, error)
 
 	// Now is the clock. Defaults to time.Now.
@@ -70,8 +70,8 @@ type Server struct {
 	Dir string
 
 	// OutputURL is the beginning of the URL of each output. If OutputURL is only a path, the
-	// path follows the scheme and host of the request for the result. ServeHTTP expects requests
-	// for outputs without this path.
+	// path follows the scheme and host of the request for the result. Use http.StripPrefix to
+	// remove this path before ServeHTTP.
 	OutputURL string
 
 	// CostUSD is the cost of each job that succeeded. A result has the cost if the request asks
