@@ -83,7 +83,7 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 	}
 }
 
-// Named reports whether the target or LIPDROP_STACK names a stack, a profile or a region.
+// Named reports whether a field of the target or LIPDROP_STACK is set.
 func (t Target) Named() bool { return t != Target{} || os.Getenv(stackVariable) != "" }
 
 // Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
@@ -148,7 +148,7 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 	}
 	switch {
 	case len(found) == 0 && name != "":
-		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s lacks an output of a lipdrop stack: BucketName, StateMachineArn or TokenSecretArn", name), Remedy: "Name a lipdrop stack with --stack. If this is one, wait until it is deployed."}
+		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s lacks an output of a lipdrop stack: BucketName, StateMachineArn or TokenSecretArn", name), Remedy: "Name another stack with --stack, or wait until this stack is deployed."}
 	case len(found) == 0:
 		return nil, &NoStackError{Reason: "there is no lipdrop stack in " + cfg.Region, Remedy: "Name another region or account with --region or --profile."}
 	case len(found) > 1:

@@ -63,7 +63,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	}
 	r := Ready{Input: s.options, Media: slices.Clone(job.media)}
 	if strings.Count(visual, "/") > maxPresetFolders && l.Choice == nil {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the nearest %d folders; this job is inside more folders", maxPresetFolders-1))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the %d folders nearest to the job; this job is inside more folders", maxPresetFolders-1))
 	}
 	if s.model != nil {
 		var ok bool
@@ -87,8 +87,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// The upload of a file under another name starts the job. Start stays only if Again names
-		// preset.json, which may be uploaded last and starts no job.
+		// The upload of the new file starts the job. Start stays only for preset.json, which starts
+		// no job and may be uploaded after the new file.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""
@@ -247,7 +247,8 @@ func (j *Job) thenUpload(key string, p problem.Problem) problem.Problem {
 		}
 	case renamed:
 		p.Remedy += " Upload the new file in place of " + base
-		if inBundle { // a new file with the old name starts the job, and job.json would start it again
+		if inBundle {
+			// If the new file has the old name, it starts the job, and job.json would start a second one.
 			p.Remedy += ". If the new file has another name, name it in job.json, and upload job.json last."
 		} else {
 			p.Remedy += ", and name it in job.json."
