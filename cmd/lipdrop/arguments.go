@@ -136,7 +136,7 @@ func (p period) start() time.Time {
 // delay is how long something takes or waits.
 type delay time.Duration
 
-// longestDelay is more than the largest QueueHours and MaxHours of the template together.
+// longestDelay is longer than the largest QueueHours plus the largest MaxHours.
 const longestDelay = 7 * 24 * time.Hour
 
 // UnmarshalText parses a time from 0 to longestDelay, in a form that parseTime accepts.

@@ -41,10 +41,9 @@ const (
 )
 
 const (
-	// These limit the concurrent calls of cancel with asynchronous events, of poll, and of archive.
-	// template.yaml has no such limits. The limit of poll is high, because calls of poll mostly
-	// wait.
-	eventConcurrency   = 5
+	// How many invocations may run at the same time. template.yaml has no such limits. The limit of
+	// poll is high, because calls of poll mostly wait.
+	eventConcurrency   = 5 // of cancel, by asynchronous events
 	pollConcurrency    = 40
 	archiveConcurrency = 8
 )

@@ -215,7 +215,7 @@ type oggFile struct {
 	streams map[uint32]*oggStream // the newest stream of each serial number; nil if the stream is not read
 	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
-	open    bool                  // only first pages were added since the sound of a recording was found
+	open    bool                  // since the first page of the sound, only first pages of other streams were added
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
@@ -330,7 +330,7 @@ func readOggPages(r *reader) (o *oggFile, complete bool) {
 	o.gap, o.cut = tail > end, false
 	o.read(r, tail, oggPageSize)
 	doubtful := o.strange || o.pages == first && o.gap || len(o.sound) > 1 || len(o.sound) > 0 && o.sound[0].pages == 0
-	few := o.video == "" && o.last < expected*3/4 // another recording may come before the last page
+	few := o.video == "" && o.last < expected*3/4 // another recording may have begun to number its pages anew
 	if !doubtful && !few {
 		return o, true
 	}

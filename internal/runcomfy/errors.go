@@ -81,8 +81,8 @@ const (
 
 // Kind returns the class of an error, by the documented error codes first, then by
 // the HTTP status. An undocumented code 4xxyyy under HTTP 2xx counts as HTTP 4xx. An
-// undocumented code under an HTTP error is ignored, because RunComfy may have accepted
-// the job all the same.
+// undocumented code under an HTTP error is ignored: after HTTP 5xx, RunComfy may have
+// accepted the job.
 func (e *Error) Kind() Kind {
 	switch e.Code {
 	case codeBadModel:

@@ -43,7 +43,7 @@ type download struct {
 	average atomic.Int64 // nanoseconds per piece; recent ones weigh more
 	done    sync.WaitGroup
 
-	mu      sync.Mutex // guards the rest, because S3's client may still read after its call has returned
+	mu      sync.Mutex // guards the rest, because the body may still be read after PutObject has returned
 	current *piece     // the piece that is being read, or nil
 	left    []byte     // the unread rest of current
 	ended   bool       // the last piece was received
@@ -183,9 +183,8 @@ func (d *download) fetch(p *piece, open *response) *response {
 	}
 }
 
-// tryFetch is one try of fetch. The first try sends its request to the address at which the
-// redirects of the first request ended. Later tries use the given address, because the target of a
-// redirect may expire.
+// tryFetch is one try of fetch. If r is nil, tryFetch sends a request. The first try sends it to
+// src.at. Later tries send it to src.given, because the target of a redirect may expire.
 func (d *download) tryFetch(p *piece, r *response, try int) error {
 	began, own := time.Now(), r == nil
 	average := time.Duration(d.average.Load())
