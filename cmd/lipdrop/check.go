@@ -112,8 +112,8 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
-// stack returns the stack that the flags or LIPDROP_STACK name, or that has the token for
-// c.Price. Without such a stack, it returns a client without parameters.
+// stack returns the stack that the flags or LIPDROP_STACK name. If they name none, it searches
+// for a stack if c.Price needs a stack's token, or else returns a client without parameters.
 func (c *checkCmd) stack(ctx context.Context) (*client.Client, error) {
 	needsToken := c.Price && os.Getenv("RUNCOMFY_TOKEN") == ""
 	if !needsToken && !c.Named() {

@@ -104,8 +104,8 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 }
 
 // NoJob returns an error for a pattern that selects no status. If the pattern is one name, the
-// remedy says whether the name is a file that belongs to no job, the name of a job with a suffix
-// added, or a folder with jobs.
+// remedy says whether the name is a file that belongs to no job, a folder with jobs, or the name
+// of a job plus a suffix.
 func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
 	if p.Prefix {
@@ -282,8 +282,8 @@ func (p Pattern) Matches(name string) bool {
 // ReadsAtOnce is how many objects are read at the same time.
 const ReadsAtOnce = 32
 
-// InParallel calls the function do with each item, and with at most atOnce items at the same
-// time. It returns all results in the order of the items.
+// InParallel calls the function do with each item. At most atOnce calls run at the same time.
+// InParallel returns all results in the order of the items.
 func InParallel[In, Out any](ctx context.Context, atOnce int, items []In, do func(context.Context, In) ([]Out, error)) ([]Out, error) {
 	results := make([][]Out, len(items))
 	err := each(ctx, atOnce, items, func(ctx context.Context, i int, item In) (err error) {
@@ -296,9 +296,8 @@ func InParallel[In, Out any](ctx context.Context, atOnce int, items []In, do fun
 	return slices.Concat(results...), nil
 }
 
-// each calls the function do with the index of each item and the item, and with at most atOnce
-// items at the same time. It returns the first error, after which the context of the other
-// calls ends.
+// each calls the function do with each item and its index. At most atOnce calls run at the same
+// time. It returns the first error, after which the context of the other calls ends.
 func each[T any](ctx context.Context, atOnce int, items []T, do func(ctx context.Context, i int, item T) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)

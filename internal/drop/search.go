@@ -52,8 +52,8 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 
 // withEndings returns the files and folders whose keys consist of stem, in any Unicode form, and
 // one of the sorted endings. It makes one request for each form of the stem. If a full
-// page does not reach the last ending, it makes another request, which leaves out the keys
-// before the next ending. With an error, it also returns the files that it found.
+// page does not reach the last ending, it makes another request. With an error, it also
+// returns the files that it found.
 func (l *lister) withEndings(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range unicodeForms(stem, maxKey-len(endings[0])) {
@@ -132,8 +132,7 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 }
 
 // presentForms returns the Unicode forms in which to search a folder, the folder's own form
-// first. It leaves out a form if the first folder that this form spells differently does
-// not exist.
+// first. It leaves out a form whose first differently spelled folder does not exist.
 func (l *lister) presentForms(ctx context.Context, folder string) ([]string, error) {
 	all := unicodeForms(folder, maxKey)
 	found := all[:1]
@@ -167,7 +166,7 @@ func nameSpellings(name string) []string {
 }
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
-// It leaves out audios for which it finds a video or image of a longer stem. For each Unicode form
+// It leaves out audios for which it finds a video or image that also has a tag. For each Unicode form
 // of stem, it reads at most maxPages pages of the files whose names begin with stem and a dot.
 // The result all is false if there are more files. With errCrowded, it also returns the stems
 // that it found.
@@ -185,8 +184,8 @@ func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all b
 				after = files[len(files)-1].Key
 			}
 			if more && page == maxPages {
-				// The next page may have a video or an image that audios of the last tag use. So
-				// leave out this page's files of this tag.
+				// The last tag's video or image may be on the next page. Leave out the tag's
+				// files on this page.
 				tag, _, _ := strings.Cut(after[len(form)+1:], ".")
 				files = slices.DeleteFunc(files, func(f File) bool { return strings.HasPrefix(f.Key, form+"."+tag+".") })
 				more, all = false, false

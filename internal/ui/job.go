@@ -38,7 +38,7 @@ type jobView struct {
 	// if that take is not among Takes.
 	Take *takeView `json:"take,omitempty"`
 
-	// Newer reports that the status is about a newer drop than the newest of Takes.
+	// Newer reports that the status is about a drop that is newer than all Takes.
 	Newer bool `json:"newer,omitempty"`
 
 	Media    []medium          `json:"media,omitempty"`
@@ -300,7 +300,7 @@ func (s *Server) presign(ctx context.Context, key, version string) (show, downlo
 	presigner := s3.NewPresignClient(s.client.S3, s3.WithPresignExpires(validFor))
 	in := &s3.GetObjectInput{
 		Bucket: &s.client.Bucket.Name, Key: &key,
-		// The object's own type may be wrong, because some programs that upload files set none.
+		// Some programs upload files without a type.
 		ResponseContentType: aws.String(media.ContentType(key)),
 	}
 	if version != "" {

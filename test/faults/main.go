@@ -72,8 +72,7 @@ func simulate(jobs int, seed uint64) (tally, error) {
 }
 
 // tellStories runs stories, each in its own world, and returns the sum of the
-// tallies. tellStories appends the text of a story to the story's last
-// finding of each kind.
+// tallies. After a story's findings of one kind, tellStories adds the text of the story.
 func tellStories(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		t, err := tellStory(seed, uint64(i))
@@ -147,7 +146,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 // tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // takes that people ask for, except those of stories and of hostile people
+	jobs    int // takes that people ask for; stories and hostile people do not count
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served

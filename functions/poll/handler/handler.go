@@ -26,8 +26,8 @@ type Handler struct {
 	Jitter func() float64                             // in [0, 1)
 }
 
-// askTime is how much of the function's time must be left before each request to RunComfy after
-// the first. It is enough for the request, and for writing the state that the response reports.
+// askTime is enough for a request to RunComfy, and for writing the state that the response
+// reports. If the function has less time left, it makes no request except the first.
 const askTime = runcomfy.Timeout + 5*time.Second
 
 // Handle asks RunComfy for the state of the job and returns the updated job. If the job may end
@@ -51,7 +51,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 }
 
 // hasEnded asks /result, if there is time, whether a job has ended. /result is more reliable than
-// /status, so poll asks /result before it gives up a job, and if /status returns an unknown word.
+// /status. So poll asks /result if /status returns an unknown word, and before it gives up a job.
 func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 	if !workflow.HasTime(ctx, h.Now(), askTime) {
 		return false
@@ -147,9 +147,9 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn writes a job's status with a warning, even if it has written the same warning before: another
-// function may since have written the status without it. warn clears job.Seen, so that the next known
-// state replaces the warning, even if the state has not changed.
+// warn writes a job's status with a warning. It repeats a warning, because another function may have
+// written the status without the warning. warn clears job.Seen, so that the next known state replaces
+// the warning, even if the state has not changed.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	h.Ledger.PostWarning(ctx, *job, warning)

@@ -18,9 +18,9 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds a warning to each take of a.kept for each uploaded file that may be meant for
-// the take but is not used by it: the changed file, and the files of c.Uploads with the subject's
-// name. The changed file may also be talk.mp4 for the subject talk.de.
+// warnUnused adds a warning to each take of a.kept for each uploaded file that the take does not
+// use. It checks the files of c.Uploads with the subject's name, and the changed file if the
+// subject can use it. The subject talk.de can use talk.mp4.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil
@@ -43,8 +43,8 @@ func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error
 	return errors.Join(errs...)
 }
 
-// warnIfUnused adds a warning to a take whose status was kept, if the take does not use
-// the present version of the file at key.
+// warnIfUnused adds a warning to a take if the take does not use the present version of the
+// file at key.
 func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string) error {
 	file, err := h.Ledger.Bucket.Listed(ctx, key) // S3 may refuse a HEAD
 	if errors.Is(err, bucket.ErrNotFound) {
