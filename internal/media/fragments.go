@@ -39,8 +39,8 @@ type span struct {
 // maxTime limits times, so that the sum of a few times cannot overflow.
 const maxTime = math.MaxInt64 / 4
 
-// errTime reports a time above maxTime, or an index with an impossible offset.
-const errTime = damage("the times in its fragments are too large")
+// errTime reports a time above maxTime, or an offset outside the file.
+const errTime = damage("the times or offsets of its fragments are too large")
 
 // errNoTime reports a fragment that does not say when it is decoded.
 const errNoTime = damage("one of its fragments has no time")
