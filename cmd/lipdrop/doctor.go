@@ -90,7 +90,8 @@ func (d *doctor) wrong(what string, remedy ...string) {
 	}
 }
 
-// failed reports a failed call of AWS. The parameter purpose says what was tried, as for client.Explain.
+// failed reports a request to AWS that failed. The parameter purpose says what was tried, such as
+// "find the stack".
 func (d *doctor) failed(purpose string, err error) {
 	err = client.Explain(purpose, "", err)
 	if errors.Is(err, context.Canceled) { // the person has interrupted the command
@@ -110,8 +111,8 @@ func (d *doctor) failed(purpose string, err error) {
 	}
 }
 
-// command adds the profile, and the stack's region if there is no --region, to a command line of
-// the aws program.
+// command adds the stack's region to a command line of the aws program, unless the line has a
+// --region. It also adds the profile.
 func (d *doctor) command(line string) string {
 	if !strings.Contains(line, " --region ") {
 		line += " --region " + d.Config.Region
@@ -291,7 +292,7 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 }
 
 // checkRunComfy checks the token and the balance. If nothing is wrong with them, it compares the
-// catalogue with what RunComfy publishes today: RunComfy publishes it only for a valid token.
+// catalogue with RunComfy's descriptions of the models. RunComfy sends these only for a valid token.
 func (d *doctor) checkRunComfy(ctx context.Context) {
 	api := d.RunComfy()
 	wrongs := d.wrongs
@@ -327,7 +328,7 @@ func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 		"2. Paste the token, press Enter, then press Ctrl-D.",
 	}
 	balance, err := api.Balance(ctx)
-	var unreadable *smithy.OperationError // an error of Secrets Manager: the RunComfy client uses no SDK
+	var unreadable *smithy.OperationError // a failed request to Secrets Manager; requests to RunComfy fail with other types
 	var unsent *runcomfy.TokenError
 	switch {
 	case errors.Is(err, token.ErrNone):

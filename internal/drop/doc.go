@@ -25,7 +25,7 @@ type doc struct {
 	file     File
 	Model    string
 	hasModel bool           // the member model is there, perhaps misspelled or with a wrong value
-	Input    map[string]any // nil if the file has a problem and no valid member input
+	Input    map[string]any // nil if input is not valid, or is missing in a file with a problem
 }
 
 // readDoc reads a job.json or preset.json. It also returns the problems with the form of

@@ -20,7 +20,7 @@ import (
 type wildcard struct {
 	property string
 	value    string // as job.json gives it
-	literal  string // what the key of every match begins with, in any Unicode form
+	literal  string // what every match's key begins with, perhaps in another Unicode form
 	pattern  string // the key of every match in NFC, with a * for any text without a slash
 }
 
@@ -117,8 +117,8 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Ass
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
-// MaxJobsPerDrop stores how many jobs there are. A job that waits for files counts too: the
-// files may arrive before the job's subject is assessed.
+// MaxJobsPerDrop stores how many jobs there are. A job that waits for files also counts against
+// MaxJobsPerDrop, because the files may arrive before the job's subject is assessed.
 func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []Subject {
 	var subjects []Subject
 	started := 0
@@ -256,7 +256,7 @@ func isAudio(f File) bool {
 	return kind == media.Audio
 }
 
-// MatchName returns the job name that a file in a bundle's folder has as a match of a wildcard.
+// MatchName returns the job name that a file in a bundle's folder gets if a wildcard matches it.
 func MatchName(bundle, key string) string {
 	return nameOf(stemOfBundle(bundle)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
 }

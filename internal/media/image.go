@@ -35,14 +35,15 @@ func readPNG(r *reader, info *Info) {
 	checkPNG(r, signature+headerChunk, info)
 }
 
-// checkPNG checks that the chunks from off on reach the end of the picture (IEND). A picture may
-// have thousands of chunks, more than the budget allows to read. So at the first picture data
-// (IDAT), checkPNG searches the end of the file for IEND. If IEND is not there, other data may
-// follow the picture, so checkPNG reads the heads of the other chunks, as far as the budget allows.
+// checkPNG checks that the file has the end of the picture (IEND). The header (IHDR) ends at off.
+// A picture may have thousands of chunks, more than the budget allows to read. So at the first
+// picture data (IDAT), checkPNG searches the end of the file for IEND. If IEND is not there, other
+// data may follow the picture, so checkPNG reads the heads of the other chunks, as far as the budget
+// allows.
 func checkPNG(r *reader, off int64, info *Info) {
 	first := off
 	var tail []byte // the end of the file; nil before the first picture data
-	cut := false    // the last IDAT chunk in the tail is not whole, or at most zeros follow it
+	cut := false    // the last IDAT chunk in the tail is not whole, or is followed by zeros or by nothing
 	for {
 		if off > r.src.Size-8 {
 			panic(errCutPicture)
@@ -91,7 +92,7 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // the pictures found; the file is cut if the 16 KiB before end are zeros
+	pictures, end := 0, int64(0) // if the 16 KiB before end are zeros, the file is cut
 	still := int64(0)            // end of the picture, if it is not animated
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {

@@ -83,8 +83,8 @@ var redactions = []struct {
 	// the parameters and the digests of an AWS signature
 	{regexp.MustCompile(`(?i)` + inWord + `*x-amz-` + inWord + `*`), "[redacted]"},
 	{regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b`), "[redacted]"},
-	// a session token: S3's error ExpiredToken quotes the one in a presigned URL. Only the
-	// percent-encoded characters of a token match: a file name may have many others.
+	// a session token: S3's error ExpiredToken quotes the one in a presigned URL. Of the
+	// percent-encoded characters, only +, / and = match, because a file name may have many others.
 	{regexp.MustCompile(`(?i)([0-9a-z+/=_-]|%(25)*(2b|2f|3d)){200,}`), "[redacted]"},
 }
 
