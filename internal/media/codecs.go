@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// doubtSpatial is the doubt about sound that only Apple's programs decode.
-const doubtSpatial = "spatial audio (apac)"
+// spatialAudio names a codec that only Apple's programs decode.
+const spatialAudio = "spatial audio (apac)"
 
 // entryCodecs are the words for codecs, by the type of the sample entry.
 var entryCodecs = map[string]string{
@@ -33,14 +33,14 @@ var objectTypes = map[byte]string{
 // rare are the codecs that few programs decode, each with the name that people know.
 var rare = map[string]string{
 	"prores": "ProRes", "prores_raw": "ProRes RAW", "braw": "Blackmagic RAW", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "vvc": "H.266 (VVC)",
-	"alac": "Apple Lossless (ALAC)", "apac": doubtSpatial, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
+	"alac": "Apple Lossless (ALAC)", "apac": spatialAudio, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
 }
 
-// warnRare warns that few programs decode a track. doubt says what the track is, such as a value
-// of rare. warnRare does nothing if doubt is empty. It ignores the pictures of an audio file,
+// warnRare warns that few programs decode a track. unusual names the track's format, such as
+// "ProRes". If unusual is empty, warnRare does nothing. It ignores the pictures of an audio file,
 // because no model uses them.
-func (i *Info) warnRare(t *Track, doubt string) {
-	if doubt == "" || t == i.Video && i.Kind == Audio {
+func (i *Info) warnRare(t *Track, unusual string) {
+	if unusual == "" || t == i.Video && i.Kind == Audio {
 		return
 	}
 	part := i.Name
@@ -51,7 +51,7 @@ func (i *Info) warnRare(t *Track, doubt string) {
 	if i.Kind == Audio {
 		better = "WAV or MP3"
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, doubt, i.Name, better)
+	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, unusual, i.Name, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).
@@ -73,14 +73,14 @@ func (t *track) readEntry(r *reader) {
 	if kind == "raw " && t.handler == "soun" {
 		t.Codec = "pcm"
 	}
-	t.doubt = rare[t.Codec]
+	t.unusual = rare[t.Codec]
 	if kind == "mp4a" || kind == "mp4v" {
 		object, config := objectType(behind(data, "esds"))
 		if codec := objectTypes[object]; codec != "" {
 			t.Codec = codec
 		}
 		if t.Codec == "aac" && isXHE(config) {
-			t.doubt = "xHE-AAC"
+			t.unusual = "xHE-AAC"
 		}
 	}
 	if t.handler == "vide" && len(data) >= 84 {
@@ -89,7 +89,7 @@ func (t *track) readEntry(r *reader) {
 	}
 }
 
-// describePicture sets t.doubt if the pictures are HEVC with 10 bits or more, or have
+// describePicture sets t.unusual if the pictures are HEVC with 10 bits or more, or have
 // transparency. data is the sample entry.
 func (t *track) describePicture(data []byte) {
 	transfer := byte(0)
@@ -99,16 +99,16 @@ func (t *track) describePicture(data []byte) {
 	if behind(data, "dvcC") != nil || behind(data, "dvvC") != nil {
 		transfer = transferPQ
 	}
-	if hevc := hevcDoubt(behind(data, "hvcC"), transfer); hevc != "" {
-		t.doubt = hevc
+	if hevc := unusualHEVC(behind(data, "hvcC"), transfer); hevc != "" {
+		t.unusual = hevc
 	}
 	const depthWithAlpha = 32
 	alpha := data[82] == 0 && data[83] == depthWithAlpha && slices.Contains([]string{"prores", "qtrle", "png"}, t.Codec)
 	switch {
-	case alpha && t.doubt != "":
-		t.doubt += " with transparency"
+	case alpha && t.unusual != "":
+		t.unusual += " with transparency"
 	case alpha || behind(data, "almo") != nil:
-		t.doubt = "a video with transparency"
+		t.unusual = "a video with transparency"
 	}
 }
 
@@ -118,9 +118,9 @@ const (
 	transferHLG = 18
 )
 
-// hevcDoubt returns the doubt about HEVC of the given configuration (ISO 14496-15, 8.3.3)
-// and transfer function, or "".
-func hevcDoubt(config []byte, transfer byte) string {
+// unusualHEVC returns a name such as "10-bit HEVC HDR" if config (ISO 14496-15, 8.3.3) says
+// that the pictures have 10 bits or more. Otherwise it returns "".
+func unusualHEVC(config []byte, transfer byte) string {
 	const bitDepth = 17
 	if len(config) <= bitDepth || config[bitDepth]&7 < 2 {
 		return ""
@@ -146,8 +146,8 @@ func pictureCodec(fourCC []byte) string {
 	return pictureCodecs[string(bytes.ToUpper(bytes.TrimRight(fourCC, " ")))]
 }
 
-// behind returns the part of data after the first box header of the type kind, or nil if data has
-// no such box.
+// behind returns the bytes of data that follow the first box header of the given type, or nil if
+// data has no such box.
 func behind(data []byte, kind string) []byte {
 	if i := bytes.Index(data, []byte(kind)); i >= 0 {
 		return data[i+len(kind):]

@@ -62,7 +62,7 @@ type mkvTrack struct {
 	switchedOff   bool
 	seen          bool // a block was found
 	encrypted     bool
-	doubt         string
+	unusual       string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say
 	at, end       int64         // start and end of the found block that ends last
 	tagged        time.Duration // when the track ends, as its tag says; 0 if it has no tag
@@ -207,12 +207,12 @@ func (m *matroska) readTrack(r *reader, e element) {
 	t.switchedOff = given && r.number(flag) == 0
 	_, t.encrypted = found[idEncryption]
 	t.Codec = mkvCodec(string(r.value(found[idCodecID], 64)), private)
-	t.doubt = rare[t.Codec]
+	t.unusual = rare[t.Codec]
 	if t.Codec == "hevc" {
-		t.doubt = hevcDoubt(private, byte(number(idTransfer)))
+		t.unusual = unusualHEVC(private, byte(number(idTransfer)))
 	}
-	if number(idAlpha) == 1 && t.doubt == "" {
-		t.doubt = "a video with transparency"
+	if number(idAlpha) == 1 && t.unusual == "" {
+		t.unusual = "a video with transparency"
 	}
 	if t.kind == mkvVideo {
 		t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
@@ -554,7 +554,7 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 		m.setLengths(chosen, claimed, played, last)
 	}
 	for _, t := range chosen {
-		info.warnRare(&t.Track, t.doubt)
+		info.warnRare(&t.Track, t.unusual)
 	}
 	if info.Video != nil {
 		info.Width, info.Height = chosen[0].width, chosen[0].height // chooseTracks puts the video first

@@ -31,7 +31,7 @@ type track struct {
 	tables    map[string]box // by kind
 
 	encrypted               bool
-	doubt                   string // the codec in words if few programs decode it, or ""
+	unusual                 string // the codec in words if few programs decode it, or ""
 	width, height           int    // of the picture by the track's header, before it is turned
 	codedWidth, codedHeight int    // of the picture as it is stored
 	turned                  bool   // by 90 degrees
@@ -109,7 +109,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 			t.Frame, _ = inTime(t.frame, t.timescale)
 			info.Width, info.Height = t.dimensions()
 		}
-		info.warnRare(&t.Track, t.doubt)
+		info.warnRare(&t.Track, t.unusual)
 		known = known && t.Length.Known()
 		lastSample = max(lastSample, t.lastSample)
 	}
@@ -215,7 +215,7 @@ func (m *movie) chooseTrack(handler string, empty func(*track) bool) (t *track, 
 		if c.flags&enabled != 0 {
 			rank += 2
 		}
-		if c.doubt != doubtSpatial {
+		if c.unusual != spatialAudio {
 			rank++
 		}
 		if rank > best {

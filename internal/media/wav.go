@@ -201,8 +201,8 @@ func (w *wav) byBlocks(length uint64) Length {
 // very large value. The chunk then extends to the end of the file. available is how many bytes
 // follow the header of the chunk.
 func isPlaceholder(claimed, available uint64) bool {
-	const implausible = 1_000_000_000 // if more than half of so large a length is missing, the length is a placeholder
-	return claimed == 0 || claimed >= implausible && claimed/2 > available
+	const veryLarge = 1_000_000_000
+	return claimed == 0 || claimed >= veryLarge && claimed/2 > available
 }
 
 // dataLength returns how many bytes of sound are in the file after the header of the data
