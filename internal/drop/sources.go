@@ -13,13 +13,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// sources are the files and folders that ask for the job of one name: a pair, bundles and
-// matches of a wildcard. Two sources would be two jobs with one status, so a name with two sources
-// is rejected.
+// sources are what could start the job of one name: a pair, bundles, and matches of a bundle's
+// wildcard. Two sources would be two jobs with one status, so a name with two sources is rejected.
 type sources struct {
 	pair    []File   // the files of a pair
 	bundles []string // the .job folders of the name, each once, although it may exist in several Unicode forms
-	parent  string   // the folder of a bundle whose wildcard has a match of this name, or ""
+	parent  string   // the .job folder that contains the matches, or ""
 	matches []File   // the matches of this name in parent
 }
 
@@ -151,8 +150,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 	return all, nil
 }
 
-// suspended rejects a match whose bundle's own name is contested, if the match would start a job now
-// or later.
+// suspended rejects a match because its bundle's name is contested. A match that would start
+// no job is returned unchanged.
 func (f Finding) suspended(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
 		f = f.decide(ledger.Rejected, contested.Problems...)
@@ -160,8 +159,8 @@ func (f Finding) suspended(contested Finding) Finding {
 	return f
 }
 
-// contested reports whether a name has several sources. If so, it returns the finding f of the name
-// as rejected. A .job folder that holds no drop is not a source: if there seem to be several sources,
+// contested reports whether a name has several sources. If so, it rejects f, the finding of the
+// name. A .job folder that holds no drop is not a source: if there seem to be several sources,
 // contested first removes such folders from s.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {

@@ -107,11 +107,11 @@ const (
 // was read to its end.
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
-// OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
-// cause of the end of ctx. The error contains no query of a URL. After an error the
-// key does not hold an incomplete file, and no upload is left open unless the error says
-// that its abort failed as well. ctx should end some seconds before the process
-// does, so that an upload can be aborted.
+// OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is
+// context.Cause(ctx). The error contains no query of a URL. After an error the key does not
+// hold an incomplete file. Copy aborts an upload that fails; if the abort fails too, the
+// error says so. ctx should end some seconds before the process does, so that an upload
+// can be aborted.
 func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte) (key, contentType string)) (Object, error) {
 	u, err := origins.ParseURL(rawURL)
 	if err != nil {
@@ -151,7 +151,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte)
 
 // Find returns the object with the key if an earlier Copy of the file at rawURL
 // made it. It does not request the source. Its error is an OutputRefused, a
-// StorageUnavailable or the cause of the end of ctx.
+// StorageUnavailable or context.Cause(ctx).
 func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
 	u, err := origins.ParseURL(rawURL)
 	if err != nil {
@@ -259,8 +259,8 @@ func (a *attempts) store(ctx context.Context, d *download, head []byte) (Object,
 	return Object{}, err
 }
 
-// waitToRetry waits before the next try of what failed with err. If there should
-// be no other try, it returns the error to report.
+// waitToRetry waits before the next try after err. If there should be no other try, it returns
+// the error to report.
 func (p pace) waitToRetry(ctx context.Context, try int, err error) error {
 	temporary, ok := errors.AsType[*temporaryError](err)
 	switch {

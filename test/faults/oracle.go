@@ -31,7 +31,7 @@ const (
 
 	// wrongStatus: a record, status, answer file, notice or execution is wrong or missing; a
 	// take should not have started, or should have been cancelled; or work is left. Each
-	// record must have ended as RunComfy's job did, or as unknown as described for lost. The
+	// record must have ended as RunComfy's job did. See lost for the exception. The
 	// status of a name must be about the name's newest drop and agree with the record.
 	wrongStatus promise = "wrong status"
 
@@ -97,7 +97,7 @@ func (s *simulation) judge(acts []act, records []ledger.Record) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		s.judgeName(name, acts, takes[name])
 		for _, rec := range takes[name] {
-			s.judgeStart(rec, acts, takes[name]) // its files existed together, and no deletion of a used file started it
+			s.judgeStart(rec, acts, takes[name])
 		}
 	}
 	s.judgeFiles(inboxAfter(acts))
@@ -143,7 +143,7 @@ type want struct {
 	code  problem.Code
 	files []file   // the files of the name
 	uses  []file   // for a job: the files whose versions distinguish its takes
-	jobs  []string // for state used: the names of the jobs
+	jobs  []string // if the state is ledger.Used: the names of the jobs
 	sides []want   // if a pair and a bundle share the name: the result of each
 }
 
@@ -156,7 +156,7 @@ func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the job from whose files a record may have been made: w or a side of w.
+// jobOf returns the job that a record may belong to: w or a side of w.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && madeFrom(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {

@@ -23,8 +23,8 @@ import (
 // s3Client is the functions' client of S3.
 type s3Client struct{ *World }
 
-// call makes a call of a service as the SDK does: after an error that may be temporary, it
-// repeats the call, up to w.Attempts calls in all.
+// call retries as the SDK does: after an error that may be temporary, it repeats the call, up to
+// w.Attempts calls in all.
 func call[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	for range w.Attempts {
 		out, err = once(ctx, w, service, op, key, do)
@@ -43,7 +43,7 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 }
 
 // isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP
-// status is 500 or more, if Step Functions throttles, or if there was no response. With
+// status is 500 or more, after ErrThrottledStates, or if there was no response. With
 // ErrEntry there was a response with the HTTP status 200, so the SDK does not retry.
 func isTemporary(err error) bool {
 	if errors.Is(err, ErrEntry) {
@@ -56,13 +56,13 @@ func isTemporary(err error) bool {
 	return !errors.As(err, &coded)
 }
 
-// ErrSilent is an error of S3 for Before: no response comes, so each try lasts until the timeout of
-// the client or the deadline of the context, whichever is earlier.
+// ErrSilent lets World.Before simulate that S3 sends no response. Each try then lasts until the
+// timeout of the client or the deadline of the context, whichever is earlier.
 var ErrSilent = errors.New("no response")
 
-// Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for
-// too many requests, and Conflicting if another conditional write to the same key
-// runs at the same time.
+// Throttled and Conflicting are errors of S3 that World.Before may return. S3 returns
+// Throttled for too many requests, and Conflicting if another conditional write to the
+// same key runs at the same time.
 var (
 	Throttled   = s3test.Error(http.StatusServiceUnavailable, "SlowDown")
 	Conflicting = s3test.Error(http.StatusConflict, "ConditionalRequestConflict")

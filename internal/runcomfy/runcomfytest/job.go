@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// The states in the words of /result. On /status, "completed" stands for both succeeded and
+// The states as /result names them. On /status, "completed" stands for both succeeded and
 // failed.
 const (
 	inQueue    = "in_queue"
@@ -189,7 +189,7 @@ func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call C
 	}
 }
 
-// onStatus returns a state in the words of /status.
+// onStatus returns the name of a state on /status.
 func onStatus(state string) string {
 	if state == succeeded || state == failed {
 		return "completed"
