@@ -67,8 +67,8 @@ type Option struct {
 	Default  string `json:"default"` // as JSON; "" if there is none, or only a sample, such as a sample prompt
 }
 
-// Schema returns the input schema that RunComfy publishes, without its prose and
-// with a note in place of each default that is a sample.
+// Schema returns the input schema that RunComfy publishes, without its prose. A
+// note replaces each default that is a sample.
 func (m *Model) Schema() json.RawMessage { return slices.Clone(m.file.InputSchema) }
 
 // MediaProperties returns the properties that accept media, in the order of the

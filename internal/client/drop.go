@@ -61,7 +61,7 @@ func Files(uploads map[string]*Upload) *check.Snapshot {
 }
 
 // Snapshot lists the files of the bucket in the common folder of the uploads. It reads the contents
-// of the uploads from this machine. Without a bucket, there are no files.
+// of the uploads from this machine. Without a bucket, Snapshot lists no files.
 func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
 	stored := drop.Files(Files(nil))
 	if d.Bucket != nil {
@@ -221,8 +221,8 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 // BundlePairs puts each pair of the uploads into a bundle of its own, whose job.json has the
 // chosen model and options. It does not read the bucket, because a bundle that an earlier
 // drop made of the same pair would make the name ambiguous. BundlePairs removes from the
-// uploads all videos, images and audio files outside of bundles. It returns what is wrong with
-// the files that form no valid pair, and the keys of the files that it put into no bundle.
+// uploads all videos, images and audio files outside of bundles. It returns the outcomes of the
+// pairs that it could not bundle, and the keys of the files that it put into no bundle.
 //
 // If shared is true, the bundles of a folder share their media. For this, each file is read
 // to its end.

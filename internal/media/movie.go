@@ -90,8 +90,8 @@ func readMP4(r *reader, info *Info) {
 	m.describe(r, info, moov, &frag, cut)
 }
 
-// describe sets the fields of info that depend on the tracks. If cut is set, the media data
-// claim to be longer than the file.
+// describe sets the fields of info that depend on the tracks. If cut is set, an mdat box
+// extends past the end of the file.
 func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut bool) {
 	for i := range m.tracks {
 		m.tracks[i].readTables(r, m)
@@ -152,9 +152,9 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 }
 
 // chooseTracks returns the tracks that a player shows, and sets info.Video and info.Audio to
-// them. It panics if one of them is encrypted, if the track that a file of this kind needs has
-// no samples, or if no track is left and a box was malformed. The parameter frag is nil if only
-// the tables count.
+// them. It panics if one of them is encrypted, if a video file's video track or an audio file's
+// audio track has no samples, or if it chose no track and a box was malformed. The parameter frag
+// is nil if only the tables count.
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	var chosen []*track
 	for _, kind := range []struct {
@@ -192,10 +192,10 @@ func (m *movie) samples() (n int64) {
 	return n
 }
 
-// chooseTrack returns the track with the given handler that a player shows, or nil. The track must
-// not be empty or hold chapters. Of several such tracks, chooseTrack prefers one that is more
-// than a poster of one picture, then one that is switched on, then one that is not spatial audio,
-// then the first. chooseTrack also reports whether any track has the handler.
+// chooseTrack returns the track with the given handler that a player shows, or nil. It ignores
+// empty tracks and tracks that hold chapters. Of the others, it prefers one that is more than a
+// poster of one picture, then one that is switched on, then one that is not spatial audio, then
+// the first. chooseTrack also reports whether any track has the handler.
 func (m *movie) chooseTrack(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1
@@ -316,7 +316,7 @@ func readTrak(r *reader, trak box) (t track) {
 		}
 	}
 	r.children(trak.body, trak.end, visit)
-	if unwritten && t.tables["stco"].end == 0 && t.tables["co64"].end == 0 { // programs write this table last; zeros after it are padding
+	if unwritten && t.tables["stco"].end == 0 && t.tables["co64"].end == 0 { // programs write stco or co64 last, so zeros after it are padding
 		panic(errCutIndex)
 	}
 	return t

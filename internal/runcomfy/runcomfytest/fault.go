@@ -28,7 +28,7 @@ const (
 	Silence
 )
 
-// Fault is one way to fail. Its zero value is HTTP 500 without effect.
+// Fault is one way to fail. With its zero value, the request has no effect and gets HTTP 500.
 type Fault struct {
 	Name string
 
