@@ -143,8 +143,9 @@ func (c *Client) succeededTakes(ctx context.Context, name, take string) ([]ledge
 	return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.describeTake(newest))}
 }
 
-// formula matches what a spreadsheet would read as the beginning of a formula. In many
-// countries, a semicolon ends a cell. Some spreadsheets accept full-width signs too.
+// formula matches what a spreadsheet would read as the beginning of a formula. A formula may
+// follow a semicolon, because in many countries semicolons separate the cells. Some spreadsheets
+// accept full-width signs too.
 var formula = regexp.MustCompile(`(^|;"*)([=+@\t\r\n＝＋－＠-])`)
 
 // ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before each formula.

@@ -66,8 +66,8 @@ type Turn struct {
 	Redrives int `json:"redrives"`
 }
 
-// Begin returns the job with which a turn starts. After a redrive it resets the
-// counters of troubles and losses, which still count the turns before the failure.
+// Begin returns the job with which a turn starts. In the first turn after a redrive, it resets
+// the counters of troubles and losses.
 func (t Turn) Begin() Job {
 	job := t.Job
 	if t.Redrives > job.Redrives {
@@ -110,15 +110,15 @@ const (
 	// LostAfter is the least time between the first and the last of these responses.
 	LostAfter = time.Minute
 
-	// Of several turns in a row that do not learn the job's state, the first patience-1 do not
-	// apply the limits. A redriven execution may already be past its limit, and one failed
-	// request must not end it.
+	// patience is how many turns in a row must fail to learn the job's state before Unanswered
+	// applies the limits. Otherwise one failed request could end a redriven execution that is
+	// already past its limit.
 	patience = 3
 )
 
 // Answered updates the job after RunComfy has reported the job's status. It returns a
 // *QueuedTooLong or a *RanTooLong if a limit has passed and the job has not ended. If nearEnd
-// is true, the job may end soon, and the same call of poll should ask again.
+// is true, the job may end soon, and poll should ask again before it returns.
 func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (nearEnd bool, err error) {
 	j.forgetTroubles()
 	if status.State.Ended() {

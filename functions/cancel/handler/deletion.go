@@ -46,7 +46,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 			case !rec.State.Ended(), rec.State == ledger.Failed && rec.Code != problem.JobFailed:
 				errs = append(errs, h.cancelTake(ctx, rec, key, c))
 			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
-				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may not have stopped the execution
+				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier attempt may have failed to stop it
 			}
 		}
 	}
@@ -88,8 +88,7 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		}
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	// Record the end before stopping the execution, so that the event of the stop
-	// changes nothing.
+	// Record the end first. Otherwise settle might record only that the execution was stopped.
 	if err := h.recordEnd(ctx, rec, end); err != nil {
 		return err
 	}

@@ -40,8 +40,8 @@ func (c change) deletedKey() string {
 // A change may concern thousands of names: a video with tagged audios, or a job.json with a
 // wildcard. Submit then sends messages to its own queue, each with a part of the names, and
 // the original message is finished. A message with several names is divided again, into about
-// ten messages, until each name has a message of its own. So a held job is retried separately,
-// a crash repeats at most the messages of one division, and a message that comes twice or late
+// ten messages, until each name has a message of its own. So a held job is retried separately.
+// After a crash, submit sends only about ten messages again. A message that comes twice or late
 // only assesses its name again. A chain (see Queue.Send) has at most six messages.
 type requeued struct {
 	// Subjects are the names that are left to assess. If Subjects is nil, every name that
@@ -49,8 +49,8 @@ type requeued struct {
 	Subjects []drop.Subject `json:"subjects,omitempty"`
 	// UnnamedBy is the bundle whose job.json no longer names the subjects.
 	UnnamedBy string `json:"bundle,omitempty"`
-	// Again says that an earlier delivery of a message in the change's batch, or an earlier
-	// assessment of the change, was not finished.
+	// Again says that this is not the first attempt: a message of the change's batch was
+	// delivered before, or submit has assessed the change but did not finish.
 	// Newest and Uploads are the fields newest and ownUploads of the change's batch (see batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
