@@ -175,8 +175,8 @@ func Defaults(template []byte) (map[string]string, error) {
 // only about other actions.
 var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
-// unclearAction matches the action * and patterns of SQS actions. They may include an action that
-// checkedAction matches, so Roles does not leave out a statement with one of them.
+// unclearAction matches the action * and patterns of SQS actions. Each may cover an action
+// that the local stack checks, so Roles returns an error for a statement that allows one.
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
 // role returns a role's statements about actions that checkedAction matches, except a Deny for other

@@ -17,7 +17,7 @@ const (
 	lostRate     = 0.003 // the call takes effect, but its response is lost
 	sideBySide   = 0.01  // another function runs before the call
 	maxDepth     = 2
-	roomForOther = 20 * time.Second // how far ahead the other function may be due
+	roomForOther = 20 * time.Second // the other function must be due within this time
 )
 
 // faultRates are the probabilities of a fault for each call to RunComfy.

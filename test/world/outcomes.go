@@ -9,8 +9,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// submitCodes lists faults of submit's POST by the code of the status that follows. A submitted
-// job has no code.
+// submitCodes lists faults of submit's POST by the problem code that submit then writes. A
+// submitted job has no code.
 var submitCodes = map[problem.Code][]string{
 	"":                        {"accepted as 202", "accepted, with an error code", "accepted, with only the id"},
 	problem.Unreachable:       {"not sent"},
@@ -21,8 +21,8 @@ var submitCodes = map[problem.Code][]string{
 	problem.AccountRefused:    {"foreign request"},
 }
 
-// AfterSubmit returns the state and the code of the status after submit's POST met the given
-// fault. The state is submitted, held, rejected or unknown.
+// AfterSubmit returns the state and the problem code that submit writes after its POST met the
+// given fault. The state is submitted, held, rejected or unknown.
 func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
 	for code, faults := range submitCodes {
 		if slices.Contains(faults, fault.Name) {
