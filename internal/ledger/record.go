@@ -142,9 +142,9 @@ type Record struct {
 	// HeldUntil is when the invocation that claimed the take has certainly ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
-	// Deleted is when a file of this take was last deleted while the remaining files formed
-	// another take. Submit runs the other take only if one of its files is uploaded. An upload of a
-	// pair's shared file, such as talk.mp4 for the job talk.de, must not be before Deleted.
+	// Deleted is set if a file of this take was deleted and the remaining files form another
+	// take. It is the time of the last such deletion. An earlier upload of a pair's shared file,
+	// such as talk.mp4 for the job talk.de, does not start the other take.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
@@ -321,8 +321,8 @@ func (r Record) CancelledBy(key string) bool {
 	return r.Uses(key) && (r.Manifest == "" || r.Manifest == key)
 }
 
-// The prefixes of keys. Answer files are about files that cannot belong to a job, and names that
-// are too long for StatusKey.
+// The prefixes of keys. An answer file holds the status of a file that cannot belong to a job, or
+// of a name that is too long for StatusKey.
 const (
 	InboxPrefix  = "inbox/"
 	RecordPrefix = "jobs/"

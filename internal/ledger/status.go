@@ -74,7 +74,7 @@ func (p Posted) Exists() bool { return p.etag != "" }
 const orderMetadata = "lipdrop-order"
 
 const (
-	// StampLayout is the form of the UTC time with which a take begins.
+	// StampLayout is the form of the UTC time at the beginning of Record.Take.
 	StampLayout = "20060102T150405Z"
 
 	// claimLayout is the form of the second time in an Order: UTC, to the millisecond.
@@ -82,9 +82,9 @@ const (
 )
 
 // Order says which drop a status is about. It begins with the drop's stamp: the time of the
-// newest file of the drop. A take begins with the same stamp. If the drop is complete, the
-// time of the claim or, without a claim, of the last try follows. A newer Order is greater as a
-// text.
+// newest file of the drop. Record.Take begins with the same stamp. If the drop is complete, a
+// second time follows: when the take was claimed or, if it was not claimed, last tried. A newer
+// Order is greater as a text.
 //
 // Stamps order drops only roughly, because S3's time of a large file is when its
 // upload began. Of two takes with the same stamp, the take that was claimed later
@@ -252,8 +252,8 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		}
 		sameTake := prev.Take == rec.Take
 		newer := prev.Order > rec.order()
-		// Submit read this status before it claimed the take. Its Order is greater if a file that
-		// was newer than the take was deleted before the claim.
+		// This status was posted before the take was claimed, so the take is newer. The status has
+		// the greater Order if its drop had a newer file, which was then deleted.
 		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
 			newer = false
 		}

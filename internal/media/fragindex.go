@@ -61,8 +61,8 @@ const errNoIndex = damage("it has no index of its fragments")
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
 // end of the file. The mfra box holds one table per track (tfra). The last box in mfra
 // (mfro) holds the length of mfra. A table may list only the fragments to which a player can
-// jump. Therefore byRandomAccess reads all fragments from the earliest one that readLastAccess
-// returned up to mfra. It panics if there is no valid index.
+// jump. Therefore byRandomAccess begins at the earliest fragment that readLastAccess returned,
+// and reads all fragments up to mfra. It panics if there is no valid index.
 func (f *fragments) byRandomAccess() {
 	const near, mfroSize = 4 << 10, 16
 	_, tail := f.r.tail(f.firstMoof, near)

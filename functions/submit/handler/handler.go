@@ -55,8 +55,8 @@ type Handler struct {
 	Exit      func() // ends the process
 }
 
-// returnTime is how long before the function's timeout the handling of messages is cancelled,
-// so that the function can still postpone unfinished messages and return its response.
+// returnTime is reserved at the end of the function's time, to postpone unfinished messages and
+// return the response.
 const returnTime = 3 * time.Second
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle

@@ -16,12 +16,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/token"
 )
 
-// postFinding posts why a name has no job, or why its job cannot be submitted. It keeps the
-// status of a take whose files are newer than the finding's. A finding without a job does not
-// replace the status of a take of the same drop. A pair without a job does not replace the
-// status of a take of which a file was deleted (see deletedFile). If postFinding posts the
-// state held, it returns *heldError, except for a job beyond MaxJobsPerDrop: another message
-// waits for all such jobs until MaxJobsPerDrop is raised.
+// postFinding posts why a name has no job, or why its job cannot be submitted. It does not
+// replace the status of a newer take. A finding without a job does not replace the status of a
+// take of the same drop. A pair without a job does not replace the status of a take of which a
+// file was deleted (see deletedFile). If postFinding posts the state held, it returns *heldError.
+// For a job beyond MaxJobsPerDrop, it returns nil, because assessChange sends one message for
+// all such jobs.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
@@ -94,7 +94,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || f.isLastTry() { // no retry would correct this status, so if the files have changed, assess again
+	if state == ledger.Rejected || f.isLastTry() { // the status may stay, so check that it is about the current files
 		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
 		}
