@@ -13,7 +13,7 @@ type Movie struct {
 	Length        time.Duration // of the video track, rounded to whole frames, at least one
 	Frame         time.Duration // the length of one frame
 	Sound         time.Duration // of the audio track; if 0, there is no audio track
-	Silent        bool          // the frames of sound are as small as those of silence
+	Silent        bool          // the sound has as few bytes as a silent track has
 	Width, Height int
 	Seed          uint64 // of the noise: the same seed makes the same noise
 }

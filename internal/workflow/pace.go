@@ -105,9 +105,9 @@ func (p Progress) Wait() int {
 	return wholeSeconds(min(wait, maxWait))
 }
 
-// NearEnd reports whether the job may end soon, and the same call of poll should
-// ask again. It is false for a queued job: thousands of queued jobs must not occupy
-// functions that wait.
+// NearEnd reports whether the job may end soon, so that poll should ask again before it
+// returns. It is false for a queued job: thousands of queued jobs must not occupy functions
+// that wait.
 func (p Progress) NearEnd() bool {
 	return !p.Queued && p.Troubles == 0 && p.quiet() <= 0 && p.late() < worthAsking
 }

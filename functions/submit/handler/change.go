@@ -36,7 +36,7 @@ const (
 
 // batch is the state that the messages of one invocation share.
 type batch struct {
-	again      bool                 // something was not finished before (see requeued.Again)
+	again      bool                 // this is not the first attempt (see requeued.Again)
 	newest     time.Time            // the time of the newest change
 	uploads    map[string]time.Time // the time of the newest upload of each key
 	ownUploads map[string]time.Time // like uploads, but only of files that can belong to a job, and only from events of this batch
