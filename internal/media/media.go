@@ -299,7 +299,7 @@ func (i *Info) read(r *reader) {
 		i.Format = "m4a"
 	}
 	if f.read == nil {
-		panic(unread("lipdrop cannot read " + f.called))
+		panic(unread("lipdrop cannot read " + f.phrase))
 	}
 	f.read(r, i)
 	if !named && i.Kind == Video && i.Video == nil && i.Audio != nil {

@@ -55,7 +55,7 @@ func wrongContent(file string, f form) error {
 	case suffix != "":
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)
 	}
-	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, f.called), remedy)
+	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, f.phrase), remedy)
 }
 
 // convert returns the remedy for a file that must be converted to a common format of a kind.

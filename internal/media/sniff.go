@@ -10,9 +10,9 @@ import (
 )
 
 // form is a file format that identify recognizes. If lipdrop does not accept the format, only
-// called and kind are set.
+// phrase and kind are set.
 type form struct {
-	called string               // the format in a sentence, with its article
+	phrase string               // the format in a sentence, with its article
 	mime   string               // the MIME type
 	kind   Kind                 // what the file holds
 	format string               // Info.Format
@@ -49,8 +49,8 @@ func (f form) accepts(suffix string) bool {
 }
 
 // signatures lists what files begin with. ? stands for any byte. The first row that matches
-// decides. An old QuickTime movie begins with a box other than ftyp. A box type that a text may
-// contain counts only after a zero byte, as the size of a box below 16 MB has.
+// decides. An old QuickTime movie begins with a box other than ftyp. Words such as free may also be
+// in a text. A text does not begin with \x00; the size of a box below 16 MB does.
 var signatures = []struct {
 	form   form
 	begins []string
@@ -61,33 +61,33 @@ var signatures = []struct {
 	{formWEBP, []string{"RIFF????WEBP"}},
 	{formAVI, []string{"RIFF????AVI "}},
 	{formM4A, []string{"????ftypM4A ", "????ftypM4B ", "????ftypF4A "}},
-	{form{called: "a HEIF image, as phones take them", kind: Image}, []string{"????ftyphei", "????ftyphevc", "????ftyphevx", "????ftypmif1", "????ftypmsf1", "????ftypavci"}},
-	{form{called: "a Canon RAW image", kind: Image}, []string{"????ftypcrx "}},
-	{form{called: "an AVIF image", kind: Image}, []string{"????ftypavif", "????ftypavis"}},
+	{form{phrase: "a HEIF image, as phones take them", kind: Image}, []string{"????ftyphei", "????ftyphevc", "????ftyphevx", "????ftypmif1", "????ftypmsf1", "????ftypavci"}},
+	{form{phrase: "a Canon RAW image", kind: Image}, []string{"????ftypcrx "}},
+	{form{phrase: "an AVIF image", kind: Image}, []string{"????ftypavif", "????ftypavis"}},
 	{formMOV, []string{"????ftypqt  ", "????mdat", "\x00???moov", "\x00???wide", "\x00???free", "\x00???skip", "\x00???pnot"}},
 	{formMP4, []string{"????ftyp", "\x00???uuid", "\x00???moof", "\x00???styp", "\x00???sidx"}},
 	{formOGG, []string{"OggS"}},
 	{formFLAC, []string{"fLaC"}},
 	{formAAC, []string{"ADIF"}},
-	{form{called: "an AMR recording, as phones make them", kind: Audio}, []string{"#!AMR"}},
-	{form{called: "a voice message in SILK", kind: Audio}, []string{"#!SILK", "\x02#!SILK"}},
-	{form{called: "an AIFF file", kind: Audio}, []string{"FORM"}},
-	{form{called: "a CAF file", kind: Audio}, []string{"caff"}},
-	{form{called: "a Windows Media file", kind: Video}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
-	{form{called: "a Wave64 file", kind: Audio}, []string{"riff\x2e\x91\xcf\x11"}},
-	{form{called: "a WavPack file", kind: Audio}, []string{"wvpk"}},
-	{form{called: "a Monkey's Audio file", kind: Audio}, []string{"MAC "}},
-	{form{called: "an AU file", kind: Audio}, []string{".snd"}},
-	{form{called: "a True Audio file", kind: Audio}, []string{"TTA1"}},
-	{form{called: "a Dolby Digital stream", kind: Audio}, []string{"\x0b\x77"}},
-	{form{called: "a DTS stream", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
-	{form{called: "a Flash video", kind: Video}, []string{"FLV\x01"}},
-	{form{called: "H.264 or H.265 video without a container", kind: Video}, []string{"\x00\x00\x00\x01\x09", "\x00\x00\x00\x01\x27", "\x00\x00\x00\x01\x67", "\x00\x00\x00\x01\x40\x01", "\x00\x00\x00\x01\x46\x01"}},
-	{form{called: "an MPEG program stream", kind: Video}, []string{"\x00\x00\x01\xba"}},
-	{form{called: "a raw DV stream, as camcorders record it", kind: Video}, []string{"\x1f\x07\x00"}},
-	{form{called: "an MXF file", kind: Video}, []string{"\x06\x0e\x2b\x34"}},
-	{form{called: "a RealMedia file", kind: Video}, []string{".RMF"}},
-	{form{called: "a MIDI file, which holds notes and no sound", kind: Audio}, []string{"MThd"}},
+	{form{phrase: "an AMR recording, as phones make them", kind: Audio}, []string{"#!AMR"}},
+	{form{phrase: "a voice message in SILK", kind: Audio}, []string{"#!SILK", "\x02#!SILK"}},
+	{form{phrase: "an AIFF file", kind: Audio}, []string{"FORM"}},
+	{form{phrase: "a CAF file", kind: Audio}, []string{"caff"}},
+	{form{phrase: "a Windows Media file", kind: Video}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
+	{form{phrase: "a Wave64 file", kind: Audio}, []string{"riff\x2e\x91\xcf\x11"}},
+	{form{phrase: "a WavPack file", kind: Audio}, []string{"wvpk"}},
+	{form{phrase: "a Monkey's Audio file", kind: Audio}, []string{"MAC "}},
+	{form{phrase: "an AU file", kind: Audio}, []string{".snd"}},
+	{form{phrase: "a True Audio file", kind: Audio}, []string{"TTA1"}},
+	{form{phrase: "a Dolby Digital stream", kind: Audio}, []string{"\x0b\x77"}},
+	{form{phrase: "a DTS stream", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
+	{form{phrase: "a Flash video", kind: Video}, []string{"FLV\x01"}},
+	{form{phrase: "H.264 or H.265 video without a container", kind: Video}, []string{"\x00\x00\x00\x01\x09", "\x00\x00\x00\x01\x27", "\x00\x00\x00\x01\x67", "\x00\x00\x00\x01\x40\x01", "\x00\x00\x00\x01\x46\x01"}},
+	{form{phrase: "an MPEG program stream", kind: Video}, []string{"\x00\x00\x01\xba"}},
+	{form{phrase: "a raw DV stream, as camcorders record it", kind: Video}, []string{"\x1f\x07\x00"}},
+	{form{phrase: "an MXF file", kind: Video}, []string{"\x06\x0e\x2b\x34"}},
+	{form{phrase: "a RealMedia file", kind: Video}, []string{".RMF"}},
+	{form{phrase: "a MIDI file, which holds notes and no sound", kind: Audio}, []string{"MThd"}},
 }
 
 // Sniff returns the MIME type of a file that begins with head, and the suffix for an
@@ -103,7 +103,7 @@ func Sniff(head []byte) (mimeType, suffix string) {
 }
 
 // identify returns the form of the file and sets r.start to the offset of the content. It finds
-// a stream of sound after tags and, if the suffix stands for such a stream, after other bytes.
+// sound after tags, and after other bytes only if the suffix is .aac, .mp3, .ogg or .opus.
 func identify(r *reader, suffix string) (f form, known bool) {
 	head := r.most(0, longestSignature)
 	if f, known = signature(head); known {
@@ -161,7 +161,7 @@ func signature(head []byte) (form, bool) {
 	case isADTS:
 		return formAAC, true
 	case isTransport(head, 0), isTransport(head, 4):
-		return form{called: "an MPEG transport stream", kind: Video}, true
+		return form{phrase: "an MPEG transport stream", kind: Video}, true
 	case beginsWith(head, "\x1a\x45\xdf\xa3"):
 		if bytes.Contains(head[:min(64, len(head))], []byte("webm")) { // other elements may come before the document type
 			return formWEBM, true
