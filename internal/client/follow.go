@@ -23,10 +23,10 @@ const (
 // mostFailures is how many failures in a row Follow ignores if a repetition may succeed.
 const mostFailures = 10
 
-// Follow passes the statuses that the patterns select to the function changed, and later those that
-// are new or have changed. It ends when this function returns true or an error, when ctx ends, or
-// when it cannot read the statuses (see mostFailures). The first call may have no statuses.
-func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
+// Follow calls handle with the statuses that the patterns select, even if there are none. It calls
+// handle again with statuses that are new or have changed. It ends when handle returns true or an
+// error, when ctx ends, or when it cannot read the statuses (see mostFailures).
+func (c *Client) Follow(ctx context.Context, handle func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{}
 	first, longest := FirstPause, LongestPause
 	if c.Local() {
@@ -45,7 +45,7 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 			}
 			failures++
 		case !begun || len(statuses) > 0:
-			if done, err := changed(statuses); done || err != nil {
+			if done, err := handle(statuses); done || err != nil {
 				return err
 			}
 			begun, pause, failures = true, first, 0

@@ -23,10 +23,10 @@ const (
 	onTheWay = time.Minute
 )
 
-// Forward puts an event of the bucket into the queues that the rules of the
-// template name: each event into the queue of drops, and a deletion also into the
-// queue of deletions. If an event cannot be kept, for example because the disk is
-// full, the stack fails. The next start forwards the event again.
+// Forward does what the template's rules do: it puts each event of the bucket into
+// the queue of drops, and a deletion also into the queue of deletions. If an event
+// cannot be kept, for example because the disk is full, the stack fails. The next
+// start forwards the event again.
 func (s *Stack) Forward(event events.Event) error {
 	err := send(s.dropQueue, event)
 	if err == nil && event.DetailType == events.ObjectDeleted {
@@ -99,8 +99,8 @@ func (s *Stack) Sweep(ctx context.Context) error {
 	return err
 }
 
-// schedule sweeps every hour. If now is true, it also sweeps at once. This is for a folder that was
-// used before: a stack that was killed may have lost the event of an execution's end.
+// schedule sweeps every hour. If now is true, it also sweeps at once: an earlier stack that
+// was killed may have lost the event of an execution's end.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

@@ -93,8 +93,8 @@ func presetsClashed(acts []act, w want) bool {
 	return false
 }
 
-// droppedSince reports whether a file of the name was dropped after the take's claim, or less than
-// margin before it, in a version that the take did not use.
+// droppedSince reports whether there was a drop of the name that the take did not use. It ignores
+// drops that came at least margin before the take's claim.
 func droppedSince(name string, acts []act, take ledger.Record) bool {
 	for i, a := range acts {
 		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || madeFrom(take, []file{a.file}) {
@@ -111,8 +111,8 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 // settleTime is how long the queue delays the event of a drop.
 const settleTime = 10 * time.Second
 
-// exposed reports in left whether these files became a job only because a file that a take of the
-// name used was deleted. Such a job runs only if the event of an earlier upload of one of the files
+// exposed returns left as true if the files became a job only because a person deleted a file that
+// a take had used. Such a job runs only if the event of an earlier upload of one of the files
 // arrives within settleTime after the deletion. If that is possible, mayRun is true.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
@@ -126,7 +126,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		case !a.deleted:
 			byDeletion = byDeletion && !slices.ContainsFunc(w.files, func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
-			// The deletion resolves an ambiguity, as the remedy says, so it does not set byDeletion.
+			// The remedy of Ambiguous asks for this deletion, so it does not set byDeletion.
 		case leftBy(name, a, takes, files):
 			byDeletion = true
 			mayRun = slices.ContainsFunc(acts[:i], func(upload act) bool {
@@ -143,8 +143,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, mayRun
 }
 
-// leftBy reports whether a take used the deleted file and each given file whose stem is the name
-// itself, but not all given files.
+// leftBy reports whether a take used the deleted file, but not all given files. The take must have
+// used each given file whose stem is the name.
 func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !madeFrom(rec, files) && !slices.ContainsFunc(files, func(f file) bool {

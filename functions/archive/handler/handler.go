@@ -162,7 +162,8 @@ func (h *Handler) archiveOutputs(ctx context.Context, rec ledger.Record, result 
 }
 
 // fetchResult asks RunComfy how the job ended: poll reports only that it has ended. While
-// RunComfy does not know the request, fetchResult asks again, for workflow.LostAfter.
+// RunComfy does not know the request, fetchResult asks again until workflow.LostAfter
+// has passed.
 func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error

@@ -45,7 +45,7 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 type bookError struct{ error }
 
 // logBookError logs and returns a *budget.OverError. It returns any other error as a bookError,
-// without logging it. CapAlarm reads cap_used in this log line and in the line "reserved".
+// without logging it. CapAlarm reads cap_used in the log lines "over budget" and "reserved".
 func logBookError(ctx context.Context, rec ledger.Record, err error) error {
 	if over, ok := errors.AsType[*budget.OverError](err); ok {
 		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)

@@ -119,18 +119,18 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) 
 	return h.ensureExecution(ctx, f, rec)
 }
 
-// isRefused reports whether RunComfy certainly did not accept a job, although it returned a request
-// id together with the error refusal. If RunComfy refuses the token or the account only for the
-// status request, this request may have had the token of another account.
-func (h *Handler) isRefused(ctx context.Context, requestID string, refusal error) bool {
-	if runcomfy.IsKind(refusal, runcomfy.KindUnavailable) {
+// isRefused reports whether RunComfy certainly did not accept a job, although Submit returned both
+// requestID and submitErr. If only the status request fails with KindToken or KindForeign, the job
+// may run: a person may have set the token of another account since the POST.
+func (h *Handler) isRefused(ctx context.Context, requestID string, submitErr error) bool {
+	if runcomfy.IsKind(submitErr, runcomfy.KindUnavailable) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	_, err := h.API.Status(ctx, requestID)
 	return runcomfy.IsKind(err, runcomfy.KindUnknownRequest) ||
-		runcomfy.IsKind(refusal, runcomfy.KindToken, runcomfy.KindForeign) && runcomfy.IsKind(err, runcomfy.KindToken, runcomfy.KindForeign)
+		runcomfy.IsKind(submitErr, runcomfy.KindToken, runcomfy.KindForeign) && runcomfy.IsKind(err, runcomfy.KindToken, runcomfy.KindForeign)
 }
 
 // resume continues with a take that was claimed before.
@@ -144,8 +144,8 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// A replaced file of a bundle may start no take: the take that the status is about gets a
-	// warning. If the status was not about this take then, the warning is still missing.
+	// If a file of the bundle was replaced while the status was not about this take, the take
+	// may still lack the warning.
 	f.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
