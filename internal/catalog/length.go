@@ -50,13 +50,13 @@ type Expected struct {
 
 	// Dropped is the problem that Warning describes if a part of a media file would be
 	// missing in the output, else nil. Dropped.Again holds the name of that file. The rule
-	// "audio" cuts a longer video without a Warning.
+	// "audio" sets neither Dropped nor Warning.
 	Dropped *problem.Problem
 }
 
-// ExpectLength returns how long the output of a valid input will be. The parameter given
+// ExpectLength returns how long the output of a valid input will be. The parameter infos
 // describes the media of the input; media of which nothing is known may be left out.
-func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected {
+func (m *Model) ExpectLength(input map[string]any, infos []media.Info) Expected {
 	length := m.file.OutputLength
 	if length.Option == "" {
 		return Expected{}
@@ -64,14 +64,14 @@ func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected 
 	value := m.option(input, length.Option)
 	switch {
 	case length.Modes != nil:
-		video, audio := exact(media.Video, given), exact(media.Audio, given)
+		video, audio := exact(media.Video, infos), exact(media.Audio, infos)
 		mode, _ := value.(string)
 		if video.Length().D <= 0 || audio.Length().D <= 0 {
 			return Expected{}
 		}
 		return m.expectMode(mode, video, audio)
 	case length.FramesOption != "":
-		return m.expectClips(number(value), m.clip(input), exact(media.Audio, given))
+		return m.expectClips(number(value), m.clip(input), exact(media.Audio, infos))
 	}
 	return Expected{Length: time.Duration(number(value) * float64(time.Second))}
 }
@@ -102,12 +102,12 @@ func number(v any) float64 {
 }
 
 // exact returns the first file of a kind if its length is exact, else the zero Info.
-func exact(kind media.Kind, given []media.Info) media.Info {
-	i := slices.IndexFunc(given, func(m media.Info) bool { return m.Kind == kind })
-	if i < 0 || !given[i].Length().Exact {
+func exact(kind media.Kind, infos []media.Info) media.Info {
+	i := slices.IndexFunc(infos, func(m media.Info) bool { return m.Kind == kind })
+	if i < 0 || !infos[i].Length().Exact {
 		return media.Info{}
 	}
-	return given[i]
+	return infos[i]
 }
 
 // expectMode returns what is known about the output that a mode makes of a video and an
@@ -168,8 +168,7 @@ func (m *Model) modesThat(rules ...string) []string {
 	return modes
 }
 
-// expectClips returns what is known about the output of n clips of equal length for an
-// audio file.
+// expectClips returns what is known about an output of n clips, made for an audio file.
 func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Expected {
 	option, most := m.file.OutputLength.Option, m.file.OutputLength.most
 	e := Expected{Length: time.Duration(n * float64(clip)), Within: clip}

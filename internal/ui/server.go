@@ -114,7 +114,7 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// pageInfo returns what the page needs to know once.
+// pageInfo returns what the page asks for when it opens.
 func (s *Server) pageInfo(r *http.Request) (any, error) {
 	stack, region := s.client.Stack, s.client.Config.Region
 	if s.client.Local() {

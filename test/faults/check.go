@@ -47,7 +47,7 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 
 // checkNotices compares the notices with the final statuses and records. Each status or record
 // whose state is one of notice.States must have at least one notice, except a rejected drop
-// whose notice EventBridge once did not accept. No notice may be wrong or still due.
+// whose notice EventBridge did not accept. No notice may be wrong or still due.
 func (s *simulation) checkNotices() {
 	for _, text := range s.w.WrongNotices {
 		s.wrong("%s", text)

@@ -26,8 +26,8 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.compare(st, *v.take)
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.allPresent(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
-		// A fault may have prevented the status of the take from being written. After a deletion, the status of the name
-		// then says only which files are left.
+		// After a fault, the status may never have named the take. Once a file of the take is deleted, the status
+		// says only which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
 		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:
@@ -78,7 +78,7 @@ func (t *story) judgeCancelled() {
 			continue
 		}
 		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
-			t.wrong("take %s of %s is %s %s (%s), want it cancelled: a file was deleted more than an hour before the job would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
+			t.wrong("take %s of %s is %s %s (%s), want it cancelled: a file was deleted more than an hour before the job was to start", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
 		}
 	}
 }

@@ -66,7 +66,7 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. After 50 minutes, a new player with new URLs replaces a player that does not play.
+// Presigned URLs are valid for an hour. After 50 minutes, a player with new URLs replaces a paused one.
 setInterval(() => {
   const connected = document.hidden || events?.readyState === EventSource.OPEN;
   const expiring = Date.now() - job.signed > 50 * 60 * 1000;
