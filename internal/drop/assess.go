@@ -64,8 +64,8 @@ type Settings struct {
 type Assessment struct {
 	// Own is about the subject's own name or file.
 	Own Finding
-	// Match is about the job name that the subject's file has as a match of a wildcard (see
-	// MatchName). It is nil if the file is not a match, or if the change concerns all matches.
+	// Match is about the job name that a wildcard gives the subject's file (see MatchName).
+	// It is nil if the file is not a match, or if the change concerns all matches.
 	Match *Finding
 	// Matches are the subjects of all matches of a wildcard, if the change concerns all
 	// of them. The caller assesses each of these subjects separately.
@@ -91,12 +91,11 @@ type Finding struct {
 	Order ledger.Order
 
 	// Job is a job whose files are all there. If Job is nil, the next four fields are for the
-	// status or answer file. Jobs are then the names of the jobs that use the video or image,
-	// or of the jobs that a bundle's wildcard makes.
+	// status or answer file.
 	Job      *Job
 	State    ledger.State
 	Problems []problem.Problem
-	Jobs     []string
+	Jobs     []string // names of the jobs that use the dropped video or image, or that a bundle's wildcard makes
 	Warnings []string
 
 	files   []File          // of a pair
@@ -211,8 +210,8 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 	return a, err
 }
 
-// find assesses a subject. With errCrowded, Own may have the Order of the files that were
-// found.
+// find assesses a subject. If it returns errCrowded, Own.Order covers the files found so far,
+// or is empty.
 func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) {
 	if s.stem == "" {
 		a.Own, err = l.findAnswer(ctx, ParseKey(s.key))
@@ -309,9 +308,8 @@ func (f Finding) refused(err error) (Finding, error) {
 }
 
 // refusal returns the problem if err says that S3 refuses to return a file, and false for
-// any other err. The reason begins with the parameter what or, if it is empty, with the file
-// name.
-func refusal(err error, what string) (problem.Problem, bool) {
+// any other err. The reason begins with label, or with the file name if label is empty.
+func refusal(err error, label string) (problem.Problem, bool) {
 	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {
 		return problem.Problem{}, false
@@ -320,8 +318,8 @@ func refusal(err error, what string) (problem.Problem, bool) {
 	if refused.S3Code == "InvalidObjectState" {
 		code = problem.MediaArchived
 	}
-	what = cmp.Or(what, problem.Short(path.Base(refused.Key)))
-	return problem.Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, refused.Response())}, true
+	label = cmp.Or(label, problem.Short(path.Base(refused.Key)))
+	return problem.Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", label, refused.Response())}, true
 }
 
 // StateOf returns the state of a name with the given problems. The state is held if time

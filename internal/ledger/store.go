@@ -238,8 +238,8 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that begin with prefix, have no slash after it, and have records of
-// their own or below them. For example, it returns the names talk.de and talk.fr for the prefix "talk.".
+// Names returns the names that begin with prefix and have no slash after it. Each name, or a name
+// below it, has a record. For example, it returns the names talk.de and talk.fr for the prefix "talk.".
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, RecordPrefix+prefix, "", "\xff")
 	if err != nil {
@@ -253,13 +253,13 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns at most the given number of names that are directly below the given name, have
-// a status, and sort after the name in the parameter after. It compares the keys of the statuses, so
-// a few names may sort before the one in after.
-func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
+// a status, and sort after the name startAfter. It compares the keys of the statuses, so a few names
+// may sort before startAfter.
+func (s *Store) NamesBelow(ctx context.Context, name, startAfter string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the
 	// listing starts at the key without .json.
-	start := strings.TrimSuffix(StatusKey(after), ".json")
+	start := strings.TrimSuffix(StatusKey(startAfter), ".json")
 	var names []string
 	for more := true; more && len(names) < most; {
 		var files []bucket.File
@@ -268,7 +268,7 @@ func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([
 			return nil, err
 		}
 		for _, f := range files {
-			if start = f.Key; strings.HasSuffix(f.Key, ".json") && f.Key != StatusKey(after) {
+			if start = f.Key; strings.HasSuffix(f.Key, ".json") && f.Key != StatusKey(startAfter) {
 				names = append(names, strings.TrimSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"))
 			}
 		}
@@ -297,16 +297,16 @@ func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]
 }
 
 // list returns the keys of the files and of the folders directly below prefix that come after
-// the key in the parameter after. It stops after the first page that reaches the key in the
-// parameter until. If this page has keys beyond that key, list returns these too.
-func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, folders []string, err error) {
-	for more := true; more && after < until; {
+// the key startAfter. It stops after the first page that reaches the key stopAt. If this page has
+// keys beyond stopAt, list returns these too.
+func (s *Store) list(ctx context.Context, prefix, startAfter, stopAt string) (keys, folders []string, err error) {
+	for more := true; more && startAfter < stopAt; {
 		var files []bucket.File
-		if files, more, err = s.Bucket.ListFolder(ctx, prefix, after, bucket.PageSize); err != nil {
+		if files, more, err = s.Bucket.ListFolder(ctx, prefix, startAfter, bucket.PageSize); err != nil {
 			return nil, nil, err
 		}
 		for _, f := range files {
-			if after = f.Key; strings.HasSuffix(f.Key, "/") {
+			if startAfter = f.Key; strings.HasSuffix(f.Key, "/") {
 				folders = append(folders, f.Key)
 			} else {
 				keys = append(keys, f.Key)
@@ -316,9 +316,8 @@ func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, fo
 	return keys, folders, nil
 }
 
-// put writes a JSON object if the object at the key still has the given ETag or, if the ETag
-// is empty, if there is no object. Otherwise it returns bucket.ErrConflict. After a write,
-// *etag is the new ETag.
+// put writes a JSON object. If the object at the key no longer has the ETag *etag, put returns
+// bucket.ErrConflict. An empty *etag stands for no object. After a write, *etag is the new ETag.
 func (s *Store) put(ctx context.Context, key string, value any, etag *string, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {

@@ -30,14 +30,14 @@ func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq[chunk] 
 
 // avi is what was read of an AVI file and of the stream whose header was read last.
 type avi struct {
-	info   *Info
-	kind   string // of the stream
-	length Length // of the stream
-	frame  uint64 // nanoseconds of a frame of the stream
-	data   bool   // there is a list of media data that is not empty
-	open   bool   // the list does not say how long it is
-	start  int64  // offset of the media data
-	whole  int64  // where the media data end if the file is not cut
+	info    *Info
+	kind    string // of the stream
+	length  Length // of the stream
+	frame   uint64 // nanoseconds of a frame of the stream
+	data    bool   // there is a list of media data that is not empty
+	open    bool   // the list does not say how long it is
+	start   int64  // offset of the media data
+	fullEnd int64  // where the media data end if the file is not cut
 }
 
 // readAVI reads the stream headers of an AVI file. A header says how many frames its stream
@@ -52,15 +52,15 @@ func readAVI(r *reader, info *Info) {
 		if c.body == 8 {
 			a.walk(r, c.body+4, r.src.Size)
 		} else {
-			a.whole = max(a.whole, c.end)
+			a.fullEnd = max(a.fullEnd, c.end)
 		}
 		end = min(c.end, r.src.Size)
 	}
 	if !a.data {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
-	cut := !a.open && (a.whole > r.src.Size || r.unwritten(end))
-	share := min(1, float64(r.src.Size-a.start)/float64(max(a.whole-a.start, 1))) // what part of the media data the file holds
+	cut := !a.open && (a.fullEnd > r.src.Size || r.unwritten(end))
+	share := min(1, float64(r.src.Size-a.start)/float64(max(a.fullEnd-a.start, 1))) // what part of the media data the file holds
 	for _, t := range []*Track{info.Video, info.Audio} {
 		switch {
 		case t == nil:
@@ -93,7 +93,7 @@ func (a *avi) walk(r *reader, off, end int64) {
 			case "movi":
 				a.open = isPlaceholder(uint64(c.end-c.body), uint64(end-c.body))
 				a.data = a.open && end-c.body > 4 || stop-c.body > 4
-				a.start, a.whole = c.body, c.end
+				a.start, a.fullEnd = c.body, c.end
 				return
 			}
 			continue
