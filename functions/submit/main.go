@@ -66,8 +66,8 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	return h.Handle
 }
 
-// checkPairModel returns why a model cannot be the default for pairs of the given kind and
-// audio, or nil.
+// checkPairModel returns an error if a model cannot be the default for pairs of audio and the
+// given kind.
 func checkPairModel(models *catalog.Catalog, id string, kind media.Kind) error {
 	model, ok := models.Model(id)
 	if !ok {

@@ -177,9 +177,9 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 // The function free must return true only for a take that is certainly not charged, or that was
 // claimed on another day.
 //
-// If the book changes meanwhile, Free begins again with the new book. A take that was claimed
-// again has a new reservation there, which must stay. So for a take that may be claimed again,
-// free must read the take's record in each call.
+// After a lost race, Free calls free with the takes of the changed book. Submit may have claimed
+// a take again in the meantime, and the new reservation must stay. So if a take may be claimed
+// again, free must read the take's record in each call.
 func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (freed int, err error) {
 	err = b.change(ctx, day, func(day *book) (bool, error) {
 		freed = day.remove(free)

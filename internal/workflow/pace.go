@@ -30,13 +30,13 @@ const (
 	growth = 5
 
 	// lateShare is how late a turn may find the end, on average, as a share of the time
-	// since the submit. In the first lateUntil, this average is at most mostLate.
+	// since the submit. While Elapsed is less than lateUntil, this average is at most mostLate.
 	lateShare = 0.024
 	lateUntil = 6 * time.Minute
 	mostLate  = 3 * time.Second
 
-	// promptWait is the longest wait near the end in the first promptUntil, so that no
-	// end of a typical job is found more than 4 s late.
+	// promptWait is the longest wait near the end while Elapsed is less than promptUntil. So
+	// the end of a typical job is found at most 4 s late.
 	promptWait  = 3 * time.Second
 	promptUntil = 3 * time.Minute
 
@@ -45,8 +45,8 @@ const (
 	// AskFor is the longest time for which one call keeps asking. A call that asks for that
 	// long costs about half as much as a turn of the loop.
 	AskFor = 20 * time.Second
-	// A call asks several times only if a turn would find the end less than worthAsking
-	// late, on average. Otherwise shorter waits between turns cost less.
+	// A call asks several times only if late returns less than worthAsking. If late returns
+	// more, calls that ask once cost less.
 	worthAsking = 40 * time.Second
 
 	// queueShare is the part of the usual duration to wait for each job ahead in the

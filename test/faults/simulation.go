@@ -35,7 +35,7 @@ type simulation struct {
 	outages    []outage
 	calmed     bool
 	depth      int                // number of functions that pause before a call while another function runs
-	failing    map[world.Call]int // how often a call will fail again
+	failing    map[world.Call]int // how many more times a call will fail
 	tokens     int                // how often the token was rotated
 	openClaims map[int]string     // the key of the record with an unresolved claim, by invocation
 	excused    map[string]bool    // records that may end as unknown
