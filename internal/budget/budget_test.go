@@ -66,7 +66,7 @@ func TestCaps(t *testing.T) {
 			"$0.20 of $0.30 of 2050-01-03 (UTC) are used, and this job needs $0.100001; it continues after midnight UTC, or when MaxUsdPerDay is raised"},
 		{"more than a day allows", budget.Caps{Seconds: 30}, 0, budget.Take{Seconds: 31},
 			"this job needs 31 seconds, and MaxSecondsPerDay allows 30 a day; the job continues when MaxSecondsPerDay is raised"},
-		{"unknown cost and length, with full caps of these", budget.Caps{Seconds: 30, USD: 0.3}, 3, budget.Take{}, ""},
+		{"unknown cost and length, with full caps of seconds and USD", budget.Caps{Seconds: 30, USD: 0.3}, 3, budget.Take{}, ""},
 		{"unknown cost and length, with a full cap of jobs", all, 3, budget.Take{},
 			"3 of 3 jobs of 2050-01-03 (UTC) are used; this job continues after midnight UTC, or when MaxJobsPerDay is raised"},
 	}
@@ -137,7 +137,7 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	if err := b.GiveBack(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1}) // a late give-back leaves the later reservation
+	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1}) // GiveBack does not remove the second reservation
 	for range 2 {
 		if err := b.GiveBack(t.Context(), second); err != nil {
 			t.Fatal(err)
@@ -216,7 +216,7 @@ func TestNotCounted(t *testing.T) {
 	for _, tt := range tests {
 		got := tt.caps.NotCounted(tt.take)
 		if (got == "") != (tt.want == "") || !strings.HasPrefix(got, tt.want) {
-			t.Errorf("%+v with %+v: warning %q, want %q at its beginning, or no warning if that is empty", tt.take, tt.caps, got, tt.want)
+			t.Errorf("%+v with %+v: warning %q, want the beginning %q (empty: no warning)", tt.take, tt.caps, got, tt.want)
 		}
 	}
 }

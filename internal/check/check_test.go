@@ -28,7 +28,7 @@ func bucketOf(keys ...string) *bucket.Bucket {
 	return &bucket.Bucket{S3: b, Name: "b"}
 }
 
-// A snapshot with the dropped files lists and finds what one bucket with all the files would.
+// After AddDropped, a snapshot returns the same files as a bucket with all the files.
 func TestListings(t *testing.T) {
 	key := rapid.Custom(func(t *rapid.T) string { return "inbox/" + rapid.StringMatching(`[ab./]{1,5}`).Draw(t, "key") })
 	rapidtest.Check(t, func(t *rapid.T) {

@@ -74,9 +74,9 @@ func shown(t *testing.T, s *Server, query string) *jobView {
 func TestLinksOfALocalJob(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	const take = "20261121T120000Z-0123456789ab"
-	for _, of := range []string{take, "20261121T130000Z-0123456789ab"} { // the status is about the take, or about a newer drop
+	for _, statusTake := range []string{take, "20261121T130000Z-0123456789ab"} { // the status is about the take, or about a newer drop
 		links := &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}
-		storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.InQueue, Take: of, Links: links}, ""))
+		storage.Set(ledger.StatusKey("talk"), bucket.JSON(ledger.Status{Name: "talk", State: ledger.InQueue, Take: statusTake, Links: links}, ""))
 		storage.Set(ledger.RecordKey("talk", take), bucket.JSON(ledger.Record{Name: "talk", Take: take, State: ledger.InQueue, RequestID: "r1"}, ""))
 		for dir, want := range map[string]bool{"": true, ".lipdrop": false} {
 			s.client.Dir = dir
@@ -246,8 +246,8 @@ func TestDropAgainDuringAnUpload(t *testing.T) {
 	}
 }
 
-// A take's record is written before the take's status. Meanwhile, the page shows the take, and
-// not the status of an older drop.
+// Submit writes a take's record, then the status. In between, the page shows the take, not the
+// status of an older drop.
 func TestStatusOfAnOlderDrop(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	newest := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

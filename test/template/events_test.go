@@ -159,7 +159,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 	}
 }
 
-// The sample states are valid for poll and archive: each member is one of workflow.Job.
+// Each sample state of poll and archive decodes into a workflow.Job, without unknown members.
 func TestSampleStatesAreJobs(t *testing.T) {
 	for path, ended := range map[string]bool{"events/poll/job.json": false, "events/archive/job.json": true} {
 		var job workflow.Job

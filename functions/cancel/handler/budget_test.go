@@ -112,8 +112,8 @@ func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
 	}
 }
 
-// Before the sweep writes the book without a take's reservation, the take is claimed again and
-// submit writes the book. The sweep then keeps the reservation.
+// The sweep decides to remove a take's reservation. Before the sweep writes the book, submit
+// claims the take again and writes the book. The reservation stays.
 func TestSweepBesideAClaim(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10

@@ -222,20 +222,20 @@ func TestRanTooLong(t *testing.T) {
 // is archived even if poll finds the end late.
 func TestEndedAfterTheDeadline(t *testing.T) {
 	tests := []struct {
-		name          string
-		queue, run    time.Duration
-		begins, lasts time.Duration // of an outage, in which every call of Lambda fails until long after the deadline
+		name                      string
+		queue, run                time.Duration
+		outageBegins, outageLasts time.Duration // in the outage, every call to Lambda fails
 	}{
-		{"last seen in the queue, and the outage ends after QueueHours", 5 * time.Hour, 30 * time.Minute, 150 * time.Minute, 8 * time.Hour},
-		{"last seen running, and the outage ends after MaxHours", time.Minute, 23*time.Hour + 55*time.Minute, 12 * time.Hour, 14 * time.Hour},
+		{"queued before the outage, which ends after QueueHours", 5 * time.Hour, 30 * time.Minute, 150 * time.Minute, 8 * time.Hour},
+		{"running before the outage, which ends after MaxHours", time.Minute, 23*time.Hour + 55*time.Minute, 12 * time.Hour, 14 * time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, tt.run
 			worldtest.DropPair(w)
-			w.Run(tt.begins)
-			open := w.Now().Add(tt.lasts)
+			w.Run(tt.outageBegins)
+			open := w.Now().Add(tt.outageLasts)
 			w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Service == "lambda" && w.Now().Before(open) })
 			w.Pass(24 * time.Hour)
 			// The outage lasted longer than the retries of poll.
@@ -439,9 +439,9 @@ func TestWarningIsRemoved(t *testing.T) {
 	}
 }
 
-// A job that has ended is archived although /status never says so: at once if /status returns
-// an unknown word, else when poll would give up the job. Before archive copies the output,
-// the status already says that the job has ended.
+// A job is archived even if only /result reports its end. Poll asks /result if /status returns
+// an unknown word, and before it gives up the job. Before archive copies the output, the status
+// already says that the job has ended.
 func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 	for _, tt := range []struct {
 		fault string
@@ -543,8 +543,8 @@ func TestRedriveCountsAnew(t *testing.T) {
 	}
 }
 
-// If poll does not learn the state of a job for hours, the status says why all the time,
-// although the hourly sweep writes the status too.
+// While poll cannot learn the state of a job, the status says why. The hourly sweep does not
+// remove that warning.
 func TestStatusWarnsForHours(t *testing.T) {
 	for name, want := range map[string]string{"503": "has not reported the state of the job since", "unknown word": `reports the state "warming_up", which lipdrop does not know`} {
 		w := worldtest.New(t)
@@ -566,8 +566,7 @@ func TestStatusWarnsForHours(t *testing.T) {
 	}
 }
 
-// If a job is cancelled, but its execution is not stopped yet, the job's status does not say
-// that lipdrop keeps asking.
+// Poll does not add a warning to the status of a cancelled job whose execution still runs.
 func TestNoWarningAfterTheEnd(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 2 * time.Hour
@@ -719,7 +718,7 @@ func TestAskingEnds(t *testing.T) {
 		want     int           // questions
 	}{
 		{"with enough time, poll asks until AskFor has passed", time.Minute, 0, 7},
-		{"with little time, poll asks while another question can end in time", 45 * time.Second, 0, 4},
+		{"with little time, poll asks while askTime is left", 45 * time.Second, 0, 4},
 		{"with too little time, poll asks once", 30 * time.Second, 0, 1},
 		{"a cancelled call asks no more", time.Minute, 2, 2},
 	} {
@@ -762,7 +761,7 @@ func TestResultNeedsTime(t *testing.T) {
 	}
 }
 
-// The jitter spreads the next turns of many jobs after RunComfy has not responded.
+// If RunComfy does not respond to many jobs, the jitter spreads their next turns.
 func TestJitter(t *testing.T) {
 	for jitter, want := range map[float64]int{0: 40, 0.999: 80} {
 		h := newHandler(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
