@@ -14,8 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// If the queue must deliver a message again, the log has an error only if a request failed, not
-// if the job is held or another invocation holds the claim.
+// Submit logs no error if a job is held or another invocation holds the claim. If S3 fails, Submit
+// logs an error.
 func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -23,7 +23,7 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 		error bool
 	}{
 		{"a held job", func(_ *testing.T, w *world.World) { w.RunComfy.SetBalanceEmpty(true) }, false},
-		{"a take whose claim an invocation that crashed still holds", func(t *testing.T, w *world.World) {
+		{"a claim that a crashed invocation still holds", func(t *testing.T, w *world.World) {
 			worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "submit" }, func() { panic(world.Crash{}) })
 		}, false},
 		{"S3 is not available", func(_ *testing.T, w *world.World) {

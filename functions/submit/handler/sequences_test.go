@@ -113,9 +113,9 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 }
 
-// A second file has the job name of a submitted match. The upload of the second file began before
-// the take's files were uploaded. So the job is not rejected as ambiguous: its status is still
-// about the take, and a warning names the second file.
+// After the match é.wav is submitted, é.mp3 arrives. Its upload began before the upload of é.wav. So
+// the job is not rejected as ambiguous: its status is still about the take, and a warning names
+// é.mp3.
 func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -297,7 +297,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			worldtest.DropPairs(w, "ads/talk.de")
 			w.Pass(30 * time.Minute)
 			w.Drop("inbox/ads/talk.mp4", clip)
-			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // the events of the files that stay come again, an hour late
+			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // the events of both files are delivered again, an hour late
 			w.Notify("Object Created", "inbox/ads/talk.de.wav", time.Hour)
 			w.Pass(30 * time.Minute)
 			w.Delete("inbox/ads/talk.de.mp4")
@@ -378,8 +378,8 @@ func TestLargeSeed(t *testing.T) {
 	}
 }
 
-// If media files are uploaded into the folder of a bundle without a wildcard after the job was
-// submitted, there is no new take, and the status warns about each file.
+// A bundle whose job.json has no wildcard is submitted. Later uploads of media files into its folder
+// start no new take, and the status warns about each file.
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "500"), 0)
@@ -399,8 +399,8 @@ func TestMemberUploadedAgain(t *testing.T) {
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
-// One match of a wildcard fails. The remedy and the warning of the match name a file. An
-// upload of that file starts only this match again.
+// One match of a wildcard fails. Its remedy and its warning say to upload b.wav again. That upload
+// starts only this match again.
 func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -438,8 +438,8 @@ func TestHeldMatchNamesItsFile(t *testing.T) {
 	}
 }
 
-// A file of a bundle is uploaded again while the status is about another file that has the
-// bundle's name. When the status is about the take again, it warns about the upload.
+// While a video with the bundle's name makes the name ambiguous, a file of the bundle is uploaded
+// again. After the video is deleted, the status warns about that upload.
 func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	w := worldtest.New(t)
 	clip, _ := sample.Files()
@@ -520,7 +520,7 @@ func TestLateJobIsNotClaimed(t *testing.T) {
 		switch {
 		case c.Function != "submit" || !late:
 		case c.Op == "HeadObject":
-			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // submit keeps 3 of the 76 s for its own return, and the claim needs 75 s
+			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // too little: the claim needs 75 s, and submit needs 3 s more to return
 		case c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/"):
 			claims++
 		case c.Op == "ChangeMessageVisibility":
@@ -874,7 +874,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 }
 
 // A file is deleted soon after its upload. The files that are left start no job, whichever of
-// the two events arrives first. They start a job if one of them is uploaded in the same seconds.
+// the two events arrives first. If one of these files is uploaded too, they start a job.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	clip, _ := sample.Files()
 	tests := []struct {
@@ -897,14 +897,14 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 			w.Notify("Object Created", "inbox/ads/talk.de.mov", 5*time.Second)
 			w.Delete("inbox/ads/talk.de.mp4")
 		}, 1},
-		{"a file of the other job is uploaded too", func(w *world.World) {
+		{"talk.mp4 is uploaded too", func(w *world.World) {
 			w.Drop("inbox/ads/talk.de.mp4", clip)
 			w.Pass(3 * time.Second)
 			w.Delete("inbox/ads/talk.de.mp4")
 			w.Pass(3 * time.Second)
 			w.Drop("inbox/ads/talk.mp4", clip)
 		}, 2},
-		{"a large file of the other job is uploaded too", func(w *world.World) {
+		{"a large talk.mp4 is uploaded too", func(w *world.World) {
 			began := w.Now()
 			w.Pass(time.Second)
 			w.Drop("inbox/ads/talk.de.mp4", clip)
