@@ -37,7 +37,7 @@ func TestPair(t *testing.T) {
 	}
 }
 
-// talk returns a voice whose length is d, and is not an estimate.
+// talk returns a voice of the exact length d.
 func talk(d time.Duration) media.Info {
 	return media.Info{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: mb, Audio: &media.Track{Length: media.Fact(d)}}
 }
@@ -65,7 +65,7 @@ func TestPairInput(t *testing.T) {
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},
 		{name: "a little more than codec padding needs one further clip", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond + time.Nanosecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 4}},
-		{name: "an estimate gets only the clips for its least length", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
+		{name: "clips for the least length, not for the estimate", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
 			warnings: []string{"talk.mp3 is about 107.0 s long, by an estimate, and at least 9.0 s; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
 		{name: "an estimate without a least length", id: liveAvatar, audio: about(0, 107*time.Second),

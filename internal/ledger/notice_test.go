@@ -113,7 +113,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"S3's response to the write of the mark is lost, so the same process reads the mark", func(t *testing.T, n *notified) {
+		{"a process reads its own mark, because S3's response to its write was lost", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)

@@ -46,7 +46,7 @@ func longName(word string) string {
 	const bytes, folder, stem = 900 - len("inbox/.mp4"), 200, 60
 	repeat := func(size int) string {
 		text := strings.ToValidUTF8(strings.Repeat(word, size/len(word)+1)[:size], "")
-		return text + strings.Repeat("x", size-len(text)) // in place of a part of a code point
+		return text + strings.Repeat("x", size-len(text)) // if a code point was cut off
 	}
 	var name string
 	for bytes-len(name) > folder+1+stem {

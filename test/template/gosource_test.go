@@ -35,7 +35,7 @@ func parseGo(t *testing.T, at string) []*ast.File {
 	return files
 }
 
-// A call is a call of a function of a package, or of a method of a variable.
+// A call is an expression of the form on.name(args), where on is a package or a variable.
 type call struct {
 	on, name string
 	args     []ast.Expr
@@ -91,8 +91,9 @@ func stringLiteral(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// loggedMessages returns the messages that the code in functions/<function> logs, each with the keys
-// that all its calls log. If the function sends notices, the messages of package notice are included.
+// loggedMessages returns the messages that the code in functions/<function> logs, with their keys. If
+// several calls log the same message, it returns only their common keys. If the function sends
+// notices, the messages of package notice are included.
 func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
 	messages := map[string]map[string]bool{}
