@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 		{"each match of a wildcard is a job", []string{wild, "s/c.job/f.png", "s/c.job/x.wav", "s/c.job/y.wav"}, []string{
 			"s/c: used [s/c/x s/c/y]", "s/c/x: job of s/c.job/job.json s/c.job/x.wav", "s/c/y: job of s/c.job/job.json s/c.job/y.wav"}},
 		{"a wildcard without a match waits", []string{wild, "s/c.job/f.png"}, []string{"s/c: waiting waiting_for_match"}},
-		{"half a pair makes a bundle of the same name and its matches ambiguous", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
+		{"an image and a bundle of one name are ambiguous, as are the matches", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
 		{"a pair and a bundle of one name are ambiguous", []string{"s/c.mp4", "s/c.wav", job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: rejected ambiguous"}},
 	}
 	for _, tt := range tests {
@@ -79,8 +79,8 @@ func actsOf(texts ...string) []act {
 	return acts
 }
 
-// takeOf returns the record of a succeeded take of the files that the acts left. The take was claimed
-// half a minute after the last act.
+// takeOf returns the record of a succeeded take that was claimed half a minute after the last act.
+// Its inputs are the name's files at that time.
 func takeOf(acts []act, name string) ledger.Record {
 	there := inboxAfter(acts)
 	w := there.names()[name]
@@ -107,16 +107,16 @@ func TestVerdicts(t *testing.T) {
 		{"a file dropped again is another take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.mp4"}, []int{2}, "job"},
 		{"a deletion does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav"}, []int{2}, "take 1"},
 		{"the deletion of all files does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav", "- s/a.mp4"}, []int{2}, "take 1"},
-		{"the deletion of job.json does not change what ran, although the media are newer", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
+		{"the deletion of job.json, the oldest file, does not change what ran", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
 		{"a deletion that exposes another video starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "job"},
 		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "job"},
 		{"a deletion does not change what ran, although it exposes ambiguous files", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4"}, []int{2}, "take 1"},
-		{"a later deletion among exposed files starts nothing", "s/a.de",
+		{"the deletion of an exposed file starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4", "- s/a.png"}, []int{2}, "take 1"},
-		{"a file of the name that was uploaded after the take makes a job", "s/a",
+		{"a file of the name makes a job if it is newer than the take", "s/a",
 			[]string{"s/a.mp4", "s/a.wav", "s/a.MP4", "- s/a.mp4"}, []int{2}, "job"},
 		{"a second audio after the take is ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []int{2}, "rejected ambiguous"},
 		{"files that were deleted before a take are withdrawn", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},
