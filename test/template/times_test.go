@@ -45,15 +45,15 @@ func timeoutOf(t *testing.T, s stack, id string) time.Duration {
 	return time.Duration(properties[struct{ Timeout int }](t, s, id).Timeout) * time.Second
 }
 
-// A call of RunComfy ends before the function times out. A function ends before its task times out,
-// and the longest job with all retries before the machine times out. So each caller receives the
+// A request to RunComfy times out before its function. A function times out before its task. The
+// machine's timeout is longer than the longest job with all retries. So each caller receives the
 // error of what it called.
 func TestTimeoutsNest(t *testing.T) {
 	m := shippedMachine(t)
 	forBothForms(t, func(t *testing.T, s stack) {
 		for _, id := range functions {
 			if got := timeoutOf(t, s, id); got <= runcomfy.Timeout {
-				t.Errorf("%s ends after %v, want more than the %v of a call of RunComfy", id, got, runcomfy.Timeout)
+				t.Errorf("%s times out after %v, want more than the %v of a request to RunComfy", id, got, runcomfy.Timeout)
 			}
 		}
 		longest := time.Duration(s.Parameters["QueueHours"].MaxValue+s.Parameters["MaxHours"].MaxValue) * time.Hour
@@ -61,7 +61,7 @@ func TestTimeoutsNest(t *testing.T) {
 			state := m.States[task.state]
 			limit := time.Duration(state.TimeoutSeconds) * time.Second
 			if got := timeoutOf(t, s, task.function); got >= limit {
-				t.Errorf("%s ends after %v, want less than the %v of its task", task.function, got, limit)
+				t.Errorf("%s times out after %v, want less than the %v of its task", task.function, got, limit)
 			}
 			tries := 1
 			for _, r := range state.Retry {
@@ -101,7 +101,7 @@ func TestTheQueueTriesForADay(t *testing.T) {
 			t.Errorf("a message is tried for %v, want 24 to 30 hours", tried)
 		}
 		for _, id := range []string{"Queue", "DeadLetterQueue"} {
-			// The age of a dead letter counts from the drop.
+			// SQS does not reset the age of a message that it moves to DeadLetterQueue.
 			if kept := time.Duration(properties[queue](t, s, id).MessageRetentionPeriod) * time.Second; kept < tried+7*24*time.Hour {
 				t.Errorf("%s keeps a message for %v, want at least a week longer than the %v for which it is tried", id, kept, tried)
 			}
@@ -109,8 +109,8 @@ func TestTheQueueTriesForADay(t *testing.T) {
 	})
 }
 
-// If submit dies on a message each time, OldestMessageAlarm goes off before the third try. After
-// that, SQS no longer counts the age of the message:
+// If submit dies on a message each time, OldestMessageAlarm goes off before the third try. From
+// the third try on, SQS leaves the message out of the metric:
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 func TestAMessageThatAlwaysFailsRaisesAnAlarm(t *testing.T) {
 	forBothForms(t, func(t *testing.T, s stack) {
