@@ -76,9 +76,9 @@ func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	return &client.Upload{File: bucket.File{Key: key}, Sum: sum, Open: client.Bytes([]byte(text))}
 }
 
-// An s3Server is a real S3 server behind a proxy, which records the requests to url.
+// An s3Server is a real S3 server behind a proxy that records requests.
 type s3Server struct {
-	url    string
+	url    string     // of the proxy
 	dir    string     // of the gateway
 	direct *s3.Client // does not use the proxy
 	proxy  http.Handler
@@ -321,20 +321,20 @@ func TestProgress(t *testing.T) {
 // all voices before the first job.json.
 func TestOrderOfUploads(t *testing.T) {
 	server := startServer(t)
-	order := []string{"preset.json", "v.mp4", "a.wav", "job.json"}
+	files := []string{"preset.json", "v.mp4", "a.wav", "job.json"}
 	var uploads []*client.Upload
-	for i := range 4 * len(order) {
-		for _, file := range slices.Backward(order) {
+	for i := range 4 * len(files) {
+		for _, file := range slices.Backward(files) {
 			uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/%d/%s", i, file), file))
 		}
 	}
 	var mu sync.Mutex
-	var ranks []int // for each file, its index in the slice order, added when its request begins and again when S3 has responded
+	var ranks []int // indexes in files: one when a request begins, and one when it ends
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
 		note := func() {
 			mu.Lock()
 			defer mu.Unlock()
-			ranks = append(ranks, slices.Index(order, path.Base(r.URL.Path)))
+			ranks = append(ranks, slices.Index(files, path.Base(r.URL.Path)))
 		}
 		response := httptest.NewRecorder()
 		note()
@@ -346,7 +346,7 @@ func TestOrderOfUploads(t *testing.T) {
 	})
 	server.mustSend(t, uploads...)
 	if len(ranks) != 2*len(uploads) || !slices.IsSorted(ranks) {
-		t.Errorf("the requests began and ended in the order %v (indexes in %q), want two for each file, sorted", ranks, order)
+		t.Errorf("the requests began and ended in the order %v (indexes in %q), want two for each file, sorted", ranks, files)
 	}
 }
 
@@ -439,8 +439,8 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
-// talk.de.wav waits for the new talk.de.mp4, even if the same Send replaces talk.mp4, with which
-// talk.de.wav would pair if there were no talk.de.mp4.
+// If Send uploads talk.mp4, talk.de.mp4 and talk.de.wav, it sends talk.de.wav last, even if only
+// talk.mp4 replaces an object.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
@@ -582,8 +582,8 @@ func choose(t *testing.T, server *s3Server, uploads ...*client.Upload) {
 
 // If two drops send the same file at the same time, the file is stored once, so that it starts
 // one take. If the second drop has other content, it does not replace the object that the first
-// drop has stored. It does store its file if that object is deleted after Choose. All this is true
-// whether the file is new or replaces an object.
+// drop has stored. If that object is deleted after Choose, the second drop stores its file. All
+// this is true whether the file is new or replaces an object.
 func TestSendAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
@@ -615,9 +615,9 @@ func TestSendAtTheSameTime(t *testing.T) {
 }
 
 // Two drops send the same file again at the same time, although it has not changed. The file is
-// stored once. A later drop stores it again. If the file has one part, the later drop does not
-// continue the unfinished upload that the second drop left: the object could then get the
-// LastModified of the first drop's object, look unchanged, and start no take.
+// stored once. A later drop stores it again. If the file has one part, the later drop sends it in a
+// new upload. If it completed the second drop's unfinished upload, the object could get the
+// LastModified of the first drop's object, and start no take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
