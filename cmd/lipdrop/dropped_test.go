@@ -116,8 +116,7 @@ func TestInboxFolder(t *testing.T) {
 	}
 }
 
-// walk reports a folder whose path cannot be found out: without the path, walk could not recognise a
-// link to the folder.
+// walk reports a working folder that was deleted.
 func TestWalkOfDeletedFolder(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -207,8 +206,8 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// A list that is named twice is read once. A .. after a link leads to the parent of the link's
-// target, so it may lead to another list.
+// A list that is named twice is read once. link/../a.csv is real/a.csv, because link leads to
+// real/ads.
 func TestSplitLists(t *testing.T) {
 	lay(t, map[string]string{"a.csv": "", "real/a.csv": "", "real/ads/b.csv": "", "talk.mp4": ""})
 	if err := errors.Join(os.Symlink("real/ads", "link"), os.Symlink("a.csv", "c.csv")); err != nil {

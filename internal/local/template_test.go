@@ -62,7 +62,7 @@ func awaitDenial(t *testing.T, s *local.Stack) *access.Denial {
 	return denial
 }
 
-// withoutStatement removes a statement of a function's role from the policy of the bucket.
+// withoutStatement removes a function's statement sid from the policy of the bucket.
 func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 	t.Helper()
 	out, err := s.S3().GetBucketPolicy(t.Context(), &s3.GetBucketPolicyInput{Bucket: aws.String(local.Bucket)})
@@ -81,7 +81,7 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 		return st["Sid"] == sid && st["Principal"].(map[string]any)["AWS"] == function
 	})
 	if len(policy.Statement) != before-1 {
-		t.Fatalf("the policy has %d statements %s of %s, want one: %s", before-len(policy.Statement), sid, function, *out.Policy)
+		t.Fatalf("the policy has %d statements with the Sid %s for %s, want one: %s", before-len(policy.Statement), sid, function, *out.Policy)
 	}
 	text, err := json.Marshal(policy)
 	if err != nil {

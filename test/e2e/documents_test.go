@@ -269,8 +269,8 @@ func TestDocumentOfResult(t *testing.T) {
 
 var memberRow = regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|")
 
-// sameMembers compares the first column of the first table after a text with the JSON
-// members of a struct, in their order.
+// sameMembers reads the first table after heading. Its first column must have the JSON members
+// of form, in their order.
 func sameMembers(t *testing.T, text, heading string, form reflect.Type) {
 	t.Helper()
 	_, section, ok := strings.Cut(text, heading)

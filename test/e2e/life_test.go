@@ -30,12 +30,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// If the environment variable stackDir is set, the test binary runs a stack in that folder until
-// the binary is killed or the test ends. The variable stackComfy has the address of the stack's
-// RunComfy.
+// If the environment variable E2E_STACK_DIR is set, the test binary runs a stack instead of tests.
 const (
-	stackDir   = "E2E_STACK_DIR"
-	stackComfy = "E2E_STACK_RUNCOMFY"
+	stackDir   = "E2E_STACK_DIR"      // the folder of the stack
+	stackComfy = "E2E_STACK_RUNCOMFY" // the address of the stack's RunComfy
 )
 
 // token is the API token of RunComfy.
@@ -56,7 +54,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println(ready)
-		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed or the test ends
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test kills this process or ends
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -117,7 +115,7 @@ func (m *mortal) watch(folders ...string) {
 	}
 	go func() {
 		for event := range watcher.Events {
-			// The walk finds what was created in a new folder before it was watched.
+			// In a new folder, files may have been created before watcher.Add.
 			_ = filepath.WalkDir(event.Name, func(path string, entry fs.DirEntry, _ error) error {
 				if entry != nil && entry.IsDir() {
 					_ = watcher.Add(path)
