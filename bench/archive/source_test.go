@@ -144,7 +144,7 @@ type pacedConn struct {
 }
 
 const (
-	arrears = 10 * time.Millisecond // how much a connection that woke up late may catch up
+	arrears = 10 * time.Millisecond // how much lost time a connection may make up for
 	nap     = 4 * time.Millisecond  // the shortest sleep
 )
 

@@ -19,9 +19,9 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// A job that failed at RunComfy is recorded as failed with RunComfy's reason, if there is
-// one, in whatever JSON form it comes. Archive writes the status itself, so a lost event
-// of the execution does not delay the status. A redrive changes nothing.
+// A job that failed at RunComfy is recorded as failed. If RunComfy sends a reason, in any JSON
+// form, the status has it. Archive writes the status itself, so a lost event of the execution
+// does not delay the status. A redrive changes nothing.
 func TestFailedJob(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
 		if !strings.HasPrefix(fault.Name, "error as ") {
@@ -57,8 +57,8 @@ func TestFailedJob(t *testing.T) {
 	}
 }
 
-// A result may have the state "completed", which otherwise only /status returns, and an error
-// instead of an output. The reason of the failure then contains the error, and says how many outputs are not URLs.
+// A result has the state "completed", but also an error, and its output is not a URL. The
+// reason of the failure says both.
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"},"output":{"video":7}}`)}, 24*time.Hour)

@@ -26,11 +26,11 @@ import (
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // stopped drops ads/talk, and stops its execution after the given time. RunComfy queues the job
-// for the time queue. If prepare is not nil, it is called right before the stop.
-func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
+// for queueTime. If prepare is not nil, it is called right before the stop.
+func stopped(t *testing.T, queueTime, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
-	w.RunComfy.Queue, w.RunComfy.Run = queue, time.Hour
+	w.RunComfy.Queue, w.RunComfy.Run = queueTime, time.Hour
 	worldtest.DropPair(w)
 	w.Run(after)
 	if prepare != nil {
@@ -106,9 +106,9 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 	}
 }
 
-// A job has failed at RunComfy, and its execution is stopped. S3 refuses to write the failure into
-// the record for 20 hours (giveUpAfter). The record then says that the job failed, not that
-// the execution was stopped.
+// A job has failed at RunComfy, and its execution is stopped. For longer than giveUpAfter, cancel
+// cannot write the record. In the end the record says that the job failed, not that the
+// execution was stopped.
 func TestFailedJobIsRecordedLate(t *testing.T) {
 	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -127,8 +127,8 @@ func TestFailedJobIsRecordedLate(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 }
 
-// If a job has ended, /cancel may respond with an error each time. /result says that the job has
-// ended, so cancel records the end of the stopped execution without another response of /cancel.
+// If a job has ended, /cancel may respond with an error each time. Cancel then asks /result, which
+// says that the job has ended, and records the end of the stopped execution.
 func TestCancelOfAnEndedJobIsAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(w)
@@ -292,7 +292,7 @@ func TestSweepContinuesAfterAnError(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/1", ledger.Cancelled, problem.CancelledByStop)
 }
 
-// The sweep settles the execution that ended first before the others. Step Functions lists the
+// The sweep settles the executions in the order in which they ended. Step Functions lists the
 // newest execution first.
 func TestSweepSettlesTheOldestEndFirst(t *testing.T) {
 	w := worldtest.New(t)
@@ -341,8 +341,8 @@ func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/z", ledger.Succeeded, "")
 }
 
-// If a stopped execution was redriven or has succeeded since, a late event of the stop changes
-// nothing, and cancel returns no error.
+// A stopped execution is redriven, and later succeeds. Late events of the stop change nothing, and
+// cancel returns no error.
 func TestLateStatusEvent(t *testing.T) {
 	w := stopped(t, 0, time.Minute, nil)
 	worldtest.Rest(t, w)
@@ -394,8 +394,7 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		t.Errorf("the execution is %s, want ABORTED", execution.Status)
 	}
 
-	// Now the take succeeds between two requests of one call of cancel. Cancel reads the record
-	// before the success, and tries to write it after the success.
+	// Now cancel reads the record before the take succeeds, and tries to write it afterwards.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(w)
@@ -568,9 +567,9 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 	}
 }
 
-// As long as each request to cancel the job of a deleted file fails, each try writes a status that
-// warns that the job is not cancelled yet, even if the execution of the job was redriven.
-func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
+// A file is deleted, and for an hour each request to cancel its job fails. After each try, cancel
+// writes a status with a warning, even if the execution of the job was redriven.
+func TestStatusWarnsUntilTheJobOfADeletedFileIsCancelled(t *testing.T) {
 	for _, redriven := range []bool{false, true} {
 		want, code := ledger.Cancelled, problem.CancelledByDeletion
 		w := worldtest.New(t)

@@ -64,7 +64,7 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 }
 
 // SQS leaves a message out of the metric of OldestMessageAlarm once it was received three times.
-// The message of a held job is received more often within two minutes, so it does not raise this
+// The message of a held job is received four times within two minutes, so it does not raise this
 // alarm, even if a cap of the day holds the job until midnight.
 func TestHeldJobIsDeliveredFourTimesSoon(t *testing.T) {
 	for _, code := range []problem.Code{problem.NoBalance, problem.OverBudget} {
@@ -91,7 +91,7 @@ func TestHeldJobIsDeliveredFourTimesSoon(t *testing.T) {
 	}
 }
 
-// The SDK adds a header to a request to SQS, in which Lambda counts the messages of a chain. Send
+// Lambda counts the messages of a chain in a header that the SDK adds to requests to SQS. Send
 // leaves out this header if the message begins a new chain.
 func TestNewChainHasNoHeader(t *testing.T) {
 	t.Setenv("AWS_LAMBDA_FUNCTION_NAME", "submit")
@@ -153,9 +153,9 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// RunComfy asks for pauses of five hours, so after a day each message of the job has many
-// deliveries left. The job is tried once more, and then the messages become dead letters. When
-// they are put back into the queue, the job is submitted.
+// RunComfy refuses a job and asks for pauses of five hours. When the job's messages are a day old,
+// the job is tried once more, and the messages become dead letters. When they are put back into
+// the queue, the job is submitted.
 func TestMessageIsRetriedForADay(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10

@@ -73,8 +73,8 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	}
 }
 
-// A person may delete a damaged record. So the number of the records that are left must not become
-// the id of a new job.
+// A person may delete a damaged record. The id of a new job must not depend on how many records
+// are left.
 func TestANewJobHasANewIDAfterARecordWasDeleted(t *testing.T) {
 	dir := t.TempDir()
 	start := func() *runcomfy.Client {
