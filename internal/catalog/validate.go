@@ -211,7 +211,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 	}
 	text, _ := value.(string)
 	if leaf != nil && !isInWords(leaf) {
-		takes += " as its schema describes it (" + keyword(leaf) + ")"
+		takes += " that satisfies its schema (" + keyword(leaf) + ")"
 		remedy = fmt.Sprintf("Compare %s with the schema on the model's page.", name)
 	} else if leaf != nil {
 		switch broken := leaf.ErrorKind.(type) {
