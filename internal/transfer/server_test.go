@@ -51,7 +51,7 @@ type origin struct {
 	// If whole is true, the origin serves no ranges. If chunked is true too, it announces no length.
 	whole, chunked bool
 
-	// most limits the bytes of the response to the range bytes=0-. 0 means no limit.
+	// A request for bytes=0- gets at most this many bytes. 0 means no limit.
 	most int64
 
 	server *httptest.Server

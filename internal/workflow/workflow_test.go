@@ -223,7 +223,7 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
-// Poll accepts the input of an execution, which is a job, and a turn, which has the job in a member.
+// Poll accepts a job with or without a turn around it.
 func TestTurnOfAJob(t *testing.T) {
 	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
 	for _, text := range []string{
@@ -254,8 +254,8 @@ func TestWait(t *testing.T) {
 		{"a run that began late", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: 0}, 173, false},
 		{"when an end is likely, the shortest wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
 		{"in the first minutes, a short wait", workflow.Progress{Usual: usual, Elapsed: 110 * time.Second, Running: 110 * time.Second}, 3, true},
-		{"after three minutes, a wait that finds the end 3 s late on average", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
-		{"after an hour, a call of poll asks only once", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
+		{"after three minutes, a longer wait", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
+		{"after an hour, only one request a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
 		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour, Running: 20 * time.Hour}, 900, false},
 		{"queued", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true}, 45, false},
 		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},
@@ -265,7 +265,7 @@ func TestWait(t *testing.T) {
 		{"the fifth trouble, with jitter 0", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40, false},
 		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900, false},
 		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120, false},
-		{"RunComfy says later than the longest wait", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: time.Hour}, 3600, false},
+		{"RunComfy asks for more than the longest wait", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: time.Hour}, 3600, false},
 		{"a job without a usual time, queued", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 3, false},
 		{"a job without a usual time, running", workflow.Progress{Elapsed: time.Minute, Running: time.Minute}, 1, true},
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// For jobs, watch, show, cost and get, the permissions that docs/iam.md lists are enough. If a
+// The verbs jobs, watch, show, cost and get need only the permissions that docs/iam.md lists. If a
 // permission that a verb needs is missing, the error names this permission.
 func TestPeople(t *testing.T) {
 	l := openLab(t)

@@ -48,9 +48,9 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// A file is deleted, and S3 refuses each read of its key. In one case the file was uploaded again: S3
-// lists it, so cancel cancels nothing and does not try again. In the other case the file is gone, and
-// listing the key fails for ten minutes: cancel tries until the listing works, then cancels the job.
+// A file is deleted, and S3 refuses each read of its key. If the file was uploaded again, cancel finds
+// it by listing the key, and does nothing. If not, listing the key fails for ten minutes. Cancel tries
+// again until the listing works, then cancels the job.
 func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
 	for _, again := range []bool{false, true} {
@@ -91,7 +91,7 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 }
 
 // failOnce counts the requests that cancel sends from now on, and makes the nth one fail. The
-// result points to whether cancel has sent that request. From now on poll cannot reach RunComfy, so
+// result becomes true when cancel sends that request. From now on poll cannot reach RunComfy, so
 // only cancel sees how the job ends.
 func failOnce(w *world.World, nth int) *bool {
 	requests, failed := 0, false
@@ -149,7 +149,7 @@ func TestRequestFailsDuringADeletion(t *testing.T) {
 
 // In each round, a different request of cancel fails while cancel handles the deletion of a file
 // of a redriven take. The take stays failed, is not charged, and loses its reservation. If pollSees
-// is true, poll may see that the job is cancelled before the queue delivers the deletion again.
+// is true, poll may see the cancelled job before cancel tries again.
 func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 	for _, pollSees := range []bool{false, true} {
 		for nth, failed := 1, true; failed; nth++ {
@@ -417,7 +417,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	w := worldtest.New(t)
 	queueBatch(w, jobs)
 	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.FaultNamed(runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
-	end, requests := w.Now().Add(2*runcomfy.Timeout), map[int]int{} // until end, the requests to RunComfy in each call of cancel
+	end, requests := w.Now().Add(2*runcomfy.Timeout), map[int]int{} // the requests to RunComfy before end, by invocation of cancel
 	w.Before = func(c world.Call) error {
 		if c.Function == "cancel" && c.Service == "runcomfy" && w.Now().Before(end) {
 			requests[c.Invocation]++
@@ -471,7 +471,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 }
 
 // Many executions are stopped, the events of their ends are lost, and RunComfy does not respond to
-// /cancel. The sweep settles each execution before the execution is too old for it.
+// /cancel. The sweep settles each execution within a day.
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
 	w := worldtest.New(t)
@@ -685,7 +685,7 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 	w.Before = func(c world.Call) error {
 		switch {
 		case c.Service == "runcomfy" && c.Op == "submit":
-			panic(world.Crash{}) // so that the record stays as it is during the POST
+			panic(world.Crash{}) // so that the record stays in the state submitting
 		case c.Function == "cancel" && c.Op == "GetObject" && c.Key == ledger.RecordKey("ads/talk", take) && !claimed:
 			claimed = true
 			if _, err := w.Submit(world.Message("inbox/ads/talk.wav")); err == nil {

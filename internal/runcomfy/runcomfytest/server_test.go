@@ -283,7 +283,7 @@ func TestCancel(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the response to a cancel says completed too", func(t *testing.T) {
+	t.Run("the outcome cancelled comes with the status completed", func(t *testing.T) {
 		fake := &runcomfytest.Server{Queue: time.Hour, Fetch: pairFiles().fetch}
 		id := submit(t, clientOf(fake, "t"), pair())
 		req := httptest.NewRequest("POST", "/v1/requests/"+id+"/cancel", nil)
