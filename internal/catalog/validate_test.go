@@ -25,8 +25,7 @@ var valid = map[string]map[string]any{
 	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with returns a model's smallest valid input with the members of the JSON object in text,
-// which replace members of the same names.
+// with decodes a JSON object and sets its members in a copy of a model's smallest valid input.
 func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])

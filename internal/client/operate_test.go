@@ -52,7 +52,7 @@ func TestTakeToRedrive(t *testing.T) {
 	}
 }
 
-// The error about a name without a record of a take agrees with the status of the name.
+// If a name has no record, the error depends on the name's status.
 func TestNamesWithoutATake(t *testing.T) {
 	storage := new(s3test.Bucket)
 	setStatus(storage, ledger.Status{Name: "queued", State: ledger.InQueue, Take: take1})
@@ -96,8 +96,8 @@ func TestTooLateToRedrive(t *testing.T) {
 	}
 }
 
-// It was too late to cancel a job, and another person has redriven it already. A cancel of the
-// whole folder must report this error.
+// It was too late to cancel a job, and another person has already redriven it. The error is not
+// Idle, because a cancel of a whole folder ignores Idle errors.
 func TestCancelTooLateAndAlreadyRedriven(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".StopExecution") {

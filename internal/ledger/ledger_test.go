@@ -115,7 +115,7 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 	b.After = loseNext
 	rec, err = retrying.Update(t.Context(), rec, func(r *ledger.Record) {
 		if r.RequestID != "" {
-			t.Error("Update called change again with the result of the first call, want one call")
+			t.Error("Update called the function twice, want once")
 		}
 		r.State, r.RequestID = ledger.Submitted, "r1"
 	})
@@ -180,7 +180,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]ledger.State{ledger.Submitting, ledger.Submitted}, seen); diff != "" {
-		t.Errorf("states passed to the function change (-want +got):\n%s", diff)
+		t.Errorf("states that Update passed to the function (-want +got):\n%s", diff)
 	}
 	if got, _ := s.Get(t.Context(), "n", "t"); got.State != ledger.InQueue {
 		t.Errorf("record is %s, want %s", got.State, ledger.InQueue)
@@ -240,7 +240,7 @@ func TestClaimOverARecordThatIsDeletedMeanwhile(t *testing.T) {
 	}
 	claim(t, s, "n", "t")
 	if puts != 3 {
-		t.Errorf("%d writes, want 3: over no record, over the released record, and again over no record", puts)
+		t.Errorf("%d writes, want 3: as a new record, over the released record, and again as a new record", puts)
 	}
 }
 
@@ -547,9 +547,9 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
-// A take replaces the status of a newer drop that has no take only if that status was written
-// in an earlier second than the claim.
-func TestTakeOverTheStatusOfADrop(t *testing.T) {
+// A newer drop has a status and no take. A take of an older drop replaces this status only if
+// the take was claimed in a later second.
+func TestTakeReplacesTheStatusOfADrop(t *testing.T) {
 	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
 		s := newStore(&s3test.Bucket{})
 		st := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
@@ -696,7 +696,7 @@ func TestUnreadableObjects(t *testing.T) {
 }
 
 // RecentTakes returns the newest takes, although S3 lists many older takes before these. It
-// does not list all names below the name.
+// does not list all the names below ads.
 func TestRecentTakes(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)

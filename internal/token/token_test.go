@@ -59,7 +59,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-func TestRefusedTokenIsReadAgainOnceAMinute(t *testing.T) {
+func TestRefusedTokenIsReadAgainAfterAMinute(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	s := &secret{value: aws.String("old")}
 	source := token.Source{Client: s, Now: func() time.Time { return now }}

@@ -155,7 +155,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				return false
 			}
 			b.fault = func(call string, _ int, _ http.ResponseWriter, r *http.Request) bool {
-				if call == "PutObject" && nth > 1 && size < testPace.pieceSize { // a small file is read with one request
+				if call == "PutObject" && nth > 1 && size < testPace.pieceSize { // a small file takes one request, so there is no nth request
 					cancel()
 					hang(r)
 				}

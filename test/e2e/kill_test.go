@@ -70,7 +70,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seed, 0))
 	moments := []func(string) bool{
 		nth(1, "queue/", "has changed"), // the event of the first file
-		nth(1, "queue/", "has changed"), // while the stack starts and catches up
+		nth(1, "queue/", "has changed"), // the restarted stack catches up
 		nth(1, "submit arrives"),
 		nth(1, "submit has taken effect"),
 		nth(1, "output is half sent"),
@@ -119,7 +119,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	m.begin(nil)
 	people.Wait()
 	clip, _ := sample.Files()
-	lost := map[int]int{} // takes whose outcome is unknown, by their charges
+	unknownByCharges := map[int]int{}
 	for _, name := range names {
 		st, takes, charges := m.end(name), m.takes(name), m.charges(name)
 		if len(takes) != 1 || charges > 1 {
@@ -131,13 +131,13 @@ func TestKilledAtAnyMoment(t *testing.T) {
 				t.Errorf("the outputs of %s are %v, want one that is the clip", name, st.Outputs)
 			}
 		case st.State == ledger.Unknown && interrupted[name] && st.Code == problem.SubmitInterrupted && st.Remedy != "":
-			lost[charges]++
+			unknownByCharges[charges]++
 		default:
 			t.Errorf("%s is %s (%s: %s) with %d charges, want succeeded with 1, or unknown if its submit was cut short (%v)", name, st.State, st.Code, st.Reason, charges, interrupted[name])
 		}
 	}
-	if lost[0] == 0 || lost[1] == 0 {
-		t.Errorf("unknown jobs by charges: %v, want one that RunComfy accepted, and one that RunComfy did not accept", lost)
+	if unknownByCharges[0] == 0 || unknownByCharges[1] == 0 {
+		t.Errorf("unknown jobs by charges: %v, want one that RunComfy accepted, and one that RunComfy did not accept", unknownByCharges)
 	}
 	if st := m.end(deleted); st.State != ledger.Cancelled || m.charges(deleted) != 1 || len(fake.Cancelled()) != 1 {
 		t.Errorf("%s is %s (%s) after %d charges, and RunComfy has cancelled %v; want cancelled, one charge and one cancelled job", deleted, st.State, st.Code, m.charges(deleted), fake.Cancelled())
