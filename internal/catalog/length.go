@@ -151,7 +151,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		if longer.Kind == media.Audio {
 			keeping = m.modesThat(asAudio)
 		}
-		e.Warning = fmt.Sprintf("%s %s plays at %.0f %% of its speed", differ, video.Name,
+		e.Warning = fmt.Sprintf("%s, %s plays at %.0f %% of its speed", differ, video.Name,
 			100*video.Length().D.Seconds()/audio.Length().D.Seconds()) + thatKeep(keeping, "its speed")
 	}
 	return e

@@ -49,9 +49,9 @@ func TestExpectLength(t *testing.T) {
 		{name: "bounce cuts the video to the voice", id: react1, given: lengths(10, 6), want: 6},
 		{name: "loop", id: lipsync, input: map[string]any{"sync_mode": "loop"}, given: lengths(6, 10), want: 10},
 		{name: "remap slows the video down", id: lipsync, input: map[string]any{"sync_mode": "remap"}, given: lengths(6, 10), want: 10,
-			warning: "talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap talk.mp4 plays at 60 % of its speed; loop or bounce keep its speed"},
+			warning: "talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap, talk.mp4 plays at 60 % of its speed; loop or bounce keep its speed"},
 		{name: "remap speeds the video up", id: react1, input: map[string]any{"lipsync_mode": "remap"}, given: lengths(10, 6), want: 6,
-			warning: "talk.mp4 is 4.0 s longer than talk.wav: with lipsync_mode remap talk.mp4 plays at 167 % of its speed; silence keeps its speed"},
+			warning: "talk.mp4 is 4.0 s longer than talk.wav: with lipsync_mode remap, talk.mp4 plays at 167 % of its speed; silence keeps its speed"},
 		{name: "silence, and the video is longer", id: lipsync, input: map[string]any{"sync_mode": "silence"}, given: lengths(10, 6), want: 10},
 		{name: "silence, and the audio is longer", id: lipsync, input: map[string]any{"sync_mode": "silence"}, given: lengths(6, 10), want: 10},
 		{name: "half a second is a difference", id: lipsync, given: lengths(6, 6.5), want: 6,
@@ -91,7 +91,7 @@ func TestExpectLength(t *testing.T) {
 			if got.Dropped != nil {
 				remedy = got.Dropped.Remedy
 				if got.Dropped.Code != problem.LengthsDiffer || !strings.HasPrefix(got.Warning, got.Dropped.Reason) {
-					t.Errorf("problem %+v, want the code %s and a reason with which the warning begins", got.Dropped, problem.LengthsDiffer)
+					t.Errorf("problem %+v, want the code %s and the beginning of the warning as the reason", got.Dropped, problem.LengthsDiffer)
 				}
 			}
 			if diff := cmp.Diff(tt.dropped, remedy); diff != "" {

@@ -172,7 +172,7 @@ func TestLengthsThatDiffer(t *testing.T) {
 			remedy + "The options are in job.json. Then upload only the file that you changed. " + problem.AllMatches},
 		"a mode that loses nothing": {[]string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second, "", ""},
 		"a mode that changes the speed": {[]string{`preset.json = {"input": {"sync_mode": "remap"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second,
-			"talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap talk.mp4 plays at 43 % of its speed; loop or bounce keep its speed", ""},
+			"talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap, talk.mp4 plays at 43 % of its speed; loop or bounce keep its speed", ""},
 		"a voice of unknown length": {[]string{job("https://example.com/a.wav"), "x.job/talk.mp4"},
 			"inbox/x.job/job.json", 0, "audio_url is a URL, https://example.com/a.wav, that was not checked", ""},
 	} {
