@@ -58,7 +58,7 @@ func TestExplainOfARefusedRead(t *testing.T) {
 	}
 }
 
-// If AWS's message names a permission, Explain names this one, even if the operation needs another.
+// Explain names the permission in AWS's message, or else the permission of the operation.
 func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
 	const key = "arn:aws:kms:us-east-1:000000000000:key/1"
 	for message, want := range map[string]string{
@@ -107,9 +107,9 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	}
 }
 
-// Choose lists the bucket with the common beginning of the keys as the prefix. This beginning may
-// end within a letter, and S3 refuses a prefix that is not UTF-8, so Choose cuts that letter off.
-func TestChooseAsksForWholeLetters(t *testing.T) {
+// Choose lists the common folder of the uploads, not the longest prefix that their keys share.
+// That prefix may end within a letter, and S3 refuses such a prefix.
+func TestChooseListsTheCommonFolder(t *testing.T) {
 	storage := &s3test.Bucket{Now: time.Now}
 	var asked []string
 	storage.Before = func(op, key string) error {
@@ -155,8 +155,8 @@ func TestParsePattern(t *testing.T) {
 	}
 }
 
-// Whatever name a dropper chooses, a command that is shown to another person is about the job
-// of that name only, and completion offers no name that runs a command.
+// Whatever the name of a job, the command in a remedy acts on that job only. Completion offers
+// no name that a shell or the command reads as something else.
 func TestHostileNames(t *testing.T) {
 	storage := new(s3test.Bucket)
 	for _, name := range []string{
@@ -370,7 +370,7 @@ func TestDownload(t *testing.T) {
 		job   string
 		take  string // see Archived
 		files map[string]string
-		want  map[string]string // by path: the take whose output the file has, or "" for another file that is unchanged
+		want  map[string]string // by path: the take whose output the file holds; "" means the content in files
 		spoil bool              // the object differs from result.json
 		cut   bool              // the object is shorter than result.json says
 		err   string
@@ -548,8 +548,7 @@ func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// If the names of outputs are too long for the file system, the error names each output, because
-// a remedy for their folder would not help.
+// The error names each output whose file name is too long for the file system.
 func TestDownloadOfATooLongName(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
 	outputs := archived(t, storage, 1000, strings.Repeat("a", 300), strings.Repeat("b", 300))
@@ -561,7 +560,7 @@ func TestDownloadOfATooLongName(t *testing.T) {
 	}
 }
 
-// The partial file of an output with a long name has a shorter name, which is still UTF-8.
+// For a partial file, Download shortens a long name. The result is still UTF-8.
 func TestDownloadOfALongName(t *testing.T) {
 	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()
 	outputs := archived(t, storage, 1000, name)
@@ -610,7 +609,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
 	dir := t.TempDir()
-	// The limit of 1 MiB also applies to the log that go test writes, so it is not smaller.
+	// The limit also applies to the log that go test writes. 1 MiB is enough for that log.
 	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before), syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: before.Max})); err != nil {
 		t.Fatal(err)
 	}

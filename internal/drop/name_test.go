@@ -64,7 +64,7 @@ func TestNames(t *testing.T) {
 			want: []string{nfc + ": waiting, waiting_for_job_json"},
 		},
 		{
-			says: "a preset in another Unicode form of the pair's folder",
+			says: "a preset and its pair in different Unicode forms",
 			do:   []string{`fe` + "\u0302" + `te/preset.json = {"model": "sync/react-1"}`, nfc + ".mp4", nfc + ".wav"},
 			want: []string{
 				"fe\u0302te/preset.json: accepted",
@@ -197,9 +197,9 @@ func TestIdentity(t *testing.T) {
 		{"dropping a file again, unchanged", "ads/talk.mp4", []string{"ads/talk"}},
 		{"dropping a file of a bundle does not change the take", "ads/cafe.job/woman.png", nil},
 		{"dropping job.json again", cafe, []string{"ads/cafe"}},
-		{"dropping a matched file of a wildcard again", "w.job/de.wav", []string{"w/de"}},
+		{"dropping a wildcard's match again", "w.job/de.wav", []string{"w/de"}},
 		{"dropping the job.json of a wildcard again", wild, []string{"w/de", "w/fr"}},
-		{"dropping a file that all jobs of a wildcard use does not change their takes", "w.job/v.mp4", nil},
+		{"dropping the video of a bundle with a wildcard does not change the takes", "w.job/v.mp4", nil},
 	}
 	all := []string{"inbox/ads/talk.mp4", "inbox/ads/cafe.job/job.json", "inbox/w.job/job.json"}
 	for _, tt := range tests {
@@ -229,7 +229,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestOrder(t *testing.T) {
-	// No step leads to an earlier order.
+	// No step makes the order smaller.
 	steps := []string{"talk.mp4", "talk.mp3", "talk.wav", "- talk.mp3", "talk.wav", "talk.mp4 = "}
 	want := []ledger.Order{"20261121T120100Z", "20261121T120200Z", "20261121T120300Z", "20261121T120300Z", "20261121T120500Z", "20261121T120600Z"}
 	b := newInbox(t)
@@ -250,7 +250,7 @@ func TestOwns(t *testing.T) {
 		{"the audio of a pair owns its name", "inbox/ads/talk.de.wav", "ads/talk.de", ""},
 		{"the video of a pair owns its name, and the names with a tag", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
 		{"the image of a pair owns its name in NFC, and the names with a tag", "inbox/cafe\u0301.PNG", "caf\u00e9", "caf\u00e9."},
-		{"a job.json owns the name of its bundle, and the names of the matches of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
+		{"a job.json owns the name of its bundle, and the names of its matches", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
 		{"Deleting a preset cancels nothing", "inbox/ads/preset.json", "", ""},
 		{"Deleting a file that a bundle names cancels nothing", "inbox/ads/cafe.job/woman.png", "", ""},
 		{"deleting a file that is not a drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
@@ -317,7 +317,7 @@ func TestLongKeys(t *testing.T) {
 			t.Errorf("the answer file is %s, want %s", f.Key, want)
 		}
 		if f.Name != below || f.State != ledger.Rejected {
-			t.Errorf("%s is %s, want the whole name rejected", f.Name, f.State)
+			t.Errorf("%s is %s, want the name uncut, and the state rejected", f.Name, f.State)
 		}
 	})
 }

@@ -174,8 +174,8 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 	}
 }
 
-// The command checks drops with the settings of a stack. If the stack is newer than the command, the
-// command may not know the stack's default models, and then checks no preset with them.
+// The command checks drops with the settings of a stack. A newer stack may have a default model
+// that the command does not know. The command checks no preset with that model.
 func TestPresetBesideAnUnknownDefault(t *testing.T) {
 	b := newInbox(t)
 	b.DefaultVideoModel = "sync/react-9"

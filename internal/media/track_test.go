@@ -155,14 +155,13 @@ func TestSamplesOfATrack(t *testing.T) {
 	}
 }
 
-// TestFrameOfFragments checks Frame of a fragmented movie: the time for which most of its pictures
-// are shown.
+// TestFrameOfFragments checks the Frame of a fragmented movie.
 func TestFrameOfFragments(t *testing.T) {
 	traf := atom("traf", atom("tfhd", be(0, 1)), atom("tfdt", be(0, 0)), atom("trun", be(0x100, 5, 900, 40, 40, 90, 40)))
 	data := slices.Concat(fragmentedMovie(), atom("moof", traf), atom("mdat", make([]byte, 9)))
 	info, err := inspectData(t, "a.mp4", data)
 	if err != nil || info.Video.Frame != 40*time.Millisecond || info.Video.Length != media.Fact(1110*time.Millisecond) {
-		t.Errorf("got %+v, error %v; want pictures of 40 ms in exactly 1.11 s", info.Video, err)
+		t.Errorf("got %+v, error %v; want a Frame of 40 ms and an exact Length of 1.11 s", info.Video, err)
 	}
 }
 

@@ -131,8 +131,8 @@ func (l *lab) setPolicy(t *testing.T, bucket string, roles map[string]template.R
 }
 
 // remove returns a role without one permission. It splits only the statement that has the
-// permission. If it split all, the policy would be too long: the S3 server stores it in an
-// extended attribute, which holds only a few kilobytes.
+// permission, so that the policy stays short: the S3 server stores the policy in an extended
+// attribute, which holds only a few kilobytes.
 func remove(role template.Role, without permission) template.Role {
 	var left template.Role
 	for _, st := range role {

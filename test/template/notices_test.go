@@ -19,7 +19,7 @@ import (
 // withNotices are parameters with which the stack has all its resources for notices.
 var withNotices = map[string]string{"NotifyEmail": "a@example.com", "NotifyWebhookUrl": "https://example.com/hook?a=b"}
 
-// noticeRule has the properties of a rule of EventBridge that the tests read.
+// noticeRule has the properties that the tests read from an EventBridge rule.
 type noticeRule struct {
 	EventPattern map[string]any
 	Targets      []struct {

@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// history returns the types of the events in the file of the only execution in dir.
+// history returns the event types of the only execution in dir.
 func history(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
@@ -35,7 +35,7 @@ func history(t *testing.T, dir string) []string {
 }
 
 // turns returns an Invoker whose job ends at the given poll. The response to a poll asks for
-// no wait, and has an x for each poll so far. Each call of a function first calls onCall.
+// no wait, and has an x for each poll so far. The Invoker calls onCall before it responds.
 func turns(endsAt int, onCall func()) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		onCall()
@@ -47,8 +47,7 @@ func turns(endsAt int, onCall func()) states.Invoker {
 	}
 }
 
-// kill returns a copy of dir as a kill of the process would leave dir, with the partial file of an
-// interrupted save.
+// kill returns a copy of dir with a partial file, as if the process were killed during a save.
 func kill(t *testing.T, dir string) string {
 	t.Helper()
 	killed := t.TempDir()
