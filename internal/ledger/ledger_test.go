@@ -363,8 +363,7 @@ func TestMoreNamesThanAPage(t *testing.T) {
 	}
 }
 
-// NamesBelow returns the names after a given one. It compares names, not keys: take-2 comes
-// after take, although take-2.json comes before take.json.
+// NamesBelow returns take-2 after take, although the key take-2.json comes before take.json.
 func TestNamesBelow(t *testing.T) {
 	storage := &s3test.Bucket{}
 	s := newStore(storage)
