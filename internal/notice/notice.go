@@ -136,6 +136,7 @@ func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) err
 		if err != nil {
 			return err
 		}
+		// PutEvents returns no error for an entry that EventBridge could not process.
 		if out.FailedEntryCount == 0 {
 			return nil
 		}

@@ -231,8 +231,8 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 }
 
 // send divides the subjects of a change into messages (see maxParts), and sends them. A message
-// that replaces an event has the uploads of the whole batch. Send records its subjects in
-// batch.sent, so the batch's other events skip them. A message that replaces a part (see isPart)
+// that replaces an event has the uploads of the whole batch, so send records its subjects in
+// batch.sent, and the batch's other events skip them. A message that replaces a part (see isPart)
 // has only the uploads of that part, so send does not record its subjects.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
 	isPart := c.isPart()
