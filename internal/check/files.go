@@ -80,7 +80,7 @@ func NewSnapshot(ctx context.Context, files drop.Files, dropped *Snapshot, prefi
 }
 
 // AddDropped makes the snapshot show the bucket as it will be after the drop. A dropped file
-// replaces the file of the bucket that has the same key. It must be called before the other methods.
+// replaces the file of the bucket that has the same key. No other method may run at the same time.
 func (s *Snapshot) AddDropped() { s.known, s.added = merge(s.dropped, s.known), s.dropped }
 
 // Knows reports whether the snapshot has all keys that begin with a text.

@@ -198,7 +198,7 @@ func (m *movie) track(id uint32) *track {
 // a box is impossible.
 func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
-		f.r.most(off, 16) // reads ahead: box alone may read only the header, and readMoof needs the body too
+		f.r.most(off, 16) // box may read only the header, but readMoof needs the body too
 		var b box
 		switch err := try(func() { b = f.r.box(off, end) }); {
 		case errors.Is(err, errBox):

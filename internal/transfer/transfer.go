@@ -2,8 +2,8 @@
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
 // file of at most 64 MiB by one PUT that starts before the download ends. If that PUT
 // fails, or if the file is larger or of unknown length, the package uploads the file in
-// parts. The caller lists the origins from which files may be fetched, and chooses the
-// object's key.
+// parts, or by one request if it is smaller than a part. The caller lists the origins from
+// which files may be fetched, and chooses the object's key.
 package transfer
 
 import (
