@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// TestWords compares what a person reads about each mistake with a golden file. Review
-// each change of the golden file. Package media tests the texts about the content of media.
+// The golden file has the texts that a person reads about each mistake. Review each change of the
+// golden file. The tests of the texts about the content of media are in package media.
 func TestWords(t *testing.T) {
 	react := func(input string) string {
 		return `x.job/job.json = {"model": "sync/react-1", "input": {` + input + `}}`

@@ -163,8 +163,8 @@ func schemaOf(t *testing.T, document string) *jsonschema.Schema {
 	return schema
 }
 
-// checkForm validates an event with the schema of events. It also validates those members of
-// the event's detail that come from the status, with the schema of statuses.
+// checkForm validates an event with the schema of events, and the status in the event's detail
+// with the schema of statuses.
 func checkForm(t *testing.T, schema, status *jsonschema.Schema, event []byte) {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(event))
@@ -278,7 +278,7 @@ func TestEntryThatFails(t *testing.T) {
 				t.Errorf("sent: %v, after %d calls; want %v after %d", got, len(c.sent), tt.sent, tt.puts)
 			}
 			if n := strings.Count(lines.String(), "\n"); tt.sent && n != 0 || !tt.sent && n != 1 {
-				t.Errorf("sent %t, and %d lines; want one only if the notice is not sent: %s", tt.sent, n, lines)
+				t.Errorf("%d log lines, want one if the notice is not sent, and else none: %s", n, lines)
 			}
 			if !tt.sent && !strings.Contains(lines.String(), "ThrottlingException: slow down") {
 				t.Errorf("the log is %s, want EventBridge's reason in it", lines)
@@ -327,7 +327,7 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// With the client of the SDK too, Send gives up after one call, and the next Send makes none.
+// The SDK's client does not retry a call without a response. The next Send makes no call.
 func TestSilenceOfTheService(t *testing.T) {
 	logLines(t)
 	var calls atomic.Int32

@@ -8,7 +8,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Reason numbers the reasons of several problems. Remedy gives each remedy once, and then says
+// If the reasons differ, Reason numbers them. Remedy gives each remedy once, and then says
 // what to upload again, in an order that starts the job.
 func TestSeveralProblems(t *testing.T) {
 	tests := []struct {

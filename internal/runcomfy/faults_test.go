@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// class is what the error of one call says to a caller.
+// class is what a caller learns from the error of a call.
 type class struct {
 	ok      bool
 	kind    runcomfy.Kind
@@ -38,7 +38,7 @@ func classOf(err error) class {
 	return v
 }
 
-// common has the class of each fault that means the same to every call.
+// common has the faults whose class does not depend on the call.
 var common = map[string]class{
 	"not sent":             notSent,
 	"reset":                noResponse,

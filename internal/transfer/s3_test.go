@@ -34,8 +34,8 @@ import (
 // A fakeS3 is a server of the part of S3 that a Copier uses. It refuses a request
 // without the checksums and conditions that a Copier must send.
 type fakeS3 struct {
-	// fault is called before each call is served, with the call's name and the call's number
-	// among the calls of that name, from 1. fault returns true if it has responded.
+	// ServeHTTP calls fault before it serves a call. n counts the calls of the same name, from 1.
+	// fault returns true if it has responded.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
 
 	// patience is how long the client waits for a response; 0: without limit.
@@ -84,8 +84,8 @@ func newFlowBucket(t testing.TB) *fakeS3 {
 	return b
 }
 
-// eachWay runs a test with a bucket to which files are uploaded in parts, and with one
-// to which they are streamed by one put.
+// eachWay runs a test once with a bucket for uploads in parts, and once with a bucket for
+// streamed puts.
 func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
 	t.Run("parts", func(t *testing.T) { test(t, newBucket) })
 	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
