@@ -80,7 +80,7 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 			w.fake.Fault = func(*http.Request, []byte) *runcomfytest.Fault { return &fault }
 			first := prices.Estimate(t.Context(), "sync/react-1", time.Second)
 			if first.USD != nil || first.Unknown == "" || strings.Contains(first.Unknown, "canary") {
-				t.Errorf("%+v, want only a reason without the token", first)
+				t.Errorf("%+v, want no estimate, and a reason without the token", first)
 			}
 			for range 59 {
 				w.now = w.now.Add(time.Second)
@@ -125,7 +125,7 @@ func TestPriceWithoutAToken(t *testing.T) {
 	})
 }
 
-// A cancelled call does not show that RunComfy has no price, so the next call asks again.
+// After a cancelled call, the next call asks RunComfy at once.
 func TestPriceAfterACallerThatGaveUp(t *testing.T) {
 	prices, w := newPrices()
 	gaveUp, cancel := context.WithCancel(t.Context())
@@ -138,7 +138,7 @@ func TestPriceAfterACallerThatGaveUp(t *testing.T) {
 	}
 }
 
-// An estimate that is not 0 is never rounded to 0, because no cap counts a cost of 0.
+// A small amount is never rounded to 0, because MaxUsdPerDay ignores a cost of 0.
 func TestRound(t *testing.T) {
 	for usd, want := range map[float64]float64{0: 0, 1e-9: 1e-6, 0.1234564: 0.123456, 0.1234566: 0.123457} {
 		if got := budget.Round(usd); got != want {

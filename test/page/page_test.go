@@ -355,7 +355,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.job(failed)
 	b.press("#again")
 	if isolated := eval[string](b, `document.querySelector("#confirm h2 bdi").innerText`); isolated != failed {
-		t.Errorf("the question isolates %q, want %q: otherwise a name could reverse the text after it", isolated, failed)
+		t.Errorf("the bdi element of the question has %q, want the name %q", isolated, failed)
 	}
 	b.key(kb.Escape)
 	b.job("long")
@@ -372,7 +372,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 		t.Errorf("the unknown state is shown as %q, want constructor", text)
 	}
 	if text := eval[string](b, `document.querySelector("#job .status").innerText`); !strings.Contains(text, "A newer drop of this name: ") || strings.Contains(text, "undefined") {
-		t.Errorf("a newer drop whose status has no remedy is shown as %q, want no undefined", text)
+		t.Errorf("a newer drop without a remedy is shown as %q, want no word \"undefined\"", text)
 	}
 	for state, row := range map[string]string{"unreadable": "broken", "constructor": "strange"} {
 		b.do("choose "+state, chromedp.Evaluate(`[...document.querySelectorAll(".chip")].find((chip) => chip.textContent.startsWith(`+quoted(state)+`)).click()`, nil))
@@ -389,7 +389,7 @@ func TestEveryStateIsReadable(t *testing.T) {
 // bucket holds already are not sent again, and start nothing.
 func TestDropWithOptions(t *testing.T) {
 	b := openBrowser(t)
-	// A pair that is dropped again is one job only if both files are uploaded before submit assesses the pair.
+	// With a short Settle, submit could start one job for each file of a pair that is dropped again.
 	c := start(t, local.Options{Settle: 5 * time.Second})
 	mp4, wav := sample.Files()
 	folder := t.TempDir()
@@ -481,8 +481,7 @@ func TestDropWithOptions(t *testing.T) {
 		}
 	}
 
-	// The same pair with another voice is a new take of its bundle, though job.json is the
-	// same. Without a change, nothing starts.
+	// First, only the voice is new, and a take starts. Then nothing is new, and nothing starts.
 	changed := slices.Clone(wav)
 	changed[len(changed)-1]++
 	write(t, filepath.Join(folder, "shop", "talk.wav"), changed)

@@ -264,8 +264,8 @@ func TestSourceGoneAfterTheCopy(t *testing.T) {
 	}
 }
 
-// S3 may refuse a write because another write of the same key is in progress, and that
-// write may fail. Archive then writes result.json again before it records the success.
+// S3 may refuse to write result.json during another write of the same key. If the other write
+// then fails, archive writes result.json again before it records the success.
 func TestResultIsWrittenAfterAConflict(t *testing.T) {
 	w := worldtest.New(t)
 	refused := false
