@@ -39,7 +39,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. Every role refuses a request whose `aws:SourceAccount` is another account. Only the state machine's role also refuses a request without `aws:SourceAccount`; the others have `StringEqualsIfExists`. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
 		"The keys of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
-		"Such a request names no prefix, so under a stricter condition S3 might respond with 403.\n\n" +
+		"A request for a key names no prefix, so with `StringLike` S3 might respond with 403.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes this page. The tables of the roles come from template.yaml; the other text is in test/template/iam_test.go. " +
 		"`go test ./test/permissions` removes one permission at a time and checks that something fails without it. The test leaves out the permissions for logs and those that the functions do not use themselves.\n")
 	for _, r := range roles {
@@ -89,7 +89,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `sam deploy`, `sam delete` | the permissions to create, change and delete everything in template.yaml, roles included: usually those of an administrator | the account |\n\n" +
 		"Anybody who can write below `jobs/`, `status/` or `outbox/` can forge records, statuses or outputs. Anybody who can write below `inbox/` can spend your balance at RunComfy.\n\n" +
 		"## Presigned URLs and existing resources\n\n" +
-		"A presigned URL lets RunComfy read one dropped file (only the version that was dropped, if the bucket keeps versions) for PresignHours, as long as submit's role may read the file. " +
+		"A presigned URL lets RunComfy read one dropped file (only the version that was dropped, if the bucket keeps versions) for PresignHours, unless submit's role loses the permission to read the file. " +
 		"Presigned URLs are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret or bucket is encrypted with a KMS key of your own, " +
 		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, without which the functions can write nothing. " +
