@@ -154,7 +154,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
+func TestEnvironmentOfAFunction(t *testing.T) {
 	t.Setenv("CANARY", "of this process")
 	h := host(t, func(f *lambda.Function) {
 		f.Env = map[string]string{"BUCKET": "drops", "AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -234,7 +234,7 @@ func TestFunctionThatCannotStart(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeStarted(t *testing.T) {
+func TestMissingProgramOrFunction(t *testing.T) {
 	h := host(t, func(f *lambda.Function) { f.Program = "/no/such/bootstrap" })
 	if _, failure, err := invoke(t, h, act{}); !errors.Is(err, os.ErrNotExist) || failure != nil {
 		t.Errorf("failure %v, error %v; want no failure and os.ErrNotExist", failure, err)
