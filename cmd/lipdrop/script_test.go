@@ -173,7 +173,7 @@ func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*test
 // environment is the key under which a script keeps its environment variables.
 const environment = "environment"
 
-// interrupt is the command interrupts of TestScripts.
+// interrupt is the command "interrupts" of the scripts.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)

@@ -412,7 +412,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 	}
 }
 
-// A name is held only if each of its problems is one that time or an operator resolves.
+// A name is held only if time or an operator resolves all of its problems.
 func TestStateOf(t *testing.T) {
 	held, rejected := problem.Problem{Code: problem.MediaForbidden}, problem.Problem{Code: problem.TooLong}
 	for _, tt := range []struct {

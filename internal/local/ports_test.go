@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// The port requested for TLS may be the plain port of the last start, and the reverse.
+// The last start's plain port may be requested for TLS, and its TLS port for plain HTTP.
 func TestRequestedPortsComeFirst(t *testing.T) {
 	dir := t.TempDir()
 	open := func(wanted Ports) Ports {

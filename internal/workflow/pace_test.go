@@ -137,7 +137,7 @@ func TestPaceOfADay(t *testing.T) {
 	}
 }
 
-// Poll asks once per call while the job is queued, so no call waits.
+// While a job is queued, each call of the poll function asks RunComfy only once.
 func TestQueuedJobIsAskedOncePerTurn(t *testing.T) {
 	job := workflow.Job{SubmittedAt: submitted, UsualSeconds: 90}
 	for now := time.Second; now < 5*time.Hour; now += time.Duration(job.WaitSeconds) * time.Second {

@@ -67,7 +67,7 @@ func TestWrongDrops(t *testing.T) {
 	}
 }
 
-// If a person does only what the remedy says, and drops a file that is still missing, the job runs.
+// A person only follows the remedy, and drops the video if it is missing. Then the job runs.
 func TestRemediesHelp(t *testing.T) {
 	const react = `{"model": "sync/react-1", "input": {"video_url": "%s", "audio_url": "%s"%s}}`
 	job := func(video, audio, more string) []byte { return fmt.Appendf(nil, react, video, audio, more) }
@@ -235,8 +235,7 @@ func TestRemediesHelp(t *testing.T) {
 	}
 }
 
-// A file whose key has a part .. gets an answer file. The key of the answer file has no such
-// part.
+// A file below inbox/a/../ gets an answer file below answers/a/__/.
 func TestPathsThatLeadElsewhere(t *testing.T) {
 	w := newWorld(t)
 	w.Drop("inbox/a/../talk.mp4", medium(t, "talk.mp4"))

@@ -44,7 +44,7 @@ func TestPairIsArchived(t *testing.T) {
 	w := newWorld(t)
 	dropPair(w)
 	if !w.Run(time.Hour) {
-		t.Fatal("after an hour, more than the hourly sweep is left to do; want only the sweep")
+		t.Fatal("after an hour, there is still work besides the hourly sweep, want none")
 	}
 	st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	wantCharges(t, w, 1)
@@ -62,9 +62,9 @@ func TestPairIsArchived(t *testing.T) {
 	}
 }
 
-// A call of poll goes on for as long as its job may end soon. Here, so many jobs are near their
-// end at the same time that Lambda refuses calls. The state machine repeats these calls, and no
-// job is lost.
+// Near the end of a job, one call of the poll function takes up to 20 s. Here, so many jobs are
+// near their end at the same time that Lambda refuses calls. The state machine repeats these
+// calls, and no job is lost.
 func TestCrowd(t *testing.T) {
 	const jobs, limit = 300, 20
 	w := newWorld(t)
