@@ -178,7 +178,7 @@ func TestTryRefuses(t *testing.T) {
 			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)
 			contains(t, said, tt.said...)
 			if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
-				t.Errorf("the state folder exists (error %v), want none, because no stack may start", err)
+				t.Errorf("Stat returned %v, want an error that the state folder does not exist", err)
 			}
 			if content, ok := tt.files["out"]; ok && contentOf(t, filepath.Join(dir, "out")) != content {
 				t.Error("out was overwritten, want it unchanged")

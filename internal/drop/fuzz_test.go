@@ -51,7 +51,7 @@ func FuzzParseDoc(f *testing.F) {
 			t.Errorf("what is read from %q (-want +got):\n%s", text, diff)
 		}
 		if other, problems := parseDoc("job.json", whole); problems != nil || !cmp.Equal(d.Input, other.Input) {
-			t.Errorf("%q is read, but %q, which was written from the result, is read differently, with the problems %v; want the same input and no problems", text, whole, problems)
+			t.Errorf("%q is read, written as %q, and then read differently, with the problems %v; want the same input and no problems", text, whole, problems)
 		}
 	})
 }

@@ -25,8 +25,8 @@ var printable = func() string {
 	return b.String()
 }()
 
-// keyOf900 returns a key of about 900 bytes below inbox/. The key ends in the text and the
-// suffix. The folders before them repeat the text.
+// keyOf900 returns a key of about 900 bytes below inbox/. The key repeats the text, and
+// ends in the suffix.
 func keyOf900(text, suffix string) string {
 	key := text + suffix
 	for len("inbox/"+text+"/"+key) <= 900 {

@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// skipIfShort skips a test of the simulation itself if -short is set. Such a test takes minutes
-// with the race detector, and TestSimulation runs the same code.
+// skipIfShort skips the test if -short is set. It is for tests of the simulation itself. They take
+// minutes with the race detector, and TestSimulation runs the same code.
 func skipIfShort(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a test of the simulation itself")
@@ -100,9 +100,8 @@ func wantRedriven(t *testing.T, s *simulation, want int) {
 	}
 }
 
-// At the end, a redriven dead letter starts a job that runs longer than MaxHours. The
-// job is still running when failed executions are redriven, and is archived after it
-// has ended.
+// A redriven dead letter starts a job that runs longer than MaxHours. The job is still
+// running when failed executions are redriven, and is archived after it has ended.
 func TestLongJobOfADeadLetter(t *testing.T) {
 	s, err := newWorld(1, 0)
 	if err != nil {
@@ -136,7 +135,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	wantRedriven(t, s, 1)
 }
 
-// A call of Step Functions that is throttled several times gets the same error each time.
+// Step Functions returns the same error each time it throttles a call.
 func TestRepeatedThrottlingOfStepFunctions(t *testing.T) {
 	s, err := newWorld(1, 0)
 	if err != nil {
@@ -149,7 +148,7 @@ func TestRepeatedThrottlingOfStepFunctions(t *testing.T) {
 	}
 }
 
-// The check finds what each row tampers with after the run.
+// check finds what each row changes after the run.
 func TestCheckFinds(t *testing.T) {
 	skipIfShort(t)
 	succeeded := func(s *simulation) ledger.Record {
@@ -221,7 +220,7 @@ func TestCheckFinds(t *testing.T) {
 		{"a book has a take that is not charged", func(s *simulation) {
 			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[{"name":"`, `"takes":[{"name":"no such `)
 		}, overCap, "and not charged, but is in the book"},
-		{"a book has a length that no record has", func(s *simulation) {
+		{"a book has seconds for a take without a record", func(s *simulation) {
 			rewrite(s, budget.Key(budget.Day(world.Begin)), `"takes":[`, `"takes":[{"name":"x","seconds":1},`)
 		}, overCap, "the record of the take says 0 s"},
 		{"a wrong sum in a book", func(s *simulation) {
@@ -279,8 +278,8 @@ func TestSameSeedTellsTheSameStories(t *testing.T) {
 	}
 }
 
-// Each hostile person acts among victims, and in time every victim has a status other
-// than waiting.
+// Each hostile person acts among victims, and every victim soon has a status other than
+// waiting.
 func TestHostilePeople(t *testing.T) {
 	for i, person := range hostiles {
 		t.Run(person.name, func(t *testing.T) {

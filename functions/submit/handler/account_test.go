@@ -118,8 +118,8 @@ func TestAccountTrouble(t *testing.T) {
 }
 
 // A held match is withdrawn when job.json is deleted, and stays held if a changed job.json
-// still names it. If job.json no longer names a match, and a pair has the match's name, the
-// status is about the pair.
+// still names it. Once job.json no longer names a match, the status is about the pair with the
+// same name.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	clip, _ := sample.Files()
 	for _, tt := range []struct {
@@ -174,7 +174,7 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "sqs" }, do)
 }
 
-// job.json is deleted and uploaded again while submit's messages about its matches wait.
+// job.json is deleted. Before submit sends messages about the matches, job.json is uploaded again.
 // A match that the new job.json does not name becomes withdrawn.
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	w := worldtest.New(t)
@@ -193,7 +193,7 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Waiting, problem.WaitingForFiles)
 }
 
-// job.json is deleted and put back while submit's messages about its matches wait. These
+// job.json is deleted. Before submit sends messages about the matches, job.json is put back. These
 // messages start no job. Only the event of job.json may start jobs, at most MaxJobsPerDrop.
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	manifest := react("talk.mp4", "*.wav")
@@ -213,8 +213,8 @@ func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	worldtest.WantCharges(t, w, 1)
 }
 
-// If job.json becomes wrong, the statuses of its matches that did not run say so. When
-// job.json is right again, it starts these matches.
+// If job.json becomes wrong, each match that did not run becomes withdrawn. When job.json is right
+// again, submit starts these matches.
 func TestMatchesOfAWrongManifest(t *testing.T) {
 	right := react("talk.mp4", "*.wav")
 	wrong := []struct {
@@ -307,7 +307,7 @@ func TestMatchUploadedAgain(t *testing.T) {
 }
 
 // If S3 refuses to return a file of a bundle, the statuses of the bundle's matches stay as
-// they are. The held match is submitted when S3 returns the file again, and withdrawn when
+// they are. A held match is submitted when S3 returns the file again, or withdrawn when
 // job.json is deleted.
 func TestMatchesOfARefusedFile(t *testing.T) {
 	for _, refused := range []string{"job.json", "talk.mp4"} {
@@ -396,8 +396,8 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
-// If the status of a bundle lists every match, a new job.json does not concern other jobs whose names
-// begin with the bundle's name. A warning about an unused file does not make the list incomplete.
+// A bundle's status lists every match, and warns about an unused file. A new job.json does not
+// change other jobs whose names begin with the bundle's name.
 func TestJobsBesideABundleWithAWarning(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)

@@ -24,7 +24,7 @@ func setCaps(w *world.World, caps budget.Caps) {
 	w.Restart()
 }
 
-// used returns what the takes in the book of a day use.
+// used returns the field Used of the book of a day.
 func used(t *testing.T, w *world.World, day string) budget.Amount {
 	t.Helper()
 	var book struct{ Used budget.Amount }
@@ -284,8 +284,8 @@ func TestBookThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// If a claim cannot be released, the status does not say held: the job is not submitted
-// again, and its outcome counts as unknown.
+// If a claim cannot be released, submit does not write the status held. It does not submit the
+// job again, and the status becomes unknown.
 func TestClaimThatCannotBeReleased(t *testing.T) {
 	book := budget.Key(budget.Day(world.Begin))
 	for _, tt := range []struct {
@@ -326,8 +326,8 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 }
 
 // A cap holds a job, and the queue delivers the job's message for the last time. Submit sends a
-// new message, so the status does not say that the job is no longer retried. This job needs more
-// than the whole cap, so the reason says that the parameter must be raised.
+// new message, so the job is retried. This job needs more than the whole cap, so the reason says
+// that the parameter must be raised.
 func TestLastDeliveryOverACap(t *testing.T) {
 	w := worldtest.New(t)
 	setCaps(w, budget.Caps{USD: 0.01})
