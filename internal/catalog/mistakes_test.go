@@ -69,13 +69,13 @@ func mistakesIn(t *testing.T, fsys fs.FS) (mistakes []error) {
 }
 
 // checkFile returns the model and the mistakes of a file. The model is nil if the file does not
-// match form or cannot be parsed.
-func checkFile(data []byte, form *jsonschema.Schema) (*Model, []error) {
+// match the schema or cannot be parsed.
+func checkFile(data []byte, schema *jsonschema.Schema) (*Model, []error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
 		return nil, []error{err}
 	}
-	if errs := mistakesOfForm(form.Validate(doc)); len(errs) > 0 {
+	if errs := mistakesOfForm(schema.Validate(doc)); len(errs) > 0 {
 		return nil, errs
 	}
 	m, err := parseModel(data)

@@ -17,8 +17,8 @@ func TestStorageFaults(t *testing.T) {
 	const small, large = 10_000, 300_000
 	other := random(5000, 9)
 	type fault = func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool
-	// on returns a fault that fails the first upTo calls of one name.
-	on := func(name string, upTo, status int, code string) fault {
+	// failFirst returns a fault that fails the first upTo calls with the given name.
+	failFirst := func(name string, upTo, status int, code string) fault {
 		return func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call != name || n > upTo {
 				return false
@@ -27,8 +27,8 @@ func TestStorageFaults(t *testing.T) {
 			return true
 		}
 	}
-	// lost returns a fault that serves the first upTo calls of one name, but cuts off the responses.
-	lost := func(name string, upTo int) fault {
+	// loseResponses returns a fault that serves the first upTo calls with the given name, but cuts off the responses.
+	loseResponses := func(name string, upTo int) fault {
 		return func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != name || n > upTo {
 				return false
@@ -37,8 +37,8 @@ func TestStorageFaults(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	// before returns a fault that puts an object under the key when the first call of one name comes in.
-	before := func(name string, data []byte) fault {
+	// putBefore returns a fault that puts an object under the key when the first call with the given name comes in.
+	putBefore := func(name string, data []byte) fault {
 		return func(b *fakeS3, call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == name && n == 1 {
 				b.put(testKey, data)
@@ -63,15 +63,15 @@ func TestStorageFaults(t *testing.T) {
 			}
 			return n <= 2
 		}},
-		"503 for two puts":                             {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
-		"only 503 for heads":                           {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "HeadObject"},
-		"403 for heads, as without permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &workflow.StorageUnavailable{}, text: "403"},
-		"only 503 for opening an upload":               {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
-		"only 503 for parts":                           {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "UploadPart"},
-		"only 503 for puts":                            {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "PutObject"},
-		"only 503 for completing": {size: large, fault: on("CompleteMultipartUpload", always, 503, "SlowDown"),
+		"503 for two puts":                             {size: small, fault: failFirst("PutObject", 2, 503, "SlowDown")},
+		"only 503 for heads":                           {size: large, fault: failFirst("HeadObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "HeadObject"},
+		"403 for heads, as without permission to list": {size: large, fault: failFirst("HeadObject", always, 403, ""), want: &workflow.StorageUnavailable{}, text: "403"},
+		"only 503 for opening an upload":               {size: large, fault: failFirst("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
+		"only 503 for parts":                           {size: large, fault: failFirst("UploadPart", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "UploadPart"},
+		"only 503 for puts":                            {size: small, fault: failFirst("PutObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "PutObject"},
+		"only 503 for completing": {size: large, fault: failFirst("CompleteMultipartUpload", always, 503, "SlowDown"),
 			want: &workflow.StorageUnavailable{}, text: "CompleteMultipartUpload"},
-		"an error in the body of a 200": {size: large, fault: on("CompleteMultipartUpload", always, 200, "InternalError"),
+		"an error in the body of a 200": {size: large, fault: failFirst("CompleteMultipartUpload", always, 200, "InternalError"),
 			want: &workflow.StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"a part arrives damaged": {size: large, fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != "UploadPart" || n != 2 {
@@ -93,19 +93,19 @@ func TestStorageFaults(t *testing.T) {
 			}
 			return false
 		}, patience: time.Second},
-		"the response to the completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
-		"every response to a completion is lost":  {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
-		"the response to the put is lost":         {size: small, fault: lost("PutObject", 1), existed: true},
-		"somebody else completed the same object": {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
-		"somebody else put the same object":       {size: small, fault: before("PutObject", random(small, 1)), existed: true},
-		"somebody else completed another object": {size: large, fault: before("CompleteMultipartUpload", other),
+		"the response to the completion is lost":  {size: large, fault: loseResponses("CompleteMultipartUpload", 1), existed: true},
+		"every response to a completion is lost":  {size: large, fault: loseResponses("CompleteMultipartUpload", always), existed: true},
+		"the response to the put is lost":         {size: small, fault: loseResponses("PutObject", 1), existed: true},
+		"somebody else completed the same object": {size: large, fault: putBefore("CompleteMultipartUpload", random(large, 1)), existed: true},
+		"somebody else put the same object":       {size: small, fault: putBefore("PutObject", random(small, 1)), existed: true},
+		"somebody else completed another object": {size: large, fault: putBefore("CompleteMultipartUpload", other),
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"somebody else put another object": {size: small, fault: before("PutObject", other),
+		"somebody else put another object": {size: small, fault: putBefore("PutObject", other),
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"somebody else put another object of the same length": {size: small, fault: before("PutObject", random(small, 2)),
+		"somebody else put another object of the same length": {size: small, fault: putBefore("PutObject", random(small, 2)),
 			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"somebody else put another object of the same length and beginning": {size: small,
-			fault: before("PutObject", append(random(small-1, 1), 0)),
+			fault: putBefore("PutObject", append(random(small-1, 1), 0)),
 			want:  &workflow.OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
 		"another object exists": {size: large, there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
 		"another object of the same length exists": {size: small, there: random(small, 2),
@@ -120,12 +120,12 @@ func TestStorageFaults(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}, existed: true},
 		"the object exists and cannot be read": {size: large, there: random(large, 1),
-			fault: on("GetObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
-		"a conflict of the completion":                   {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
-		"a conflict of the put":                          {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
-		"only conflicts of completions":                  {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
-		"412 for the completion, but there is no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
-		"the upload is gone":                             {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
+			fault: failFirst("GetObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
+		"a conflict of the completion":                   {size: large, fault: failFirst("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
+		"a conflict of the put":                          {size: small, fault: failFirst("PutObject", 1, 409, "ConditionalRequestConflict")},
+		"only conflicts of completions":                  {size: large, fault: failFirst("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
+		"412 for the completion, but there is no object": {size: large, fault: failFirst("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
+		"the upload is gone":                             {size: large, fault: failFirst("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
 		"only 503 for parts, and for the first two aborts": {size: large, fault: func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" || call == "AbortMultipartUpload" && n <= 2 {
 				fail(w, 503, "SlowDown")
