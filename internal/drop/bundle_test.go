@@ -67,12 +67,12 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
-			says: "a job.json in a spelling that is not accepted is rejected; in a subfolder it does not count as job.json",
+			says: "joB.json is rejected because of its spelling; in a subfolder it is an ordinary file",
 			do:   []string{reactJob("a.job/joB.json", "v.mp4", "a.wav"), "b.job/sub/joB.json = {}"},
 			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "job.json is compared without case only for ASCII letters: \u017f is not an s",
+			says: "a file name with \u017f in place of s is not job.json",
 			do:   []string{"x.job/job.j\u017fon = {}"},
 			want: []string{"x: waiting, waiting_for_job_json"},
 		},
@@ -186,7 +186,7 @@ func TestJobJSON(t *testing.T) {
 			do:   []string{"ads/.media/1f/v.mp4", "shared/.media/a.wav", reactJob("ads/x.job/job.json", "/inbox/ads/.media/1f/v.mp4", "/inbox/shared/.media/a.wav")},
 			want: []string{"ads/x: job of react, video_url=ads/.media/1f/v.mp4, audio_url=shared/.media/a.wav"},
 		},
-		reject("a hidden file, or a path with a part .., even if it begins with /inbox/", inputs(`"video_url": "/inbox/.media/._v.mp4", "audio_url": "/inbox/.media/../a.wav"`), "bad_value", "bad_value"),
+		reject("a path that begins with /inbox/, but names a hidden file or contains ..", inputs(`"video_url": "/inbox/.media/._v.mp4", "audio_url": "/inbox/.media/../a.wav"`), "bad_value", "bad_value"),
 		reject("an http or s3 URL", inputs(`"video_url": "http://example.com/v.mp4", "audio_url": "s3://b/a.wav"`), "bad_value", "bad_value"),
 		reject("an https URL with a user, or without a host", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
 		reject("a file outside inbox/, or outside the bundle by a relative path", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),

@@ -99,7 +99,7 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "a bundle with the name of a match, and half a pair beside the bundle of the match",
+			says: "half a pair beside a bundle with a wildcard, and a second bundle with the name of a match",
 			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt", "ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
@@ -126,8 +126,8 @@ func TestNamesWithTwoSources(t *testing.T) {
 	})
 }
 
-// The match ads/cafe/de has the name of a bundle with a wildcard, so the matches of this bundle are
-// rejected too. After the file of ads/cafe/de is deleted, they are assessed again.
+// The match de of ads/cafe.job and the bundle ads/cafe/de.job have the same name, so the matches of
+// ads/cafe/de.job are rejected too. After de.wav is deleted, they are assessed again.
 func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 	b := newInbox(t)
 	b.step(t,

@@ -10,8 +10,7 @@ import (
 )
 
 // A bundle runs again only if its job.json is uploaded again, so the remedy names job.json.
-// With a wildcard, job.json starts the jobs of all matches again, so the remedy of one match
-// names the matching file.
+// An upload of job.json starts all matches of a wildcard, so the remedy of one match names its file.
 func TestRemedyNamesWhatToUpload(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
@@ -27,7 +26,7 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 		if got, ok := strings.CutSuffix(s.TakeStatus(rec).Remedy, " "+problem.AllMatches); !ok || !strings.Contains(got, "upload de.wav again") || strings.Contains(got, "job.json") {
 			t.Errorf("%s of a match: remedy %q, want it to name de.wav only, then AllMatches", code, got)
 		}
-		rec.Code = problem.CancelledByDeletion // its remedy names the deleted files, and one of them may be job.json
+		rec.Code = problem.CancelledByDeletion // its remedy says "the deleted files", not de.wav
 		if got := s.TakeStatus(rec).Remedy; !strings.HasSuffix(got, problem.AllMatches) {
 			t.Errorf("%s of a match: remedy %q, want one that ends with AllMatches", rec.Code, got)
 		}

@@ -263,9 +263,9 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// Result ignores an error code that is about the job. The response then has HTTP 2xx and the request's
-// id, and says failed or cancelled or has an output. Result does not ignore a code about the call, such
-// as a bad token.
+// Result ignores an error code about the job, but not a code about the call, such as a bad token. The
+// response must have HTTP 2xx and the request's id. It must also say failed or cancelled, or have an
+// output.
 func TestFailureWithAnErrorCode(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -72,10 +72,9 @@ func TestSubmitResponses(t *testing.T) {
 	}
 }
 
-// RunComfy refuses a job, but its response has a request id. If /status does not know the id, or
-// refuses the token or the account as the POST did, the job is held and submitted later. Otherwise
-// the job may have been accepted, so there is no second POST, and the status says what RunComfy
-// returned.
+// RunComfy refuses a job, but its response has a request id. If /status does not know the id, or if
+// the POST and /status both fail because of the token or the account, the job is held. Otherwise the
+// job may have been accepted, so there is no second POST, and the status says what RunComfy returned.
 func TestRefusalWithARequestID(t *testing.T) {
 	tests := []struct {
 		code   int
@@ -231,8 +230,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	}
 }
 
-// Two invocations submit a take only once. In each round, the second invocation runs before
-// a different request of the first invocation.
+// Two invocations submit a take only once. In round n, the second invocation runs before
+// the nth request of the first.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)
@@ -356,8 +355,8 @@ func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 }
 
 // If S3 refuses the record of a paid job for half a minute, or does not respond for 20 s, the
-// write is retried. There is time for that, however late in its invocation submit sends the
-// POST, and however late RunComfy responds.
+// write is retried. Submit has time for that even if it sends the POST late and RunComfy
+// responds late.
 func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -470,7 +469,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 }
 
 // If LengthMismatch is reject, a job whose output would lack a part of the voice is not
-// submitted. An option that keeps the whole voice, or a shorter voice, starts the job.
+// submitted. A shorter voice, or an option that keeps the whole voice, starts the job.
 func TestLengthMismatch(t *testing.T) {
 	clip, voice := sample.Files()
 	at := bytes.Index(voice, []byte("data")) + len("data")
