@@ -176,7 +176,7 @@ func TestDrop(t *testing.T) {
 		says(t, 0, "20 jobs to start, 50.6 s of output; 20 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows+20)
 		says(t, 0, "0 jobs to start; 0 files to send; the bucket holds 502 files already", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir)
-		// A changed voice is another medium, so every row that uses the voice changes.
+		// A changed voice gets another key, so every row that uses the voice changes.
 		voice := []byte(contentOf(t, "voice.wav"))
 		voice[len(voice)-1]++
 		if err := os.WriteFile("voice.wav", voice, 0o666); err != nil {
@@ -220,9 +220,8 @@ func TestDrop(t *testing.T) {
 		}
 	})
 
-	// The command is killed in the middle of an upload of 200 MiB. The same command again
-	// sends the parts that are missing, one of them for the second time, and the job is
-	// charged once.
+	// The command is killed while it sends part 7 of a file of 200 MiB. Run again, it sends only
+	// the missing parts, and the job is charged once.
 	t.Run("killed in the middle", func(t *testing.T) {
 		before := stack.Fake().Charges()
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})

@@ -164,7 +164,7 @@ func TestSecondCopyFindsTheObject(t *testing.T) {
 }
 
 // If the first response is slow, or holds only the first piece, ranges are requested in parallel. The source
-// responds to none of them before it has received as many as the window allows.
+// of this test responds to no range until it has received a full window of requests.
 func TestRangesAreRequestedInParallel(t *testing.T) {
 	for _, tt := range []struct {
 		most  int64
@@ -188,7 +188,7 @@ func TestRangesAreRequestedInParallel(t *testing.T) {
 			return false
 		}
 		c := o.copier(t, b)
-		c.pace.quick, c.pace.tries = tt.quick, 2 // more retries of one range could be counted as parallel requests
+		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, one range could fill the window by itself
 		if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 			t.Fatal(err)
 		}

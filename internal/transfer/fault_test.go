@@ -393,7 +393,7 @@ func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Find finds an earlier copy only by the address that was copied. It makes no request to the
+// Find finds only a copy of the same address, whatever its query. It makes no request to the
 // source.
 func TestFind(t *testing.T) {
 	eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {

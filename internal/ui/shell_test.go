@@ -74,7 +74,7 @@ func TestAttacksOnTheShell(t *testing.T) {
 		{name: "a form", method: "POST", body: "name=a", headers: map[string]string{"Origin": own, "Content-Type": form}, want: 415},
 		{name: "a form with the content type text/plain", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": "text/plain"}, want: 415},
 		{name: "a change without a content type", method: "POST", body: "{}", headers: map[string]string{"Origin": own}, want: 415},
-		{name: "a part of a file at the path of another change", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": partType}, want: 415},
+		{name: "a part of a file at another path", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": partType}, want: 415},
 		{name: "no cookie", method: "GET", cookie: "none", want: 403},
 		{name: "a wrong cookie", method: "GET", cookie: "wrong", want: 403},
 		{name: "the token in place of the cookie", method: "GET", cookie: s.token, want: 403},
@@ -145,12 +145,12 @@ func TestConnectionsOfRefusedRequests(t *testing.T) {
 		}
 		fmt.Fprintf(conn, request, s.path, s.host, s.origin())
 		if response, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 403 ") {
-			t.Errorf("%s: the response is %q, and the connection ends with %v; want HTTP status 403 and the end", name, response, err)
+			t.Errorf("%s: the response is %q, error %v; want HTTP status 403 and no error", name, response, err)
 		}
 	}
 }
 
-// The browser keeps neither the token nor a cookie that another server may get.
+// The page after the exchange has no token, and the browser sends the cookie only to the shell.
 func TestExchangeOfTheToken(t *testing.T) {
 	s, cookie := testShell(t)
 	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode {

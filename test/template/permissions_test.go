@@ -48,9 +48,9 @@ func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 	})
 }
 
-// After an existing bucket is deleted, another account may take its name, so each
-// function is denied what other accounts own. The condition is the one of S3's
-// guide: https://docs.aws.amazon.com/AmazonS3/latest/userguide/amazon-s3-policy-keys.html
+// Another account may take the name of a deleted bucket, so each function is denied what
+// other accounts own. The condition is the one of S3's guide:
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/amazon-s3-policy-keys.html
 func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 	want := []statement{{
 		Effect: "Deny", Statement: template.Statement{
@@ -77,9 +77,9 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 
 // Each role can be assumed only by the service that runs the function or the state machine, or
 // that sends notices, and only on behalf of this account. Step Functions documents
-// that it names the account. Lambda and EventBridge do not document this, so their condition
-// is also true if no account is named. Otherwise Lambda might be unable to read the queue,
-// and nothing would report that.
+// that it sends aws:SourceAccount. Lambda and EventBridge do not, so their condition is
+// also true without it. Otherwise Lambda might be unable to read the queue, and nothing
+// would report that.
 func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 	s := written(t, withNotices)
 	for id := range ofType(s, "AWS::IAM::Role") {
@@ -147,7 +147,7 @@ func TestResourcePolicies(t *testing.T) {
 						from := slices.Concat(st.Condition["ArnEquals"]["aws:SourceArn"], st.Condition["ArnLike"]["aws:SourceArn"])
 						allowed[strings.Join(st.Resource, " ")] = strings.Join(st.Action, " ") + " from " + strings.Join(from, " ")
 					} else if st.Effect != "Deny" || len(st.Condition) == 0 {
-						t.Errorf("%s has a statement that neither allows nor denies under a condition: %v", id, st)
+						t.Errorf("%s has the statement %v, want Allow, or Deny with a condition", id, st)
 					}
 				}
 			}

@@ -101,7 +101,7 @@ func TestSequences(t *testing.T) {
 			w.Pass(time.Minute)
 			w.Notify("Object Created", bundle+"a.wav", 0)
 		}, 1, []string{"ads/talk succeeded"}, "a.wav was uploaded, but job.json of this job does not use it."},
-		{"the video of a queued tagged job gets the tag", func(w *world.World) {
+		{"talk.mp4 is renamed to talk.de.mp4 while talk.de is queued", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour
 			w.Drop("inbox/ads/talk.mp4", clip)
 			w.Drop("inbox/ads/talk.de.wav", voice)

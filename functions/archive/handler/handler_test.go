@@ -23,16 +23,16 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// slowCopier makes the first quick copies without a delay. The next copy blocks until its
+// slowCopier makes the first n copies without a delay. The next copy blocks until its
 // context ends. Find returns a copy for every key, as if an earlier call had made it.
-type slowCopier struct{ quick int }
+type slowCopier struct{ n int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
-	if c.quick == 0 {
+	if c.n == 0 {
 		<-ctx.Done()
 		return transfer.Object{}, context.Cause(ctx)
 	}
-	c.quick--
+	c.n--
 	key, contentType := name([]byte("unknown content"))
 	return transfer.Object{Key: key, ContentType: contentType, Bytes: 1}, nil
 }
@@ -64,9 +64,8 @@ func TestUnknownJobGetsNoRecord(t *testing.T) {
 	}
 }
 
-// If a call of archive has no time to finish the first output that it copies, archive returns
-// OutputTooSlow. If the call has already copied another output, archive returns
-// OutputUnavailable, because the next call does not copy that output again.
+// An invocation that runs out of time returns OutputTooSlow if it has copied no output.
+// Otherwise it returns OutputUnavailable, because the next invocation can copy the rest.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
