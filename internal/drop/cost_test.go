@@ -113,8 +113,7 @@ func TestPresetBesideThousandsOfFiles(t *testing.T) {
 	}
 }
 
-// The job of a match starts even if finding it leaves no listing to find the files that job.json
-// does not use.
+// The job of a match starts even if no listing is left for the warning about unused files.
 func TestMatchBesideThousandsOfFiles(t *testing.T) {
 	b := newInbox(t)
 	const job = "\u00e9.job/"

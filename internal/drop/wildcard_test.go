@@ -157,8 +157,8 @@ func TestWildcards(t *testing.T) {
 }
 
 // The status of a bundle with a wildcard has a warning about the files that job.json does not use,
-// whichever file of the bundle was changed last. A file in a folder of the bundle is named with this
-// folder, because a file with the same name in another folder may be used.
+// whichever file of the bundle was changed last. The warning names a file by its path in the bundle,
+// because job.json may use a file of the same name in another folder.
 func TestFileThatAWildcardDoesNotUse(t *testing.T) {
 	b := newInbox(t)
 	b.step(t, reactJob("x.job/job.json", "v.mp4", "voices/*.wav"), "x.job/v.mp4", "x.job/voices/de.wav", "x.job/fr.wav", "x.job/raw/de.wav", "x.job/.es.wav")
@@ -170,7 +170,7 @@ func TestFileThatAWildcardDoesNotUse(t *testing.T) {
 	}
 }
 
-func TestWhatAMatchTouches(t *testing.T) {
+func TestNamesThatAChangedFileConcerns(t *testing.T) {
 	b := newInbox(t)
 	b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav", "x.job/notes.txt")
 	want := map[string]string{
@@ -188,6 +188,6 @@ func TestWhatAMatchTouches(t *testing.T) {
 		got[key] = strings.Join(names, " ")
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("names that a change of a file leads to (-want +got):\n%s", diff)
+		t.Errorf("names that each changed file concerns (-want +got):\n%s", diff)
 	}
 }
