@@ -178,9 +178,9 @@ func TestDividedChange(t *testing.T) {
 	}
 }
 
-// One batch has a message about several jobs, and the upload of the audio of one of these jobs.
-// Submit divides the first message, and a new message continues with that job. The upload starts
-// a new take, although the upload began before the older take.
+// One batch has a message about several jobs, and reports a new audio for one of them. Submit
+// divides the message. The job gets a new take, although the LastModified of the new audio is
+// earlier than the old take.
 func TestUploadBesideADividedChange(t *testing.T) {
 	part := func(fields string) events.SQSMessage {
 		m := world.Message("")
@@ -208,8 +208,8 @@ func TestUploadBesideADividedChange(t *testing.T) {
 
 // One batch has a late event about many jobs, and the upload of the audio of one of these jobs.
 // Submit divides the event, and a message continues with that job. Submit writes the job's status
-// again, although its content stays the same. Because of this write, an assessment that began
-// before the upload cannot overwrite the status.
+// again with the same content, so that an assessment that began before the upload cannot overwrite
+// the status.
 func TestOlderAssessmentBesideADividedChange(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 2
@@ -231,8 +231,8 @@ func TestOlderAssessmentBesideADividedChange(t *testing.T) {
 }
 
 // The events of a wildcard's matches come in one batch, and submit dies while it submits the job of
-// one match. The retry adds no warning to this job about the other matches, because each match has a
-// job of its own.
+// one match. The retry does not warn that this job does not use the other matches, because each match
+// has a job of its own.
 func TestRetriedMatchBesideOtherMatches(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10

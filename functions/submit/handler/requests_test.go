@@ -293,8 +293,8 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	}
 }
 
-// When a message has waited for a higher MaxJobsPerDrop until its last delivery, submit continues in
-// new messages. At the last delivery of a new message, its held job says that the retries have ended.
+// A message with "last" replaces one that waited for a higher MaxJobsPerDrop until its last delivery.
+// At the last delivery of the new message, the held job's status says that the retries have ended.
 func TestLastDeliveryAfterTheLimitIsRaised(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
