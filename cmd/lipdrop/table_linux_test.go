@@ -14,8 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// openTerminal opens a pseudo-terminal of the given size. A call of printed closes the
-// terminal and returns what was printed on it.
+// openTerminal opens a pseudo-terminal of the given size. It also returns a function that
+// closes the terminal and returns what was printed on it.
 func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed func() string) {
 	t.Helper()
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -109,7 +109,7 @@ func TestTableOnATerminal(t *testing.T) {
 	}
 }
 
-// In a narrow terminal, the table of costs keeps the costs.
+// The table of costs shows each cost, even in a narrow terminal.
 func TestCostsOnANarrowTerminal(t *testing.T) {
 	tty, printed := openTerminal(t, 40, 24)
 	groups := []costs{{Group: strings.Repeat("a-long-name-", 10), Jobs: 100, Seconds: 1000, EstimateUSD: 10, CostUSD: 12.25}}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// However long a text is, safeText reads only its first maxText bytes. It removes these units, and
-// returns the tail only if it has read that far.
+// The texts of this test are units that safeText removes, then a tail. safeText returns the tail only
+// if the tail is within the first maxText bytes.
 func TestSafeTextReadsABoundedPartOfAText(t *testing.T) {
 	for _, unit := range []string{" ", "?a=b "} {
 		for size, want := range map[int]string{maxText - 10: "tail", maxText + 10: "", 900 << 10: ""} {

@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// crowd drops files into one folder: of each five files, four are two pairs and one is
-// wrong. It returns the state that each status and answer file must have, by key.
+// crowd drops files into one folder. After every two pairs, it drops one file that gets no
+// job. It returns the state that each status and answer file must have, by key.
 func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) map[string]ledger.State {
 	want := map[string]ledger.State{}
 	for i := range files / 5 {

@@ -27,7 +27,7 @@ const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav
 type scenario struct {
 	name        string
 	functions   string            // each of them loses one permission at a time
-	run         func(*deployment) // calls fail if the result is wrong
+	run         func(*deployment) // panics with a failure if the result is wrong
 	unversioned bool              // on a bucket without versions
 	fault       func(*http.Request, []byte) *runcomfytest.Fault
 }
@@ -188,8 +188,8 @@ func released(d *deployment) {
 	d.wantStatus(ledger.StatusKey(name), ledger.Held)
 }
 
-// postponed delivers a message about a pair that RunComfy does not accept. Submit sets
-// when the message is delivered again.
+// postponed delivers a message about a pair that RunComfy does not accept. Submit
+// postpones the message.
 func postponed(d *deployment) {
 	d.dropPair()
 	check(d.queue.Send(string(d.event("Object Created", video))))
@@ -264,8 +264,7 @@ func (unreachable) StartExecution(context.Context, *sfn.StartExecutionInput, ...
 	return nil, errors.New("no route to host")
 }
 
-// recovered lets the sweep start an execution that submit could not start. Submit has
-// recorded the take.
+// recovered lets the sweep start an execution that submit could not start.
 func recovered(d *deployment) {
 	d.submit.States = unreachable{}
 	if attempt(func() { d.submitPair() }) == nil {
@@ -277,8 +276,8 @@ func recovered(d *deployment) {
 	d.wantExecution(types.ExecutionStatusRunning)
 }
 
-// longOutput returns a fault that serves outputs of more than one part without a
-// Content-Length, so archive uploads them in parts.
+// longOutput returns a fault that serves long outputs without a Content-Length. Archive
+// uploads such an output in parts.
 func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput {
 		return &runcomfytest.Fault{Status: http.StatusOK, Body: make([]byte, 9<<20)}
