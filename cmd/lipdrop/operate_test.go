@@ -81,7 +81,7 @@ func (r *running) charged(jobs, cancelled int) {
 
 // The status is about the newest drop, which is rejected here. The take of the earlier drop
 // is the one that costs money, so cancel must find that take.
-func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
+func TestCancelCommandFindsAnEarlierTake(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
 	s.dropPair("talk")
 	s.await("talk", ledger.InQueue)
@@ -105,7 +105,7 @@ func TestRedriveCommand(t *testing.T) {
 	broken.Close()
 	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start the local stack with: lipdrop local --dir "+dir)
 
-	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // each job ends before the second turn of its execution, which is after 6 s or more
+	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // each execution has its second turn after 6 s or more, so its job has ended by then
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
 	st := s.await("talk", ledger.Succeeded)
 	if len(st.Outputs) != 1 || st.Code != "" {

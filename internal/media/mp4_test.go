@@ -202,7 +202,7 @@ func TestMP4(t *testing.T) {
 		{name: "garbage after the movie",
 			file:     whole(typeBox, movieBox(0, track(800)), []byte("\x00\x00\x00\x03waste that is no box")),
 			duration: seconds(0.8)},
-		{name: "fragments without an index, the last one found by following them",
+		{name: "fragments without an index",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), fragment(2000, 7, 900)),
 			duration: seconds(2.7)},
 		{name: "fragments of a gigabyte without an index, the last one small",
@@ -271,14 +271,14 @@ func TestMP4(t *testing.T) {
 		{name: "an index at the end that points to nowhere",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), accessIndex(1000, 1<<40)),
 			duration: seconds(2)},
-		{name: "an index at the end whose length leads to the last fragment instead of the index",
+		{name: "an index at the end whose length field includes the last fragment",
 			file: func() file {
 				last, index := fragment(1000, 10, 900), accessIndex(1000, 0)
 				index = append(index[:len(index)-4], be(len(last)+len(index))...)
 				return whole(fragmentedMovie(), fragment(0, 10, 900), last, index)
 			}(),
 			duration: seconds(2)},
-		{name: "an index at the end that lists only the first fragment of pictures",
+		{name: "an index at the end that lists the first fragment of pictures and the last one of sound",
 			file: func() file {
 				f := fragmentsOfTwo(1, 2, 1, 2, 1, 2, 1, 2)
 				first, last := bytes.Index(f, []byte("moof"))-4, bytes.LastIndex(f, []byte("moof"))-4
@@ -286,7 +286,7 @@ func TestMP4(t *testing.T) {
 				return whole(f, atom("mfra", index(1, 0, first), index(2, 7000, last), atom("mfro", be(0, 8+2*35+16))))
 			}(),
 			duration: seconds(7)},
-		{name: "an index at the end of fragments that do not say their time, two of them after the last one of the sound",
+		{name: "an index at the end of fragments that do not say their time",
 			file:     untimed(0),
 			duration: seconds(6), sound: seconds(2)},
 		{name: "an index at the end whose entries lead into fragments, because a program shortened the header of the file",
@@ -354,8 +354,8 @@ func TestMP4(t *testing.T) {
 	}
 }
 
-// Inspect does not check a movie whose tracks come after more boxes than Inspect may read. Such a
-// movie does not count as one without tracks.
+// Inspect does not check a movie whose tracks come after more boxes than Inspect may read. It does
+// not reject the movie either.
 func TestMovieWithMoreBoxesThanAreRead(t *testing.T) {
 	file := whole(typeBox, movieBox(9000, bytes.Repeat(atom("free", make([]byte, 60000)), 200), trackBox(1, "vide", 9000)))
 	src := count("a.mp4", file.size, file)
@@ -384,9 +384,9 @@ func gigabytes(count int, head ...[]byte) file {
 	return file{p, size}
 }
 
-// untimed returns a movie of fragments of a second that do not say their time: six of pictures and
-// two of sound. The index at its end has an entry for the last fragment of each track. Each offset in
-// the index is too large by shift.
+// untimed returns a movie of fragments that do not say their time: six of pictures and two of
+// sound. Each fragment lasts a second. The index at the movie's end has an entry for the last
+// fragment of each track. Each offset in the index is too large by shift.
 func untimed(shift int) file {
 	f := bytes.ReplaceAll(fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1), []byte("tfdt"), []byte("free"))
 	index := func(id, time, n int) []byte {
@@ -396,8 +396,8 @@ func untimed(shift int) file {
 	return whole(f, atom("mfra", index(1, 5000, 7), index(2, 1000, 5), atom("mfro", be(0, 8+2*35+16))))
 }
 
-// fragmentsOfTwo returns a movie of a track of pictures (1) and a track of sound (2), with
-// a fragment of a second for each of the given tracks.
+// fragmentsOfTwo returns a movie of a track of pictures (1) and a track of sound (2). It has a
+// fragment for each of the given tracks. Each fragment lasts a second.
 func fragmentsOfTwo(tracks ...int) []byte {
 	f := slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")))
 	for i, id := range tracks {

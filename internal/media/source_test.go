@@ -45,7 +45,7 @@ func (c *counted) checkBudget(t *testing.T) {
 	t.Helper()
 	const calls, bytes = media.MaxCalls + media.MaxSteps, media.MaxBytes + media.MaxSteps*media.StepBytes
 	if c.calls-c.steps > media.MaxCalls || c.calls > calls || c.bytes > bytes {
-		t.Errorf("read %d bytes in %d calls, %d of them short; want at most %d bytes in %d calls, %d of them not short", c.bytes, c.calls, c.steps, bytes, calls, media.MaxCalls)
+		t.Errorf("read %d bytes in %d calls, %d of them longer than a step; want at most %d bytes, %d calls and %d longer than a step", c.bytes, c.calls, c.calls-c.steps, bytes, calls, media.MaxCalls)
 	}
 }
 

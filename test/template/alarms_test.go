@@ -163,8 +163,8 @@ func logGroups(t *testing.T, s stack) map[string]string {
 // comparison matches a comparison of a filter pattern.
 var comparison = regexp.MustCompile(`\$\.(\w+) (=|>=|!=) ("[^"]*"|\d+)`)
 
-// A metric filter looks for messages that the function of its log group logs, and for members
-// that every line with one of these messages has.
+// A metric filter looks for messages that the function of its log group logs. Every line with
+// such a message has all the members that the filter uses.
 func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 	forBothForms(t, func(t *testing.T, s stack) {
 		groups := logGroups(t, s)
@@ -201,7 +201,7 @@ func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 			}
 			// Submit logs a state with one of two messages, so a filter that counts a state needs both.
 			if slices.Contains(members, "state") && !slices.Equal(slices.Sorted(slices.Values(messages)), []string{"assessed", "not submitted"}) {
-				t.Errorf("%s counts only the states in lines with %q, want assessed and not submitted", id, messages)
+				t.Errorf("%s counts only the states in lines with %q, want \"assessed\" and \"not submitted\"", id, messages)
 			}
 			for _, message := range messages {
 				for _, member := range append(members, "message") {

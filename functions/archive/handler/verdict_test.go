@@ -121,8 +121,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// An output within the limits of a verdict has no doubt. An output beyond one limit has
-// only the doubt about that limit.
+// An output within all limits raises no doubt. An output beyond one limit raises only the
+// doubt about that limit.
 func TestDoubts(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

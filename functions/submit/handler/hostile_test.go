@@ -89,7 +89,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 						t.Fatal(err)
 					}
 					if strings.Contains(answer.Remedy, "job") {
-						t.Errorf("the preset's remedy is %q, but a preset has no job", answer.Remedy)
+						t.Errorf("the preset's remedy is %q, want one without the word job", answer.Remedy)
 					}
 					if answer.State != ledger.Held || answer.Code != r.code || !strings.HasPrefix(answer.Reason, "preset.json cannot be read: S3 returned HTTP ") {
 						t.Errorf("the preset's answer file is %s, %s: %s; want held, %s: preset.json cannot be read…", answer.State, answer.Code, answer.Reason, r.code)
@@ -145,7 +145,7 @@ func TestRemedyAfterADayOfRefusals(t *testing.T) {
 					t.Errorf("%s is %s %s with the remedy %q, want held media_forbidden, and to upload %s", key, st.State, st.Code, st.Remedy, file)
 				}
 				if file == "preset.json" && strings.Contains(st.Remedy, "job") {
-					t.Errorf("the preset's remedy is %q, but a preset has no job", st.Remedy)
+					t.Errorf("the preset's remedy is %q, want one without the word job", st.Remedy)
 				}
 			}
 		})

@@ -237,8 +237,8 @@ func TestGatewayWithoutModuleProxy(t *testing.T) {
 	}
 }
 
-// A build that takes long is announced. Only if the program was never built, the text says how
-// long the first build takes.
+// A build that takes long is announced. If it is the first build, the text also says how long a
+// first build takes.
 func TestSlowBuild(t *testing.T) {
 	var both sync.WaitGroup
 	first, again := checkout(t), checkout(t)
