@@ -206,7 +206,7 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 		Failure:    safeText(jsonText(res.members["error"]), res.token),
 	}
 	if others > 0 {
-		result.Warnings = append(result.Warnings, fmt.Sprintf("%d of %d outputs are not fetched, because they are not URLs", others, len(found)+others))
+		result.Warnings = append(result.Warnings, fmt.Sprintf("outputs not fetched because they are not URLs: %d of %d", others, len(found)+others))
 	}
 	result.dropUnusable(res)
 	if id := res.text("request_id"); id != "" && id != requestID {
@@ -227,7 +227,7 @@ const maxCostUSD = 10_000
 func (r *Result) dropUnusable(res *response) {
 	n := len(r.Outputs)
 	if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("%d of %d outputs are not fetched, because their URL holds the API token", n-len(r.Outputs), n))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("outputs not fetched because their URL holds the API token: %d of %d", n-len(r.Outputs), n))
 	}
 	if raw := res.raw("cost"); raw != nil && (r.CostUSD == nil || *r.CostUSD < 0 || *r.CostUSD >= maxCostUSD) {
 		r.CostUSD = nil

@@ -128,8 +128,8 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 func TestOutputsThatAreNotURLs(t *testing.T) {
 	for output, want := range map[string]string{
 		`{"video":"https://f.example/a.mp4","videos":[null,""],"audio":7}`: "",
-		`["https://f.example/a.mp4",7,{"url":"b"},"done",null]`:            "3 of 4 outputs are not fetched, because they are not URLs",
-		`{"video":{"url":"https://f.example/a.mp4"}}`:                      "1 of 1 outputs are not fetched, because they are not URLs",
+		`["https://f.example/a.mp4",7,{"url":"b"},"done",null]`:            "outputs not fetched because they are not URLs: 3 of 4",
+		`{"video":{"url":"https://f.example/a.mp4"}}`:                      "outputs not fetched because they are not URLs: 1 of 1",
 	} {
 		got, err := respondingJSON(t, 200, `{"status":"succeeded","output":`+output+`}`).Result(t.Context(), "r")
 		if warnings := strings.Join(got.Warnings, "; "); err != nil || warnings != want {

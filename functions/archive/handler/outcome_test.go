@@ -64,7 +64,7 @@ func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"},"output":{"video":7}}`)}, 24*time.Hour)
 	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
-	const want = "RunComfy reports success without an output, and the error: no face; 1 of 1 outputs are not fetched, because they are not URLs"
+	const want = "RunComfy reports success without an output, and the error: no face; outputs not fetched because they are not URLs: 1 of 1"
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); st.Reason != want {
 		t.Errorf("reason %q, want %q", st.Reason, want)
 	}
