@@ -330,7 +330,7 @@ func TestDoctorDropsATestFile(t *testing.T) {
 	const unanswered = "WRONG  the test file lipdrop-doctor.check got no answer file within 0s\n" +
 		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
 		"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.\n"
-	both := []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"} // the answer file is of an earlier check
+	both := []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"} // doctor first deletes the answer file of an earlier check
 	for _, tt := range []struct {
 		name      string
 		aws       stack
@@ -364,7 +364,7 @@ func TestDoctorDropsATestFile(t *testing.T) {
 				t.Errorf("deleted (-want +got):\n%s", diff)
 			}
 			if tt.interrupt && (code != exitInterrupted || strings.Contains(out.String(), "WRONG") || errs.String() != "lipdrop: interrupted\n") {
-				t.Errorf("exit code %d, want %d; want nothing wrong, and that it was interrupted:\n%s%s", code, exitInterrupted, &out, &errs)
+				t.Errorf("exit code %d, want %d; want no WRONG, and only the error \"lipdrop: interrupted\"; printed:\n%s%s", code, exitInterrupted, &out, &errs)
 			}
 		})
 	}

@@ -135,7 +135,7 @@ func TestLocalCommandKilled(t *testing.T) {
 	}
 
 	kill := localCommand(t, dir)
-	within(t, 10*patience, "the event of the last file in the queue, or an execution", func() bool { // the first start may build for minutes
+	within(t, 10*patience, "the event of talk.wav in the queue, or an execution", func() bool { // the first start may build for minutes
 		return len(files("executions/*.json")) > 0 || slices.ContainsFunc(files("queue/*.json"), func(path string) bool {
 			body, _ := os.ReadFile(path) // an error if the message has been deleted
 			return bytes.Contains(body, []byte("talk.wav"))
@@ -173,8 +173,8 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill()
 
 	localCommand(t, dir)
-	// Each pass of the watcher handles the whole folder. last.txt is written after first.txt has
-	// its answer file, so before the watcher drops last.txt, it has compared talk.* with the bucket.
+	// The look at the folder that drops first.txt compares talk.* with the bucket, if no earlier look
+	// did. last.txt is written later, so its answer file shows that this look has ended.
 	for _, name := range []string{"first.txt", "last.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, "drop", "ads", name), []byte("no media"), 0o600); err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func TestLineOfANotice(t *testing.T) {
 	}
 }
 
-// The jobs of a bundle that is rejected are not added to the line: they would follow the remedy.
+// The line of a rejected bundle ends with the remedy. It does not name the bundle's jobs.
 func TestLineOfARejectedBundle(t *testing.T) {
 	st := client.Status{Status: ledger.Status{Name: "cafe", State: ledger.Rejected, Code: "ambiguous", Reason: "two drops", Remedy: "Delete one.", Jobs: []string{"cafe/a"}}}
 	if line := lineOf(st); !strings.HasSuffix(line, "  cafe: rejected (ambiguous): two drops. Delete one.") {

@@ -45,7 +45,7 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 }
 
-// listMatches reports whether it compared all files of a bundle: it compares at most maxMatches.
+// listMatches compares at most maxMatches files of a bundle. It reports whether that was all of them.
 // If findPair has too few listings left, it adds a warning that not all files were checked.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}

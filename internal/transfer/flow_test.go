@@ -119,7 +119,7 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 	}
 	o.fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") != "bytes=0-" {
-			<-responded // the source sends only its first response before the put ends
+			<-responded // every request after the first waits until the put has ended
 		}
 		return false
 	}

@@ -57,7 +57,7 @@ func TestAnswered(t *testing.T) {
 			workflow.Job{QueuedAt: after(time.Minute), WaitSeconds: 85}, "",
 		},
 		{
-			"the wait counts the run from the last turn that found the job queued", workflow.Job{QueuedAt: after(50 * time.Second)},
+			"the wait assumes that the run began when a turn last found the job queued", workflow.Job{QueuedAt: after(50 * time.Second)},
 			runcomfy.Status{State: runcomfy.InProgress}, time.Minute,
 			workflow.Job{QueuedAt: after(50 * time.Second), RunningSince: after(time.Minute), WaitSeconds: 35}, "",
 		},

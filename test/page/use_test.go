@@ -82,7 +82,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.check("the commands are still open", `document.querySelector("#job details").open`)
 	b.check("the play button still has the focus", `document.activeElement.matches(".play")`)
 
-	b.do("hide the page, and receive its events as a second page", chromedp.Evaluate(hide(true)+`; new EventSource("api/events").addEventListener("jobs", (e) => { const { reset, rows } = JSON.parse(e.data); window.seen = !reset && rows; })`, nil))
+	b.do("hide the page, and listen to the events like a second page", chromedp.Evaluate(hide(true)+`; new EventSource("api/events").addEventListener("jobs", (e) => { const { reset, rows } = JSON.parse(e.data); window.seen = !reset && rows; })`, nil))
 	change()
 	b.waitFor("the second page knows the change", `window.seen`)
 	b.do("show the page again", chromedp.Evaluate(hide(false), nil))
@@ -235,7 +235,7 @@ func TestChangeDuringAClick(t *testing.T) {
 	take := succeeded(t, c, "talk")
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
-	// Date.now always returns the same time, because the page takes a press of over a second as released. window.changes
+	// Date.now always returns the same time, because the page waits only one second for the release of a button. window.changes
 	// counts events with rows, and jobs that the page has read. window.reason is the reason of the job that was read last.
 	b.do("prepare the page", chromedp.Evaluate(`(() => { const now = Date.now(), parse = JSON.parse; Date.now = () => now; window.changes = 0;
 		JSON.parse = (text) => { const value = parse(text); if (value.rows || value.take) changes++; window.reason = value.status?.reason ?? window.reason; return value; }; })()`, nil))

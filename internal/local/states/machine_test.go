@@ -64,8 +64,8 @@ func oneTask(t *testing.T, fields string) string {
 	return string(text)
 }
 
-// retrier returns a retrier for the named error. Its first interval is a second; each further one
-// is twice as long.
+// retrier returns a retrier for the named error. Its first interval is one second; then the
+// interval doubles.
 func retrier(name string, attempts int) string {
 	return fmt.Sprintf(`{"ErrorEquals":[%q],"IntervalSeconds":1,"MaxAttempts":%d,"BackoffRate":2,"MaxDelaySeconds":99,"JitterStrategy":"FULL"}`, name, attempts)
 }
@@ -164,7 +164,7 @@ const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":43200
 		"Arguments":{"FunctionName":"${ArchiveFunctionArn}","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result.Payload %}","End":true}}}`
 
-// Step Functions limits the number of events in a history, so this history has the same events.
+// The history of an execution has the same events as in Step Functions, which limits their number.
 func TestHistory(t *testing.T) {
 	m := parse(t, loop)
 	x := m.Start(`{"waitSeconds": 1}`, began)
@@ -192,7 +192,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 		error  string
 		cause  string
 		events string        // the last events
-		after  time.Duration // when the execution ended, if not after one call
+		after  time.Duration // how long the execution lasts, if longer than one call
 	}{
 		{
 			name:   "the payload of a function's error is the cause",
