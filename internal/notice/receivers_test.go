@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// program returns the example in one language from docs/notices.md, changed to listen on
+// program returns the example in docs/notices.md for a language, changed to listen on
 // the port of address.
 func program(t *testing.T, language, address string) string {
 	t.Helper()
@@ -60,7 +60,7 @@ func TestReceiversOfTheDocument(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// The listener keeps the port free for the receiver while the example is compiled.
+			// Until the example is compiled, the listener reserves the port for the receiver.
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

@@ -157,7 +157,7 @@ func TestAPostIsNeverRepeated(t *testing.T) {
 	}
 	_, err = client.Submit(t.Context(), "a/b", map[string]any{"x": 1})
 	if err == nil || runcomfy.NotSent(err) {
-		t.Errorf("error %v, want one that does not count as not sent", err)
+		t.Errorf("error %v, NotSent returns %t; want an error and false", err, runcomfy.NotSent(err))
 	}
 	if n := posts.Load(); n != 1 {
 		t.Errorf("%d POSTs, want 1", n)

@@ -194,7 +194,7 @@ func jobsOf(d *dropSession) []string {
 }
 
 // If files are dropped again, only new or changed files are sent. An unchanged job.json is
-// sent too if media of its jobs are sent, but would start none of these jobs.
+// sent too, if media of its jobs are sent and these media start no job.
 func TestDropAgain(t *testing.T) {
 	mp4, wav := sample.Files()
 	changed := slices.Clone(wav)
@@ -316,9 +316,9 @@ func TestDropClash(t *testing.T) {
 	}
 }
 
-// MaxJobsPerDrop limits the jobs of one changed file. If the person chose a model, each pair
-// becomes a bundle, whose job.json starts only one job. So the limit holds back no pair, however
-// many pairs one video has.
+// MaxJobsPerDrop limits how many jobs one changed file starts. If the person chose a model, each
+// pair becomes a bundle, whose job.json starts only one job. So the limit holds back no pair,
+// however many pairs one video has.
 func TestDropOfManyVoicesWithAModel(t *testing.T) {
 	mp4, wav := sample.Files()
 	s, _, _ := newDropServer(t)

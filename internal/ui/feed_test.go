@@ -65,8 +65,8 @@ func TestFeed(t *testing.T) {
 	want("a review and a status at once", "ads/talk succeeded rejected")
 }
 
-// If S3 does not return one status, the page still shows the others. Until S3 returns that
-// status, the page says why it is missing.
+// If S3 refuses to return one of the statuses, the page still shows the others. Until S3
+// returns that status, the page says why it is missing.
 func TestFeedInTrouble(t *testing.T) {
 	storage := &s3test.Bucket{}
 	b := &bucket.Bucket{S3: storage, Name: "b"}
@@ -112,7 +112,7 @@ func TestFeedWithoutAResponse(t *testing.T) {
 			want := after > silence
 			time.Sleep(after)
 			if c, _ := f.since(0); strings.Contains(c.Trouble, "S3 has not responded") != want {
-				t.Errorf("after %v, a page gets the trouble %q, want that S3 has not responded: %t", after, c.Trouble, want)
+				t.Errorf("after %v, a page gets the trouble %q; want \"S3 has not responded\" in it: %t", after, c.Trouble, want)
 			}
 		}
 		close(responds)

@@ -14,8 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// A job that RunComfy refuses once with 429 is submitted long before the queue's visibility
-// timeout ends, and is charged once.
+// If RunComfy refuses a job once with 429, submit tries again long before the queue's visibility
+// timeout ends. The job is charged once.
 func TestThrottledSubmit(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -36,7 +36,7 @@ func TestThrottledSubmit(t *testing.T) {
 			}
 			clip, voice := sample.Files()
 			s.drop("inbox/talk.mp4", clip)
-			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // only the voice's message submits
+			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // so only the message about the voice can submit the job
 			s.drop("inbox/talk.wav", voice)
 			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Succeeded })
 			if !refused.Load() {

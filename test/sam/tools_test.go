@@ -189,7 +189,7 @@ func (f *tools) background(t *testing.T, line string) (output string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		err := cmd.Wait() // the context of the test, which has ended, has interrupted the command
+		err := cmd.Wait() // the end of t.Context() has interrupted the command
 		_ = logs.Close()
 		if text, _ := os.ReadFile(logs.Name()); t.Failed() {
 			t.Logf("%s ended: %v\n%s", line, err, text)

@@ -148,7 +148,7 @@ func TestNothingIsLost(t *testing.T) {
 					}
 					alive[m.Body]++
 					if m.Receives != alive[m.Body] || m.Receives > cfg.MaxReceives {
-						t.Fatalf("%q: Receives is %d at delivery %d, want the number of the delivery, at most %d", m.Body, m.Receives, alive[m.Body], cfg.MaxReceives)
+						t.Fatalf("%q at delivery %d: Receives is %d, want the same number, at most %d", m.Body, alive[m.Body], m.Receives, cfg.MaxReceives)
 					}
 					working[m.Body] = m
 				}

@@ -106,8 +106,8 @@ func code(err error) string {
 	return fmt.Sprint(err)
 }
 
-// gate is an Invoker. Each invocation waits until the test calls respond, or until its
-// context ends.
+// gate is an Invoker. Each invocation waits until the test passes its result to respond, or
+// until its context ends.
 type gate struct {
 	begun chan []byte // the payload of each call
 	reply chan func() (string, error)
@@ -158,7 +158,7 @@ func TestAnExecutionThroughTheAPI(t *testing.T) {
 		t.Errorf("description (-want +got):\n%s", diff)
 	}
 	if d.StopDate.Before(*d.StartDate) || time.Since(*d.StartDate) > time.Hour {
-		t.Errorf("execution from %v to %v, want a start in the last hour and no earlier end", d.StartDate, d.StopDate)
+		t.Errorf("execution from %v to %v, want a start in the last hour, and an end not before the start", d.StartDate, d.StopDate)
 	}
 	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive"), e.Path("talk")); diff != "" {
 		t.Errorf("path (-want +got):\n%s", diff)
@@ -288,7 +288,7 @@ func TestStoppingCancelsTheTaskUnderWay(t *testing.T) {
 	}
 	d := e.describe(t, "a")
 	if d.Status != types.ExecutionStatusAborted || aws.ToString(d.Error) != "Deleted" || aws.ToString(d.Cause) != "the drop is gone" {
-		t.Errorf("stopped: %s %s %s, want ABORTED Deleted the drop is gone", d.Status, aws.ToString(d.Error), aws.ToString(d.Cause))
+		t.Errorf("stopped: %s %q %q, want ABORTED \"Deleted\" \"the drop is gone\"", d.Status, aws.ToString(d.Error), aws.ToString(d.Cause))
 	}
 	if err := e.stop(t, "a"); err != nil {
 		t.Fatal(err)
