@@ -22,9 +22,9 @@ import (
 )
 
 type checkCmd struct {
-	VideoModel     string   `predictor:"model" placeholder:"ID" help:"Model for a video and an audio file without a preset."`
-	ImageModel     string   `predictor:"model" placeholder:"ID" help:"Model for an image and an audio file without a preset."`
-	SharedFolders  []string `placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
+	VideoModel     *string  `predictor:"model" placeholder:"ID" help:"Model for a video and an audio file without a preset."`
+	ImageModel     *string  `predictor:"model" placeholder:"ID" help:"Model for an image and an audio file without a preset."`
+	SharedFolders  []string `sep:"none" placeholder:"FOLDER,..." help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `type:"number" range:"1-1000" placeholder:"N" help:"How many jobs one changed file may start."`
 	LengthMismatch *string  `placeholder:"warn|reject" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	Price          bool     `help:"Ask RunComfy for prices, and print an estimate for each job. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
@@ -38,7 +38,8 @@ func (c *checkCmd) Help() string {
 	return "Uses the settings of the stack that you name, such as its models. Without a stack, uses the defaults of the template."
 }
 
-// Validate is called by kong. It accepts what the stack parameter SharedFolders accepts.
+// Validate is called by kong. It accepts what the stack parameter SharedFolders accepts. It splits
+// the value at commas, because kong would ignore an empty value.
 func (c *checkCmd) Validate() error {
 	if len(c.SharedFolders) == 0 {
 		return nil
@@ -132,7 +133,7 @@ func (c *checkCmd) resolver(stack *client.Client) (drop.Resolver, error) {
 	if err != nil {
 		return r, err
 	}
-	r.DefaultVideoModel, r.DefaultImageModel = cmp.Or(c.VideoModel, r.DefaultVideoModel), cmp.Or(c.ImageModel, r.DefaultImageModel)
+	r.DefaultVideoModel, r.DefaultImageModel = *cmp.Or(c.VideoModel, &r.DefaultVideoModel), *cmp.Or(c.ImageModel, &r.DefaultImageModel)
 	r.MaxJobsPerDrop = cmp.Or(c.MaxJobsPerDrop, r.MaxJobsPerDrop)
 	if len(c.SharedFolders) > 0 {
 		r.SharedFolders = c.SharedFolders
