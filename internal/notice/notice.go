@@ -59,8 +59,8 @@ type Detail struct {
 
 const (
 	// maxStatus and maxSummary limit the status and the summary in an event, in bytes. In JSON, a
-	// byte of the summary may need six. An event with both stays below 256 KiB, the limit of
-	// EventBridge.
+	// byte of the summary may need six. An event with both stays below 256 KiB, which
+	// was the limit of EventBridge until January 2026.
 	maxStatus  = 160 << 10
 	maxSummary = 12 << 10
 

@@ -122,8 +122,8 @@ func (f *feed) announce() {
 // silence is the least time that S3 must be silent before the pages report it.
 const silence = 10 * time.Second
 
-// refreshWatched is refresh, but tells the pages if S3 does not respond. The SDK waits minutes
-// before it gives up.
+// refreshWatched calls refresh. Meanwhile, the pages report it if S3 does not respond: the SDK
+// gives up only after minutes.
 func (f *feed) refreshWatched(ctx context.Context) (changed bool, err error) {
 	sent := f.client.Bucket.Requests()
 	done := make(chan struct{})

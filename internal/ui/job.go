@@ -38,7 +38,8 @@ type jobView struct {
 	// if that take is not among Takes.
 	Take *takeView `json:"take,omitempty"`
 
-	// Newer reports that the status is about a drop that is newer than all Takes.
+	// Newer reports that the status is about a newer drop than the newest take. It is false if
+	// Takes is empty.
 	Newer bool `json:"newer,omitempty"`
 
 	Media    []medium          `json:"media,omitempty"`

@@ -48,7 +48,7 @@ func (s *simulation) planTrouble() {
 		s.accountTrouble(s.between(0, chaosTime), s.between(10*time.Minute, 4*time.Hour))
 	}
 	if s.chance(0.15) {
-		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // submit retries held jobs for only 24 hours
+		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than the day for which submit retries a held job
 	}
 	from := s.between(0, chaosTime)
 	s.schedule(from, func() { s.w.LoseStatusEvents = true })

@@ -156,8 +156,8 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 	return nil
 }
 
-// maxEvent is the size in bytes that an event must stay below. EventBridge accepts up to 1 MB, but
-// package notice promises smaller events.
+// maxEvent is the size in bytes that an event must stay below. EventBridge has accepted up to 1 MB
+// since January 2026, but docs/notices.md promises that an event has at most 256 KiB.
 const maxEvent = 256 << 10
 
 // Notice is an event that a function sent, as EventBridge delivers the event.
