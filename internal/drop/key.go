@@ -197,14 +197,14 @@ func nameOf(stem string) string {
 
 // unicodeForms returns the Unicode forms in which to search for a key, the key's own form first.
 // The folder and the last part may each be composed (NFC) or, as on a Mac, decomposed
-// (NFD). unicodeForms leaves out a form of more than room bytes.
-func unicodeForms(key string, room int) []string {
+// (NFD). Forms of more than maxBytes bytes are left out.
+func unicodeForms(key string, maxBytes int) []string {
 	folder := folderOf(key)
 	base := key[len(folder):]
 	var all []string
 	for _, f := range []string{folder, norm.NFC.String(folder), norm.NFD.String(folder)} {
 		for _, b := range []string{base, norm.NFC.String(base), norm.NFD.String(base)} {
-			if len(f+b) <= room && !slices.Contains(all, f+b) {
+			if len(f+b) <= maxBytes && !slices.Contains(all, f+b) {
 				all = append(all, f+b)
 			}
 		}

@@ -396,7 +396,7 @@ func TestRefusedFileOfAWildcard(t *testing.T) {
 	for _, name := range []string{"x", "x/a"} {
 		found, err := b.Find(t.Context(), drop.SubjectOf(name))
 		if err != nil || found.Own.State != ledger.Held || found.Own.Order == "" {
-			t.Errorf("%s is assessed as %+v, error %v; want a held finding with an order", name, found, err)
+			t.Errorf("%s is assessed as %+v, error %v; want state held and an Order", name, found, err)
 		}
 	}
 }

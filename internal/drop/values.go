@@ -65,8 +65,8 @@ func (r ref) describe() string { return r.property.Name + " " + problem.Quote(r.
 // isBeside reports whether a value that is not a URL is relative to the folder of job.json.
 func (r ref) isBeside() bool { return !strings.HasPrefix(r.value, "/") }
 
-// ownPath matches the beginning of a path on a person's own computer. After a drive, the JSON
-// parser may have replaced the backslash and the next letter by a control character.
+// ownPath matches the beginning of a path on a person's own computer. In C:\new, the JSON parser
+// replaces \n by a control character.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)

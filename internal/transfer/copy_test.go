@@ -164,7 +164,7 @@ func TestSecondCopyFindsTheObject(t *testing.T) {
 }
 
 // If the first response is slow, or holds only the first piece, ranges are requested in parallel. The source
-// of this test responds to no range until it has received a full window of requests.
+// of this test responds to no request for a range until it has received a full window of them.
 func TestRangesAreRequestedInParallel(t *testing.T) {
 	for _, tt := range []struct {
 		most  int64

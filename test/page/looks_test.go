@@ -134,7 +134,7 @@ func TestLooks(t *testing.T) {
 	b.key("/")
 	b.do("type", chromedp.KeyEvent("ja"))
 	if typed := eval[string](b, `document.querySelector("#search").value`); !strings.HasSuffix(typed, "ja") {
-		t.Errorf("the search has %q, want the typed text, which ends with ja", typed)
+		t.Errorf("the search has %q, want a text that ends with ja", typed)
 	}
 	b.key(kb.Escape)
 	b.key(kb.Escape)

@@ -485,7 +485,7 @@ func TestDropWithOptions(t *testing.T) {
 	changed := slices.Clone(wav)
 	changed[len(changed)-1]++
 	write(t, filepath.Join(folder, "shop", "talk.wav"), changed)
-	for _, want := range []string{"ads/spring/shop/talk is dropped; the job starts", "Nothing was started. ads/spring/shop/talk starts nothing, because the bucket holds the same files already."} {
+	for _, want := range []string{"ads/spring/shop/talk is uploaded; the job starts", "Nothing was started. ads/spring/shop/talk starts nothing, because the bucket holds the same files already."} {
 		reload()
 		b.drag(filepath.Join(folder, "shop"))
 		b.waitFor("the files are checked", `document.querySelector("#found .found")`)

@@ -194,7 +194,7 @@ func TestDropIsInterrupted(t *testing.T) {
 		t.Fatal("the browser does not ask before it leaves the page")
 	}
 	b.do("go on", chromedp.Evaluate(`release()`, nil))
-	b.waitFor("the page says in a few words that the jobs are dropped", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start soon."`)
+	b.waitFor("the page says in a few words that the jobs are uploaded", `document.querySelector("#notice").innerText === "6 jobs are uploaded; the jobs start soon."`)
 }
 
 // The page names what the browser cannot read of a drop, and says if a drop has no files.

@@ -265,7 +265,7 @@ function priceOf(jobs) {
 // describe returns a text that says which jobs an upload starts, and why the others do not start.
 function describe({ names = [], idle = {}, jobs = [], sent }) {
   const texts = [], most = 5, list = (of) => (of.length > most ? of.length + " jobs" : of.join(", "));
-  if (names.length) texts.push(list(names) + (names.length === 1 ? " is dropped; the job starts soon." : " are dropped; the jobs start soon."));
+  if (names.length) texts.push(list(names) + (names.length === 1 ? " is uploaded; the job starts soon." : " are uploaded; the jobs start soon."));
   else texts.push(sent ? "The files are uploaded, but nothing was started." : "Nothing was started.");
   for (const [why, of] of Object.entries(idle)) texts.push(list(of) + (of.length === 1 ? " starts" : " start") + " nothing, because " + why + ".");
   if (!names.length) texts.push(...jobs.filter((job) => job.state === "waiting").slice(0, most).map((job) => job.name + ": " + (job.problems ?? []).map((p) => p.reason + ". " + p.remedy).join(" ")));
