@@ -52,8 +52,8 @@ const (
 
 var dataDir = flag.String("dir", "", "`folder` for the data of versitygw, such as /dev/shm (default: a temporary folder)")
 
-// If the environment variable sourcesEnv is set, this program is the server of the sources.
-// The value is the folder of that server's certificate.
+// If the environment variable sourcesEnv is set, this program only serves the files to copy. The
+// value is the folder of the server's certificate.
 const sourcesEnv = "LIPDROP_BENCH_SOURCES"
 
 func TestMain(m *testing.M) {

@@ -21,7 +21,7 @@ type fragments struct {
 	spans     map[uint32]span // by track id; a track has none if no sample of the track was found
 	cut       bool            // the file ends inside a fragment
 	named     map[uint32]bool // the tracks that the index at the end of the file names
-	all       bool            // a track without a span certainly has no samples
+	all       bool            // every track that has samples has a span
 	partial   bool            // samples of the last fragment are missing
 	jumped    bool            // fragments were skipped, other than by the index at the end of the file
 }
@@ -30,10 +30,10 @@ type fragments struct {
 // the track's media, in units of the media.
 type span struct {
 	start uint64 // when the first sample that was found is shown
-	end   uint64 // when the sample that is shown last ends
+	end   uint64 // when the last shown sample ends
 	delay uint64 // added to all times, so that no sample is shown before it is decoded
 	frame uint64 // how long most samples last, by a majority vote
-	votes int    // by how many votes frame leads
+	votes int    // the lead of that majority
 }
 
 // maxTime limits times, so that the sum of a few times cannot overflow.
@@ -130,9 +130,9 @@ func (f *fragments) readFirst() {
 	}
 }
 
-// priming is how much sound before the start of the presentation counts as part of the length.
-// Longer sound does not count at all. Encoders write such sound while they warm up. ffprobe counts
-// it in fragmented files. Package catalog lets a duration exceed a model's limit by 50 ms too.
+// priming limits the sound that an encoder writes before the start of the presentation while it
+// warms up. In fragmented files, such sound counts as part of the length, as in ffprobe. If it is
+// longer, none of it counts.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
@@ -152,7 +152,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 			last = max(last, end)
 		}
 	}
-	if start < -priming && last > 0 { // if last is 0, the edits would hide all samples, but ffmpeg shows all
+	if start < -priming && last > 0 { // ffmpeg ignores edits that would hide all samples (last is 0)
 		start = 0
 	}
 	for _, t := range tracks {
@@ -198,7 +198,7 @@ func (m *movie) track(id uint32) *track {
 // a box is impossible.
 func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
-		f.r.most(off, 16) // box may read only the header, but readMoof needs the body too
+		f.r.most(off, 16) // reads ahead: f.r.box would read only the header, and readMoof needs the body
 		var b box
 		switch err := try(func() { b = f.r.box(off, end) }); {
 		case errors.Is(err, errBox):
@@ -345,11 +345,10 @@ func checkTime(at uint64) {
 	}
 }
 
-// addSamples adds a sample, or several samples of one length, to the span of the track: shown is when
-// the first of them begins, end is when the last of them ends, each is the length of one sample,
-// and early is how long before its decoding time a sample is to be shown. A call of addSamples is one
+// addSamples adds samples of one length to the span of the track. The first begins at shown, and the
+// last ends at end. A sample is to be shown by the time early before it is decoded. Each call is one
 // vote on how long most samples last.
-func (t *trackRun) addSamples(shown, end, each, early uint64) {
+func (t *trackRun) addSamples(shown, end, length, early uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {
 		s.start = shown
@@ -358,8 +357,8 @@ func (t *trackRun) addSamples(shown, end, each, early uint64) {
 	s.delay = max(s.delay, early)
 	switch {
 	case s.votes == 0:
-		s.frame, s.votes = each, 1
-	case s.frame == each:
+		s.frame, s.votes = length, 1
+	case s.frame == length:
 		s.votes++
 	default:
 		s.votes--

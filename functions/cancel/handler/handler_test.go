@@ -650,8 +650,8 @@ func TestRecordIsDeletedAfterItsJobFailed(t *testing.T) {
 	}
 }
 
-// A take was held, and RunComfy has accepted its job since. Submit cannot write the status, and
-// poll does not run. The sweep changes the state in the status from held to submitted.
+// A take was held. Then RunComfy accepts its job, but submit cannot write the status, and poll
+// does not run. The sweep changes the state in the status from held to submitted.
 func TestSweepReplacesTheStatusOfAHeldTake(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 20 * time.Hour

@@ -49,7 +49,7 @@ func TestSubmitResponses(t *testing.T) {
 			}
 			takes := w.Takes("ads/talk")
 			if kept := state == ledger.Submitted || state == ledger.Unknown; kept != (len(takes) == 1) {
-				t.Errorf("%d records, want the claim kept: %v", len(takes), kept)
+				t.Errorf("%d records; want one (the claim): %t", len(takes), kept)
 			}
 
 			if state == ledger.Unknown && len(w.Notices) != 1 {
@@ -197,7 +197,7 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	clip, voice := sample.Files()
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
-	// No invocation claims before all of them have seen that there is no claim.
+	// No invocation writes its claim until every invocation has seen that there is no claim.
 	var arrived sync.WaitGroup
 	arrived.Add(invocations)
 	var seen sync.Map

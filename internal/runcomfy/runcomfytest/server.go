@@ -46,8 +46,8 @@ type Server struct {
 	Script func(modelID string, input map[string]any) Script
 
 	// Make, if set, returns the content of a job's outputs, whose URLs then end in .mp4. The
-	// parameter files holds the contents of the job's inputs by property name. By default, each
-	// output is the job's own video or image.
+	// contents of the job's inputs are in files, by property name. By default, each output is the
+	// job's own video or image.
 	Make func(job Job, files map[string][]byte) ([]byte, error)
 
 	// Now is the clock. Defaults to time.Now.
@@ -118,7 +118,7 @@ const (
 )
 
 // CallOf returns what a request asks for, and the id in its path: a model's id for CallSubmit and
-// CallModel, otherwise a request's id. The id is "" if the path has none. Both are "" if the API
+// CallModel, otherwise a job's request id. The id is "" if the path has none. Both are "" if the API
 // has no such call.
 func CallOf(r *http.Request) (Call, string) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/v1/models/"); ok && id != "" {
