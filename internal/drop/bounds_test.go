@@ -77,7 +77,8 @@ func TestManyCandidates(t *testing.T) {
 	}
 }
 
-// A video and its audio file may be on different pages of a listing.
+// talk.x.MP4, and not talk.mp4, is the video of the 1,500 audio files with the tag x, although
+// these span two pages of a listing.
 func TestTagsAcrossPages(t *testing.T) {
 	b := newInbox(t)
 	for i := range 1500 {

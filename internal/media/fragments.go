@@ -20,10 +20,10 @@ type fragments struct {
 	indexes   []box           // sidx boxes before the first fragment
 	spans     map[uint32]span // by track id; a track has none if no sample of the track was found
 	cut       bool            // the file ends inside a fragment
-	named     map[uint32]bool // the tracks that the index at the end of the file names
+	named     map[uint32]bool // the tracks in the index at the end of the file
 	all       bool            // every track that has samples has a span
 	partial   bool            // samples of the last fragment are missing
-	jumped    bool            // fragments were skipped, other than by the index at the end of the file
+	jumped    bool            // fragments were skipped without the help of that index
 }
 
 // span describes the samples of a track that were found. Times count from the beginning of
@@ -130,9 +130,9 @@ func (f *fragments) readFirst() {
 	}
 }
 
-// priming limits the sound that an encoder writes before the start of the presentation while it
-// warms up. In fragmented files, such sound counts as part of the length, as in ffprobe. If it is
-// longer, none of it counts.
+// priming is the longest sound before the start of the presentation that counts as part of the
+// length, as in ffprobe: encoders write such sound while they warm up. If there is more sound
+// before the start, none of it counts.
 const priming = 50 * time.Millisecond
 
 // lengths sets the lengths of the tracks from their spans and edit lists. Fragments that
@@ -152,7 +152,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 			last = max(last, end)
 		}
 	}
-	if start < -priming && last > 0 { // ffmpeg ignores edits that would hide all samples (last is 0)
+	if start < -priming && last > 0 { // if last is 0, the start stays: ffmpeg ignores edits that would hide all samples
 		start = 0
 	}
 	for _, t := range tracks {
@@ -223,15 +223,15 @@ func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 	}
 }
 
-// access is an entry of the index at the end of the file.
+// access is an entry of the index at the end of the file. The zero value stands for no entry.
 type access struct {
 	at   uint64 // the time of a sample, in units of the track's timescale
-	moof int64  // offset of the fragment that contains this sample; 0 if there is no entry
+	moof int64  // offset of the fragment that contains this sample
 }
 
 // readMoof records when the samples of a fragment start and end. guess has entries of the index by
-// track id. Without a tfdt box, the fragment starts when the span of its track ends. If guess has an
-// entry for this or an earlier fragment, the fragment starts no earlier than the entry's time.
+// track id. A fragment without a tfdt box starts when the span of its track ends, but not before
+// the time of an entry that guess has for this or an earlier fragment.
 func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {
@@ -346,8 +346,8 @@ func checkTime(at uint64) {
 }
 
 // addSamples adds samples of one length to the span of the track. The first begins at shown, and the
-// last ends at end. A sample is to be shown by the time early before it is decoded. Each call is one
-// vote on how long most samples last.
+// last ends at end. Some files say that a sample is shown before it is decoded; early is that time.
+// Each call is one vote on how long most samples last.
 func (t *trackRun) addSamples(shown, end, length, early uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {

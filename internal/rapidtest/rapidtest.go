@@ -19,6 +19,12 @@ func Check(t *testing.T, property func(*rapid.T)) {
 	rapid.Check(t, property)
 }
 
+// Seed returns the seed that Check uses, for a test that makes its own random choices.
+func Seed() uint64 {
+	fixSeed()
+	return flag.Lookup("rapid.seed").Value.(flag.Getter).Get().(uint64)
+}
+
 var fixSeed = sync.OnceFunc(func() {
 	_, given := os.LookupEnv("RAPID_SEED")
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.seed" })

@@ -149,11 +149,11 @@ func (t *trial) runSAM(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// deploy deploys the stack. The parameter changed is a parameter override such as
-// SettleSeconds=1. samconfig.toml has the options that are not given here.
-func (t *trial) deploy(ctx context.Context, changed string) error {
+// deploy deploys the stack with a further parameter override such as SettleSeconds=1.
+// samconfig.toml has the other options.
+func (t *trial) deploy(ctx context.Context, override string) error {
 	return t.runSAM(ctx, "deploy", "--stack-name", stackName, "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
-		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
+		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", override)
 }
 
 // lipdrop runs a verb of lipdrop on the stack and returns its output.

@@ -20,10 +20,10 @@ import (
 	local "github.com/lipdrop/lipdrop/internal/local/events"
 )
 
-// Run lets time pass until only the hourly sweep is left to do, or until the duration most has
-// passed. It reports whether only the sweep is left.
-func (w *World) Run(most time.Duration) bool {
-	end := w.now.Add(most)
+// Run lets time pass until only the hourly sweep is left to do, but at most the given time. It
+// reports whether only the sweep is left.
+func (w *World) Run(limit time.Duration) bool {
+	end := w.now.Add(limit)
 	for w.Step(end.Sub(w.now)) {
 	}
 	if w.Rests() {
@@ -130,8 +130,8 @@ const longestChain = 16
 var errLoop = errors.New("RecursiveInvocationException")
 
 // deliver calls a function with one batch of the visible messages of a queue. It removes the
-// messages that the function finished, and moves those that were delivered too often to
-// q.dead. Like Lambda, it does not call the function with a message of a chain that is too long.
+// messages that the function finished, and moves to q.dead those that were delivered too often.
+// Like Lambda, it does not call the function with a message of a chain that is too long.
 func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
