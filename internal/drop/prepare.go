@@ -87,8 +87,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// The upload of the new file starts the job. Start stays only for preset.json, which starts
-		// no job and may be uploaded after the new file.
+		// The upload of the new file starts the job. Only a preset.json in Again needs Start: it is
+		// uploaded after the new file, and starts no job.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""

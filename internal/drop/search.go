@@ -132,7 +132,7 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 }
 
 // presentForms returns the Unicode forms in which to search a folder, the folder's own form
-// first. It leaves out a form whose first differently spelled folder does not exist.
+// first. It leaves out a form if the first folder that it spells differently does not exist.
 func (l *lister) presentForms(ctx context.Context, folder string) ([]string, error) {
 	all := unicodeForms(folder, maxKey)
 	found := all[:1]
@@ -166,7 +166,7 @@ func nameSpellings(name string) []string {
 }
 
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
-// It leaves out audios for which it finds a video or image that also has a tag. For each Unicode form
+// It leaves out audios for which it finds a video or image with a longer stem. For each Unicode form
 // of stem, it reads at most maxPages pages of the files whose names begin with stem and a dot.
 // The result all is false if there are more files. With errCrowded, it also returns the stems
 // that it found.

@@ -91,7 +91,7 @@ func PathArgument(path string) string {
 }
 
 // NameWord returns the argument that means the job of a name, quoted for a POSIX shell. The
-// command reads -a as a flag and a* as all names with the prefix a, and removes one inbox/.
+// command reads -a as a flag and a* as all names with the prefix a, and removes one leading inbox/.
 func NameWord(name string) string {
 	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "inbox/") {
 		name = "inbox/" + name
