@@ -32,8 +32,8 @@ func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration
 	return firstSeen(sessionToken, dir, now).Add(sessionLength - sessionMargin - presignFor)
 }
 
-// firstSeen returns when a process first saw a session token, as a file in dir says, or now if
-// no file says so.
+// firstSeen returns when a process first saw a session token. If no file in dir says when,
+// firstSeen returns now.
 func firstSeen(sessionToken, dir string, now time.Time) time.Time {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

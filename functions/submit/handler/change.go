@@ -22,7 +22,7 @@ const (
 	// its last delivery, however old it is.
 	retryFor = 24 * time.Hour
 	// A cap of the day may hold a job for days. After renewAfter, submit replaces the job's message
-	// with a new one: when the cap has room for the job, at least half a day of retries is left.
+	// with a new one, so that at least half a day of retries is left when the cap has room for the job.
 	renewAfter = retryFor / 2
 	// If submit has made more than fewRequests requests to S3 for a message, it starts no further
 	// assessment, and sends new messages for the subjects that are left.

@@ -18,8 +18,8 @@ import (
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It does not
 // replace the status of a newer take. A finding without a job does not replace the status of a
-// take of the same drop. A pair without a job does not replace the status of a take of which a
-// file was deleted (see deletedFile). If postFinding posts the state held, it returns *heldError.
+// take of the same drop. If a file of a take was deleted (see deletedFile), a pair without a job
+// does not replace the take's status. If postFinding posts the state held, it returns *heldError.
 // For a job beyond MaxJobsPerDrop, it returns nil, because assessChange sends one message for
 // all such jobs.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {

@@ -144,8 +144,8 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// If a file of the bundle was replaced while the status was not about this take, the take
-	// may still lack the warning.
+	// Also warn about files of the bundle that were replaced while the name's status was not
+	// about this take.
 	f.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {

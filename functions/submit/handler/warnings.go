@@ -89,8 +89,7 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 		path.Base(file.Key), restart, note))
 }
 
-// warn adds a warning to the record and the status of a take. The functions in changes change
-// the record in the same write.
+// warn adds a warning to the record and the status of a take.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, changes ...func(*ledger.Record)) error {
 	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
 	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
