@@ -25,8 +25,8 @@ type Notice struct {
 // take that has ended, or with dueMetadata on the status of a rejected or held drop. A second write,
 // after the notice was sent, removes the mark. If the function fails in between, the mark stays.
 //
-// The next call of PostTake sends the due notice of an ended take. The hourly sweep makes such a call
-// for two days after the last write of the record. So the notice is lost only if all tries fail.
+// The next call of PostTake sends the due notice of an ended take. Until two days after the last write
+// of the record, each hourly sweep makes such a call. So the notice is lost only if all tries fail.
 //
 // The next call of Post for the same state sends the due notice of a rejected or held drop. The
 // notice is lost if the drop is not assessed again in the same state.
@@ -34,8 +34,8 @@ type Notice struct {
 // dueMetadata is the object metadata of a status whose notice is due. It names the Writer.
 const dueMetadata = "lipdrop-notice-due"
 
-// sending is how long other processes wait for the process that wrote a mark to send the notice.
-const sending = 10 * time.Second
+// Until a mark is older than sendingTime, only the process that wrote it sends the notice.
+const sendingTime = 10 * time.Second
 
 // markDue marks the status of a rejected or held drop if the notice about it is due, and reports
 // whether the caller must send the notice. There is one notice when a drop becomes rejected or
@@ -46,7 +46,7 @@ func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)
 	switch {
 	case posted.State != Rejected && posted.State != Held:
-	case s.Notify != nil && (isNew || prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sending))):
+	case s.Notify != nil && (isNew || prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sendingTime))):
 		posted.due, send = own, true
 	case !isNew:
 		posted.due = prev.due
@@ -54,8 +54,8 @@ func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	return send
 }
 
-// sendDue sends the notice about a status that was just read or written, and removes the mark,
-// even if another process has rewritten the status with the mark meanwhile.
+// sendDue sends the notice about a status that was just read or written. Then it removes the mark
+// from the status, or from a newer version with the same mark.
 func (s *Store) sendDue(ctx context.Context, key string, posted Posted) {
 	if !s.Notify(ctx, Notice{posted.Status, key, cmp.Or(posted.Take, posted.Order.Stamp())}) {
 		return

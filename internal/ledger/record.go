@@ -143,8 +143,8 @@ type Record struct {
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is set if a file of this take was deleted and the remaining files form another
-	// take. It is the time of the last such deletion. An earlier upload of a pair's shared file,
-	// such as talk.mp4 for the job talk.de, does not start the other take.
+	// take. It is the time of the last such deletion. A pair's shared file, such as talk.mp4 for
+	// the job talk.de, does not start the other take if it was uploaded before Deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.

@@ -86,7 +86,7 @@ const (
 // second time follows: when the take was claimed or, if it was not claimed, last tried. A newer
 // Order is greater as a text.
 //
-// Stamps order drops only roughly, because S3's time of a large file is when its
+// A newer drop may have an earlier stamp, because S3's time of a large file is when its
 // upload began. Of two takes with the same stamp, the take that was claimed later
 // is newer.
 type Order string
@@ -252,8 +252,8 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		}
 		sameTake := prev.Take == rec.Take
 		newer := prev.Order > rec.order()
-		// This status was posted before the take was claimed, so the take is newer. The status has
-		// the greater Order if its drop had a newer file, which was then deleted.
+		// The take is newer than an unclaimed drop whose status was posted before the claim. The
+		// status has the greater Order if the drop had a newer file, which was then deleted.
 		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
 			newer = false
 		}

@@ -253,7 +253,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns at most the given number of names that are directly below the given name, have
-// a status, and sort after the name startAfter. Names that startAfter begins with may be among them.
+// a status, and sort after the name startAfter. For startAfter take-2, the name take may be among them.
 func (s *Store) NamesBelow(ctx context.Context, name, startAfter string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the

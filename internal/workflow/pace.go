@@ -45,8 +45,8 @@ const (
 	// AskFor is the longest time for which one call keeps asking. A call that asks for that
 	// long costs about half as much as a turn of the loop.
 	AskFor = 20 * time.Second
-	// A call asks several times only if late returns less than worthAsking. If late returns
-	// more, calls that ask once cost less.
+	// A call asks several times only if the result of Progress.late is less than worthAsking.
+	// Otherwise, calls that ask once cost less.
 	worthAsking = 40 * time.Second
 
 	// queueShare is the part of the usual duration to wait for each job ahead in the
@@ -90,8 +90,8 @@ func (p Progress) Wait() int {
 	case quiet > 0:
 		wait = max(min(growth*p.Elapsed, quiet), 2*late)
 	case p.NearEnd() && late > AskEvery/2:
-		// In a cycle of this wait and a call of AskFor, the end is found late by
-		// (wait²/2 + AskFor·AskEvery/2) / (wait + AskFor) on average.
+		// Each wait is followed by a call that lasts AskFor. So on average, the end is found late by
+		// (wait²/2 + AskFor·AskEvery/2) / (wait + AskFor).
 		l, ask, every := late.Seconds(), AskFor.Seconds(), AskEvery.Seconds()
 		wait = time.Duration((l + math.Sqrt(l*l+2*ask*(l-every/2))) * float64(time.Second))
 		if p.Elapsed < promptUntil {

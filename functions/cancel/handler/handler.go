@@ -187,8 +187,8 @@ type ending struct {
 }
 
 // recordEnd records the end of a take, and posts the take's status. If the take has ended since
-// rec was read, the recorded end stays. Only a cancellation that archive recorded is replaced, by
-// one that says who cancelled the job. If rec is already failed, the new reason replaces the old
+// rec was read, the recorded end stays. But a cancellation in end, which says who cancelled the
+// job, replaces one that archive recorded. If rec is already failed, the new reason replaces the old
 // one. If the take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) error {
 	read := rec.Revision

@@ -20,14 +20,13 @@ import (
 )
 
 const (
-	// sweepBack is how long after its end the hourly sweep still settles an execution.
-	// AWS may lose the event of a status change. About 24 sweeps then have a chance to
-	// settle the execution.
+	// The hourly sweep settles executions that ended at most sweepBack ago. AWS may lose the
+	// event of a status change. About 24 sweeps then have a chance to settle the execution.
 	sweepBack = 24 * time.Hour
 
-	// listBack is how long after its start the sweep still lists an execution. AWS orders
-	// the list by start time. An execution lasts at most five days, can be redriven for 14
-	// days after its end, may then last five days more, and is settled for one more day
+	// The sweep lists executions that started less than listBack ago. AWS orders the list
+	// by start time. An execution lasts at most five days, can be redriven for 14 days
+	// after its end, may then last five days more, and is settled for one more day
 	// (sweepBack).
 	listBack = 25 * 24 * time.Hour
 
@@ -113,10 +112,10 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone, because submit's message may be gone. It
 // starts the execution of a submitted take, and ends a claim whose invocation died. If the notice
-// of a take is due, it posts the status and sends the notice. days has the reservationDay of
-// each take whose record was read or no longer exists, by the key of the record.
+// of a take is due, it posts the status and sends the notice. days maps the key of each
+// record that was read or no longer exists to the reservationDay of its take.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
-	// The newest records come first. If the time ends, earlier sweeps have read the others.
+	// Earlier sweeps have read the older records, so the newest come first.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
 	days = map[string]string{}
 	var errs []error
