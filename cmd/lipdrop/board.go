@@ -21,7 +21,7 @@ type board struct {
 	out  *terminal
 	json bool // print each change as a line of JSON
 	now  func() time.Time
-	size func() (columns, lines int) // of the terminal; zeros if out cannot redraw
+	size func() (columns, lines int) // of the terminal; zeros if the terminal cannot redraw
 
 	mu    sync.Mutex
 	jobs  map[string]*followed
@@ -130,8 +130,8 @@ func (b *board) sorted() []*followed {
 	return jobs
 }
 
-// describe returns a line about a job. With elapsed, the line also says how long the job
-// has taken so far. The elapsed time always changes, so only redrawn lines have it.
+// describe returns a line about a job. If elapsed is true, the line also says how long the job has
+// taken so far. The elapsed time always changes, so only redrawn lines have it.
 func (b *board) describe(job *followed, elapsed bool) string {
 	line := job.Name + ": " + string(job.State)
 	if job.QueuePosition != nil {

@@ -27,9 +27,9 @@ func colorOf(state ledger.State) text.Color {
 
 // printTable prints rows under a header, or nothing if there are no rows. On a terminal, it
 // cuts the first column to two thirds of the terminal's width, and each row to the whole
-// width. If the terminal has colours, printTable colours the states. The parameter states is the
-// number of the column with the states, counted from 1, or 0 if there is no such column.
-func printTable(out *terminal, header []string, states int, rows [][]string) {
+// width. If the terminal has colours, printTable colours the states. stateColumn is the number of
+// the column with the states, counted from 1, or 0 if there is no such column.
+func printTable(out *terminal, header []string, stateColumn int, rows [][]string) {
 	if len(rows) == 0 {
 		return
 	}
@@ -52,8 +52,8 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	if width > 0 {
 		columns = append(columns, table.ColumnConfig{Number: 1, WidthMax: width * 2 / 3, WidthMaxEnforcer: func(name string, most int) string { return text.Snip(name, most, "…") }})
 	}
-	if out.colored() && states > 0 {
-		columns = append(columns, table.ColumnConfig{Number: states, Transformer: func(v any) string {
+	if out.colored() && stateColumn > 0 {
+		columns = append(columns, table.ColumnConfig{Number: stateColumn, Transformer: func(v any) string {
 			state, _, _ := strings.Cut(fmt.Sprint(v), " ")
 			return colorOf(ledger.State(state)).Sprint(v)
 		}})

@@ -17,10 +17,10 @@ func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
 	walkBelow(path, nil, visit)
 }
 
-// walkBelow does the same as walk. The parameter within has the real paths of the folders
-// that contain path. walkBelow does not follow a link to one of these folders, or to a folder
-// that contains one, because that would never end.
-func walkBelow(path string, within []string, visit func(path string, info fs.FileInfo, err error)) {
+// walkBelow does the same as walk. ancestors has the real paths of the folders that contain path.
+// walkBelow does not follow a link to one of these folders, or to a folder that contains one,
+// because that would never end.
+func walkBelow(path string, ancestors []string, visit func(path string, info fs.FileInfo, err error)) {
 	info, err := os.Stat(path)
 	if err != nil {
 		visit(path, nil, inPlainWords(path, err))
@@ -42,7 +42,7 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		below, err := filepath.Rel(target, folder)
 		return err == nil && filepath.IsLocal(below)
 	}
-	if slices.ContainsFunc(within, inTarget) {
+	if slices.ContainsFunc(ancestors, inTarget) {
 		visit(path, nil, fmt.Errorf("%s is a link to a folder that contains it", path))
 		return
 	}
@@ -52,7 +52,7 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		visit(path, nil, inPlainWords(path, err))
 	}
 	for _, entry := range entries {
-		walkBelow(filepath.Join(path, entry.Name()), append(slices.Clip(within), target), visit)
+		walkBelow(filepath.Join(path, entry.Name()), append(slices.Clip(ancestors), target), visit)
 	}
 }
 

@@ -113,7 +113,7 @@ func (f *follower) outcome(ctx context.Context, cause error, seen map[string]cli
 	case ctx.Err() != nil:
 		without := map[bool]string{true: " without --force"}[f.forced]
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command%s to watch again", f.continuing(seen), without)
-	case errors.Is(cause, context.DeadlineExceeded): // cause, because err may be a timeout of the network
+	case errors.Is(cause, context.DeadlineExceeded): // not err, which may be a timeout of the network
 		code := exitPerson // if each job that has not ended is held
 		if len(missing) > 0 || slices.Contains(openExitCodes(seen), exitTimeout) {
 			code = exitTimeout

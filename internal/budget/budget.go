@@ -173,16 +173,16 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 	return err
 }
 
-// Free removes the reservations of a day for which free returns true, and returns their number.
-// The function free must return true only for a take that is certainly not charged, or that was
-// claimed on another day.
+// Free removes the reservations of a day for which mayFree returns true, and returns their number.
+// mayFree must return true only for a take that is certainly not charged, or that was claimed on
+// another day.
 //
-// After a lost race, Free calls free with the takes of the changed book. Submit may have claimed
+// After a lost race, Free calls mayFree with the takes of the changed book. Submit may have claimed
 // a take again in the meantime, and the new reservation must stay. So if a take may be claimed
-// again, free must read the take's record in each call.
-func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (freed int, err error) {
+// again, mayFree must read the take's record in each call.
+func (b *Book) Free(ctx context.Context, day string, mayFree func(Take) bool) (freed int, err error) {
 	err = b.change(ctx, day, func(day *book) (bool, error) {
-		freed = day.remove(free)
+		freed = day.remove(mayFree)
 		return freed > 0, nil
 	})
 	return freed, err

@@ -54,8 +54,8 @@ type Expected struct {
 	Dropped *problem.Problem
 }
 
-// ExpectLength returns how long the output of a valid input will be. The parameter infos
-// describes the media of the input; media of which nothing is known may be left out.
+// ExpectLength returns how long the output of a valid input will be. The infos describe the media
+// of the input; media of which nothing is known may be left out.
 func (m *Model) ExpectLength(input map[string]any, infos []media.Info) Expected {
 	length := m.file.OutputLength
 	if length.Option == "" {

@@ -26,8 +26,8 @@ func Dropped(files []drop.File, readAt func(key string, p []byte, off int64) (in
 	return &Snapshot{known: slices.SortedFunc(slices.Values(files), byKey), whole: true, read: readRange}
 }
 
-// merge returns the files of two lists, sorted. A file of first replaces the file of second that
-// has the same key.
+// merge returns the files of two lists, sorted. If both lists have a file with the same key, merge
+// returns the file of the first list.
 func merge(first, second []drop.File) []drop.File {
 	merged := slices.Concat(first, second)
 	slices.SortStableFunc(merged, byKey)
@@ -41,13 +41,13 @@ func byKey(a, b drop.File) int { return strings.Compare(a.Key, b.Key) }
 // implements drop.Files, and is safe for concurrent use.
 type Snapshot struct {
 	prefix string
-	known  []drop.File // sorted; all files below prefix, if whole
+	known  []drop.File // sorted; if whole is true, all files below prefix
 	whole  bool
 	bucket drop.Files // for what is not known; nil if Dropped made the snapshot
 	read   func(ctx context.Context, f drop.File, off, n int64) ([]byte, error)
 
 	dropped []drop.File // sorted
-	added   []drop.File // set to dropped by AddDropped
+	added   []drop.File // the value of the field dropped; nil before AddDropped is called
 
 	mu     sync.Mutex
 	listed map[listing]page
@@ -66,8 +66,8 @@ type page struct {
 }
 
 // NewSnapshot returns a Snapshot of a bucket. The Snapshot knows the files below a prefix, if
-// there are at most the given number. Otherwise it asks the bucket for each listing, once. It
-// reads the content of a file from dropped, if dropped has the file's key.
+// there are at most the given number. Otherwise it asks the bucket for each listing, once. It reads
+// the content of a file from the drop's snapshot if that snapshot has the file's key.
 func NewSnapshot(ctx context.Context, files drop.Files, dropped *Snapshot, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	read := func(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {

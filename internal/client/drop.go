@@ -150,12 +150,12 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 // those whose content the bucket does not hold. If a medium of a bundle is sent, the
 // bundle's job.json is sent too, because only job.json starts the bundle's job again. It is
 // not added if another sent file starts a job of the bundle, because that job would start
-// twice. The parameter jobs has the findings of the jobs that can start.
-func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
+// twice. findings are those of the jobs that can start.
+func toSend(uploads map[string]*Upload, all bool, findings []drop.Finding) map[string]*Upload {
 	send := maps.Clone(uploads)
 	maps.DeleteFunc(send, func(_ string, u *Upload) bool { return !all && u.Same })
 	again, started := map[string]bool{}, map[string]bool{} // the keys of job.json
-	for _, f := range jobs {
+	for _, f := range findings {
 		manifest, _ := f.Job.Manifest()
 		if starts(f, send) {
 			started[manifest.Key] = true
@@ -285,18 +285,18 @@ func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool)
 // own folder below mediaFolder, so a changed medium gets another key, and job.json changes too.
 const mediaFolder = ".media/"
 
-// AddBundle adds a bundle to the uploads, and returns the key of its job.json. The parameter at
-// is the path of the bundle's folder without .job at the end. The parameter files has the medium
-// of each media property of the input. If the Sum of a medium is known, the medium is stored once
-// for all bundles of the same folder; otherwise it is stored in this bundle.
-func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
+// AddBundle adds a bundle to the uploads, and returns the key of its job.json. stem is the path of
+// the bundle's folder without .job at the end. The map files has the medium of each media property
+// of the input. If the Sum of a medium is known, the medium is stored once for all bundles of the
+// same folder; otherwise it is stored in this bundle.
+func (d *Drop) AddBundle(stem, model string, input map[string]any, files map[string]*Upload) (manifest string) {
 	input = maps.Clone(input)
 	for property, u := range files {
 		base := strings.ReplaceAll(path.Base(u.Key), "*", "-") // in job.json a * would be a wildcard
-		key := at + ".job/" + base
+		key := stem + ".job/" + base
 		input[property] = base
 		if u.Sum.known() {
-			key = path.Dir(at) + "/" + mediaFolder + hex.EncodeToString(u.Sum.SHA256[:6]) + "/" + base
+			key = path.Dir(stem) + "/" + mediaFolder + hex.EncodeToString(u.Sum.SHA256[:6]) + "/" + base
 			input[property] = "/" + key
 		}
 		if d.Uploads[key] == nil {
@@ -305,7 +305,7 @@ func (d *Drop) AddBundle(at, model string, input map[string]any, files map[strin
 			d.Uploads[key] = &medium
 		}
 	}
-	manifest = at + ".job/job.json"
+	manifest = stem + ".job/job.json"
 	text := bucket.JSON(map[string]any{"model": model, "input": input}, "  ")
 	d.Uploads[manifest] = &Upload{Open: Bytes(text), File: drop.File{Key: manifest, Size: int64(len(text)), ETag: fmt.Sprintf("%x", md5.Sum(text))}}
 	return manifest

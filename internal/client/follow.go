@@ -59,21 +59,21 @@ func (c *Client) Follow(ctx context.Context, handle func([]Status) (done bool, e
 	}
 }
 
-// Changes returns the selected statuses or answer files that are new or have changed. The map seen
-// has the ETag of each key that was read before; Changes updates it. The folder is
-// ledger.StatusPrefix or ledger.AnswerPrefix.
-func (c *Client) Changes(ctx context.Context, folder string, seen map[string]string, patterns ...Pattern) ([]Status, error) {
+// Changes returns the selected statuses or answer files that are new or have changed. etags has the
+// ETag of each key that was read before; Changes updates it. The folder is ledger.StatusPrefix or
+// ledger.AnswerPrefix.
+func (c *Client) Changes(ctx context.Context, folder string, etags map[string]string, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {
 		return nil, err
 	}
-	changed := slices.DeleteFunc(entries, func(e entry) bool { return seen[e.Key] == e.ETag })
+	changed := slices.DeleteFunc(entries, func(e entry) bool { return etags[e.Key] == e.ETag })
 	statuses, err := c.read(ctx, changed)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range changed {
-		seen[e.Key] = e.ETag
+		etags[e.Key] = e.ETag
 	}
 	return statuses, nil
 }

@@ -130,8 +130,8 @@ func (c *Client) waitUntilEnded(ctx context.Context, rec ledger.Record) (ledger.
 
 // Redrive continues the execution of a failed take where it failed, and returns the
 // take's record. It submits nothing again. If the parameter take is empty, takeToRedrive
-// chooses the take. The result newest reports whether rec is the name's newest take.
-func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
+// chooses the take. isNewest reports whether rec is the name's newest take.
+func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, isNewest bool, err error) {
 	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {
 		return ledger.Record{}, false, err

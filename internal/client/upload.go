@@ -44,11 +44,11 @@ const (
 // earlier upload of the same content was interrupted, Send sends only the missing parts.
 // Send stops at the first error; the next Send continues what is unfinished.
 //
-// Send calls the function sent with the number of bytes that were sent since its last call.
-// The number is negative if bytes must be sent again. Parts that S3 already has count too.
-// The calls may be concurrent.
-func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
-	s := &sender{Client: c, smallSlots: semaphore.NewWeighted(uploadsAtOnce), largeSlots: semaphore.NewWeighted(largeAtOnce), sent: sent}
+// Send calls report with the number of bytes that were sent since its last call. The number is
+// negative if bytes must be sent again. Parts that S3 already has count too. The calls may be
+// concurrent.
+func (c *Client) Send(ctx context.Context, uploads []*Upload, report func(n int64)) error {
+	s := &sender{Client: c, smallSlots: semaphore.NewWeighted(uploadsAtOnce), largeSlots: semaphore.NewWeighted(largeAtOnce), report: report}
 	byRank := map[int][][]*Upload{}
 	uploads = slices.SortedFunc(slices.Values(uploads), func(a, b *Upload) int { return strings.Compare(a.Key, b.Key) })
 	for _, files := range groupPairs(uploads) {
@@ -101,7 +101,7 @@ func groupPairs(uploads []*Upload) [][]*Upload {
 type sender struct {
 	*Client
 	smallSlots, largeSlots *semaphore.Weighted // for the files in one piece, and for the files in several parts
-	sent                   func(n int64)
+	report                 func(n int64)
 }
 
 // upload uploads the files of a group. When S3 has the parts of all files, the first file appears
@@ -144,7 +144,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 		// If isStored fails, the parts are sent again. unlessStored then makes sure that the file
 		// is not stored twice.
 		if _, ok, _ := s.isStored(ctx, u); ok {
-			s.sent(u.Sum.Size)
+			s.report(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
 		}
 		complete, err = s.sendParts(ctx, u)
@@ -155,7 +155,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	return func(ctx context.Context) error {
 		err := s.unlessStored(ctx, u, complete)
 		if isGone(err) || isConflict(err) {
-			s.sent(-u.Sum.Size)
+			s.report(-u.Sum.Size)
 			if complete, err = s.sendParts(ctx, u); err == nil {
 				err = s.unlessStored(ctx, u, complete)
 			}
@@ -233,13 +233,13 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
-// the file since Choose. If so, and if the file has no parts, isStored also calls sent with the
+// the file since Choose. If so, and if the file has no parts, isStored also calls report with the
 // size of the file, because its bytes are not counted yet, or were subtracted after an error.
 func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, ok bool, err error) {
 	stored, ok, err = s.headAndCompare(ctx, u)
 	ok = ok && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
 	if ok && u.Sum.parts == nil {
-		s.sent(u.Sum.Size)
+		s.report(u.Sum.Size)
 	}
 	return stored, ok, err
 }
@@ -285,7 +285,7 @@ func (s *sender) options(u *Upload) func(*s3.Options) {
 			if req.ContentLength <= 0 {
 				return client.Do(req)
 			}
-			body := &countedBody{Closer: req.Body, ahead: readAhead(req.Body, req.ContentLength), key: u.Key, size: req.ContentLength, sent: s.sent}
+			body := &countedBody{Closer: req.Body, ahead: readAhead(req.Body, req.ContentLength), key: u.Key, size: req.ContentLength, report: s.report}
 			stored := int64(0)
 			req.Body = body
 			response, err := client.Do(req)
@@ -303,10 +303,10 @@ func (s *sender) options(u *Upload) func(*s3.Options) {
 // bytes then. If the body has fewer bytes than size, Read returns *ChangedError with the key.
 type countedBody struct {
 	io.Closer
-	ahead io.Reader
-	key   string
-	size  int64
-	sent  func(n int64)
+	ahead  io.Reader
+	key    string
+	size   int64
+	report func(n int64)
 
 	mu    sync.Mutex
 	n     int64 // how much was reported
@@ -320,7 +320,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	defer b.mu.Unlock()
 	if !b.ended && n > 0 {
 		b.n += int64(n)
-		b.sent(int64(n))
+		b.report(int64(n))
 	}
 	if err == io.EOF && !b.ended && b.n < b.size {
 		err = &ChangedError{b.key}
@@ -332,7 +332,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 func (b *countedBody) end(stored int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sent(stored - b.n)
+	b.report(stored - b.n)
 	b.ended = true
 }
 
@@ -396,7 +396,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		n := min(size, u.Sum.Size-off)
 		done += n
 		if parts[i].ETag != nil {
-			s.sent(n)
+			s.report(n)
 			continue
 		}
 		number, crc := aws.Int32(int32(i+1)), encodeCRC(u.Sum.parts[i])
@@ -406,7 +406,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		}, s.options(u))
 		if err != nil {
 			if isGone(err) { // the earlier parts must be sent again; s.options has subtracted this one
-				s.sent(n - done)
+				s.report(n - done)
 			}
 			return nil, err
 		}

@@ -18,12 +18,12 @@ import (
 )
 
 // findBundle assesses a .job folder, and the matches of its wildcard: see findMatches.
-func (l *lister) findBundle(ctx context.Context, f Finding, folder, changed string) (Assessment, error) {
+func (l *lister) findBundle(ctx context.Context, f Finding, folder, changedKey string) (Assessment, error) {
 	b, err := l.assessBundle(ctx, f, folder)
 	if err != nil || !b.hasMatches() {
 		return Assessment{Own: b.own}, err
 	}
-	return l.findMatches(ctx, b, changed)
+	return l.findMatches(ctx, b, changedKey)
 }
 
 // bundle is a .job folder. If it has one job.json, the bundle also says what job.json names.

@@ -67,13 +67,13 @@ func (l *lister) withEndings(ctx context.Context, stem string, endings []string)
 }
 
 // searchForm does what withEndings does, for one form of a stem. All endings must begin with
-// common.
-func (l *lister) searchForm(ctx context.Context, form, common string, endings []string) ([]File, error) {
+// commonPrefix.
+func (l *lister) searchForm(ctx context.Context, form, commonPrefix string, endings []string) ([]File, error) {
 	var found []File
 	after := ""
 	for i := 0; i < len(endings); {
 		after = max(after, justBefore(form+endings[i]))
-		files, more, err := l.listFolder(ctx, form+common, after)
+		files, more, err := l.listFolder(ctx, form+commonPrefix, after)
 		if err != nil {
 			return found, err
 		}
@@ -168,11 +168,11 @@ func nameSpellings(name string) []string {
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
 // It leaves out audios for which it finds a video or image with a longer stem. For each Unicode form
 // of stem, it reads at most maxPages pages of the files whose names begin with stem and a dot.
-// The result all is false if there are more files. With errCrowded, it also returns the stems
+// The result complete is false if there are more files. With errCrowded, it also returns the stems
 // that it found.
-func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all bool, err error) {
+func (l *lister) tagged(ctx context.Context, stem string) (stems []string, complete bool, err error) {
 	var found []File
-	all = true
+	complete = true
 	for _, form := range unicodeForms(stem, maxKey-len(".mp4")) {
 		after, more := "", true
 		for page := 1; more; page++ {
@@ -188,12 +188,12 @@ func (l *lister) tagged(ctx context.Context, stem string) (stems []string, all b
 				// files on this page.
 				tag, _, _ := strings.Cut(after[len(form)+1:], ".")
 				files = slices.DeleteFunc(files, func(f File) bool { return strings.HasPrefix(f.Key, form+"."+tag+".") })
-				more, all = false, false
+				more, complete = false, false
 			}
 			found = append(found, files...)
 		}
 	}
-	return taggedStems(found, stem), all, nil
+	return taggedStems(found, stem), complete, nil
 }
 
 // taggedStems returns the stems that tagged finds among the given files.

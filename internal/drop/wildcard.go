@@ -66,10 +66,10 @@ func openEnded(value string) bool {
 }
 
 // findMatches completes the bundle's own finding: used, waiting or rejected. If job.json names
-// the changed file, or changed is "", it also returns the subjects of all matches. Otherwise, if
+// the changed file, or changedKey is "", it also returns the subjects of all matches. Otherwise, if
 // the changed file is a match, it also returns the finding of that file's job.
-func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Assessment, error) {
-	byName, all, err := l.listMatches(ctx, b, changed)
+func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (Assessment, error) {
+	byName, all, err := l.listMatches(ctx, b, changedKey)
 	if err != nil {
 		return Assessment{}, err
 	}
@@ -100,10 +100,10 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changed string) (Ass
 	}
 	a := Assessment{Own: f}
 	switch {
-	case changed == "" || b.names(changed):
+	case changedKey == "" || b.names(changedKey):
 		a.Matches = l.matchSubjects(b, byName, len(jobs))
-	case b.wildcard.matches(changed):
-		m, err := l.findChangedMatch(ctx, b, byName, changed)
+	case b.wildcard.matches(changedKey):
+		m, err := l.findChangedMatch(ctx, b, byName, changedKey)
 		if err != nil {
 			return a, err
 		}
@@ -134,8 +134,8 @@ func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []S
 }
 
 // findChangedMatch assesses the name of one match, whose file was changed.
-func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changed string) (a Assessment, err error) {
-	name := MatchName(b.folder, changed)
+func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changedKey string) (a Assessment, err error) {
+	name := MatchName(b.folder, changedKey)
 	f, stem := newFinding(name), ledger.InboxPrefix+name
 	from, err := l.ownSources(ctx, stem)
 	if err != nil {
@@ -155,22 +155,22 @@ func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[stri
 	case from.bundles != nil:
 		return l.findBundle(ctx, f, from.bundles[0], "")
 	default:
-		a.Own = f.gone(path.Base(changed)+" was deleted", "")
+		a.Own = f.gone(path.Base(changedKey)+" was deleted", "")
 	}
 	return a, err
 }
 
 // listMatches returns the files that match a wildcard, by job name, and whether it compared
-// all files. The parameter changed is the key of the file that was changed, or "". If this file is a
-// media file, listMatches always compares it.
-func (l *lister) listMatches(ctx context.Context, b bundle, changed string) (byName map[string][]File, all bool, err error) {
+// all files. changedKey is the key of the file that was changed, or "". If this file is a media
+// file, listMatches always compares it.
+func (l *lister) listMatches(ctx context.Context, b bundle, changedKey string) (byName map[string][]File, all bool, err error) {
 	files, all, err := l.listBelow(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
 	}
-	if changed != "" && b.wildcard.matches(changed) {
+	if changedKey != "" && b.wildcard.matches(changedKey) {
 		// The file may sort after the files that were listed.
-		own, err := l.withEndings(ctx, stemOf(changed), mediaEndings)
+		own, err := l.withEndings(ctx, stemOf(changedKey), mediaEndings)
 		if err != nil {
 			return nil, false, err
 		}

@@ -102,14 +102,14 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	return rec, err
 }
 
-// Update calls change with a record and writes the result. It reads the record and calls change
-// again only after a lost race. If a person has deleted the record, Update still writes the
-// result. It writes nothing if change leaves the record as it is, and returns an error if the new
-// state is not allowed.
-func (s *Store) Update(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
+// Update calls edit with a record and writes the result. It reads the record and calls edit again
+// only after a lost race. If a person has deleted the record, Update still writes the result. It
+// writes nothing if edit leaves the record as it is, and returns an error if the new state is not
+// allowed.
+func (s *Store) Update(ctx context.Context, rec Record, edit func(*Record)) (Record, error) {
 	for range maxRaces {
 		read, before := rec, encode(rec)
-		change(&rec)
+		edit(&rec)
 		if !read.State.CanBecome(rec.State) {
 			return rec, fmt.Errorf("take %s of %s is %s and cannot become %s", rec.Take, rec.Name, read.State, rec.State)
 		}

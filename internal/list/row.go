@@ -88,17 +88,18 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the row's media from texts, keyed by kind, and from given and defaults, keyed by
-// property. It deletes the media from given. A default is used only if the row leaves out the medium.
-func (r *Row) addMedia(texts map[string]string, given map[string]any, defaults map[string]string, wrong reporter) {
+// addMedia adds the row's media from texts, keyed by kind, and from values and defaults, keyed by
+// property. It deletes the media from values. A default is used only if the row leaves out the
+// medium.
+func (r *Row) addMedia(texts map[string]string, values map[string]any, defaults map[string]string, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
 		kind := string(p.Kind) // also the name of a column
 		first := !known[kind]
 		known[kind] = true
-		cell, isSet := given[p.Name]
+		cell, isSet := values[p.Name]
 		value, isText := cell.(string)
-		delete(given, p.Name)
+		delete(values, p.Name)
 		if isSet && !isText {
 			wrong(p.Name, p.Name+" is not a text", "Name a file or an https URL, in double quotes.")
 			continue
@@ -163,14 +164,14 @@ var (
 	formulaError = regexp.MustCompile(`^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|ERROR!)$`)
 )
 
-// addOptions adds the options in the map given to the row, and those in the map defaults that the
-// row does not set. Then addOptions validates the row's options.
-func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong reporter) {
+// addOptions adds the options in values to the row, and those in defaults that the row does not
+// set. Then addOptions validates the row's options.
+func (r *Row) addOptions(values map[string]any, defaults map[string]string, wrong reporter) {
 	reported := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		text, isText := given[name].(string)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		text, isText := values[name].(string)
 		if !isText || !r.table { // in JSON, a text is never a number
-			r.Options[name] = given[name]
+			r.Options[name] = values[name]
 			continue
 		}
 		value := r.Model.Value(name, text)
@@ -182,7 +183,7 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 		r.Options[name] = value
 	}
 	for name, text := range defaults {
-		if _, ok := given[name]; !ok && !r.isMedia(name) {
+		if _, ok := values[name]; !ok && !r.isMedia(name) {
 			r.labels[name] = "--set " + name
 			r.Options[name] = r.Model.Value(name, text)
 		}

@@ -32,10 +32,10 @@ func ByName[T any](byID map[string]T) map[string]T {
 	return named
 }
 
-// readResources calls read for every resource whose Type is kind, and returns the results by logical id. The
-// keys of values are names of parameters, pseudo parameters and resources, and attributes of resources such as
-// StateMachine.Name. A parameter that is not in values has its default.
-func readResources[T any](text []byte, values map[string]string, kind string, read func(t *Template, properties any) (T, error)) (map[string]T, error) {
+// readResources calls decode for every resource whose Type is kind, and returns the results by logical id.
+// The keys of values are names of parameters, pseudo parameters and resources, and attributes of resources
+// such as StateMachine.Name. A parameter that is not in values has its default.
+func readResources[T any](text []byte, values map[string]string, kind string, decode func(t *Template, properties any) (T, error)) (map[string]T, error) {
 	t, err := Parse(text, func(name string) (any, bool) {
 		value, ok := values[name]
 		return value, ok
@@ -49,7 +49,7 @@ func readResources[T any](text []byte, values map[string]string, kind string, re
 		if resource["Type"] != kind {
 			continue
 		}
-		if all[id], err = read(t, resource["Properties"]); err != nil {
+		if all[id], err = decode(t, resource["Properties"]); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
 	}

@@ -34,8 +34,8 @@ func (l *OneOrMany) UnmarshalJSON(text []byte) error {
 }
 
 // BucketPolicy returns the policy of a bucket. The policy has the S3 statements of each user's
-// role, with their conditions. users has the roles by access key, because versitygw identifies a
-// user by the access key.
+// role, with their conditions. The map users has the roles by access key, because versitygw
+// identifies a user by the access key.
 func BucketPolicy(users map[string]Role) ([]byte, error) {
 	type statement struct {
 		Statement

@@ -134,11 +134,11 @@ func (t *Template) call(name string, argument any) (any, error) {
 // variable matches ${Name} of a Sub.
 var variable = regexp.MustCompile(`\$\{[A-Za-z0-9:.]+\}`)
 
-// sub returns the value of a Sub. own has the values of the names that only this Sub knows.
-func (t *Template) sub(text string, own map[string]any) string {
+// sub returns the value of a Sub. ownValues has the values of the names that only this Sub knows.
+func (t *Template) sub(text string, ownValues map[string]any) string {
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
 		name := match[2 : len(match)-1]
-		if value, ok := own[name]; ok {
+		if value, ok := ownValues[name]; ok {
 			return fmt.Sprint(value)
 		}
 		return fmt.Sprint(t.valueOf(name))

@@ -177,12 +177,12 @@ func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 }
 
 // compare returns the files of a listing that have changed, in the order in which to read
-// them. It also forgets the files that are not in the listing. The result before is the feed's
-// version when compare was called.
-func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
+// them. It also forgets the files that are not in the listing. oldVersion is the feed's version
+// when compare was called.
+func (f *feed) compare(listed []bucket.File) (changed []bucket.File, oldVersion int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before = f.version
+	oldVersion = f.version
 	here := map[string]bool{}
 	for _, file := range listed {
 		here[file.Key] = true
@@ -211,7 +211,7 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 		}
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.LastModified.Compare(a.LastModified))
 	})
-	return changed, before
+	return changed, oldVersion
 }
 
 // read reads an object and sets its row, or the review of a row. If the object was deleted

@@ -98,9 +98,9 @@ func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (head
 	return headers{info, wrong, object.ETag}, err
 }
 
-// doubtsAbout compares an output with what the job was expected to make. The parameter voice
-// says whether the job has an audio input.
-func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.Doubt) {
+// doubtsAbout compares an output with what the job was expected to make. hasVoice says whether the
+// job has an audio input.
+func doubtsAbout(info headers, rec ledger.Record, hasVoice bool) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
 	}
@@ -119,7 +119,7 @@ func doubtsAbout(info headers, rec ledger.Record, voice bool) (doubts []ledger.D
 		return nil
 	}
 	compareLength(info.Info, rec, doubt)
-	if voice {
+	if hasVoice {
 		switch sound := info.Audio; {
 		case sound == nil:
 			doubt(ledger.NoSound, "has no sound")

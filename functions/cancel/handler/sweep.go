@@ -112,8 +112,8 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone, because submit's message may be gone. It
 // starts the execution of a submitted take, and ends a claim whose invocation died. If the notice
-// of a take is due, it posts the status and sends the notice. days maps the key of each
-// record that was read or no longer exists to the reservationDay of its take.
+// of a take is due, it posts the status and sends the notice. It returns the reservationDay of each
+// take whose record was read or no longer exists, by the key of the record.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// Earlier sweeps have read the older records, so the newest come first.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
@@ -181,8 +181,8 @@ func reservationDay(rec ledger.Record) string {
 
 // sweepBudget frees the reservations of takes that RunComfy does not charge. It also frees a
 // reservation in a day's book if the take was not claimed on that day. Submit or cancel may have
-// died before freeing a reservation, and archive frees none. The parameter days is what
-// recoverTakes returns.
+// died before freeing a reservation, and archive frees none. days is the map that recoverTakes
+// returns.
 func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error
 	for back := range bookDays {

@@ -203,9 +203,9 @@ func (f finding) mustWrite() bool {
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
 // claims whose invocation died, and submitted takes without an execution. An
 // assessment may not find these takes, because the files may have changed since.
-// recoverTakes reports whether it found such takes. If again is false (see batch.again),
+// recoverTakes reports whether it found such takes. If redelivered is false (see batch.again),
 // recoverTakes skips takes whose invocation may still be running.
-func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (found bool, out outcome) {
+func (h *Handler) recoverTakes(ctx context.Context, name string, redelivered bool) (found bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		// Continue with the other takes of the name.
@@ -214,7 +214,7 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (fo
 		out.add(err)
 	}
 	for _, rec := range takes {
-		if !again && !rec.ClaimEnded(h.Now()) {
+		if !redelivered && !rec.ClaimEnded(h.Now()) {
 			continue
 		}
 		switch rec.State {
