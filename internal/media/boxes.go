@@ -80,8 +80,8 @@ func (r *reader) children(off, end int64, visit func(box)) {
 	}
 }
 
-// unwrittenFrom reports whether the file has only zeros from off on, as after a download that broke
-// off. It reads only the first and the last StepBytes of this range.
+// unwrittenFrom reports whether the file has only zeros from off to its end, as after a download
+// that broke off. It reads only the first and the last StepBytes of this range.
 func (r *reader) unwrittenFrom(off int64) bool {
 	n := min(StepBytes, r.src.Size-off)
 	return isZero(r.step(off, n)) && isZero(r.step(r.src.Size-n, n))
@@ -104,11 +104,11 @@ func (r *reader) fields(b box, n int64) []byte {
 
 // versioned returns the flags of a box and a cursor over the first fields after the flags. In
 // version 0 these fields take n bytes. In later versions, some of these fields have 64 bits
-// instead of 32. The parameter wide is the number of these longer fields.
-func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32) {
+// instead of 32. wideFields is the number of these longer fields.
+func (r *reader) versioned(b box, n, wideFields int64) (c cursor, flags uint32) {
 	data := r.fields(b, 1)
 	if c.wide = data[0] != 0; c.wide {
-		n += 4 * wide
+		n += 4 * wideFields
 	}
 	data = r.fields(b, 4+n)
 	c.data = data[4:]

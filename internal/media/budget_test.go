@@ -57,8 +57,8 @@ func TestWhatIsRead(t *testing.T) {
 
 // film returns a movie with 25 pictures and 50 frames of sound per second. Each picture and
 // each frame has 4,000 bytes, and each chunk holds one second of one track. The index is
-// before the media data if first is true, and after them if not.
-func film(seconds int, first bool) file {
+// before the media data if indexFirst is true, and after them otherwise.
+func film(seconds int, indexFirst bool) file {
 	index := func(dataAt int) []byte {
 		var tracks []byte
 		for id, handler := range []string{"vide", "soun"} {
@@ -79,7 +79,7 @@ func film(seconds int, first bool) file {
 	}
 	data := 75 * 4000 * seconds
 	head, last := be(8+data, "mdat"), bytes.Repeat([]byte{1}, 300000)
-	if first {
+	if indexFirst {
 		at := len(typeBox) + len(index(0)) + len(head)
 		return far(slices.Concat(typeBox, index(at), head), int64(at+data-len(last)), last)
 	}

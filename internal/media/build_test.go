@@ -103,13 +103,13 @@ func editList(edits ...[2]int) []byte {
 	return atom("edts", atom("elst", list))
 }
 
-// fragment returns a moof box that lists samples of track 1, and an mdat box that holds zeros. The
-// parameter at is the time of the first sample, count is the number of samples, and size is the
-// number of zeros. Each sample lasts 100 units.
-func fragment(at, count, size int) []byte {
+// fragment returns a moof box that lists samples of track 1, and an mdat box that holds zeros.
+// start is the time of the first sample, count is the number of samples, and size is the number of
+// zeros. Each sample lasts 100 units.
+func fragment(start, count, size int) []byte {
 	traf := atom("traf",
 		atom("tfhd", be(0x8, 1, 100)),
-		atom("tfdt", be(0, at)),
+		atom("tfdt", be(0, start)),
 		atom("trun", be(0, count)),
 	)
 	return slices.Concat(atom("moof", atom("mfhd", be(0, 1)), traf), atom("mdat", make([]byte, size)))
@@ -122,10 +122,10 @@ func fragmentedMovie(more ...[]byte) []byte {
 	return slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), mvex))
 }
 
-// accessIndex returns an mfra box with one entry, for the fragment at offset. The parameter at
-// is the time of the fragment.
-func accessIndex(at int, offset uint64) []byte {
-	tfra := atom("tfra", be(1<<24, 1, 0, 1, uint64(at), offset, "\x01\x01\x01"))
+// accessIndex returns an mfra box with one entry, for the fragment at offset. start is the time of
+// the fragment.
+func accessIndex(start int, offset uint64) []byte {
+	tfra := atom("tfra", be(1<<24, 1, 0, 1, uint64(start), offset, "\x01\x01\x01"))
 	return atom("mfra", tfra, atom("mfro", be(0, 8+len(tfra)+16)))
 }
 
@@ -189,12 +189,12 @@ func jpegFrame(marker byte) []byte {
 // has 144 bytes and lasts 36 ms.
 func mp3Frames(count int) []byte { return bytes.Repeat(mp3Frame(0x18), count) }
 
-// mp3Frame returns a frame. The parameter rates is the third byte of the frame, which holds the
-// bit rate, the sampling rate and the padding. It must say 32 kHz and no padding.
-func mp3Frame(rates byte) []byte {
-	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rates>>4]
+// mp3Frame returns a frame. rateByte is the third byte of the frame, which holds the bit rate, the
+// sampling rate and the padding. It must say 32 kHz and no padding.
+func mp3Frame(rateByte byte) []byte {
+	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rateByte>>4]
 	frame := make([]byte, 144*kbps/32)
-	copy(frame, []byte{0xff, 0xfb, rates, 0xc0})
+	copy(frame, []byte{0xff, 0xfb, rateByte, 0xc0})
 	return frame
 }
 

@@ -36,11 +36,11 @@ var rare = map[string]string{
 	"alac": "Apple Lossless (ALAC)", "apac": spatialAudio, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
 }
 
-// warnRare warns that few programs decode a track. unusual names the track's format, such as
-// "ProRes". If unusual is empty, warnRare does nothing. It ignores the pictures of an audio file,
-// because no model uses them.
-func (i *Info) warnRare(t *Track, unusual string) {
-	if unusual == "" || t == i.Video && i.Kind == Audio {
+// warnRare warns that few programs decode a track. formatName is the name of the track's format,
+// such as "ProRes". If formatName is empty, warnRare does nothing. It ignores the pictures of an
+// audio file, because no model uses them.
+func (i *Info) warnRare(t *Track, formatName string) {
+	if formatName == "" || t == i.Video && i.Kind == Audio {
 		return
 	}
 	part := i.Name
@@ -51,7 +51,7 @@ func (i *Info) warnRare(t *Track, unusual string) {
 	if i.Kind == Audio {
 		better = "WAV or MP3"
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, unusual, i.Name, better)
+	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, formatName, i.Name, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).

@@ -346,15 +346,15 @@ func checkTime(at uint64) {
 }
 
 // addSamples adds samples of one length to the span of the track. The first begins at shown, and the
-// last ends at end. Some files say that a sample is shown before it is decoded; early is that time.
-// Each call is one vote on how long most samples last.
-func (t *trackRun) addSamples(shown, end, length, early uint64) {
+// last ends at end. Some files say that a sample is shown before it is decoded; lead is how long
+// before. Each call is one vote on how long most samples last.
+func (t *trackRun) addSamples(shown, end, length, lead uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {
 		s.start = shown
 	}
 	s.end = max(s.end, end)
-	s.delay = max(s.delay, early)
+	s.delay = max(s.delay, lead)
 	switch {
 	case s.votes == 0:
 		s.frame, s.votes = length, 1

@@ -65,20 +65,20 @@ func (g framing) isChain(data []byte, last bool) bool {
 	return true
 }
 
-// sync returns the first index of data, not below from, at which a chain of frames begins. If
+// sync returns the first index of data, not below start, at which a chain of frames begins. If
 // there is no such index, it returns len(data). For a chain that begins with the frame f, sync
 // calls isChain with last = short(f).
-func (g framing) sync(data []byte, from int, short func(frame) bool) int {
-	for from < len(data) {
-		next := bytes.IndexByte(data[from:], 0xff)
+func (g framing) sync(data []byte, start int, short func(frame) bool) int {
+	for start < len(data) {
+		next := bytes.IndexByte(data[start:], 0xff)
 		if next < 0 {
 			break
 		}
-		from += next
-		if f, ok := g.at(data[from:]); ok && g.isChain(data[from:], short(f)) {
-			return from
+		start += next
+		if f, ok := g.at(data[start:]); ok && g.isChain(data[start:], short(f)) {
+			return start
 		}
-		from++
+		start++
 	}
 	return len(data)
 }

@@ -384,15 +384,15 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 	m.readLast(r, at, tail, &left)
 }
 
-// readLast reads the blocks of the last cluster. The cluster may begin before tail. The
-// parameter at is the offset of tail in the file.
-func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
+// readLast reads the blocks of the last cluster. The cluster may begin before tail. tailOffset is
+// the offset of tail in the file.
+func (m *matroska) readLast(r *reader, tailOffset int64, tail []byte, left *int) {
 	base, next := clusterTime(r, m.last)
 	if base < 0 || m.readBlocks(r, base, next, m.last.end, false, left) {
 		return
 	}
 	for i, b := range tail { // find where a block begins
-		off := at + int64(i)
+		off := tailOffset + int64(i)
 		if off >= m.last.end || *left <= 0 {
 			return
 		}
@@ -402,10 +402,10 @@ func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
 	}
 }
 
-// readTail reads clusters that begin in tail, from the last towards the first. The parameter at
-// is the offset of tail in the file. One cluster is not enough: the picture that is shown last
-// may be in an earlier cluster.
-func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
+// readTail reads clusters that begin in tail, from the last towards the first. tailOffset is the
+// offset of tail in the file. One cluster is not enough: the picture that is shown last may be in
+// an earlier cluster.
+func (m *matroska) readTail(r *reader, tailOffset int64, tail []byte, left *int) {
 	m.all = true
 	reached := false // the first cluster of the file begins in tail
 	for end, tries := len(tail), 0; tries < 16; tries++ {
@@ -414,7 +414,7 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 			break
 		}
 		end = i
-		e, err := r.element(at+int64(i), r.src.Size)
+		e, err := r.element(tailOffset+int64(i), r.src.Size)
 		if err != nil {
 			continue
 		}
@@ -571,31 +571,31 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 	}
 }
 
-// setLengths sets the lengths of the chosen tracks. The parameter claimed is the length in the
-// head of the file. The parameter played is when the last block of these tracks ends, and the
-// parameter last is when the last block of all tracks ends.
-func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played, last int64) {
+// setLengths sets the lengths of the chosen tracks. headLength is the length in the head of the
+// file. playedEnd is when the last block of these tracks ends, and lastEnd is when the last block
+// of all tracks ends.
+func (m *matroska) setLengths(chosen []*mkvTrack, headLength time.Duration, playedEnd, lastEnd int64) {
 	var longest time.Duration // by the tags
 	for _, t := range m.tracks {
 		longest = max(longest, t.tagged)
 	}
 	const padding = 50 * time.Millisecond
-	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
-	trusted := claimed > 0 && !m.cut && (last == 0 && !m.unwritten || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)) || agrees(longest) && !m.gap)
+	agrees := func(d time.Duration) bool { return (headLength - d).Abs() <= 500*time.Millisecond }
+	trusted := headLength > 0 && !m.cut && (lastEnd == 0 && !m.unwritten || agrees(m.inTime(lastEnd-m.start)) || agrees(m.inTime(lastEnd)) || agrees(longest) && !m.gap)
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
 		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // the time in the tag includes the length of the last block, which t.end may lack
 			end = max(end, t.tagged-m.inTime(m.start))
 		}
 		switch {
-		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:
+		case t.end > 0 && !trusted, end > 0 && trusted && headLength-end > padding:
 			t.Length = Fact(end)
 		case trusted:
-			t.Length = Fact(claimed)
-		case played > 0:
-			t.Length = Length{D: m.inTime(played - m.start)}
+			t.Length = Fact(headLength)
+		case playedEnd > 0:
+			t.Length = Length{D: m.inTime(playedEnd - m.start)}
 		default:
-			t.Length = Length{D: claimed}
+			t.Length = Length{D: headLength}
 		}
 	}
 }

@@ -163,36 +163,36 @@ func (r *reader) padded(off, n, length int64) []byte {
 }
 
 // tail returns the last n bytes of the file, and the offset at which they begin. It leaves
-// out the bytes before the parameter from.
-func (r *reader) tail(from, n int64) (at int64, data []byte) {
-	at = max(from, r.src.Size-n)
+// out the bytes before start.
+func (r *reader) tail(start, n int64) (at int64, data []byte) {
+	at = max(start, r.src.Size-n)
 	return at, r.bytes(at, max(r.src.Size-at, 0))
 }
 
 // written does what tail does. But if the last n bytes are zeros, as after a download that broke
 // off, written returns the n bytes before the zeros.
-func (r *reader) written(from, n int64) (at int64, data []byte) {
-	if at, data = r.tail(from, n); at > from && isZero(data) {
-		end := r.zeros(from, at)
-		at = max(from, end-n)
+func (r *reader) written(start, n int64) (at int64, data []byte) {
+	if at, data = r.tail(start, n); at > start && isZero(data) {
+		end := r.zeros(start, at)
+		at = max(start, end-n)
 		data = r.bytes(at, end-at)
 	}
 	return at, data
 }
 
-// zeros bisects the bytes between from and end. It returns the offset at which the run of zeros
+// zeros bisects the bytes between start and end. It returns the offset at which the run of zeros
 // before end begins, or up to 64 bytes later. Earlier zeros, such as those of a white area in a
 // JPEG, mislead a bisection, so the bytes at some places after its result are checked too.
-func (r *reader) zeros(from, end int64) int64 {
+func (r *reader) zeros(start, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
 	for {
 		at := end
-		for at-from > run {
-			if mid := from + (at-from)/2; isZero(data(mid)) {
+		for at-start > run {
+			if mid := start + (at-start)/2; isZero(data(mid)) {
 				at = mid
 			} else {
-				from = mid
+				start = mid
 			}
 		}
 		place := int64(places - 1)
@@ -202,7 +202,7 @@ func (r *reader) zeros(from, end int64) int64 {
 		if place == 0 {
 			return at
 		}
-		from = at + (end-at)*place/places
+		start = at + (end-at)*place/places
 	}
 }
 

@@ -44,8 +44,8 @@ func (t *track) readCount(r *reader) {
 	}
 }
 
-// readDurations adds up how long the samples last, and sets frame to the duration in the entry
-// of stts with the most samples. Like players, it counts a negative duration as one unit.
+// readDurations adds up how long the samples last, and sets t.frame to the duration in the entry of
+// stts with the most samples. Like players, it counts a negative duration as one unit.
 func (t *track) readDurations(r *reader) {
 	table := r.table(t.tables["stts"], 8)
 	left, most := t.Samples, int64(0)
@@ -239,9 +239,9 @@ func (t *track) checkLastChunk(r *reader, count, off int64) {
 	}
 }
 
-// readEdits sets start, empty and shown from the edit list. An edit shows no more of the
+// readEdits sets t.start, t.empty and t.shown from the edit list. An edit shows no more of the
 // media than there is. The length of an edit is in units of the movie's timescale, not of the
-// track's. If a time in the list is impossible, shown stays the length of the media.
+// track's. If a time in the list is impossible, t.shown stays the length of the media.
 func (t *track) readEdits(r *reader, movieTimescale uint64) {
 	media, _ := inTime(t.length, t.timescale)
 	t.shown = media

@@ -35,15 +35,15 @@ func checked(page []byte) []byte {
 	return page
 }
 
-// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second. The
-// arguments from and to say at which second the first and the last of these pages end. The
-// encoder's delay is 312 samples.
-func opus(serial, from, to int) []byte {
+// opus returns an Ogg file of one Opus stream. Each page of sound lasts a second. firstEnd and
+// lastEnd say at which second the first and the last of these pages end. The encoder's delay is 312
+// samples.
+func opus(serial, firstEnd, lastEnd int) []byte {
 	out := slices.Concat(
 		page(2, 0, serial, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
 		page(0, 0, serial, 1, append([]byte("OpusTags"), make([]byte, 300)...)))
-	for i := from; i <= to; i++ {
-		out = append(out, opusPage(48000*i, serial, 2+i-from)...)
+	for i := firstEnd; i <= lastEnd; i++ {
+		out = append(out, opusPage(48000*i, serial, 2+i-firstEnd)...)
 	}
 	return out
 }
@@ -137,12 +137,12 @@ func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file of frames of 4,096 samples. The argument samples is the number of samples that
-// STREAMINFO says, and first is the number of the first frame. A frame with a number below 128 has 2,008
-// bytes. Other frames have more.
-func flac(samples, first, frames int) []byte {
-	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
-	for i := first; i < first+frames; i++ {
+// flac returns a FLAC file of frames of 4,096 samples. total is the number of samples that STREAMINFO
+// says, and firstFrame is the number of the first frame. A frame with a number below 128 has 2,008 bytes.
+// Other frames have more.
+func flac(total, firstFrame, frames int) []byte {
+	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, total))
+	for i := firstFrame; i < firstFrame+frames; i++ {
 		head := utf8.AppendRune([]byte{0xff, 0xf8, 0xc0, 0x08}, rune(i))
 		frame := slices.Concat(head, []byte{crc8(head)}, noise(2000))
 		out = append(append(out, frame...), be(crc16(frame))...)

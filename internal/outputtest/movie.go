@@ -51,24 +51,23 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns count coded frames of noise. Their sizes in bytes are from least to
-// least+more-1.
-func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
+// coded returns count coded frames of noise. Their sizes in bytes are from minSize to
+// minSize+spread-1.
+func coded(noise *rand.ChaCha8, count, minSize, spread int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
 	for i := range samples {
-		samples[i] = make([]byte, least+sizes.IntN(more))
+		samples[i] = make([]byte, minSize+sizes.IntN(spread))
 		_, _ = noise.Read(samples[i]) // never fails
 	}
 	return samples
 }
 
-// track returns a trak box. The samples are the coded frames. The parameter at is the offset of
-// the first sample in the file. The parameter each is the length of one sample in units of
-// 1/scale seconds.
-func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
+// track returns a trak box. The samples are the coded frames. dataOffset is the offset of the first
+// sample in the file. sampleLength is the length of one sample in units of 1/scale seconds.
+func track(id uint32, handler string, scale, sampleLength uint32, samples [][]byte, dataOffset uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
-	length := each * uint32(len(samples))
+	length := sampleLength * uint32(len(samples))
 	millis := uint32(uint64(length) * 1000 / uint64(scale))
 	entry := box("mp4a", make([]byte, 6), []byte{0, 1}, make([]byte, 8), []byte{0, 2, 0, 16}, make([]byte, 4), u32s(scale<<16))
 	if handler == "vide" {
@@ -78,9 +77,9 @@ func track(id uint32, handler string, scale, each uint32, samples [][]byte, at u
 	sizes, chunks := u32s(0, 0, uint32(len(samples))), []uint32{}
 	for i, sample := range samples {
 		if i%chunk == 0 {
-			chunks = append(chunks, at)
+			chunks = append(chunks, dataOffset)
 		}
-		at += uint32(len(sample))
+		dataOffset += uint32(len(sample))
 		sizes = binary.BigEndian.AppendUint32(sizes, uint32(len(sample)))
 	}
 	full, rest := uint32(len(samples)/chunk), uint32(len(samples)%chunk)
@@ -98,7 +97,7 @@ func track(id uint32, handler string, scale, each uint32, samples [][]byte, at u
 			box("hdlr", u32s(0, 0), []byte(handler), make([]byte, 13)),
 			box("minf", box("stbl",
 				box("stsd", u32s(0, 1), entry),
-				box("stts", u32s(0, 1, uint32(len(samples)), each)),
+				box("stts", u32s(0, 1, uint32(len(samples)), sampleLength)),
 				box("stsc", order),
 				box("stsz", sizes),
 				box("stco", u32s(0, uint32(len(chunks))), u32s(chunks...)),

@@ -161,7 +161,7 @@ func (d *download) fetchAll(open *response) {
 }
 
 // fetch fetches one piece: from the open response or, if open is nil, by a request of its own. It
-// returns open, or nil if reading from it failed.
+// returns the open response, or nil if reading from it failed.
 func (d *download) fetch(p *piece, open *response) *response {
 	for try := 1; ; try++ {
 		err := d.tryFetch(p, open, try)

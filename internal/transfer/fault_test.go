@@ -328,9 +328,8 @@ func wholeOf(data []byte) http.HandlerFunc {
 	}
 }
 
-// rangeOf responds with more bytes than it announces, or with fewer if the parameter more
-// is negative.
-func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
+// rangeOf responds with more bytes than it announces, or with fewer if extra is negative.
+func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, extra int) {
 	var begin, end int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &begin, &end); err != nil {
 		w.WriteHeader(400)
@@ -341,7 +340,7 @@ func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
 	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", begin, end, len(data)))
 	w.WriteHeader(http.StatusPartialContent)
 	w.(http.Flusher).Flush() // so that the header has no length
-	_, _ = w.Write(append(data[begin:end:end], make([]byte, 1+more)...))
+	_, _ = w.Write(append(data[begin:end:end], make([]byte, 1+extra)...))
 }
 
 // cutting sends half of the right response (see origin.cut).

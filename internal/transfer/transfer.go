@@ -97,9 +97,9 @@ const (
 	maxBackOff = 5 * time.Second
 )
 
-// Copy copies the file at rawURL into an object. It passes the first bytes of the file
-// (4 KiB, or the whole file) to name, which returns the object's key and content type. If
-// Copy reads the file again from its first byte, it calls name again.
+// Copy copies the file at rawURL into an object. It calls keyOf with the first 4 KiB of the file,
+// or with the whole file if it is shorter. keyOf returns the object's key and content type. If Copy
+// reads the file again from its first byte, it calls keyOf again.
 //
 // If the key already holds a copy of the file, Copy returns a description of that object.
 // An object counts as a copy if it begins with the first bytes of the file. The object's
@@ -112,7 +112,7 @@ const (
 // hold an incomplete file. Copy aborts an upload that fails; if the abort fails too, the
 // error says so. ctx should end some seconds before the process does, so that an upload
 // can be aborted.
-func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte) (key, contentType string)) (Object, error) {
+func (c *Copier) Copy(ctx context.Context, rawURL string, keyOf func(head []byte) (key, contentType string)) (Object, error) {
 	u, err := origins.ParseURL(rawURL)
 	if err != nil {
 		return Object{}, err
@@ -122,7 +122,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte)
 	// A Lambda function may be frozen for hours after it has returned.
 	defer transport.CloseIdleConnections()
 	a.src = &source{given: u, origins: c.Origins, transport: transport, pace: a.pace}
-	a.name = name
+	a.keyOf = keyOf
 
 	var changed error
 	for try, changes := 1, 0; ; try++ {
@@ -176,7 +176,7 @@ type attempts struct {
 	objects *bucket.Bucket
 	pace    pace
 	src     *source
-	name    func([]byte) (string, string)
+	keyOf   func([]byte) (string, string)
 	ranged  bool // use ranges if the source has them
 	stream  bool // use one PUT if the file is small
 
@@ -215,7 +215,7 @@ func (a *attempts) run(parent context.Context) (Object, error) {
 		return Object{}, err
 	}
 	head = bytes.Clone(head[:min(len(head), headBytes)])
-	a.key, a.contentType = a.name(head)
+	a.key, a.contentType = a.keyOf(head)
 	return a.store(parent, d, head)
 }
 
