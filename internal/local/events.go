@@ -99,20 +99,20 @@ func (s *Stack) Sweep(ctx context.Context) error {
 	return err
 }
 
-// schedule sweeps every hour. If now is true, it also sweeps at once: an earlier stack that
+// schedule sweeps every hour. If sweepNow is true, it also sweeps at once: an earlier stack that
 // was killed may have lost the event of an execution's end.
-func (s *Stack) schedule(now bool) {
+func (s *Stack) schedule(sweepNow bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()
 	for {
-		if now {
+		if sweepNow {
 			if err := send(s.cancelQueue, events.Schedule(time.Now())); err != nil {
 				slog.Error("sweep not started", "err", err)
 			}
 		}
 		select {
 		case <-hours.C:
-			now = true
+			sweepNow = true
 		case <-s.intake.Done():
 			return
 		}

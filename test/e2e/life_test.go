@@ -262,8 +262,8 @@ func (m *mortal) becameReady() error {
 	return nil
 }
 
-// persist calls do with clients of the stack. If do fails and the stack was killed in the
-// meantime, persist calls do again.
+// persist calls the function do with clients of the stack. If that call fails and the stack was
+// killed in the meantime, persist calls the function again.
 func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) error) error {
 	for {
 		m.mu.Lock()

@@ -226,13 +226,13 @@ func (s *simulation) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.plans.Int64N(int64(to-from)))
 }
 
-// randomLateness returns how late an event is: a random time from 0 to most with the given
+// randomLateness returns how late an event is: a random time from 0 to limit with the given
 // probability, and otherwise 0.
-func (s *simulation) randomLateness(probability float64, most time.Duration) time.Duration {
+func (s *simulation) randomLateness(probability float64, limit time.Duration) time.Duration {
 	if !s.chance(probability) {
 		return 0
 	}
-	return s.between(0, most)
+	return s.between(0, limit)
 }
 
 // soon returns how long after a drop a person changes their mind, mostly minutes.
@@ -247,8 +247,8 @@ func (s *simulation) soon() time.Duration {
 const wrongEmotion = "joyful"
 
 // bodyOf returns the bytes of a file. The bytes are unique, except for a voice. If the file is
-// a job.json, the parameter holds says what the job.json contains.
-func (s *simulation) bodyOf(key, holds string) []byte {
+// a job.json, content says what the job.json contains.
+func (s *simulation) bodyOf(key, content string) []byte {
 	s.contents++
 	if kindOf(key) != "" {
 		return s.mediaOf(key)
@@ -256,9 +256,9 @@ func (s *simulation) bodyOf(key, holds string) []byte {
 	if path.Base(key) != "job.json" {
 		return []byte(`{"input": {}}` + strings.Repeat(" ", s.contents))
 	}
-	switch holds {
+	switch content {
 	case "wild", "narrow":
-		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
+		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[content]
 		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d"}}`, pattern, s.contents)
 	case "wrong":
 		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": %q}}`, wrongEmotion+fmt.Sprint(s.contents))

@@ -111,9 +111,9 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 // settleTime is how long the queue delays the event of a drop.
 const settleTime = 10 * time.Second
 
-// exposed returns left as true if the files became a job only because a person deleted a file that
-// a take had used. Such a job runs only if the event of an earlier upload of one of the files
-// arrives within settleTime after the deletion. If that is possible, mayRun is true.
+// exposed reports whether the files became a job only because a person deleted a file that a take
+// had used. Such a job runs only if the event of an earlier upload of one of the files arrives
+// within settleTime after the deletion. If that is possible, mayRun is true.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
 		return w.whole() && slices.EqualFunc(w.uses, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })

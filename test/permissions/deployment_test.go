@@ -68,9 +68,9 @@ type deployment struct {
 	noticed   sync.Map     // the detail types of the notices that were sent
 	later     atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
-	// taken, if set, is written to the key of each output before archive completes the
+	// occupant, if set, is written to the key of each output before archive completes the
 	// output's multipart upload.
-	taken []byte
+	occupant []byte
 }
 
 // postponing stores the error of Postpone, which submit only logs.
@@ -181,7 +181,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	return d
 }
 
-// competitor is archive's client of S3. If taken is set, competitor writes taken to the key
+// competitor is archive's client of S3. If occupant is set, competitor writes it to the key
 // of each multipart upload as soon as archive has created the upload, as a person might.
 type competitor struct {
 	*s3.Client
@@ -190,8 +190,8 @@ type competitor struct {
 
 func (c competitor) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipartUploadInput, o ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
 	out, err := c.Client.CreateMultipartUpload(ctx, in, o...)
-	if err == nil && c.d.taken != nil {
-		_, err = c.d.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: in.Bucket, Key: in.Key, Body: bytes.NewReader(c.d.taken)})
+	if err == nil && c.d.occupant != nil {
+		_, err = c.d.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: in.Bucket, Key: in.Key, Body: bytes.NewReader(c.d.occupant)})
 	}
 	return out, err
 }

@@ -290,7 +290,7 @@ func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 func aborted(d *deployment) {
 	job := d.submitPair()
 	d.passes(queueTime + runTime)
-	d.taken = []byte("another")
+	d.occupant = []byte("another")
 	_, err := d.archive.Handle(d.ctx, job)
 	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {
 		fail("archive returns %v, want an error that the key is occupied", err)

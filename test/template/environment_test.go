@@ -28,10 +28,10 @@ func readBy(t *testing.T, function string) []string {
 	var names []string
 	for _, folder := range []string{"functions/" + function, "internal/config"} {
 		for _, c := range calls(parseGo(t, folder)) {
-			if c.on == "os" && (c.name == "Getenv" || c.name == "LookupEnv") {
+			if c.receiver == "os" && (c.name == "Getenv" || c.name == "LookupEnv") {
 				t.Errorf("%s reads a variable without config.Env", folder)
 			}
-			if (c.on == "env" || c.on == "e") && (len(c.args) == 1 || c.name == "Choice") {
+			if (c.receiver == "env" || c.receiver == "e") && (len(c.args) == 1 || c.name == "Choice") {
 				if name, ok := stringLiteral(c.args[0]); ok && name != "AWS_SESSION_TOKEN" {
 					names = append(names, name)
 				}

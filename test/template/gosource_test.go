@@ -35,13 +35,13 @@ func parseGo(t *testing.T, at string) []*ast.File {
 	return files
 }
 
-// A call is an expression of the form on.name(args), where on is a package or a variable.
+// A call is an expression of the form receiver.name(args), where receiver is a package or a variable.
 type call struct {
-	on, name string
-	args     []ast.Expr
+	receiver, name string
+	args           []ast.Expr
 }
 
-// calls returns every call of the form x.f(…) in some files. In the result, on is x and name is f.
+// calls returns every call of the form x.f(…) in some files. In the result, receiver is x and name is f.
 func calls(files []*ast.File) []call {
 	var all []call
 	for _, file := range files {
@@ -51,8 +51,8 @@ func calls(files []*ast.File) []call {
 				return true
 			}
 			if fun, ok := expr.Fun.(*ast.SelectorExpr); ok {
-				if on, ok := fun.X.(*ast.Ident); ok {
-					all = append(all, call{on.Name, fun.Sel.Name, expr.Args})
+				if x, ok := fun.X.(*ast.Ident); ok {
+					all = append(all, call{x.Name, fun.Sel.Name, expr.Args})
 				}
 			}
 			return true
@@ -105,7 +105,7 @@ func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 	}
 	for _, c := range calls(files) {
 		args := c.args
-		if c.on != "slog" || len(args) == 0 {
+		if c.receiver != "slog" || len(args) == 0 {
 			continue
 		}
 		if strings.HasSuffix(c.name, "Context") {

@@ -156,18 +156,18 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel the event of an execution that ended badly. late is how much longer
+// NotifyStatus sends cancel the event of an execution that ended badly. delay is how much longer
 // the event takes than usual. If the execution is running or has succeeded, the event says that it
 // was aborted before its last redrive. If it was never redriven, the event says that it was
 // aborted, but DescribeExecution does not show that.
-func (w *World) NotifyStatus(arn string, late time.Duration) {
+func (w *World) NotifyStatus(arn string, delay time.Duration) {
 	x := w.executions[arn]
 	status, redrives := x.Status, x.RedriveCount
 	if status == states.Running || status == states.Succeeded {
 		status, redrives = states.Aborted, max(redrives-1, 0)
 	}
 	payload := encode(local.StatusChange(w.now, machineARN, arn, string(status), redrives))
-	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + late)})
+	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + delay)})
 }
 
 // Redrive redrives the execution of a take, as a person does.

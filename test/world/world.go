@@ -153,7 +153,7 @@ type cancelCall struct {
 // shippedModels reads the models once for all worlds.
 var shippedModels = sync.OnceValues(catalog.Default)
 
-// New returns an empty world. Its jitter comes from random.
+// New returns an empty world. Its jitter comes from the given function.
 func New(random func() float64) (*World, error) {
 	models, err := shippedModels()
 	if err != nil {

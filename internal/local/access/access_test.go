@@ -78,8 +78,8 @@ func TestBelow(t *testing.T) {
 	}
 }
 
-// signed starts a server that serves only signed requests. The result served points to the number
-// of requests that the server has served.
+// signed starts a server that serves only signed requests. It returns the URL of the server and a
+// pointer to the number of requests that the server has served.
 func signed(t *testing.T, now func() time.Time) (url string, served *int) {
 	t.Helper()
 	served = new(int)

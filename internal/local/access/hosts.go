@@ -54,7 +54,7 @@ func (h Hosts) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// Below returns a handler that serves next below a secret path, for clients that
+// Below returns a handler that passes the requests below a secret path on to next, for clients that
 // cannot sign requests. Requests for other paths do not reach next.
 func Below(secret string, next http.Handler) http.Handler {
 	mux := http.NewServeMux()

@@ -56,9 +56,9 @@ func Errorf(code, format string, args ...any) *Error {
 	return &Error{code, fmt.Sprintf(format, args...)}
 }
 
-// Operation returns an operation that decodes its request and calls do. The operation
-// refuses unknown members. It ignores the case of the members' names.
-func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, error) {
+// Operation returns an operation that decodes its request and calls handle. The operation refuses
+// unknown members. It ignores the case of the members' names.
+func Operation[Request any](handle func(Request) (any, error)) func([]byte) (any, error) {
 	return func(text []byte) (any, error) {
 		var request Request
 		decoder := json.NewDecoder(bytes.NewReader(text))
@@ -66,7 +66,7 @@ func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, er
 		if err := decoder.Decode(&request); err != nil {
 			return nil, Errorf("SerializationException", "the local stack cannot read the request: %v", err)
 		}
-		return do(request)
+		return handle(request)
 	}
 }
 

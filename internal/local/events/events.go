@@ -127,7 +127,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // CatchUp forwards the events that ServeHTTP may have missed. For each key below the prefix,
-// it forwards the last creation or deletion, if that happened at the time since or later.
+// it forwards the last creation or deletion, if that happened at or after the given time.
 func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Time) error {
 	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{Bucket: &h.Bucket, Prefix: &h.Prefix})
 	since = since.Truncate(time.Second) // LastModified has no fractions

@@ -29,8 +29,8 @@ type server struct {
 	events     chan string // the body of each webhook call, except s3:TestEvent
 }
 
-// start runs a gateway until the test ends. change can edit its configuration.
-func start(t *testing.T, change func(*gateway.Config)) *server {
+// start runs a gateway until the test ends. configure can edit its configuration.
+func start(t *testing.T, configure func(*gateway.Config)) *server {
 	t.Helper()
 	srv := &server{events: make(chan string, 100)}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func start(t *testing.T, change func(*gateway.Config)) *server {
 	t.Cleanup(hook.Close)
 	srv.Gateway, srv.url = gatewaytest.Start(t, func(cfg *gateway.Config) {
 		cfg.Webhook = hook.URL
-		change(cfg)
+		configure(cfg)
 	})
 	secure := httptest.NewTLSServer(srv)
 	t.Cleanup(secure.Close)

@@ -84,13 +84,13 @@ func perform(ctx context.Context, a act) (any, error) {
 	return a.Do, nil
 }
 
-// host runs the test binary as one function until the test ends. change, if not nil, can
-// modify the function first.
-func host(t *testing.T, change func(*lambda.Function)) *lambda.Host {
+// host runs the test binary as one function until the test ends. If modify is not nil, it can
+// change the function first.
+func host(t *testing.T, modify func(*lambda.Function)) *lambda.Host {
 	t.Helper()
 	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, ARN: "arn:aws:lambda:us-east-1:000000000000:function:act", MemoryMB: 128, Concurrency: 2, Log: io.Discard}
-	if change != nil {
-		change(&f)
+	if modify != nil {
+		modify(&f)
 	}
 	h := lambda.New("us-east-1", f)
 	t.Cleanup(h.Close)

@@ -224,9 +224,9 @@ const redriveCountExpression = "{% $states.context.Execution.RedriveCount ? $sta
 // member of either.
 var memberExpression = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
 
-// isExpression reports whether a text is one of the accepted expressions. In accepted, "input" stands
-// for $states.input and its members, "result" for $states.result and its members, and
-// redriveCountExpression for itself.
+// isExpression reports whether a text is one of the accepted expressions. Among the accepted
+// expressions, "input" stands for $states.input and its members, "result" for $states.result and its
+// members, and redriveCountExpression for itself.
 func isExpression(text string, accepted ...string) bool {
 	found := memberExpression.FindStringSubmatch(text)
 	if found == nil {

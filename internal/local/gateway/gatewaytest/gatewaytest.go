@@ -30,15 +30,15 @@ func Program(t testing.TB) string {
 	return path
 }
 
-// Start runs a server until the test ends, and returns the server and its URL. The function
-// change, if not nil, can change the configuration first.
-func Start(t *testing.T, change func(*gateway.Config)) (g *gateway.Gateway, url string) {
+// Start runs a server until the test ends, and returns the server and its URL. If configure is not
+// nil, it can change the configuration first.
+func Start(t *testing.T, configure func(*gateway.Config)) (g *gateway.Gateway, url string) {
 	t.Helper()
 	cfg := gateway.Config{
 		Program: Program(t), Dir: t.TempDir(), Access: Access, Secret: Secret, Region: Region, Log: t.Output(),
 	}
-	if change != nil {
-		change(&cfg)
+	if configure != nil {
+		configure(&cfg)
 	}
 	g, err := gateway.Start(t.Context(), cfg)
 	if err != nil {
