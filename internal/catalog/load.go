@@ -107,9 +107,9 @@ func parseModel(data []byte) (*Model, error) {
 
 // validationSchema returns the schema by which lipdrop validates an input: RunComfy's
 // inputSchema with the rules of the model's file, and with file names in place of URLs. The
-// parameter members is the model's file f as generic JSON; validationSchema changes it.
-func (f *modelFile) validationSchema(members map[string]any) map[string]any {
-	schema := members["inputSchema"].(map[string]any)
+// parameter doc is the model's file f as generic JSON; validationSchema changes it.
+func (f *modelFile) validationSchema(doc map[string]any) map[string]any {
+	schema := doc["inputSchema"].(map[string]any)
 	properties := schema["properties"].(map[string]any)
 	for _, g := range f.Media {
 		for _, name := range g.Properties {
@@ -117,7 +117,7 @@ func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 			properties[name] = map[string]any{"type": "string", notBlank: true}
 		}
 	}
-	rules, _ := members["rules"].(map[string]any)
+	rules, _ := doc["rules"].(map[string]any)
 	for name, keywords := range rules {
 		if property, ok := properties[name].(map[string]any); ok {
 			maps.Copy(property, keywords.(map[string]any))

@@ -56,8 +56,8 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
 		info.Audio.Length = factFromUnits(end-min(first.first, end), f.rate)
-		// If the encoder read a WAV file of unknown length from a pipe, STREAMINFO may say as many
-		// samples as fit into 2 or 4 GiB. Then a file with far fewer samples gets no warning.
+		// If the encoder read a WAV file of unknown length from a pipe, STREAMINFO may claim the most
+		// samples that fit into 2 or 4 GiB. Then a file with far fewer samples gets no warning.
 		const placeholder = 1<<31 - 1<<16
 		bits := uint64(head[12]&1)<<4 + uint64(head[13]>>4) + 1
 		if end > last.first && (end >= f.samples || f.samples/2 > end && f.samples*uint64(f.channels)*bits/8 >= placeholder) {

@@ -152,7 +152,7 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 			last = max(last, end)
 		}
 	}
-	if start < -priming && last > 0 { // if last is 0, the start stays: ffmpeg ignores edits that would hide all samples
+	if start < -priming && last > 0 { // if last is 0, the edits would hide all samples, and ffmpeg ignores such edits
 		start = 0
 	}
 	for _, t := range tracks {
@@ -230,8 +230,8 @@ type access struct {
 }
 
 // readMoof records when the samples of a fragment start and end. guess has entries of the index by
-// track id. A fragment without a tfdt box starts when the span of its track ends, but not before
-// the time of an entry that guess has for this or an earlier fragment.
+// track id. A fragment without a tfdt box starts when the span of its track ends. If guess has a
+// later time, of this or an earlier fragment, the fragment starts at that time.
 func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {

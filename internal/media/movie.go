@@ -193,8 +193,8 @@ func (m *movie) samples() (n int64) {
 }
 
 // chooseTrack returns the track with the given handler that a player shows, or nil. It ignores
-// empty tracks and tracks that hold chapters. Of the others, it prefers one that is more than a
-// poster of one picture, then one that is switched on, then one that is not spatial audio, then
+// empty tracks and tracks that hold chapters. Of the others, it prefers one that is not a single
+// picture (a poster), then one that is switched on, then one that is not spatial audio, then
 // the first. chooseTrack also reports whether any track has the handler.
 func (m *movie) chooseTrack(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1

@@ -173,7 +173,7 @@ func (s *stream) agreesWith(c frameCount, start int64) bool {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // excess of mean if only c.size counts the frame with the header
+		ahead := uint64(s.start-start) / c.frames // mean is too large by ahead if c.size counts the frame with the header and c.frames does not
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file

@@ -49,8 +49,8 @@ func (f form) accepts(suffix string) bool {
 }
 
 // signatures lists what files begin with. ? stands for any byte. The first row that matches
-// decides. An old QuickTime movie begins with a box other than ftyp. Words such as free may also be
-// in a text. A text does not begin with \x00; the size of a box below 16 MB does.
+// decides. An old QuickTime movie begins with a box such as free. The size of a box below 16 MB
+// begins with \x00. A text with the word free does not.
 var signatures = []struct {
 	form   form
 	begins []string

@@ -45,8 +45,8 @@ func isID3(head []byte) bool {
 }
 
 // id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size should hold seven
-// bits, but some programs write eight. So id3End tries both: after the right size, sound, zeros or
-// another tag begins. If both or neither fit, a byte with its highest bit set means eight bits.
+// bits, but some programs write eight. So id3End tries both: sound, zeros or another tag begins
+// after the right size. If both or neither fit, a byte with its highest bit set means eight bits.
 func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
