@@ -185,17 +185,17 @@ func isConditionError(err error) bool {
 }
 
 // isConflict reports whether an error says that S3 could not check the condition of an upload
-// because of another request, such as a deletion. S3 then accepts a PUT again, but does not
-// complete the same multipart upload.
+// because of another request, such as a deletion. A PUT may then be repeated. A multipart upload
+// can no longer be completed.
 func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusConflict }
 
 // unlessStored calls finish, which makes a file appear. If S3 refuses the request, but the bucket
 // holds the file, unlessStored returns nil: the file was stored by another drop, or by an earlier
-// request whose response was lost. If the bucket holds no object, or still the object that Choose
-// found, unlessStored calls finish again, unless the multipart upload can no longer be completed.
+// request whose response was lost. After other refusals it calls finish again, unless the
+// key has a new object or the multipart upload can no longer be completed.
 //
-// The condition does not refuse a file that is sent again with the same content. So for such a
-// file unlessStored first checks whether another drop has sent it since Choose.
+// If u.Same is set and another drop sends the file, the ETag may stay the same. The condition then
+// still holds, so unlessStored first checks whether another drop has sent the file.
 func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(context.Context) error) error {
 	if u.Same {
 		if _, ok, err := s.isStored(ctx, u); ok || err != nil {
@@ -217,8 +217,8 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 			return err
 		}
 		// versitygw 1.8.0 treats a delete marker as an object, and returns HTTP status 412. The
-		// next request then has no condition. After a conflict, the next request has one, because
-		// the request of another drop may still be running.
+		// next request then has no condition. A conflict does not remove the condition: the request
+		// of another drop may still be running.
 		deleteMarker := !u.Exists && bucket.HTTPStatus(err) == http.StatusPreconditionFailed
 		u.Exists, u.stored = deleteMarker || stored.ETag != "", stored
 		if isConflict(err) && u.Sum.parts != nil {
@@ -233,8 +233,8 @@ func (s *sender) unlessStored(ctx context.Context, u *Upload, finish func(contex
 func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
 
 // isStored returns the object with the key of an upload, and reports whether a drop has stored
-// the file since Choose. If so, and if the file has no parts, isStored also calls report with the
-// size of the file, because its bytes are not counted yet, or were subtracted after an error.
+// the file since Choose. If so, isStored counts a file without parts as sent, because the bytes of
+// its failed PUT were subtracted.
 func (s *sender) isStored(ctx context.Context, u *Upload) (stored drop.File, ok bool, err error) {
 	stored, ok, err = s.headAndCompare(ctx, u)
 	ok = ok && (!u.Same || stored.LastModified.After(u.stored.LastModified.Add(time.Second))) // S3 may round the times differently
