@@ -39,7 +39,7 @@ func (c *checkCmd) Help() string {
 }
 
 // Validate is called by kong. It accepts what the stack parameter SharedFolders accepts. It splits
-// the value at commas, because kong would ignore an empty value.
+// the value itself, because kong would ignore an empty value.
 func (c *checkCmd) Validate() error {
 	if len(c.SharedFolders) == 0 {
 		return nil
@@ -113,8 +113,8 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
-// stack returns the stack that the flags or LIPDROP_STACK name. If they name none, it searches
-// for a stack if c.Price needs a stack's token, or else returns a client without parameters.
+// stack finds a stack if the flags or LIPDROP_STACK name one, or if c.Price needs a stack's token.
+// Otherwise it returns a client without parameters.
 func (c *checkCmd) stack(ctx context.Context) (*client.Client, error) {
 	needsToken := c.Price && os.Getenv("RUNCOMFY_TOKEN") == ""
 	if !needsToken && !c.Named() {

@@ -140,8 +140,8 @@ func (c *localCmd) webhookText(stack *local.Stack) string {
 	return fmt.Sprintf("Notices are sent to %s with the header %s: %s\n", c.Webhook, local.WebhookKeyHeader, stack.Keys().Webhook)
 }
 
-// containerCommands returns the commands that run the functions with `sam local`, and writes the
-// files that these commands read into the state folder. Without --containers it writes nothing, and
+// containerCommands returns the commands that run the functions with `sam local`. It writes into
+// the state folder the files that these commands need. Without --containers it writes nothing, and
 // returns a line that names the flag.
 func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 	if !c.Containers {

@@ -59,9 +59,9 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 	})
 }
 
-// chosenJobs returns the jobs that the patterns select. The value of a job is true if a
-// pattern is the job's name, and false if only a prefix selects the job. A prefix selects only jobs
-// whose status has one of the states, or all jobs if states is nil.
+// chosenJobs returns the jobs that the patterns select. named[job] is true if a pattern is the
+// job's name, and false if only a prefix selects the job. A prefix selects only jobs whose status
+// has one of the states, or all jobs if states is nil.
 func chosenJobs(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []ledger.State) (named map[string]bool, err error) {
 	named = map[string]bool{}
 	for _, p := range patterns {
@@ -93,7 +93,7 @@ const jobsAtOnce = 8
 
 // forEach calls the function do with each job, several at the same time, and continues after an error.
 // If only a prefix selects a job, forEach ignores the error that there is nothing to do for this job.
-// If there is nothing to do for any of the jobs, it returns an error that contains the first of these errors.
+// If every job has such an error, it returns an error that contains the first one.
 func forEach(ctx context.Context, named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs, _ := client.InParallel(ctx, jobsAtOnce, names, func(_ context.Context, name string) ([]error, error) {
