@@ -163,7 +163,7 @@ var others = []struct{ suffixes, remedy string }{
 	{".zip .rar .7z .tar .gz .tgz", "Unpack it, and upload the files in it."},
 	{".part .partial .crdownload .download .tmp", "Upload it under its own name when it is complete."},
 	{".url .lnk .webloc .icloud", "Upload the file that it stands for."},
-	{".csv .tsv .jsonl .ndjson", "To start the jobs of a list, run lipdrop drop with the list."},
+	{".csv .tsv .jsonl .ndjson", "To start the jobs of a list, run lipdrop drop with the list; --dry-run only says what would start."},
 	{".xlsx .xls .ods .numbers", "Save it as CSV UTF-8. To start its jobs, run lipdrop drop with the new file."},
 	{".jfif .jpe", "Rename it so that its name ends in .jpg, and upload it."},
 	{".wave", "Rename it so that its name ends in .wav, and upload it."},
