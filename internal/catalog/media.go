@@ -90,7 +90,7 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 
 // overlong returns the part of a file that is longer than a limit, and the length of the part.
 // An exact length counts before an estimate. If only one of the two tracks of a video is too
-// long, part names this track. If no track is too long, the returned length is not known.
+// long, part is the name of this track. If no track is too long, the returned length is not known.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }

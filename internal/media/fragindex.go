@@ -169,7 +169,8 @@ func (f *fragments) skim() bool {
 
 // endsFrom reads the fragments between off and the end of the file, and reports whether it
 // found the ends of all tracks. It returns false if a track has no samples there, because
-// this track may then end anywhere before off. If endsFrom returns false, it leaves f unchanged.
+// this track may then end anywhere before this offset. If endsFrom returns false, it leaves f
+// unchanged.
 func (f *fragments) endsFrom(off int64) bool {
 	trial := *f
 	trial.spans = maps.Clone(f.spans)

@@ -92,7 +92,7 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // if the 16 KiB before end are zeros, the file is cut
+	pictures, end := 0, int64(0) // if the 16 KiB before the offset end are zeros, the file is cut
 	still := int64(0)            // end of the picture, if it is not animated
 	whole := r.fits(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {

@@ -428,8 +428,8 @@ func (m *matroska) readTail(r *reader, tailOffset int64, tail []byte, left *int)
 
 // readBlocks reads the blocks of a cluster between the offsets off and end. The parameter base
 // is the timestamp of the cluster. readBlocks records when the blocks start and end, and reports
-// whether it did. If guess is set, off may be inside a block: readBlocks then records nothing if
-// it finds a complete block of an unknown track, or an element that it does not know.
+// whether it did. If guess is set, the offset off may be inside a block: readBlocks then records
+// nothing if it finds a complete block of an unknown track, or an element that it does not know.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)

@@ -181,8 +181,9 @@ func (r *reader) written(start, n int64) (at int64, data []byte) {
 }
 
 // zeros bisects the bytes between start and end. It returns the offset at which the run of zeros
-// before end begins, or up to 64 bytes later. Earlier zeros, such as those of a white area in a
-// JPEG, mislead a bisection, so the bytes at some places after its result are checked too.
+// before the offset end begins, or up to 64 bytes later. Earlier zeros, such as those of a white
+// area in a JPEG, mislead a bisection, so the bytes at some places after its result are checked
+// too.
 func (r *reader) zeros(start, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
@@ -206,8 +207,8 @@ func (r *reader) zeros(start, end int64) int64 {
 	}
 }
 
-// unwritten reports whether the 16 KiB before end are zeros, as after a download that broke off.
-// It returns false if the budget is not enough to read them.
+// unwritten reports whether the 16 KiB before the offset end are zeros, as after a download that
+// broke off. It returns false if the budget is not enough to read them.
 func (r *reader) unwritten(end int64) (zeros bool) {
 	const enough = 16 << 10
 	r.fits(func() { zeros = end > enough && isZero(r.bytes(end-enough, enough)) })

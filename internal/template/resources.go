@@ -33,8 +33,8 @@ func ByName[T any](byID map[string]T) map[string]T {
 }
 
 // readResources calls decode for every resource whose Type is kind, and returns the results by logical id.
-// The keys of values are names of parameters, pseudo parameters and resources, and attributes of resources
-// such as StateMachine.Name. A parameter that is not in values has its default.
+// Each key of values is the name of a parameter, a pseudo parameter or a resource, or an attribute of a
+// resource such as StateMachine.Name. A parameter that is not in values has its default.
 func readResources[T any](text []byte, values map[string]string, kind string, decode func(t *Template, properties any) (T, error)) (map[string]T, error) {
 	t, err := Parse(text, func(name string) (any, bool) {
 		value, ok := values[name]

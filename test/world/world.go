@@ -277,9 +277,9 @@ func (w *World) Delete(key string) {
 	w.NotifyCancel(key, "DeleteObject", 0)
 }
 
-// Notify puts an event about a key into submit's queue. late is added to the queue's delay.
-func (w *World) Notify(kind, key string, late time.Duration) {
-	w.send(&w.dropQueue, objectEvent(kind, key, "", w.now), w.dropQueue.Delay+late)
+// Notify puts an event about a key into submit's queue. delay is added to the queue's own delay.
+func (w *World) Notify(kind, key string, delay time.Duration) {
+	w.send(&w.dropQueue, objectEvent(kind, key, "", w.now), w.dropQueue.Delay+delay)
 }
 
 // send puts the first message of a chain into a queue, with a delay.
