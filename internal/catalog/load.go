@@ -60,7 +60,7 @@ func compile(doc any) (*jsonschema.Schema, error) {
 	return c.Compile(url)
 }
 
-// typeKeyword matches the keyword type of a schema, and its value.
+// typeKeyword matches the keyword "type" of a schema, and its value.
 var typeKeyword = regexp.MustCompile(`"type"\s*:\s*("[^"]*"|\[[^\]]*\])`)
 
 func parseModel(data []byte) (*Model, error) {

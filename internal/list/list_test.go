@@ -181,7 +181,7 @@ func TestProblems(t *testing.T) {
 			"row 3, column C (audio): an audio file is missing; community/live-avatar requires one. Name an audio file there.",
 		}},
 		{name: "a quote that is not closed", text: header + "\"a,a.mp4,a.wav\nb,b.mp4,b.wav\n", want: []string{
-			`row 2: a cell that begins with a double quote does not end with one, or has a double quote inside it that is not written twice. Write "" for each quote inside the cell, and end the cell with one quote.`,
+			`row 2: a cell begins with a double quote, but does not end with one, or a double quote inside the cell is not written twice. Write "" for each quote inside the cell, and end the cell with one quote.`,
 		}},
 		{name: "text in the encoding Windows-1252", text: header + "caf\xe9,a.mp4,a.wav\n", want: []string{`row 2, column A (name): the cell "caf\xe9" is not text in UTF-8. Save the list as CSV UTF-8.`}},
 		{name: "UTF-16", text: "\xff\xfen\x00a\x00", want: []string{"the list is not text in UTF-8: it contains bytes with the value 0. Save the list as CSV UTF-8."}},

@@ -170,7 +170,7 @@ var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 func brokenQuotes(number int, raw []byte, separator rune, err *csv.ParseError) Problem {
 	p := Problem{Row: number, Reason: "a double quote is inside a cell that has no quotes around it", Remedy: `Put the whole cell in double quotes, and write "" for each quote inside it.`}
 	if errors.Is(err.Err, csv.ErrQuote) {
-		p.Reason = "a cell that begins with a double quote does not end with one, or has a double quote inside it that is not written twice"
+		p.Reason = "a cell begins with a double quote, but does not end with one, or a double quote inside the cell is not written twice"
 		p.Remedy = `Write "" for each quote inside the cell, and end the cell with one quote.`
 	}
 	if err.Line == err.StartLine { // the mistake is in the first line of the record

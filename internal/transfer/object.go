@@ -27,8 +27,8 @@ import (
 
 const (
 	// createTime limits the creation of a multipart upload, and abortTime its abort. Both
-	// requests continue if the copy's context ends, so that no upload is left open. The abort
-	// needs the id from the creation.
+	// requests continue if the copy's context ends, so that no upload is left open: without the
+	// creation's response, there is no id to abort.
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second
 

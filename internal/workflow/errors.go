@@ -75,7 +75,7 @@ func Failuref(format string, args ...any) Failure {
 }
 
 // CodeOf returns the code of an error: the error's name in Step Functions, in snake_case.
-// An error of AWS, such as States.Timeout, has an unknown code: its State method returns "".
+// For an error of AWS, such as States.Timeout, the code is not in the list of problem.Code.
 func CodeOf(errorName string) problem.Code {
 	var snake strings.Builder
 	for i, r := range errorName {

@@ -39,10 +39,9 @@ const (
 	// the signature of a presigned URL, or the token was sent to the host of an output.
 	leaked promise = "secrets found"
 
-	// noStatus: a victim has no status, or a status that is waiting although the files are
-	// there, or a message about the victim became a dead letter. Victims drop their files at
-	// the same time as a hostile person, in a world in which each request to S3 takes some
-	// time.
+	// Victims drop their files at the same time as a hostile person, in a world in which each
+	// request to S3 takes some time. noStatus: a victim has no status, or a status that is waiting
+	// although the files are there, or a message about the victim became a dead letter.
 	noStatus promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
@@ -142,7 +141,7 @@ type want struct {
 	state ledger.State
 	code  problem.Code
 	files []file   // the files of the name
-	uses  []file   // for a job: the files whose versions distinguish its takes
+	uses  []file   // for a job: the files whose versions identify a take
 	jobs  []string // if the state is ledger.Used: the names of the jobs
 	sides []want   // if a pair and a bundle share the name: the result of each
 }
@@ -151,7 +150,7 @@ type want struct {
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
 // loose reports whether a pair and a bundle share the name and at least one of the two is
-// not whole. Then the oracle does not decide which of them runs.
+// not whole. Then the oracle does not judge what ran.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
@@ -166,8 +165,7 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 	return want{}, false
 }
 
-// stamp returns the LastModified of the newest file, in the format of the time
-// at the beginning of a take.
+// stamp returns the LastModified of the newest file, in the format with which a take's id begins.
 func (w want) stamp() string {
 	var newest time.Time
 	for _, f := range w.files {

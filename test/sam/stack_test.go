@@ -121,7 +121,7 @@ func (s *stack) wantStatus(name string, state ledger.State, code problem.Code) {
 	}
 }
 
-// await waits until the status of a name has a state and a code.
+// await waits until the status of a name has the given state and code.
 func (s *stack) await(name string, state ledger.State, code problem.Code) (st ledger.Status) {
 	s.t.Helper()
 	await(s.t, fmt.Sprintf("the status of %s to be %s %s", name, state, code), func() bool {

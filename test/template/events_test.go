@@ -114,7 +114,7 @@ func TestRulesMatchTheSampleEvents(t *testing.T) {
 	}{
 		{name: "a drop", event: "submit/object-created.json", want: []string{"DropRule"}},
 		{name: "a deletion", event: "submit/object-deleted.json", want: []string{"DeletionRule", "DropRule"}},
-		{name: "a deletion for cancel", event: "cancel/object-deleted.json", want: []string{"DeletionRule", "DropRule"}},
+		{name: "the sample deletion of cancel", event: "cancel/object-deleted.json", want: []string{"DeletionRule", "DropRule"}},
 		{name: "a stopped execution", event: "cancel/execution-status-change.json", want: []string{"CancelFunction Ends"}},
 		{name: "a failed execution", event: "cancel/execution-status-change.json", change: change("detail.status", "FAILED"), want: []string{"CancelFunction Ends"}},
 		{name: "an execution that timed out", event: "cancel/execution-status-change.json", change: change("detail.status", "TIMED_OUT"), want: []string{"CancelFunction Ends"}},
@@ -159,7 +159,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 	}
 }
 
-// Each sample state of poll and archive decodes into a workflow.Job, without unknown members.
+// Each sample input of poll and archive decodes into a workflow.Job, without unknown members.
 func TestSampleStatesAreJobs(t *testing.T) {
 	for path, ended := range map[string]bool{"events/poll/job.json": false, "events/archive/job.json": true} {
 		var job workflow.Job

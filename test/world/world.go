@@ -1,6 +1,7 @@
 // Package world runs the whole of lipdrop in memory on a virtual clock: the four
 // handlers, the shipped state machine, a bucket, two queues and the fake RunComfy.
-// Every call that a function makes passes a test's hooks, which can fail it or end the function there.
+// A test's hooks see every call that a function makes. A hook can make the call fail, or end the
+// function at that point.
 package world
 
 import (
@@ -44,8 +45,8 @@ const (
 )
 
 // Begin is the time at which a world begins. The deadlines of invocations are on the virtual
-// clock, but the timers of contexts run on the real clock. Begin is so late that these timers
-// do not fire for the deadline of an invocation.
+// clock, but the timers of contexts run on the real clock. Begin is so late that no timer
+// reaches the deadline of an invocation during a test.
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 
 // World is one deployment. Its exported fields may be changed between steps. A process reads
@@ -121,7 +122,7 @@ type World struct {
 	dropQueue     queue // of submit
 	deletionQueue queue // of cancel
 	receipts      int   // deliveries so far
-	chain         int   // the largest message.chain in the batch that is delivered
+	chain         int   // the largest message.chain in the batch that is now being delivered
 	cancelCalls   []*cancelCall
 	nextSweep     time.Time
 	versions      map[string][]byte // of dropped files: see version

@@ -25,7 +25,7 @@ func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handl
 			// The signature covers the path and the query exactly as the client sent them.
 			path, query, _ := strings.Cut(r.In.RequestURI, "?")
 			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, RawPath: path, RawQuery: query}
-			if !strings.HasPrefix(path, "//") { // package url writes http: before an Opaque that begins with //
+			if !strings.HasPrefix(path, "//") { // url.URL would put the scheme before such an Opaque
 				r.Out.URL.Opaque = path
 			}
 		},
