@@ -83,7 +83,7 @@ func TestTableOnATerminal(t *testing.T) {
 	rows := [][]string{
 		{"ads/talk", "failed", "3m00s", strings.Repeat("no face was found, ", 10)},
 		{"ads/" + strings.Repeat("a-long-name-", 10), "succeeded", "2h00m", "1 output, ok"},
-		{"ads/a\x1b[2J", "held", strings.Repeat("1s ", 10), "x"}, // a wide column that is not the first, as in the table of cost
+		{"ads/a\x1b[2J", "held", strings.Repeat("1s ", 10), "x"}, // a wide column that is not the first
 	}
 	for _, noColor := range []string{"", "1"} {
 		for _, columns := range []uint16{40, 80, 200} {

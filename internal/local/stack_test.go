@@ -252,7 +252,7 @@ func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 }
 
 // A stack missed events of drops. The next stack on the folder finds these events, unless they
-// are more than a minute older than the last event.
+// are more than a minute older than the time in the file last-event.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)
@@ -318,7 +318,7 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	until(t, "three events", func() bool { return s.Pending() >= 3 })
 }
 
-// lastEvent sets the time of the last event.
+// lastEvent writes the file last-event.
 func lastEvent(t *testing.T, dir string, at time.Time) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "last-event"), []byte(at.UTC().Format(time.RFC3339)), 0o600); err != nil {

@@ -94,8 +94,8 @@ func (r *response) word(name string) string {
 	return string(word[:min(len(word), maxWord)])
 }
 
-// quotesToken reports whether a text contains the token. It ignores case, because URLs
-// have their hosts in lower case.
+// quotesToken reports whether a text contains the token. It ignores case, because
+// the token may be part of a host, which a URL has in lower case.
 func (r *response) quotesToken(text string) bool {
 	return len(r.token) >= minToken && strings.Contains(strings.ToLower(text), strings.ToLower(r.token))
 }

@@ -98,7 +98,7 @@ func TestReader(t *testing.T) {
 	if len(before) != len(after) {
 		t.Errorf("the bucket has %d objects, want %d as before", len(after), len(before))
 	}
-	// The page's own attempts to find out what is allowed change nothing either.
+	// The page tries out what the person may do. That changes nothing either.
 	writer := serve(t, c)
 	b.do("open the page of a person who may do everything", chromedp.Navigate(writer))
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)

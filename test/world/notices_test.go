@@ -135,7 +135,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 func wantNotices(t *testing.T, w *world.World) {
 	t.Helper()
 	for _, wrong := range w.WrongNotices {
-		t.Errorf("wrong: %s; want a type that fits the state, and a content that was in a status, answer file or record", wrong)
+		t.Errorf("wrong: %s; want a notice whose type fits the state, and whose content a status, answer file or record had", wrong)
 	}
 	for _, key := range w.Bucket.Keys() {
 		prefix, _, _ := strings.Cut(key, "/")
