@@ -19,7 +19,8 @@ func Check(t *testing.T, property func(*rapid.T)) {
 	rapid.Check(t, property)
 }
 
-// Seed returns the seed that Check uses, for a test that makes its own random choices.
+// Seed returns the seed that is set for Check, for a test that makes its own random choices. If it
+// is 0, Check uses a random seed instead, but Seed returns 0.
 func Seed() uint64 {
 	fixSeed()
 	return flag.Lookup("rapid.seed").Value.(flag.Getter).Get().(uint64)
