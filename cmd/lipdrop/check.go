@@ -38,15 +38,18 @@ func (c *checkCmd) Help() string {
 	return "Uses the settings of the stack that you name, such as its models. Without a stack, uses the defaults of the template."
 }
 
-// Validate is called by kong. It accepts what the stack parameter SharedFolders accepts. It splits
-// the value itself, because kong would ignore an empty value.
+// Validate is called by kong. It accepts folders below inbox/, as the stack parameter SharedFolders
+// does. It splits the value itself, because kong would ignore an empty value.
 func (c *checkCmd) Validate() error {
 	if len(c.SharedFolders) == 0 {
 		return nil
 	}
 	env := &config.Env{Getenv: func(string) string { return strings.Join(c.SharedFolders, ",") }}
 	c.SharedFolders = env.Folders("--shared-folders")
-	return env.Err()
+	if err := env.Err(); err != nil || len(c.SharedFolders) > 0 {
+		return err
+	}
+	return errors.New("--shared-folders: names no folder")
 }
 
 // Run prints what job each file would start, or what is wrong with the file. It runs the same

@@ -157,6 +157,7 @@ func TestFlagsOutOfRange(t *testing.T) {
 		"local --port=81 --tls-port=81": "--port and --tls-port are both 81: give them different ports, or leave one of them out",
 		"check a --max-jobs-per-drop=0": `--max-jobs-per-drop: "0" is not a whole number from 1 to 1000`,
 		"check a --shared-folders=":     "--shared-folders: is not set",
+		"check a --shared-folders=,":    "--shared-folders: names no folder",
 		"check a --shared-folders=a,b":  "--shared-folders: \"a\" is not a folder such as inbox/shared/\n  --shared-folders: \"b\" is not a folder",
 		"drop a.mp4 --max-usd=-0.5":     `--max-usd: "-0.5" is not an amount; give a number of US dollars such as 2.50`,
 		"drop a.mp4 --max-usd=NaN":      `--max-usd: "NaN" is not an amount`,

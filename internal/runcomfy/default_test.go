@@ -21,7 +21,7 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	transport := ours.Transport.(*http.Transport)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	transport.TLSClientConfig.NextProtos = nil
-	transport.ForceAttemptHTTP2 = true // without this, TLSClientConfig alone turns HTTP/2 off
+	transport.ForceAttemptHTTP2 = true // without this, a TLSClientConfig turns HTTP/2 off
 	client := &Client{Token: StaticToken("token"), BaseURL: server.URL, HTTPClient: ours}
 	status, err := client.Status(t.Context(), "id")
 	if err != nil {
