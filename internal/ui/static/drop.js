@@ -92,9 +92,10 @@ export class Drop {
     this.options.replaceChildren(...(form ? form.options.map((option) => this.field(form, option)) : []));
   }
 
-  field(form, { name, required, allowed, default: byDefault }) {
+  field(form, { name, required, allowed, default: defaultJSON }) {
     const schema = form.schema.properties[name], id = "option-" + name;
-    const preset = byDefault === "" ? undefined : JSON.parse(byDefault);
+    const byDefault = defaultJSON === "" ? undefined : JSON.parse(defaultJSON);
+    const hint = byDefault === undefined ? "default" : "default: " + byDefault;
     const put = (value) => {
       if (value === undefined || value === "") delete this.set[name];
       else this.set[name] = String(value);
@@ -107,21 +108,21 @@ export class Drop {
     const number = ["integer", "number", "float"].includes(schema.type);
     if (schema.enum) {
       input = h("select", { id, onchange: (e) => put(e.target.value === "" ? undefined : schema.enum[+e.target.value]) },
-        h("option", { value: "" }, "default" + (preset === undefined ? "" : ": " + preset)), schema.enum.map((v, n) => h("option", { value: String(n) }, String(v))));
+        h("option", { value: "" }, hint), schema.enum.map((v, n) => h("option", { value: String(n) }, String(v))));
     } else if (schema.type === "boolean") {
-      input = h("input", { type: "checkbox", id, checked: preset === true, onchange: (e) => put(e.target.checked) });
+      input = h("input", { type: "checkbox", id, checked: byDefault === true, onchange: (e) => put(e.target.checked) });
     } else if (number && schema.minimum !== undefined && schema.maximum !== undefined && schema.maximum - schema.minimum <= 1000) {
       const step = schema.type === "integer" ? 1 : (schema.maximum - schema.minimum) / 100;
-      more = h("output", {}, preset === undefined ? "default" : "default: " + preset);
-      input = h("input", { type: "range", id, min: schema.minimum, max: schema.maximum, step, value: preset ?? schema.minimum,
+      more = h("output", {}, hint);
+      input = h("input", { type: "range", id, min: schema.minimum, max: schema.maximum, step, value: byDefault ?? schema.minimum,
         oninput: (e) => { more.textContent = e.target.value; }, onchange: (e) => put(+e.target.value) });
     } else if (number) { // JavaScript would round a large number, so it stays a text
-      input = h("input", { type: "number", id, step: schema.type === "integer" ? 1 : "any", placeholder: preset === undefined ? "default" : "default: " + preset,
+      input = h("input", { type: "number", id, step: schema.type === "integer" ? 1 : "any", placeholder: hint,
         onchange: ({ target: { value } }) => put(value !== "" && Math.abs(value) <= Number.MAX_SAFE_INTEGER ? +value : value) });
       if (schema.minimum !== undefined) input.min = schema.minimum;
       if (schema.maximum !== undefined) input.max = schema.maximum;
     } else {
-      input = h("textarea", { id, rows: 2, placeholder: preset ?? "", onchange: (e) => put(e.target.value) });
+      input = h("textarea", { id, rows: 2, placeholder: byDefault ?? "", onchange: (e) => put(e.target.value) });
     }
     return h("div", { class: "field" }, h("label", { for: id }, name, required ? " (required)" : ""), input, more, h("small", {}, allowed));
   }
@@ -212,7 +213,8 @@ export class Drop {
     const { id, turn } = this;
     this.uploading = true;
     this.start.disabled = true;
-    for (const el of this.dialog.querySelectorAll("#pickers button, .field :is(input, select, textarea)")) el.disabled = true;
+    const inputs = this.dialog.querySelectorAll("#pickers button, .field :is(input, select, textarea)");
+    for (const el of inputs) el.disabled = true;
     const bar = h("progress", { max: 1, value: 0, "aria-label": "upload" }), text = h("p", { "aria-live": "off" });
     const close = byId("drop-close");
     close.textContent = "Stop";
@@ -236,7 +238,7 @@ export class Drop {
     } finally {
       this.uploading = false;
       close.textContent = "Close";
-      for (const el of this.dialog.querySelectorAll("#pickers button, .field :is(input, select, textarea)")) el.disabled = false;
+      for (const el of inputs) el.disabled = false;
     }
   }
 
