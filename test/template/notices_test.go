@@ -132,8 +132,8 @@ func at(event map[string]any, path string) string {
 	return text
 }
 
-// EventBridge tries for a day to send a notice that the topic or the webhook does not accept, and
-// then puts the notice into a dead-letter queue.
+// EventBridge tries for a day, or 185 times (both are its limits), to send a notice that the topic
+// or the webhook does not accept. It then puts the notice into a dead-letter queue.
 func TestNoticesAreTriedForADay(t *testing.T) {
 	s := written(t, withNotices)
 	for rule, target := range map[string]string{"NoticeMailRule": "NoticeTopic", "WebhookRule": "WebhookDestination.Arn"} {
@@ -206,7 +206,8 @@ func TestNoticesAreSentWithRoles(t *testing.T) {
 func TestNoticesAreOffByDefault(t *testing.T) {
 	s, full := written(t, nil), written(t, withNotices)
 	for id := range full.Resources {
-		if _, kept := s.Resources[id]; kept == (strings.HasPrefix(id, "Webhook") || strings.HasPrefix(id, "NoticeMail") || id == "NoticeTopic") {
+		sends := strings.HasPrefix(id, "Webhook") || strings.HasPrefix(id, "NoticeMail") || id == "NoticeTopic"
+		if _, kept := s.Resources[id]; kept == sends {
 			t.Errorf("%s is in a stack without notices: %v, want %v", id, kept, !kept)
 		}
 	}

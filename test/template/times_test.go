@@ -2,7 +2,6 @@ package template
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -35,7 +34,7 @@ func shippedMachine(t *testing.T) machine {
 	t.Helper()
 	var m machine
 	if err := json.Unmarshal(lipdrop.Machine, &m); err != nil {
-		t.Fatalf("statemachine.asl.json is not JSON before substitution: %v", err)
+		t.Fatalf("statemachine.asl.json with its ${…} placeholders is not JSON: %v", err)
 	}
 	return m
 }
@@ -139,7 +138,7 @@ func TestDeletionsAreTriedForHours(t *testing.T) {
 	})
 	source := properties[eventSource](t, transformed(t), "CancelFunctionDeletions")
 	if source.EventSourceArn != "DeletionQueue.Arn" || source.FunctionName != "CancelFunction" || source.BatchSize != 10 ||
-		!slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) || source.ScalingConfig.MaximumConcurrency != 2 {
+		!slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) || source.ScalingConfig.MaximumConcurrency != "2" {
 		t.Errorf("deletions are read by %+v, want two batches of 10 at a time for CancelFunction, with ReportBatchItemFailures", source)
 	}
 }
@@ -149,10 +148,10 @@ type eventSource struct {
 	EventSourceArn, FunctionName string
 	BatchSize                    int
 	FunctionResponseTypes        []string
-	ScalingConfig                struct{ MaximumConcurrency float64 }
+	ScalingConfig                struct{ MaximumConcurrency json.Number }
 }
 
-// Only the messages that failed come back.
+// SQS delivers only failed messages again. At most SubmitConcurrency batches run at the same time.
 func TestSubmitReportsWhatFailed(t *testing.T) {
 	s := transformed(t)
 	source := properties[eventSource](t, s, "SubmitFunctionDrops")
@@ -162,7 +161,7 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 	if !slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) {
 		t.Errorf("the function's response is read as %v, want ReportBatchItemFailures", source.FunctionResponseTypes)
 	}
-	if got, want := fmt.Sprint(source.ScalingConfig.MaximumConcurrency), fmt.Sprint(s.Parameters["SubmitConcurrency"].Default); got != want {
-		t.Errorf("%s batches at the same time, want the %s of SubmitConcurrency", got, want)
+	if got, want := source.ScalingConfig.MaximumConcurrency, s.Parameters["SubmitConcurrency"].Default; got != want {
+		t.Errorf("%v batches at the same time, want the %v of SubmitConcurrency", got, want)
 	}
 }
