@@ -93,7 +93,7 @@ func TestCancelCommandFindsAnEarlierTake(t *testing.T) {
 }
 
 // A job whose output cannot be archived fails. Once the cause is fixed, a redrive archives
-// the output, and the job is neither submitted nor charged again.
+// the output, and nothing is submitted or charged again. Cancel refuses a job that runs or has ended.
 func TestRedriveCommand(t *testing.T) {
 	dir := t.TempDir()
 	broken := startStack(t, local.Options{Dir: dir, Variables: map[string]string{"OUTPUT_ORIGINS": "https://elsewhere.example"}})
@@ -105,7 +105,7 @@ func TestRedriveCommand(t *testing.T) {
 	broken.Close()
 	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start the local stack with: lipdrop local --dir "+dir)
 
-	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // each execution has its second turn after 6 s or more, so its job has ended by then
+	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second}) // poll makes its second turn after 6 s or more, when the job has ended
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
 	st := s.await("talk", ledger.Succeeded)
 	if len(st.Outputs) != 1 || st.Code != "" {

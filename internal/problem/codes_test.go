@@ -36,7 +36,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 			}
 		}
 	}
-	sources := sources(t)
+	code := sources(t)
 	consts := 0
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
@@ -52,7 +52,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 			t.Errorf("%s has %d rows, want 1", value, rows[problem.Code(value)])
 		}
 		// Package workflow has error types with the names of constants. A use of such a type is a use of the constant.
-		if name := spec.Names[0].Name; !regexp.MustCompile(`\b(problem|workflow)\.` + name + `\b`).MatchString(sources) {
+		if name := spec.Names[0].Name; !regexp.MustCompile(`\b(problem|workflow)\.` + name + `\b`).MatchString(code) {
 			t.Errorf("no package uses %s", name)
 		}
 		return true

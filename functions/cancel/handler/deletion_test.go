@@ -48,8 +48,8 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// A file is deleted, and S3 refuses each read of its key. If the file was uploaded again, cancel finds
-// it by listing the key, and does nothing. If not, listing the key fails for ten minutes. Cancel tries
+// S3 refuses a HEAD or a GET of a deleted file, so cancel lists its key. If the file was uploaded
+// again, cancel does nothing. If not, S3 also refuses the listing for ten minutes. Cancel tries
 // again until the listing works, then cancels the job.
 func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
@@ -90,16 +90,15 @@ func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	}
 }
 
-// failOnce counts the requests that cancel sends from now on, and makes the nth one fail. The
-// result becomes true when cancel sends that request. From now on poll cannot reach RunComfy, so
-// only cancel sees how the job ends.
+// failOnce makes one request fail: the nth that cancel sends from now on. The result becomes true
+// when it fails. From now on poll cannot reach RunComfy, so only cancel sees how the job ends.
 func failOnce(w *world.World, nth int) *bool {
 	requests, failed := 0, false
 	w.Before = func(c world.Call) error {
 		if c.Function == "poll" && c.Service == "runcomfy" {
 			return world.ErrBroken
 		}
-		if c.Function != "cancel" || c.Service == "lambda" {
+		if c.Function != "cancel" || c.Service == "lambda" { // "lambda" is the invocation itself
 			return nil
 		}
 		if requests++; requests != nth {
@@ -460,7 +459,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
 		w.LoseStatusEvents = true
 		w.NotifyStatus(w.Executions()[0].ARN, 0)
-		w.Run(10 * time.Second) // the execution is stopped only after cancel has handled the event
+		w.Run(10 * time.Second) // cancel handles the event, but DescribeExecution returns RUNNING
 		if len(w.Errors) != 1 {
 			t.Errorf("errors %q, want one, about the status RUNNING", w.Errors)
 		}
@@ -471,7 +470,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 }
 
 // Many executions are stopped, the events of their ends are lost, and RunComfy does not respond to
-// /cancel. The sweep settles each execution within a day.
+// /cancel. The sweep settles each execution within 25 hours.
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
 	w := worldtest.New(t)
@@ -603,7 +602,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				w.Run(10 * time.Minute)
 				w.Before = func(c world.Call) error {
 					if c.Op == "StopExecution" {
-						w.Spend(time.Second) // so that the execution ends later than Times.Ended of the record
+						w.Spend(time.Second) // the execution ends later than the take, so settle could replace the reason
 					}
 					return nil
 				}
@@ -671,7 +670,7 @@ func TestCancelledJobIsFoundFirst(t *testing.T) {
 	}
 }
 
-// A released take is claimed again while the sweep runs, after the sweep has listed the
+// A held take is claimed again while the sweep runs, after the sweep has listed the
 // take's old record. The sweep leaves the take to the invocation that claimed it.
 func TestSweepLeavesALiveClaim(t *testing.T) {
 	w := worldtest.New(t)

@@ -42,7 +42,7 @@ func TestHosts(t *testing.T) {
 		{"a foreign name that leads to this machine", "evil.example:4566", "", 403},
 		{"a foreign name that begins with an address of this machine", "127.0.0.1.evil.example", "", 403},
 		{"a foreign name that ends with localhost", "evil-localhost:4566", "", 403},
-		{"an address that is not in Hosts", "127.0.0.2:4566", "", 403},
+		{"a loopback address that is not allowed", "127.0.0.2:4566", "", 403},
 		{"no host", "", "", 403},
 		{"a foreign page", "127.0.0.1:4566", "https://evil.example", 403},
 		{"a page whose origin is null", "127.0.0.1:4566", "null", 403},
@@ -93,7 +93,7 @@ func signed(t *testing.T, now func() time.Time) (url string, served *int) {
 	}
 	server := httptest.NewServer(awsjson.Operations{
 		"AWSStepFunctions.StartExecution": serve, "AWSStepFunctions.StopExecution": serve, "AmazonSQS.ChangeMessageVisibility": serve,
-		"AWSEvents.PutEvents": serve, "secretsmanager.GetSecretValue": serve, "": serve,
+		"AWSEvents.PutEvents": serve, "secretsmanager.GetSecretValue": serve, "": serve, // "" is a request without X-Amz-Target
 	}.Handler(s.Check))
 	t.Cleanup(server.Close)
 	return server.URL, served

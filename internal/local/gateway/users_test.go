@@ -144,9 +144,9 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "aborts an upload of a file that the user may write", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
 	}
 	asUser := func(o *s3.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(user, secret, "") }
-	for port, client := range map[string]*s3.Client{"https": s3.New(srv.tls.Options(), asUser), "http": s3.New(srv.plain.Options(), asUser)} {
+	for scheme, client := range map[string]*s3.Client{"https": s3.New(srv.tls.Options(), asUser), "http": s3.New(srv.plain.Options(), asUser)} {
 		for _, tt := range tests {
-			t.Run(port+": "+tt.name, func(t *testing.T) {
+			t.Run(scheme+": "+tt.name, func(t *testing.T) {
 				err := tt.call(t.Context(), client)
 				if tt.code == "" && err != nil {
 					t.Error(err)
@@ -227,7 +227,7 @@ func TestForgedUser(t *testing.T) {
 	}{
 		"a wrong signature":                          {"/drops/key", header},
 		"a wrong signature in the query":             {"/drops/key" + query, nil},
-		"a signature that package url leaves out":    {"/drops/key" + query + ";", nil},
+		"a signature that url.ParseQuery leaves out": {"/drops/key" + query + ";", nil},
 		"a query that versitygw reads as a fragment": {"/drops/key#" + query, nil},
 		"two Authorization headers":                  {"/drops/key", http.Header{"Authorization": {"Credential=" + scope, ""}}},
 	} {
