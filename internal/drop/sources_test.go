@@ -160,6 +160,6 @@ func TestBothSourcesAreNamed(t *testing.T) {
 	f = b.only(t, "inbox/ads/cafe/de.mp4")
 	want = "the job ads/cafe/de would be started by de.mp4, and also by de.wav in cafe.job"
 	if got := f.Problems[0].Reason; got != want || !strings.HasPrefix(f.Key, "status/") {
-		t.Errorf("the reason at %s is %q, want %q at a key below status/", f.Key, got, want)
+		t.Errorf("the reason is %q, want %q; the key is %s, want one below status/", got, want, f.Key)
 	}
 }

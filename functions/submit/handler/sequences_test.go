@@ -59,7 +59,7 @@ func wantWarning(t *testing.T, w *world.World, name, text string) {
 // but its LastModified is earlier, because S3 reports when the upload began.
 func TestLargeFileDroppedAgain(t *testing.T) {
 	clip, voice := sample.Files()
-	for n := range 40 { // the two new takes have the same stamp; which of them is sorted last depends on the name
+	for n := range 40 { // the two new takes have the same stamp, so the order of their keys depends on the name
 		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
 		worldtest.DropPairs(w, name)
@@ -113,9 +113,9 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 }
 
-// After the match é.wav is submitted, é.mp3 arrives. Its upload began before the upload of é.wav. So
-// the job is not rejected as ambiguous: its status is still about the take, and a warning names
-// é.mp3.
+// After the match é.wav is submitted, é.mp3 arrives. Its upload began before the upload of é.wav,
+// and its é is spelled with two code points. The job is not rejected as ambiguous: its status is
+// still about the take, and a warning names é.mp3.
 func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
@@ -127,6 +127,7 @@ func TestOlderFileOfAMatchIsNotIgnoredSilently(t *testing.T) {
 	worldtest.Rest(t, w)
 	w.DropLarge(bundle+"e\u0301.mp3", voice, began)
 	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe/\u00e9", ledger.Succeeded, "")
 	wantWarning(t, w, "ads/cafe/\u00e9", "e\u0301.mp3 was uploaded, but job.json of this job does not use it")
 }
 
@@ -263,7 +264,7 @@ func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 
 // Submit dies after its claim, and again after it has recorded that the outcome is unknown. Then
 // job.json is deleted, so no assessment finds the take. The sweep writes the take's status.
-func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
+func TestSweepWritesTheStatusOfAnUnknownTake(t *testing.T) {
 	w := worldtest.New(t)
 	w.After = func(c world.Call) error {
 		takes := w.Takes("ads/cafe")
@@ -285,7 +286,8 @@ func TestUnknownTakeWithoutAStatusIsPosted(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.SubmitInterrupted)
 }
 
-// A deletion starts no job for a name whose newest take used the deleted file.
+// After the deletion of talk.de.mp4, which the newest take used, talk.mp4 and talk.de.wav would make
+// a job. The deletion does not start it.
 func TestDeletionStartsNoJob(t *testing.T) {
 	clip, voice := sample.Files()
 	for state, code := range map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion, ledger.Succeeded: ""} {
@@ -440,7 +442,7 @@ func TestHeldMatchNamesItsFile(t *testing.T) {
 
 // While a video with the bundle's name makes the name ambiguous, a file of the bundle is uploaded
 // again. After the video is deleted, the status warns about that upload.
-func TestMemberUploadedAgainBesideAnother(t *testing.T) {
+func TestMemberUploadedAgainWhileAmbiguous(t *testing.T) {
 	w := worldtest.New(t)
 	clip, _ := sample.Files()
 	dropBundle(w, "voice.wav", "voice.wav")
@@ -561,7 +563,7 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 
 // If a file is deleted while RunComfy rejects its job, the rejection does not replace the
 // status that the deletion led to.
-func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
+func TestRejectionKeepsTheStatusOfALaterDeletion(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
 	w.Drop("inbox/ads/talk.mp4", clip)
@@ -577,15 +579,14 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
 
-// An assessment of a wildcard does not overwrite the status that a later assessment has
-// posted.
+// An assessment of a wildcard does not overwrite the status that a later assessment wrote.
 func TestOlderAssessmentOfAMatch(t *testing.T) {
 	w := worldtest.New(t)
 	_, voice := sample.Files()
 	w.Put(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	worldtest.Rest(t, w)
-	w.Notify("Object Created", bundle+"job.json", 0) // job.json is assessed again; the bundle's own status stays as it is
+	w.Notify("Object Created", bundle+"job.json", 0) // job.json is assessed again
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool {
 		return c.Function == "submit" && c.Op == "GetObject" && c.Key == "status/ads/cafe/a.json"
 	}, func() {
@@ -978,14 +979,14 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 
 // A bundle is submitted after a video with the bundle's name was deleted. The execution cannot
 // be started, and job.json is deleted. The status is about the take, although the deleted
-// video was newer.
-func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
+// video was newer than the bundle.
+func TestTakeOlderThanADeletedVideo(t *testing.T) {
 	w := worldtest.New(t)
 	clip, _ := sample.Files()
 	dropBundle(w, "voice.wav", "voice.wav")
-	w.Drop("inbox/ads/cafe.mp4", clip)
+	w.Drop("inbox/ads/cafe.mp4", clip) // so the bundle is not submitted yet
 	w.Pass(time.Hour)
-	w.Drop("inbox/ads/cafe.mp4", clip)
+	w.Drop("inbox/ads/cafe.mp4", clip) // now it is newer than the bundle
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
 	w.Before = startNoExecution
@@ -1002,8 +1003,7 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 }
 
 // One batch has the events of the pair cafe/a and of a job.json that no longer names the match
-// cafe/a. Submit sends a message to assess this match. That message does not replace the
-// assessment of the pair.
+// cafe/a. Submit sends a message to assess this match, and assesses the pair too.
 func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
@@ -1023,7 +1023,8 @@ func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	}
 }
 
-// A drop of talk.de adds no warning to talk, whose take uses no file of talk.de.
+// A drop of talk.de after the deletion of talk.wav adds no warning to talk, whose take uses no file
+// of talk.de.
 func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(w)
