@@ -4,6 +4,7 @@ package outputtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"image"
@@ -27,7 +28,7 @@ const (
 	Short     Form = "short"      // shorter than Right
 	Long      Form = "long"       // longer than Right
 	NoSound   Form = "no-sound"   // without a sound track
-	Silent    Form = "silent"     // with as few bytes of sound as a silent track has
+	Silent    Form = "silent"     // with a sound track that has as few bytes as a silent one
 	Smaller   Form = "smaller"    // half as wide and half as high as Right
 	Broken    Form = "broken"     // without the last tenth of its bytes
 	WrongType Form = "wrong-type" // an image instead of a video
@@ -98,18 +99,18 @@ func outputLength(job runcomfytest.Job, video, audio time.Duration) time.Duratio
 		}
 		return otherwise
 	}
-	mode, _ := job.Input["sync_mode"].(string)
+	option, byDefault := "sync_mode", "cut_off"
 	if job.Model == "sync/react-1" {
-		if mode, _ = job.Input["lipsync_mode"].(string); mode == "" {
-			mode = "bounce"
-		}
+		option, byDefault = "lipsync_mode", "bounce"
 	}
+	mode, _ := job.Input[option].(string)
+	mode = cmp.Or(mode, byDefault)
 	switch {
 	case strings.Contains(job.Model, "avatar"):
 		return time.Duration(number("num_clips", 10) * number("frames_per_clip", 48) / 16 * float64(time.Second))
 	case video == 0:
 		return time.Duration(number("duration", 5) * float64(time.Second))
-	case mode == "" || mode == "cut_off":
+	case mode == "cut_off":
 		return min(video, audio)
 	case mode == "silence":
 		return max(video, audio)

@@ -159,11 +159,11 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	})
 }
 
-// upload writes a file. The upload began at the given time and ends now. The event of the
-// returned act is late by the given duration.
+// upload writes a file. The upload began at the given time and ends now. The caller sends the event;
+// late is how late the event is.
 func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
 	s.w.PutLarge(key, body, began)
-	return act{at: s.w.Now(), late: late, file: file{key, body, s.w.Present(key), s.w.Now(), began.UTC().Truncate(time.Second)}}
+	return act{at: s.w.Now(), late: late, file: file{key: key, body: body, etag: s.w.Present(key), dropped: s.w.Now(), modified: began.UTC().Truncate(time.Second)}}
 }
 
 // deleteOne deletes one file of a drop. The event for submit may be late. The event for cancel
@@ -199,11 +199,10 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
-// redriveBad redrives those executions of a drop that have ended badly.
+// redriveBad redrives the executions of a drop. Redrive fails unless an execution has ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.schedule(at, func() {
 		for _, rec := range s.takesOf(d) {
-			// Redrive fails unless the execution has ended badly.
 			if rec.State != ledger.Cancelled && s.w.Redrive(rec.Name, rec.Take) == nil {
 				s.faults["people: redriven"]++
 			}

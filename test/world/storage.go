@@ -31,7 +31,8 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 		if errors.Is(err, ErrSilent) {
 			const timeout = time.Minute // of the client that package bucket makes
 			wait := patience(ctx, timeout)
-			if w.Spend(wait); wait < timeout {
+			w.Spend(wait)
+			if wait < timeout {
 				return out, context.DeadlineExceeded
 			}
 		}
@@ -42,9 +43,10 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 	return out, err
 }
 
-// isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP
-// status is 500 or more, after ErrThrottledStates, or if there was no response. With
-// ErrEntry there was a response with the HTTP status 200, so the SDK does not retry.
+// isTemporary reports whether the SDK retries after an error. The SDK retries if the HTTP status
+// is 500 or more, if Step Functions throttles, or if there was no response. ErrThrottledStates and
+// the errors for no response have no ErrorCode method. With ErrEntry there was a response with the
+// HTTP status 200, so the SDK does not retry.
 func isTemporary(err error) bool {
 	if errors.Is(err, ErrEntry) {
 		return false

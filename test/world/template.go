@@ -14,7 +14,7 @@ import (
 type stackTemplate struct {
 	queues                           map[string]template.Queue    // by logical id
 	functions                        map[string]template.Function // by name
-	queueHours, runHours, maxOutputs int
+	queueHours, maxHours, maxOutputs int
 	settings                         drop.Settings
 }
 
@@ -22,7 +22,7 @@ type stackTemplate struct {
 var readTemplate = sync.OnceValues(func() (*stackTemplate, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
 	for _, resource := range []string{"Bucket", "TokenSecret", "Queue"} {
-		values[resource] = resource // any value will do: a World does not run a function's main, which reads it
+		values[resource] = resource // any value will do: only a function's main reads it, and a World does not run main
 	}
 	functions, err := template.Functions(lipdrop.Template, values)
 	if err != nil {
@@ -37,7 +37,7 @@ var readTemplate = sync.OnceValues(func() (*stackTemplate, error) {
 		return nil, err
 	}
 	t := &stackTemplate{queues: queues, functions: template.ByName(functions), settings: template.DefaultSettings()}
-	for name, to := range map[string]*int{"QueueHours": &t.queueHours, "MaxHours": &t.runHours, "MaxOutputs": &t.maxOutputs} {
+	for name, to := range map[string]*int{"QueueHours": &t.queueHours, "MaxHours": &t.maxHours, "MaxOutputs": &t.maxOutputs} {
 		if *to, err = strconv.Atoi(parameters[name]); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

@@ -182,7 +182,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	}
 	w := &World{
 		Settings: template.settings, MaxOutputs: template.maxOutputs,
-		QueueLimit: time.Duration(template.queueHours) * time.Hour, RunLimit: time.Duration(template.runHours) * time.Hour,
+		QueueLimit: time.Duration(template.queueHours) * time.Hour, RunLimit: time.Duration(template.maxHours) * time.Hour,
 		Secret: Token, Attempts: 3, Batch: 1, Web: map[string][]byte{},
 		now: Begin, template: template, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{}, said: map[saying]bool{},

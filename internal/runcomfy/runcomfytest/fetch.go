@@ -151,7 +151,8 @@ func inputsOf(properties map[string]any) []input {
 		}
 		in := input{name: name, url: address, suffix: strings.ToLower(path.Ext(u.Path))}
 		switch {
-		case strings.Contains(name, "audio"):
+		case strings.Contains(name, string(media.Audio)):
+			in.kind = media.Audio
 		case strings.Contains(name, string(media.Video)):
 			in.kind = media.Video
 		case strings.Contains(name, string(media.Image)):
