@@ -113,7 +113,7 @@ func (s *Stack) schedule(sweepNow bool) {
 		select {
 		case <-hours.C:
 			sweepNow = true
-		case <-s.intake.Done():
+		case <-s.intakeCtx.Done():
 			return
 		}
 	}

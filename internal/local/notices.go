@@ -49,7 +49,7 @@ func (s *Stack) bus() *events.Bus {
 		}
 		if s.options.Webhook != "" {
 			go func() {
-				if err := s.deliver(s.intake, n); err != nil && s.intake.Err() == nil {
+				if err := s.deliver(s.intakeCtx, n); err != nil && s.intakeCtx.Err() == nil {
 					slog.Error("notice not accepted by the webhook", "id", n.ID, "err", err)
 				}
 			}()

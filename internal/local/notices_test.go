@@ -51,7 +51,7 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	}))
 	defer webhook.Close()
 	var printed []string
-	s := &Stack{intake: t.Context(), options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}}
+	s := &Stack{intakeCtx: t.Context(), options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}}
 	s.keys.Webhook = "key"
 	server := httptest.NewServer(s.bus().Operations().Handler())
 	defer server.Close()

@@ -59,7 +59,7 @@ type Stack struct {
 	states        *states.Server
 	fake          *runcomfytest.Server
 
-	intake     context.Context // its end stops the schedule and the delivery of messages and notices
+	intakeCtx  context.Context // its end stops the schedule and the delivery of messages and notices
 	stopIntake context.CancelFunc
 	calls      sync.WaitGroup // the goroutines of the schedule and of the queues
 	closers    []func()
@@ -84,7 +84,7 @@ type invoker interface {
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{options: o.withDefaults()}
 	s.failed, s.fail = context.WithCancelCause(context.Background())
-	s.intake, s.stopIntake = context.WithCancel(context.Background())
+	s.intakeCtx, s.stopIntake = context.WithCancel(context.Background())
 	if err := s.start(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -331,7 +331,7 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 func (s *Stack) startConsumers(restarted bool) {
 	consume := func(q *queue.Queue, m template.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
-		s.calls.Go(func() { q.Consume(s.intake, c) })
+		s.calls.Go(func() { q.Consume(s.intakeCtx, c) })
 	}
 	consume(s.dropQueue, s.functions[submit].Queues[queueARN], queue.DeliverBatch(queueARN, s.invokeFunction(submit)))
 	consume(s.deletionQueue, s.functions[cancel].Queues[deletionQueueARN], queue.DeliverBatch(deletionQueueARN, s.invokeFunction(cancel)))

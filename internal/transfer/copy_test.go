@@ -55,7 +55,7 @@ func TestCopy(t *testing.T) {
 					data := random(size, 1)
 					o, b := newOrigin(t, data), newBucket(t)
 					set(o)
-					got, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
+					got, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -85,7 +85,7 @@ func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 			o.whole = whole
 			c := o.copier(t, b)
 			c.pace.quick = time.Hour
-			if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+			if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 				t.Fatal(err)
 			}
 			if n := o.count(); n != 1 {
@@ -141,13 +141,13 @@ func TestSecondCopyFindsTheObject(t *testing.T) {
 			o, b := newOrigin(t, random(size, 1)), newBucket(t)
 			o.whole, o.chunked = chunked, chunked
 			c := o.copier(t, b)
-			want, err := c.Copy(t.Context(), o.url(), named)
+			want, err := c.Copy(t.Context(), o.url(), toTestKey)
 			if err != nil {
 				t.Fatal(err)
 			}
 			writes := func() int { return b.called("CreateMultipartUpload") + b.called("PutObject") }
 			before := writes()
-			got, err := c.Copy(t.Context(), o.url(), named)
+			got, err := c.Copy(t.Context(), o.url(), toTestKey)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +189,7 @@ func TestRangesAreRequestedInParallel(t *testing.T) {
 		}
 		c := o.copier(t, b)
 		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, one range could fill the window by itself
-		if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 			t.Fatal(err)
 		}
 		b.check(t, testKey, data)
@@ -200,7 +200,7 @@ func TestAFastSourceGetsOneRequest(t *testing.T) {
 	o, b := newOrigin(t, random(400_000, 1)), newBucket(t)
 	c := o.copier(t, b)
 	c.pace.quick = time.Hour
-	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	if n := o.count(); n != 1 {
@@ -221,7 +221,7 @@ func TestRangesNeedAStrongETagOrLastModified(t *testing.T) {
 	} {
 		o, b := newOrigin(t, random(100_000, 1)), newBucket(t)
 		o.header = tt.header
-		if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+		if _, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey); err != nil {
 			t.Fatal(err)
 		}
 		if ranges := o.count() > 2; ranges != tt.ranges {
@@ -244,7 +244,7 @@ func TestPartsOfALargeLimit(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	c := o.copier(t, b)
 	c.MaxBytes = maxParts * 100_000
-	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, o.data)
@@ -269,7 +269,7 @@ func TestRetryAfter(t *testing.T) {
 func TestRangesThatAreOnlyAnnounced(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"}
-	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, o.data)

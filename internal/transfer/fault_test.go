@@ -268,7 +268,7 @@ func TestSourceFaults(t *testing.T) {
 				if tt.limit > 0 {
 					c.MaxBytes = tt.limit
 				}
-				_, err := c.Copy(t.Context(), o.url(), named)
+				_, err := c.Copy(t.Context(), o.url(), toTestKey)
 				want := data
 				switch {
 				case tt.want != nil:
@@ -402,7 +402,7 @@ func TestFind(t *testing.T) {
 			if _, found, err := c.Find(t.Context(), o.url(), testKey); err != nil || found {
 				t.Fatalf("before the copy: found %t, error %v; want false and none", found, err)
 			}
-			made, err := c.Copy(t.Context(), o.url()+"?signature=1", named)
+			made, err := c.Copy(t.Context(), o.url()+"?signature=1", toTestKey)
 			if err != nil {
 				t.Fatal(err)
 			}

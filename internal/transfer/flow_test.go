@@ -75,7 +75,7 @@ func TestFlowFaults(t *testing.T) {
 			b.patience = tt.patience
 			c := o.copier(t, b)
 			c.pace.putMax = 1 << 20
-			got, err := c.Copy(t.Context(), o.url(), named)
+			got, err := c.Copy(t.Context(), o.url(), toTestKey)
 			b.check(t, testKey, want)
 			checkError(t, err, tt.want, tt.text)
 			if got.Existed != tt.existed {
@@ -97,7 +97,7 @@ func TestEmptyObjectExists(t *testing.T) {
 	o, b := newOrigin(t, random(3<<20, 1)), newBucket(t)
 	o.whole, o.chunked = true, true
 	b.put(testKey, []byte{})
-	_, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
+	_, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey)
 	checkError(t, err, &workflow.OutputOccupied{}, "first bytes")
 }
 
@@ -123,7 +123,7 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 		}
 		return false
 	}
-	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, data)
@@ -149,7 +149,7 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 		_, _ = w.Write(data[100_000:])
 		return true
 	}
-	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, data)

@@ -22,7 +22,7 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.dialer.Resolver = resolver(address)
-		_, err = c.Copy(t.Context(), "https://cdn.example.com/talk.mp4?"+secret, named)
+		_, err = c.Copy(t.Context(), "https://cdn.example.com/talk.mp4?"+secret, toTestKey)
 		checkError(t, err, &workflow.OutputRefused{}, "cdn.example.com:443: the name resolves to an address that is not public")
 		b.check(t, testKey, nil)
 	}
@@ -35,7 +35,7 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.dialer.Resolver = resolver([4]byte{127, 0, 0, 1})
-	if _, err := c.Copy(t.Context(), listed+"/talk.mp4", named); err != nil {
+	if _, err := c.Copy(t.Context(), listed+"/talk.mp4", toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, data)
@@ -89,7 +89,7 @@ func TestRedirects(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := c.Copy(t.Context(), first.url(), named)
+			_, err := c.Copy(t.Context(), first.url(), toTestKey)
 			if tt.refused != "" {
 				checkError(t, err, &workflow.OutputRefused{}, addresses.Replace(tt.refused))
 				b.check(t, testKey, nil)
@@ -140,7 +140,7 @@ func TestExpiredRedirect(t *testing.T) {
 		}
 		return false
 	}
-	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	if redirects < 2 {

@@ -58,7 +58,7 @@ func TestResponsesThatQuoteTheQuery(t *testing.T) {
 			if c.Origins, err = origins.Parse([]string{address}); err != nil {
 				t.Fatal(err)
 			}
-			_, err = c.Copy(t.Context(), address+"/talk.mp4?"+secret, named)
+			_, err = c.Copy(t.Context(), address+"/talk.mp4?"+secret, toTestKey)
 			if err == nil {
 				t.Fatal("the copy succeeded, want an error")
 			}

@@ -75,7 +75,7 @@ func TestMemory(t *testing.T) {
 		start := inUse()
 		// The runtime gets a lower limit than the test, because it may exceed its limit for a moment.
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(start) + limit*3/4))
-		got, err := c.Copy(t.Context(), server.URL+"/talk.mp4", named)
+		got, err := c.Copy(t.Context(), server.URL+"/talk.mp4", toTestKey)
 		if err != nil {
 			t.Fatal(err)
 		}

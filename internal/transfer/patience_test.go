@@ -131,7 +131,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	c := o.copier(t, b)
 	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, time.Second
 	c.pace.window = 2 // so that most other ranges have been read when the slow one is requested
-	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+	if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, data)
@@ -161,7 +161,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				}
 				return false
 			}
-			_, err := o.copier(t, b).Copy(ctx, o.url(), named)
+			_, err := o.copier(t, b).Copy(ctx, o.url(), toTestKey)
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("%d bytes, request %d: error %v, want %v", size, nth, err, context.Canceled)
 			}

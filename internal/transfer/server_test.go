@@ -135,7 +135,7 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	return &Copier{S3: b.client(), Bucket: "bucket", Origins: list, MaxBytes: 1 << 30, dialer: origins.Dialer{Roots: roots}, pace: p}
 }
 
-func named([]byte) (string, string) { return testKey, "video/mp4" }
+func toTestKey([]byte) (string, string) { return testKey, "video/mp4" }
 
 // hang waits until the client closes the connection. net/http notices that only after the whole
 // request has been read. Without the panic, net/http would send an empty response.

@@ -49,11 +49,11 @@ func TestStorageFaults(t *testing.T) {
 	const always = 1 << 30
 	for name, tt := range map[string]struct {
 		size     int
-		there    []byte
+		there    []byte // the object under the key before the copy
 		fault    fault
 		patience time.Duration
-		want     any // nil: the source is copied
-		text     string
+		want     any    // an error of the expected type, or nil if the copy succeeds
+		text     string // in the error
 		left     []byte // the object under the key, if the copy fails
 		existed  bool
 	}{
@@ -148,12 +148,11 @@ func TestStorageFaults(t *testing.T) {
 				b.put(testKey, tt.there)
 			}
 			b.patience = tt.patience
-			got, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
-			want := data
+			got, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey)
 			if tt.want != nil {
-				want = tt.left
+				data = tt.left
 			}
-			b.check(t, testKey, want)
+			b.check(t, testKey, data)
 			checkError(t, err, tt.want, tt.text)
 			if got.Existed != tt.existed {
 				t.Errorf("existed: %t, want %t", got.Existed, tt.existed)
@@ -182,7 +181,7 @@ func TestAbortFails(t *testing.T) {
 		}
 		return false
 	}
-	_, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
+	_, err := o.copier(t, b).Copy(t.Context(), o.url(), toTestKey)
 	for _, want := range []string{"UploadPart", "AbortMultipartUpload"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %s in it", err, want)
@@ -205,7 +204,7 @@ func TestCancelledCopyLeavesNoUpload(t *testing.T) {
 			}
 			return false
 		}
-		_, err := o.copier(t, b).Copy(ctx, o.url(), named)
+		_, err := o.copier(t, b).Copy(ctx, o.url(), toTestKey)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: error %v, want %v", call, err, context.Canceled)
 		}
