@@ -13,7 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// costRecords returns records in several states, with and without an estimate and a cost.
+// costRecords returns records in several states. sumCosts leaves out those with the estimate 9: they
+// cost nothing or were not submitted.
 func costRecords() []ledger.Record {
 	day := func(d int) ledger.Times { return ledger.Times{Claimed: time.Date(2050, 1, d, 23, 59, 0, 0, time.UTC)} }
 	return []ledger.Record{

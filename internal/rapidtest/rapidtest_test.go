@@ -42,7 +42,7 @@ func TestCheck(t *testing.T) {
 		draws("RAPID_SEED=7"), draws("", "-rapid.seed=8"), draws("RAPID_SEED=0"), draws("", "-rapid.seed=0"),
 	} {
 		if other == first {
-			t.Errorf("a run with a given seed draws the numbers of a run without one, want others: %s", other)
+			t.Errorf("a run with another seed draws the same numbers as a run without a seed, want other numbers: %s", other)
 		}
 	}
 	if draws("RAPID_SEED=7") != draws("", "-rapid.seed=7") {

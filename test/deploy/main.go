@@ -56,7 +56,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "deploy:", err)
 		os.Exit(1)
 	}
-	fmt.Println("deployed, used, updated and removed: 1 passed, 0 failed")
+	fmt.Println("deployed, used, updated and removed")
 }
 
 // trial is one deployment, and the fake RunComfy that its functions call.
@@ -118,7 +118,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("after the update: %w", err)
 	}
 	if charges := t.fake.Charges(); charges != 4 {
-		return fmt.Errorf("RunComfy charged %d jobs, want 4", charges)
+		return fmt.Errorf("RunComfy charged %d jobs, want 4, two for each folder", charges)
 	}
 	if err := server.Close(); err != nil { // the scripts have a fake of their own at the same address
 		return err

@@ -44,12 +44,12 @@ func readDocument(t *testing.T, file string) string {
 func block(t *testing.T, text, word string) (before, body, after string) {
 	t.Helper()
 	open := "```json " + word + "\n"
-	before, rest, ok := strings.Cut(text, open)
-	end := strings.Index("\n"+rest, "\n```\n")
-	if !ok || end < 0 {
+	before, rest, _ := strings.Cut(text, open)
+	body, after, ok := strings.Cut(rest, "```\n")
+	if !ok {
 		t.Fatalf("no code block opens with json %s", word)
 	}
-	return before + open, rest[:end], rest[end:]
+	return before + open, body, "```\n" + after
 }
 
 // compareBlocks compares the examples in a document with what the functions wrote.
@@ -177,8 +177,8 @@ func TestWrongDropsMatchTheSchema(t *testing.T) {
 	schema := schemaOf(t, readDocument(t, statusDocument))
 	_, files := readBucket(t, wrongDrops)
 	seen := 0
-	for file, body := range files {
-		if _, below, _ := strings.Cut(file, "/"); !strings.HasPrefix(below, ledger.InboxPrefix) {
+	for file, body := range files { // a file is a folder and a key, such as empty-voice/inbox/ads/talk.wav
+		if _, key, _ := strings.Cut(file, "/"); !strings.HasPrefix(key, ledger.InboxPrefix) {
 			checkStatus(t, schema, file, []byte(body))
 			seen++
 		}

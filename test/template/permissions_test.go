@@ -36,7 +36,7 @@ func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 			roleID := roleOf(t, s, documented.id)
 			delete(unseen, roleID)
 			if managed := properties[role](t, s, roleID).ManagedPolicyArns; len(managed) > 0 {
-				t.Errorf("%s has the managed policies %v, want none, because managed policies name no resources", roleID, managed)
+				t.Errorf("%s has the managed policies %v, want none, because docs/iam.md does not show what they allow", roleID, managed)
 			}
 		}
 		for id := range unseen {
@@ -77,8 +77,8 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 
 // Each role can be assumed only by the service that runs the function or the state machine, or
 // that sends notices, and only on behalf of this account. Step Functions documents
-// that it sends aws:SourceAccount. Lambda and EventBridge do not, so their condition is
-// also true without it. Otherwise Lambda might be unable to read the queue, and nothing
+// that it sends aws:SourceAccount. Lambda and EventBridge do not document that, so their condition
+// is also true without it. Otherwise Lambda might be unable to read the queue, and nothing
 // would report that.
 func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 	s := written(t, withNotices)
@@ -170,7 +170,8 @@ func TestResourcePolicies(t *testing.T) {
 	})
 }
 
-// SQS refuses a policy for several queues, and a statement for several resources.
+// SQS refuses a policy for several queues, and a statement for several resources. Each queue has a
+// policy that denies requests without TLS.
 func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
 	forBothForms(t, func(t *testing.T, s stack) {
 		secured := map[string]bool{}

@@ -66,7 +66,7 @@ func failedUnseen(t *testing.T) *world.World {
 		return runcomfytest.Script{Fail: "no face found"} // at once
 	}
 	worldtest.DropPair(w)
-	for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
+	for w.Status("ads/talk").State != ledger.Submitted {
 		w.Run(time.Second)
 	}
 	return w
@@ -106,9 +106,9 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 	}
 }
 
-// A job has failed at RunComfy, and its execution is stopped. For longer than giveUpAfter, cancel
-// cannot write the record. In the end the record says that the job failed, not that the
-// execution was stopped.
+// A job has failed at RunComfy, and its execution is stopped. For longer than the 20 hours after
+// which cancel gives up, cancel cannot write the record. In the end the record says that the job
+// failed, not that the execution was stopped.
 func TestFailedJobIsRecordedLate(t *testing.T) {
 	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -223,7 +223,7 @@ func setFaults(w *world.World, cancel, result *runcomfytest.Fault) {
 
 // RunComfy accepts no cancellation and returns no result for 22 hours. The take is recorded as
 // failed before its execution is too old for the sweep. A redrive archives the paid result.
-func TestCancelImpossibleForADay(t *testing.T) {
+func TestCancelImpossibleFor22Hours(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
 			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
@@ -319,7 +319,8 @@ func TestSweepSettlesTheOldestEndFirst(t *testing.T) {
 	}
 }
 
-// S3 is so slow that the sweep cannot read all records. The sweep reads the newest record first.
+// S3 is so slow that the sweep can read only one of two records. It reads the newest one, and starts
+// the execution of its take, which submit could not start.
 func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(w)
@@ -401,9 +402,7 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	w.Run(2 * time.Minute) // the job ends ten seconds later
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Function == "cancel" && c.Op == "PutObject" }, func() {
-		take := w.Status("ads/talk").Take
-		w.Before = nil
-		if err := w.Redrive("ads/talk", take); err != nil {
+		if err := w.Redrive("ads/talk", w.Status("ads/talk").Take); err != nil {
 			t.Error(err)
 		}
 		for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
@@ -418,7 +417,7 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 
 // The deletion of an object of another bucket is ignored. A message that cancel does not
 // understand is returned, so that it becomes a dead letter that an alarm reports.
-func TestMessagesOfOthers(t *testing.T) {
+func TestUnexpectedMessages(t *testing.T) {
 	for body, returned := range map[string]bool{
 		`{"detail-type": "Object Deleted", "detail": {"bucket": {"name": "other"}, "object": {"key": "inbox/ads/talk.wav"}}}`: false,
 		`{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, "object": {"key": "inbox/ads/talk.wav"}}}`:     true,
@@ -568,7 +567,8 @@ func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
 }
 
 // A file is deleted, and for an hour each request to cancel its job fails. After each try, cancel
-// writes a status with a warning, even if the execution of the job was redriven.
+// writes a status with a warning, even if the take had failed and its execution was redriven. A
+// failed take stays failed after its job is cancelled.
 func TestStatusWarnsUntilTheJobOfADeletedFileIsCancelled(t *testing.T) {
 	for _, redriven := range []bool{false, true} {
 		want, code := ledger.Cancelled, problem.CancelledByDeletion
