@@ -192,6 +192,13 @@ func (s *s3Server) openUploads(t *testing.T) int {
 	return len(out.Uploads)
 }
 
+// finishes reports whether a request makes an object appear: it sends a whole file, or completes a
+// multipart upload.
+func finishes(r *http.Request) bool {
+	query := r.URL.Query()
+	return r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
+}
+
 // randomFile writes a file of the given size, and returns its path.
 func randomFile(t *testing.T, size int) string {
 	t.Helper()
@@ -387,16 +394,15 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		folder, file := path.Split(r.URL.Path)
-		query := r.URL.Query()
 		switch {
-		case query.Has("partNumber"):
+		case r.URL.Query().Has("partNumber"):
 			if path.Base(folder) == "large" {
 				parts++
 			}
 			if left[folder] != 0 {
 				t.Errorf("%s is sent after the video of its pair appeared", r.URL.Path)
 			}
-		case r.Method == http.MethodPut, r.Method == http.MethodPost && query.Has("uploadId"):
+		case finishes(r):
 			if path.Ext(file) != ".mp4" {
 				left[folder]--
 				if r.Method == http.MethodPut {
@@ -424,7 +430,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 			}
 		}
 		if incomplete > 16 {
-			t.Errorf("%d videos wait for their voices, want at most 16", incomplete)
+			t.Errorf("%d videos wait for their voices, want at most 16, which is how many pairs Send uploads at once", incomplete)
 		}
 		return false
 	})
@@ -439,13 +445,13 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
-// If Send uploads talk.mp4, talk.de.mp4 and talk.de.wav, it sends talk.de.wav last, even if only
-// talk.mp4 replaces an object.
+// talk.de.wav pairs with talk.de.mp4, and with talk.mp4 only if there is no talk.de.mp4. So if Send
+// uploads all three, it sends talk.de.wav last, even if talk.mp4 replaces an object.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
-	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
-	old.Exists = true
-	own := fileUpload(t, "inbox/talk.de.mp4", randomFile(t, partBytes+1))
+	talk, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
+	talk.Exists = true
+	talkDE := fileUpload(t, "inbox/talk.de.mp4", randomFile(t, partBytes+1))
 	var mu sync.Mutex
 	var last string
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -454,7 +460,7 @@ func TestVoiceOfANewVideo(t *testing.T) {
 		last = path.Base(r.URL.Path)
 		return false
 	})
-	server.mustSend(t, voice, old, own)
+	server.mustSend(t, voice, talk, talkDE)
 	if last != "talk.de.wav" {
 		t.Errorf("%s was sent last, want talk.de.wav", last)
 	}
@@ -462,16 +468,19 @@ func TestVoiceOfANewVideo(t *testing.T) {
 
 // If another program aborts the upload of a file, the parts of the file are sent again.
 func TestUploadEndsMeanwhile(t *testing.T) {
-	for _, request := range []string{"a part", "the completion"} {
-		t.Run(request, func(t *testing.T) {
+	for name, abortsBefore := range map[string]func(r *http.Request) bool{
+		"a part":         func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "2" },
+		"the completion": finishes,
+	} {
+		t.Run(name, func(t *testing.T) {
 			server := startServer(t)
 			u := fileUpload(t, "inbox/big.mp4", randomFile(t, partBytes+1))
 			var once sync.Once
 			server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
-				if query := r.URL.Query(); query.Get("partNumber") == "2" && request == "a part" || r.Method == http.MethodPost && query.Has("uploadId") && request == "the completion" {
+				if abortsBefore(r) {
 					once.Do(func() {
 						_, err := server.direct.AbortMultipartUpload(r.Context(), &s3.AbortMultipartUploadInput{
-							Bucket: aws.String(testBucket), Key: &u.Key, UploadId: aws.String(query.Get("uploadId")),
+							Bucket: aws.String(testBucket), Key: &u.Key, UploadId: aws.String(r.URL.Query().Get("uploadId")),
 						})
 						if err != nil {
 							t.Error(err)
@@ -531,7 +540,7 @@ func TestChangedFile(t *testing.T) {
 		_, err = file.WriteAt([]byte("changed"), at)
 		return errors.Join(err, file.Close())
 	}
-	for name, change := range map[string]func(path string, at int64) error{"7 of them overwritten": overwrite, "the last 50 cut off": os.Truncate} {
+	for name, change := range map[string]func(path string, at int64) error{"7 bytes overwritten": overwrite, "the last 50 bytes cut off": os.Truncate} {
 		for _, size := range []int{100, 2 * partBytes} {
 			path := randomFile(t, size)
 			u := fileUpload(t, "inbox/big.mp4", path)
@@ -551,14 +560,6 @@ func TestChangedFile(t *testing.T) {
 	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
 		t.Errorf("a file that became shorter: %v, want a ChangedError", err)
 	}
-}
-
-// twoVideos returns uploads of two videos with the same key. The parameter size is the length of the
-// first in bytes.
-func twoVideos(t *testing.T, size int) (ours, theirs *client.Upload) {
-	t.Helper()
-	ours = fileUpload(t, fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
-	return ours, uploadOfText(t, ours.Key, "another video")
 }
 
 func put(t *testing.T, server *s3Server, key, text string) {
@@ -588,7 +589,8 @@ func TestSendAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
 		for _, replaces := range []bool{false, true} {
-			ours, theirs := twoVideos(t, size)
+			ours := fileUpload(t, fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
+			theirs := uploadOfText(t, ours.Key, "another video")
 			if replaces {
 				put(t, server, ours.Key, "an old video")
 			}
@@ -616,12 +618,13 @@ func TestSendAtTheSameTime(t *testing.T) {
 
 // Two drops send the same file again at the same time, although it has not changed. The file is
 // stored once. A later drop stores it again. If the file has one part, the later drop sends it in a
-// new upload. If it completed the second drop's unfinished upload, the object could get the
-// LastModified of the first drop's object, and start no take.
+// new upload, because S3's LastModified is the time when an upload began. If the later drop completed
+// the second drop's upload, the object could have the LastModified of the first drop's object, and
+// start no take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
-		u, _ := twoVideos(t, size)
+		u := fileUpload(t, fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
 		first, second, later := *u, *u, *u
 		for _, row := range []struct {
 			name     string
@@ -662,7 +665,7 @@ func TestSendAgainAtTheSameTime(t *testing.T) {
 // the file, because otherwise both drops might start a take.
 func TestSendAgainWithoutComparison(t *testing.T) {
 	server := startServer(t)
-	u, _ := twoVideos(t, 100)
+	u := fileUpload(t, "inbox/small.mp4", randomFile(t, 100))
 	server.mustSend(t, u)
 	server.age(t, u.Key)
 	choose(t, server, u)
@@ -690,16 +693,14 @@ func TestConflict(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
 		for _, replaces := range []bool{false, true} {
-			ours, theirs := twoVideos(t, size)
+			ours := fileUpload(t, fmt.Sprintf("inbox/%d.mp4", size), randomFile(t, size))
 			if replaces {
 				put(t, server, ours.Key, "an old video")
 				choose(t, server, ours)
 			}
 			tries := 0
 			server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-				query := r.URL.Query()
-				finishes := r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
-				if !finishes {
+				if !finishes(r) {
 					return false
 				}
 				if tries++; tries == 1 {
@@ -715,8 +716,8 @@ func TestConflict(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "another program uploaded "+ours.Key+" at the same time") {
 				t.Errorf("%d bytes, replaces %t: %v, want an error that another program uploaded the file", size, replaces, err)
 			}
-			if tries != 2 || server.sum(t, ours.Key) != theirs.Sum.SHA256 {
-				t.Errorf("%d bytes, replaces %t: %d tries, and the object of the other drop was replaced: %t; want 2 and false", size, replaces, tries, server.sum(t, ours.Key) != theirs.Sum.SHA256)
+			if replaced := server.sum(t, ours.Key) != sha256.Sum256([]byte("another video")); tries != 2 || replaced {
+				t.Errorf("%d bytes, replaces %t: %d tries, and the object of the other drop was replaced: %t; want 2 and false", size, replaces, tries, replaced)
 			}
 		}
 	}
@@ -726,7 +727,7 @@ func TestConflict(t *testing.T) {
 // time Send tries to complete this upload. Send then sends the parts again, in a new upload.
 func TestUploadThatS3DoesNotComplete(t *testing.T) {
 	server := startServer(t)
-	ours, _ := twoVideos(t, partBytes+1)
+	u := fileUpload(t, "inbox/big.mp4", randomFile(t, partBytes+1))
 	refused := ""
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
 		id := r.URL.Query().Get("uploadId")
@@ -738,12 +739,15 @@ func TestUploadThatS3DoesNotComplete(t *testing.T) {
 		_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code></Error>")
 		return true
 	})
-	if sent := server.mustSend(t, ours); sent != ours.Sum.Size || server.sum(t, ours.Key) != ours.Sum.SHA256 {
-		t.Errorf("%d bytes were reported, and the object is the video: %t; want %d and true", sent, server.sum(t, ours.Key) == ours.Sum.SHA256, ours.Sum.Size)
+	if sent := server.mustSend(t, u); sent != u.Sum.Size {
+		t.Errorf("%d bytes were reported, want %d", sent, u.Sum.Size)
+	}
+	if server.sum(t, u.Key) != u.Sum.SHA256 {
+		t.Error("the object has other bytes than the file")
 	}
 }
 
-// If a response breaks off, the error does not say that the file has changed.
+// If a response breaks off, the error says that the file cannot be uploaded, not that it has changed.
 func TestCutResponse(t *testing.T) {
 	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		connection, _, err := w.(http.Hijacker).Hijack()
@@ -770,8 +774,7 @@ func TestLostResponse(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {
 		for _, old := range []string{"", "another video", "the same video"} {
-			u, _ := twoVideos(t, size)
-			u.Key = fmt.Sprintf("inbox/%d/%s.mp4", size, old)
+			u := fileUpload(t, fmt.Sprintf("inbox/%d/%s.mp4", size, old), randomFile(t, size))
 			want := 1 // versions of the object
 			switch old {
 			case "another video":
@@ -787,9 +790,7 @@ func TestLostResponse(t *testing.T) {
 			clear(server.begun)
 			var tries atomic.Int32
 			server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-				query := r.URL.Query()
-				finishes := r.Method == http.MethodPut && !query.Has("partNumber") || r.Method == http.MethodPost && query.Has("uploadId")
-				if !finishes || tries.Add(1) > 1 {
+				if !finishes(r) || tries.Add(1) > 1 {
 					return false
 				}
 				response := httptest.NewRecorder()

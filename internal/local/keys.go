@@ -29,8 +29,8 @@ type Keys struct {
 	// secret: as at RunComfy, whoever knows the URL of an output can read the output.
 	Outputs string `json:"outputs"`
 
-	// Webhook is the secret that Options.Webhook receives with each notice, in the header
-	// WebhookKeyHeader.
+	// Webhook is the secret in the header WebhookKeyHeader of each request to the URL
+	// Options.Webhook.
 	Webhook string `json:"webhook"`
 }
 

@@ -39,10 +39,10 @@ func TestReaderStopsAtTheBudget(t *testing.T) {
 }
 
 // TestReaderKeepsWhatItHasRead reads the same parts more than once. It also checks that the reader
-// does not write behind the bytes that ReadRange returned.
+// does not write after the bytes that ReadRange returned.
 func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	calls := 0
-	var behind []*byte
+	var after []*byte // the byte after each range
 	content := func(off int64) byte { return byte(off * 7) }
 	r := newReader(t.Context(), Source{Size: 5 * MaxBytes, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
 		calls++
@@ -50,7 +50,7 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 		for i := range n {
 			data[i] = content(off + i)
 		}
-		behind = append(behind, &data[n])
+		after = append(after, &data[n])
 		return data[:n], nil
 	}})
 	for _, part := range []struct{ off, n int64 }{{0, 10}, {5, 3}, {0, 30000}, {1 << 20, 9}, {1<<20 + 4, 5}, {42000, 9000}, {0, 51000}, {1 << 20, 1}} {
@@ -68,9 +68,9 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	if calls != want {
 		t.Errorf("made %d calls, want %d", calls, want)
 	}
-	for _, b := range behind {
+	for _, b := range after {
 		if *b != 0 {
-			t.Errorf("the byte behind a range is now %d, want 0", *b)
+			t.Errorf("the byte after a range is now %d, want 0", *b)
 		}
 	}
 	for _, outside := range []struct{ off, n int64 }{{-1, 5}, {5 * MaxBytes, 1}, {0, 5*MaxBytes + 1}, {1 << 62, 1 << 62}, {3, -1}} {
@@ -92,8 +92,8 @@ func TestTryPassesOtherPanicsOn(t *testing.T) {
 	_ = try(func() { _ = none[len(t.Name())] })
 }
 
-// TestMeasureWithTheRestOfTheBudget measures a stream of which not one frame fits into the budget,
-// because long tags before the stream have used almost all of it.
+// TestMeasureWithTheRestOfTheBudget measures a stream after long tags have used almost all of the
+// budget: two calls are left, and not one frame of 417 bytes fits into half of the bytes.
 func TestMeasureWithTheRestOfTheBudget(t *testing.T) {
 	sound := bytes.Repeat(append([]byte("\xff\xfb\x90\x64"), make([]byte, 413)...), 1000)
 	first, _ := mpegFraming.at(sound)

@@ -35,9 +35,9 @@ func (l loop) cost() float64 {
 	return float64(transitionsPerTurn*l.turns)*0.025/1000 + l.busy.Seconds()*0.125*0.0000133334 + float64(l.turns)*0.20/1_000_000
 }
 
-// run simulates the loop of the state machine and the poll function. The parameters are how
+// simulate runs the loop of the state machine and the poll function. The parameters are how
 // long the job is queued, how long it runs, and how long a job of its model usually runs.
-func run(t *testing.T, queue, run, usual time.Duration) loop {
+func simulate(t *testing.T, queue, run, usual time.Duration) loop {
 	t.Helper()
 	job := workflow.Job{SubmittedAt: submitted, UsualSeconds: int(usual.Seconds()), WaitSeconds: workflow.FirstWait}
 	var did loop
@@ -45,9 +45,10 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 	for !job.Ended {
 		now += time.Duration(job.WaitSeconds) * time.Second
 		did.turns++
-		for began := now; ; {
+		for began := now; ; now += workflow.AskEvery {
+			now += responseTime
 			status := runcomfy.Status{State: runcomfy.InProgress}
-			switch now += responseTime; {
+			switch {
 			case now >= end:
 				status.State = runcomfy.Completed
 			case now < queue:
@@ -58,15 +59,13 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if next := now + workflow.AskEvery; nearEnd && next-began <= workflow.AskFor {
-				now = next
-				continue
+			if !nearEnd || now+workflow.AskEvery-began > workflow.AskFor {
+				did.late = now - end
+				now += callTime
+				did.busy += now - began
+				break
 			}
-			now += callTime
-			did.busy += now - began
-			break
 		}
-		did.late = now - callTime - end
 	}
 	return did
 }
@@ -90,7 +89,7 @@ func TestPace(t *testing.T) {
 			for i := range jobs {
 				total := time.Duration(float64(takes) * math.Exp(0.25*(float64(i)/(jobs-1)-0.5)))
 				queue := time.Duration(float64(total) * (0.05 + 0.3*math.Mod(float64(i)*math.Phi, 1)))
-				did := run(t, queue, total-queue, time.Duration(usual.factor*float64(total-queue)))
+				did := simulate(t, queue, total-queue, time.Duration(usual.factor*float64(total-queue)))
 				all.turns, all.questions, all.late = all.turns+did.turns, all.questions+did.questions, all.late+did.late
 				cost, share, worst = cost+did.cost()/jobs, share+float64(did.late)/float64(total)/jobs, max(worst, did.late)
 			}
@@ -117,7 +116,7 @@ func TestPace(t *testing.T) {
 // its end is found at most 4 s late.
 func TestPaceOfATypicalJob(t *testing.T) {
 	for _, usual := range []time.Duration{40 * time.Second, 80 * time.Second, 111 * time.Second, 160 * time.Second} {
-		did := run(t, 20*time.Second, 80*time.Second, usual)
+		did := simulate(t, 20*time.Second, 80*time.Second, usual)
 		const startAndArchive = 2
 		if transitions := transitionsPerTurn*did.turns + startAndArchive; transitions > 20 || did.late > 4*time.Second {
 			t.Errorf("usually %v: %d transitions, found %v late, want at most 20 and 4 s", usual, transitions, did.late)
@@ -129,7 +128,7 @@ func TestPaceOfATypicalJob(t *testing.T) {
 // the 25,000 events that the history of an execution can hold.
 func TestPaceOfADay(t *testing.T) {
 	for _, usual := range []time.Duration{0, 90 * time.Second, time.Hour, 24 * time.Hour} {
-		did := run(t, 5*time.Hour, 18*time.Hour, usual)
+		did := simulate(t, 5*time.Hour, 18*time.Hour, usual)
 		t.Logf("usually %v: %d turns", usual, did.turns)
 		if did.turns >= 2000 {
 			t.Errorf("usually %v: %d turns, want under 2,000", usual, did.turns)

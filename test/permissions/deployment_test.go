@@ -60,13 +60,13 @@ type deployment struct {
 	archive *archive.Handler
 	cancel  *cancel.Handler
 
-	s3        *s3.Client   // the client of a person
-	states    *sfn.Client  // the client of a person
-	queue     *queue.Queue // submit's own queue
-	postponed error        // the error of submit's last call to postpone a message
-	fake      *runcomfytest.Server
-	noticed   sync.Map     // the detail types of the notices that were sent
-	later     atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
+	s3          *s3.Client   // the client of a person
+	states      *sfn.Client  // the client of a person
+	queue       *queue.Queue // submit's own queue
+	postponeErr error        // the error of submit's last call to postpone a message
+	fake        *runcomfytest.Server
+	noticed     sync.Map     // the detail types of the notices that were sent
+	later       atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
 	// occupant, if set, is written to the key of each output before archive completes the
 	// output's multipart upload.
@@ -154,7 +154,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	d.submit = &submit.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
-		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponed},
+		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponeErr},
 		Jitter:  func() float64 { return 0 },
 		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Book: &budget.Book{Bucket: c.ledger.Bucket}, Caps: budget.Caps{Jobs: 100},
 		Resolver: &drop.Resolver{
@@ -251,7 +251,7 @@ func (d *deployment) object(key string) []byte {
 	return must(io.ReadAll(out.Body))
 }
 
-// record returns the only record of the job, or the zero Record.
+// record returns the only record of the job, or the zero Record if there is none or it is released.
 func (d *deployment) record() ledger.Record {
 	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
 	takes := must(store.Takes(d.ctx, name))

@@ -155,8 +155,8 @@ func answered(d *deployment) {
 	d.wantStatus(answer, ledger.Withdrawn)
 }
 
-// divided drops a video with so many tagged audios that submit sends messages for most
-// of the jobs.
+// divided drops a video of several jobs. They need so many requests to S3 that submit sends
+// messages for some of them.
 func divided(d *deployment) {
 	clip, voice := sample.Files()
 	d.put(video, clip)
@@ -193,7 +193,7 @@ func released(d *deployment) {
 func postponed(d *deployment) {
 	d.dropPair()
 	check(d.queue.Send(string(d.event("Object Created", video))))
-	d.postponed = errors.New("submit did not postpone the message")
+	d.postponeErr = errors.New("submit did not postpone the message")
 	deliver := queue.DeliverBatch(queueARN, func(ctx context.Context, payload []byte) ([]byte, error) {
 		response, err := d.submit.Handle(ctx, payload)
 		if err != nil {
@@ -204,7 +204,7 @@ func postponed(d *deployment) {
 	if failed := must(deliver(d.ctx, d.queue.Receive(1))); len(failed) != 1 {
 		fail("%d messages failed, want 1", len(failed))
 	}
-	check(d.postponed)
+	check(d.postponeErr)
 }
 
 // deleted deletes a drop whose job is in RunComfy's queue.

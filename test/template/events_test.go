@@ -160,7 +160,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 }
 
 // Each sample input of poll and archive decodes into a workflow.Job, without unknown members.
-func TestSampleStatesAreJobs(t *testing.T) {
+func TestSampleInputsAreJobs(t *testing.T) {
 	for path, ended := range map[string]bool{"events/poll/job.json": false, "events/archive/job.json": true} {
 		var job workflow.Job
 		dec := json.NewDecoder(bytes.NewReader(read(t, path)))
