@@ -25,9 +25,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// rights has, for each action, the permission that the person lacks. A member is empty if
-// rightsFor found no missing permission.
-type rights struct {
+// missingRights has, for each action, the permission that the person lacks. A member is empty if
+// missingRightsFor found no missing permission.
+type missingRights struct {
 	Drop    string `json:"drop"`
 	Review  string `json:"review"`
 	Cancel  string `json:"cancel"`
@@ -38,24 +38,23 @@ type rights struct {
 const rightsCachedFor = 5 * time.Minute
 
 type cachedRights struct {
-	rights
+	missingRights
 	until time.Time
 }
 
-// rightsFor finds out what the person may do with a name. It tries each action in a way
+// missingRightsFor finds out what the person may do with a name. It tries each action in a way
 // that changes nothing: S3 and Step Functions check the permission first, and then
 // refuse the action because the object or the execution does not exist. Only an error
 // about a missing permission disables the action on the page. After any other error, the page
 // offers the action, which then reports what is wrong.
-func (s *Server) rightsFor(ctx context.Context, name string) rights {
+func (s *Server) missingRightsFor(ctx context.Context, name string) missingRights {
 	folder := name[:strings.LastIndexByte(name, '/')+1]
 	s.rightsMu.Lock()
 	defer s.rightsMu.Unlock()
 	if known := s.rightsByFolder[folder]; time.Now().Before(known.until) {
-		return known.rights
+		return known.missingRights
 	}
-	request := ctx
-	ctx, cancel := context.WithTimeout(request, 5*time.Second) // a network may let requests to S3 through, but not requests to Step Functions
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second) // a network may let requests to S3 through, but not requests to Step Functions
 	defer cancel()
 	var group sync.WaitGroup
 	try := func(missing *string, action func() error) {
@@ -65,20 +64,20 @@ func (s *Server) rightsFor(ctx context.Context, name string) rights {
 			}
 		})
 	}
-	var r rights
-	try(&r.Drop, func() error { return s.tryWrite(ctx, ledger.InboxPrefix+folder) })
-	try(&r.Review, func() error { return s.tryWrite(ctx, client.ReviewPrefix+folder) })
+	var r missingRights
+	try(&r.Drop, func() error { return s.tryWrite(limited, ledger.InboxPrefix+folder) })
+	try(&r.Review, func() error { return s.tryWrite(limited, client.ReviewPrefix+folder) })
 	execution := workflow.ExecutionARN(s.client.Ledger.MachineARN, "lipdrop-ui")
 	try(&r.Cancel, func() error {
-		_, err := s.client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
+		_, err := s.client.States.StopExecution(limited, &sfn.StopExecutionInput{ExecutionArn: &execution})
 		return s.client.Explain("cancel a job", "", err)
 	})
 	try(&r.Redrive, func() error {
-		_, err := s.client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
+		_, err := s.client.States.RedriveExecution(limited, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
 		return s.client.Explain("redrive a job", "", err)
 	})
 	group.Wait()
-	if request.Err() == nil {
+	if ctx.Err() == nil {
 		s.rightsByFolder[folder] = cachedRights{r, time.Now().Add(rightsCachedFor)}
 	}
 	return r

@@ -131,7 +131,7 @@ func TestRightsWithoutAResponse(t *testing.T) {
 		defer cancel()
 		for _, want := range []time.Duration{5 * time.Second, 0} { // the second time, the rights are remembered
 			began := time.Now()
-			if r := s.rightsFor(ctx, "ads/talk"); r != (rights{}) || time.Since(began) != want {
+			if r := s.missingRightsFor(ctx, "ads/talk"); r != (missingRights{}) || time.Since(began) != want {
 				t.Errorf("after %v, the missing permissions are %+v, want none after %v", time.Since(began), r, want)
 			}
 		}

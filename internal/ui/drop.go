@@ -117,7 +117,7 @@ func (d *dropSession) denied() string {
 		return ""
 	}
 	for folder := range folders {
-		if missing := d.server.rightsFor(d.ctx, folder).Drop; missing != "" {
+		if missing := d.server.missingRightsFor(d.ctx, folder).Drop; missing != "" {
 			return missing
 		}
 	}

@@ -44,7 +44,7 @@ type jobView struct {
 
 	Media    []medium          `json:"media,omitempty"`
 	Commands map[string]string `json:"commands"`
-	Can      rights            `json:"can"`
+	Lacks    missingRights     `json:"lacks"`
 }
 
 type takeSummary struct {
@@ -124,7 +124,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile && validName(posted.Name) == nil {
 		name = posted.Name // the key of an answer file may have a shortened name
 	}
-	view := &jobView{Key: key, Name: name, Status: s.client.ReachableLinks(posted.Status), Commands: map[string]string{}, Can: s.rightsFor(ctx, name)}
+	view := &jobView{Key: key, Name: name, Status: s.client.ReachableLinks(posted.Status), Commands: map[string]string{}, Lacks: s.missingRightsFor(ctx, name)}
 	if isFile {
 		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil

@@ -120,7 +120,7 @@ func (s *Server) pageInfo(r *http.Request) (any, error) {
 	if s.client.Local() {
 		stack, region = "local stack in "+s.client.Dir, ""
 	}
-	return map[string]any{"stack": stack, "bucket": s.client.Bucket.Name, "region": region, "who": s.caller, "can": s.rightsFor(r.Context(), "")}, nil
+	return map[string]any{"stack": stack, "bucket": s.client.Bucket.Name, "region": region, "who": s.caller, "lacks": s.missingRightsFor(r.Context(), "")}, nil
 }
 
 // handle returns a handler that calls the function do, and responds with its value as JSON, or

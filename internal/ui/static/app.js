@@ -59,7 +59,7 @@ document.addEventListener("visibilitychange", listen);
 listen();
 route();
 
-const denied = [...new Set(Object.values(page.can).filter(Boolean))];
+const denied = [...new Set(Object.values(page.lacks).filter(Boolean))];
 byId("rights").textContent = "You are " + page.who + ". " + (denied.length ? "You may see the jobs, but you lack these permissions: " + denied.join("; ") + "." : "You may do everything on this page.");
 if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id: "readonly", title: byId("rights").textContent }, "some permissions are missing"));
 

@@ -112,13 +112,13 @@ export class Job {
 
   review(job, take, typed) {
     if (take.state !== "succeeded") return "";
-    const reviewed = take.review, can = job.can.review;
+    const reviewed = take.review, missing = job.lacks.review;
     return h("form", { class: "review", "aria-label": "Review", onsubmit: (e) => e.preventDefault() },
       reviewed?.decision ? h("p", {}, reviewLabel(reviewed.decision),
         " by ", h("bdi", {}, reviewed.by), " on ", time(reviewed.at), reviewed.note ? [": ", h("q", {}, reviewed.note)] : "") : h("p", {}, "Not reviewed yet."),
-      h("label", {}, "Note ", h("input", { type: "text", id: "note", maxLength: 1000, value: typed ?? reviewed?.note ?? "", disabled: !!can })),
-      this.button("approve", "Approve", can, () => this.decide("approved")),
-      this.button("reject", "Reject", can, () => this.decide("rejected")));
+      h("label", {}, "Note ", h("input", { type: "text", id: "note", maxLength: 1000, value: typed ?? reviewed?.note ?? "", disabled: !!missing })),
+      this.button("approve", "Approve", missing, () => this.decide("approved")),
+      this.button("reject", "Reject", missing, () => this.decide("rejected")));
   }
 
   // button returns a button. If a permission is missing, the button is disabled and names the permission.
@@ -130,7 +130,7 @@ export class Job {
 
   async decide(decision) {
     const { job } = this, take = job?.take;
-    if (!take || take.state !== "succeeded" || job.can.review || this.deciding === job.name + take.take) return;
+    if (!take || take.state !== "succeeded" || job.lacks.review || this.deciding === job.name + take.take) return;
     this.deciding = job.name + take.take;
     try {
       await request("review", { body: { name: job.name, take: take.take, decision, note: byId("note").value, etag: take.review?.etag ?? "" } });
@@ -145,12 +145,12 @@ export class Job {
   async refresh() { if (this.isOpen && this.key) await this.open(this.key, this.wanted); }
 
   actions(job, take) {
-    const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
+    const lacks = job.lacks, newest = !job.newer && job.takes?.[0]?.take === take.take;
     const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
-    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "Every take of this name that is not running yet is cancelled at RunComfy. A running take is paid for, so its output is archived.", "Cancel the job")));
-    if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", ["Redrive ", h("bdi", {}, job.name), "?"], "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
-    if (job.take) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", ["Drop ", h("bdi", {}, job.name), " again?"], "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
+    if (running) buttons.push(this.button("cancel", "Cancel", lacks.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "Every take of this name that is not running yet is cancelled at RunComfy. A running take is paid for, so its output is archived.", "Cancel the job")));
+    if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", lacks.redrive, () => this.act("redrive", ["Redrive ", h("bdi", {}, job.name), "?"], "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
+    if (job.take) buttons.push(this.button("again", "Drop again", lacks.drop, () => this.act("again", ["Drop ", h("bdi", {}, job.name), " again?"], "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
     for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
     const commands = job.commands ?? {};
