@@ -29,11 +29,11 @@ func TestTakeToRedrive(t *testing.T) {
 		return records
 	}
 	tests := []struct {
-		name   string
-		takes  []ledger.Record
-		wanted string
-		take   string
-		ok     bool
+		name  string
+		takes []ledger.Record
+		named string // the take that the person names, or ""
+		want  string
+		ok    bool
 	}{
 		{"the only take", takes(ledger.Failed), "", "take0", true},
 		{"an older take failed and a newer take succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
@@ -45,8 +45,8 @@ func TestTakeToRedrive(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if rec, ok := takeToRedrive(tt.takes, tt.wanted); rec.Take != tt.take || ok != tt.ok {
-				t.Errorf("%s, %v; want %s, %v", rec.Take, ok, tt.take, tt.ok)
+			if rec, ok := takeToRedrive(tt.takes, tt.named); rec.Take != tt.want || ok != tt.ok {
+				t.Errorf("%s, %v; want %s, %v", rec.Take, ok, tt.want, tt.ok)
 			}
 		})
 	}
@@ -168,7 +168,7 @@ func TestCancelWaits(t *testing.T) {
 				began := time.Now()
 				got, err := c.waitUntilEnded(ctx, rec)
 				if tt.err == "" && (err != nil || got.State != ledger.Cancelled) || tt.err != "" && (err == nil || err.Error() != tt.err) {
-					t.Errorf("got state %s and error %v; want error %q, or the state cancelled if this error is empty", got.State, err, tt.err)
+					t.Errorf("state %s, error %v; want the error %q (empty: no error, and the state cancelled)", got.State, err, tt.err)
 				}
 				if took := time.Since(began); took < tt.waits || took > tt.waits+2*readEvery {
 					t.Errorf("waited %s, want %s", took, tt.waits)

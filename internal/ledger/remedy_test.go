@@ -10,7 +10,7 @@ import (
 )
 
 // A bundle runs again only if its job.json is uploaded again, so the remedy names job.json.
-// An upload of job.json starts all matches of a wildcard, so the remedy of one match names its file.
+// An upload of job.json starts all matches of a wildcard, so the remedy of one match names the match's file.
 func TestRemedyNamesWhatToUpload(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
@@ -33,7 +33,8 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 	}
 }
 
-// A redrive does not help if the job was cancelled, so the remedy must not name a redrive.
+// A redrive does not help if RunComfy cancelled the job before it started (NotCharged), so the
+// remedy must not name a redrive. The remedy of JobFailed never names one.
 func TestRemedyOfACancelledJob(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, info := range problem.Codes() {

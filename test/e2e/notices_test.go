@@ -47,19 +47,19 @@ func (r *received) sorted() []string {
 }
 
 // The functions send one notice for each hold, each rejection and each end. Each notice reaches the
-// webhook.
+// webhook. The hourly sweep sends none again.
 func TestNoticeOfEachEnd(t *testing.T) {
-	printed, called := &received{}, &received{}
+	sent, delivered := &received{}, &received{}
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var n events.Notice
 		if err := json.Unmarshal(body, &n); err != nil || r.Header.Get(local.WebhookKeyHeader) == "" {
 			t.Errorf("the webhook received %s (%v)", body, err)
 		}
-		called.add(n)
+		delivered.add(n)
 	}))
 	defer webhook.Close()
-	s := start(t, local.Options{Notice: printed.add, Webhook: webhook.URL})
+	s := start(t, local.Options{Notice: sent.add, Webhook: webhook.URL})
 	s.Fake().Script = func(_ string, input map[string]any) runcomfytest.Script {
 		address, _ := input["video_url"].(string)
 		switch {
@@ -102,13 +102,13 @@ func TestNoticeOfEachEnd(t *testing.T) {
 		"Job cancelled: ads/deleted", "Job failed: ads/fails", "Job held: ads/held", "Job rejected: ads/notes.txt", "Job rejected: ads/wrong",
 		"Job succeeded: ads/good", "Job succeeded: ads/held", "Job unknown: ads/lost",
 	}
-	for deadline := time.Now().Add(patience); len(called.sorted()) < len(want) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(delivered.sorted()) < len(want) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 	}
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.Close() // ends what is under way, so that nothing is sent afterwards
-	for name, got := range map[string]*received{"functions sent": printed, "webhook received": called} {
+	for name, got := range map[string]*received{"functions sent": sent, "webhook received": delivered} {
 		if diff := cmp.Diff(want, got.sorted()); diff != "" {
 			t.Errorf("what the %s (-want +got):\n%s", name, diff)
 		}

@@ -38,8 +38,8 @@ func TestDocumentOfPermissions(t *testing.T) {
 	b.WriteString("# Who may do what\n\n" +
 		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. Every role refuses a request whose `aws:SourceAccount` is another account. Only the state machine's role also refuses a request without `aws:SourceAccount`; the others have `StringEqualsIfExists`. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
-		"The keys of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
-		"A request for a key names no prefix, so with `StringLike` S3 might respond with 403.\n\n" +
+		"The keys of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
+		"Such a request names no prefix, so with `StringLike` S3 might respond with 403.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes this page. The tables of the roles come from template.yaml; the other text is in test/template/iam_test.go. " +
 		"`go test ./test/permissions` removes one permission at a time and checks that something fails without it. The test leaves out the permissions for logs and those that the functions do not use themselves.\n")
 	for _, r := range roles {

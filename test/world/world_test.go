@@ -2,11 +2,10 @@ package world_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
@@ -57,7 +56,7 @@ func TestPairIsArchived(t *testing.T) {
 		t.Errorf("the output has %d bytes, want the %d of the clip", len(got), len(clip))
 	}
 	path := w.Path("ads/talk", st.Take)
-	if diff := cmp.Diff([]string{"Wait", "Poll", "Ended?"}, path[:3]); diff != "" || path[len(path)-1] != "Archive" {
+	if !slices.Equal(path[:3], []string{"Wait", "Poll", "Ended?"}) || path[len(path)-1] != "Archive" {
 		t.Errorf("path %v, want it to begin with Wait, Poll, Ended? and to end with Archive", path)
 	}
 }

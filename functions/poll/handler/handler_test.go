@@ -235,8 +235,8 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, tt.run
 			worldtest.DropPair(w)
 			w.Run(tt.outageBegins)
-			open := w.Now().Add(tt.outageLasts)
-			w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Service == "lambda" && w.Now().Before(open) })
+			outageEnds := w.Now().Add(tt.outageLasts)
+			w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Service == "lambda" && w.Now().Before(outageEnds) })
 			w.Pass(24 * time.Hour)
 			// The outage lasted longer than the retries of poll.
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
@@ -266,7 +266,7 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	slowest := slices.MaxFunc(models.IDs(), func(a, b string) int {
-		return cmp.Compare(usualOfAnHour(models, a), usualOfAnHour(models, b))
+		return cmp.Compare(usualForAnHour(models, a), usualForAnHour(models, b))
 	})
 	status503 := runcomfytest.FaultNamed(runcomfytest.CallStatus, "503")
 	tests := []struct {
@@ -299,11 +299,11 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 		}},
 	}
 	for _, tt := range tests {
-		for _, usual := range []time.Duration{usualOfAnHour(models, slowest), 0} {
+		for _, usual := range []time.Duration{usualForAnHour(models, slowest), 0} {
 			t.Run(fmt.Sprintf("%s, the model usually takes %s", tt.name, usual), func(t *testing.T) {
 				why := fmt.Sprintf("a job of QueueHours %d + MaxHours %d, whose model usually takes %s (the slowest model, %s, takes %s for an hour of video), "+
 					"does not fit into the %d events of a history. Each turn of the loop makes 9 events. Lengthen the waits in internal/workflow/pace.go "+
-					"(maxWait, lateShare), or lower the largest hours in template.yaml", queueHours, maxHours, usual, slowest, usualOfAnHour(models, slowest), maxEvents)
+					"(maxWait, lateShare), or lower the largest hours in template.yaml", queueHours, maxHours, usual, slowest, usualForAnHour(models, slowest), maxEvents)
 				w, err := world.NewWith(withUsual(t, usual), rand.New(rand.NewPCG(1, 2)).Float64)
 				if err != nil {
 					t.Fatal(err)
@@ -340,8 +340,8 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	}
 }
 
-// usualOfAnHour returns how long a model usually takes for an hour of video.
-func usualOfAnHour(models *catalog.Catalog, id string) time.Duration {
+// usualForAnHour returns how long a model usually takes for an hour of video.
+func usualForAnHour(models *catalog.Catalog, id string) time.Duration {
 	model, _ := models.Model(id)
 	return model.Usual.Of(time.Hour)
 }
@@ -406,8 +406,10 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	worldtest.DropPair(w)
 	w.Run(time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 5*time.Hour)
-	broken := w.Now().Add(30 * time.Minute)
-	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool { return c.Function == "poll" && c.Op == "PutObject" && w.Now().Before(broken) })
+	brokenUntil := w.Now().Add(30 * time.Minute)
+	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool {
+		return c.Function == "poll" && c.Op == "PutObject" && w.Now().Before(brokenUntil)
+	})
 	w.Run(time.Hour)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
@@ -417,7 +419,7 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// The warning about RunComfy is written, but S3's response is lost. When
+// S3 writes the warning about RunComfy, but poll gets no response from S3. When
 // RunComfy reports the same state as before, poll removes the warning.
 func TestWarningIsRemoved(t *testing.T) {
 	w := worldtest.New(t)
@@ -425,9 +427,9 @@ func TestWarningIsRemoved(t *testing.T) {
 	worldtest.DropPair(w)
 	w.Run(time.Hour)
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, "503"), 20*time.Minute)
-	broken := w.Now().Add(20 * time.Minute)
+	brokenUntil := w.Now().Add(20 * time.Minute)
 	w.After = worldtest.FailIf(world.ErrBroken, func(c world.Call) bool {
-		return c.Function == "poll" && c.Op != "HeadObject" && c.Service == "s3" && w.Now().Before(broken) && len(w.Status("ads/talk").Warnings) > 0
+		return c.Function == "poll" && c.Service == "s3" && w.Now().Before(brokenUntil) && len(w.Status("ads/talk").Warnings) > 0
 	})
 	w.Run(19 * time.Minute)
 	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
@@ -662,9 +664,9 @@ func TestRecordAfterALostStatus(t *testing.T) {
 	w.Run(5 * time.Minute)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"] = "in_queue" }}, time.Hour)
-	broken := w.Now().Add(time.Hour)
+	brokenUntil := w.Now().Add(time.Hour)
 	w.Before = worldtest.FailIf(world.Throttled, func(c world.Call) bool {
-		return c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") && w.Now().Before(broken)
+		return c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") && w.Now().Before(brokenUntil)
 	})
 	for _, want := range []ledger.State{ledger.InQueue, ledger.InProgress} {
 		w.Run(59 * time.Minute)
@@ -718,7 +720,7 @@ func TestAskingEnds(t *testing.T) {
 		want     int           // questions
 	}{
 		{"with enough time, poll asks until AskFor has passed", time.Minute, 0, 7},
-		{"with little time, poll asks while askTime is left", 45 * time.Second, 0, 4},
+		{"with little time, poll asks while enough time is left", 45 * time.Second, 0, 4},
 		{"with too little time, poll asks once", 30 * time.Second, 0, 1},
 		{"a cancelled call asks no more", time.Minute, 2, 2},
 	} {
@@ -728,7 +730,7 @@ func TestAskingEnds(t *testing.T) {
 			defer cancel()
 			h := newHandler(func(*http.Request) (*http.Response, error) {
 				if questions++; questions == tt.cancel {
-					defer cancel()
+					cancel()
 				}
 				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "in_progress"}`))}, nil
 			})
