@@ -66,10 +66,7 @@ func inspectFile(t *testing.T, path string) (media.Info, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := count(filepath.Base(path), int64(len(data)), bytes.NewReader(data))
-	info, err := media.Inspect(t.Context(), src.Source)
-	src.checkBudget(t)
-	return info, err
+	return inspectData(t, filepath.Base(path), data)
 }
 
 // inspectData inspects a file with the given content.

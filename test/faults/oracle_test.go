@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 		{"each match of a wildcard is a job", []string{wild, "s/c.job/f.png", "s/c.job/x.wav", "s/c.job/y.wav"}, []string{
 			"s/c: used [s/c/x s/c/y]", "s/c/x: job of s/c.job/job.json s/c.job/x.wav", "s/c/y: job of s/c.job/job.json s/c.job/y.wav"}},
 		{"a wildcard without a match waits", []string{wild, "s/c.job/f.png"}, []string{"s/c: waiting waiting_for_match"}},
-		{"an image and a bundle of one name are ambiguous, as are the matches", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
+		{"an image and a bundle of one name are ambiguous, and so is each match of the bundle's wildcard", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
 		{"a pair and a bundle of one name are ambiguous", []string{"s/c.mp4", "s/c.wav", job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: rejected ambiguous"}},
 	}
 	for _, tt := range tests {
@@ -92,7 +92,6 @@ func takeOf(acts []act, name string) ledger.Record {
 	return rec
 }
 
-// verdictOf decides what the status of a name must be about.
 func TestVerdicts(t *testing.T) {
 	const job = `s/c.job/job.json = {"input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	tests := []struct {
@@ -108,18 +107,18 @@ func TestVerdicts(t *testing.T) {
 		{"a deletion does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav"}, []int{2}, "take 1"},
 		{"the deletion of all files does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav", "- s/a.mp4"}, []int{2}, "take 1"},
 		{"the deletion of job.json, the oldest file, does not change what ran", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
-		{"a deletion that exposes another video starts nothing", "s/a.de",
+		{"a deletion after which the audio could use another video starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "job"},
 		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "job"},
-		{"a deletion does not change what ran, although it exposes ambiguous files", "s/a.de",
+		{"a deletion does not change what ran, although the audio could now use two files", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4"}, []int{2}, "take 1"},
-		{"the deletion of an exposed file starts nothing", "s/a.de",
+		{"a deletion that resolves what another deletion made ambiguous starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4", "- s/a.png"}, []int{2}, "take 1"},
 		{"a file of the name makes a job if it is newer than the take", "s/a",
 			[]string{"s/a.mp4", "s/a.wav", "s/a.MP4", "- s/a.mp4"}, []int{2}, "job"},
 		{"a second audio after the take is ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []int{2}, "rejected ambiguous"},
-		{"files that were deleted before a take are withdrawn", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},
+		{"a name is withdrawn if its files were deleted before any take", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {

@@ -25,9 +25,9 @@ type permission struct{ function, sid, action, on string }
 func permissionOf(function string, st template.Statement) permission {
 	arn := strings.SplitN(st.Resource[0], ":", 6)
 	on := arn[len(arn)-1]
-	if arn[2] == "s3" { // without the bucket's name, which differs between deployments
+	if arn[2] == "s3" { // the key or the prefix, without the bucket's name, which differs between deployments
 		_, key, _ := strings.Cut(on, "/")
-		on = strings.Join(append(st.Condition["StringLikeIfExists"]["s3:prefix"], key), "")
+		on = key + strings.Join(st.Condition["StringLikeIfExists"]["s3:prefix"], "")
 	}
 	return permission{function, st.Sid, st.Action[0], on}
 }

@@ -60,11 +60,11 @@ func TestSweepFreesReservations(t *testing.T) {
 			cancelElsewhere(t, w)
 			w.Before = worldtest.FailIf(world.ErrThrottledStates, func(c world.Call) bool { return c.Op == "ListExecutions" })
 		}, 0},
-		{"the job is cancelled at RunComfy, and a newer record is unreadable", func(w *world.World) {
+		{"the job is cancelled at RunComfy, and the newest record is unreadable", func(w *world.World) {
 			cancelElsewhere(t, w)
 			w.Run(10 * time.Minute)
 			w.Spend(time.Second)
-			w.Bucket.Set(ledger.RecordKey("other", "20500103T000000Z-000000000000"), []byte("{"))
+			w.Bucket.Set(ledger.RecordKey("other", "20500103T121000Z-000000000000"), []byte("{"))
 		}, 0},
 		{"a file is deleted, and cancel cannot give the reservation back", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour

@@ -39,7 +39,7 @@ func TestCallOf(t *testing.T) {
 		{"GET", "/v1/requests/r/result?include_cost=true", runcomfytest.CallResult, "r"},
 		{"POST", "/v1/requests/r/cancel", runcomfytest.CallCancel, "r"},
 		{"GET", "/media/r-1%3D/output/2.mp4", runcomfytest.CallOutput, "r-1"},
-		{"GET", "/media/r-1=/output/2.mp4", runcomfytest.CallOutput, ""},
+		{"GET", "/media/r-1=/output/2.mp4", runcomfytest.CallOutput, ""}, // a client must not change the %3D
 		{"GET", "/v1/requests/r/cancel", "", ""},
 		{"DELETE", "/v1/models/a/b", "", ""},
 		{"GET", "/v1/models/", "", ""},
