@@ -19,16 +19,16 @@ const (
 	lipsync    = "sync/sync/lipsync/v2/pro"
 	liveAvatar = "community/live-avatar"
 	happyhorse = "happyhorse/happyhorse-1.0/reference-to-video"
-	fifth      = "acme/talker-2.1/portrait"
+	talker     = "acme/talker-2.1/portrait"
 )
 
 // model returns one of the models that lipdrop comes with, or the model in
-// testdata/fifth.
+// testdata/talker.
 func model(t testing.TB, id string) *catalog.Model {
 	t.Helper()
 	c, err := catalog.Default()
-	if id == fifth {
-		c, err = catalog.Load(os.DirFS("testdata/fifth"))
+	if id == talker {
+		c, err = catalog.Load(os.DirFS("testdata/talker"))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func model(t testing.TB, id string) *catalog.Model {
 
 func TestUsual(t *testing.T) {
 	for id, want := range map[string]time.Duration{
-		react1: 100 * time.Second, lipsync: 137 * time.Second, liveAvatar: 90 * time.Second, happyhorse: 3 * time.Minute, fifth: 45 * time.Second,
+		react1: 100 * time.Second, lipsync: 137 * time.Second, liveAvatar: 90 * time.Second, happyhorse: 3 * time.Minute, talker: 45 * time.Second,
 	} {
 		m := model(t, id)
 		if usual := m.Usual.Of(10 * time.Second); m.ID != id || usual != want {
@@ -54,7 +54,7 @@ func TestUsual(t *testing.T) {
 // Option.Allowed describes only some keywords of the schema: it says nothing about maxItems,
 // exclusiveMinimum and format.
 func TestModel(t *testing.T) {
-	m := model(t, fifth)
+	m := model(t, talker)
 	media := []catalog.MediaProperty{
 		{Name: "portrait", Kind: media.Image, Required: true, Formats: []string{"png"}, MaxBytes: 80 << 20, MinShortSide: 512},
 		{Name: "speech", Kind: media.Audio, Required: true, MaxDuration: 90 * time.Second},

@@ -78,7 +78,7 @@ func TestExpectLength(t *testing.T) {
 
 		{name: "happyhorse's default", id: happyhorse, want: 5},
 		{name: "happyhorse's duration", id: happyhorse, input: map[string]any{"duration": json.Number("12")}, want: 12},
-		{name: "the model in testdata", id: fifth, input: map[string]any{"pieces": 4.0, "frames": 20}, given: lengths(-1, 3.5)[1:], want: 4, within: 1},
+		{name: "the model in testdata", id: talker, input: map[string]any{"pieces": 4.0, "frames": 20}, given: lengths(-1, 3.5)[1:], want: 4, within: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

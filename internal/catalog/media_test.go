@@ -98,9 +98,9 @@ func TestCheckMedia(t *testing.T) {
 		{name: "an image above both the limit of happyhorse and the recommended size", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 60*mb),
 			code: problem.TooLarge, reason: "anna.png is 60 MB; happyhorse/happyhorse-1.0/reference-to-video accepts at most 10 MB", remedy: "Compress anna.png to at most 10 MB."},
 
-		{name: "a model's own limit above what is recommended", id: fifth, property: "portrait", facts: image("png", 800, 800, 60*mb),
+		{name: "a model's own limit above what is recommended", id: talker, property: "portrait", facts: image("png", 800, 800, 60*mb),
 			warning: "anna.png is 60 MB; RunComfy recommends at most 50 MB for an image"},
-		{name: "an audio file that is too long for the model in testdata", id: fifth, property: "speech", facts: audio("mp3", 91*time.Second),
+		{name: "an audio file that is too long for the model in testdata", id: talker, property: "speech", facts: audio("mp3", 91*time.Second),
 			code: problem.TooLong, reason: "talk.mp3 is 91.0 s long; acme/talker-2.1/portrait accepts at most 90 s", remedy: "Shorten talk.mp3 to at most 90 s."},
 		{name: "a property that accepts no media", id: react1, property: "emotion", facts: video(time.Hour, 200*mb)},
 	}

@@ -28,7 +28,7 @@ func TestPair(t *testing.T) {
 		{liveAvatar, media.Audio, "", ""},
 		{happyhorse, media.Image, "", ""},
 		{happyhorse, media.Video, "", ""},
-		{fifth, media.Image, "portrait", "speech"},
+		{talker, media.Image, "portrait", "speech"},
 	} {
 		visual, audio, ok := model(t, tt.id).Pair(tt.kind)
 		if visual != tt.visual || audio != tt.audio || ok != (tt.visual != "") {
@@ -105,7 +105,7 @@ func TestPairInput(t *testing.T) {
 			want:     map[string]any{"prompt": prompt},
 			warnings: []string{"the length of talk.wav is not known, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
 
-		{name: "the model in testdata", id: fifth, options: map[string]any{"frames": 20}, audio: talk(1500 * time.Millisecond),
+		{name: "the model in testdata", id: talker, options: map[string]any{"frames": 20}, audio: talk(1500 * time.Millisecond),
 			want: map[string]any{"mood": "calm", "frames": 20, "pieces": 2}},
 	}
 	for _, tt := range tests {

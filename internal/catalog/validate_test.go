@@ -22,11 +22,11 @@ var valid = map[string]map[string]any{
 	lipsync:    {"video_url": "talk.mp4", "audio_url": "talk.wav"},
 	liveAvatar: {"image_url": "anna.png", "audio_url": "talk.wav", "prompt": "She speaks."},
 	happyhorse: {"image_url_1": "anna.png", "prompt": "character1 waves."},
-	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
+	talker:     {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with decodes a JSON object and sets its members in a copy of a model's smallest valid input.
-func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
+// inputWith decodes a JSON object and sets its members in a copy of a model's smallest valid input.
+func inputWith(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])
 	var members map[string]any
@@ -80,7 +80,7 @@ func TestValidateAccepts(t *testing.T) {
 			// Half of the letters are Han. A text counts as Chinese only if more than half are.
 			`{"prompt": "` + strings.Repeat("她a", 2500) + `"}`,
 		},
-		fifth: {
+		talker: {
 			`{}`,
 			`{"strength": 2.5}`, `{"seed": null}`, `{"seed": 9}`, `{"cuts": []}`, `{"cuts": [0.5, 2]}`, `{"note": {"any": ["thing"]}}`, `{"note": "soon"}`,
 		},
@@ -89,8 +89,8 @@ func TestValidateAccepts(t *testing.T) {
 		m := model(t, id)
 		for _, row := range rows {
 			for how, decode := range map[string]func(string, any) error{"float64": decodeFloat, "json.Number": decodeNumber} {
-				input := with(t, id, row, decode)
-				before := with(t, id, row, decode)
+				input := inputWith(t, id, row, decode)
+				before := inputWith(t, id, row, decode)
 				if problems := m.Validate(input); len(problems) > 0 {
 					t.Errorf("%s %.80s as %s: problems %+v, want none", id, row, how, problems)
 				}
@@ -171,7 +171,7 @@ func TestValidateTwoNamesForOne(t *testing.T) {
 }
 
 func TestValidateTheInputAsAWhole(t *testing.T) {
-	got := model(t, fifth).Validate(map[string]any{"portrait": "anna.png", "strength": 1.0})
+	got := model(t, talker).Validate(map[string]any{"portrait": "anna.png", "strength": 1.0})
 	want := []string{"mood", "speech", ""}
 	var members []string
 	for _, p := range got {
@@ -197,9 +197,9 @@ func TestValidateRefusesUnusableNumbers(t *testing.T) {
 	}
 	for _, number := range numbers {
 		for _, value := range []any{number, []any{number}, map[string]any{"n": number}} {
-			input := with(t, fifth, `{}`, decodeFloat)
+			input := inputWith(t, talker, `{}`, decodeFloat)
 			input["note"] = value
-			problems := model(t, fifth).Validate(input)
+			problems := model(t, talker).Validate(input)
 			if len(problems) != 1 || problems[0].Member != "note" || problems[0].Code != problem.BadValue {
 				t.Errorf("%.30v: got %+v, want one %s of note", value, problems, problem.BadValue)
 			}
@@ -213,7 +213,7 @@ func FuzzValidate(f *testing.F) {
 	for _, value := range []string{`1`, `0e99999999999999999999`, `"0e-99999999999999999999"`, `1e400`, `true`, `TRUE`, `0,5`, `"cut_off"`, `[null, {"a": -0.5}]`} {
 		f.Add(value)
 	}
-	models := []*catalog.Model{model(f, react1), model(f, liveAvatar), model(f, fifth)}
+	models := []*catalog.Model{model(f, react1), model(f, liveAvatar), model(f, talker)}
 	f.Fuzz(func(t *testing.T, text string) {
 		var value any
 		isJSON := decodeNumber(text, &value) == nil
@@ -259,7 +259,7 @@ func TestValidateOptions(t *testing.T) {
 // never quote the query of a URL.
 func TestValidateAnything(t *testing.T) {
 	const secret = "X-Amz-Signature"
-	models := []*catalog.Model{model(t, react1), model(t, liveAvatar), model(t, happyhorse), model(t, fifth)}
+	models := []*catalog.Model{model(t, react1), model(t, liveAvatar), model(t, happyhorse), model(t, talker)}
 	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"happy", "5", "null", "https://example.com/a.mp4?" + secret + "=1", strings.Repeat("长", 3000)}))
 	scalars := []*rapid.Generator[any]{
 		rapid.Just[any](nil), text.AsAny(), rapid.Bool().AsAny(), rapid.Float64().AsAny(), rapid.Int().AsAny(),
@@ -310,9 +310,9 @@ func TestValue(t *testing.T) {
 		{"a boolean as Excel writes it", happyhorse, "watermark", "TRUE", true},
 		{"a number for a boolean", happyhorse, "watermark", "1", "1"},
 		{"a boolean for a number", react1, "temperature", "true", "true"},
-		{"a number for a list", fifth, "cuts", "5", "5"},
-		{"a number for a number or a boolean", fifth, "loop", "5", json.Number("5")},
-		{"a boolean for a number or a boolean", fifth, "loop", "true", true},
+		{"a number for a list", talker, "cuts", "5", "5"},
+		{"a number for a number or a boolean", talker, "loop", "5", json.Number("5")},
+		{"a boolean for a number or a boolean", talker, "loop", "true", true},
 		{"an option that the model does not have", react1, "seed", "1", "1"},
 	}
 	for _, tt := range tests {
@@ -326,7 +326,7 @@ func TestValue(t *testing.T) {
 
 // If one character in the name of an option is wrong or missing, the remedy names the option.
 func TestValidateTypos(t *testing.T) {
-	models := []*catalog.Model{model(t, react1), model(t, lipsync), model(t, liveAvatar), model(t, fifth)}
+	models := []*catalog.Model{model(t, react1), model(t, lipsync), model(t, liveAvatar), model(t, talker)}
 	rapidtest.Check(t, func(t *rapid.T) {
 		m := rapid.SampledFrom(models).Draw(t, "model")
 		name := rapid.SampledFrom(m.Options()).Draw(t, "option").Name

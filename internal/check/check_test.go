@@ -28,7 +28,7 @@ func bucketOf(keys ...string) *bucket.Bucket {
 	return &bucket.Bucket{S3: b, Name: "b"}
 }
 
-// After AddDropped, a snapshot returns the same files as a bucket with all the files.
+// After AddDropped, a snapshot lists the same files as a bucket that holds the dropped files too.
 func TestListings(t *testing.T) {
 	key := rapid.Custom(func(t *rapid.T) string { return "inbox/" + rapid.StringMatching(`[ab./]{1,5}`).Draw(t, "key") })
 	rapidtest.Check(t, func(t *rapid.T) {
@@ -94,7 +94,8 @@ func TestSnapshotReadsDroppedFiles(t *testing.T) {
 	}
 }
 
-// A snapshot makes one request for all files below its prefix, and one for each other listing.
+// A snapshot makes one request for all files below its prefix, and one for each listing outside
+// the prefix, however often these are repeated.
 func TestSnapshotMakesFewRequests(t *testing.T) {
 	b := bucketOf("inbox/l/a.job/job.json", "inbox/l/b.job/job.json", "inbox/l.mp4")
 	ctx := t.Context()
@@ -113,7 +114,7 @@ func TestSnapshotMakesFewRequests(t *testing.T) {
 		}
 	}
 	if n := b.Requests(); n != 2 {
-		t.Errorf("%d requests, want 2, one for the prefix and one for the other listing", n)
+		t.Errorf("%d requests, want 2, one for the prefix and one for the listing outside it", n)
 	}
 }
 

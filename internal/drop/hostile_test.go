@@ -45,8 +45,8 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 }
 
-// listMatches compares at most maxMatches files of a bundle. It reports whether that was all of them.
-// If findPair has too few listings left, it adds a warning that not all files were checked.
+// listMatches compares at most maxMatches files of a bundle, and reports whether it compared
+// all. If findPair has too few listings left, it adds a warning that not all files were checked.
 func TestNotAllCompared(t *testing.T) {
 	storage := &s3test.Bucket{}
 	b := bundle{folder: "inbox/cafe.job/", wildcard: newWildcard("inbox/cafe.job/", ref{value: "*.wav", key: "inbox/cafe.job/*.wav"})}
@@ -88,7 +88,7 @@ func TestExpensiveKeys(t *testing.T) {
 		b := bundle{folder: "inbox/x.job/", wildcard: newWildcard("inbox/x.job/", ref{value: "*/a.wav", key: "inbox/x.job/*/a.wav"})}
 		byName := b.matchesByName(append(files, files[:10]...))
 		if got := len(byName["x/a"]); got != n {
-			t.Errorf("%d files, want %d", got, n)
+			t.Errorf("%d files, want each of the %d files once", got, n)
 		}
 	})
 	t.Run("a stem of many dots", func(t *testing.T) {

@@ -19,15 +19,15 @@ import (
 // notified is a store that collects its notices.
 type notified struct {
 	*ledger.Store
-	sent []string
-	fail bool          // nothing can be sent
-	dies bool          // the function dies before the notice
-	past time.Duration // since noon
+	sent      []string
+	fail      bool // nothing can be sent
+	dies      bool // the function dies before the notice
+	sinceNoon time.Duration
 }
 
 func newNotified(storage *s3test.Bucket) *notified {
 	n := &notified{Store: newStore(storage)}
-	n.Now = func() time.Time { return noon.Add(n.past) }
+	n.Now = func() time.Time { return noon.Add(n.sinceNoon) }
 	n.Notify = func(_ context.Context, notice ledger.Notice) bool {
 		if n.dies {
 			panic("the function dies")
@@ -109,7 +109,7 @@ func TestNoticesOfDrops(t *testing.T) {
 		{"the function dies before the notice", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.Writer = "another process"
-			n.past += 10 * time.Second
+			n.sinceNoon += 10 * time.Second
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
@@ -128,7 +128,7 @@ func TestNoticesOfDrops(t *testing.T) {
 		{"another process is still sending the notice", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, throttled, first) })
 			n.Writer = "another process"
-			n.past += 9 * time.Second
+			n.sinceNoon += 9 * time.Second
 			n.assess(t, throttled, first)
 			n.assess(t, noBalance, first)
 		}, nil},
@@ -144,7 +144,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			if posted, err := n.Posted(t.Context(), ledger.StatusKey("n")); err != nil || posted.Code != noBalance.Code {
 				t.Errorf("the status has the code %s (%v), want %s, which the other process wrote", posted.Code, err, noBalance.Code)
 			}
-			n.past += 10 * time.Second
+			n.sinceNoon += 10 * time.Second
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},
 		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
@@ -152,7 +152,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, throttled, first)
 			n.fail = false
 			n.assess(t, noBalance, first)
-			n.past += 10 * time.Second
+			n.sinceNoon += 10 * time.Second
 			n.assess(t, noBalance, first)
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},
@@ -162,7 +162,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.Notify = nil
 			n.assess(t, noBalance, first)
 			n.Notify = send
-			n.past += 10 * time.Second
+			n.sinceNoon += 10 * time.Second
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},
 		{"the reason for a notice is gone before the notice is sent", func(t *testing.T, n *notified) {
@@ -285,7 +285,7 @@ func TestNoMarkWithoutNotices(t *testing.T) {
 		}
 	}
 	n.Notify, n.Writer = send, "another process"
-	n.past += 10 * time.Second
+	n.sinceNoon += 10 * time.Second
 	n.assess(t, rejected, "20261121T115959Z")
 	if err := n.PostTake(t.Context(), rec); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package s3test is an S3 bucket in memory. It has some of the methods of the SDK's client, and
-// returns the client's errors. Conditional writes, ranges with both ends and listings behave as in
-// the local stack's S3 server: a test of package gateway compares the two.
+// returns the client's errors. Conditional writes, ranges such as bytes=0-9, and listings behave as
+// in the local stack's S3 server: a test of package gateway compares the two.
 package s3test
 
 import (
@@ -50,12 +50,12 @@ type object struct {
 	etag         string // in quotes
 	contentType  string
 	metadata     map[string]string
-	lastModified time.Time
+	lastModified time.Time // to the millisecond, as in a listing; GetObject and HeadObject return it to the second
 }
 
 // Error returns the client's error for an HTTP status and an error code of S3.
 func Error(status int, code string) error {
-	return &smithy.OperationError{ServiceID: "S3", OperationName: code, Err: &awshttp.ResponseError{
+	return &smithy.OperationError{ServiceID: "S3", Err: &awshttp.ResponseError{
 		ResponseError: &smithyhttp.ResponseError{
 			Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
 			Err:      &smithy.GenericAPIError{Code: code, Message: code},
@@ -203,7 +203,7 @@ func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func
 		body := o.body
 		if in.Range != nil {
 			var first, last int
-			if n, err := fmt.Sscanf(*in.Range, "bytes=%d-%d", &first, &last); n < 2 || err != nil || first >= len(body) {
+			if _, err := fmt.Sscanf(*in.Range, "bytes=%d-%d", &first, &last); err != nil || first >= len(body) {
 				return nil, Error(http.StatusRequestedRangeNotSatisfiable, "InvalidRange")
 			}
 			body = body[first:min(last+1, len(body))]
@@ -265,7 +265,8 @@ func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _
 				out.IsTruncated, out.NextContinuationToken = aws.Bool(true), aws.String(last)
 				break
 			}
-			if last = shown; folder {
+			last = shown
+			if folder {
 				out.CommonPrefixes = append(out.CommonPrefixes, types.CommonPrefix{Prefix: encode(shown)})
 				continue
 			}

@@ -29,8 +29,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// nth returns a function that is true only for the nth moment whose name contains every one of
-// the words.
+// nth returns a function that chooses the nth moment (see mortal.moment) whose name contains every
+// one of the words.
 func nth(n int, words ...string) func(moment string) bool {
 	return func(moment string) bool {
 		for _, word := range words {
@@ -69,7 +69,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	chance := rand.New(rand.NewPCG(rapidtest.Seed(), 0))
 	moments := []func(string) bool{
 		nth(1, "queue/", "has changed"), // the event of the first file
-		nth(1, "queue/", "has changed"), // a second kill, at the same change, after the restart
+		nth(1, "queue/", "has changed"), // the first change of a queue after the restart
 		nth(1, "submit arrives"),
 		nth(1, "submit has taken effect"),
 		nth(1, "output is half sent"),
@@ -87,14 +87,14 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			except("queue/", nth(1+chance.IntN(40))),
 		)
 	}
-	var people sync.WaitGroup
-	t.Cleanup(people.Wait)
+	var acts sync.WaitGroup
+	t.Cleanup(acts.Wait)
 	var names []string
 	interrupted := map[string]bool{}
-	live := func(chosen func(string) bool, act func() error) {
+	runUntilKilled := func(chosen func(string) bool, act func() error) {
 		t.Helper()
 		wait := m.begin(chosen)
-		people.Go(func() {
+		acts.Go(func() {
 			if err := act(); err != nil {
 				t.Error(err)
 			}
@@ -110,13 +110,13 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	for i, chosen := range moments {
 		name := fmt.Sprintf("job-%d", i+1)
 		names = append(names, name)
-		live(chosen, func() error { return m.drop(name) })
+		runUntilKilled(chosen, func() error { return m.drop(name) })
 	}
-	live(nth(1, "cancel arrives"), func() error { return errors.Join(m.drop(deleted), m.deleteQueued(deleted)) })
-	live(nth(1, "cancel has taken effect"), func() error { return nil })
+	runUntilKilled(nth(1, "cancel arrives"), func() error { return errors.Join(m.drop(deleted), m.deleteQueued(deleted)) })
+	runUntilKilled(nth(1, "cancel has taken effect"), func() error { return nil })
 
 	m.begin(nil)
-	people.Wait()
+	acts.Wait()
 	clip, _ := sample.Files()
 	unknownByCharges := map[int]int{}
 	for _, name := range names {
@@ -144,7 +144,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("%d jobs, %d kills; the kills interrupted the submits of %v", len(names)+1, len(moments)+2, interrupted)
 }
 
-// charges returns how often RunComfy has charged a job of the name.
+// charges returns how many jobs of the name RunComfy has accepted, and thus charged.
 func (m *mortal) charges(name string) (n int) {
 	for _, job := range m.fake.Submitted() {
 		if address, _, _ := strings.Cut(job.Input["video_url"].(string), "?"); path.Base(address) == name+".mp4" {

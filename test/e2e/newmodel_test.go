@@ -18,7 +18,7 @@ import (
 func TestNewModelIsOneFile(t *testing.T) {
 	const id = "acme/talker-2.1/portrait"
 	folder := t.TempDir()
-	for _, source := range []string{"models", "testdata/fifth"} {
+	for _, source := range []string{"models", "testdata/talker"} {
 		if err := os.CopyFS(folder, os.DirFS("../../internal/catalog/"+source)); err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func TestLooks(t *testing.T) {
 			b.do("open the drop", chromedp.Click("#open-drop"), chromedp.WaitVisible("#drop-model"),
 				chromedp.Evaluate(`(() => { const m = document.querySelector("#drop-model"); m.value = "community/live-avatar"; m.dispatchEvent(new Event("change")); })()`, nil))
 			look("drop")
-			b.names()
+			b.checkNames()
 			b.key(kb.Escape)
 		}
 	}
@@ -120,7 +120,7 @@ func TestLooks(t *testing.T) {
 	first, second := eval[string](b, `document.querySelector('[aria-rowindex="2"]').dataset.key`), eval[string](b, `document.querySelector('[aria-rowindex="3"]').dataset.key`)
 	shown := func(key string) {
 		t.Helper()
-		b.waitFor(key+" is shown", `document.querySelector("#job h2")?.innerText === `+quoted(strings.TrimPrefix(key, "/"))+` && document.querySelector("#rows .current").dataset.key === `+quoted(key))
+		b.waitFor(key+" is shown", `document.querySelector("#job h2")?.innerText === `+quoted(key)+` && document.querySelector("#rows .current").dataset.key === `+quoted(key))
 	}
 	b.key("j")
 	shown(first)
@@ -136,7 +136,7 @@ func TestLooks(t *testing.T) {
 	if typed := eval[string](b, `document.querySelector("#search").value`); !strings.HasSuffix(typed, "ja") {
 		t.Errorf("the search has %q, want a text that ends with ja", typed)
 	}
-	b.key(kb.Escape)
+	b.key(kb.Escape) // leaves the search
 	b.key(kb.Escape)
 	b.waitFor("the job is closed", `document.querySelector("#job").hidden`)
 	b.key("?")
@@ -145,8 +145,8 @@ func TestLooks(t *testing.T) {
 	b.quiet()
 }
 
-// names fails the test if a control or an image has no name for a screen reader.
-func (b *browser) names() {
+// checkNames fails the test if a control or an image has no name for a screen reader.
+func (b *browser) checkNames() {
 	b.t.Helper()
 	b.do("read the names", chromedp.ActionFunc(func(ctx context.Context) error {
 		// The types of cdproto do not decode everything that a new browser sends.

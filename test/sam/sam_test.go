@@ -29,29 +29,29 @@ import (
 )
 
 func TestFunctionsInDocker(t *testing.T) {
-	tools := findTools(t)
-	if out, err := tools.command(t.Context(), tools.build).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", tools.build, err, out)
+	sam := findSAM(t)
+	if out, err := sam.command(t.Context(), sam.build).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", sam.build, err, out)
 	}
-	t.Run("as the README says", func(t *testing.T) { testReadme(t, tools) })
-	t.Run("sam local invoke", func(t *testing.T) { testInvoke(t, tools) })
-	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, tools) })
+	t.Run("as the README says", func(t *testing.T) { testReadme(t, sam) })
+	t.Run("sam local invoke", func(t *testing.T) { testInvoke(t, sam) })
+	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, sam) })
 }
 
-func testReadme(t *testing.T, tools *tools) {
-	output := tools.background(t, tools.local)
+func testReadme(t *testing.T, sam *samCLI) {
+	output := sam.background(t, sam.local)
 	awaitText(t, output, "Press Ctrl-C to end the stack")
-	tools.succeed(t, "SubmitFunction", nil)
+	sam.succeed(t, "SubmitFunction", nil)
 	awaitText(t, output, "talk: withdrawn (files_gone)")
 	var polled workflow.Job
-	decode(t, tools.succeed(t, "PollFunction", nil), &polled)
+	decode(t, sam.succeed(t, "PollFunction", nil), &polled)
 	if polled.Ended || polled.WaitSeconds < 3 || polled.WaitSeconds > 5 {
 		t.Errorf("poll returned %+v, want a wait of 3 to 5 s", polled)
 	}
-	if response := tools.call(t, "ArchiveFunction", nil); !bytes.Contains(response, []byte(`"errorType"`)) {
+	if response := sam.call(t, "ArchiveFunction", nil); !bytes.Contains(response, []byte(`"errorType"`)) {
 		t.Errorf("archive returned %s, want an error", response)
 	}
-	tools.succeed(t, "CancelFunction", nil)
+	sam.succeed(t, "CancelFunction", nil)
 }
 
 // onlyTalkRuns lets the job of inbox/talk.mp4 end at once. All other jobs stay in the queue.
@@ -63,19 +63,19 @@ func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 }
 
 // A person can invoke each function. Submit accepts each kind of event about an upload.
-func testInvoke(t *testing.T, tools *tools) {
+func testInvoke(t *testing.T, sam *samCLI) {
 	// The stack's own calls of functions fail, so functions run only when this test invokes them.
 	nobody := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(nobody.Close)
-	s := start(t, tools, local.Options{LambdaEndpoint: nobody.URL, Visibility: time.Hour})
+	s := start(t, sam, local.Options{LambdaEndpoint: nobody.URL, Visibility: time.Hour})
 	s.Fake().Script = onlyTalkRuns
 	clip, voice := sample.Files()
 
 	s.drop("inbox/talk.mp4", clip)
 	s.drop("inbox/talk.wav", voice)
-	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
+	sam.succeed(t, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
 	s.wantCharges(1)
 	rec := s.record("talk")
 	if rec.State != ledger.Submitted || rec.RequestID != s.Fake().Submitted()[0].RequestID {
@@ -83,7 +83,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	}
 	s.wantStatus("talk", ledger.Submitted, "")
 
-	response := tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/sqs-batch.json"))
+	response := sam.succeed(t, "SubmitFunction", sampleEvent(t, "submit/sqs-batch.json"))
 	var batch events.SQSEventResponse
 	if decode(t, response, &batch); len(batch.BatchItemFailures) > 0 {
 		t.Errorf("messages of the batch failed: %v", batch.BatchItemFailures)
@@ -92,18 +92,18 @@ func testInvoke(t *testing.T, tools *tools) {
 
 	s.drop("inbox/Grüße 1+1.mp4", clip)
 	s.drop("inbox/Grüße 1+1.wav", voice)
-	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
+	sam.succeed(t, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
 	s.wantCharges(2)
 	queued := s.record("Grüße 1+1")
 	if queued.State != ledger.Submitted || queued.RequestID != s.Fake().Submitted()[1].RequestID {
 		t.Fatalf("after the submit of Grüße 1+1 its record is %+v, want submitted", queued)
 	}
 
-	polled := s.turn(tools, rec)
+	polled := s.turn(sam, rec)
 	if !polled.Ended {
 		t.Fatalf("poll returned %+v for a job that has ended, want ended", polled)
 	}
-	stillQueued := s.turn(tools, queued)
+	stillQueued := s.turn(sam, queued)
 	if stillQueued.Ended || stillQueued.WaitSeconds < 1 || s.record("Grüße 1+1").State != ledger.InQueue {
 		t.Errorf("poll returned %+v for a queued job, want a wait and the state in_queue", stillQueued)
 	}
@@ -113,7 +113,7 @@ func testInvoke(t *testing.T, tools *tools) {
 		t.Fatal(err)
 	}
 	var archived workflow.Archived
-	decode(t, tools.succeed(t, "ArchiveFunction", state), &archived)
+	decode(t, sam.succeed(t, "ArchiveFunction", state), &archived)
 	prefix := "outbox/talk/" + rec.Take + "/"
 	want := workflow.Archived{Name: "talk", Take: rec.Take, Outputs: []string{prefix + "talk.mp4"}}
 	if diff := cmp.Diff(want, archived); diff != "" {
@@ -129,7 +129,7 @@ func testInvoke(t *testing.T, tools *tools) {
 
 	s.remove("inbox/Grüße 1+1.wav")
 	deleted := bytes.Replace(sampleEvent(t, "cancel/object-deleted.json"), []byte("inbox/talk.wav"), []byte("inbox/Grüße 1+1.wav"), 1)
-	tools.succeed(t, "CancelFunction", deleted)
+	sam.succeed(t, "CancelFunction", deleted)
 	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{queued.RequestID}) {
 		t.Errorf("RunComfy has cancelled %v, want %s", got, queued.RequestID)
 	}
@@ -138,7 +138,7 @@ func testInvoke(t *testing.T, tools *tools) {
 }
 
 // turn polls the job of a record. It adapts the sample state to the record.
-func (s *stack) turn(tools *tools, rec ledger.Record) workflow.Job {
+func (s *stack) turn(sam *samCLI, rec ledger.Record) workflow.Job {
 	s.t.Helper()
 	var job workflow.Job
 	decode(s.t, sampleEvent(s.t, "poll/job.json"), &job)
@@ -148,16 +148,16 @@ func (s *stack) turn(tools *tools, rec ledger.Record) workflow.Job {
 		s.t.Fatal(err)
 	}
 	var next workflow.Job
-	decode(s.t, tools.succeed(s.t, "PollFunction", state), &next)
+	decode(s.t, sam.succeed(s.t, "PollFunction", state), &next)
 	return next
 }
 
 // The stack's queue and state machine call the functions in containers.
-func testStartLambda(t *testing.T, tools *tools) {
+func testStartLambda(t *testing.T, sam *samCLI) {
 	port := freePort(t)
-	s := start(t, tools, local.Options{LambdaEndpoint: "http://127.0.0.1:" + port, Settle: time.Second, Visibility: time.Second})
+	s := start(t, sam, local.Options{LambdaEndpoint: "http://127.0.0.1:" + port, Settle: time.Second, Visibility: time.Second})
 	s.Fake().Script = onlyTalkRuns
-	tools.serve(t, port)
+	sam.serve(t, port)
 	clip, voice := sample.Files()
 
 	s.drop("inbox/talk.mp4", clip)

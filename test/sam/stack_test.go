@@ -25,9 +25,9 @@ type stack struct {
 	t *testing.T
 }
 
-func start(t *testing.T, tools *tools, o local.Options) *stack {
+func start(t *testing.T, sam *samCLI, o local.Options) *stack {
 	t.Helper()
-	o.Dir = filepath.Join(tools.dir, ".lipdrop")
+	o.Dir = filepath.Join(sam.dir, ".lipdrop")
 	o.Containers = true
 	o.Say = func(text string) { t.Log(text) }
 	running, err := local.Start(t.Context(), o)

@@ -20,8 +20,8 @@ import (
 // root is the folder of the project.
 const root = "../.."
 
-// tools are the README's commands for the SAM CLI, and where to run them.
-type tools struct {
+// samCLI runs the README's commands for the SAM CLI.
+type samCLI struct {
 	dir         string // a copy of the project, in which the commands run
 	local       string // starts the local stack
 	build       string
@@ -30,9 +30,9 @@ type tools struct {
 	env         []string
 }
 
-// findTools copies the project and reads the commands from the README. If the SAM CLI, make or
+// findSAM copies the project and reads the commands from the README. If the SAM CLI, make or
 // Docker is missing, it fails the test in CI, and skips the test elsewhere.
-func findTools(t *testing.T) *tools {
+func findSAM(t *testing.T) *samCLI {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: the test takes minutes")
@@ -49,28 +49,28 @@ func findTools(t *testing.T) *tools {
 	if out, err := exec.CommandContext(t.Context(), "docker", "info").CombinedOutput(); err != nil {
 		missing("the test needs Docker: docker info: %v: %s", err, bytes.TrimSpace(out))
 	}
-	found := &tools{dir: copyProject(t), invoke: map[string]string{}}
+	c := &samCLI{dir: copyProject(t), invoke: map[string]string{}}
 	for _, line := range readmeCommands(t) {
 		switch call := regexp.MustCompile(`sam local invoke (\w+)`).FindStringSubmatch(line); {
 		case call != nil:
-			found.invoke[call[1]] = line
+			c.invoke[call[1]] = line
 		case strings.Contains(line, "sam local start-lambda"):
-			found.startLambda = line
+			c.startLambda = line
 		case strings.Contains(line, "sam build"):
-			found.build = line
-		default:
-			found.local = line
+			c.build = line
+		case strings.Contains(line, "lipdrop local"):
+			c.local = line
 		}
 	}
-	found.env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "AWS_") })
-	found.env = append(found.env, "SAM_CLI_TELEMETRY=0",
+	c.env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "AWS_") })
+	c.env = append(c.env, "SAM_CLI_TELEMETRY=0",
 		// SAM asks AWS for the account number. These settings make the request fail at once; SAM works without the number.
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
 	architecture := strings.ReplaceAll(runtime.GOARCH, "amd64", "x86_64")
 	if exec.CommandContext(t.Context(), "docker", "image", "inspect", "public.ecr.aws/lambda/provided:al2023-"+architecture).Run() == nil {
-		found.env = append(found.env, "SAM_SKIP_PULL_IMAGE=true")
+		c.env = append(c.env, "SAM_SKIP_PULL_IMAGE=true")
 	}
-	return found
+	return c
 }
 
 // readmeCommands returns the commands of the README's section about `sam local`.
@@ -127,9 +127,9 @@ func copyProject(t *testing.T) string {
 
 // command returns a command that runs a shell command line in a process group of its own.
 // When ctx ends, the group is interrupted, so that SAM can remove its containers.
-func (f *tools) command(ctx context.Context, line string) *exec.Cmd {
+func (c *samCLI) command(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
-	cmd.Dir, cmd.Env = f.dir, f.env
+	cmd.Dir, cmd.Env = c.dir, c.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = time.Minute
@@ -138,9 +138,9 @@ func (f *tools) command(ctx context.Context, line string) *exec.Cmd {
 
 // call invokes a function with an event and returns its response, which may be an error.
 // If event is nil, call uses the event of the README's command.
-func (f *tools) call(t *testing.T, function string, event []byte) []byte {
+func (c *samCLI) call(t *testing.T, function string, event []byte) []byte {
 	t.Helper()
-	line := f.invoke[function]
+	line := c.invoke[function]
 	if event != nil {
 		path := filepath.Join(t.TempDir(), "event.json")
 		if err := os.WriteFile(path, event, 0o600); err != nil {
@@ -149,7 +149,7 @@ func (f *tools) call(t *testing.T, function string, event []byte) []byte {
 		line = regexp.MustCompile(` -e \S+`).ReplaceAllLiteralString(line, " -e '"+path+"'")
 	}
 	var response, logs bytes.Buffer
-	cmd := f.command(t.Context(), withCredentials(line))
+	cmd := c.command(t.Context(), withCredentials(line))
 	cmd.Stdout, cmd.Stderr = &response, &logs
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s: %v: %s\n%s", line, err, response.Bytes(), logs.Bytes())
@@ -159,9 +159,9 @@ func (f *tools) call(t *testing.T, function string, event []byte) []byte {
 }
 
 // succeed is like call, but the function must not return an error.
-func (f *tools) succeed(t *testing.T, function string, event []byte) []byte {
+func (c *samCLI) succeed(t *testing.T, function string, event []byte) []byte {
 	t.Helper()
-	response := f.call(t, function, event)
+	response := c.call(t, function, event)
 	if bytes.Contains(response, []byte(`"errorType"`)) {
 		t.Fatalf("%s returned %s", function, response)
 	}
@@ -177,9 +177,9 @@ func withCredentials(line string) string {
 
 // background runs a command until the test ends. It returns the path of the file that
 // receives the command's output.
-func (f *tools) background(t *testing.T, line string) (output string) {
+func (c *samCLI) background(t *testing.T, line string) (output string) {
 	t.Helper()
-	cmd := f.command(t.Context(), line)
+	cmd := c.command(t.Context(), line)
 	logs, err := os.Create(filepath.Join(t.TempDir(), "output.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +191,8 @@ func (f *tools) background(t *testing.T, line string) (output string) {
 	t.Cleanup(func() {
 		err := cmd.Wait() // the end of t.Context() has interrupted the command
 		_ = logs.Close()
-		if text, _ := os.ReadFile(logs.Name()); t.Failed() {
+		if t.Failed() {
+			text, _ := os.ReadFile(logs.Name())
 			t.Logf("%s ended: %v\n%s", line, err, text)
 		}
 	})
@@ -208,9 +209,9 @@ func awaitText(t *testing.T, path, want string) {
 }
 
 // serve runs `sam local start-lambda` on a port until the test ends.
-func (f *tools) serve(t *testing.T, port string) {
+func (c *samCLI) serve(t *testing.T, port string) {
 	t.Helper()
-	f.background(t, withCredentials(f.startLambda)+" --port "+port)
+	c.background(t, withCredentials(c.startLambda)+" --port "+port)
 	await(t, "sam local start-lambda to listen", func() bool {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {

@@ -22,7 +22,7 @@ import (
 // functions are the logical ids of the functions, by their folder's name.
 var functions = template.LogicalIDs
 
-// readBy returns the variables that a function reads.
+// readBy returns the variables that a function reads, except AWS_SESSION_TOKEN, which Lambda sets.
 func readBy(t *testing.T, function string) []string {
 	t.Helper()
 	var names []string
@@ -197,7 +197,7 @@ func TestDefaultsFitRunComfy(t *testing.T) {
 	}
 }
 
-func TestSubmitKnowsItsQueue(t *testing.T) {
+func TestSubmitKnowsMaxReceiveCount(t *testing.T) {
 	forBothForms(t, func(t *testing.T, s stack) {
 		want := properties[queue](t, s, "Queue").RedrivePolicy.MaxReceiveCount
 		if got := properties[environment](t, s, "SubmitFunction").Environment.Variables["MAX_RECEIVES"]; fmt.Sprint(got) != fmt.Sprint(want) {
