@@ -41,9 +41,10 @@ const (
 )
 
 const (
-	// How many invocations may run at the same time. template.yaml has no such limits. The limit of
-	// poll is high, because calls of poll mostly wait.
-	eventConcurrency   = 5 // of cancel, by asynchronous events
+	// How many invocations may run at the same time, not counting those for the queues of
+	// template.yaml, which sets only the limits of its queues. The limit of poll is high, because
+	// calls of poll mostly wait.
+	cancelConcurrency  = 5
 	pollConcurrency    = 40
 	archiveConcurrency = 8
 )
@@ -51,8 +52,8 @@ const (
 // lambdaFunctions returns the four functions with the timeouts, memory and variables of
 // template.yaml. The concurrency of a function is its limit above, if it has one, plus the
 // concurrency of its queues.
-func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
-	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
+func (s *Stack) lambdaFunctions() (all []lambda.Function, _ error) {
+	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: cancelConcurrency} {
 		read := s.functions[name]
 		for _, mapping := range read.Queues {
 			concurrency += mapping.Concurrency

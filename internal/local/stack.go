@@ -335,7 +335,7 @@ func (s *Stack) startConsumers(restarted bool) {
 	}
 	consume(s.dropQueue, s.functions[submit].Queues[queueARN], queue.DeliverBatch(queueARN, s.invokeFunction(submit)))
 	consume(s.deletionQueue, s.functions[cancel].Queues[deletionQueueARN], queue.DeliverBatch(deletionQueueARN, s.invokeFunction(cancel)))
-	consume(s.cancelQueue, template.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.DeliverEach(s.invokeFunction(cancel)))
+	consume(s.cancelQueue, template.Mapping{BatchSize: 1, Concurrency: cancelConcurrency}, queue.DeliverEach(s.invokeFunction(cancel)))
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 
