@@ -32,16 +32,16 @@ func FuzzParseDoc(f *testing.F) {
 		if problems != nil {
 			return
 		}
-		again := map[string]any{"input": d.Input}
+		members := map[string]any{"input": d.Input}
 		if d.hasModel {
-			again["model"] = d.Model
+			members["model"] = d.Model
 		}
-		whole, err := json.Marshal(again)
+		rewritten, err := json.Marshal(members)
 		if err != nil {
 			t.Fatalf("%q is read, but the result cannot be written as JSON: %v", text, err)
 		}
 		var want, got any
-		if json.Unmarshal(bytes.TrimPrefix(text, []byte("\ufeff")), &want) != nil || json.Unmarshal(whole, &got) != nil {
+		if json.Unmarshal(bytes.TrimPrefix(text, []byte("\ufeff")), &want) != nil || json.Unmarshal(rewritten, &got) != nil {
 			return // there is a number that a float64 cannot hold
 		}
 		if m := want.(map[string]any); m["input"] == nil {
@@ -50,8 +50,8 @@ func FuzzParseDoc(f *testing.F) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("what is read from %q (-want +got):\n%s", text, diff)
 		}
-		if other, problems := parseDoc("job.json", whole); problems != nil || !cmp.Equal(d.Input, other.Input) {
-			t.Errorf("%q is read, written as %q, and then read differently, with the problems %v; want the same input and no problems", text, whole, problems)
+		if other, problems := parseDoc("job.json", rewritten); problems != nil || !cmp.Equal(d.Input, other.Input) {
+			t.Errorf("%q is read, written as %q, and then read differently, with the problems %v; want the same input and no problems", text, rewritten, problems)
 		}
 	})
 }

@@ -50,8 +50,8 @@ func TestWebhookReceivesNotices(t *testing.T) {
 		tries++
 	}))
 	defer webhook.Close()
-	var printed []string
-	s := &Stack{intakeCtx: t.Context(), options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}}
+	var noticed []string
+	s := &Stack{intakeCtx: t.Context(), options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { noticed = append(noticed, n.DetailType) }}}
 	s.keys.Webhook = "key"
 	server := httptest.NewServer(s.bus().Operations().Handler())
 	defer server.Close()
@@ -64,8 +64,8 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	if err != nil || out.FailedEntryCount != 0 || len(out.Entries) != 1 || out.Entries[0].EventId == nil {
 		t.Fatalf("PutEvents: %+v, %v; want one entry with an id", out, err)
 	}
-	if len(printed) != 1 || printed[0] != "Job failed" {
-		t.Errorf("printed %q, want one Job failed", printed)
+	if len(noticed) != 1 || noticed[0] != "Job failed" {
+		t.Errorf("Notice was called for %q, want one Job failed", noticed)
 	}
 	for range responses {
 		got := <-calls

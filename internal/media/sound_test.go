@@ -124,7 +124,8 @@ func TestWAV(t *testing.T) {
 	})
 }
 
-// xing returns a frame of 32 kb/s with a Xing header, which can precede mp3Frames.
+// xing returns a frame of 32 kb/s to put before mp3Frames. Its Xing header claims that size bytes,
+// which include this frame, hold the given number of frames after it.
 func xing(frames, size int) []byte {
 	frame := mp3Frame(0x18)
 	copy(frame[4+17:], be("Xing", 3, frames, size))
@@ -132,12 +133,13 @@ func xing(frames, size int) []byte {
 }
 
 // withXing returns a frame with a Xing header, and then a hundred frames of 16 kb/s and
-// 16 kHz. Each frame has 72 bytes and lasts 36 ms.
-func withXing(channels byte, at int) []byte {
+// 16 kHz. Each frame has 72 bytes and lasts 36 ms. Its fourth byte is mode, and the Xing header
+// follows the sideInfo bytes after the fourth.
+func withXing(mode byte, sideInfo int) []byte {
 	frame := make([]byte, 72)
-	copy(frame, []byte{0xff, 0xf3, 0x28, channels})
+	copy(frame, []byte{0xff, 0xf3, 0x28, mode})
 	header := slices.Clone(frame)
-	copy(header[4+at:], be("Xing", 3, 99, 72*101)) // one frame fewer than there are
+	copy(header[4+sideInfo:], be("Xing", 3, 99, 72*101)) // one frame fewer than there are
 	return append(header, bytes.Repeat(frame, 100)...)
 }
 
@@ -226,7 +228,7 @@ func TestMP3(t *testing.T) {
 		{name: "zeros after a tag", file: whole(id3(3000), make([]byte, 50000), mp3Frames(100)), duration: 100 * frame},
 		{name: "60 KB of something first", file: whole(noise(60<<10), mp3Frames(100)), duration: 100 * frame},
 		{name: "something first, then a tag", file: whole(noise(999), id3(200000), noise(200000), mp3Frames(100)), duration: 100 * frame},
-		{name: "tags of several programs", file: whole(id3(300), noise(300), id3(90000), noise(90000), mp3Frames(100)), duration: 100 * frame},
+		{name: "two tags, and no Xing header", file: whole(id3(300), noise(300), id3(90000), noise(90000), mp3Frames(100)), duration: 100 * frame},
 		{name: "a changing bit rate without a header", file: whole(changing), duration: 1000 * frame},
 		{name: "the end of another frame first", file: whole(make([]byte, 77), []byte{0xff, 0xfb}, mp3Frames(100)), duration: 100 * frame},
 		{name: "garbage between frames", file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50)), duration: 100 * frame},

@@ -87,7 +87,7 @@ func TestLooks(t *testing.T) {
 			look("list")
 			b.waitFor(scheme+", "+size.name+": the last part of a name in a long folder is shown whole", `[...document.querySelectorAll("#rows bdi")].some((e) => e.innerText === "last" && e.getBoundingClientRect().right <= e.closest(".name").getBoundingClientRect().right)`)
 			for _, name := range []string{"ads/spring/talk.de", "ads/lonely", "states/05", "states/09"} {
-				b.job(name)
+				b.openJob(name)
 				if name == "ads/spring/talk.de" {
 					b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
 				}
@@ -105,7 +105,7 @@ func TestLooks(t *testing.T) {
 	}
 
 	b.size(800, 600, false)
-	b.job("ads/spring/talk.de")
+	b.openJob("ads/spring/talk.de")
 	b.check("in a small window, the input and the output are side by side", `(([input, output]) => input.y === output.y && input.right < output.x)([...document.querySelectorAll(".stage video")].map((v) => v.getBoundingClientRect()))`)
 
 	b.do("close the job", chromedp.Evaluate(`location.hash = ""`, nil))
@@ -128,7 +128,7 @@ func TestLooks(t *testing.T) {
 	shown(second)
 	b.key("k")
 	shown(first)
-	b.job("ads/spring/talk.fr")
+	b.openJob("ads/spring/talk.fr")
 	b.key("r")
 	b.waitFor("the take is rejected", `document.querySelector(".review").innerText.includes("rejected by")`)
 	b.key("/")

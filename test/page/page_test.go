@@ -91,8 +91,7 @@ func (b *browser) quiet() {
 	}
 }
 
-// job opens a job.
-func (b *browser) job(name string) {
+func (b *browser) openJob(name string) {
 	b.t.Helper()
 	b.do("open the job "+name, chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent(`+quoted(name)+`)`, nil))
 	b.waitFor(name+" is shown", `document.querySelector("#job h2")?.innerText === `+quoted(name)+` && document.querySelector("#job .facts, #job .bad")`)
@@ -238,7 +237,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	c = start(t, local.Options{Dir: dir, QueueTime: time.Hour})
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="ads/talk"]')`)
-	b.job("ads/talk")
+	b.openJob("ads/talk")
 	for _, want := range []string{"failed", "output_refused", "What to do:", "lipdrop redrive"} {
 		if text := eval[string](b, `document.querySelector("#job").innerText`); !strings.Contains(text, want) {
 			t.Errorf("the failed job shows no %q:\n%s", want, text)
@@ -252,7 +251,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	put(t, c, "inbox/other.mp4", mp4)
 	put(t, c, "inbox/other.wav", wav)
 	awaitState(t, c, "other", ledger.InQueue)
-	b.job("other")
+	b.openJob("other")
 	b.waitFor("the job is in the queue", `document.querySelector("#cancel") && document.querySelector("#job .status .state")?.innerText === "in queue" && document.querySelector("#job .status").innerText.includes("jobs ahead")`)
 	b.press("#cancel")
 	b.do("do not cancel after all", chromedp.Click("#confirm button"))
@@ -331,13 +330,13 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 10`)
 	b.check("impossible lengths and costs are not shown", `(() => { const text = document.querySelector("#summary").innerText + document.querySelector('[data-key="huge"]').innerText; return !/Infinity|NaN|\$|of output/.test(text); })()`)
-	b.check("no state is wider than the list", `(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector("#summary"))`)
+	b.check("no state is wider than the summary of the list", `(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector("#summary"))`)
 	b.shoot("hostile-light")
-	for state, taken := range map[string]bool{"failed": true, "held": false, "rejected": false, "unknown": true, "cancelled": true} {
-		b.job("evil/" + evil + state)
+	for state, canDropAgain := range map[string]bool{"failed": true, "held": false, "rejected": false, "unknown": true, "cancelled": true} {
+		b.openJob("evil/" + evil + state)
 		b.waitFor("the job has its state", `document.querySelector("#job .status .state").innerText === `+quoted(state))
-		if eval[bool](b, `!!document.querySelector("#again")`) != taken {
-			t.Errorf("the %s job can be dropped again: %t, want %t", state, !taken, taken)
+		if eval[bool](b, `!!document.querySelector("#again")`) != canDropAgain {
+			t.Errorf("the %s job can be dropped again: %t, want %t", state, !canDropAgain, canDropAgain)
 		}
 		text := eval[string](b, `document.querySelector("#job").innerText`)
 		for _, want := range []string{"RunComfy said " + hostile, "What to do: do " + hostile, "output_refused"} {
@@ -352,19 +351,19 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.shoot("hostile-job-light")
 	b.check("a long verdict hides no state", `[...document.querySelectorAll("#rows .row")].every((row) => row.firstChild.clientWidth > 90)`)
 	failed := "evil/" + evil + "failed"
-	b.job(failed)
+	b.openJob(failed)
 	b.press("#again")
 	if isolated := eval[string](b, `document.querySelector("#confirm h2 bdi").innerText`); isolated != failed {
 		t.Errorf("the bdi element of the question has %q, want the name %q", isolated, failed)
 	}
 	b.key(kb.Escape)
-	b.job("long")
+	b.openJob("long")
 	b.waitFor("long texts are not wider than the job", `document.querySelector("#job .unplayable") && document.querySelector("#job").scrollWidth <= document.querySelector("#job").clientWidth`)
-	b.job("broken")
+	b.openJob("broken")
 	if text := eval[string](b, `document.querySelector("#job").innerText`); !strings.Contains(text, "The status cannot be read.") || strings.Contains(text, "Updated") {
 		t.Errorf("a status that is not JSON is shown as %q, want that it cannot be read, and no time", text)
 	}
-	b.job("strange")
+	b.openJob("strange")
 	if text := eval[string](b, `document.querySelector("#job .status .bad:not(.state)").innerText`); !strings.HasPrefix(text, ledger.RecordKey("strange", take)+" cannot be read: ") {
 		t.Errorf("a record that is not JSON is shown as %q, want that it cannot be read", text)
 	}
@@ -410,7 +409,7 @@ func TestDropWithOptions(t *testing.T) {
 			t.Errorf("the check shows no %q:\n%s", want, found)
 		}
 	}
-	for _, name := range []string{"shop/broken.mp4", "shop/talk.mp4"} { // left out, and used
+	for _, name := range []string{"shop/broken.mp4", "shop/talk.mp4"} { // the first is left out, the second is uploaded
 		if !eval[bool](b, `[...document.querySelectorAll("#found bdi")].some((e) => e.innerText === `+quoted(name)+`)`) {
 			t.Errorf("the check does not isolate %s: a name could reverse the text after it", name)
 		}
@@ -556,7 +555,7 @@ func TestOtherMedia(t *testing.T) {
 	awaitState(t, c, "face", ledger.Succeeded)
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the jobs are listed", `document.querySelectorAll("#rows .row").length >= 3`)
-	b.job("odd")
+	b.openJob("odd")
 	b.waitFor("the page says what it cannot show", `document.querySelector(".unplayable")?.innerText.includes("This browser cannot load or show odd.avi")`)
 	address := eval[string](b, `document.querySelector(".unplayable a").href`)
 	response, err := http.Get(address)
@@ -568,7 +567,7 @@ func TestOtherMedia(t *testing.T) {
 		t.Errorf("the download: %s, %v; want the file as an attachment", response.Status, response.Header)
 	}
 
-	b.job("face")
+	b.openJob("face")
 	b.waitFor("the image is shown beside the output", `document.querySelectorAll(".stage img").length === 2 && [...document.querySelectorAll(".stage img")].every((i) => i.complete && i.naturalWidth === 600)`)
 	b.waitFor("the voice is loaded", `document.querySelector(".stage audio")?.readyState >= 2`)
 	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
@@ -587,7 +586,7 @@ func TestOtherMedia(t *testing.T) {
 	if _, err := c.S3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &c.Bucket.Name, Key: &takes[0].Outputs[0].Key}); err != nil {
 		t.Fatal(err)
 	}
-	b.job("face")
+	b.openJob("face")
 	b.waitFor("the page says that the output is gone", `document.querySelector(".output .unplayable")?.innerText.includes("face.png is no longer in the bucket.")`)
 	b.waitFor("the input is still shown", `document.querySelectorAll(".stage img").length === 1 && document.querySelector(".input img").complete`)
 	b.quiet()

@@ -74,7 +74,7 @@ func TestReader(t *testing.T) {
 	}
 	b.size(1280, 800, false)
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
-	b.job("talk")
+	b.openJob("talk")
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
 	for _, id := range []string{"approve", "reject", "again"} {
 		got := eval[string](b, `(() => { const e = document.getElementById(`+quoted(id)+`); return e.disabled + " " + document.getElementById(e.getAttribute("aria-describedby")).innerText; })()`)
@@ -83,9 +83,9 @@ func TestReader(t *testing.T) {
 		}
 	}
 	b.shoot("reader-light")
-	b.job(ownFolder + "talk")
+	b.openJob(ownFolder + "talk")
 	b.waitFor("the buttons for a job in "+ownFolder+" can be used", `["approve", "reject", "again"].every((id) => document.getElementById(id)?.disabled === false)`)
-	b.job("talk")
+	b.openJob("talk")
 	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key("a")
 	folder := t.TempDir()
@@ -102,7 +102,7 @@ func TestReader(t *testing.T) {
 	writer := serve(t, c)
 	b.do("open the page of a person who may do everything", chromedp.Navigate(writer))
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
-	b.job("talk")
+	b.openJob("talk")
 	b.waitFor("approving is allowed", `document.querySelector("#approve") && !document.querySelector("#approve").disabled`)
 	if eval[bool](b, `!!document.querySelector("#readonly")`) {
 		t.Error("the page of a person who may do everything says that permissions are missing")

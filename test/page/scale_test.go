@@ -263,7 +263,7 @@ func TestLargeFile(t *testing.T) {
 	if head, err := c.Bucket.Head(t.Context(), "inbox/dropped.wav"); err != nil || head.Size != 20<<20 {
 		t.Errorf("the bucket has %d bytes of the file (%v), want %d", head.Size, err, 20<<20)
 	}
-	b.job("large")
+	b.openJob("large")
 	b.waitFor("the sound is loaded", `document.querySelector(".stage audio")?.readyState >= 1`)
 	b.do("seek to the end", chromedp.Evaluate(`(() => { const s = document.querySelector(".scrubber"); s.value = s.max - 2; s.dispatchEvent(new Event("input")); })()`, nil))
 	b.waitFor("the sound is near its end", `(() => { const a = document.querySelector(".stage audio"); return a.readyState >= 2 && !a.seeking && a.duration > 1000 && a.currentTime > a.duration - 3; })()`)

@@ -53,11 +53,11 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.do("open a job over a slow connection", chromedp.Evaluate(`window.connected = fetch; window.fetch = () => new Promise(() => {}); location.hash = "#job=lonely"`, nil))
 	b.waitFor("the page says that it reads the job", `document.querySelector("#job").innerText.includes("Reading the job…")`)
 	b.do("open the list over a fast connection", chromedp.Evaluate(`window.fetch = connected; location.hash = ""`, nil))
-	b.job("lonely")
+	b.openJob("lonely")
 	b.check("the reason has the file's own name", `document.querySelector("#job .status").innerText.includes("lonely.wav is from")`)
 	b.check("each fact has a value", `((rows) => rows.length && rows.every((row) => row.cells[1].innerText.trim()))([...document.querySelectorAll("#job .facts tr")])`)
 
-	b.job("talk")
+	b.openJob("talk")
 	b.check("the section has the job's name", `document.getElementById(document.querySelector("#job").getAttribute("aria-labelledby")).innerText === "talk"`)
 	b.waitFor("both videos are loaded", `[...document.querySelectorAll(".stage video")].filter((v) => v.readyState >= 2).length === 2`)
 	b.check("a screen reader does not read each position", `!document.querySelector(".player :is(output, [role=status], [aria-live])")`)
@@ -266,7 +266,7 @@ func TestHeldSpaceBar(t *testing.T) {
 	awaitState(t, c, "talk", ledger.Succeeded)
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector("#rows .row")`)
-	b.job("talk")
+	b.openJob("talk")
 	b.waitFor("both videos are loaded", `[...document.querySelectorAll(".stage video")].filter((v) => v.readyState >= 2).length === 2`)
 	b.do("hold the space bar", chromedp.Evaluate(`(() => {
 		window.toggled = 0;
@@ -332,7 +332,7 @@ func TestExpiredCredentials(t *testing.T) {
 	s.refuse("ExpiredToken")
 	b.waitFor("the page says that the credentials have expired", `document.querySelector("#live").innerText.includes("ExpiredToken")`)
 	b.check("the name of the stack is in view", `document.querySelector("#stack").clientWidth > 100`)
-	b.job("talk")
+	b.openJob("talk")
 	b.check("the job says that the credentials have expired", `document.querySelector("#job").innerText.includes("ExpiredToken")`)
 	b.shoot("expired")
 	s.refuse("")

@@ -29,11 +29,7 @@ func consume(t *testing.T, cfg queue.Config, forTime time.Duration, c queue.Cons
 		q := open(t, cfg)
 		ctx, cancel := context.WithTimeout(t.Context(), forTime)
 		defer cancel()
-		go func() {
-			defer cancel()
-			act(q)
-			<-ctx.Done()
-		}()
+		go act(q)
 		q.Consume(ctx, c)
 	})
 }
@@ -85,6 +81,7 @@ func TestConsumeTakesWhatIsDueTogether(t *testing.T) {
 	}
 }
 
+// A call lasts longer than Visibility, but no message is delivered twice.
 func TestConsumeLimitsCallsAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	var running, most, total int
@@ -183,8 +180,9 @@ func TestSQSResponses(t *testing.T) {
 			if diff := cmp.Diff(row.failed, failed); diff != "" {
 				t.Errorf("failed (-want +got):\n%s", diff)
 			}
-			if logged := row.err == nil && row.wrong != ""; strings.Contains(logs.String(), "ERROR") != logged {
-				t.Errorf("the log is %q; want an error in the log: %t", logs.String(), logged)
+			wantLogged := row.err == nil && row.wrong != "" // the function's invoker logs row.err
+			if strings.Contains(logs.String(), "ERROR") != wantLogged {
+				t.Errorf("the log is %q; want an error in the log: %t", logs.String(), wantLogged)
 			}
 			if (err != nil) != (row.wrong != "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
 				t.Errorf("error %v, want %q", err, row.wrong)

@@ -98,7 +98,7 @@ func (e *endpoint) describe(t *testing.T, name string) *sfn.DescribeExecutionOut
 	return out
 }
 
-// code returns the error code in a response of the API, or the text of another error.
+// code returns the error code in a response of the API, the text of another error, or "<nil>".
 func code(err error) string {
 	if failure, ok := errors.AsType[smithy.APIError](err); ok {
 		return failure.ErrorCode()
@@ -106,33 +106,35 @@ func code(err error) string {
 	return fmt.Sprint(err)
 }
 
+type reply struct {
+	text string
+	err  error
+}
+
 // gate is an Invoker. Each invocation waits until the test passes its result to respond, or
 // until its context ends.
 type gate struct {
 	begun chan []byte // the payload of each call
-	reply chan func() (string, error)
+	reply chan reply
 	ended chan error // why a call was cancelled
 }
 
 func newGate() *gate {
-	return &gate{make(chan []byte, 100), make(chan func() (string, error)), make(chan error, 100)}
+	return &gate{make(chan []byte, 100), make(chan reply), make(chan error, 100)}
 }
 
 func (g *gate) invoke(ctx context.Context, _ string, payload []byte) ([]byte, error) {
 	g.begun <- payload
 	select {
-	case reply := <-g.reply:
-		text, err := reply()
-		return []byte(text), err
+	case r := <-g.reply:
+		return []byte(r.text), r.err
 	case <-ctx.Done():
 		g.ended <- ctx.Err()
 		return nil, ctx.Err()
 	}
 }
 
-func (g *gate) respond(text string, err error) {
-	g.reply <- func() (string, error) { return text, err }
-}
+func (g *gate) respond(text string, err error) { g.reply <- reply{text, err} }
 
 func TestAnExecutionThroughTheAPI(t *testing.T) {
 	poll := polls(2)
@@ -324,7 +326,7 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 		t.Errorf("called with the payload %s, want the first input", payload)
 	}
 	if d := e.describe(t, "a"); d.Status != types.ExecutionStatusRunning || *d.RedriveCount != 1 || d.StopDate != nil || d.Error != nil {
-		t.Errorf("redriven: %+v, want RUNNING after 1 redrive, without a stop date and an error", d)
+		t.Errorf("redriven: %+v, want RUNNING after 1 redrive, without a stop date or an error", d)
 	}
 	g.respond("7", nil)
 	if diff := cmp.Diff(states.End{ExecutionARN: prefix + "a", Status: states.Succeeded, RedriveCount: 1}, <-e.ends); diff != "" {

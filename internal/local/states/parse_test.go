@@ -80,7 +80,7 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"no choices", `[{"Condition":"{% $states.input.ended %}","Next":"Last"}]`, `[]`, `state "Ended?": it has no Choices`},
 
 		{"no error names", `["A"]`, `[]`, `state "Poll": a retrier has no ErrorEquals`},
-		{"an unknown error of the States Language", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
+		{"an error of the States Language that Parse does not know", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
 		{"States.ALL before the last retrier", `["A"]`, `["States.ALL"]`, `States.ALL must be the only error of the last retrier`},
 		{"States.ALL beside another error", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be the only error of the last retrier`},
 		{"no MaxAttempts", `"MaxAttempts":6,`, ``, `the retrier of A needs a MaxAttempts`},
