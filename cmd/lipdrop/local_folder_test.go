@@ -129,7 +129,7 @@ func TestWatcher(t *testing.T) {
 			f.write("new/b.txt")
 			f.has("new/a.txt", "new/b.txt")
 		}},
-		{"a folder in the place of another", func(t *testing.T, f *watched) {
+		{"a folder that is deleted and made again", func(t *testing.T, f *watched) {
 			f.write("ads/a.txt")
 			f.has("ads/a.txt")
 			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
@@ -186,17 +186,17 @@ func TestWatcher(t *testing.T) {
 			f.do(os.RemoveAll(ads))
 			f.has("c.txt", "d.txt")
 		}},
-		{"the watched folder, in a hidden folder, cannot be read for a while", func(t *testing.T, f *watched) {
+		{"the watched folder is in a hidden folder, and cannot be read for a while", func(t *testing.T, f *watched) {
 			f.stop()
 			f.write("a.txt")
 			hidden := filepath.Join(t.TempDir(), ".lipdrop")
-			link, broken, whole := filepath.Join(hidden, "drop"), filepath.Join(hidden, "broken"), filepath.Join(hidden, "whole")
-			f.do(errors.Join(os.Mkdir(hidden, 0o700), os.Symlink(f.folder, link), os.Symlink("drop", broken), os.Symlink(f.folder, whole)))
+			link, loop, good := filepath.Join(hidden, "drop"), filepath.Join(hidden, "loop"), filepath.Join(hidden, "good")
+			f.do(errors.Join(os.Mkdir(hidden, 0o700), os.Symlink(f.folder, link), os.Symlink("drop", loop), os.Symlink(f.folder, good)))
 			again := watchFolder(t, f.bucket, link)
 			f.has("a.txt")
-			f.do(os.Rename(broken, link))
+			f.do(os.Rename(loop, link))
 			soon(t, "a line about the folder", func() bool { return again.said.count("drop is a link that leads to itself") == 1 })
-			f.do(os.Rename(whole, link))
+			f.do(os.Rename(good, link))
 			f.write("b.txt")
 			f.has("a.txt", "b.txt")
 		}},

@@ -59,7 +59,7 @@ func TestExplainOfARefusedRead(t *testing.T) {
 }
 
 // Explain names the permission in AWS's message, or else the permission of the operation.
-func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
+func TestExplainNamesThePermissionInTheMessage(t *testing.T) {
 	const key = "arn:aws:kms:us-east-1:000000000000:key/1"
 	for message, want := range map[string]string{
 		"Access Denied": "s3:GetObject arn",
@@ -80,7 +80,7 @@ func TestExplainNamesThePermissionOfTheMessage(t *testing.T) {
 }
 
 // Explain names a missing permission as a policy does, not as the SDK names the operation.
-func TestExplainNamesThePermission(t *testing.T) {
+func TestExplainNamesThePermissionOfTheOperation(t *testing.T) {
 	for operation, want := range map[string]string{"GetObject": "s3:GetObject", "UploadPartCopy": "s3:GetObject", "CompleteMultipartUpload": "s3:PutObject"} {
 		err := Explain("drop a.wav again", "", &smithy.OperationError{ServiceID: "S3", OperationName: operation, Err: &smithy.GenericAPIError{Code: "AccessDenied"}})
 		if denied, ok := errors.AsType[*DeniedError](err); !ok || denied.Permission != want {
@@ -281,10 +281,7 @@ func TestFollowInTrouble(t *testing.T) {
 					if n++; n > tt.times {
 						return nil
 					}
-					err := s3test.Error(tt.status, tt.code)
-					op, _ := errors.AsType[*smithy.OperationError](err)
-					op.OperationName = "ListObjectsV2"
-					return err
+					return &smithy.OperationError{ServiceID: "S3", OperationName: "ListObjectsV2", Err: errors.Unwrap(s3test.Error(tt.status, tt.code))}
 				}}
 				err := newClient(storage).Follow(t.Context(), func([]Status) (bool, error) { return true, nil }, Pattern{Prefix: true})
 				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err)) {
@@ -334,9 +331,9 @@ func (c *counting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// archive stores an output, its result.json, its record and its status. It returns the bytes of
+// storeTake stores an output, its result.json, its record and its status. It returns the bytes of
 // the output.
-func archive(storage *s3test.Bucket, name, take string, size int) []byte {
+func storeTake(storage *s3test.Bucket, name, take string, size int) []byte {
 	body := bytes.Repeat([]byte(take+" "), size/len(take))
 	sum := sha256.Sum256(body)
 	key := ledger.OutputPrefix(name, take) + filepath.Base(name) + ".mp4"
@@ -349,12 +346,12 @@ func archive(storage *s3test.Bucket, name, take string, size int) []byte {
 
 const take1, take2 = "20261121T120000Z-0123456789ab", "20261121T130000Z-0123456789ab"
 
-// archived archives a take of each name, and returns the outputs.
-func archived(t *testing.T, storage *s3test.Bucket, size int, names ...string) []Output {
+// storedOutputs stores a take of each name, and returns the outputs.
+func storedOutputs(t *testing.T, storage *s3test.Bucket, size int, names ...string) []Output {
 	t.Helper()
 	var outputs []Output
 	for _, name := range names {
-		archive(storage, name, take1, size)
+		storeTake(storage, name, take1, size)
 		found, err := newClient(storage).Archived(t.Context(), name, "")
 		if err != nil {
 			t.Fatal(err)
@@ -368,8 +365,8 @@ func TestDownload(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		job   string
-		take  string // see Archived
-		files map[string]string
+		take  string            // see Archived
+		files map[string]string // by path; a take stands for the content of its output
 		want  map[string]string // by path: the take whose output the file holds; "" means the content in files
 		spoil bool              // the object differs from result.json
 		cut   bool              // the object is shorter than result.json says
@@ -396,7 +393,7 @@ func TestDownload(t *testing.T) {
 			storage := new(s3test.Bucket)
 			bodies := map[string][]byte{}
 			for _, take := range []string{take1, take2} {
-				bodies[take] = archive(storage, "ads/talk", take, 1<<20)
+				bodies[take] = storeTake(storage, "ads/talk", take, 1<<20)
 			}
 			if tt.spoil {
 				storage.Set("outbox/ads/talk/"+take2+"/talk.mp4", bodies[take1])
@@ -468,15 +465,15 @@ func filesIn(t *testing.T, dir string) map[string][]byte {
 func TestDownloadContinues(t *testing.T) {
 	const size = 10 << 20
 	storage := &breaking{Bucket: new(s3test.Bucket), after: size / 20}
-	outputs := archived(t, storage.Bucket, size, "talk")
+	outputs := storedOutputs(t, storage.Bucket, size, "talk")
 	body, _ := storage.Object(outputs[0].Key)
 	c := newClient(storage)
 	dir := t.TempDir()
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
-	here := int64(0)
+	reported := int64(0)
 	progress := func(n int64) {
-		if here += n; here > size/2 {
+		if reported += n; reported > size/2 {
 			kill()
 		}
 	}
@@ -489,16 +486,16 @@ func TestDownloadContinues(t *testing.T) {
 			t.Errorf("%s exists before the download is complete, want .partial files only", path)
 		}
 	}
-	here = 0
-	done, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(n int64) { here += n }}, outputs)
+	reported = 0
+	done, err := c.Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(n int64) { reported += n }}, outputs)
 	if err != nil || len(done) != 1 || !done[0].Fetched {
 		t.Fatalf("the second run: %+v and error %v, want one fetched file and no error", done, err)
 	}
 	if got := filesIn(t, dir); len(got) != 1 || !bytes.Equal(got["talk.mp4"], body) {
 		t.Errorf("%d files, and talk.mp4 is right: %t; want only talk.mp4, and true", len(got), bytes.Equal(got["talk.mp4"], body))
 	}
-	if here != int64(len(body)) {
-		t.Errorf("the second run reports %d bytes, want %d", here, len(body))
+	if reported != int64(len(body)) {
+		t.Errorf("the second run reports %d bytes, want %d", reported, len(body))
 	}
 	if extra := storage.sent - int64(len(body)); extra > 64<<10 {
 		t.Errorf("%d bytes were fetched twice, in the ranges %v; want at most 65536", extra, storage.ranges)
@@ -517,7 +514,7 @@ func TestCheckFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	storage := new(s3test.Bucket)
-	outputs := archived(t, storage, 1000, "talk")
+	outputs := storedOutputs(t, storage, 1000, "talk")
 	_, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	for _, err := range []error{CheckFolder(dir), err} {
 		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "outputs cannot be stored in "+dir) {
@@ -535,15 +532,15 @@ func TestCheckFolder(t *testing.T) {
 // If a folder cannot be made, one error covers all its outputs. The outputs of other folders are fetched.
 func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
-	outputs := archived(t, storage, 1000, "ads/a", "ads/b", "new/a", "tv/a", "tv/b")
+	outputs := storedOutputs(t, storage, 1000, "ads/a", "ads/b", "new/a", "tv/a", "tv/b")
 	for _, folder := range []string{"ads", "tv"} {
 		if err := os.WriteFile(filepath.Join(dir, folder), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	done, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
-	const each = "outputs cannot be stored in %[1]s/ads: not a directory. Name another folder\noutputs cannot be stored in %[1]s/tv: not a directory. Name another folder"
-	if want := fmt.Sprintf(each, dir); err == nil || err.Error() != want || len(done) != 1 {
+	want := fmt.Sprintf("outputs cannot be stored in %[1]s/ads: not a directory. Name another folder\noutputs cannot be stored in %[1]s/tv: not a directory. Name another folder", dir)
+	if err == nil || err.Error() != want || len(done) != 1 {
 		t.Errorf("%d outputs and the error %q, want 1 and %q", len(done), err, want)
 	}
 }
@@ -551,7 +548,7 @@ func TestDownloadIntoFoldersThatCannotBeMade(t *testing.T) {
 // The error names each output whose file name is too long for the file system.
 func TestDownloadOfATooLongName(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
-	outputs := archived(t, storage, 1000, strings.Repeat("a", 300), strings.Repeat("b", 300))
+	outputs := storedOutputs(t, storage, 1000, strings.Repeat("a", 300), strings.Repeat("b", 300))
 	_, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
 	for _, o := range outputs {
 		if err == nil || !strings.Contains(err.Error(), o.Key+" has a file name that is too long for the file system of "+dir) {
@@ -563,7 +560,7 @@ func TestDownloadOfATooLongName(t *testing.T) {
 // For a partial file, Download shortens a long name. The result is still UTF-8.
 func TestDownloadOfALongName(t *testing.T) {
 	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()
-	outputs := archived(t, storage, 1000, name)
+	outputs := storedOutputs(t, storage, 1000, name)
 	c := newClient(storage)
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
@@ -586,7 +583,7 @@ func TestDownloadOfALongName(t *testing.T) {
 func TestDownloadGivesUp(t *testing.T) {
 	for want, ends := range map[string]bool{"the connection broke": false, "the response is empty": true} {
 		storage := &breaking{Bucket: new(s3test.Bucket), after: 1000, ends: ends}
-		outputs := archived(t, storage.Bucket, 5000, "talk")
+		outputs := storedOutputs(t, storage.Bucket, 5000, "talk")
 		onlyOnce := func(n int64) {
 			if n > 0 {
 				storage.after = 0
@@ -604,7 +601,7 @@ func TestDownloadGivesUp(t *testing.T) {
 // If a file cannot be written, Download does not request the object again, and the error says what to do.
 func TestDownloadOntoAFullDisk(t *testing.T) {
 	storage := &breaking{Bucket: new(s3test.Bucket), after: 5 << 20}
-	outputs := archived(t, storage.Bucket, 5<<20, "talk")
+	outputs := storedOutputs(t, storage.Bucket, 5<<20, "talk")
 	var before syscall.Rlimit
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
@@ -625,7 +622,7 @@ func TestDownloadOntoAFullDisk(t *testing.T) {
 
 // If the file with the AWS credentials is gone, the error does not tell the user to check the disk.
 func TestDownloadWithoutTheFileOfTheCredentials(t *testing.T) {
-	outputs := archived(t, new(s3test.Bucket), 5000, "talk")
+	outputs := storedOutputs(t, new(s3test.Bucket), 5000, "talk")
 	storage := s3.New(s3.Options{Region: "us-east-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		_, err := os.Open(filepath.Join(t.TempDir(), "token.json"))
 		return aws.Credentials{}, err
@@ -649,7 +646,7 @@ func TestFileName(t *testing.T) {
 // Download stores no output outside the folder, even if the output's key contains "..".
 func TestDownloadStaysInTheFolder(t *testing.T) {
 	storage := new(s3test.Bucket)
-	outputs := archived(t, storage, 1000, "../../escaped")
+	outputs := storedOutputs(t, storage, 1000, "../../escaped")
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	if _, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs); err == nil {
 		t.Error("the download succeeded, want an error")

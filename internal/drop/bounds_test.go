@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
-// However many mistakes a drop has, its status stays small enough to be read.
+// However many mistakes a drop has, its problems have at most 64 KiB.
 func TestBounds(t *testing.T) {
 	members := func(n int) string {
 		var b strings.Builder
@@ -71,14 +71,15 @@ func TestManyCandidates(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"x": 0, "x/a": 1, "x/n": 51}, got); diff != "" {
 		t.Errorf("problems by name (-want +got):\n%s", diff)
 	}
+	// Half of the 2000 files that are compared match x/a, and the reason names 10 of these.
 	reason, want := found[1].Problems[0].Reason, `and 990 more could each be the audio of x/a`
 	if !strings.HasSuffix(reason, want) {
 		t.Errorf("the reason is %q, want it to end with %q", reason, want)
 	}
 }
 
-// talk.x.MP4, and not talk.mp4, is the video of the 1,500 audio files with the tag x, although
-// these span two pages of a listing.
+// talk.mp4 is not the video of the 1,500 audio files with the tag x, because talk.x.MP4 is. To find
+// talk.x.MP4, a listing needs two pages.
 func TestTagsAcrossPages(t *testing.T) {
 	b := newInbox(t)
 	for i := range 1500 {

@@ -18,7 +18,8 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
 		return err
 	}
-	functions, err := template.Functions(s.template, TemplateValues("", ""))
+	values := TemplateValues("", "") // Variables sets the URLs later
+	functions, err := template.Functions(s.template, values)
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -28,7 +29,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", template.LogicalIDs[name], arn)
 		}
 	}
-	roles, err := template.Roles(s.template, TemplateValues("", ""))
+	roles, err := template.Roles(s.template, values)
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -37,15 +38,14 @@ func (s *Stack) readTemplate(root string) (err error) {
 }
 
 // TemplateValues returns the values of parameters, pseudo parameters, resources and attributes of
-// template.yaml in a local stack. aws is the URL of the AWS services, and runComfy is the URL of
-// RunComfy. Other parameters have their defaults. The map must have every resource and every
-// attribute to which an environment variable or the role of a function refers.
-func TemplateValues(aws, runComfy string) map[string]string {
+// template.yaml in a local stack. Other parameters have their defaults. The map must have every
+// resource and every attribute to which an environment variable or the role of a function refers.
+func TemplateValues(awsURL, runComfyURL string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
 		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": SecretARN,
-		"Queue": aws + queuePath, "Queue.Arn": queueARN, "DeletionQueue.Arn": deletionQueueARN,
-		"RunComfyBaseUrl": runComfy, "OutputOrigins": runComfy,
+		"Queue": awsURL + queuePath, "Queue.Arn": queueARN, "DeletionQueue.Arn": deletionQueueARN,
+		"RunComfyBaseUrl": runComfyURL, "OutputOrigins": runComfyURL,
 	}
 }
 
@@ -62,8 +62,7 @@ func (s *Stack) setPolicy(ctx context.Context) error {
 	return nil
 }
 
-// deny makes the stack fail after a request of a function was refused, because AWS would refuse
-// the request too.
+// deny makes the stack fail, because AWS would deny the request of the function too.
 func (s *Stack) deny(denial *access.Denial) { s.fail(denial) }
 
 func functionARN(name string) string {

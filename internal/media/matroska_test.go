@@ -19,12 +19,12 @@ func TestMatroska(t *testing.T) {
 	const noLength, cut = "a.webm does not say how long it is", "a.webm ends in the middle of its pictures"
 	frames := ebml(0x23E383, be(40000000))
 	picture, sound := mkvTrack(1, 1, "V_VP8", frames), mkvTrack(2, 2, "A_OPUS")
-	part := func(at, size int) []byte {
+	part := func(at, size int) []byte { // a cluster with 120 ms of pictures and 80 ms of sound
 		return cluster(at, blocks(1, size, 0, 40), blocks(2, size, 0, 20, 40, 60), blocks(1, size, 80))
 	}
-	open := func(at, size int) []byte {
-		c := part(at, size)
-		return slices.Concat(openEBML(0x1F43B675), c[12:])
+	open := func(at, size int) []byte { // the same, but the cluster does not say how long it is
+		head := openEBML(0x1F43B675)
+		return slices.Concat(head, part(at, size)[len(head):])
 	}
 	closed := func(head []byte, body ...[]byte) []byte { // the segment says how long it is
 		const at, end = 26, 38 // head[at:end] is the head of the segment

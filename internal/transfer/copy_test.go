@@ -51,7 +51,7 @@ func TestCopy(t *testing.T) {
 	for kind, set := range kinds {
 		for _, size := range []int{1, headBytes, piece, piece + 1, part - 1, part, part + 1, 3 * part, 7*part + 1234} {
 			t.Run(fmt.Sprintf("%s %d", kind, size), func(t *testing.T) {
-				eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
+				eachBucket(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 					data := random(size, 1)
 					o, b := newOrigin(t, data), newBucket(t)
 					set(o)

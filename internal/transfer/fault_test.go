@@ -256,7 +256,7 @@ func TestSourceFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
+			eachBucket(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				o, b := newOrigin(t, data), newBucket(t)
 				if tt.set != nil {
 					tt.set(o)
@@ -395,7 +395,7 @@ func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 // Find finds only a copy of the same address, whatever its query. It makes no request to the
 // source.
 func TestFind(t *testing.T) {
-	eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
+	eachBucket(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 		for _, size := range []int{1_000, 300_000} {
 			o, b := newOrigin(t, random(size, 1)), newBucket(t)
 			c := o.copier(t, b)

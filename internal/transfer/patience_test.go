@@ -140,7 +140,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) { eachWay(t, testCancel) }
+func TestCancel(t *testing.T) { eachBucket(t, testCancel) }
 
 func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 	for _, size := range []int64{10_000, 300_000} {
@@ -155,7 +155,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				return false
 			}
 			b.fault = func(call string, _ int, _ http.ResponseWriter, r *http.Request) bool {
-				if call == "PutObject" && nth > 1 && size < testPace.pieceSize { // a small file takes one request, so there is no nth request
+				if call == "PutObject" && nth > 1 && size < testPace.pieceSize { // one request fetches a small file, so cancel its upload
 					cancel()
 					hang(r)
 				}

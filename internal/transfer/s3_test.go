@@ -84,9 +84,9 @@ func newFlowBucket(t testing.TB) *fakeS3 {
 	return b
 }
 
-// eachWay runs a test once with a bucket for uploads in parts, and once with a bucket for
+// eachBucket runs a test once with a bucket for uploads in parts, and once with a bucket for
 // streamed puts.
-func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
+func eachBucket(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
 	t.Run("parts", func(t *testing.T) { test(t, newBucket) })
 	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
 }

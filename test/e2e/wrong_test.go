@@ -67,7 +67,7 @@ func TestWrongDrops(t *testing.T) {
 	}
 }
 
-// A person only follows the remedy, and drops the video if it is missing. Then the job runs.
+// To get a rejected job to run, a person has only to follow the remedy, and to drop a missing video.
 func TestRemediesHelp(t *testing.T) {
 	const react = `{"model": "sync/react-1", "input": {"video_url": "%s", "audio_url": "%s"%s}}`
 	job := func(video, audio, more string) []byte { return fmt.Appendf(nil, react, video, audio, more) }
@@ -171,7 +171,7 @@ func TestRemediesHelp(t *testing.T) {
 			"cafe", "Then upload inbox/cast/talk.mp4 and voice.wav again.",
 			func(w *world.World) {
 				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
-				w.Pass(time.Minute)
+				w.Pass(time.Minute) // the second upload may come later
 				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
 			},
 		},

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
-	local "github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -64,7 +64,7 @@ func (w stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeEx
 			Error: aws.String(e.Error), Cause: aws.String(e.Cause), RedriveCount: aws.Int32(int32(e.RedriveCount)),
 		}
 		if e.Status == states.Running {
-			out.Status, out.StopDate, out.Error, out.Cause = types.ExecutionStatusRunning, nil, nil, nil
+			out.StopDate, out.Error, out.Cause = nil, nil, nil
 		}
 		return out, nil
 	})
@@ -79,7 +79,7 @@ func (w stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecution
 		for _, e := range w.Executions() {
 			if types.ExecutionStatus(e.Status) == in.StatusFilter {
 				all = append(all, types.ExecutionListItem{
-					ExecutionArn: aws.String(e.ARN), Name: aws.String(e.ARN), StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
+					ExecutionArn: aws.String(e.ARN), Name: aws.String(strings.TrimPrefix(e.ARN, workflow.ExecutionARN(machineARN, ""))), StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
 					RedriveCount: aws.Int32(int32(e.RedriveCount)),
 				})
 			}
@@ -156,17 +156,16 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel the event of an execution that ended badly. delay is how much longer
-// the event takes than usual. If the execution is running or has succeeded, the event says that it
-// was aborted before its last redrive. If it was never redriven, the event says that it was
-// aborted, but DescribeExecution does not show that.
+// NotifyStatus sends cancel the event of an execution that ended badly, a second plus delay from
+// now. If the execution is running or has succeeded, the event says that it was aborted before its
+// last redrive. If it was never redriven, this event contradicts DescribeExecution.
 func (w *World) NotifyStatus(arn string, delay time.Duration) {
 	x := w.executions[arn]
 	status, redrives := x.Status, x.RedriveCount
 	if status == states.Running || status == states.Succeeded {
 		status, redrives = states.Aborted, max(redrives-1, 0)
 	}
-	payload := encode(local.StatusChange(w.now, machineARN, arn, string(status), redrives))
+	payload := encode(events.StatusChange(w.now, machineARN, arn, string(status), redrives))
 	w.cancelCalls = append(w.cancelCalls, &cancelCall{payload: []byte(payload), at: w.now.Add(time.Second + delay)})
 }
 

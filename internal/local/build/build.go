@@ -82,10 +82,10 @@ func checkOwner(root string) error {
 	return nil
 }
 
-// Source is a checkout and the cache of its programs.
+// Source is a checkout and the cache of built programs.
 type Source struct {
 	Root  string       // the checkout: see Root
-	Cache string       // a folder in the user's cache; other users can neither read nor change its files
+	Cache string       // a folder in the user's cache, for all checkouts; other users can neither read nor change its files
 	Say   func(string) // is called with a sentence when something takes long
 }
 
@@ -201,7 +201,7 @@ func (s Source) build(ctx context.Context, folder, what string, packages ...stri
 // unreachable matches what the Go command prints when it cannot download a module.
 var unreachable = regexp.MustCompile(`Get "https?://|GOPROXY=off|GOPROXY list is not the empty string|dial tcp`)
 
-// install copies a program to a path in one step.
+// install copies a program to a path. The path never holds half a program.
 func install(program, path string) error {
 	body, err := os.ReadFile(program)
 	if err != nil {
