@@ -73,8 +73,8 @@ type scene struct {
 
 func dropPair(t *testing.T, w *world.World) {
 	t.Helper()
-	w.Drop("inbox/ads/talk.mp4", medium(t, "talk.mp4"))
-	w.Drop("inbox/ads/talk.wav", medium(t, "speech.wav"))
+	w.Drop("inbox/ads/talk.mp4", mediaFile(t, "talk.mp4"))
+	w.Drop("inbox/ads/talk.wav", mediaFile(t, "speech.wav"))
 }
 
 func scenes() []scene {
@@ -82,11 +82,11 @@ func scenes() []scene {
 	job := func(state ledger.State) scene { return scene{string(state), state, talk, dropPair} }
 	return []scene{
 		{"waiting", ledger.Waiting, talk, func(t *testing.T, w *world.World) {
-			w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+			w.Drop("inbox/ads/talk.wav", mediaFile(t, "voice.wav"))
 		}},
 		{"rejected", ledger.Rejected, cafe, func(t *testing.T, w *world.World) {
-			w.Drop("inbox/ads/cafe.job/talk.mp4", medium(t, "long.mp4"))
-			w.Drop("inbox/ads/cafe.job/voice.wav", medium(t, "voice.wav"))
+			w.Drop("inbox/ads/cafe.job/talk.mp4", mediaFile(t, "long.mp4"))
+			w.Drop("inbox/ads/cafe.job/voice.wav", mediaFile(t, "voice.wav"))
 			w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "emotion": "joyful"}}`))
 		}},
 		{"rejected file", ledger.Rejected, "answers/ads/notes.txt.json", func(_ *testing.T, w *world.World) {
@@ -96,9 +96,9 @@ func scenes() []scene {
 			w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1", "input": {"emotion": "happy"}}`))
 		}},
 		{"used", ledger.Used, talk, func(t *testing.T, w *world.World) {
-			w.Drop("inbox/ads/talk.mp4", medium(t, "talk.mp4"))
-			w.Drop("inbox/ads/talk.de.wav", medium(t, "voice.wav"))
-			w.Drop("inbox/ads/talk.fr.wav", medium(t, "voice.wav"))
+			w.Drop("inbox/ads/talk.mp4", mediaFile(t, "talk.mp4"))
+			w.Drop("inbox/ads/talk.de.wav", mediaFile(t, "voice.wav"))
+			w.Drop("inbox/ads/talk.fr.wav", mediaFile(t, "voice.wav"))
 		}},
 		{"held", ledger.Held, talk, func(t *testing.T, w *world.World) {
 			w.RunComfy.SetBalanceEmpty(true)
@@ -107,8 +107,8 @@ func scenes() []scene {
 			w.RunComfy.SetBalanceEmpty(false)
 		}},
 		{"withdrawn", ledger.Withdrawn, talk, func(t *testing.T, w *world.World) {
-			w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
-			rest(t, w)
+			w.Drop("inbox/ads/talk.wav", mediaFile(t, "voice.wav"))
+			runUntilIdle(t, w)
 			w.Delete("inbox/ads/talk.wav")
 		}},
 		job(ledger.Submitted), job(ledger.InQueue), job(ledger.InProgress), job(ledger.Archiving), job(ledger.Succeeded),
@@ -154,7 +154,7 @@ func TestDocumentOfStatus(t *testing.T) {
 			return nil
 		}
 		s.play(t, w)
-		rest(t, w)
+		runUntilIdle(t, w)
 		if examples[s.word] == "" {
 			t.Errorf("%s: no status at %s is %s", s.word, s.key, s.state)
 		}
@@ -255,10 +255,10 @@ func TestDocumentOfResult(t *testing.T) {
 	sameMembers(t, text, "## `times`", reflect.TypeFor[ledger.Times]())
 	w := newWorld(t)
 	w.RunComfy.Make = outputtest.Right.Make
-	w.Web["https://example.com/voice.wav"] = medium(t, "voice.wav")
-	w.Drop("inbox/ads/cafe.job/talk.mp4", medium(t, "talk.mp4"))
+	w.Web["https://example.com/voice.wav"] = mediaFile(t, "voice.wav")
+	w.Drop("inbox/ads/cafe.job/talk.mp4", mediaFile(t, "talk.mp4"))
 	w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice.wav?key=4711", "emotion": "happy"}}`))
-	rest(t, w)
+	runUntilIdle(t, w)
 	st := w.Status("ads/cafe")
 	body, ok := w.Bucket.Object("outbox/ads/cafe/" + st.Take + "/result.json")
 	if !ok {

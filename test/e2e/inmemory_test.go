@@ -22,16 +22,16 @@ func newWorld(t *testing.T) *world.World {
 	return worldtest.New(t)
 }
 
-// rest lets time pass until only the hourly sweep is left to do.
-func rest(t *testing.T, w *world.World) {
+// runUntilIdle lets time pass until only the hourly sweep is left to do.
+func runUntilIdle(t *testing.T, w *world.World) {
 	t.Helper()
 	if !w.Run(24 * time.Hour) {
 		t.Fatal("after a day, more than the hourly sweep is left to do; want only the sweep")
 	}
 }
 
-// medium returns a file of testdata/media.
-func medium(t *testing.T, name string) []byte {
+// mediaFile returns a file of testdata/media.
+func mediaFile(t *testing.T, name string) []byte {
 	t.Helper()
 	body, err := os.ReadFile(filepath.Join("testdata/media", name))
 	if err != nil {

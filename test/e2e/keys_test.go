@@ -80,7 +80,7 @@ func TestKeysRoundTrip(t *testing.T) {
 		names = append(names, fmt.Sprintf("%c%d%c%d%c", r, r, r, r, r))
 	}
 	worldtest.DropPairs(w, names...)
-	rest(t, w)
+	runUntilIdle(t, w)
 	clip, _ := sample.Files()
 	if long := slices.MaxFunc(names, func(a, b string) int { return len(a) - len(b) }); len("inbox/"+long+".mp4") != 900 {
 		t.Errorf("the longest key of a dropped video has %d bytes, want 900", len("inbox/"+long+".mp4"))
@@ -130,8 +130,8 @@ func TestNamesThatAreTooLong(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.Drop(tt.key, medium(t, "talk.mp4"))
-			rest(t, w)
+			w.Drop(tt.key, mediaFile(t, "talk.mp4"))
+			runUntilIdle(t, w)
 			got := written(w)
 			if len(got) != 1 {
 				t.Fatalf("the functions wrote %v, want one object", got)

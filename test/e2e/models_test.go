@@ -180,7 +180,7 @@ type droppedJob struct {
 // a pair if the model accepts one.
 func TestModelsOfTheDocument(t *testing.T) {
 	clip, voice := sample.Files()
-	files := map[string][]byte{".mp4": clip, ".wav": voice, ".png": medium(t, "woman.png")}
+	files := map[string][]byte{".mp4": clip, ".wav": voice, ".png": mediaFile(t, "woman.png")}
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
 	var jobs []droppedJob
 	for _, each := range readModels(t, readDocument(t, modelsDocument)) {

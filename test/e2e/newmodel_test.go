@@ -38,14 +38,14 @@ func TestNewModelIsOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	portrait, speech := medium(t, "portrait.png"), medium(t, "voice.wav")
+	portrait, speech := mediaFile(t, "portrait.png"), mediaFile(t, "voice.wav")
 	w.Drop("inbox/cafe.job/ann.png", portrait)
 	w.Drop("inbox/cafe.job/hello.wav", speech)
 	w.Drop("inbox/cafe.job/job.json", []byte(`{"model": "`+id+`", "input": {"portrait": "ann.png", "speech": "hello.wav", "mood": "lively", "strength": 1.5}}`))
 	w.Drop("inbox/ads/preset.json", []byte(`{"model": "`+id+`", "input": {"seed": 7}}`))
 	w.Drop("inbox/ads/ann.png", portrait)
 	w.Drop("inbox/ads/ann.wav", speech)
-	rest(t, w)
+	runUntilIdle(t, w)
 
 	for name, want := range map[string]map[string]any{
 		"cafe":    {"mood": "lively", "strength": 1.5},

@@ -54,8 +54,8 @@ func s3Requests(t *testing.T, files int) map[string]int {
 		}
 		return nil
 	}
-	want := crowd(files, medium(t, "talk.mp4"), medium(t, "voice.wav"), w.Drop)
-	rest(t, w)
+	want := crowd(files, mediaFile(t, "talk.mp4"), mediaFile(t, "voice.wav"), w.Drop)
+	runUntilIdle(t, w)
 	got := map[string]ledger.State{}
 	jobs := 0
 	for key, body := range written(w) {

@@ -43,7 +43,7 @@ func TestWrongDrops(t *testing.T) {
 			for _, key := range slices.Sorted(maps.Keys(dropped)) {
 				w.Drop(key, []byte(dropped[key]))
 			}
-			rest(t, w)
+			runUntilIdle(t, w)
 			got := written(w)
 			if calls := w.RunComfy.Calls(); calls != 0 {
 				t.Errorf("RunComfy was called %d times", calls)
@@ -83,25 +83,25 @@ func TestRemediesHelp(t *testing.T) {
 			func(w *world.World) { w.Drop("inbox/talk.wav", nil) },
 			"talk", "Then upload talk.wav again.",
 			func(w *world.World) {
-				w.Drop("inbox/talk.wav", medium(t, "voice.wav"))
-				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/talk.wav", mediaFile(t, "voice.wav"))
+				w.Drop("inbox/talk.mp4", mediaFile(t, "talk.mp4"))
 			},
 		},
 		{
 			"an empty voice",
-			func(w *world.World) { w.Drop("inbox/talk.wav", nil); w.Drop("inbox/talk.mp4", medium(t, "talk.mp4")) },
+			func(w *world.World) { w.Drop("inbox/talk.wav", nil); w.Drop("inbox/talk.mp4", mediaFile(t, "talk.mp4")) },
 			"talk", "Then upload talk.wav again.",
-			func(w *world.World) { w.Drop("inbox/talk.wav", medium(t, "voice.wav")) },
+			func(w *world.World) { w.Drop("inbox/talk.wav", mediaFile(t, "voice.wav")) },
 		},
 		{
 			"a voice under a wrong suffix",
 			func(w *world.World) {
-				w.Drop("inbox/talk.wav", medium(t, "voice.mp3"))
-				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/talk.wav", mediaFile(t, "voice.mp3"))
+				w.Drop("inbox/talk.mp4", mediaFile(t, "talk.mp4"))
 			},
 			"talk", "Rename talk.wav to talk.mp3. Upload the new file in place of talk.wav.",
 			func(w *world.World) {
-				w.Drop("inbox/talk.mp3", medium(t, "voice.mp3"))
+				w.Drop("inbox/talk.mp3", mediaFile(t, "voice.mp3"))
 				w.Delete("inbox/talk.wav")
 			},
 		},
@@ -109,7 +109,7 @@ func TestRemediesHelp(t *testing.T) {
 			"two voices",
 			func(w *world.World) {
 				dropPair(t, w)
-				w.Drop("inbox/ads/talk.mp3", medium(t, "voice.mp3"))
+				w.Drop("inbox/ads/talk.mp3", mediaFile(t, "voice.mp3"))
 			},
 			"ads/talk", "Delete all but one of talk.mp3 and talk.wav: the remaining file is then assessed automatically.",
 			func(w *world.World) { w.Delete("inbox/ads/talk.mp3") },
@@ -118,73 +118,73 @@ func TestRemediesHelp(t *testing.T) {
 			"a clip of a bundle that is too long",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
-				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "long.mp4"))
-				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+				w.Drop("inbox/cafe.job/talk.mp4", mediaFile(t, "long.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", mediaFile(t, "voice.wav"))
 			},
 			"cafe", "Then upload talk.mp4 again.",
-			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4")) },
+			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", mediaFile(t, "talk.mp4")) },
 		},
 		{
 			"a clip of a bundle that is a web page",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
 				w.Drop("inbox/cafe.job/talk.mp4", []byte("<html>Not found</html>"))
-				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+				w.Drop("inbox/cafe.job/voice.wav", mediaFile(t, "voice.wav"))
 			},
 			"cafe", "Upload the new file in place of talk.mp4. If the new file has another name, name it in job.json, and upload job.json last.",
-			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4")) },
+			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", mediaFile(t, "talk.mp4")) },
 		},
 		{
 			"a voice of a bundle under a wrong suffix",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
-				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4"))
-				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
+				w.Drop("inbox/cafe.job/talk.mp4", mediaFile(t, "talk.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", mediaFile(t, "voice.mp3"))
 			},
 			"cafe", "If the new file has another name, name it in job.json, and upload job.json last.",
 			func(w *world.World) {
-				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
+				w.Drop("inbox/cafe.job/voice.mp3", mediaFile(t, "voice.mp3"))
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.mp3", ""))
 			},
 		},
 		{
 			"a clip of another folder that is too long, and a voice under a wrong suffix",
 			func(w *world.World) {
-				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
-				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
+				w.Drop("inbox/cast/talk.mp4", mediaFile(t, "long.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", mediaFile(t, "voice.mp3"))
 				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.wav", ""))
 			},
 			"cafe", "name it in job.json, and upload job.json last. Then upload inbox/cast/talk.mp4 and job.json again.",
 			func(w *world.World) {
-				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
-				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/cafe.job/voice.mp3", mediaFile(t, "voice.mp3"))
+				w.Drop("inbox/cast/talk.mp4", mediaFile(t, "talk.mp4"))
 				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.mp3", ""))
 			},
 		},
 		{
 			"a clip of another folder that is too long, and an empty voice",
 			func(w *world.World) {
-				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
+				w.Drop("inbox/cast/talk.mp4", mediaFile(t, "long.mp4"))
 				w.Drop("inbox/cafe.job/voice.wav", nil)
 				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.wav", ""))
 			},
 			"cafe", "Then upload inbox/cast/talk.mp4 and voice.wav again.",
 			func(w *world.World) {
-				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/cast/talk.mp4", mediaFile(t, "talk.mp4"))
 				w.Pass(time.Minute) // the second upload may come later
-				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+				w.Drop("inbox/cafe.job/voice.wav", mediaFile(t, "voice.wav"))
 			},
 		},
 		{
 			"a wrong option, and a clip that is cut off",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", `, "emotion": "joyful"`))
-				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "cut.mp4"))
-				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+				w.Drop("inbox/cafe.job/talk.mp4", mediaFile(t, "cut.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", mediaFile(t, "voice.wav"))
 			},
 			"cafe", "Then upload talk.mp4 and job.json again.",
 			func(w *world.World) {
-				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/cafe.job/talk.mp4", mediaFile(t, "talk.mp4"))
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
 			},
 		},
@@ -197,20 +197,20 @@ func TestRemediesHelp(t *testing.T) {
 			"ads/talk", "Then upload preset.json and the audio of the pair again.",
 			func(w *world.World) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
-				w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+				w.Drop("inbox/ads/talk.wav", mediaFile(t, "voice.wav"))
 			},
 		},
 		{
 			"a preset of another model, and a voice under a wrong suffix",
 			func(w *world.World) {
 				w.Drop("inbox/preset.json", []byte(`{"model": "community/live-avatar"}`))
-				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
-				w.Drop("inbox/talk.wav", medium(t, "voice.mp3"))
+				w.Drop("inbox/talk.mp4", mediaFile(t, "talk.mp4"))
+				w.Drop("inbox/talk.wav", mediaFile(t, "voice.mp3"))
 			},
 			"talk", "or remove the preset. Rename talk.wav to talk.mp3. Upload the new file in place of talk.wav.",
 			func(w *world.World) {
 				w.Delete("inbox/preset.json")
-				w.Drop("inbox/talk.mp3", medium(t, "voice.mp3"))
+				w.Drop("inbox/talk.mp3", mediaFile(t, "voice.mp3"))
 				w.Delete("inbox/talk.wav")
 			},
 		},
@@ -219,7 +219,7 @@ func TestRemediesHelp(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			tt.drop(w)
-			rest(t, w)
+			runUntilIdle(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Rejected || !strings.HasSuffix(st.Remedy, tt.remedy) {
 				t.Errorf("the status is %s (%s) with the remedy %q, want rejected with a remedy that ends with %q", st.State, st.Reason, st.Remedy, tt.remedy)
 			}
@@ -227,7 +227,7 @@ func TestRemediesHelp(t *testing.T) {
 				t.Errorf("RunComfy was called %d times", calls)
 			}
 			tt.repair(w)
-			rest(t, w)
+			runUntilIdle(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 {
 				t.Errorf("after the repair the job is %s (%s) with %d charges, want succeeded with 1", st.State, st.Reason, w.RunComfy.Charges())
 			}
@@ -238,9 +238,9 @@ func TestRemediesHelp(t *testing.T) {
 // A file below inbox/a/../ gets an answer file below answers/a/__/.
 func TestPathsThatLeadElsewhere(t *testing.T) {
 	w := newWorld(t)
-	w.Drop("inbox/a/../talk.mp4", medium(t, "talk.mp4"))
-	w.Drop("inbox/a/../talk.wav", medium(t, "voice.wav"))
-	rest(t, w)
+	w.Drop("inbox/a/../talk.mp4", mediaFile(t, "talk.mp4"))
+	w.Drop("inbox/a/../talk.wav", mediaFile(t, "voice.wav"))
+	runUntilIdle(t, w)
 	got := written(w)
 	for key, body := range got {
 		if !strings.HasPrefix(key, "answers/a/__/talk.") || !strings.Contains(body, `"relative_path"`) || !saysWhatToDo(body) {
@@ -251,7 +251,7 @@ func TestPathsThatLeadElsewhere(t *testing.T) {
 		t.Errorf("%d answer files, want 2; %d calls, want none", len(got), calls)
 	}
 	w.Delete("inbox/a/../talk.wav")
-	rest(t, w)
+	runUntilIdle(t, w)
 	for key, body := range written(w) {
 		if strings.Contains(key, ".wav") != strings.Contains(body, `"withdrawn"`) {
 			t.Errorf("after the deletion of the voice, %s is %s; want withdrawn for the voice only", key, body)
