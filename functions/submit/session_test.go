@@ -16,7 +16,7 @@ func TestSignUntil(t *testing.T) {
 	first := process{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)} // 12 hours, less the URL's 6 hours and a margin of 10 minutes
 	tests := []struct {
 		name      string
-		processes []process // one after the other in one environment
+		processes []process // one after the other, with the same /tmp
 	}{
 		{"credentials without a session", []process{{"", noon, time.Time{}}}},
 		{"a second process with the same credentials", []process{first, {"a", noon.Add(6 * time.Hour), first.want}}},
@@ -34,7 +34,7 @@ func TestSignUntil(t *testing.T) {
 	}
 }
 
-// Neither the file nor its name contains the session token.
+// Neither the file that signUntil writes nor its name contains the session token.
 func TestSessionNoteHoldsNoSecret(t *testing.T) {
 	dir := t.TempDir()
 	signUntil("canary-session-token", dir, time.Now(), time.Hour)

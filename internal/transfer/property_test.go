@@ -18,7 +18,7 @@ func TestAnyFaults(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)
 		source := newOrigin(t, data)
-		b := rapid.SampledFrom([]func(testing.TB) *fakeS3{newBucket, newFlowBucket}).Draw(rt, "bucket")(t)
+		b := rapid.SampledFrom([]func(testing.TB) *fakeS3{newBucket, newTLSBucket}).Draw(rt, "bucket")(t)
 		b.server.Config.ErrorLog = quiet
 		ofSource := rapid.MapOf(rapid.IntRange(1, 30), rapid.SampledFrom([]string{"cut", "reset", "503", "416", "whole", "gone"})).Draw(rt, "faults of the source")
 		ofStorage := rapid.MapOf(rapid.IntRange(1, 20), rapid.SampledFrom([]int{503, 409, 412, 403})).Draw(rt, "faults of S3")

@@ -72,9 +72,9 @@ func newBucket(t testing.TB) *fakeS3 {
 	return b
 }
 
-// newFlowBucket returns a bucket over TLS. Without TLS, the SDK cannot put a file that
+// newTLSBucket returns a bucket over TLS. Without TLS, the SDK cannot put a file that
 // is still being downloaded.
-func newFlowBucket(t testing.TB) *fakeS3 {
+func newTLSBucket(t testing.TB) *fakeS3 {
 	b := newBucket(t)
 	b.server.Close()
 	b.server = httptest.NewUnstartedServer(b)
@@ -88,7 +88,7 @@ func newFlowBucket(t testing.TB) *fakeS3 {
 // streamed puts.
 func eachBucket(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
 	t.Run("parts", func(t *testing.T) { test(t, newBucket) })
-	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
+	t.Run("streamed put", func(t *testing.T) { test(t, newTLSBucket) })
 }
 
 // client returns the SDK's client of the bucket, which tries each call at most

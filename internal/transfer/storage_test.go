@@ -33,7 +33,7 @@ func TestStorageFaults(t *testing.T) {
 			if call != name || n > upTo {
 				return false
 			}
-			b.serve(call, &deaf{w}, r)
+			b.serve(call, &lostResponse{w}, r)
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -164,12 +164,12 @@ func TestStorageFaults(t *testing.T) {
 	}
 }
 
-// deaf is a ResponseWriter that discards the response.
-type deaf struct{ http.ResponseWriter }
+// lostResponse is a ResponseWriter that discards the response.
+type lostResponse struct{ http.ResponseWriter }
 
-func (*deaf) Header() http.Header         { return http.Header{} }
-func (*deaf) Write(p []byte) (int, error) { return len(p), nil }
-func (*deaf) WriteHeader(int)             {}
+func (*lostResponse) Header() http.Header         { return http.Header{} }
+func (*lostResponse) Write(p []byte) (int, error) { return len(p), nil }
+func (*lostResponse) WriteHeader(int)             {}
 
 // If an upload fails and its abort fails as well, the error says both.
 func TestAbortFails(t *testing.T) {

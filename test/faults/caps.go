@@ -129,16 +129,16 @@ func (s *simulation) checkBook(day string) {
 		sum.Seconds += t.Seconds
 		sum.USD += t.USD
 		rec, _ := s.w.Record(t.Name, t.Take)
-		isPaid := slices.ContainsFunc(paid, func(rec ledger.Record) bool { return t.Name == rec.Name && t.Take == rec.Take })
+		isPaid := slices.ContainsFunc(paid, func(p ledger.Record) bool { return p.Name == t.Name && p.Take == t.Take })
 		if !isPaid && rec.State != ledger.Unknown {
 			s.found(overCap, "take %s of %s is %q and not charged, but is in the book of %s", t.Take, t.Name, rec.State, day)
 		}
-		usd := t.USD
+		usd := t.USD // right if the record has no estimate
 		if rec.EstimateUSD != nil {
 			usd = *rec.EstimateUSD
 		}
 		if t.Seconds != rec.ExpectedSeconds || t.USD != usd {
-			s.found(overCap, "the book of %s says %+v; the record of the take says %g s and %g USD", day, t, rec.ExpectedSeconds, usd)
+			s.found(overCap, "the book of %s says %+v, want %g USD; the record of the take says %g s", day, t, usd, rec.ExpectedSeconds)
 		}
 	}
 	if sum.Jobs != book.Used.Jobs || math.Abs(sum.Seconds-book.Used.Seconds)+math.Abs(sum.USD-book.Used.USD) > 1e-6 {

@@ -12,12 +12,12 @@ import (
 
 // The rates are probabilities for each call; simulation.rate multiplies them.
 const (
-	crashRate    = 0.001 // the function dies before the call, and as often after it
-	refusedRate  = 0.004 // the service returns an error, or there is no connection
-	lostRate     = 0.003 // the call takes effect, but its response is lost
-	sideBySide   = 0.01  // another function runs before the call
-	maxDepth     = 2
-	roomForOther = 20 * time.Second // the other function must be due within this time
+	crashRate      = 0.001            // the function dies before the call, and as often after it
+	refusedRate    = 0.004            // the service returns an error, or there is no connection
+	lostRate       = 0.003            // the call takes effect, but its response is lost
+	sideBySideRate = 0.01             // another function runs before the call
+	maxDepth       = 2                // the most functions that pause while another runs
+	roomForOther   = 20 * time.Second // the other function must be due within this time
 )
 
 // faultRates are the probabilities of a fault for each call to RunComfy.
@@ -49,7 +49,9 @@ func (s *simulation) before(c world.Call) error {
 	s.maybeRunOther(c)
 	if o := s.outageOf(c.Service); o != nil && o.err != nil {
 		s.excuse(c)
-		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
+		if c.Service == "events" {
+			s.unsent[c.Key] = true
+		}
 		return o.err
 	}
 	if s.failing[c] > 0 {
@@ -114,7 +116,7 @@ func (s *simulation) after(c world.Call) error {
 // ran at the same time. The step must be due within roomForOther, and within half of the time that
 // c's function has left.
 func (s *simulation) maybeRunOther(c world.Call) {
-	if s.depth == maxDepth || !s.happens(sideBySide) {
+	if s.depth == maxDepth || !s.happens(sideBySideRate) {
 		return
 	}
 	room := min(roomForOther, c.Deadline.Sub(s.w.Now())/2)
@@ -146,8 +148,9 @@ func (s *simulation) timedOut(c world.Call) {
 // fault returns the fault of a request that reaches RunComfy, or nil.
 func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, _ := runcomfytest.CallOf(r)
+	record := s.openClaims[world.InvocationOf(r)]
 	if call == runcomfytest.CallSubmit {
-		s.notePOST(s.openClaims[world.InvocationOf(r)])
+		s.notePOST(record)
 	}
 	if s.calmed {
 		return nil
@@ -165,7 +168,6 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call != runcomfytest.CallSubmit {
 		return fault
 	}
-	record := s.openClaims[world.InvocationOf(r)]
 	switch state, _ := world.AfterSubmit(*fault); state {
 	case ledger.Unknown:
 		s.excused[record] = true

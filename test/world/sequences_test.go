@@ -23,7 +23,8 @@ func move(w *world.World, from, to string) {
 	w.Pass(2 * time.Second)
 }
 
-// restore makes an older version of a file current again, by deleting the newest version.
+// restore deletes the newest version of a file. The older version with this body, which was dropped
+// at the given time, becomes current again.
 func restore(w *world.World, key string, body []byte, dropped time.Time) {
 	w.PutLarge(key, body, dropped)
 	w.Notify("Object Deleted", key, 0)
@@ -214,7 +215,7 @@ func TestSequences(t *testing.T) {
 			w.RunComfy.Run = time.Hour
 			dropPair(w)
 			w.Pass(5 * time.Minute)
-			w.Bucket.Set(record(w), spoil(w))
+			w.Bucket.Set(record(w), spoil(w)) // 20 hours later, the person restores the record
 			if err := w.Redrive("ads/talk", w.Takes("ads/talk")[0].Take); err != nil {
 				t.Error(err)
 			}

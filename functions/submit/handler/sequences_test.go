@@ -256,7 +256,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 // called again.
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(t, w)
+	dropAndDieBeforePost(t, w)
 	w.Before = worldtest.FailIf(world.ErrLambda, func(c world.Call) bool { return c.Function == "submit" })
 	w.Pass(2 * time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)

@@ -23,6 +23,9 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
+// untilPoll is how long after a drop a test may run the world without a call of poll.
+const untilPoll = 10500 * time.Millisecond
+
 // dropOnce drops the pair ads/talk with a single event.
 func dropOnce(w *world.World) {
 	clip, voice := sample.Files()
@@ -38,7 +41,7 @@ func TestSubmitResponses(t *testing.T) {
 			w := worldtest.New(t)
 			worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 0)
 			dropOnce(w)
-			w.Run(10500 * time.Millisecond) // ends before the first call of poll
+			w.Run(untilPoll)
 
 			charged := map[bool]int{true: 1}[fault.Accept]
 			worldtest.WantCharges(t, w, charged)
@@ -72,9 +75,9 @@ func TestSubmitResponses(t *testing.T) {
 	}
 }
 
-// RunComfy refuses a job, but its response has a request id. If /status does not know the id, or if
-// the POST and /status both fail because of the token or the account, the job is held. Otherwise the
-// job may have been accepted, so there is no second POST, and the status says what RunComfy returned.
+// RunComfy refuses a job, but its response has a request id. The job is held if /status does not know
+// the id, or if both responses refuse the token or say that the request is of another account. Otherwise
+// RunComfy may have accepted the job, so there is no second POST, and the status says what it returned.
 func TestRefusalWithARequestID(t *testing.T) {
 	tests := []struct {
 		code   int
@@ -108,7 +111,7 @@ func TestRefusalWithARequestID(t *testing.T) {
 				return &fault
 			}
 			worldtest.DropPair(w)
-			w.Run(10500 * time.Millisecond)
+			w.Run(untilPoll)
 			if tt.want != "" {
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Held, tt.want)
 				w.RunComfy.Fault = nil
@@ -237,7 +240,7 @@ func TestSubmitsSideBySide(t *testing.T) {
 	count := worldtest.New(t)
 	count.Before = func(c world.Call) error { calls++; return nil }
 	dropOnce(count)
-	count.Run(10500 * time.Millisecond)
+	count.Run(untilPoll)
 	for at := range calls {
 		w := worldtest.New(t)
 		made := 0
@@ -320,8 +323,8 @@ func dieBeforePost(t *testing.T, w *world.World) {
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Op == "submit" }, func() { panic(world.Crash{}) })
 }
 
-// dieDuringSubmit drops a pair. The invocation dies after its claim, before the POST.
-func dieDuringSubmit(t *testing.T, w *world.World) {
+// dropAndDieBeforePost drops a pair. The invocation dies after its claim, before the POST.
+func dropAndDieBeforePost(t *testing.T, w *world.World) {
 	t.Helper()
 	dieBeforePost(t, w)
 	dropOnce(w)
@@ -332,7 +335,7 @@ func dieDuringSubmit(t *testing.T, w *world.World) {
 // even if the batch has another message about the same name.
 func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(t, w)
+	dropAndDieBeforePost(t, w)
 	_, voice := sample.Files()
 	w.Put("inbox/ads/talk.wav", voice) // the files now form a newer take, so an assessment does not find the older one
 	again := world.Message("inbox/ads/talk.wav")
@@ -348,7 +351,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 // deleted after the take's invocation had died.
 func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	w := worldtest.New(t)
-	dieDuringSubmit(t, w)
+	dropAndDieBeforePost(t, w)
 	w.Bucket.Remove("inbox/ads/talk.wav") // without an event
 	w.Pass(20 * time.Minute)              // the message is delivered again, before the hourly sweep
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
@@ -472,8 +475,8 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 // submitted. A shorter voice, or an option that keeps the whole voice, starts the job.
 func TestLengthMismatch(t *testing.T) {
 	clip, voice := sample.Files()
-	at := bytes.Index(voice, []byte("data")) + len("data")
-	long := append(slices.Clone(voice), make([]byte, len(voice))...)
+	at := bytes.Index(voice, []byte("data")) + len("data")           // where the length of the sound is
+	long := append(slices.Clone(voice), make([]byte, len(voice))...) // the voice, then silence
 	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4))
 	for _, tt := range []struct {
 		name   string
@@ -547,7 +550,5 @@ func TestBodyOfASubmit(t *testing.T) {
 	if len(bodies) != 1 || strings.Count(bodies[0], `":`) != 2 || !strings.Contains(bodies[0], `"audio_url":`) || !strings.Contains(bodies[0], `"video_url":`) {
 		t.Errorf("bodies %q, want one with audio_url and video_url only", bodies)
 	}
-	if jobs := w.RunComfy.Submitted(); !slices.ContainsFunc(jobs, func(j runcomfytest.Job) bool { return j.State == "succeeded" }) {
-		t.Errorf("jobs: %+v, want one that has succeeded", jobs)
-	}
+	worldtest.WantArchived(t, w)
 }

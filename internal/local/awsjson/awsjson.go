@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// maxRequest bounds the body of a request. The longest bodies hold a text of 256 KiB, in which each
-// byte may be escaped.
+// maxRequest bounds the body of a request. The longest bodies hold a text of 256 KiB, each byte
+// of which may be escaped as six bytes.
 const maxRequest = 2 << 20
 
 // Operations are the operations that are served, by their X-Amz-Target.
@@ -71,7 +71,7 @@ func Operation[Request any](handle func(Request) (any, error)) func([]byte) (any
 }
 
 // Secret returns the operation GetSecretValue of Secrets Manager. The operation returns the given
-// value for every secret id. A function's role limits which secret the function may read.
+// value for every secret id: access.Guard refuses a secret that the user's role does not allow.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 func Secret(value string) Operations {
 	return Operations{"secretsmanager.GetSecretValue": Operation(func(struct{ SecretID string }) (any, error) {

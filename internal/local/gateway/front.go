@@ -18,14 +18,14 @@ import (
 const linger = 5 * time.Second
 
 // newFront returns a handler that sends requests to versitygw, through the connections
-// that dial makes.
+// that dial makes. u corrects the responses. The handler logs its errors to out.
 func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			// The signature covers the path and the query exactly as the client sent them.
 			path, query, _ := strings.Cut(r.In.RequestURI, "?")
 			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, RawPath: path, RawQuery: query}
-			if !strings.HasPrefix(path, "//") { // url.URL would put the scheme before such an Opaque
+			if !strings.HasPrefix(path, "//") { // URL.RequestURI puts the scheme before an Opaque that begins with //
 				r.Out.URL.Opaque = path
 			}
 		},

@@ -12,7 +12,7 @@ import (
 // Whatever S3 does to a put of a file that is still being downloaded, the object is
 // right or is not written. If the put fails and no object has the key, the file is
 // downloaded again and uploaded in parts.
-func TestFlowFaults(t *testing.T) {
+func TestStreamedPutFaults(t *testing.T) {
 	data, other := random(300_000, 1), random(5000, 9)
 	type put func(*fakeS3, http.ResponseWriter, *http.Request)
 	respond := func(status int, code string) put {
@@ -44,18 +44,18 @@ func TestFlowFaults(t *testing.T) {
 			b.serve("PutObject", w, r)
 		}, parts: true},
 		"the response is lost": {put: func(b *fakeS3, w http.ResponseWriter, r *http.Request) {
-			b.serve("PutObject", &deaf{w}, r)
+			b.serve("PutObject", &lostResponse{w}, r)
 			panic(http.ErrAbortHandler)
 		}, existed: true},
 		"the same object exists": {there: data, existed: true},
 		"another object exists":  {there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes"},
-		"S3 without TLS":         {plain: true, parts: true},
+		"S3 without TLS":         {plain: true, parts: true}, // the SDK cannot stream
 		"another object with the same length and beginning exists": {there: append(random(299_999, 1), 0),
 			want: &workflow.OutputOccupied{}, text: "SHA-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, b := newOrigin(t, data), newFlowBucket(t)
+			o, b := newOrigin(t, data), newTLSBucket(t)
 			if tt.plain {
 				b = newBucket(t)
 			}
@@ -85,7 +85,7 @@ func TestFlowFaults(t *testing.T) {
 				t.Errorf("uploaded in parts: %t, want %t", parts, tt.parts)
 			}
 			if n := b.backOffs.Load(); n > 0 && tt.parts {
-				t.Errorf("the SDK retried %d calls, want 0: their body is the download, which cannot be read twice", n)
+				t.Errorf("the SDK retried %d calls, want 0: the body of the put is the download, which cannot be read twice", n)
 			}
 		})
 	}
@@ -103,9 +103,9 @@ func TestEmptyObjectExists(t *testing.T) {
 
 // A response that S3 sends before it has the whole body is not a success, whatever its
 // status is.
-func TestFlowWithAnEarlyResponse(t *testing.T) {
+func TestStreamedPutWithAnEarlyResponse(t *testing.T) {
 	data := random(300_000, 1)
-	o, b := newOrigin(t, data), newFlowBucket(t)
+	o, b := newOrigin(t, data), newTLSBucket(t)
 	responded := make(chan struct{})
 	b.fault = func(call string, _ int, w http.ResponseWriter, r *http.Request) bool {
 		if call == "PutObject" {
@@ -133,10 +133,10 @@ func TestFlowWithAnEarlyResponse(t *testing.T) {
 }
 
 // Copy does not give up the put while the source sends nothing.
-func TestFlowWaitsForTheSource(t *testing.T) {
+func TestStreamedPutWaitsForTheSource(t *testing.T) {
 	t.Parallel()
 	data := random(300_000, 1)
-	o, b := newOrigin(t, data), newFlowBucket(t)
+	o, b := newOrigin(t, data), newTLSBucket(t)
 	b.patience = 3 * time.Second
 	c := o.copier(t, b)
 	c.pace.quick = time.Hour
