@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 		}
 		ctx, stop := context.WithCancel(context.Background())
 		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin) // until startCommand's pipe is closed
+			_, _ = io.Copy(io.Discard, os.Stdin) // until the input ends, see startCommand
 			stop()
 		}()
 		os.Exit(run(ctx, args, os.Stdout, os.Stderr))
@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"lipdrop": main}) // for the scripts of TestScripts
 }
 
-// startCommand starts the lipdrop command as a process.
+// startCommand starts the lipdrop command as a process. If the test process ends first, the pipe
+// to the command's input closes, and the command ends too.
 func startCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(args)
@@ -60,7 +61,7 @@ func startCommand(t *testing.T, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), asCommand+"="+string(text))
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if _, err := cmd.StdinPipe(); err != nil { // the command ends when this pipe is closed
+	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
@@ -173,8 +174,8 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill()
 
 	localCommand(t, dir)
-	// The look at the folder that drops first.txt compares talk.* with the bucket, if no earlier look
-	// did. last.txt is written later, so its answer file shows that this look has ended.
+	// If the command drops talk.* again, it does so no later than in the look at the folder that drops
+	// first.txt. last.txt is written afterwards, so its answer file shows that this look has ended.
 	for _, name := range []string{"first.txt", "last.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, "drop", "ads", name), []byte("no media"), 0o600); err != nil {
 			t.Fatal(err)
@@ -270,7 +271,7 @@ func TestPrintStatuses(t *testing.T) {
 	s.put("status/c.json", status("c", "an escape \x1b]0;title\x07 and a\nnewline"))
 	soon(t, "the whole status", func() bool { return said.count(`an escape \x1b]0;title\a and a\nnewline`) == 1 })
 	soon(t, "a line about the broken one", func() bool { return said.count("a broken: "+unreadable) == 1 })
-	for i := range 3 { // each is printed by a later listing
+	for i := range 3 { // each is found by a listing of its own
 		s.put(fmt.Sprintf("status/d%d.json", i), status(fmt.Sprint("d", i), "later"))
 		soon(t, "a later status", func() bool { return said.count("later") == i+1 })
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// withRole returns a template whose function has a role with the given statements.
-func withRole(statements string) []byte {
+// withRole returns a template with a function and its role. The text is added to the end of the role.
+func withRole(text string) []byte {
 	return []byte(`
 Parameters:
   Existing: {Type: String, Default: ''}
@@ -47,7 +47,7 @@ Resources:
           PolicyDocument:
             Statement:
               - {Sid: Log, Effect: Allow, Action: logs:PutLogEvents, Resource: !GetAtt Log.Arn}
-` + statements)
+` + text)
 }
 
 var values = map[string]string{"Bucket": "drops", "Machine": "arn:aws:states:::m", "Machine.Name": "m", "AWS::Partition": "aws", "AWS::AccountId": "000000000000"}
@@ -70,7 +70,7 @@ func TestReadsTheFormsOfTheTemplate(t *testing.T) {
               - {Sid: Start, Effect: Allow, Action: states:StartExecution, Resource: !Ref Machine}
               - {Sid: Stop, Effect: Allow, Action: states:StopExecution, Resource: !Sub 'arn:aws:states:::execution:${Machine.Name}:*'}
 `), values)
-	want := map[string]template.Role{"F": {
+	want := map[string]template.Role{"F": { // without Log and Own, which Roles leaves out
 		{Sid: "Files", Action: []string{"s3:GetObject", "s3:PutObject"}, Resource: []string{"arn:aws:s3:::drops/in/*", "arn:aws:s3:::drops/out/*"}},
 		{
 			Sid: "List", Action: []string{"s3:ListBucket"}, Resource: []string{"arn:aws:s3:::drops"},
@@ -104,10 +104,10 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 		t.Errorf("Defaults: %v (-want +got):\n%s", err, diff)
 	}
 	for name, tt := range map[string]struct{ value, says string }{
-		"an unknown reference":                    {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
-		"a negated condition":                     {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
-		"an unknown intrinsic function":           {"!Join ['', [a, b]]", "Fn::Join"},
-		"a condition of a form that is not known": {"!If [Other, a, b]", "Other"},
+		"an unknown reference":                                  {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
+		"an unknown reference that a negated condition selects": {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
+		"an unknown intrinsic function":                         {"!Join ['', [a, b]]", "Fn::Join"},
+		"an unknown form of condition":                          {"!If [Other, a, b]", "Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(string(withRole("")), "HOURS: !Ref Hours", "HOURS: "+tt.value, 1)
@@ -120,27 +120,27 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 
 // Roles returns an error for a statement or a role of a form that it does not know. It does not
 // skip the statement.
-func TestRefusesOtherForms(t *testing.T) {
+func TestRolesRefusesUnknownForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
-	for name, tt := range map[string]struct{ before, after, says string }{
-		"a denial":                      {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
-		"a denial of another account":   {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "the statement No "},
-		"a NotAction":                   {after: "              - {Sid: No, Effect: Deny, NotAction: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
-		"every action":                  {after: "              - {Sid: No, Effect: Allow, Action: '*', Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
-		"a pattern of queue actions":    {after: "              - {Sid: No, Effect: Allow, Action: 'sqs:Send*', Resource: 'arn:aws:sqs:us-east-1:000000000000:q'}", says: "the statement No "},
-		"no resource":                   {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "the statement No "},
-		"an unknown reference":          {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
-		"an unknown name in a !Sub":     {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
-		"an unknown intrinsic function": {after: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
-		"a condition of another form":   {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
-		"a managed policy":              {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
-		"a SAM policy":                  {before: "Role: !GetAtt R.Arn", after: "Role: !GetAtt R.Arn\n      Policies: [S3ReadPolicy: {BucketName: b}]", says: "F: the function has permissions from outside"},
-		"a role outside the template":   {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F: the function has permissions from outside"},
+	for name, tt := range map[string]struct{ replaces, text, says string }{
+		"a denial":                      {text: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
+		"a denial of another account":   {text: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "the statement No "},
+		"a NotAction":                   {text: "              - {Sid: No, Effect: Deny, NotAction: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
+		"every action":                  {text: "              - {Sid: No, Effect: Allow, Action: '*', Resource: 'arn:aws:s3:::b/*'}", says: "the statement No "},
+		"a pattern of queue actions":    {text: "              - {Sid: No, Effect: Allow, Action: 'sqs:Send*', Resource: 'arn:aws:sqs:us-east-1:000000000000:q'}", says: "the statement No "},
+		"no resource":                   {text: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "the statement No "},
+		"an unknown reference":          {text: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
+		"an unknown name in a !Sub":     {text: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
+		"an unknown intrinsic function": {text: "              - {" + read + "!Join ['', [a, b]]}", says: "Fn::Join"},
+		"an unknown form of condition":  {text: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
+		"a managed policy":              {text: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
+		"a SAM policy":                  {replaces: "Role: !GetAtt R.Arn", text: "Role: !GetAtt R.Arn\n      Policies: [S3ReadPolicy: {BucketName: b}]", says: "F: the function has permissions from outside"},
+		"a role outside the template":   {replaces: "Role: !GetAtt R.Arn", text: "Role: arn:aws:iam::000000000000:role/r", says: "F: the function has permissions from outside"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := withRole(tt.after)
-			if tt.before != "" {
-				text = []byte(strings.Replace(string(withRole("")), tt.before, tt.after, 1))
+			text := withRole(tt.text)
+			if tt.replaces != "" {
+				text = []byte(strings.Replace(string(withRole("")), tt.replaces, tt.text, 1))
 			}
 			if roles, err := template.Roles(text, values); err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("Roles = %v, %v; want an error about %s", roles, err, tt.says)

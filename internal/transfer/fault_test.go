@@ -79,7 +79,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				rangeOf(w, r, data, +1)
 			})
-		}, pace: func(p *pace) { p.quick = p.response }, want: &workflow.OutputUnavailable{}, text: "longer"},
+		}, pace: func(p *pace) { p.quick = p.response }, want: &workflow.OutputUnavailable{}, text: "longer"}, // the first response is read to its end
 		"another range than requested": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				r.Header.Set("Range", "bytes=5-10")
@@ -328,7 +328,8 @@ func wholeOf(data []byte) http.HandlerFunc {
 	}
 }
 
-// rangeOf responds with more bytes than it announces, or with fewer if extra is negative.
+// rangeOf announces a range, and sends extra more bytes, or fewer if extra is negative. It sends 0
+// for the last announced byte and those after it.
 func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, extra int) {
 	var begin, end int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &begin, &end); err != nil {
@@ -370,15 +371,10 @@ func dripping(data []byte) http.HandlerFunc {
 		} else {
 			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 		}
-		for tick := time.NewTicker(5 * time.Millisecond); ; {
-			select {
-			case <-r.Context().Done():
-				tick.Stop()
-				return
-			case <-tick.C:
-				_, _ = w.Write(data[:1])
-				w.(http.Flusher).Flush()
-			}
+		for r.Context().Err() == nil {
+			_, _ = w.Write(data[:1])
+			w.(http.Flusher).Flush()
+			time.Sleep(5 * time.Millisecond)
 		}
 	}
 }

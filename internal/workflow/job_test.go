@@ -162,13 +162,13 @@ func TestUnanswered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			job := tt.job
 			job.SubmittedAt, tt.want.SubmittedAt = submitted, submitted
-			err := job.Unanswered(tt.cause, after(tt.after), limits, 0.999)
+			err := job.Unanswered(tt.cause, after(tt.after), limits, 0.999) // this jitter hardly shortens a wait
 			checkTurn(t, job, tt.want, err, tt.err)
 		})
 	}
 }
 
-// checkTurn compares the job after a turn, and the name and message of the error.
+// checkTurn compares the job after a turn, and the type and message of the error.
 func checkTurn(t *testing.T, job, want workflow.Job, err error, wantErr string) {
 	t.Helper()
 	if diff := cmp.Diff(want, job); diff != "" {

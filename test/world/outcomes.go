@@ -12,12 +12,12 @@ import (
 // submitCodes lists faults of submit's POST by the problem code that submit then writes. A
 // submitted job has no code.
 var submitCodes = map[problem.Code][]string{
-	"":                        {"accepted as 202", "accepted, with an error code", "accepted, with only the id"},
+	"":                        {"accepted under HTTP 202", "accepted, with an error code", "accepted, with only the id"},
 	problem.Unreachable:       {"not sent"},
 	problem.Throttled:         {"429", "429 with Retry-After", "503 with Retry-After"},
-	problem.TokenRefused:      {"401", "403", "token refused as 401", "token refused as 400", "token refused as 200"},
-	problem.NoBalance:         {"402", "no balance as 200", "no balance as 400"},
-	problem.RefusedByRunComfy: {"bad model", "bad input code as 200", "400", "404", "422", "unknown request"},
+	problem.TokenRefused:      {"401", "403", "token refused under HTTP 401", "token refused under HTTP 400", "token refused under HTTP 200"},
+	problem.NoBalance:         {"402", "no balance under HTTP 200", "no balance under HTTP 400"},
+	problem.RefusedByRunComfy: {"bad model", "bad input code under HTTP 200", "400", "404", "422", "unknown request"},
 	problem.AccountRefused:    {"foreign request"},
 }
 

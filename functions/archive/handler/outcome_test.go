@@ -169,8 +169,8 @@ func TestRedriveArchives(t *testing.T) {
 		{"no output", problem.NoOutput, faulty(runcomfytest.CallResult, runcomfytest.Fault{Accept: true, Edit: func(members map[string]any) { delete(members, "output") }})},
 		{"an empty output", problem.NoOutput, faulty(runcomfytest.CallOutput, runcomfytest.Fault{Status: 200, Body: []byte{}})},
 		{"the result cannot be fetched", problem.ResultUnavailable, named(runcomfytest.CallResult, "502 huge page")},
-		{"the result is not ready for hours", problem.ResultUnavailable, named(runcomfytest.CallResult, "not ready as 400005")},
-		{"the token is refused for hours", problem.ResultUnavailable, named(runcomfytest.CallResult, "token refused as 401")},
+		{"the result is not ready for hours", problem.ResultUnavailable, named(runcomfytest.CallResult, "not ready under HTTP 400")},
+		{"the token is refused for hours", problem.ResultUnavailable, named(runcomfytest.CallResult, "token refused under HTTP 401")},
 		{"the output cannot be fetched", problem.OutputUnavailable, named(runcomfytest.CallOutput, "404")},
 		{"the output breaks off", problem.OutputUnavailable, named(runcomfytest.CallOutput, "cut off")},
 		{"the request is lost", problem.RequestLost, named(runcomfytest.CallResult, "unknown request")},
@@ -235,7 +235,7 @@ func TestRedriveArchives(t *testing.T) {
 
 // While archive fails and is retried, the status has a warning that says why.
 func TestStatusWarnsWhileArchiveFails(t *testing.T) {
-	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready as 400005", runcomfytest.CallOutput: "404"} {
+	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready under HTTP 400", runcomfytest.CallOutput: "404"} {
 		w := worldtest.New(t)
 		w.RunComfy.Make = outputtest.Right.Make
 		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, name), 3*time.Hour)

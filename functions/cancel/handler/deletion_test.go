@@ -26,7 +26,7 @@ import (
 // Both files of a queued job are deleted while every call of /cancel fails. The job is
 // cancelled at most ten minutes after /cancel works again.
 func TestDeletionIsTriedForHours(t *testing.T) {
-	for _, fault := range []string{"503", "token refused as 401", "not sent", "silence"} {
+	for _, fault := range []string{"503", "token refused under HTTP 401", "not sent", "silence"} {
 		for _, lasts := range []time.Duration{5 * time.Minute, 2 * time.Hour} {
 			t.Run(fmt.Sprintf("%s for %v", fault, lasts), func(t *testing.T) {
 				w := worldtest.New(t)

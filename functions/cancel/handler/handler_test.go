@@ -224,7 +224,7 @@ func setFaults(w *world.World, cancel, result *runcomfytest.Fault) {
 // RunComfy accepts no cancellation and returns no result for 22 hours. The take is recorded as
 // failed before its execution is too old for the sweep. A redrive archives the paid result.
 func TestCancelImpossibleFor22Hours(t *testing.T) {
-	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
+	for _, name := range []string{"token refused under HTTP 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
 			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
 				fault := runcomfytest.FaultNamed(runcomfytest.CallCancel, name)

@@ -50,7 +50,7 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 // For each job that RunComfy has certainly accepted, the log has the line "submitted" once,
 // however many events arrive.
 func TestSubmittedIsLoggedOnce(t *testing.T) {
-	for fault, want := range map[string]int{"accepted as 202": 1, "silence": 0, "429": 1} {
+	for fault, want := range map[string]int{"accepted under HTTP 202": 1, "silence": 0, "429": 1} {
 		t.Run(fault, func(t *testing.T) {
 			var logs bytes.Buffer
 			defer slog.SetDefault(slog.Default())

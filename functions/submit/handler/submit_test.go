@@ -85,10 +85,10 @@ func TestRefusalWithARequestID(t *testing.T) {
 		want   problem.Code
 	}{
 		{400002, "", problem.NoBalance}, // the fake does not know the id
-		{400004, "token refused as 200", problem.TokenRefused},
+		{400004, "token refused under HTTP 200", problem.TokenRefused},
 		{403001, "foreign request", problem.AccountRefused},
-		{400002, "foreign request", ""},      // a person has set the token of another account since the POST
-		{400002, "token refused as 200", ""}, // or a wrong token
+		{400002, "foreign request", ""},              // a person has set the token of another account since the POST
+		{400002, "token refused under HTTP 200", ""}, // or a wrong token
 		{400002, "503", ""},
 		{400002, "reset", ""},
 		{500100, "", ""}, // such a code does not say that RunComfy refused the job

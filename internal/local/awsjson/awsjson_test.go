@@ -26,14 +26,14 @@ func TestOperations(t *testing.T) {
 		status       int
 		want         string
 	}{
-		"a request":                  {"Service.Greet", `{"Name": "you"}`, 200, `{"Greeting":"hello you"}`},
-		"an error":                   {"Service.Greet", `{"Name": "nobody"}`, 400, `{"__type":"NotFound","message":"there is no nobody"}`},
-		"an unexpected error":        {"Service.Greet", `{"Name": "broken"}`, 500, `{"__type":"InternalFailure","message":"the disk is full"}`},
-		"another operation":          {"Service.Leave", `{}`, 400, `"UnknownOperationException"`},
-		"no operation":               {"", `{}`, 400, `"UnknownOperationException"`},
-		"an unknown member":          {"Service.Greet", `{"Title": "x"}`, 400, `"SerializationException"`},
-		"a request that is not JSON": {"Service.Greet", `<xml>`, 400, `"SerializationException"`},
-		"a long request":             {"Service.Greet", `{"Name": "` + strings.Repeat("x", 3<<20) + `"}`, 400, `"SerializationException"`},
+		"a request":                    {"Service.Greet", `{"Name": "you"}`, 200, `{"Greeting":"hello you"}`},
+		"an error with a code":         {"Service.Greet", `{"Name": "nobody"}`, 400, `{"__type":"NotFound","message":"there is no nobody"}`},
+		"an error without a code":      {"Service.Greet", `{"Name": "broken"}`, 500, `{"__type":"InternalFailure","message":"the disk is full"}`},
+		"another operation":            {"Service.Leave", `{}`, 400, `"UnknownOperationException"`},
+		"no operation":                 {"", `{}`, 400, `"UnknownOperationException"`},
+		"an unknown member":            {"Service.Greet", `{"Title": "x"}`, 400, `"SerializationException"`},
+		"a request that is not JSON":   {"Service.Greet", `<xml>`, 400, `"SerializationException"`},
+		"a request of more than 2 MiB": {"Service.Greet", `{"Name": "` + strings.Repeat("x", 3<<20) + `"}`, 400, `"SerializationException"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))

@@ -133,7 +133,7 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 func TestFunctions(t *testing.T) {
 	src := checkout(t)
 	write(t, src.Root, ".git/config", "no valid configuration, so git refuses the repository")
-	t.Setenv("GOENV", "off") // with -buildvcs=false in the user's Go settings, this test could not fail
+	t.Setenv("GOENV", "off") // Functions must pass -buildvcs=false even if the user's Go settings lack it
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOOS", "plan9") // must be ignored, because the functions run on this machine
 	dir := t.TempDir()
@@ -240,7 +240,6 @@ func TestGatewayWithoutModuleProxy(t *testing.T) {
 // A build that takes long is announced. If it is the first build, the text also says how long a
 // first build takes.
 func TestSlowBuild(t *testing.T) {
-	var both sync.WaitGroup
 	first, again := checkout(t), checkout(t)
 	if err := again.Functions(t.Context(), t.TempDir(), "one"); err != nil {
 		t.Fatal(err)
@@ -250,6 +249,7 @@ func TestSlowBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", tools+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	var both sync.WaitGroup
 	for want, src := range map[string]build.Source{
 		"building the Lambda functions: the first time takes about a minute": first,
 		"building the Lambda functions":                                      again,
@@ -257,7 +257,8 @@ func TestSlowBuild(t *testing.T) {
 		both.Go(func() {
 			ctx, interrupt := context.WithCancel(t.Context())
 			src.Say = func(said string) {
-				if interrupt(); said != want {
+				interrupt()
+				if said != want {
 					t.Errorf("build says %q, want %q", said, want)
 				}
 			}

@@ -31,7 +31,7 @@ const (
 type Certificate struct {
 	CertFile, KeyFile string // paths of the certificate and of its private key, in PEM
 	Pair              tls.Certificate
-	Pool              *x509.CertPool // contains only this certificate, which clients must trust
+	Pool              *x509.CertPool // what a client must trust: only this certificate
 }
 
 // Ensure returns the certificate in a folder. If the certificate or its key is missing or

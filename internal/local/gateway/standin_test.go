@@ -42,7 +42,7 @@ func TestStandInRespondsLikeTheServer(t *testing.T) {
 
 // conditions reads, writes and lists objects, with and without conditions. It returns a line
 // for each operation.
-func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
+func conditions(ctx context.Context, c s3bucket.S3, bucket string) []string {
 	var got []string
 	note := func(what string, response any, err error) {
 		var re *awshttp.ResponseError
@@ -55,10 +55,9 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 			got = append(got, fmt.Sprintf("%s: ok %v", what, response))
 		}
 	}
-	bucket := &name
 	put := func(what, key, body string, ifMatch, ifNone *string) *string {
 		out, err := c.PutObject(ctx, &s3.PutObjectInput{
-			Bucket: bucket, Key: &key, Body: strings.NewReader(body), IfMatch: ifMatch, IfNoneMatch: ifNone,
+			Bucket: &bucket, Key: &key, Body: strings.NewReader(body), IfMatch: ifMatch, IfNoneMatch: ifNone,
 			Metadata: map[string]string{"lipdrop-order": body},
 		})
 		note(what, "", err)
@@ -68,7 +67,7 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 		return out.ETag
 	}
 	get := func(what, key string, in s3.GetObjectInput) {
-		in.Bucket, in.Key = bucket, &key
+		in.Bucket, in.Key = &bucket, &key
 		out, err := c.GetObject(ctx, &in)
 		if err != nil {
 			note(what, nil, err)
@@ -78,7 +77,7 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 		note(what, []any{string(body), aws.ToString(out.ETag), out.Metadata}, err)
 	}
 	list := func(what, prefix, delimiter, after string, most int32) {
-		in := &s3.ListObjectsV2Input{Bucket: bucket, Prefix: &prefix, StartAfter: &after, MaxKeys: &most, EncodingType: types.EncodingTypeUrl}
+		in := &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &prefix, StartAfter: &after, MaxKeys: &most, EncodingType: types.EncodingTypeUrl}
 		if delimiter != "" {
 			in.Delimiter = &delimiter
 		}
@@ -107,7 +106,7 @@ func conditions(ctx context.Context, c s3bucket.S3, name string) []string {
 	put("change a missing object", "a/two.json", "5", etag, nil)
 	get("read", "a/one.json", s3.GetObjectInput{})
 	get("read a missing object", "a/none.json", s3.GetObjectInput{})
-	_, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("a/none.json")})
+	_, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &bucket, Key: aws.String("a/none.json")})
 	note("HEAD of a missing object", "", err)
 	get("read an object that has changed", "a/one.json", s3.GetObjectInput{IfMatch: etag})
 	put("put without a condition", "a/long.txt", "0123456789", nil, nil)

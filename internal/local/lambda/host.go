@@ -53,7 +53,7 @@ type Host struct {
 	life      context.Context // done after Close
 	end       context.CancelFunc
 
-	mu      sync.Mutex     // locked by begin and Close
+	mu      sync.Mutex     // orders begin and Close: no invocation begins after Close
 	running sync.WaitGroup // invocations and environments
 }
 
@@ -141,7 +141,7 @@ type function struct {
 	idle []*environment
 }
 
-// run runs an invocation in an idle environment, or in a new one.
+// run runs an invocation in an idle environment that has not ended, or in a new one.
 func (f *function) run(inv *invocation) outcome {
 	for {
 		env, err := f.takeEnvironment()
@@ -157,9 +157,9 @@ func (f *function) run(inv *invocation) outcome {
 func (f *function) takeEnvironment() (*environment, error) {
 	f.mu.Lock()
 	if last := len(f.idle) - 1; last >= 0 {
-		defer f.mu.Unlock()
 		env := f.idle[last]
 		f.idle = f.idle[:last]
+		f.mu.Unlock()
 		return env, nil
 	}
 	f.mu.Unlock()

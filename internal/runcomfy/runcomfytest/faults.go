@@ -12,11 +12,11 @@ import (
 // faults are the ways in which each call can fail or get an unusual response.
 var faults = map[Call][]Fault{
 	CallSubmit:  slices.Concat(submitAccepted, unanswered, refusals, submitRefusals),
-	CallStatus:  slices.Concat(statusWords, unanswered, refusals, unreadable),
-	CallResult:  slices.Concat(resultForms(), unanswered, refusals, unreadable),
-	CallCancel:  slices.Concat(cancelForms, unanswered, refusals, unreadable),
-	CallModel:   slices.Concat(priceForms, unanswered, refusals, unreadable),
-	CallBalance: slices.Concat(unanswered, refusals, unreadable),
+	CallStatus:  slices.Concat(statusForms, unanswered, refusals, unusable),
+	CallResult:  slices.Concat(resultForms(), unanswered, refusals, unusable),
+	CallCancel:  slices.Concat(cancelForms, unanswered, refusals, unusable),
+	CallModel:   slices.Concat(priceForms, unanswered, refusals, unusable),
+	CallBalance: slices.Concat(unanswered, refusals, unusable),
 	CallOutput:  slices.Concat(unanswered, outputFaults),
 }
 
@@ -66,14 +66,14 @@ var refusals = []Fault{
 	{Name: "401", Status: 401, Body: []byte(`{"detail":"Not authenticated"}`)},
 	{Name: "402", Status: 402, Body: []byte(`{"error":"payment required"}`)},
 	{Name: "403", Status: 403, Body: []byte(`{"error":{"message":"forbidden"}}`)},
-	{Name: "token refused as 401", Status: 401, Body: errorBody(400004, "invalid token")},
-	{Name: "token refused as 400", Status: 400, Body: errorBody(400004, "invalid token")},
-	{Name: "token refused as 200", Status: 200, Body: errorBody(400004, "invalid token")},
+	{Name: "token refused under HTTP 401", Status: 401, Body: errorBody(400004, "invalid token")},
+	{Name: "token refused under HTTP 400", Status: 400, Body: errorBody(400004, "invalid token")},
+	{Name: "token refused under HTTP 200", Status: 200, Body: errorBody(400004, "invalid token")},
 }
 
-// unreadable are faults with which a request has no effect and gets a response without what
-// the call asks for.
-var unreadable = []Fault{
+// unusable are faults with which a request has no effect and gets a response that lacks
+// what the call asks for.
+var unusable = []Fault{
 	{Name: "200 empty", Status: 200, Body: []byte{}},
 	{Name: "200 not JSON", Status: 200, Body: []byte("ok")},
 	{Name: "200 page", Status: 200, Body: page},
@@ -98,16 +98,16 @@ var submitAccepted = []Fault{
 	{Name: "accepted, without an id", Accept: true, Edit: without("request_id")},
 	{Name: "accepted, with a null id", Accept: true, Edit: set("request_id", nil)},
 	{Name: "accepted, with an invalid id", Accept: true, Edit: set("request_id", "../models")},
-	{Name: "accepted as 202", Accept: true, Status: 202},
+	{Name: "accepted under HTTP 202", Accept: true, Status: 202},
 	{Name: "accepted, with an error code", Accept: true, Edit: set("error_code", 400002)},
 	{Name: "accepted, with only the id", Accept: true, Edit: without("status_url", "result_url", "cancel_url")},
 }
 
 var submitRefusals = []Fault{
-	{Name: "no balance as 200", Status: 200, Body: errorBody(400002, "insufficient balance")},
-	{Name: "no balance as 400", Status: 400, Body: errorBody(400002, "insufficient balance")},
+	{Name: "no balance under HTTP 200", Status: 200, Body: errorBody(400002, "insufficient balance")},
+	{Name: "no balance under HTTP 400", Status: 400, Body: errorBody(400002, "insufficient balance")},
 	{Name: "bad model", Status: 400, Body: errorBody(400001, "invalid model id")},
-	{Name: "bad input code as 200", Status: 200, Body: errorBody(400003, "invalid input")},
+	{Name: "bad input code under HTTP 200", Status: 200, Body: errorBody(400003, "invalid input")},
 	{Name: "400", Status: 400, Body: []byte(`{"message":"bad request"}`)},
 	{Name: "404", Status: 404, Body: []byte(`{"detail":"Not Found"}`)},
 	{Name: "422", Status: 422, Body: []byte(`{"detail":[{"loc":["body","video_url"],"msg":"field required","type":"value_error.missing"}]}`)},
@@ -124,10 +124,10 @@ var priceForms = []Fault{
 	{Name: "a price in millions", Accept: true, Edit: set("base_price_usd", 1e7)},
 }
 
-var statusWords = []Fault{
+var statusForms = []Fault{
 	{Name: "unknown word", Accept: true, Edit: set("status", "warming_up")},
 	{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
-	{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
+	{Name: "canceled", Accept: true, Edit: editText("status", spellCanceled)},
 	{Name: "succeeded instead of completed", Accept: true, Edit: editText("status", strings.NewReplacer("completed", "succeeded").Replace)},
 	{Name: "no queue position", Accept: true, Edit: without("queue_position")},
 	{Name: "queue position as text", Accept: true, Edit: set("queue_position", "soon")},
@@ -136,11 +136,11 @@ var statusWords = []Fault{
 
 func resultForms() []Fault {
 	forms := []Fault{
-		{Name: "not ready as 400005", Status: 400, Body: errorBody(400005, "the result is not ready")},
-		{Name: "not ready as 200", Accept: true, Edit: notReady},
+		{Name: "not ready under HTTP 400", Status: 400, Body: errorBody(400005, "the result is not ready")},
+		{Name: "not ready under HTTP 200", Accept: true, Edit: notReady},
 		{Name: "unknown word", Accept: true, Edit: set("status", "uploading")},
 		{Name: "upper case", Accept: true, Edit: editText("status", strings.ToUpper)},
-		{Name: "canceled", Accept: true, Edit: editText("status", oneL)},
+		{Name: "canceled", Accept: true, Edit: editText("status", spellCanceled)},
 		{Name: "completed instead of succeeded", Accept: true, Edit: editText("status", strings.NewReplacer("succeeded", "completed").Replace)},
 		{Name: "no word", Accept: true, Edit: without("status")},
 		{Name: "error as text beside an error code", Accept: true, Edit: func(members map[string]any) {
@@ -191,9 +191,9 @@ var cancelForms = []Fault{
 	{Name: "accepted, then reset", Accept: true, Break: Reset},
 	{Name: "accepted, then silence", Accept: true, Break: Silence},
 	{Name: "accepted, then 502 page", Accept: true, Status: 502, Body: page},
-	{Name: "accepted as 200", Accept: true, Status: 200},
+	{Name: "accepted under HTTP 200", Accept: true, Status: 200},
 	{Name: "upper case", Accept: true, Edit: editText("outcome", strings.ToUpper)},
-	{Name: "canceled", Accept: true, Edit: editText("outcome", oneL)},
+	{Name: "canceled", Accept: true, Edit: editText("outcome", spellCanceled)},
 	{Name: "not cancellable", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"not_cancellable"}`)},
 	{Name: "unknown outcome", Status: 202, Body: []byte(`{"status":"in_queue","outcome":"requested"}`)},
 	{Name: "no outcome", Accept: true, Edit: without("outcome")},
@@ -206,7 +206,7 @@ var outputFaults = []Fault{
 	{Name: "404", Status: 404, Body: []byte("not found")},
 }
 
-func oneL(word string) string { return strings.Replace(word, "cancelled", "canceled", 1) }
+func spellCanceled(word string) string { return strings.Replace(word, "cancelled", "canceled", 1) }
 
 func set(name string, value any) func(map[string]any) {
 	return func(members map[string]any) { members[name] = value }
@@ -229,7 +229,8 @@ func editText(name string, edit func(string) string) func(map[string]any) {
 	}
 }
 
-// notReady turns a result into the result of a job that has not ended.
+// notReady turns a result into the result of a job that has not ended. An error response has
+// no status, and stays as it is.
 func notReady(members map[string]any) {
 	if members["status"] == nil {
 		return
