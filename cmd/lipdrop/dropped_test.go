@@ -101,7 +101,7 @@ func TestManyFilesAreLeftOut(t *testing.T) {
 	}
 }
 
-// A folder to drop into may be given with or without inbox/.
+// A folder to drop into may be given with or without inbox/. Other paths are refused.
 func TestInboxFolder(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "/": "", "inbox": "", "/inbox/": "",
@@ -110,7 +110,11 @@ func TestInboxFolder(t *testing.T) {
 	} {
 		var f inboxFolder
 		err := f.UnmarshalText([]byte(text))
-		if got := string(f); (err != nil) != (want == "error") || err == nil && got != want {
+		got := string(f)
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
 			t.Errorf("%q is %q (%v), want %q", text, got, err, want)
 		}
 	}
@@ -153,7 +157,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 			out: []string{"real/again is a link to a folder that contains it\n", "real/talk: one job"}},
 		{name: "to nowhere, with a hidden name", links: map[string]string{"real/.#talk.mp4": "me@host.1"}, args: "check real", out: []string{"real/talk: one job"}},
 		{name: "to nowhere, in a hidden folder", links: map[string]string{"real/.git/fsmonitor": "gone"}, args: "check real", out: []string{"real/talk: one job"}},
-		{name: "to nowhere, dropped by try", links: map[string]string{"z.mp4": "gone"}, args: "try z.mp4", code: 1,
+		{name: "to nowhere, given to try", links: map[string]string{"z.mp4": "gone"}, args: "try z.mp4", code: 1,
 			out: []string{"nothing was dropped", "z.mp4 is a link that leads nowhere"}},
 	}
 	for _, tt := range tests {
@@ -206,8 +210,8 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// A list that is named twice is read once. link/../a.csv is real/a.csv, because link leads to
-// real/ads.
+// A list that is given by two paths is read once. link/../a.csv is real/a.csv, because link leads to
+// real/ads. c.csv, a link to a.csv, is another list, because it has another name.
 func TestSplitLists(t *testing.T) {
 	lay(t, map[string]string{"a.csv": "", "real/a.csv": "", "real/ads/b.csv": "", "talk.mp4": ""})
 	if err := errors.Join(os.Symlink("real/ads", "link"), os.Symlink("a.csv", "c.csv")); err != nil {

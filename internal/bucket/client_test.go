@@ -46,7 +46,7 @@ func TestPutOnAConnectionThatHangs(t *testing.T) {
 	}
 }
 
-// The response to a HEAD has no code and no message, so the RefusedError has neither.
+// The response to a HEAD has no body, so the RefusedError has no code and no message.
 func TestRefusedHead(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	t.Cleanup(server.Close)

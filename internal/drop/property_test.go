@@ -54,8 +54,8 @@ func (b *inbox) put(name string) {
 	b.Set("inbox/"+name, []byte(body))
 }
 
-// post handles an event of each key, and stores the findings in statuses.
-func (b *inbox) post(t testing.TB, statuses map[string]string, keys ...string) {
+// handleEvents handles an event of each key, and stores the findings in statuses.
+func (b *inbox) handleEvents(t testing.TB, statuses map[string]string, keys ...string) {
 	for _, f := range b.findings(t, keys...) {
 		take := ""
 		if f.Job != nil {
@@ -83,7 +83,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "length") {
 			name := rapid.SampledFrom(files).Draw(rt, "file")
 			key := "inbox/" + name
-			// all.job/job.json is never deleted: without it, no assessment finds the jobs of its matches.
+			// all.job/job.json is never deleted, because no assessment would withdraw its matches.
 			if _, there := b.Object(key); there && name != "all.job/job.json" {
 				b.Remove(key)
 			} else {
@@ -92,15 +92,15 @@ func TestEventsInAnyOrder(t *testing.T) {
 			keys, pending = append(keys, key), append(pending, key)
 			for len(pending) > 0 && rapid.Bool().Draw(rt, "an event comes") {
 				i := rapid.IntRange(0, len(pending)-1).Draw(rt, "which")
-				b.post(t, statuses, pending[i])
+				b.handleEvents(t, statuses, pending[i])
 				if rapid.Bool().Draw(rt, "for the last time") {
 					pending = slices.Delete(pending, i, i+1)
 				}
 			}
 		}
-		b.post(t, statuses, rapid.Permutation(pending).Draw(rt, "the late ones")...)
+		b.handleEvents(t, statuses, rapid.Permutation(pending).Draw(rt, "the late ones")...)
 		end := map[string]string{}
-		b.post(t, end, keys...)
+		b.handleEvents(t, end, keys...)
 		if diff := cmp.Diff(withoutWithdrawn(end), withoutWithdrawn(statuses)); diff != "" {
 			rt.Errorf("statuses (-from one assessment at the end +from the events):\n%s", diff)
 		}
@@ -117,7 +117,7 @@ func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 			statuses := map[string]string{}
 			for _, name := range names {
 				b.put(name)
-				b.post(t, statuses, "inbox/"+name)
+				b.handleEvents(t, statuses, "inbox/"+name)
 			}
 			return statuses
 		}
@@ -144,8 +144,9 @@ func anyPath() *rapid.Generator[string] {
 	}).Filter(func(path string) bool { return len("inbox/"+path) <= 1024 })
 }
 
-// For every key, an assessment does not panic, and each finding has a key that S3 accepts.
-// A name leads to the key of its status, and this key leads back to the name.
+// For every key, an assessment does not panic, and each finding has a key that S3 accepts. No two
+// names share a key. A finding's key contains its name, unless the name is unprintable, relative
+// or too long.
 func TestNamesAndKeys(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
@@ -168,24 +169,24 @@ func TestNamesAndKeys(t *testing.T) {
 			if len(f.Key) > 1024 {
 				rt.Errorf("the key %q of %q has %d bytes, want at most 1024", f.Key, f.Name, len(f.Key))
 			}
-			name, isName := strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "status/")
-			if !isName {
+			name, isStatus := strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "status/")
+			if !isStatus {
 				name = strings.TrimPrefix(name, "answers/")
 			}
 			if f.State == ledger.Rejected && f.Problems[0].Code == problem.UnprintableName {
-				if isName || strings.ContainsFunc(f.Key, unicode.IsControl) {
+				if isStatus || strings.ContainsFunc(f.Key, unicode.IsControl) {
 					rt.Errorf("the answer file of %q is %q, want one below answers/ without control characters", f.Name, f.Key)
 				}
 				continue
 			}
 			if isRelative(f.Name) {
-				if f.Problems[0].Code != problem.RelativePath || isName || isRelative(f.Key) {
+				if f.Problems[0].Code != problem.RelativePath || isStatus || isRelative(f.Key) {
 					rt.Errorf("the problems of %q are %s, with the key %q; want relative_path first, and a key below answers/ without the parts \".\" and \"..\"", f.Name, codes(f.Problems), f.Key)
 				}
 			} else if tooLong := len("answers/"+f.Name+".json") > 1024; !tooLong && name != f.Name {
 				rt.Errorf("the finding of %q has the key %q, want a key that ends in the name", f.Name, f.Key)
 			}
-			if !isName {
+			if !isStatus {
 				continue
 			}
 			if !norm.NFC.IsNormalString(name) {

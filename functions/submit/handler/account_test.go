@@ -23,10 +23,10 @@ import (
 // longer than a day, after a redrive of the dead letters.
 func TestAccountTrouble(t *testing.T) {
 	tests := []struct {
-		name             string
-		code             problem.Code
-		remedy           string
-		broken, repaired func(w *world.World)
+		name       string
+		code       problem.Code
+		remedy     string
+		begin, end func(w *world.World) // of the trouble
 	}{
 		{
 			"no token is set", problem.TokenMissing, "put-secret-value",
@@ -87,7 +87,7 @@ func TestAccountTrouble(t *testing.T) {
 			t.Run(fmt.Sprintf("%s for %v", tt.name, lasts), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.Batch = 10
-				tt.broken(w)
+				tt.begin(w)
 				worldtest.DropMany(w, "%d", jobs)
 				w.Pass(lasts)
 				worldtest.WantCharges(t, w, 0)
@@ -100,9 +100,9 @@ func TestAccountTrouble(t *testing.T) {
 						t.Errorf("remedy %q, want %q in it", st.Remedy, tt.remedy)
 					}
 				}
-				tt.repaired(w)
+				tt.end(w)
 				if lasts > 24*time.Hour {
-					if len(w.Dead) != 2*jobs {
+					if len(w.Dead) != 2*jobs { // a message for each file
 						t.Errorf("%d dead letters, want %d", len(w.Dead), 2*jobs)
 					}
 					w.RedriveDeadLetters()
@@ -118,8 +118,8 @@ func TestAccountTrouble(t *testing.T) {
 }
 
 // A held match is withdrawn when job.json is deleted, and stays held if a changed job.json
-// still names it. Once job.json no longer names a match, the status is about the pair with the
-// same name.
+// still names it. b is the name of a match and of a pair. Once job.json no longer names the match,
+// the status of b is about the pair.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	clip, _ := sample.Files()
 	for _, tt := range []struct {
@@ -134,7 +134,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		w := worldtest.New(t)
 		w.RunComfy.SetBalanceEmpty(true)
 		dropBundle(w, "*.wav", "a.wav", "b.wav")
-		w.Drop("inbox/ads/cafe/b.mp4", clip) // the video of a pair that has the name of a match
+		w.Drop("inbox/ads/cafe/b.mp4", clip) // the video of the pair b
 		w.Pass(time.Hour)
 		worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Held, problem.NoBalance)
 		worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Rejected, problem.Ambiguous)
@@ -174,8 +174,8 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "sqs" }, do)
 }
 
-// job.json is deleted. Before submit sends messages about the matches, job.json is uploaded again.
-// A match that the new job.json does not name becomes withdrawn.
+// job.json is deleted. Before submit sends messages about the matches, job.json is put back. When it
+// is uploaded once more, a match that it does not name becomes withdrawn.
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	w := worldtest.New(t)
 	_, voice := sample.Files()
@@ -194,7 +194,7 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 }
 
 // job.json is deleted. Before submit sends messages about the matches, job.json is put back. These
-// messages start no job. Only the event of job.json may start jobs, at most MaxJobsPerDrop.
+// messages start no job. Only the event of job.json may start jobs, and at most MaxJobsPerDrop jobs.
 func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	manifest := react("talk.mp4", "*.wav")
 	w := worldtest.New(t)
@@ -272,7 +272,7 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 	}
 }
 
-// A match is deleted. Then job.json is deleted, changed or kept, and the match is uploaded again.
+// A match's file is deleted. Then job.json is deleted, changed or kept, and the file is uploaded again.
 // The status of the match no longer says that the file was deleted.
 func TestMatchUploadedAgain(t *testing.T) {
 	_, voice := sample.Files()
@@ -319,7 +319,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 				w.Pass(time.Hour)
 				worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Held, problem.NoBalance)
 				w.Before = worldtest.FailIf(s3test.Error(400, "BadRequest"), func(c world.Call) bool {
-					return c.Key == bundle+refused && (c.Op == "GetObject" || c.Op == "HeadObject" && refused != "job.json")
+					return c.Key == bundle+refused && (c.Op == "GetObject" || c.Op == "HeadObject")
 				})
 				w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 				w.Pass(time.Hour)
@@ -342,8 +342,8 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 }
 
 // A bundle's status may list only the bundle's first matches. If job.json no longer names the
-// matches beyond this list, they are withdrawn too. If job.json still names them, MaxJobsPerDrop holds
-// them.
+// matches beyond this list, they are withdrawn too. If job.json still names them, they are held,
+// because submit starts at most MaxJobsPerDrop jobs.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	const listed, matches = 5, 8
 	_, voice := sample.Files()
@@ -396,8 +396,8 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
-// A bundle's status lists every match, and warns about an unused file. A new job.json does not
-// change other jobs whose names begin with the bundle's name.
+// A bundle's status warns about an unused file. A new job.json does not start a held pair whose name
+// begins with the bundle's name.
 func TestJobsBesideABundleWithAWarning(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)
