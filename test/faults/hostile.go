@@ -22,37 +22,37 @@ const (
 // hostile is a way to harm others with only s3:PutObject below inbox/.
 type hostile struct {
 	name string
-	// before fills the bucket before the victims drop their files. May be nil.
-	before func(h *simulation)
-	// drop drops the hostile files while the victims drop theirs.
-	drop func(h *simulation)
+	// before, if set, writes what earlier drops of the hostile person left in the bucket.
+	before func(s *simulation)
+	// drop drops the hostile files just before a random victim drops theirs.
+	drop func(s *simulation)
 }
 
 var hostiles = []hostile{
-	{"a key with hundreds of dots", nil, func(h *simulation) {
+	{"a key with hundreds of dots", nil, func(s *simulation) {
 		for i := range 6 {
 			// The first é is decomposed and the others are composed, so the key is neither in NFC nor in NFD.
-			h.dropWrong("e\u0301." + strings.Repeat("\u00e9.", 230+h.plans.IntN(8)) + fmt.Sprint(i) + ".wav")
+			s.dropWrong("e\u0301." + strings.Repeat("\u00e9.", 230+s.plans.IntN(8)) + fmt.Sprint(i) + ".wav")
 		}
 	}},
-	{"a file beside a folder with thousands of statuses", func(h *simulation) {
-		for i := range 9000 + h.plans.IntN(1000) {
-			h.w.Bucket.Set(fmt.Sprintf("status/ads/job%05d.json", i), []byte(`{"name":"ads/x","state":"succeeded","take":"20500101T000000Z-000000000000"}`))
+	{"a file beside a folder with thousands of statuses", func(s *simulation) {
+		for i := range 9000 + s.plans.IntN(1000) {
+			s.w.Bucket.Set(fmt.Sprintf("status/ads/job%05d.json", i), []byte(`{"name":"ads/x","state":"succeeded","take":"20500101T000000Z-000000000000"}`))
 		}
-	}, func(h *simulation) { h.dropWrong("ads.job/x.txt") }},
-	{"a thousand empty tagged voices", func(h *simulation) {
+	}, func(s *simulation) { s.dropWrong("ads.job/x.txt") }},
+	{"a thousand empty tagged voices", func(s *simulation) {
 		for i := range 1000 {
-			h.w.Bucket.Set(fmt.Sprintf("inbox/one/t.%05d.wav", i), nil)
+			s.w.Bucket.Set(fmt.Sprintf("inbox/one/t.%05d.wav", i), nil)
 		}
-	}, func(h *simulation) {
-		h.dropWrong("one/t.mp4")
-		h.dropWrong("one/t.00000.wav")
+	}, func(s *simulation) {
+		s.dropWrong("one/t.mp4")
+		s.dropWrong("one/t.00000.wav")
 	}},
-	{"control characters beside a victim", func(h *simulation) {
+	{"control characters beside a victim", func(s *simulation) {
 		for i := range 200 {
-			h.w.Bucket.Set(fmt.Sprintf("inbox/victims/0.%s%04d.wav", strings.Repeat("\x01", 980), i), nil)
+			s.w.Bucket.Set(fmt.Sprintf("inbox/victims/0.%s%04d.wav", strings.Repeat("\x01", 980), i), nil)
 		}
-	}, func(h *simulation) { h.dropWrong(fmt.Sprintf("victims/0.%s0000.wav", strings.Repeat("\x01", 980))) }},
+	}, func(s *simulation) { s.dropWrong(fmt.Sprintf("victims/0.%s0000.wav", strings.Repeat("\x01", 980))) }},
 }
 
 // dropWrong drops a file that is not valid media.
@@ -74,8 +74,8 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	if person.before != nil {
 		person.before(s)
 	}
-	// The hostile person drops files just before a random victim does. All drops happen at once or
-	// within some seconds, so batches hold messages of the hostile person and of victims.
+	// All drops happen at once or within some seconds, so batches hold messages of the hostile person
+	// and of victims.
 	at, spread := s.plans.IntN(victims), s.plans.IntN(2)*1000
 	for i := range victims {
 		if i == at {

@@ -142,17 +142,17 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		cfg := configAs(function, services.URL)
 		c := clients{s3: l.s3As(function), states: sfn.NewFromConfig(cfg)}
 		c.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: c.s3, Name: d.bucket}, MachineARN: machineARN, Now: time.Now}
-		if function != "poll" {
+		if function != "poll" { // poll sends no notices
 			c.ledger.Notify = notice.For(cfg, c.ledger).Send
 		}
 		apiTokens := &token.Source{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
 		c.api = &runcomfy.Client{Token: apiTokens, BaseURL: comfy.URL}
 		return c
 	}
-	pass := func(context.Context, time.Duration) error { return nil }
+	noSleep := func(context.Context, time.Duration) error { return nil }
 	c := as("submit")
 	d.submit = &submit.Handler{
-		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
+		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: noSleep,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponeErr},
 		Jitter:  func() float64 { return 0 },
@@ -170,7 +170,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("archive")
 	d.archive = &archive.Handler{
 		MaxOutputs: 100, Catalog: models,
-		Ledger: c.ledger, API: c.api, Now: time.Now, Sleep: pass,
+		Ledger: c.ledger, API: c.api, Now: time.Now, Sleep: noSleep,
 		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: list, MaxBytes: 1 << 30},
 	}
 	c = as("cancel")
@@ -251,7 +251,7 @@ func (d *deployment) object(key string) []byte {
 	return must(io.ReadAll(out.Body))
 }
 
-// record returns the only record of the job, or the zero Record if there is none or it is released.
+// record returns the record of the job that is not released, or the zero Record if there is none.
 func (d *deployment) record() ledger.Record {
 	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
 	takes := must(store.Takes(d.ctx, name))
@@ -300,5 +300,5 @@ func (d *deployment) event(kind, key string) json.RawMessage {
 	return fmt.Appendf(nil, `{"detail-type": %q, "detail": {"bucket": {"name": %q}, "object": {"key": %q}}}`, kind, d.bucket, key)
 }
 
-// passes moves RunComfy's clock forward.
-func (d *deployment) passes(time time.Duration) { d.later.Add(int64(time)) }
+// advance moves RunComfy's clock forward.
+func (d *deployment) advance(by time.Duration) { d.later.Add(int64(by)) }

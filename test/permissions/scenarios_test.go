@@ -100,9 +100,9 @@ func (d *deployment) pollJob(job *workflow.Job, state ledger.State) {
 func archived(d *deployment) {
 	job := d.submitPair()
 	d.pollJob(&job, ledger.InQueue)
-	d.passes(queueTime)
+	d.advance(queueTime)
 	d.pollJob(&job, ledger.InProgress)
-	d.passes(runTime)
+	d.advance(runTime)
 	d.pollJob(&job, ledger.Archiving)
 	d.archiveOutput(job)
 	d.archiveOutput(job) // a second call has nothing left to do
@@ -126,7 +126,7 @@ func (d *deployment) archiveOutput(job workflow.Job) {
 // before archive. Both write the status again.
 func archivedWithoutStatus(d *deployment) {
 	job := d.submitPair()
-	d.passes(queueTime + runTime)
+	d.advance(queueTime + runTime)
 	d.remove(ledger.StatusKey(name))
 	d.pollJob(&job, ledger.Archiving)
 	d.remove(ledger.StatusKey(name))
@@ -136,7 +136,7 @@ func archivedWithoutStatus(d *deployment) {
 // archivedWithoutRecord is like archivedWithoutStatus, but the person deletes the record.
 func archivedWithoutRecord(d *deployment) {
 	job := d.submitPair()
-	d.passes(queueTime + runTime)
+	d.advance(queueTime + runTime)
 	d.remove(ledger.RecordKey(job.Name, job.Take))
 	d.pollJob(&job, ledger.Archiving)
 	d.remove(ledger.RecordKey(job.Name, job.Take))
@@ -289,7 +289,7 @@ func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 // Archive must abort its multipart upload.
 func aborted(d *deployment) {
 	job := d.submitPair()
-	d.passes(queueTime + runTime)
+	d.advance(queueTime + runTime)
 	d.occupant = []byte("another")
 	_, err := d.archive.Handle(d.ctx, job)
 	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {

@@ -53,15 +53,15 @@ type Fault struct {
 
 // faultyResponse returns the response under a fault. The caller applies the Break of the fault.
 func (s *Server) faultyResponse(r *http.Request, body []byte, fault *Fault) *httptest.ResponseRecorder {
-	rec, edited := httptest.NewRecorder(), httptest.NewRecorder()
+	original, edited := httptest.NewRecorder(), httptest.NewRecorder()
 	if fault.Accept {
-		s.handle(rec, r, body)
+		s.handle(original, r, body)
 	} else {
-		rec.Header().Set("Date", s.now().Format(http.TimeFormat))
-		refuse(rec, http.StatusInternalServerError, 0, "internal error")
+		original.Header().Set("Date", s.now().Format(http.TimeFormat))
+		refuse(original, http.StatusInternalServerError, 0, "internal error")
 	}
-	header, content := edited.Header(), rec.Body.Bytes()
-	maps.Copy(header, rec.Header())
+	header, content := edited.Header(), original.Body.Bytes()
+	maps.Copy(header, original.Header())
 	if fault.Body != nil {
 		content = fault.Body
 		header.Del("Content-Length")
@@ -75,7 +75,7 @@ func (s *Server) faultyResponse(r *http.Request, body []byte, fault *Fault) *htt
 			content = text
 		}
 	}
-	edited.WriteHeader(cmp.Or(fault.Status, rec.Code))
+	edited.WriteHeader(cmp.Or(fault.Status, original.Code))
 	_, _ = edited.Write(content)
 	return edited
 }
