@@ -34,7 +34,7 @@ const (
 	modeQueues  = "silence" // the job is queued for an hour
 	modeFails   = "remap"   // RunComfy's job fails
 	modeHeld    = "bounce"  // RunComfy does not accept the job
-	modeUnknown = "loop"    // RunComfy breaks the connection
+	modeUnknown = "loop"    // RunComfy breaks the connection, so whether it accepted the job is unknown
 )
 
 // TestScripts runs the scripts in testdata/script over one local stack, or over a stack in
@@ -170,7 +170,7 @@ func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*test
 	}
 }
 
-// environment is the key under which a script keeps its environment variables.
+// environment is the key under which Setup stores a script's environment variables for interrupt.
 const environment = "environment"
 
 // interrupt is the command "interrupts" of the scripts.

@@ -382,8 +382,7 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 	}
 }
 
-// S3 refuses to return a file that every match of a wildcard uses. The bundle and its match are
-// held, and the match is not withdrawn.
+// S3 refuses to return a file that every match of a wildcard uses. The bundle and its match are held.
 func TestRefusedFileOfAWildcard(t *testing.T) {
 	b := newInbox(t)
 	b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav")
@@ -412,7 +411,7 @@ func TestMatchOfAContestedBundle(t *testing.T) {
 	}
 }
 
-// A name is held only if time or an operator resolves all of its problems.
+// A name is held only if time or an operator can resolve all of its problems.
 func TestStateOf(t *testing.T) {
 	held, rejected := problem.Problem{Code: problem.MediaForbidden}, problem.Problem{Code: problem.TooLong}
 	for _, tt := range []struct {

@@ -65,9 +65,9 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 	return s.saveLastEvent()
 }
 
-// saveLastEvent saves the present time. All events of the bucket until then are in the queues,
-// except perhaps those of the last minute (see onTheWay). saveLastEvent does nothing before catchUp
-// has succeeded, or after the stack has failed.
+// saveLastEvent saves the present time. All events of the bucket that are more than a minute older
+// (see onTheWay) are in the queues. saveLastEvent does nothing before catchUp has succeeded, or
+// after the stack has failed.
 func (s *Stack) saveLastEvent() error {
 	if !s.caughtUp.Load() || s.failed.Err() != nil {
 		return nil

@@ -37,8 +37,8 @@ func (d *dropSession) checkFiles(choice drop.Choice) error {
 		if err != nil {
 			return err
 		}
-		for _, o := range unfit {
-			result.Jobs = append(result.Jobs, o.Describe())
+		for _, outcome := range unfit {
+			result.Jobs = append(result.Jobs, outcome.Describe())
 		}
 		result.Left = left
 	}
@@ -133,8 +133,8 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 		return nil, err
 	}
 	d.mu.Lock()
-	ready := d.checked && !d.uploaded
-	d.uploaded = d.uploaded || ready
+	ready := d.checked && !d.uploadBegun
+	d.uploadBegun = d.uploadBegun || ready
 	d.mu.Unlock()
 	if !ready {
 		return nil, &requestError{http.StatusConflict, "the check of these files has not ended, or their upload has already begun"}

@@ -22,8 +22,8 @@ func TestFeed(t *testing.T) {
 	f := newFeed(&client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}})
 	set := func(key string, value any) { storage.Set(key, bucket.JSON(value, "")) }
 	version := 0
-	// want refreshes the feed, and compares what a page gets: each row as its key, its state and its
-	// review, and the keys that are gone.
+	// want refreshes the feed, and compares what a page gets: each row as its key (see rowKey), its
+	// state and its review, and the keys that are gone.
 	want := func(what string, rows ...string) {
 		t.Helper()
 		changed, err := f.refresh(t.Context())

@@ -50,16 +50,16 @@ type dropSession struct {
 	names  []string // of the dropped files, in the order of dropForm.Files
 	asks   chan *ask
 
-	mu         sync.Mutex
-	lastNumber int           // the number of the newest ask
-	pending    map[int]*ask  // by number
-	phase      chan struct{} // closed when the phase has ended
-	err        error         // of the phase
-	result     dropResult
-	sent       int64 // bytes
-	total      int64 // bytes
-	checked    bool
-	uploaded   bool // the upload has begun
+	mu          sync.Mutex
+	lastNumber  int           // the number of the newest ask
+	pending     map[int]*ask  // by number
+	phase       chan struct{} // closed when the phase has ended
+	err         error         // of the phase
+	result      dropResult
+	sent        int64 // bytes
+	total       int64 // bytes
+	checked     bool
+	uploadBegun bool
 }
 
 // dropForm is what the page sends to begin a drop.
@@ -205,7 +205,7 @@ func (d *dropSession) next(r *http.Request) (any, error) {
 		result := d.result
 		n.dropResult = &result
 	}
-	finished := n.End && d.uploaded
+	finished := n.End && d.uploadBegun
 	d.mu.Unlock()
 	if finished {
 		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // other requests of the page may still wait for the end

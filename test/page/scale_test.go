@@ -105,29 +105,29 @@ func (c *command) peak() int {
 	return n >> 10
 }
 
-// shelf is an S3 server that holds only statuses, and refuses every change. It stands
+// statusServer is an S3 server that holds only statuses, and refuses every change. It stands
 // in for the local S3 server, which would need minutes to store 10,000 objects.
-type shelf struct {
+type statusServer struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	changed map[string]time.Time
 	refusal string // if set, the code of the error in every response
 }
 
-func (s *shelf) refuse(code string) {
+func (s *statusServer) refuse(code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusal = code
 }
 
-func (s *shelf) put(key string, body []byte, changed time.Time) {
+func (s *statusServer) put(key string, body []byte, changed time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects[key], s.changed[key] = body, changed
 }
 
 // ServeHTTP implements http.Handler.
-func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *statusServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	etag := func(key string) string { return fmt.Sprintf(`"%x"`, md5.Sum(s.objects[key])) }
@@ -168,8 +168,8 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// folder returns the folder of a local stack whose S3 server is the shelf.
-func (s *shelf) folder(t *testing.T) string {
+// folder returns the folder of a local stack whose S3 server is s.
+func (s *statusServer) folder(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
@@ -184,7 +184,7 @@ func (s *shelf) folder(t *testing.T) string {
 // command needs little memory.
 func TestTenThousandJobs(t *testing.T) {
 	b := openBrowser(t)
-	s := &shelf{objects: map[string][]byte{}, changed: map[string]time.Time{}}
+	s := &statusServer{objects: map[string][]byte{}, changed: map[string]time.Time{}}
 	now := time.Now().UTC().Truncate(time.Second)
 	reasons := strings.Repeat("talk.mp4 is 2.0 s longer than talk.wav. ", 10)
 	for i := range 10000 {
@@ -224,7 +224,7 @@ func TestTenThousandJobs(t *testing.T) {
 	if n := rows(); n > 60 {
 		t.Errorf("%d rows are in the page after scrolling, want only those that are visible: at most 60", n)
 	}
-	b.do("look at another page, and come back", chromedp.Evaluate(hide(true), nil), chromedp.Evaluate(hide(false), nil))
+	b.do("look at another page, and come back", chromedp.Evaluate(setHidden(true), nil), chromedp.Evaluate(setHidden(false), nil))
 	s.put(ledger.StatusKey("last"), encoded(ledger.Status{Name: "last", State: ledger.Waiting}), now.AddDate(-1, 0, 0))
 	b.waitFor("one more job is counted", `document.querySelector("#summary").innerText.includes("of 10001 ended")`)
 	b.check("talk-09999 is still shown", `document.querySelector('#rows [aria-rowindex="10001"]')?.innerText.includes("talk-09999")`)

@@ -20,7 +20,7 @@ const root = "../.."
 // resource is that resource's logical id, and an attribute is the id, a dot and
 // the attribute's name.
 type stack struct {
-	Globals    struct{ Function environment } // empty after the transform
+	Globals    struct{ Function environment } // empty after SAM's transform
 	Parameters map[string]parameter
 	Resources  map[string]resource
 	Outputs    map[string]output
@@ -65,7 +65,7 @@ var pseudo = map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-
 // resources and outputs whose conditions are false.
 func filled(t *testing.T, text []byte, given map[string]string) stack {
 	t.Helper()
-	var doc *template.Template
+	var doc *template.Template // set before a method of doc calls the function
 	doc, err := template.Parse(text, func(name string) (any, bool) {
 		if value := cmp.Or(given[name], pseudo[name]); value != "" {
 			return value, true

@@ -69,9 +69,9 @@ type Server struct {
 	// an earlier Server with the same folder. If Dir is empty, jobs and outputs are in memory.
 	Dir string
 
-	// OutputURL is the beginning of the URL of each output. If OutputURL is only a path, the
-	// path follows the scheme and host of the request for the result. Use http.StripPrefix to
-	// remove this path before ServeHTTP.
+	// OutputURL is the beginning of the URL of each output. If OutputURL is a path, the URL begins
+	// with the scheme and host of the request for the result, and the path comes next. ServeHTTP
+	// does not know the path: use http.StripPrefix to remove it.
 	OutputURL string
 
 	// CostUSD is the cost of each job that succeeded. A result has the cost if the request asks
@@ -136,10 +136,10 @@ func CallOf(r *http.Request) (Call, string) {
 		return CallOutput, outputJob(r.URL)
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/requests/")
-	id, action, _ := strings.Cut(rest, "/")
 	if !ok {
 		return "", ""
 	}
+	id, action, _ := strings.Cut(rest, "/")
 	switch r.Method + " " + action {
 	case "GET status":
 		return CallStatus, id
