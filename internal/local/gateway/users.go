@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -36,7 +35,7 @@ func writeUsers(cfg Config) (dir string, err error) {
 	return dir, errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "users.json"), text, 0o600))
 }
 
-// users corrects the responses to all users except the root user.
+// users changes responses as the package comment says.
 type users struct {
 	server     *http.Client // connects to versitygw
 	signatures access.Signatures
@@ -111,10 +110,13 @@ func (u *users) denial(r *request, status int, body []byte) *access.Denial {
 		return &access.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
 	var got failure
-	// The response to a HEAD has no body that gives the reason. If the HEAD is signed in its
-	// header, the reason is a missing permission. If it is presigned, the URL may have expired.
-	if head := r.Method == http.MethodHead; head && r.URL.Query().Has("X-Amz-Signature") ||
-		!head && (xml.Unmarshal(body, &got) != nil || got.Message != noStatement) {
+	denied := xml.Unmarshal(body, &got) == nil && got.Message == noStatement
+	if r.Method == http.MethodHead {
+		// The response to a HEAD has no body that gives the reason. If the HEAD is signed in its
+		// header, the reason is a missing permission. If it is presigned, the URL may have expired.
+		denied = !r.URL.Query().Has("X-Amz-Signature")
+	}
+	if !denied {
 		return nil
 	}
 	if r.key == "" {
@@ -127,10 +129,16 @@ func (u *users) denial(r *request, status int, body []byte) *access.Denial {
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 func (r *request) bucketAction() string {
 	query := r.URL.Query()
-	verb := map[string]string{http.MethodPut: "Put", http.MethodDelete: "Delete"}[r.Method]
+	verb := "Get"
+	switch {
+	case r.Method == http.MethodDelete && query.Has("policy"):
+		verb = "Delete"
+	case r.Method == http.MethodPut || r.Method == http.MethodDelete: // PutBucketTagging includes the deletion of tags
+		verb = "Put"
+	}
 	for _, property := range []string{"Acl", "Location", "Policy", "Tagging", "Versioning"} {
 		if query.Has(strings.ToLower(property)) {
-			return "s3:" + cmp.Or(verb, "Get") + "Bucket" + property
+			return "s3:" + verb + "Bucket" + property
 		}
 	}
 	switch {
@@ -146,7 +154,7 @@ func (r *request) bucketAction() string {
 	return listBucket
 }
 
-// action returns the permission that a request for a key needs: see bucketAction.
+// action is bucketAction for a request with a key.
 func (r *request) action() string {
 	query := r.URL.Query()
 	switch {

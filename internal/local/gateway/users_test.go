@@ -112,6 +112,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	versions := calling((*s3.Client).ListObjectVersions, &s3.ListObjectVersionsInput{Bucket: aws.String(bucket), Prefix: aws.String("in/")})
 	uploads := calling((*s3.Client).ListMultipartUploads, &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
 	removePolicy := calling((*s3.Client).DeleteBucketPolicy, &s3.DeleteBucketPolicyInput{Bucket: aws.String(bucket)})
+	removeTags := calling((*s3.Client).DeleteBucketTagging, &s3.DeleteBucketTaggingInput{Bucket: aws.String(bucket)})
 	removeBucket := calling((*s3.Client).DeleteBucket, &s3.DeleteBucketInput{Bucket: aws.String(bucket)})
 	const large = 5 << 20 // so large that the client waits for the server's 100 Continue
 	tests := []struct {
@@ -140,6 +141,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "lists versions", call: versions, code: "AccessDenied", action: "s3:ListBucketVersions", prefix: "in/"},
 		{name: "lists uploads", call: uploads, code: "AccessDenied", action: "s3:ListBucketMultipartUploads"},
 		{name: "deletes the policy", call: removePolicy, code: "AccessDenied", action: "s3:DeleteBucketPolicy"},
+		{name: "deletes the tags of the bucket", call: removeTags, code: "AccessDenied", action: "s3:PutBucketTagging"},
 		{name: "deletes the bucket", call: removeBucket, code: "AccessDenied", action: "s3:DeleteBucket"},
 		{name: "aborts an upload of a file that the user may write", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
 	}
