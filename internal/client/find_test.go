@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// stacksXML returns CloudFormation's response about a stack of another program and the named
-// lipdrop stacks.
+// stacksXML returns a response in which CloudFormation describes the named lipdrop stacks, and a
+// stack of another program.
 func stacksXML(names ...string) string {
 	text := `<member><StackName>other</StackName><Outputs><member><OutputKey>BucketName</OutputKey><OutputValue>x</OutputValue></member></Outputs></member>`
 	for _, name := range names {

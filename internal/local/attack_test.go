@@ -102,7 +102,7 @@ func TestNeighbour(t *testing.T) {
 		{"takes the next call of a function", "GET", "/2018-06-01/runtime/invocation/next", "", nil},
 		{"submits a job", "POST", "/v1/models/sync/react-1", "{}", nil},
 		{"reads a job", "GET", "/v1/requests/" + job + "/result", "", nil},
-		{"reads an output at the path that the output would have on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
+		{"reads an output at its path on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
 	}
 	foreign := map[string]http.Header{
 		"by a foreign name that points to this machine":               {"Host": {"evil.example"}},
@@ -130,6 +130,7 @@ func TestNeighbour(t *testing.T) {
 		}
 	}
 
+	// The first two are keys of earlier versions; the third has the length of a right key.
 	for access, secret := range map[string]string{"lipdrop": "lipdrop-on-loopback", "submit": "submit-on-loopback", "cancel": strings.Repeat("A", 26)} {
 		t.Run("with guessed keys of "+access, func(t *testing.T) {
 			keys := credentials.NewStaticCredentialsProvider(access, secret, "")

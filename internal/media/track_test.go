@@ -21,8 +21,8 @@ func inspectTracks(t *testing.T, name string, tracks ...[]byte) (media.Info, err
 	return inspectData(t, name, data)
 }
 
-// described returns a track with the given sample entry.
-func described(id int, handler string, entry []byte) []byte {
+// trackWithEntry returns a track with the given sample entry.
+func trackWithEntry(id int, handler string, entry []byte) []byte {
 	return headedTrack(id, handler, 3, mediaBox(handler, 1000, sampleTable(handler, 1000), table("stsd", 1, entry)))
 }
 
@@ -45,7 +45,7 @@ func TestCodecs(t *testing.T) {
 		decoder := slices.Concat([]byte{4, 0x80, 0x80, byte(15 + len(config)), object}, make([]byte, 12), []byte{5, byte(len(config))}, config)
 		return atom("esds", be(0), []byte{3, byte(len(decoder) + 3), 0, 1, 0}, decoder)
 	}
-	hevc := func(bits, transfer byte, settings ...byte) []byte { // some encoders append their settings
+	hevc := func(bits, transfer byte, settings ...byte) []byte { // some encoders append their settings to the hvcC box
 		config := append(make([]byte, 23), settings...)
 		config[17] = 0xf8 | (bits - 8)
 		return pictureEntry("hvc1", 24, atom("hvcC", config), atom("colr", []byte("nclx\x00\x09\x00"), []byte{transfer, 0, 9, 0}))
@@ -82,7 +82,7 @@ func TestCodecs(t *testing.T) {
 		{"unknown", pictureEntry("what", 24), soundEntry("ever"), nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			info, err := inspectTracks(t, "a.mov", described(1, "vide", row.video), described(2, "soun", row.audio))
+			info, err := inspectTracks(t, "a.mov", trackWithEntry(1, "vide", row.video), trackWithEntry(2, "soun", row.audio))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,11 +94,11 @@ func TestCodecs(t *testing.T) {
 			}
 		})
 	}
-	info, err := inspectTracks(t, "a.mov", described(1, "vide", avc), described(2, "soun", soundEntry("apac")), described(3, "soun", aac))
+	info, err := inspectTracks(t, "a.mov", trackWithEntry(1, "vide", avc), trackWithEntry(2, "soun", soundEntry("apac")), trackWithEntry(3, "soun", aac))
 	if err != nil || info.Audio.Codec != "aac" || len(info.Warnings) > 0 {
 		t.Errorf("spatial sound beside AAC: got %+v, error %v; want AAC without a warning", info, err)
 	}
-	info, err = inspectTracks(t, "a.m4a", described(1, "vide", pictureEntry("apch", 24)), described(2, "soun", aac))
+	info, err = inspectTracks(t, "a.m4a", trackWithEntry(1, "vide", pictureEntry("apch", 24)), trackWithEntry(2, "soun", aac))
 	if err != nil || len(info.Warnings) > 0 {
 		t.Errorf("ProRes in an audio file: got warnings %q, error %v; want neither", info.Warnings, err)
 	}
@@ -106,7 +106,7 @@ func TestCodecs(t *testing.T) {
 
 // TestTurnedPicture checks the size of a picture that a matrix turns.
 func TestTurnedPicture(t *testing.T) {
-	upright := described(1, "vide", pictureEntry("avc1", 24))
+	upright := trackWithEntry(1, "vide", pictureEntry("avc1", 24))
 	turned := bytes.Replace(upright, matrix, be(3, 1<<16, 0, -1<<16, 0, 0, 0, 0, 1<<30), 1)
 	for _, row := range []struct {
 		name          string
@@ -165,7 +165,7 @@ func TestFrameOfFragments(t *testing.T) {
 	}
 }
 
-// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts four
+// TestBrokenMovies checks that Inspect rejects damaged and encrypted movies, and accepts
 // movies whose samples are all there.
 func TestBrokenMovies(t *testing.T) {
 	const (
@@ -218,11 +218,11 @@ func TestBrokenMovies(t *testing.T) {
 		{"an index that is cut in a table", "a.mp4", whole[:bytes.Index(whole, []byte("stco"))+9], problem.FileDamaged, index},
 		{"zeros instead of the last tables of the second track", "a.mp4", slices.Concat(typeBox, atom("mdat", bytes.Repeat([]byte{1}, 1000)),
 			movieBox(1000, track("vide", sizes, runs, chunks("stco", 100, 300)), track("soun", sizes, make([]byte, 60)))), problem.FileDamaged, index},
-		{"an encrypted picture", "a.mp4", movie(described(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
-		{"encrypted sound", "a.mp4", movie(described(1, "vide", pictureEntry("avc1", 24)), described(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
-		{"a song with copy protection", "a.m4a", movie(described(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
-		{"an audio book with copy protection", "a.m4a", movie(described(1, "soun", soundEntry("aavd"))), problem.FileEncrypted, ""},
-		{"an encrypted stream", "a.mp4", slices.Concat(typeBox, movieBox(0, described(1, "vide", pictureEntry("encv", 24)), atom("mvex")), fragment(0, 9, 9)), problem.FileEncrypted, ""},
+		{"an encrypted picture", "a.mp4", movie(trackWithEntry(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
+		{"encrypted sound", "a.mp4", movie(trackWithEntry(1, "vide", pictureEntry("avc1", 24)), trackWithEntry(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
+		{"a song with copy protection", "a.m4a", movie(trackWithEntry(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
+		{"an audio book with copy protection", "a.m4a", movie(trackWithEntry(1, "soun", soundEntry("aavd"))), problem.FileEncrypted, ""},
+		{"an encrypted stream", "a.mp4", slices.Concat(typeBox, movieBox(0, trackWithEntry(1, "vide", pictureEntry("encv", 24)), atom("mvex")), fragment(0, 9, 9)), problem.FileEncrypted, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := inspectData(t, row.as, row.data)

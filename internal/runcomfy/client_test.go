@@ -83,9 +83,9 @@ var calls = map[runcomfytest.Call]func(ctx context.Context, c *runcomfy.Client, 
 	},
 }
 
-// RunComfy's two APIs are at two addresses. If BaseURL is another address, both APIs are there.
-// The token is sent to no other address.
-func TestAccount(t *testing.T) {
+// RunComfy's two APIs are at two addresses. If BaseURL is the address of another server, both APIs
+// are there. The token is sent only to these addresses.
+func TestAddresses(t *testing.T) {
 	for base, want := range map[string][]string{ // by BaseURL: the addresses that Balance and Model call
 		"":                      {runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL},
 		runcomfy.DefaultBaseURL: {runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL},
@@ -360,7 +360,7 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 		{"a code under HTTP 400", 400, `{"error_code": 400004}`},
 		{"a code under HTTP 200", 200, `{"error_code": 400004}`},
 		{"a request of another account", 403, `{"error_code": 403001}`},
-		{"no balance", 402, `{}`},
+		{"no balance", 402, `{}`}, // a new token may be of an account with a balance
 	} {
 		for _, tt := range []struct {
 			name   string
@@ -374,10 +374,10 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 		} {
 			for call, do := range all {
 				t.Run(refusal.name+"/"+tt.name+"/"+string(call), func(t *testing.T) {
-					var sent []string
+					var got []string
 					client := serving(t, func(w http.ResponseWriter, r *http.Request) {
 						token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-						sent = append(sent, token)
+						got = append(got, token)
 						if token != "new" {
 							w.WriteHeader(refusal.status)
 							_, _ = io.WriteString(w, refusal.body)
@@ -392,7 +392,7 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 					if call == runcomfytest.CallSubmit {
 						wantSent, wantOK = tt.sent[:1], false
 					}
-					if diff := cmp.Diff(wantSent, sent); diff != "" {
+					if diff := cmp.Diff(wantSent, got); diff != "" {
 						t.Errorf("tokens sent (-want +got):\n%s", diff)
 					}
 					if (err == nil) != wantOK || source.refused != 1 {

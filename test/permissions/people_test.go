@@ -23,8 +23,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/template"
 )
 
-// The verbs jobs, watch, show, cost and get need only the permissions that docs/iam.md lists. If a
-// permission that a verb needs is missing, the error names this permission.
+// The verbs jobs, watch, show, cost and get need only the permissions in their rows, which
+// docs/iam.md lists too. If a permission is missing, the error names it.
 func TestPeople(t *testing.T) {
 	l := openLab(t)
 	statuses := []string{"s3:ListBucket", "s3:GetObject status/*"}

@@ -8,7 +8,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// Find returns false if the object does not exist, and an error if S3 refuses the call, as transfer.Copier does.
+// Like transfer.Copier.Find, copier.Find returns false if the object does not exist, and an error if
+// S3 refuses the call.
 func TestFindWithoutAnObject(t *testing.T) {
 	w, err := New(func() float64 { return 0 })
 	if err != nil {

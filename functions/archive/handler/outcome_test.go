@@ -31,7 +31,7 @@ func TestFailedJob(t *testing.T) {
 			w := worldtest.New(t)
 			w.LoseStatusEvents = true
 			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
-				return runcomfytest.Script{Run: time.Minute, Fail: "no face"}
+				return runcomfytest.Script{Run: time.Minute, Fail: "the fault replaces this"}
 			}
 			worldtest.Faulty(w, runcomfytest.CallResult, fault, 24*time.Hour)
 			worldtest.DropPair(w)
@@ -82,12 +82,12 @@ func TestCostOfAFailedJob(t *testing.T) {
 }
 
 // If RunComfy cannot fetch an input, the job fails. The reason does not contain the
-// signature that RunComfy's error quotes.
+// signature (canary) of the URL that RunComfy's error quotes.
 func TestInputCannotBeFetched(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.FetchAtStart = true
 	w.RunComfy.Script = func(_ string, input map[string]any) runcomfytest.Script {
-		input["video_url"] = strings.Replace(input["video_url"].(string), "etag=", "etag=x", 1)
+		input["video_url"] = strings.Replace(input["video_url"].(string), "etag=", "etag=x", 1) // a version that does not exist
 		return runcomfytest.Script{Run: time.Minute}
 	}
 	worldtest.DropPair(w)
@@ -216,7 +216,7 @@ func TestRedriveArchives(t *testing.T) {
 			worldtest.Rest(t, w)
 			w.Pass(25 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
-			if !strings.Contains(st.Remedy, "redrive") && tt.code != problem.RequestLost {
+			if !strings.Contains(st.Remedy, "redrive") {
 				t.Errorf("remedy %q, want a redrive", st.Remedy)
 			}
 			// The cause is fixed.
@@ -237,7 +237,7 @@ func TestRedriveArchives(t *testing.T) {
 func TestStatusWarnsWhileArchiveFails(t *testing.T) {
 	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready under HTTP 400", runcomfytest.CallOutput: "404"} {
 		w := worldtest.New(t)
-		w.RunComfy.Make = outputtest.Right.Make
+		w.RunComfy.Make = outputtest.Right.Make // a copy of the input, the default, causes warnings
 		worldtest.Faulty(w, call, runcomfytest.FaultNamed(call, name), 3*time.Hour)
 		worldtest.DropPair(w)
 		for range 2 {
@@ -274,7 +274,7 @@ func TestRedriveFailsAnew(t *testing.T) {
 }
 
 // An execution was stopped and is redriven. If the job has failed at RunComfy, or was cancelled
-// there, the status says so and no longer asks for a redrive.
+// there, the status stays failed, says why and no longer asks for a redrive.
 func TestRedriveFindsAJobWithoutAnOutput(t *testing.T) {
 	for result, want := range map[string]struct {
 		code   problem.Code

@@ -26,7 +26,7 @@ const (
 	ObjectDeleted = "Object Deleted"
 )
 
-// Event is an event as EventBridge delivers it to a target.
+// Event is an event of an AWS service, as EventBridge delivers it to a target.
 type Event struct {
 	DetailType string    `json:"detail-type"`
 	Source     string    `json:"source"`
@@ -156,11 +156,11 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 	return nil
 }
 
-// maxEvent is the size in bytes that an event must stay below. EventBridge has accepted up to 1 MB
-// since January 2026, but docs/notices.md promises that an event has at most 256 KiB.
+// An event must have fewer bytes than maxEvent, which was the limit of EventBridge until January
+// 2026. EventBridge now accepts up to 1 MB, but docs/notices.md promises at most 256 KiB.
 const maxEvent = 256 << 10
 
-// Notice is an event that a function sent, as EventBridge delivers the event.
+// Notice is an event of a function, as EventBridge delivers it to a target.
 type Notice = events.EventBridgeEvent
 
 // Bus is the default event bus.

@@ -29,7 +29,7 @@ func CheckEndpoint(endpoint string) error {
 }
 
 // NewRemote returns a Remote for an endpoint that CheckEndpoint accepts. ids maps the name
-// of each function, as Invoke accepts it, to the function's name at the endpoint.
+// of each function to its name at the endpoint.
 func NewRemote(endpoint string, ids map[string]string) *Remote {
 	r := &Remote{endpoint: strings.TrimSuffix(endpoint, "/"), ids: ids}
 	r.life, r.end = context.WithCancel(context.Background())
@@ -37,7 +37,8 @@ func NewRemote(endpoint string, ids map[string]string) *Remote {
 }
 
 // Invoke calls a function, by name or ARN, and returns its response or, as an *Error, its
-// failure. After any other error, the endpoint may have called the function.
+// failure. After any other error, the endpoint may have called the function, unless the
+// name is unknown.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]

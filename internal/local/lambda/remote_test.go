@@ -60,7 +60,10 @@ func TestRemote(t *testing.T) {
 			if diff := cmp.Diff(tt.failure, failure); diff != "" || string(result) != tt.result {
 				t.Errorf("result %s, want %s; failure (-want +got):\n%s", result, tt.result, diff)
 			}
-			if tt.err == "" && err != nil && !failed || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			if failed {
+				err = nil
+			}
+			if (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("error %v, want %q", err, tt.err)
 			}
 		})

@@ -21,8 +21,8 @@ const (
 )
 
 var (
-	functions = map[string]string{"Partition": "aws", "PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN}
-	began     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	substitutions = map[string]string{"Partition": "aws", "PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN}
+	began         = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
 // shipped returns the state machine that the project deploys.
@@ -33,7 +33,7 @@ func shipped(t *testing.T) *states.Machine {
 
 func parse(t *testing.T, definition string) *states.Machine {
 	t.Helper()
-	m, err := states.Parse([]byte(definition), functions)
+	m, err := states.Parse([]byte(definition), substitutions)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +111,9 @@ func polls(endsAt int) states.Invoker {
 	}
 }
 
-// fails returns an Invoker that returns the given errors, one for each call, and then
+// succeedsAfter returns an Invoker that returns the given errors, one for each call, and then
 // true.
-func fails(failures ...error) states.Invoker {
+func succeedsAfter(failures ...error) states.Invoker {
 	return func(context.Context, string, []byte) ([]byte, error) {
 		if len(failures) == 0 {
 			return []byte("true"), nil
@@ -138,7 +138,7 @@ func typesOf(events []states.Event) []string {
 
 func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
 	m := shipped(t)
-	x := m.Start(`{"waitSeconds":3,"name":"ads/<talk>"}`, began)
+	x := m.Start(`{"waitSeconds":3}`, began)
 	wakes := finish(t, m, x, &clock{began}, polls(2))
 
 	want := strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive")
@@ -153,14 +153,14 @@ func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
 	}
 }
 
-// loop is a simpler form of the shipped machine. It has Rest instead of Archive, and no Retry.
+// loop is a simpler form of the shipped machine, without Retry.
 const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":432000,"States":{
 	"Wait":{"Type":"Wait","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
 	"Poll":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
 		"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result.Payload %}","Next":"Ended?"},
-	"Ended?":{"Type":"Choice","Choices":[{"Condition":"{% $states.input.ended %}","Next":"Rest"}],"Default":"Wait"},
-	"Rest":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
+	"Ended?":{"Type":"Choice","Choices":[{"Condition":"{% $states.input.ended %}","Next":"Archive"}],"Default":"Wait"},
+	"Archive":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
 		"Arguments":{"FunctionName":"${ArchiveFunctionArn}","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result.Payload %}","End":true}}}`
 
@@ -196,36 +196,36 @@ func TestHowAnExecutionEnds(t *testing.T) {
 	}{
 		{
 			name:   "the payload of a function's error is the cause",
-			invoke: fails(&states.TaskError{Name: "NoOutput", Cause: `{"errorType":"NoOutput","errorMessage":"none"}`}),
+			invoke: succeedsAfter(&states.TaskError{Name: "NoOutput", Cause: `{"errorType":"NoOutput","errorMessage":"none"}`}),
 			status: states.Failed, error: "NoOutput", cause: `{"errorType":"NoOutput","errorMessage":"none"}`,
 			events: "TaskStarted TaskFailed ExecutionFailed",
 		},
 		{
 			name:   "an error that is not a TaskError counts as an error of the Lambda client",
-			invoke: fails(errors.New("no route")),
+			invoke: succeedsAfter(errors.New("no route")),
 			status: states.Failed, error: "Lambda.SdkClientException", cause: "no route",
 			events: "TaskFailed ExecutionFailed",
 		},
 		{
 			name:   "a function that takes the task's whole TimeoutSeconds times out",
-			invoke: fails(), takes: 60 * time.Second,
+			invoke: succeedsAfter(), takes: 60 * time.Second,
 			status: states.Failed, error: "States.Timeout",
 			events: "TaskStarted TaskTimedOut ExecutionFailed",
 		},
 		{
 			name:   "a function that takes a second less than TimeoutSeconds does not time out",
-			invoke: fails(), takes: 59 * time.Second,
+			invoke: succeedsAfter(), takes: 59 * time.Second,
 			status: states.Succeeded, events: "TaskSucceeded TaskStateExited ExecutionSucceeded",
 		},
 		{
 			name:   "if the timeouts of the task and of the machine have passed, the machine's timeout counts",
-			invoke: fails(), takes: 1000 * time.Second,
+			invoke: succeedsAfter(), takes: 1000 * time.Second,
 			status: states.TimedOut, events: "TaskStarted ExecutionTimedOut",
 		},
 		{
 			name:   "the machine's timeout ends the delay before a retry",
 			fields: `"Retry":[{"ErrorEquals":["States.ALL"],"IntervalSeconds":2000,"MaxAttempts":3,"BackoffRate":1,"MaxDelaySeconds":3000,"JitterStrategy":"FULL"}]`,
-			invoke: fails(named("A")),
+			invoke: succeedsAfter(named("A")),
 			status: states.TimedOut, events: "TaskFailed ExecutionTimedOut", after: 1000 * time.Second,
 		},
 		{

@@ -95,7 +95,7 @@ func TestWhatParseRefuses(t *testing.T) {
 			if !strings.Contains(known, row.old) {
 				t.Fatalf("the definition has no %s", row.old)
 			}
-			_, err := states.Parse([]byte(strings.Replace(known, row.old, row.with, 1)), functions)
+			_, err := states.Parse([]byte(strings.Replace(known, row.old, row.with, 1)), substitutions)
 			for part := range strings.SplitSeq(row.want, "\n") {
 				if err == nil || !strings.Contains(err.Error(), part) {
 					t.Errorf("Parse() = %v, want an error with %s", err, part)
@@ -139,7 +139,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(known)
 	f.Add(loop)
 	f.Fuzz(func(t *testing.T, text string) {
-		m, err := states.Parse([]byte(text), functions)
+		m, err := states.Parse([]byte(text), substitutions)
 		if (m == nil) == (err == nil) {
 			t.Fatalf("machine %v, error %v; want exactly one of them", m, err)
 		}

@@ -94,7 +94,7 @@ func TestRetries(t *testing.T) {
 			m := parse(t, oneTask(t, `"Retry":[`+row.retry+`]`))
 			m.Random = func() float64 { return stdcmp.Or(row.random, 1) }
 			x := m.Start("{}", began)
-			wakes := finish(t, m, x, &clock{began}, fails(row.fails...))
+			wakes := finish(t, m, x, &clock{began}, succeedsAfter(row.fails...))
 			if diff := cmp.Diff(row.wakes, wakes); diff != "" {
 				t.Errorf("retries (-want +got):\n%s", diff)
 			}
@@ -130,7 +130,7 @@ func TestANewDefinitionAllowsFewerRetries(t *testing.T) {
 	m := parse(t, oneTask(t, `"Retry":[`+retrier("A", 1)+`]`))
 	x := m.Start("{}", began)
 	x.Retries = map[int]int{0: 2}
-	finish(t, m, x, &clock{began}, fails(named("A")))
+	finish(t, m, x, &clock{began}, succeedsAfter(named("A")))
 	if x.Status != states.Failed {
 		t.Errorf("ended as %s, want %s", x.Status, states.Failed)
 	}
@@ -303,7 +303,7 @@ func TestAStepThatIsInterruptedCallsAgain(t *testing.T) {
 	}
 	// The timeout of the task counts from the second call.
 	c.time = c.time.Add(10 * time.Minute)
-	finish(t, m, x, c, fails())
+	finish(t, m, x, c, succeedsAfter())
 	if x.Status != states.Succeeded {
 		t.Errorf("ended as %s: %s: %s, want SUCCEEDED", x.Status, x.Error, x.Cause)
 	}

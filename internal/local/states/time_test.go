@@ -54,9 +54,9 @@ func TestAWaitOutlivesTheServer(t *testing.T) {
 		time.Sleep(time.Hour)
 		second.Close()
 		if diff := cmp.Diff([]time.Duration{time.Minute, time.Minute}, called); diff != "" {
-			t.Errorf("calls of Poll and Rest (-want +got):\n%s", diff)
+			t.Errorf("calls of Poll and Archive (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Rest"), second.Path("a")); diff != "" {
+		if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Archive"), second.Path("a")); diff != "" {
 			t.Errorf("path (-want +got):\n%s", diff)
 		}
 	})
