@@ -1,5 +1,5 @@
-// Package archive_test compares internal/transfer with the SDK's transfermanager, which
-// uploads the body of a single GET. Both copy the same bytes from the same server into the same
+// Package archive_test compares internal/transfer with a single GET whose body the SDK's
+// transfermanager uploads. Both copy the same bytes from the same server into the same
 // versitygw over TLS, and each object is compared with what was served.
 //
 //	go -C bench test ./archive -bench //64MiB -benchtime 1x -count 3 >new.txt
@@ -167,7 +167,7 @@ func startGateway(b *testing.B, dir string, cert certs.Certificate) *s3.Client {
 	address := free.Addr().String()
 	_ = free.Close()
 	data := filepath.Join(dir, "s3")
-	if err := os.Mkdir(data, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(data, bucketName), 0o700); err != nil {
 		b.Fatal(err)
 	}
 	const region = "us-east-1"
@@ -187,9 +187,6 @@ func startGateway(b *testing.B, dir string, cert certs.Certificate) *s3.Client {
 		if time.Now().After(late) {
 			b.Fatal(err)
 		}
-	}
-	if err := os.Mkdir(filepath.Join(data, bucketName), 0o700); err != nil {
-		b.Fatal(err)
 	}
 	return client
 }

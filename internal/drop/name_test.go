@@ -96,7 +96,7 @@ func TestNames(t *testing.T) {
 		},
 		{
 			says: "a file with an unknown suffix is rejected, and gets an answer file",
-			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "pre\u017fet.json"},
+			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "pre\u017fet.json"}, // \u212a folds to k, and \u017f to s
 			want: []string{
 				"README: rejected, unknown_suffix", "ads/notes.txt: rejected, unknown_suffix", "pre\u017fet.json: rejected, unknown_suffix",
 				"talk.: rejected, unknown_suffix", "talk.mp4.part: rejected, unknown_suffix", "talk.m\u212av: rejected, unknown_suffix",
@@ -104,7 +104,7 @@ func TestNames(t *testing.T) {
 		},
 		{
 			says: "keys may have every character that S3 allows: spaces, +, %, quotes, any script",
-			do:   []string{"a b+c%2F\"d'/?*[e]\\f&g=#h.mp4", "a b+c%2F\"d'/?*[e]\\f&g=#h.wav", "\u8a71/\u0440\u0435\u0447\u044c.mp4", "\u8a71/\u0440\u0435\u0447\u044c.wav", "//.mp/a.mp4", "//x.mp4", "//x.wav"},
+			do:   []string{"a b+c%2F\"d'/?*[e]\\f&g=#h.mp4", "a b+c%2F\"d'/?*[e]\\f&g=#h.wav", "\u8a71/\u0440\u0435\u0447\u044c.mp4", "\u8a71/\u0440\u0435\u0447\u044c.wav", "//x.mp4", "//x.wav"},
 			want: []string{
 				"//x: job of pro, video_url=//x.mp4, audio_url=//x.wav",
 				"a b+c%2F\"d'/?*[e]\\f&g=#h: job of pro, video_url=a b+c%2F\"d'/?*[e]\\f&g=#h.mp4, audio_url=a b+c%2F\"d'/?*[e]\\f&g=#h.wav",
@@ -115,7 +115,7 @@ func TestNames(t *testing.T) {
 			says: "Not drops: folder markers, a file or folder whose name begins with a dot (.DS_Store, ._talk.mp4, .git/x.mp4), Thumbs.db and desktop.ini in any case",
 			do: []string{
 				"ads/ = ", "ads_$folder$ = ", "ads/x.job_$folder$ = ", ".DS_Store", "ads/._talk.mp4", ".git/x.mp4", "a/.git/b/x.mp4", "Thumbs.db", "ads/THUMBS.DB", "Desktop.ini",
-				".job/job.json", "x.job/.y/a.wav", ".mp4", "../.git/x.mp4", "a/../",
+				".job/job.json", "x.job/.y/a.wav", ".mp4", "//.mp/a.mp4", "../.git/x.mp4", "a/../",
 			},
 		},
 		{
@@ -129,7 +129,7 @@ func TestNames(t *testing.T) {
 	})
 }
 
-// pairLines returns the line that is expected for each pair, such as "a.mp4 a.wav".
+// pairLines returns the expected line of each pair. A pair is written "a.mp4 a.wav".
 func pairLines(model, property, options string, pairs ...string) []string {
 	var lines []string
 	for _, p := range pairs {
@@ -244,24 +244,24 @@ func TestOrder(t *testing.T) {
 
 func TestOwns(t *testing.T) {
 	tests := []struct {
-		says, key     string
-		name, further string
+		says, key    string
+		name, prefix string
 	}{
 		{"the audio of a pair owns its name", "inbox/ads/talk.de.wav", "ads/talk.de", ""},
 		{"the video of a pair owns its name, and the names with a tag", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
 		{"the image of a pair owns its name in NFC, and the names with a tag", "inbox/cafe\u0301.PNG", "caf\u00e9", "caf\u00e9."},
 		{"a job.json owns the name of its bundle, and the names of its matches", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
-		{"Deleting a preset cancels nothing", "inbox/ads/preset.json", "", ""},
-		{"Deleting a file that a bundle names cancels nothing", "inbox/ads/cafe.job/woman.png", "", ""},
-		{"deleting a file that is not a drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
-		{"deleting a file that has an answer file cancels nothing", "inbox/ads/notes.txt", "", ""},
-		{"Deleting an output cancels nothing", "outbox/ads/talk/t/talk.mp4", "", ""},
+		{"a preset owns no name", "inbox/ads/preset.json", "", ""},
+		{"a file that job.json names owns no name", "inbox/ads/cafe.job/woman.png", "", ""},
+		{"a file that is not a drop owns no name", "inbox/ads/._talk.mp4", "", ""},
+		{"a file that has an answer file owns no name", "inbox/ads/notes.txt", "", ""},
+		{"an output owns no name", "outbox/ads/talk/t/talk.mp4", "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
-			name, further := drop.ParseKey(tt.key).Owns()
-			if name != tt.name || further != tt.further {
-				t.Errorf("ParseKey(%q).Owns() = %q, %q, want %q, %q", tt.key, name, further, tt.name, tt.further)
+			name, prefix := drop.ParseKey(tt.key).Owns()
+			if name != tt.name || prefix != tt.prefix {
+				t.Errorf("ParseKey(%q).Owns() = %q, %q, want %q, %q", tt.key, name, prefix, tt.name, tt.prefix)
 			}
 		})
 	}
@@ -269,13 +269,13 @@ func TestOwns(t *testing.T) {
 
 func TestLongKeys(t *testing.T) {
 	long := func(n int, suffix string) string {
-		return strings.Repeat("d/", 50) + strings.Repeat("n", n-100-len(suffix)) + suffix
+		return strings.Repeat("d/", 50) + strings.Repeat("n", n-2*50-len(suffix)) + suffix
 	}
 	tests := []struct {
 		says  string
 		below int // bytes of the key below inbox/
 		code  string
-		key   string
+		dir   string // of the key of the finding
 	}{
 		{"a name that fits", 480, "waiting_for_audio", "status/"},
 		{"a name is rejected if a key made from it would be longer than 1,024 bytes", 900, "name_too_long", "status/"},
@@ -288,8 +288,8 @@ func TestLongKeys(t *testing.T) {
 			if got := codes(f.Problems); len(got) != 1 || got[0] != tt.code {
 				t.Errorf("codes %v, want %s", got, tt.code)
 			}
-			if !strings.HasPrefix(f.Key, tt.key) || len(f.Key) > 1024 {
-				t.Errorf("the key is %s (%d bytes), want one below %s of at most 1024 bytes", f.Key, len(f.Key), tt.key)
+			if !strings.HasPrefix(f.Key, tt.dir) || len(f.Key) > 1024 {
+				t.Errorf("the key is %s (%d bytes), want one below %s of at most 1024 bytes", f.Key, len(f.Key), tt.dir)
 			}
 		})
 	}
@@ -308,7 +308,7 @@ func TestLongKeys(t *testing.T) {
 			t.Errorf("the codes of the match are %v, want name_too_long", got)
 		}
 	})
-	t.Run("the key cut to 900 bytes, then ~ and 12 hex of its SHA-256", func(t *testing.T) {
+	t.Run("the path below inbox/ cut to 900 bytes, then ~ and 12 hex digits of the SHA-256 of the whole key", func(t *testing.T) {
 		b := newInbox(t)
 		below := long(1018, ".txt")
 		f := b.only(t, b.step(t, below))

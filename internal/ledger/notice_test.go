@@ -20,9 +20,9 @@ import (
 type notified struct {
 	*ledger.Store
 	sent      []string
-	fail      bool // nothing can be sent
-	dies      bool // the function dies before the notice
-	sinceNoon time.Duration
+	fail      bool          // nothing can be sent
+	dies      bool          // the function dies before the notice
+	sinceNoon time.Duration // 10 s after a status was marked, any process may send its notice
 }
 
 func newNotified(storage *s3test.Bucket) *notified {
@@ -113,12 +113,12 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"a process reads its own mark, because S3's response to its write was lost", func(t *testing.T, n *notified) {
+		{"a process reads its own mark of a due notice, because S3's response to its write was lost", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
-		{"a process reads its own mark after another process has written the status", func(t *testing.T, n *notified) {
+		{"a process reads its own mark of a due notice after another process has written the status", func(t *testing.T, n *notified) {
 			n.dying(func() { n.assess(t, throttled, first) })
 			n.Writer = "another process"
 			n.assess(t, noBalance, first)
@@ -181,12 +181,17 @@ func TestNoticesOfDrops(t *testing.T) {
 
 func TestNoticesOfTakes(t *testing.T) {
 	const take, newer = "20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"
-	end := func(t *testing.T, n *notified, take string, state ledger.State) ledger.Record {
+	read := func(t *testing.T, n *notified) ledger.Record {
 		t.Helper()
 		rec, err := n.Get(t.Context(), "n", take)
-		if err == nil {
-			rec, err = n.Update(t.Context(), rec, func(r *ledger.Record) { r.State, r.Code = state, "" })
+		if err != nil {
+			t.Fatal(err)
 		}
+		return rec
+	}
+	setState := func(t *testing.T, n *notified, state ledger.State) ledger.Record {
+		t.Helper()
+		rec, err := n.Update(t.Context(), read(t, n), func(r *ledger.Record) { r.State, r.Code = state, "" })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,14 +203,6 @@ func TestNoticesOfTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	read := func(t *testing.T, n *notified) ledger.Record {
-		t.Helper()
-		rec, err := n.Get(t.Context(), "n", take)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rec
-	}
 	const key = " status/n.json"
 	for _, tt := range []struct {
 		name string
@@ -213,37 +210,37 @@ func TestNoticesOfTakes(t *testing.T) {
 		want []string
 	}{
 		{"a take that is posted again", func(t *testing.T, n *notified) {
-			post(t, n, end(t, n, take, ledger.Succeeded))
+			post(t, n, setState(t, n, ledger.Succeeded))
 			post(t, n, read(t, n))
 		}, []string{"succeeded " + take + key}},
-		{"a take that has not ended", func(t *testing.T, n *notified) { post(t, n, end(t, n, take, ledger.InQueue)) }, nil},
+		{"a take that has not ended", func(t *testing.T, n *notified) { post(t, n, setState(t, n, ledger.InQueue)) }, nil},
 		{"a failed take that a redrive archives", func(t *testing.T, n *notified) {
-			post(t, n, end(t, n, take, ledger.Failed))
-			post(t, n, end(t, n, take, ledger.Succeeded))
+			post(t, n, setState(t, n, ledger.Failed))
+			post(t, n, setState(t, n, ledger.Succeeded))
 		}, []string{"failed " + take + key, "succeeded " + take + key}},
 		{"a failed take that a redrive archives before the notice about the failure is sent", func(t *testing.T, n *notified) {
-			failed := end(t, n, take, ledger.Failed)
-			end(t, n, take, ledger.Succeeded)
+			failed := setState(t, n, ledger.Failed)
+			setState(t, n, ledger.Succeeded)
 			post(t, n, failed)
 			post(t, n, read(t, n))
 		}, []string{"failed " + take + key, "succeeded " + take + key}},
 		{"a take that is older than the take in the status", func(t *testing.T, n *notified) {
 			post(t, n, claim(t, n.Store, "n", newer))
-			post(t, n, end(t, n, take, ledger.Succeeded))
+			post(t, n, setState(t, n, ledger.Succeeded))
 			post(t, n, read(t, n))
 		}, []string{"succeeded " + take + key}},
 		{"the function dies before the notice", func(t *testing.T, n *notified) {
-			rec := end(t, n, take, ledger.Succeeded)
+			rec := setState(t, n, ledger.Succeeded)
 			n.dying(func() { post(t, n, rec) })
 			post(t, n, read(t, n))
 			post(t, n, read(t, n))
 		}, []string{"succeeded " + take + key}},
 		{"the function dies before it writes the status", func(t *testing.T, n *notified) {
-			end(t, n, take, ledger.Cancelled)
+			setState(t, n, ledger.Cancelled)
 			post(t, n, read(t, n))
 		}, []string{"cancelled " + take + key}},
 		{"the status cannot be written at first", func(t *testing.T, n *notified) {
-			rec, storage := end(t, n, take, ledger.Succeeded), n.Bucket.S3
+			rec, storage := setState(t, n, ledger.Succeeded), n.Bucket.S3
 			n.Bucket.S3 = refusing{storage}
 			if err := n.PostTake(t.Context(), rec); err == nil {
 				t.Error("PostTake returned no error, want an error")
@@ -253,7 +250,7 @@ func TestNoticesOfTakes(t *testing.T) {
 		}, []string{"succeeded " + take + key}},
 		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
 			n.fail = true
-			post(t, n, end(t, n, take, ledger.Succeeded))
+			post(t, n, setState(t, n, ledger.Succeeded))
 			n.fail = false
 			n.SendNotice(t.Context(), read(t, n))
 			n.SendNotice(t.Context(), read(t, n))
@@ -271,7 +268,7 @@ func TestNoticesOfTakes(t *testing.T) {
 	}
 }
 
-// When notices are switched on, none is sent about older jobs.
+// When notices are switched on, none is sent about earlier drops and takes.
 func TestNoMarkWithoutNotices(t *testing.T) {
 	n := newNotified(&s3test.Bucket{})
 	send, rejected := n.Notify, ledger.Status{Name: "n", State: ledger.Rejected, Code: problem.TooLong}
@@ -293,7 +290,7 @@ func TestNoMarkWithoutNotices(t *testing.T) {
 	n.want(t)
 }
 
-// If the mark cannot be removed, Post returns no error. The notice may be sent again.
+// If the mark of a due notice cannot be removed, Post returns no error. The notice may be sent again.
 func TestMarkThatCannotBeRemoved(t *testing.T) {
 	storage := &s3test.Bucket{}
 	n := newNotified(storage)

@@ -36,7 +36,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 	})
 	t.Run("by Step Functions", func(t *testing.T) {
 		s := start(t, options(t.TempDir()))
-		v := s.Variables("poll", false)
+		v := s.Variables("poll", false) // not in a container
 		client := sfn.New(s.StepFunctions().Options(), func(o *sfn.Options) {
 			o.Credentials = credentials.NewStaticCredentialsProvider(v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"], "")
 		})

@@ -159,7 +159,7 @@ func TestMP4(t *testing.T) {
 		{name: "media data that claim to be longer than the file",
 			file:     whole(typeBox, movieBox(9000, track(9000)), be(9000, "mdat", make([]byte, 50))),
 			duration: seconds(9)},
-		{name: "60 boxes, far apart, before the index",
+		{name: "60 boxes, far apart, before the moov box",
 			file: func() file {
 				f := far(slices.Concat(typeBox, be(1<<20, "free")), 1<<20+int64(len(typeBox)))
 				for range 60 {
@@ -188,7 +188,7 @@ func TestMP4(t *testing.T) {
 			file:     whole(typeBox, atom("mdat", make([]byte, 20)), movieBox(0, track(800), make([]byte, 500))),
 			duration: seconds(0.8),
 			warning:  "a.mp4 has zeros instead of the end of its index (moov)"},
-		{name: "an index that ends where the second track should begin",
+		{name: "a moov box that ends where the second track should begin",
 			file: func() file {
 				moov := movieBox(0, track(800))
 				binary.BigEndian.PutUint32(moov, uint32(len(moov)+500))
@@ -205,7 +205,7 @@ func TestMP4(t *testing.T) {
 		{name: "fragments without an mfra or sidx box",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), fragment(2000, 7, 900)),
 			duration: seconds(2.7)},
-		{name: "fragments of a gigabyte without an index, the last one small",
+		{name: "fragments of a gigabyte without an mfra box, the last one small",
 			file:     gigabytes(21, fragmentedMovie()).followed(fragment(21000, 7, 50000)),
 			duration: seconds(21.7)},
 		{name: "fragments that begin late, cut from a stream",
@@ -228,7 +228,7 @@ func TestMP4(t *testing.T) {
 		{name: "fragments without sound, although there is an audio track",
 			file:     whole(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")), fragment(0, 10, 900)),
 			duration: seconds(1)},
-		{name: "an index at the end that does not name the sound, which begins late",
+		{name: "an mfra box that does not name the sound, which begins late",
 			file: func() file {
 				f := fragmentsOfTwo(1, 1, 1, 1, 1, 2, 1)
 				return whole(f, accessIndex(6000, uint64(bytes.LastIndex(f, []byte("moof"))-4)))
@@ -261,35 +261,34 @@ func TestMP4(t *testing.T) {
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), make([]byte, 2000)),
 			duration: seconds(1),
 			warning:  "a.mp4 breaks off in the middle of a fragment"},
-		{name: "fragments of a gigabyte; the index at the end lists the last one",
+		{name: "fragments of a gigabyte; the mfra box lists the last one",
 			file: func() file {
 				f := gigabytes(21, fragmentedMovie())
 				last := f.size - gigabyte - int64(len(fragment(0, 10, 0))) + 8
 				return f.followed(accessIndex(20000, uint64(last)))
 			}(),
 			duration: seconds(21)},
-		{name: "an index at the end that points to nowhere",
+		{name: "an mfra box that points to nowhere",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), accessIndex(1000, 1<<40)),
 			duration: seconds(2)},
-		{name: "an index at the end whose length field includes the last fragment",
+		{name: "an mfra box whose length field includes the last fragment",
 			file: func() file {
 				last, index := fragment(1000, 10, 900), accessIndex(1000, 0)
 				index = append(index[:len(index)-4], be(len(last)+len(index))...)
 				return whole(fragmentedMovie(), fragment(0, 10, 900), last, index)
 			}(),
 			duration: seconds(2)},
-		{name: "an index at the end that lists the first fragment of pictures and the last one of sound",
+		{name: "an mfra box that lists the first fragment of pictures and the last one of sound",
 			file: func() file {
 				f := fragmentsOfTwo(1, 2, 1, 2, 1, 2, 1, 2)
 				first, last := bytes.Index(f, []byte("moof"))-4, bytes.LastIndex(f, []byte("moof"))-4
-				index := func(id, at, moof int) []byte { return atom("tfra", be(0, id, 0, 1, at, moof, "\x01\x01\x01")) }
-				return whole(f, atom("mfra", index(1, 0, first), index(2, 7000, last), atom("mfro", be(0, 8+2*35+16))))
+				return whole(f, accessIndexOfTwo(0, first, 7000, last))
 			}(),
 			duration: seconds(7)},
-		{name: "an index at the end of fragments that do not say their time",
+		{name: "an mfra box after fragments that do not say their time",
 			file:     untimed(0),
 			duration: seconds(6), sound: seconds(2)},
-		{name: "an index at the end whose offsets are 24 bytes too large, because a program shortened the header of the file",
+		{name: "an mfra box whose offsets are 24 bytes too large, because a program shortened the header of the file",
 			file:     untimed(24),
 			duration: seconds(6), sound: seconds(2)},
 		{name: "a large file of fragments whose end holds only sound",
@@ -326,7 +325,7 @@ func TestMP4(t *testing.T) {
 		{name: "a large file of a hundred fragments without any index",
 			file:     gigabytes(100, fragmentedMovie()),
 			duration: seconds(100)},
-		{name: "a large file of many fragments without any index",
+		{name: "a large file of two hundred fragments without any index",
 			file:    gigabytes(200, fragmentedMovie()),
 			least:   seconds(8),
 			warning: "lipdrop did not find the length of a.mp4"},
@@ -354,8 +353,8 @@ func TestMP4(t *testing.T) {
 	}
 }
 
-// Inspect does not check a movie whose tracks come after more boxes than Inspect may read. It does
-// not reject the movie either.
+// Inspect neither checks nor rejects a movie that has more boxes before its tracks than Inspect
+// may read.
 func TestMovieWithMoreBoxesThanAreRead(t *testing.T) {
 	file := whole(typeBox, movieBox(9000, bytes.Repeat(atom("free", make([]byte, 60000)), 200), trackBox(1, "vide", 9000)))
 	src := count("a.mp4", file.size, file)
@@ -369,19 +368,18 @@ func TestMovieWithMoreBoxesThanAreRead(t *testing.T) {
 // gigabyte is larger than what Inspect may read.
 const gigabyte = int64(1 << 30)
 
-// gigabytes returns a movie of count fragments. Each fragment lasts a second and claims to
-// have a gigabyte.
+// gigabytes returns a movie of count fragments. Each fragment lasts a second and has an
+// mdat box of a gigabyte.
 func gigabytes(count int, head ...[]byte) file {
 	start := slices.Concat(head...)
-	p := pieces{0: start}
-	size := int64(len(start))
+	f := far(start, int64(len(start)))
 	for i := range count {
 		part := fragment(1000*i, 10, 0)
 		binary.BigEndian.PutUint32(part[len(part)-8:], uint32(gigabyte))
-		p[size] = part
-		size += int64(len(part)) - 8 + gigabyte
+		f = f.followed(part)
+		f.size += gigabyte - 8
 	}
-	return file{p, size}
+	return f
 }
 
 // untimed returns a movie of fragments that do not say their time: six of pictures and two of
@@ -389,11 +387,15 @@ func gigabytes(count int, head ...[]byte) file {
 // fragment of each track. Each offset in the index is too large by shift.
 func untimed(shift int) file {
 	f := bytes.ReplaceAll(fragmentsOfTwo(1, 2, 1, 1, 1, 2, 1, 1), []byte("tfdt"), []byte("free"))
-	index := func(id, time, n int) []byte {
-		at := len(fragmentsOfTwo()) + n*len(fragment(0, 10, 900))
-		return atom("tfra", be(0, id, 0, 1, time, at+shift, "\x01\x01\x01"))
-	}
-	return whole(f, atom("mfra", index(1, 5000, 7), index(2, 1000, 5), atom("mfro", be(0, 8+2*35+16))))
+	at := func(n int) int { return len(fragmentsOfTwo()) + n*len(fragment(0, 10, 900)) + shift }
+	return whole(f, accessIndexOfTwo(5000, at(7), 1000, at(5)))
+}
+
+// accessIndexOfTwo returns an mfra box with one entry for track 1 and one for track 2: the time
+// and the offset of a fragment.
+func accessIndexOfTwo(time1, offset1, time2, offset2 int) []byte {
+	tfra := func(id, time, offset int) []byte { return atom("tfra", be(0, id, 0, 1, time, offset, "\x01\x01\x01")) }
+	return atom("mfra", tfra(1, time1, offset1), tfra(2, time2, offset2), atom("mfro", be(0, 8+2*35+16)))
 }
 
 // fragmentsOfTwo returns a movie of a track of pictures (1) and a track of sound (2). It has a

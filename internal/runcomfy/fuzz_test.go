@@ -27,12 +27,14 @@ func FuzzResponse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, contentType, body string) {
 		client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			// Like http.Transport, call the hooks that NotSent depends on.
 			trace := httptrace.ContextClientTrace(r.Context())
 			trace.GetConn(r.Host)
 			trace.GotConn(httptrace.GotConnInfo{})
 			return &http.Response{
-				StatusCode: 100 + (status%500+900)%500, Header: http.Header{"Content-Type": {contentType}, "Retry-After": {body}},
-				Body: io.NopCloser(strings.NewReader(body)),
+				StatusCode: 100 + (status%500+900)%500, // 100 to 599, which stay as they are
+				Header:     http.Header{"Content-Type": {contentType}, "Retry-After": {body}},
+				Body:       io.NopCloser(strings.NewReader(body)),
 			}, nil
 		})}}
 		ctx := t.Context()

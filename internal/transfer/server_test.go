@@ -128,7 +128,7 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	}
 	p := testPace
 	if b.server.TLS != nil {
-		p.putMax = 1 << 20
+		p.putMax = 1 << 20 // see newFlowBucket
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(o.server.Certificate())
@@ -156,17 +156,17 @@ func (o *origin) cut(w http.ResponseWriter, r *http.Request, reset bool) {
 	}
 	defer conn.Close()
 	half := rec.Body.Bytes()[:rec.Body.Len()/2]
-	length := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", rec.Body.Len(), half)
+	rest := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", rec.Body.Len(), half)
 	if o.chunked {
-		length = "Transfer-Encoding: chunked\r\n\r\n"
+		rest = "Transfer-Encoding: chunked\r\n\r\n"
 		if len(half) > 0 { // a chunk of no bytes is the end
-			length += fmt.Sprintf("%x\r\n%s\r\n", len(half), half)
+			rest += fmt.Sprintf("%x\r\n%s\r\n", len(half), half)
 		}
 	}
 	rec.Header().Del("Content-Length")
 	var header strings.Builder
 	_ = rec.Header().Write(&header) // a Builder takes everything
-	fmt.Fprintf(conn, "HTTP/1.1 %d X\r\n%s%s", rec.Code, header.String(), length)
+	fmt.Fprintf(conn, "HTTP/1.1 %d X\r\n%s%s", rec.Code, header.String(), rest)
 	if tcp, ok := conn.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn); ok && reset {
 		_ = tcp.SetLinger(0) // a reset instead of an orderly end
 		_ = tcp.Close()
