@@ -22,7 +22,7 @@ import (
 )
 
 //go:embed model.schema.json
-var form []byte
+var modelSchema []byte
 
 // TestFilesOfTheModels checks the files of the models that lipdrop comes with.
 func TestFilesOfTheModels(t *testing.T) {
@@ -35,7 +35,7 @@ func TestFilesOfTheModels(t *testing.T) {
 // For a file that does not match model.schema.json, mistakesIn returns only the mismatches.
 func mistakesIn(t *testing.T, fsys fs.FS) (mistakes []error) {
 	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(form))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(modelSchema))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func checkFile(data []byte, schema *jsonschema.Schema) (*Model, []error) {
 	if err != nil {
 		return nil, []error{err}
 	}
-	if errs := mistakesOfForm(schema.Validate(doc)); len(errs) > 0 {
+	if errs := mismatches(schema.Validate(doc)); len(errs) > 0 {
 		return nil, errs
 	}
 	m, err := parseModel(data)
@@ -94,8 +94,8 @@ func checkFile(data []byte, schema *jsonschema.Schema) (*Model, []error) {
 	return m, slices.Concat(mistakes, m.checkRequired(), m.checkPair(), m.checkLength(), m.checkNames())
 }
 
-// mistakesOfForm returns one error for each mistake that a validation found.
-func mistakesOfForm(err error) []error {
+// mismatches returns one error for each mismatch that a validation found.
+func mismatches(err error) []error {
 	var invalid *jsonschema.ValidationError
 	if !errors.As(err, &invalid) {
 		return nil
@@ -179,7 +179,7 @@ func (m *Model) checkLength() (mistakes []error) {
 		if option.Enum == nil {
 			return []error{fmt.Errorf("outputLength: %s has no values to choose from", l.Option)}
 		}
-		for _, mode := range l.modes {
+		for _, mode := range texts(option.Enum.Values) {
 			if l.Modes[mode] == "" {
 				mistakes = append(mistakes, fmt.Errorf("outputLength: modes leaves out %s", mode))
 			}
@@ -298,7 +298,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "an option that counts clips, but is not an integer and has no maximum",
+			name: "an outputLength whose option is not an integer and has no maximum, and whose framesOption does not exist",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 				"outputLength": {"option": "n", "framesOption": "x", "framesPerSecond": 1},
 				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "number", "default": 1}}}}`},
@@ -309,7 +309,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "modes that leave out a value, modes for an option without values, and models without audio",
+			name: "modes that leave out a value and lack an audio input, and modes for an option without values",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 				"outputLength": {"option": "m", "modes": {"cut": "shorter"}},
 				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"enum": ["cut", "loop"], "default": "cut"}}}}`,

@@ -98,8 +98,7 @@ func TestRead(t *testing.T) {
 
 // Each problem says what to do. If it is about a row or a column, it names this row or column.
 func TestProblems(t *testing.T) {
-	const header, good = "name,video,audio\n", "a,a.mp4,a.wav\n"
-	react := func(cells string) string { return "name,model,video,audio," + cells }
+	const header, good, modelHeader = "name,video,audio\n", "a,a.mp4,a.wav\n", "name,model,video,audio,"
 	tests := []struct {
 		name, file, text, model string
 		set                     map[string]string
@@ -142,20 +141,20 @@ func TestProblems(t *testing.T) {
 			"row 2, column B (video): the URL of the video begins with http:, but only https URLs are passed on. Name a file on this computer, or a URL that begins with https:.",
 		}},
 		{name: "an unknown model", text: "name,model,video,audio\na,sync/react-2,a.mp4,a.wav\n", want: []string{`row 2, column B (model): there is no model "sync/react-2" (the nearest is sync/react-1). Write sync/react-1.`}},
-		{name: "a wrong value", text: react("emotion\na,sync/react-1,a.mp4,a.wav,joyful\n"), want: []string{
+		{name: "a wrong value", text: modelHeader + "emotion\na,sync/react-1,a.mp4,a.wav,joyful\n", want: []string{
 			`row 2, column E (emotion): emotion is "joyful"; sync/react-1 accepts happy, angry, sad, neutral, disgusted or surprised. Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.`,
 		}},
-		{name: "a number beyond its range", text: react("temperature\na,sync/react-1,a.mp4,a.wav,5\n"), want: []string{
+		{name: "a number beyond its range", text: modelHeader + "temperature\na,sync/react-1,a.mp4,a.wav,5\n", want: []string{
 			"row 2, column E (temperature): temperature is 5; sync/react-1 accepts a number from 0 to 1. Set temperature to a number from 0 to 1, or leave it out.",
 		}},
-		{name: "a decimal point in a list with semicolons", text: strings.ReplaceAll(react("temperature\na,sync/react-1,a.mp4,a.wav,0.5\n"), ",", ";"), want: nil},
-		{name: "a decimal comma", text: strings.ReplaceAll(strings.ReplaceAll(react("temperature\na,sync/react-1,a.mp4,a.wav,0.5\n"), ",", ";"), ".5", ",5"),
+		{name: "a decimal point in a list with semicolons", text: strings.ReplaceAll(modelHeader+"temperature\na,sync/react-1,a.mp4,a.wav,0.5\n", ",", ";"), want: nil},
+		{name: "a decimal comma", text: strings.ReplaceAll(strings.ReplaceAll(modelHeader+"temperature\na,sync/react-1,a.mp4,a.wav,0.5\n", ",", ";"), ".5", ",5"),
 			want: []string{"row 2, column E (temperature): temperature is 0,5, with a decimal comma. Write 0.5, with a point."}},
-		{name: "the error of a formula", text: react("emotion\na,sync/react-1,a.mp4,a.wav,#REF!\n"), want: []string{"row 2, column E (emotion): emotion is #REF!, the error of a formula. Fix the formula, then save the list again."}},
+		{name: "the error of a formula", text: modelHeader + "emotion\na,sync/react-1,a.mp4,a.wav,#REF!\n", want: []string{"row 2, column E (emotion): emotion is #REF!, the error of a formula. Fix the formula, then save the list again."}},
 		{name: "a number that Excel shortened", text: "name,image,audio,seed\na,a.png,a.wav,1.23457E+11\n", want: []string{
 			"row 2, column D (seed): seed is 1.23457E+11, a number whose last digits the spreadsheet left out. Format the column as a number without decimals, then save the list again.",
 		}},
-		{name: "an option of another model", text: react("num_clips\na,sync/react-1,a.mp4,a.wav,3\n"), want: []string{
+		{name: "an option of another model", text: modelHeader + "num_clips\na,sync/react-1,a.mp4,a.wav,3\n", want: []string{
 			"row 2, column E (num_clips): num_clips is not an input of sync/react-1, which accepts audio_url, emotion, lipsync_mode, model_mode, temperature and video_url. Remove num_clips.",
 		}},
 		{name: "a medium of --set with a wrong suffix", set: map[string]string{"image_url_2": "b.gif", "prompt": "p"}, text: "name,image,model\na,a.png,happyhorse/happyhorse-1.0/reference-to-video\n", want: []string{
@@ -240,8 +239,8 @@ func TestLongList(t *testing.T) {
 	}
 }
 
-// For every text, Read does not panic. Each problem has a reason, a remedy and the number of a row
-// of the list. No input of a row is both in Files and in Links.
+// For every text, Read does not panic. Each problem has a reason and a remedy, and names no row after
+// the last line. No input of a row is both in Files and in Links.
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{"", "name,video,audio\na,a.mp4,a.wav", "sep=;\nname;video\n\"", "\r\r", "{\"name\": 1}", "name\n\"a\n\nb\"\"c", "\ufeff\x00"} {
 		f.Add(text, true)

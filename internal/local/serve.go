@@ -52,7 +52,7 @@ const requestsGrace = 2 * time.Second
 func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 	var running sync.WaitGroup
 	for _, listener := range listeners {
-		running.Go(func() { _ = server.Serve(listener) }) // until Close
+		running.Go(func() { _ = server.Serve(listener) })
 	}
 	s.onClose(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), requestsGrace)

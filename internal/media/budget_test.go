@@ -26,8 +26,8 @@ func TestWhatIsRead(t *testing.T) {
 		{"MP4 of a minute, index first", "a.mp4", film(60, true)},
 		{"MP4 of a minute, index last", "a.mp4", film(60, false)},
 		{"MP4 of ten minutes, index last", "a.mp4", film(600, false)},
-		{"MP4 of 5 fragments without an index", "a.mp4", gigabytes(5, fragmentedMovie())},
-		{"MP4 of 100 fragments with an index", "a.mp4", indexed(gigabytes(100, fragmentedMovie()))},
+		{"MP4 of 5 fragments of 1 GB without an index", "a.mp4", gigabytes(5, fragmentedMovie())},
+		{"MP4 of 100 fragments of 1 GB with an index", "a.mp4", indexed(gigabytes(100, fragmentedMovie()))},
 		{"WEBM of a minute", "a.webm", mkvFar(mkvHead(59360, mkvTrack(1, 1, "V_VP8"), mkvTrack(2, 2, "A_OPUS")), 60, func(at, size int) []byte {
 			return cluster(at, blocks(1, size, 0, 40, 80), blocks(2, size, 0, 40, 80))
 		})},
@@ -61,15 +61,15 @@ func TestWhatIsRead(t *testing.T) {
 func film(seconds int, indexFirst bool) file {
 	index := func(dataAt int) []byte {
 		var tracks []byte
+		entries := [][]byte{atom("avc1", make([]byte, 78)), atom("mp4a", make([]byte, 28))}
 		for id, handler := range []string{"vide", "soun"} {
 			each := 25 * (id + 1)
 			offsets := []byte{}
 			for i := range seconds {
 				offsets = append(offsets, be(dataAt+300000*i+100000*id)...)
 			}
-			entry := map[string][]byte{"vide": atom("avc1", make([]byte, 78)), "soun": atom("mp4a", make([]byte, 28))}[handler]
 			tracks = append(tracks, headedTrack(id+1, handler, 3, mediaBox(handler, 1000*seconds,
-				table("stsd", 1, entry),
+				table("stsd", 1, entries[id]),
 				table("stts", 1, be(each*seconds, 1000/each)),
 				table("stsc", 1, be(1, each, 1)),
 				atom("stsz", be(0, 0, each*seconds, bytes.Repeat(be(4000), each*seconds))),

@@ -9,7 +9,7 @@ import (
 )
 
 // If the reasons differ, Reason numbers them. Remedy gives each remedy once, and then says
-// what to upload again, in an order that starts the job.
+// what to upload again. The file that starts the job is last.
 func TestSeveralProblems(t *testing.T) {
 	tests := []struct {
 		name           string

@@ -32,7 +32,7 @@ import (
 
 // If the environment variable E2E_STACK_DIR is set, the test binary runs a stack instead of tests.
 const (
-	stackDir   = "E2E_STACK_DIR"      // the folder of the stack
+	stackDir   = "E2E_STACK_DIR"      // the state folder of the stack
 	stackComfy = "E2E_STACK_RUNCOMFY" // the address of the stack's RunComfy
 )
 
@@ -181,15 +181,14 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // begin starts the process, which is killed at the chosen moment. The returned function waits
-// for the end of the process, and returns an error if the process was not killed.
+// for the end of the process. It returns an error if the process ended by itself or outlived patience.
 func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 	m.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), stackDir+"="+m.dir, stackComfy+"="+m.url)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
-	_, err := cmd.StdinPipe()
-	if err != nil {
+	if _, err := cmd.StdinPipe(); err != nil { // when the test ends, this pipe ends, and so does the stack
 		m.t.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
@@ -315,12 +314,12 @@ func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 func (m *mortal) awaitNoProcess() {
 	m.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
 		if err != nil {
 			m.t.Fatal(err)
 		}
 		alive := false
-		for _, path := range lines {
+		for _, path := range paths {
 			line, err := os.ReadFile(path)
 			alive = alive || err == nil && bytes.Contains(line, []byte(m.dir))
 		}

@@ -17,11 +17,11 @@ import (
 type promise string
 
 const (
-	// lost: a job succeeded at RunComfy, but the record or the execution of its take
-	// did not end as succeeded, or its outputs or its result.json are not stored below
-	// this take. Stored outputs must equal what RunComfy served, byte for byte. A job
-	// is not lost if the record ended as unknown because of a fault after the claim and
-	// before the request id was recorded.
+	// lost: a job succeeded at RunComfy, but no record has its request id, the record or
+	// the execution of its take did not end as succeeded, its result.json is not stored
+	// below this take, or its outputs there are not what RunComfy served, byte for byte. A
+	// job is not lost if its record ended as unknown because of a fault after the claim
+	// and before the request id was recorded.
 	lost promise = "lost"
 
 	// chargedTwice: RunComfy accepted more than one job for the same versions of
@@ -30,9 +30,10 @@ const (
 	chargedTwice promise = "charged twice"
 
 	// wrongStatus: a record, status, answer file, notice or execution is wrong or missing; a
-	// take should not have started, or should have been cancelled; or work is left. Each
-	// record must have ended as RunComfy's job did. See lost for the exception. The
-	// status of a name must be about the name's newest drop and agree with the record.
+	// take should not have started, or should have been cancelled; or a message, event,
+	// execution or dead letter is left. Each record must have ended as RunComfy's job did,
+	// except an unknown one that a fault explains, as under lost. The status of a name must
+	// be about the name's newest drop and agree with the record.
 	wrongStatus promise = "wrong status"
 
 	// leaked: an object outside inbox/, a notice or an execution contains the token or
@@ -165,7 +166,7 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 	return want{}, false
 }
 
-// stamp returns the LastModified of the newest file, in the format with which a take's id begins.
+// stamp returns the LastModified of the newest file, in the format of stampOf.
 func (w want) stamp() string {
 	var newest time.Time
 	for _, f := range w.files {
@@ -173,8 +174,11 @@ func (w want) stamp() string {
 			newest = f.modified
 		}
 	}
-	return newest.UTC().Format("20060102T150405Z")
+	return newest.UTC().Format(ledger.StampLayout)
 }
+
+// stampOf returns the time with which a take's id begins.
+func stampOf(rec ledger.Record) string { return rec.Take[:len(ledger.StampLayout)] }
 
 // names returns the expected result of each name that has files.
 func (b inbox) names() map[string]want {
@@ -241,7 +245,7 @@ func (b inbox) names() map[string]want {
 		}
 		// If a pair shares the bundle's name, the bundle's matches do not run either.
 		for match, w := range bundled(name, files) {
-			if match != name && w.state != ledger.Rejected {
+			if match != name {
 				names[match] = want{state: ledger.Rejected, code: problem.Ambiguous, files: w.uses}
 			}
 		}
@@ -324,7 +328,7 @@ func bundled(name string, files []file) map[string]want {
 	case pattern == "":
 		return one(want{files: used, uses: []file{manifest}})
 	}
-	wants, whole := map[string]want{}, want{state: ledger.Used, files: []file{manifest}}
+	wants, own := map[string]want{}, want{state: ledger.Used, files: []file{manifest}}
 	for _, key := range there.keys() {
 		if ok, _ := path.Match(folder+pattern, key); !ok {
 			continue
@@ -335,13 +339,13 @@ func bundled(name string, files []file) map[string]want {
 			match.state, match.code, match.files = waits.state, waits.code, match.uses
 		}
 		wants[name+"/"+stem] = match
-		whole.jobs, whole.files = append(whole.jobs, name+"/"+stem), append(whole.files, there[key])
+		own.jobs, own.files = append(own.jobs, name+"/"+stem), append(own.files, there[key])
 	}
-	if len(whole.jobs) == 0 {
-		whole.state, whole.code = ledger.Waiting, problem.WaitingForMatch
+	if len(own.jobs) == 0 {
+		own.state, own.code = ledger.Waiting, problem.WaitingForMatch
 	}
-	slices.Sort(whole.jobs)
-	wants[name] = whole
+	slices.Sort(own.jobs)
+	wants[name] = own
 	return wants
 }
 
@@ -386,7 +390,7 @@ func newest(takes []ledger.Record) *ledger.Record {
 		return nil
 	}
 	last := slices.MaxFunc(takes, func(a, b ledger.Record) int {
-		return cmp.Or(cmp.Compare(a.Take[:16], b.Take[:16]), a.Times.Claimed.Compare(b.Times.Claimed))
+		return cmp.Or(cmp.Compare(stampOf(a), stampOf(b)), a.Times.Claimed.Compare(b.Times.Claimed))
 	})
 	return &last
 }

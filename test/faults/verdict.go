@@ -49,8 +49,9 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 		v.result, v.gone, v.why = nil, false, "a take ran, and only deletions came later"
 		return v
 	}
-	if has && w.stamp() > last.Take[:16] && slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) &&
-		w.code != problem.WaitingForManifest {
+	// Files without a job.json never replace the status of a take.
+	if has && w.code != problem.WaitingForManifest && w.stamp() > stampOf(*last) &&
+		slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) {
 		v.take, v.why = nil, "newer files make no job"
 	}
 	return v
@@ -61,14 +62,14 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 		if !madeFrom(rec, w.uses) {
 			continue
 		}
-		if last.Take[:16] > rec.Take[:16] {
+		if stampOf(*last) > stampOf(rec) {
 			return verdict{take: last, why: "a newer take ran"}
 		}
 		return verdict{take: &rec, why: "a take ran its files"}
 	}
 	left, _ := exposed(name, acts, takes, w.uses)
 	switch {
-	case last != nil && w.stamp() < last.Take[:16]:
+	case last != nil && w.stamp() < stampOf(*last):
 		return verdict{take: last, why: "a newer take ran"}
 	case last != nil && left:
 		return verdict{take: last, why: "a deletion exposed older files"}
@@ -127,7 +128,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 			byDeletion = byDeletion && !slices.ContainsFunc(w.files, func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
 			// The remedy of Ambiguous asks for this deletion, so it does not set byDeletion.
-		case leftBy(name, a, takes, files):
+		case deletionExposes(name, a, takes, files):
 			byDeletion = true
 			mayRun = slices.ContainsFunc(acts[:i], func(upload act) bool {
 				arrival := upload.at.Add(settleTime + upload.late)
@@ -143,9 +144,9 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, mayRun
 }
 
-// leftBy reports whether a take used the deleted file, but not all given files. The take must have
-// used each given file whose stem is the name.
-func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
+// deletionExposes reports whether a take used the deleted file and each given file whose stem is the
+// name, but not all given files.
+func deletionExposes(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !madeFrom(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
 			return strings.TrimSuffix(f.key, path.Ext(f.key)) == ledger.InboxPrefix+name && !madeFrom(rec, []file{f})

@@ -38,6 +38,7 @@ func TestFunctionsInDocker(t *testing.T) {
 	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, sam) })
 }
 
+// The stack has no files and no jobs: submit withdraws talk, poll and archive do not find their job.
 func testReadme(t *testing.T, sam *samCLI) {
 	output := sam.background(t, sam.local)
 	awaitText(t, output, "Press Ctrl-C to end the stack")
@@ -99,11 +100,11 @@ func testInvoke(t *testing.T, sam *samCLI) {
 		t.Fatalf("after the submit of Grüße 1+1 its record is %+v, want submitted", queued)
 	}
 
-	polled := s.turn(sam, rec)
+	polled := s.poll(sam, rec)
 	if !polled.Ended {
 		t.Fatalf("poll returned %+v for a job that has ended, want ended", polled)
 	}
-	stillQueued := s.turn(sam, queued)
+	stillQueued := s.poll(sam, queued)
 	if stillQueued.Ended || stillQueued.WaitSeconds < 1 || s.record("Grüße 1+1").State != ledger.InQueue {
 		t.Errorf("poll returned %+v for a queued job, want a wait and the state in_queue", stillQueued)
 	}
@@ -137,8 +138,8 @@ func testInvoke(t *testing.T, sam *samCLI) {
 	s.wantCharges(2)
 }
 
-// turn polls the job of a record. It adapts the sample state to the record.
-func (s *stack) turn(sam *samCLI, rec ledger.Record) workflow.Job {
+// poll polls the job of a record. It adapts the sample state to the record.
+func (s *stack) poll(sam *samCLI, rec ledger.Record) workflow.Job {
 	s.t.Helper()
 	var job workflow.Job
 	decode(s.t, sampleEvent(s.t, "poll/job.json"), &job)

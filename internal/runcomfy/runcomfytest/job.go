@@ -45,7 +45,7 @@ type record struct {
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
 	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
-	Suffix      string         `json:"suffix"` // of the input that is stored as the output, with its dot; .mp4 if Make returned the output
+	Suffix      string         `json:"suffix"` // such as .png: of the input that is the output, or .mp4 if Server.Make returned the output
 	SHA256      string         `json:"sha256"`
 }
 
@@ -173,7 +173,7 @@ func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call C
 		cost, _ := strconv.ParseBool(r.URL.Query().Get("include_cost"))
 		reply(w, http.StatusOK, s.result(r, j, state, cost))
 	case CallCancel:
-		outcome := "not_cancellable"
+		outcome, status := "not_cancellable", onStatus(state)
 		if state == inQueue {
 			j.CancelledAt = now
 			if err := s.save(j); err != nil {
@@ -181,10 +181,10 @@ func (s *Server) serveJob(w http.ResponseWriter, r *http.Request, j *job, call C
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
-			outcome, state = "cancelled", succeeded // the status is then "completed", as in the real API's response
+			outcome, status = "cancelled", "completed" // as in the real API's response
 		}
 		reply(w, http.StatusAccepted, map[string]any{
-			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,
+			"request_id": j.ID, "status": status, "outcome": outcome,
 		})
 	}
 }
