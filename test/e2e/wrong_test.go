@@ -89,7 +89,10 @@ func TestRemediesHelp(t *testing.T) {
 		},
 		{
 			"an empty voice",
-			func(w *world.World) { w.Drop("inbox/talk.wav", nil); w.Drop("inbox/talk.mp4", mediaFile(t, "talk.mp4")) },
+			func(w *world.World) {
+				w.Drop("inbox/talk.wav", nil)
+				w.Drop("inbox/talk.mp4", mediaFile(t, "talk.mp4"))
+			},
 			"talk", "Then upload talk.wav again.",
 			func(w *world.World) { w.Drop("inbox/talk.wav", mediaFile(t, "voice.wav")) },
 		},
