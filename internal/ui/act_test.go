@@ -111,8 +111,8 @@ func TestMediumWithoutASignature(t *testing.T) {
 		})
 	})
 	m := s.presignAll(t.Context(), []medium{{Name: "talk.wav", Input: ledger.Input{Key: "inbox/talk.wav", VersionID: "1"}}})[0]
-	if !strings.Contains(m.Gone, "the SSO session has expired") {
-		t.Errorf("the reason is %q, want the error of the credentials", m.Gone)
+	if !strings.Contains(m.WhyNoURL, "the SSO session has expired") {
+		t.Errorf("the reason is %q, want the error of the credentials", m.WhyNoURL)
 	}
 }
 
@@ -164,14 +164,14 @@ func TestReplacedMedium(t *testing.T) {
 	} {
 		storage.Set(key, []byte(text))
 		m := s.presignAll(t.Context(), []medium{input})[0]
-		if m.Gone != want || (m.Show == "") != (want != "") {
-			t.Errorf("the bucket has %q: the reason is %q and the URL %q; want the reason %q, and a URL only without a reason", text, m.Gone, m.Show, want)
+		if m.WhyNoURL != want || (m.Show == "") != (want != "") {
+			t.Errorf("the bucket has %q: the reason is %q and the URL %q; want the reason %q, and a URL only without a reason", text, m.WhyNoURL, m.Show, want)
 		}
 	}
 	input.ETag = "0123456789abcdef0123456789abcdef-1" // of an upload in parts
 	storage.Set(key, []byte("first"))
-	if m := s.presignAll(t.Context(), []medium{input})[0]; m.Gone != "" {
-		t.Errorf("an upload in parts: the reason is %q, want none", m.Gone)
+	if m := s.presignAll(t.Context(), []medium{input})[0]; m.WhyNoURL != "" {
+		t.Errorf("an upload in parts: the reason is %q, want none", m.WhyNoURL)
 	}
 }
 

@@ -75,8 +75,8 @@ type medium struct {
 	Name     string          `json:"name"`
 	Show     string          `json:"show,omitempty"`     // presigned URL
 	Download string          `json:"download,omitempty"` // presigned URL
-	Gone     string          `json:"gone,omitempty"`     // why there is no URL
-	Sound    bool            `json:"sound"`              // the file may have sound
+	WhyNoURL string          `json:"whyNoUrl,omitempty"`
+	Sound    bool            `json:"sound"` // the file may have sound
 	Verdict  *ledger.Verdict `json:"verdict,omitempty"`
 	ledger.Input
 }
@@ -193,7 +193,7 @@ func mediaOf(rec ledger.Record) []medium {
 		m := medium{Role: "input", Name: path.Base(in.Key), Input: in}
 		m.setKind(kindOf(in.Key))
 		if in.URL != "" {
-			m.Name, m.Gone = in.URL, "lipdrop does not fetch a URL that job.json gives."
+			m.Name, m.WhyNoURL = in.URL, "lipdrop does not fetch a URL that job.json gives."
 		}
 		all = append(all, m)
 	}
@@ -255,7 +255,7 @@ func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error
 	return s.presignAll(ctx, all), nil
 }
 
-// presignAll sets the presigned URLs of each medium in the bucket, or Gone if the medium
+// presignAll sets the presigned URLs of each medium in the bucket, or WhyNoURL if the medium
 // cannot be shown.
 func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 	for i := range all {
@@ -267,20 +267,20 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 			f, err := s.client.Bucket.Head(ctx, m.Key)
 			switch {
 			case errors.Is(err, bucket.ErrNotFound):
-				m.Gone = m.Name + " is no longer in the bucket."
+				m.WhyNoURL = m.Name + " is no longer in the bucket."
 			case err != nil:
-				m.Gone = s.client.Explain("read "+m.Key, m.Key, err).Error()
+				m.WhyNoURL = s.client.Explain("read "+m.Key, m.Key, err).Error()
 			case m.Bytes != 0 && m.Bytes != f.Size, differ(m.ETag, f.ETag):
-				m.Gone = m.Name + " was replaced by a later upload."
+				m.WhyNoURL = m.Name + " was replaced by a later upload."
 			}
-			if m.Gone != "" {
+			if m.WhyNoURL != "" {
 				continue
 			}
 			m.VersionID, m.Bytes = f.VersionID, f.Size
 		}
 		var err error
 		if m.Show, m.Download, err = s.presign(ctx, m.Key, m.VersionID); err != nil {
-			m.Gone = s.client.Explain("sign the URLs of "+m.Name, "", err).Error()
+			m.WhyNoURL = s.client.Explain("sign the URLs of "+m.Name, "", err).Error()
 		}
 	}
 	return all

@@ -69,7 +69,7 @@ byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-l
 // Presigned URLs are valid for an hour. After 50 minutes, a player with new URLs replaces a paused one.
 setInterval(() => {
   const connected = document.hidden || events?.readyState === EventSource.OPEN;
-  const expiring = Date.now() - job.signed > 50 * 60 * 1000;
+  const expiring = Date.now() - job.urlsReadAt > 50 * 60 * 1000;
   if (!job.isOpen || !connected || !expiring || job.player?.playing) return;
   job.shown = ""; // makes refresh replace the player
   job.refresh();

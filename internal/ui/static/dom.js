@@ -77,9 +77,9 @@ let pressedAt = 0; // when the pointer or the space bar was pressed; 0 after its
 for (const type of ["pointerdown", "keydown"]) addEventListener(type, (e) => { if (type === "pointerdown" || (e.key === " " && !e.repeat)) pressedAt = Date.now(); }, true);
 for (const type of ["pointerup", "pointercancel", "keyup"]) addEventListener(type, () => setTimeout(() => { pressedAt = 0; }, 50), true); // after the click
 
-// released waits until the pointer and the space bar are released, but at most a second after the press. A click is lost if the
+// clickEnded waits until the pointer and the space bar are released, but at most a second after the press. A click is lost if the
 // page replaces the clicked element between the press and the release.
-export async function released() { while (Date.now() - pressedAt < 1000) await new Promise(requestAnimationFrame); }
+export async function clickEnded() { while (Date.now() - pressedAt < 1000) await new Promise(requestAnimationFrame); }
 
 // sentence returns a text with one full stop at the end. The text may begin with a file name, so its first letter stays as it is.
 export const sentence = (text) => text.replace(/\.$/, "") + ".";

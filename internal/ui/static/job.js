@@ -1,5 +1,5 @@
 // The view of one job.
-import { h, byId, request, notify, confirmed, released, count, seconds, dollars, bytes, link, sentence } from "./dom.js";
+import { h, byId, request, notify, confirmed, clickEnded, count, seconds, dollars, bytes, link, sentence } from "./dom.js";
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
@@ -29,7 +29,7 @@ export class Job {
     const asking = this.asking = new AbortController();
     try {
       const job = await request("job?" + new URLSearchParams({ key, take }), { signal: asking.signal });
-      await released();
+      await clickEnded();
       if (asking.signal.aborted) return; // a later open or close has aborted this request
       this.show(job);
     } catch (err) {
@@ -70,7 +70,7 @@ export class Job {
       this.player?.close();
       this.player = new Player(media);
       this.shown = shown;
-      this.signed = Date.now();
+      this.urlsReadAt = Date.now();
     }
     const note = this.section.querySelector("#note");
     const typed = note && before?.name === job.name && before?.take?.take === take.take ? note.value : undefined;
@@ -88,10 +88,10 @@ export class Job {
 
   state(job, take) {
     const st = job.take ? take : job.status;
-    const ahead = st.queuePosition;
-    const queue = ahead !== undefined && st.state === "in_queue" ? ` (${count(ahead, "job")} ahead)` : "";
+    const [, kind] = stateOf(st.state);
+    const queue = st.queuePosition !== undefined && st.state === "in_queue" ? ` (${count(st.queuePosition, "job")} ahead)` : "";
     const warnings = st.warnings ?? [];
-    return h("div", { class: "status " + stateOf(st.state)[1] },
+    return h("div", { class: "status " + kind },
       h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
       st.state ? "" : h("p", {}, "The status cannot be read."),
       st.reason ? h("p", {}, sentence(st.reason)) : "",
@@ -146,9 +146,8 @@ export class Job {
 
   actions(job, take) {
     const lacks = job.lacks, newest = !job.newer && job.takes?.[0]?.take === take.take;
-    const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
-    if (running) buttons.push(this.button("cancel", "Cancel", lacks.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "Every take of this name that is not running yet is cancelled at RunComfy. A running take is paid for, so its output is archived.", "Cancel the job")));
+    if (["submitted", "in_queue", "in_progress", "archiving"].includes(take.state)) buttons.push(this.button("cancel", "Cancel", lacks.cancel, () => this.act("cancel", ["Cancel ", h("bdi", {}, job.name), "?"], "Every take of this name that is not running yet is cancelled at RunComfy. A running take is paid for, so its output is archived.", "Cancel the job")));
     if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", lacks.redrive, () => this.act("redrive", ["Redrive ", h("bdi", {}, job.name), "?"], "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
     if (job.take) buttons.push(this.button("again", "Drop again", lacks.drop, () => this.act("again", ["Drop ", h("bdi", {}, job.name), " again?"], "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
@@ -196,7 +195,7 @@ export class Job {
     row("Cost", take.costUsd !== undefined ? dollars(take.costUsd) : take.state ? "not known" : "");
     for (const m of media.filter((m) => m.role === "input")) {
       row(m.property ? "Input " + m.property : "Input", m.url ? link(m.url, m.url) : h("bdi", {}, m.key ?? m.name), " ",
-        h("span", { class: "dim" }, measures(m)), m.gone && !m.url ? " " + m.gone : "");
+        h("span", { class: "dim" }, measures(m)), m.whyNoUrl && !m.url ? " " + m.whyNoUrl : "");
     }
     for (const [name, value] of Object.entries(take.options ?? {})) row(name, value);
     const links = take.links ?? job.status.links ?? {};
@@ -204,7 +203,7 @@ export class Job {
     row("Outputs", links.outputs ? h("code", {}, links.outputs) : "");
     row("Request id", take.requestId ? h("code", {}, take.requestId) : "");
     row("Take", take.take ? h("code", {}, take.take) : "");
-    row("Updated", Date.parse(job.status.updatedAt) > 0 ? time(job.status.updatedAt) : "");
+    row("Updated", Date.parse(job.status.updatedAt) > 0 ? time(job.status.updatedAt) : ""); // an unknown time has the year 1
     return h("div", { class: "facts" }, this.bar(take), h("table", {}, h("tbody", {}, rows)));
   }
 
@@ -213,8 +212,8 @@ export class Job {
     const times = take.times ?? {};
     const began = steps.filter(([, at]) => times[at]).map(([name, at]) => [name, Date.parse(times[at])]);
     if (!began.length) return "";
-    const running = !["succeeded", "failed", "cancelled", "unknown"].includes(take.state);
-    const end = times.ended ? Date.parse(times.ended) : running ? Date.now() : began.at(-1)[1];
+    const ended = ["succeeded", "failed", "cancelled", "unknown"].includes(take.state);
+    const end = times.ended ? Date.parse(times.ended) : ended ? began.at(-1)[1] : Date.now();
     const parts = began.map(([name, from], i) => {
       const took = Math.max(0, (began[i + 1]?.[1] ?? end) - from) / 1000;
       const text = name + " " + took.toFixed(0) + " s";

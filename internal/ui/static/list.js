@@ -1,5 +1,5 @@
 // The list of jobs. The page contains only the visible rows and a few rows around them.
-import { h, byId, released, isPlausible, seconds, dollars, age } from "./dom.js";
+import { h, byId, clickEnded, isPlausible, seconds, dollars, age } from "./dom.js";
 
 // How each state of a status, a record or a check is shown: its label, its kind (which sets the colour), and whether a job in the state needs a person.
 export const states = {
@@ -44,7 +44,7 @@ export class List {
     new ResizeObserver(() => this.paint()).observe(this.viewport);
     for (const id of ["search", "state", "folder", "to-review"]) byId(id).addEventListener("input", () => { this.viewport.scrollTop = 0; this.filter(); });
     byId("filters").addEventListener("submit", (e) => e.preventDefault());
-    setInterval(() => released().then(() => this.paint()), 15000); // updates the ages
+    setInterval(() => clickEnded().then(() => this.paint()), 15000); // updates the ages
   }
 
   // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone. After a
@@ -62,7 +62,7 @@ export class List {
     for (const key of reading ? gone : [...gone, ...this.old]) this.rows.delete(key);
     this.reading = reading;
     if (!this.planned) {
-      this.planned = requestAnimationFrame(async () => { await released(); this.planned = 0; this.filter(); });
+      this.planned = requestAnimationFrame(async () => { await clickEnded(); this.planned = 0; this.filter(); });
     }
   }
 

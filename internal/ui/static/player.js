@@ -52,7 +52,7 @@ export class Player {
 
   // reasonFor returns why a file cannot be shown and, if the file exists, a link to download it.
   reasonFor(medium) {
-    const reason = medium.show ? "This browser cannot load or show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
+    const reason = medium.show ? "This browser cannot load or show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.whyNoUrl;
     return h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : "");
   }
 
