@@ -126,7 +126,7 @@ func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
 // does not kill the command during an upload: versitygw 1.8.0 may then store only the
 // beginning of the file, and the next start would drop the file again, as another take.
 func TestLocalCommandKilled(t *testing.T) {
-	dir := layApart(t, map[string]string{"drop/ads/talk.mp4": "@clip.mp4", "drop/ads/talk.wav": "@voice.wav"})
+	dir := layAndStay(t, map[string]string{"drop/ads/talk.mp4": "@clip.mp4", "drop/ads/talk.wav": "@voice.wav"})
 	files := func(pattern string) []string {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {

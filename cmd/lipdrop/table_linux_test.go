@@ -50,7 +50,8 @@ func TestBoardColors(t *testing.T) {
 	text.EnableColors() // go-pretty reads NO_COLOR and TERM only when the test binary starts
 	t.Setenv("NO_COLOR", "")
 	t.Setenv("TERM", "xterm")
-	for columns, want := range map[uint16]string{80: "a: b: " + text.FgRed.Sprint("failed") + "\n", 10: "a: b: " + text.FgRed.Sprint("fa") + "…\n"} {
+	for columns, state := range map[uint16]string{80: text.FgRed.Sprint("failed"), 10: text.FgRed.Sprint("fa") + "…"} {
+		want := "a: b: " + state + "\n"
 		tty, printed := openTerminal(t, columns, 24)
 		b := newBoard(&terminal{w: tty}, false)
 		if err := b.change(jobIn("a: b", ledger.Failed)); err != nil {

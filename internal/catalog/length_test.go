@@ -83,8 +83,7 @@ func TestExpectLength(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := model(t, tt.id).ExpectLength(tt.input, tt.given)
-			seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-			if got.Length != seconds(tt.want) || got.Within != seconds(tt.within) || got.Warning != tt.warning {
+			if got.Length.Seconds() != tt.want || got.Within.Seconds() != tt.within || got.Warning != tt.warning {
 				t.Errorf("got %s within %s, want %g s within %g s\nwarning %q\nwant    %q", got.Length, got.Within, tt.want, tt.within, got.Warning, tt.warning)
 			}
 			var remedy string

@@ -44,8 +44,8 @@ func talk(d time.Duration) media.Info {
 
 func TestPairInput(t *testing.T) {
 	const prompt = "A person speaking naturally."
-	about := func(least, d time.Duration) media.Info {
-		return media.Info{Name: "talk.mp3", Kind: media.Audio, Audio: &media.Track{Length: media.Length{D: d, Least: least}}}
+	uncertain := func(estimate, least time.Duration) media.Info {
+		return media.Info{Name: "talk.mp3", Kind: media.Audio, Audio: &media.Track{Length: media.Length{D: estimate, Least: least}}}
 	}
 	tests := []struct {
 		name     string
@@ -65,13 +65,13 @@ func TestPairInput(t *testing.T) {
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},
 		{name: "a little more than codec padding needs one further clip", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond + time.Nanosecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 4}},
-		{name: "clips for the least length, not for the estimate", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
+		{name: "clips for the least length, not for the estimate", id: liveAvatar, audio: uncertain(107*time.Second, 9*time.Second),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
 			warnings: []string{"talk.mp3 is about 107.0 s long, by an estimate, and at least 9.0 s; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
-		{name: "an estimate without a least length", id: liveAvatar, audio: about(0, 107*time.Second),
+		{name: "an estimate without a least length", id: liveAvatar, audio: uncertain(107*time.Second, 0),
 			want:     map[string]any{"prompt": prompt},
 			warnings: []string{"the length of talk.mp3 is only an estimate, about 107.0 s, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
-		{name: "a least length without an estimate", id: liveAvatar, audio: about(9*time.Second, 0),
+		{name: "a least length without an estimate", id: liveAvatar, audio: uncertain(0, 9*time.Second),
 			want:     map[string]any{"prompt": prompt, "num_clips": 3},
 			warnings: []string{"talk.mp3 is at least 9.0 s long; num_clips is 3, which makes an output of about 9.0 s; set num_clips if the voice is longer than the output"}},
 		{name: "a single word", id: liveAvatar, audio: talk(300 * time.Millisecond),
@@ -140,7 +140,7 @@ func TestPairInputIsValid(t *testing.T) {
 			t.Fatalf("problems %+v, want none", problems)
 		}
 		n := input["num_clips"].(int)
-		each := 3 * time.Second * time.Duration(frames) / 48
+		each := time.Second * time.Duration(frames) / 16 // live-avatar makes 16 frames per second
 		covered := time.Duration(n) * each
 		switch {
 		case covered-each+50*time.Millisecond >= length && n > 1:

@@ -36,7 +36,7 @@ func TestThrottledSubmit(t *testing.T) {
 			}
 			clip, voice := sample.Files()
 			s.drop("inbox/talk.mp4", clip)
-			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // so only the message about the voice can submit the job
+			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // otherwise the video's message could submit the job after the refusal
 			s.drop("inbox/talk.wav", voice)
 			s.status("talk", func(st ledger.Status) bool { return st.State == ledger.Succeeded })
 			if !refused.Load() {
@@ -62,15 +62,15 @@ func TestCapOnTheStack(t *testing.T) {
 		s.drop("inbox/"+name+".wav", voice)
 	}
 	held := func(st ledger.Status) bool { return st.State == ledger.Held && st.Code == problem.OverBudget }
-	states := map[string]bool{}
+	states := map[ledger.State]bool{}
 	for _, name := range []string{"one", "two"} {
 		st := s.status(name, func(st ledger.Status) bool { return st.State == ledger.Succeeded || held(st) })
-		states[string(st.State)] = true
+		states[st.State] = true
 		if st.EstimateUSD == nil {
 			t.Errorf("%s has no estimate", name)
 		}
 	}
-	if charges := s.Fake().Charges(); charges != 1 || !states["held"] || !states["succeeded"] {
+	if charges := s.Fake().Charges(); charges != 1 || !states[ledger.Held] || !states[ledger.Succeeded] {
 		t.Errorf("%d charges, states %v; want 1, one succeeded and one held", charges, states)
 	}
 }

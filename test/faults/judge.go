@@ -87,7 +87,7 @@ func (t *story) judgeCancelled() {
 func droppedOf(rec ledger.Record) []string {
 	var keys []string
 	for _, in := range rec.Inputs {
-		if cancels(in.Key) {
+		if deletionCancels(in.Key) {
 			keys = append(keys, in.Key)
 		}
 	}

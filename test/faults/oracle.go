@@ -363,8 +363,8 @@ func withoutTag(stem string) string {
 	return stem[:i]
 }
 
-// cancels reports whether the deletion of a file cancels the jobs that use it.
-func cancels(key string) bool {
+// deletionCancels reports whether the deletion of a file cancels the jobs that use it.
+func deletionCancels(key string) bool {
 	if strings.Contains(key, ".job/") {
 		return path.Base(key) == "job.json"
 	}

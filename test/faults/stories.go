@@ -35,7 +35,7 @@ const (
 
 var troubles = []trouble{
 	noTrouble, startsFail, cannotCancel, stopsFail, throttled, responseLost, forgotten, notKnownForLong,
-	interleaved, slow, unpaid, shuffled, shuffled, shuffled,
+	interleaved, slow, unpaid, shuffled, shuffled, shuffled, // shuffled is three times as likely as each other trouble
 }
 
 // story is a world with a few acts of people, a few names and one trouble.
@@ -49,11 +49,11 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	from, until time.Duration // the time of RunComfy's faults, since the start of the world; some begin earlier or end later
+	from, until time.Duration // when RunComfy's faults begin and end, since the start of the world; those of submit begin at 0, and forgotten never ends
 
 	hasty     int                     // how often people have acted while submit ran
 	refusals  int                     // number of refused writes to a claim
-	ended     map[string]bool         // requests whose result call has reported a failed job
+	reported  map[string]bool         // requests whose result call has reported a failed job
 	stopped   map[string]bool         // names whose execution a person stopped
 	cancelled map[string]cancellation // takes that must be cancelled, by the key of their record
 }
@@ -72,22 +72,22 @@ func tellStory(seed, number uint64) (*story, error) {
 		return nil, err
 	}
 	t := &story{
-		simulation: s, number: number, dropped: &drop{}, ended: map[string]bool{},
+		simulation: s, number: number, dropped: &drop{}, reported: map[string]bool{},
 		stopped: map[string]bool{}, cancelled: map[string]cancellation{},
 	}
 	t.stories = 1
 	t.drops = append(t.drops, t.dropped)
-	t.trouble = troubles[max(0, s.plans.IntN(2*len(troubles))-len(troubles))] // about half of the stories have none
-	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
-	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
-	t.fails = t.trouble == forgotten || s.chance(0.1)
-	t.from = s.between(0, 20*time.Minute)
+	t.trouble = troubles[max(0, t.plans.IntN(2*len(troubles))-len(troubles))] // about half of the stories have none
+	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[t.plans.IntN(4)]
+	t.run = []time.Duration{time.Minute, 10 * time.Minute}[t.plans.IntN(2)]
+	t.fails = t.trouble == forgotten || t.chance(0.1)
+	t.from = t.between(0, 20*time.Minute)
 	t.until = t.from + 15*time.Minute
-	s.w.Batch = 1 + s.plans.IntN(10)
-	s.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has: submit keeps a book, but no cap is reached
+	t.w.Batch = 1 + t.plans.IntN(10)
+	t.setCaps(budget.Caps{Jobs: 1000}) // more jobs than a story has: submit keeps the book of the day, but no cap is reached
 	switch t.trouble {
 	case slow:
-		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), t.w.SubmitBatch()
+		t.w.S3Latency, t.w.Batch = t.between(100*time.Millisecond, time.Second), t.w.SubmitBatch()
 	case interleaved:
 		t.w.S3Latency = s3Latency // so that no two things happen at the same time
 	case cannotCancel, stopsFail:
@@ -95,16 +95,16 @@ func tellStory(seed, number uint64) (*story, error) {
 	case unpaid:
 		t.until = t.from + 6*time.Hour
 	}
-	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+	t.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		script := runcomfytest.Script{Queue: t.queue, Run: t.run}
 		if t.fails {
 			script.Fail = "no face found"
 		}
 		return script
 	}
-	s.w.RunComfy.Fault = t.fault
-	s.w.Before = t.before
-	s.w.After = func(c world.Call) error { s.noteClaim(c); return nil }
+	t.w.RunComfy.Fault = t.fault
+	t.w.Before = t.before
+	t.w.After = func(c world.Call) error { t.noteClaim(c); return nil }
 	t.people()
 	t.end()
 	return t, nil
@@ -114,7 +114,7 @@ func tellStory(seed, number uint64) (*story, error) {
 // call three times, so three calls fail.
 const mostRefused = 9
 
-// changesClaim reports whether a write to a key changes the record of an unresolved claim.
+// changesClaim reports whether a write to a key changes a record in the state submitting.
 func (t *story) changesClaim(key string) bool {
 	rec, ok := t.recordAt(key)
 	return ok && strings.HasPrefix(key, "jobs/") && rec.State == ledger.Submitting
@@ -156,7 +156,7 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	fault := t.faultOf(call, id, claimed)
 	if fault == nil && call == runcomfytest.CallResult {
 		if job, ok := t.w.RunComfy.Job(id); ok && job.State == "failed" {
-			t.ended[id] = true
+			t.reported[id] = true
 		}
 	}
 	return fault
@@ -168,7 +168,7 @@ func (t *story) faultOf(call runcomfytest.Call, id, claimed string) *runcomfytes
 		return &fault
 	}
 	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
-	if t.trouble == forgotten && asks && t.ended[id] {
+	if t.trouble == forgotten && asks && t.reported[id] {
 		return named("unknown request") // permanently
 	}
 	if t.calmed {
@@ -345,7 +345,7 @@ func (t *story) delete(key string) {
 // expectCancel notes the takes that a deletion must cancel. They use the file, and
 // their job stays queued long enough for a call of /cancel to succeed.
 func (t *story) expectCancel(key string) {
-	if !cancels(key) {
+	if !deletionCancels(key) {
 		return
 	}
 	etag := t.w.Present(key)
@@ -394,7 +394,7 @@ func (t *story) end() {
 		t.calmed = true
 		t.w.Dead = nil
 		for _, key := range inboxAfter(t.dropped.acts).keys() {
-			if cancels(key) {
+			if deletionCancels(key) {
 				t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
 			}
 		}

@@ -45,9 +45,9 @@ type Crash struct {
 	Name string
 }
 
-// pool holds the processes of a function, as Lambda does. Invocations at the same time
-// have different processes. A later invocation reuses a process, with the token that the
-// process has read, unless the function died before it returned, or Restart ended the process.
+// pool holds the idle processes of a function. As in Lambda, invocations at the same time
+// have different processes, and a later invocation reuses a process with the API token that it
+// has read, unless the function died before it returned, or Restart ended the process.
 type pool[H any] struct {
 	start func() H
 
@@ -130,16 +130,18 @@ func (w *World) callAfter(c Call) error {
 }
 
 // once makes one call to a service. It calls Before, do and After, and stops at the first error.
-func once[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
+func once[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (Out, error) {
+	var none Out
 	c := callOf(ctx, service, op, key)
-	if err = w.callBefore(c); err == nil {
-		out, err = do()
+	if err := w.callBefore(c); err != nil {
+		return none, err
 	}
+	out, err := do()
 	if err == nil {
 		err = w.callAfter(c)
 	}
 	if err != nil {
-		return *new(Out), err
+		return none, err
 	}
 	return out, nil
 }

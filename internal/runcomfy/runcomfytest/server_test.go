@@ -157,7 +157,7 @@ func TestSubmitIsRefused(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a new token, and the balance is topped up", func(t *testing.T) {
+	t.Run("accepted with the new token, after the balance is topped up", func(t *testing.T) {
 		fake := &runcomfytest.Server{Token: "old", Fetch: pairFiles().fetch}
 		fake.SetBalanceEmpty(true)
 		fake.SetToken("new")
@@ -176,11 +176,13 @@ func models() map[string]json.RawMessage {
 func TestModel(t *testing.T) {
 	fake := &runcomfytest.Server{Models: models()}
 	got, err := clientOf(fake, "t").Model(t.Context(), model)
-	if price := runcomfytest.InventedPrice(model); err != nil || got.BasePriceUSD == nil || *got.BasePriceUSD != price.USD || got.PriceUnit != price.Unit || got.PricingNote != price.Note {
-		t.Errorf("model %+v, error %v; want the price %+v", got, err, price)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err != nil || got.ID != model || string(got.InputSchema) != string(models()[model]) {
-		t.Errorf("model %+v, error %v; want %s with its schema", got, err, model)
+	price := runcomfytest.InventedPrice(model)
+	want := runcomfy.Model{ID: model, InputSchema: models()[model], BasePriceUSD: &price.USD, PriceUnit: price.Unit, PricingNote: price.Note}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("model (-want +got):\n%s", diff)
 	}
 	if _, err := clientOf(fake, "t").Model(t.Context(), "a/b"); kindOf(err) != runcomfy.KindBadModel {
 		t.Errorf("error %v, want one of the kind %s", err, runcomfy.KindBadModel)

@@ -43,7 +43,8 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		trace.GotConn(httptrace.GotConnInfo{})
 	}
 	t.server.count(received)
-	rec, end := httptest.NewRecorder(), io.EOF
+	rec := httptest.NewRecorder()
+	bodyEnd := io.EOF // the error of a read after the last byte
 	if fault == nil {
 		t.server.handle(rec, received, body)
 	} else {
@@ -56,12 +57,12 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, context.DeadlineExceeded
 		case Truncate:
 			rec.Body.Truncate(rec.Body.Len() / 2)
-			end = reset
+			bodyEnd = reset
 		}
 	}
 	res := rec.Result()
 	res.Request = req
-	res.Body = io.NopCloser(io.MultiReader(res.Body, iotest.ErrReader(end)))
+	res.Body = io.NopCloser(io.MultiReader(res.Body, iotest.ErrReader(bodyEnd)))
 	return res, nil
 }
 
