@@ -51,7 +51,7 @@ func serveSources(certDir string) error {
 		secure := tls.NewListener(paced{listener, s.rate}, &tls.Config{
 			Certificates:                []tls.Certificate{cert.Pair},
 			NextProtos:                  []string{"http/1.1"}, // with HTTP/2, requests would share a connection and its limit
-			DynamicRecordSizingDisabled: true,
+			DynamicRecordSizingDisabled: true,                 // every TLS record is as large as possible
 		})
 		go func() { failed <- http.Serve(secure, s) }()
 	}
@@ -100,7 +100,8 @@ func (c *content) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo writes large pieces without copying them.
+// WriteTo is for a source without ranges; http.ServeContent calls Read. WriteTo writes large
+// pieces without copying them.
 func (c *content) WriteTo(w io.Writer) (written int64, err error) {
 	for c.at < c.size && err == nil {
 		piece := block()[c.at%blockSize:]

@@ -16,7 +16,7 @@ export function h(tag, props = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-let proof; // the proof in the first response: see shell.go
+let proof; // the proof in the first response, which counts as the command's: see shell.go
 
 // isOurs reports whether a response or an event with this proof comes from the command.
 export const isOurs = (given) => given === (proof ??= given);
@@ -93,8 +93,8 @@ export const fileNames = (names) => names.map((name, i) => [i ? ", " : "", h("bd
 // isPlausible reports whether a length or a cost from the bucket can be shown and added to others.
 export const isPlausible = (n) => typeof n === "number" && n >= 0 && n < 1e9;
 
-// seconds writes a length as the command does, such as 4.0 s, 12 min 5.5 s or 1 h 0 min 5.5 s. It writes no length that is 0 or not
-// plausible.
+// seconds writes a length as the command does, such as 4.0 s, 12 min 5.5 s or 1 h 0 min 5.5 s. It returns "" if the length is 0 or
+// not plausible.
 export const seconds = (n) => {
   if (!n || !isPlausible(n)) return "";
   const tenths = Math.round(n * 10);
@@ -116,9 +116,9 @@ export function bytes(n) {
 // age returns how long ago a time was.
 export function age(time) {
   let n = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
-  for (const [unit, size] of [["s", 60], ["min", 60], ["h", 48], ["d", Infinity]]) {
-    if (n < size) return Math.floor(n) + " " + unit;
-    n /= unit === "h" ? 24 : size;
+  for (const [unit, limit, next] of [["s", 60, 60], ["min", 60, 60], ["h", 48, 24], ["d", Infinity]]) {
+    if (n < limit) return Math.floor(n) + " " + unit;
+    n /= next;
   }
 }
 
