@@ -59,9 +59,9 @@ type Stack struct {
 	states        *states.Server
 	fake          *runcomfytest.Server
 
-	intakeCtx  context.Context // its end stops the schedule and the delivery of messages and notices
+	intakeCtx  context.Context // its end stops the schedule and the delivery of messages, and of notices to the webhook
 	stopIntake context.CancelFunc
-	calls      sync.WaitGroup // the goroutines of the schedule and of the queues
+	consumers  sync.WaitGroup // the goroutines of the schedule and of the queues
 	closers    []func()
 	closing    sync.Once
 
@@ -69,7 +69,7 @@ type Stack struct {
 	fail   context.CancelCauseFunc
 
 	caughtUp      atomic.Bool // every event from before the start is in the queues
-	lastEventLock sync.Mutex
+	lastEventLock sync.Mutex  // held while the file last-event is written
 }
 
 // invoker is a *lambda.Host or *lambda.Remote. It calls the functions by name or ARN. A failure
@@ -147,6 +147,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.startFunctions(); err != nil {
 		return err
 	}
+	// The executions continue after ctx has ended, until Close.
 	if err := s.states.Resume(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
@@ -188,7 +189,8 @@ func (s *Stack) listen() ([]net.Listener, error) {
 // The files may be symbolic links.
 const dropFolder = "drop"
 
-// takeFolder makes the state folder, takes its lock and reads its keys.
+// takeFolder makes the state folder and the keys in it if they are missing, and takes the folder's
+// lock.
 func (s *Stack) takeFolder() error {
 	dir, err := filepath.Abs(s.options.Dir)
 	if err != nil {
@@ -234,8 +236,8 @@ func (s *Stack) readCheckout(root string) error {
 	return s.readTemplate(root)
 }
 
-// build builds the S3 server and the functions from a checkout. It returns the path of the S3
-// server.
+// build builds the S3 server from a checkout and returns its path. Without a LambdaEndpoint, it also
+// builds the functions.
 func (s *Stack) build(ctx context.Context, source build.Source) (program string, err error) {
 	// The two builds run one after the other because they share packages.
 	if s.options.LambdaEndpoint == "" {
@@ -247,7 +249,7 @@ func (s *Stack) build(ctx context.Context, source build.Source) (program string,
 }
 
 func (s *Stack) openQueues() error {
-	queues, err := template.Queues(s.template, TemplateValues("", ""))
+	queues, err := template.Queues(s.template, TemplateValues("", "")) // no property that Queues reads has a URL
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -331,12 +333,12 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 func (s *Stack) startConsumers(restarted bool) {
 	consume := func(q *queue.Queue, m template.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
-		s.calls.Go(func() { q.Consume(s.intakeCtx, c) })
+		s.consumers.Go(func() { q.Consume(s.intakeCtx, c) })
 	}
 	consume(s.dropQueue, s.functions[submit].Queues[queueARN], queue.DeliverBatch(queueARN, s.invokeFunction(submit)))
 	consume(s.deletionQueue, s.functions[cancel].Queues[deletionQueueARN], queue.DeliverBatch(deletionQueueARN, s.invokeFunction(cancel)))
 	consume(s.cancelQueue, template.Mapping{BatchSize: 1, Concurrency: cancelConcurrency}, queue.DeliverEach(s.invokeFunction(cancel)))
-	s.calls.Go(func() { s.schedule(restarted) })
+	s.consumers.Go(func() { s.schedule(restarted) })
 }
 
 // invokeFunction returns a queue.Invoke that calls a function. The queue.Invoke logs an error
@@ -376,7 +378,7 @@ func (s *Stack) Close() {
 		s.stopIntake()
 		ended := make(chan struct{})
 		go func() {
-			s.calls.Wait()
+			s.consumers.Wait()
 			close(ended)
 		}()
 		select {

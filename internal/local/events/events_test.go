@@ -18,7 +18,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/events"
 )
 
-// call returns the body of a webhook call as versitygw 1.8.0 sends it.
+// call returns the body of a webhook call as versitygw 1.8.0 sends it after a request to a path. The
+// name of the bucket may be wrong in it: see ServeHTTP.
 func call(event, path, key string) string {
 	return fmt.Sprintf(`{"Records":[{"eventVersion":"2.2","eventSource":"aws:s3","awsRegion":"us-east-1",
 		"eventTime":"2026-03-01T13:06:14+01:00","eventName":%q,"userIdentity":{"PrincipalId":"a"},
@@ -51,7 +52,7 @@ func TestWebhook(t *testing.T) {
 			body: call("s3:ObjectCreated:Put", "drops/inbox/a b/ü+100%.mp4", "inbox/a b/ü+100%.mp4"),
 			want: object("Object Created", "inbox/a b/ü+100%.mp4", "PutObject"),
 		},
-		"a multipart upload": {
+		"a multipart upload, whose reason is PutObject too": {
 			body: call("s3:ObjectCreated:CompleteMultipartUpload", "drops/inbox/big.mp4", "inbox/big.mp4"),
 			want: object("Object Created", "inbox/big.mp4", "PutObject"),
 		},
@@ -107,7 +108,7 @@ func expectEvents(t *testing.T, got []events.Event, want ...string) {
 	}
 }
 
-func TestWebhookThatCannotForward(t *testing.T) {
+func TestWebhookErrors(t *testing.T) {
 	hook := &events.Webhook{Bucket: "drops", Prefix: "inbox/", Forward: func(events.Event) error { return errors.New("disk full") }}
 	for name, row := range map[string]struct {
 		body string
@@ -144,6 +145,7 @@ func TestCatchUp(t *testing.T) {
 		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
 	})
 	hook, got := collect()
+	// CatchUp truncates this time to whole seconds, so it also forwards the version of 12:06:14.
 	if err := hook.CatchUp(t.Context(), client, time.Date(2026, 3, 1, 12, 6, 14, 500e6, time.UTC)); err != nil {
 		t.Fatal(err)
 	}

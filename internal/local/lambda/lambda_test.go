@@ -36,13 +36,9 @@ func TestMain(m *testing.M) {
 	runtime.Start(perform)
 }
 
-// act tells the function what to do.
-type act struct {
-	Do    string `json:"do"`
-	Touch string `json:"touch,omitempty"`
-	Await string `json:"await,omitempty"`
-	Then  string `json:"then,omitempty"`
-}
+// act tells the function what to do: create the file Touch, wait for the file Await, create the
+// file TouchLast, and then end as Do says. An empty path means no file.
+type act struct{ Do, Touch, Await, TouchLast string }
 
 // mishap is an error with its own type.
 type mishap struct{ what string }
@@ -59,7 +55,7 @@ func perform(ctx context.Context, a act) (any, error) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if err := create(a.Then); err != nil {
+	if err := create(a.TouchLast); err != nil {
 		return nil, err
 	}
 	switch a.Do {
@@ -124,7 +120,7 @@ func TestOutcomes(t *testing.T) {
 		{do: "panic", failure: &lambda.Error{Type: "string", Message: "out of order"}},
 		{do: "exit", failure: &lambda.Error{Type: "Runtime.ExitError", Message: "RequestId: ID Error: Runtime exited with error: exit status 7"}},
 		{do: "hang", failure: &lambda.Error{Type: "Sandbox.Timedout", Message: "RequestId: ID Error: Task timed out after 2.00 seconds"}},
-		{do: "large", failure: &lambda.Error{Type: "Runtime.ExitError", Message: "RequestId: ID Error: Runtime exited with error: exit status 1"}},
+		{do: "large", failure: &lambda.Error{Type: "Runtime.ExitError", Message: "RequestId: ID Error: Runtime exited with error: exit status 1"}}, // the runtime ends if its response is refused
 		{do: "hello again", result: `"hello again"`},
 	}
 	for _, row := range rows {
@@ -244,8 +240,8 @@ func TestMissingProgramOrFunction(t *testing.T) {
 	}
 }
 
-// Two invocations wait for each other, so they need two environments. A third invocation runs before
-// or after one of them, in the same environment.
+// Two invocations wait for each other, so they need both environments that the concurrency allows. A
+// third invocation runs in one of the two, before or after the other invocation there.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
@@ -271,7 +267,7 @@ func TestInvocationWaitsForAFreeEnvironment(t *testing.T) {
 	await(t, began)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := h.Invoke(ctx, "act", []byte(`{"do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := h.Invoke(ctx, "act", []byte(`{"Do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the second invocation ended with %v during the first, want context.DeadlineExceeded", err)
 	}
 	if err := create(goOn); err != nil {
@@ -291,7 +287,7 @@ func TestFunctionGoesOnWithoutItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	caller := make(chan error, 1)
 	go func() {
-		_, err := h.Invoke(ctx, "act", fmt.Appendf(nil, `{"touch":%q,"await":%q,"then":%q}`, began, goOn, ended))
+		_, err := h.Invoke(ctx, "act", fmt.Appendf(nil, `{"Touch":%q,"Await":%q,"TouchLast":%q}`, began, goOn, ended))
 		caller <- err
 	}()
 	await(t, began)

@@ -19,7 +19,7 @@ func TestRetries(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		retry  string
-		random float64 // what Random returns; 0 stands for 1
+		random float64 // what Random returns; 1 if not set
 		fails  []error
 		wakes  []float64 // when each retry was made, in seconds after the start
 		status states.Status
@@ -141,7 +141,7 @@ func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	m.Random = func() float64 { return 1 }
 	c := &clock{began}
 	x := m.Start(`{"waitSeconds":3}`, c.time)
-	archives := 0
+	archives := 0 // calls of archive; the machine retries OutputUnavailable 60 times, and OutputRefused never
 	poll := polls(1)
 	invoke := func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
 		if arn == pollARN {
@@ -301,7 +301,7 @@ func TestAStepThatIsInterruptedCallsAgain(t *testing.T) {
 	if done || x.Status != states.Running {
 		t.Fatalf("done %v, %s with the cause %q; want RUNNING and not done", done, x.Status, x.Cause)
 	}
-	// The timeout of the task counts from the second call.
+	// The task's timeout of 60 s counts from the second call.
 	c.time = c.time.Add(10 * time.Minute)
 	finish(t, m, x, c, succeedsAfter())
 	if x.Status != states.Succeeded {
