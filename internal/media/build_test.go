@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -12,20 +11,20 @@ import (
 
 // be and le encode values one after the other, each in the size of its type. An int
 // takes four bytes.
-func be(numbers ...any) []byte { return write(binary.BigEndian, numbers) }
-func le(numbers ...any) []byte { return write(binary.LittleEndian, numbers) }
+func be(values ...any) []byte { return write(binary.BigEndian, values) }
+func le(values ...any) []byte { return write(binary.LittleEndian, values) }
 
-func write(order binary.ByteOrder, numbers []any) []byte {
+func write(order binary.ByteOrder, values []any) []byte {
 	var out []byte
-	for _, n := range numbers {
-		switch v := n.(type) {
+	for _, value := range values {
+		switch v := value.(type) {
 		case int:
-			n = uint32(v)
+			value = uint32(v)
 		case string:
-			n = []byte(v)
+			value = []byte(v)
 		}
 		var err error
-		if out, err = binary.Append(out, order, n); err != nil {
+		if out, err = binary.Append(out, order, value); err != nil {
 			panic(err)
 		}
 	}
@@ -58,16 +57,17 @@ func headedTrack(id int, handler string, flags int, more ...[]byte) []byte {
 func table(kind string, number int, rest []byte) []byte { return atom(kind, be(0, number, rest)) }
 
 // mediaBox returns the mdia box of a track.
-func mediaBox(handler string, length int, table ...[]byte) []byte {
+func mediaBox(handler string, length int, tables ...[]byte) []byte {
 	return atom("mdia",
 		atom("mdhd", be(0, 0, 0, 1000, length, 0)),
 		atom("hdlr", be(0, 0, handler), make([]byte, 13)),
-		atom("minf", atom("stbl", table...)),
+		atom("minf", atom("stbl", tables...)),
 	)
 }
 
 // sampleTable returns the tables of a track with one sample of one byte, which is the third
-// byte of the file. If the length is 0, the track has no sample.
+// byte of the file. If the length is 0, the track has no sample. If it is -1, which means
+// unknown, the sample has no length.
 func sampleTable(handler string, length int) []byte {
 	count := 0
 	if length != 0 {
@@ -212,7 +212,7 @@ func ebml(id int, body ...[]byte) []byte {
 }
 
 // openEBML returns the head of an element that does not say how long it is.
-func openEBML(id int) []byte { return slices.Concat(be(id), be(^uint64(0)>>7|1<<56)) }
+func openEBML(id int) []byte { return be(id, uint64(1<<57-1)) }
 
 // mkvTrack returns a TrackEntry. Its kind is 1 for video and 2 for audio.
 func mkvTrack(number, kind int, codec string, more ...[]byte) []byte {
@@ -225,7 +225,7 @@ func mkvTrack(number, kind int, codec string, more ...[]byte) []byte {
 func mkvHead(length float32, tracks ...[]byte) []byte {
 	var duration []byte
 	if length > 0 {
-		duration = ebml(0x4489, be(int(math.Float32bits(length))))
+		duration = ebml(0x4489, be(length))
 	}
 	return slices.Concat(ebml(0x1A45DFA3, ebml(0x4282, []byte("webm"))), openEBML(0x18538067),
 		ebml(0x1549A966, ebml(0x2AD7B1, be(1000000)), duration), ebml(0x1654AE6B, tracks...))

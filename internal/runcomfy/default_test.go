@@ -9,7 +9,7 @@ import (
 
 // Over HTTP/2, net/http repeats a request whose stream the server refused, even a paid POST. So
 // the default client offers only HTTP/1.1.
-func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
+func TestProtocolAndTimeoutOfTheDefaultClient(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"status":"`+r.Proto+`"}`)
 	}))
@@ -27,7 +27,7 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status.State != "http/1.1" {
+	if status.State != "http/1.1" { // Status writes a state in lower case
 		t.Errorf("protocol %s, want http/1.1", status.State)
 	}
 	if ours.Timeout != Timeout {

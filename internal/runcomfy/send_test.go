@@ -32,32 +32,32 @@ func dialing(dial func() (net.Conn, error)) *http.Client {
 
 func TestNotSent(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
-	strange := httptest.NewUnstartedServer(http.NotFoundHandler())
-	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
-	strange.StartTLS()
-	defer strange.Close()
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	defer untrusted.Close()
 	dropping := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer dropping.Close()
 	closed.Close() // last, so that no other server here can get its port
 
 	tests := []struct {
-		name   string
-		client runcomfy.Client
-		model  string
-		input  map[string]any
-		want   bool
+		name    string
+		client  runcomfy.Client
+		model   string
+		input   map[string]any
+		notSent bool
 	}{
-		{name: "connection refused", client: runcomfy.Client{BaseURL: closed.URL}, want: true},
+		{name: "connection refused", client: runcomfy.Client{BaseURL: closed.URL}, notSent: true},
 		{name: "no such host", client: runcomfy.Client{HTTPClient: dialing(func() (net.Conn, error) {
 			return nil, &net.DNSError{Err: "no such host", Name: "model-api.example", IsNotFound: true}
-		})}, want: true},
-		{name: "a certificate that is not trusted", client: runcomfy.Client{BaseURL: strange.URL}, want: true},
-		{name: "a base URL without a scheme", client: runcomfy.Client{BaseURL: "model-api.example"}, want: true},
-		{name: "a base URL that cannot be parsed", client: runcomfy.Client{BaseURL: "https://a b/%zz"}, want: true},
-		{name: "a base URL with a query", client: runcomfy.Client{BaseURL: "https://a.example/?key=1"}, want: true},
-		{name: "a base URL of another protocol", client: runcomfy.Client{BaseURL: "ftp://a.example"}, want: true},
-		{name: "an input that JSON cannot hold", client: runcomfy.Client{BaseURL: dropping.URL}, input: map[string]any{"x": math.NaN()}, want: true},
-		{name: "an invalid model id", client: runcomfy.Client{BaseURL: dropping.URL}, model: "a/../b", want: true},
+		})}, notSent: true},
+		{name: "a certificate that is not trusted", client: runcomfy.Client{BaseURL: untrusted.URL}, notSent: true},
+		{name: "a base URL without a scheme", client: runcomfy.Client{BaseURL: "model-api.example"}, notSent: true},
+		{name: "a base URL that cannot be parsed", client: runcomfy.Client{BaseURL: "https://a b/%zz"}, notSent: true},
+		{name: "a base URL with a query", client: runcomfy.Client{BaseURL: "https://a.example/?key=1"}, notSent: true},
+		{name: "a base URL of another protocol", client: runcomfy.Client{BaseURL: "ftp://a.example"}, notSent: true},
+		{name: "an input that JSON cannot hold", client: runcomfy.Client{BaseURL: dropping.URL}, input: map[string]any{"x": math.NaN()}, notSent: true},
+		{name: "an invalid model id", client: runcomfy.Client{BaseURL: dropping.URL}, model: "a/../b", notSent: true},
 		{name: "the server closes the connection after it has read the request", client: runcomfy.Client{BaseURL: dropping.URL}},
 		{name: "a transport that calls no hook of net/http/httptrace", client: runcomfy.Client{HTTPClient: &http.Client{
 			Transport: roundTripper(func(*http.Request) (*http.Response, error) {
@@ -75,8 +75,8 @@ func TestNotSent(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error, want one")
 			}
-			if got := runcomfy.NotSent(err); got != tt.want {
-				t.Errorf("NotSent returns %t, want %t: %v", got, tt.want, err)
+			if got := runcomfy.NotSent(err); got != tt.notSent {
+				t.Errorf("NotSent returns %t, want %t: %v", got, tt.notSent, err)
 			}
 			if _, ok := errors.AsType[*runcomfy.Error](err); ok {
 				t.Errorf("error %v, want no *Error, because there was no response", err)

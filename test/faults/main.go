@@ -1,12 +1,14 @@
-// Command faults tests the promises of docs/reliability.md by simulation, in three parts. The
-// first part sends thousands of jobs through the four handlers, the shipped state machine and
-// the fake RunComfy on a virtual clock, while everything around them fails at random. Then the
-// faults stop, and the dead letters and failed executions are redriven. Finally the
-// command compares the end of each job with what the fake charged and served. In the second part,
-// people do a few things to one or two names, with at most one fault. In the third part, a hostile
-// person drops files that are expensive to assess.
+// Command faults tests the promises of docs/reliability.md by simulation:
 //
 //	go run ./test/faults -jobs 10000 -seed 1
+//
+// It has three parts:
+//   - Thousands of jobs pass through the four handlers, the shipped state machine and the fake
+//     RunComfy on a virtual clock, while everything around them fails at random. Then the faults
+//     stop, the dead letters and failed executions are redriven, and the command compares the
+//     end of each job with what the fake charged and served.
+//   - In each story, people do a few things to one or two names, with at most one fault.
+//   - A hostile person drops files that are expensive to assess, among other people's drops.
 //
 // The same flags give the same run. The exit status is 0 only if there are no
 // findings. oracle.go says what is checked and what each finding means.
@@ -58,7 +60,7 @@ func main() {
 // simulate simulates jobs in as many worlds as needed and returns the sum of the
 // tallies. The worlds are independent.
 func simulate(jobs int, seed uint64) (tally, error) {
-	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, min(jobs, 1))
+	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, min(jobs, 1)) // rounded, but one world for a few jobs
 	return sum(worlds, func(i int) (tally, error) {
 		share := jobs*(i+1)/worlds - jobs*i/worlds
 		s, err := newSimulation(share, seed, uint64(i))
@@ -72,7 +74,7 @@ func simulate(jobs int, seed uint64) (tally, error) {
 }
 
 // tellStories runs stories, each in its own world, and returns the sum of the
-// tallies. After a story's findings of one kind, tellStories adds the text of the story.
+// tallies. tellStories adds the text of a story to the last of the story's findings of each kind.
 func tellStories(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		t, err := tellStory(seed, uint64(i))
@@ -146,7 +148,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 // tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // takes that people ask for; stories and hostile people do not count
+	jobs    int // takes that the drops of simulate and of victims ask for
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served

@@ -39,16 +39,16 @@ func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
 			tt.fault(t, w)
 			worldtest.DropPair(w)
 			w.Run(time.Minute)
-			again, failed := strings.Contains(logs.String(), "held or busy"), strings.Contains(logs.String(), "level=ERROR")
-			if again == tt.error || failed != tt.error {
-				t.Errorf("logged as held or busy: %v, as an error: %v; want %v, %v\n%s", again, failed, !tt.error, tt.error, logs.String())
+			heldOrBusy, failed := strings.Contains(logs.String(), "held or busy"), strings.Contains(logs.String(), "level=ERROR")
+			if heldOrBusy == tt.error || failed != tt.error {
+				t.Errorf("logged as held or busy: %v, as an error: %v; want %v, %v\n%s", heldOrBusy, failed, !tt.error, tt.error, logs.String())
 			}
 		})
 	}
 }
 
-// For each job that RunComfy has certainly accepted, the log has the line "submitted" once,
-// however many events arrive.
+// Submit logs "submitted" once if a response says that RunComfy accepted the job, however many
+// events arrive.
 func TestSubmittedIsLoggedOnce(t *testing.T) {
 	for fault, want := range map[string]int{"accepted under HTTP 202": 1, "silence": 0, "429": 1} {
 		t.Run(fault, func(t *testing.T) {
