@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -107,8 +108,11 @@ func (s *Server) handleAction(do func(ctx context.Context, a action) (string, er
 		if err := decode(r, &a); err != nil {
 			return nil, err
 		}
-		if err := cmp.Or(validName(a.Name), validTake(a.Take)); err != nil {
+		if err := validName(a.Name); err != nil {
 			return nil, err
+		}
+		if validName(a.Take) != nil { // the take is a part of S3 keys
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a take", a.Take)}
 		}
 		// The action continues even if the person closes the page. A cancel, for example, stops
 		// the execution, and must redrive it if RunComfy then does not cancel the job.

@@ -23,7 +23,7 @@ type row struct {
 	Key           string          `json:"key"`            // the name; for a file, a path with a leading slash (see rowKey)
 	File          bool            `json:"file,omitempty"` // the row is about a file, not about a name
 	Review        client.Decision `json:"review,omitempty"`
-	Started       time.Time       `json:"started,omitzero"`
+	Started       time.Time       `json:"started,omitzero"` // the time with which Take begins
 	ledger.Status                 // without its texts and lists
 
 	gone    bool // the status or the answer file is no longer in the bucket
@@ -41,8 +41,8 @@ const (
 // feed follows the statuses, the answer files and the reviews of a bucket while a page
 // is open. It lists the keys, and reads only objects whose ETags have changed.
 //
-// Each change of a row gets the next version. A stream stores only the version that its
-// page has.
+// Each change of a row gets the next version. A stream sends the rows that have a later version
+// than its page.
 type feed struct {
 	client *client.Client
 	wake   chan struct{} // makes run list the bucket at once
@@ -233,11 +233,12 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	if err != nil {
 		return err
 	}
-	r := row{Key: rowKey(file.Key), Status: posted.Status}
+	key := rowKey(file.Key)
+	name, isFile := strings.CutPrefix(key, "/")
+	r := row{Key: key, File: isFile, Status: posted.Status}
 	r.Reason, r.Remedy, r.Warnings, r.Links, r.Outputs, r.Jobs = "", "", nil, nil, nil, nil
-	name, isFile := strings.CutPrefix(r.Key, "/")
 	// The key of an answer file may be shortened. The whole name is in the file.
-	if r.File = isFile; !isFile || r.Name == "" {
+	if !isFile || r.Name == "" {
 		r.Name = name
 	}
 	if r.UpdatedAt.IsZero() {
@@ -253,12 +254,10 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	return nil
 }
 
-// setReview sets the decision of a review, or removes the review if decision is empty. The
-// caller holds the lock.
+// setReview sets the decision of a review; "" means that there is no review. The caller holds
+// the lock.
 func (f *feed) setReview(key string, decision client.Decision) {
-	if f.reviews[key] = decision; decision == "" {
-		delete(f.reviews, key)
-	}
+	f.reviews[key] = decision
 	name, take := client.ReviewedTake(key)
 	if r, ok := f.rows[name]; ok && r.Take == take {
 		f.setRow(r)
@@ -296,7 +295,7 @@ type change struct {
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow
 	Trouble string   `json:"trouble,omitempty"` // the error of the last refresh
-	Proof   string   `json:"proof"`             // see shell; EventSource hides the headers of the response
+	Proof   string   `json:"proof"`             // shell.proof, because EventSource hides the headers of the response
 
 	version int // that the page has after this event
 }

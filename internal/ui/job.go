@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,13 +94,6 @@ func validName(name string) error {
 	return nil
 }
 
-func validTake(take string) error {
-	if validName(take) != nil {
-		return &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a take", take)}
-	}
-	return nil
-}
-
 // job returns the view of a job or, if the key begins with a slash, of an answer file.
 func (s *Server) job(r *http.Request) (any, error) {
 	ctx, key, wanted := r.Context(), r.FormValue("key"), r.FormValue("take")
@@ -119,7 +113,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 		return nil, &requestError{http.StatusNotFound, "there is no answer file for " + name}
 	}
 	if !posted.Exists() {
-		return nil, &requestError{http.StatusNotFound, fmt.Sprintf("there is no job named %s", name)}
+		return nil, &requestError{http.StatusNotFound, "there is no job named " + name}
 	}
 	if isFile && validName(posted.Name) == nil {
 		name = posted.Name // the key of an answer file may have a shortened name
@@ -222,12 +216,9 @@ func kindOf(name string) string {
 func (m *medium) setKind(kind string) {
 	m.Kind = kind
 	m.Sound = kind == "audio" || kind == "video" && (len(m.Codecs) == 0 || len(m.Codecs) > 1)
-	m.Label = map[string]string{"video": "Input", "image": "Image", "audio": "Voice"}[kind]
-	switch {
-	case m.Role == "output":
+	m.Label = cmp.Or(map[string]string{"video": "Input", "image": "Image", "audio": "Voice"}[kind], "File")
+	if m.Role == "output" {
 		m.Label = "Output"
-	case m.Label == "":
-		m.Label = "File"
 	}
 }
 
