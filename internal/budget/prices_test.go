@@ -43,7 +43,7 @@ func TestEstimate(t *testing.T) {
 		unknown     string
 	}{
 		{"priced by the second", "sync/react-1", 2500 * time.Millisecond, 0.4, ""},
-		{"the length is rounded as in the record", "sync/react-1", 2500*time.Millisecond + 400*time.Microsecond, 0.4, ""},
+		{"the length is rounded to milliseconds", "sync/react-1", 2500*time.Millisecond + 400*time.Microsecond, 0.4, ""},
 		{"priced by the output", "happyhorse/happyhorse-1.0/reference-to-video", 5 * time.Second, 0.9, ""},
 		{"priced by the output, whose length is not known", "happyhorse/happyhorse-1.0/reference-to-video", 0, 0.9, ""},
 		{"priced by the second, output of an unknown length", "sync/react-1", 0, 0, "the length of the output is not known"},
@@ -92,7 +92,7 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 				t.Errorf("%d requests within a minute, want 1", w.requests)
 			}
 			if got := prices.Estimate(t.Context(), "sync/lipsync-2-pro", time.Second); got != first {
-				t.Errorf("another model: %+v, want the same as %+v", got, first)
+				t.Errorf("another model: %+v, want %+v, because the same fault gives the same reason", got, first)
 			}
 			w.fake.Fault = nil
 			w.now = w.now.Add(time.Second)
@@ -138,7 +138,7 @@ func TestPriceAfterACallerThatGaveUp(t *testing.T) {
 	}
 }
 
-// A small amount is never rounded to 0, because MaxUsdPerDay ignores a cost of 0.
+// A small amount is never rounded to 0, because a cost of 0 means that the cost is not known.
 func TestRound(t *testing.T) {
 	for usd, want := range map[float64]float64{0: 0, 1e-9: 1e-6, 0.1234564: 0.123456, 0.1234566: 0.123457} {
 		if got := budget.Round(usd); got != want {

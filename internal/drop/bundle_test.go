@@ -67,12 +67,12 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
-			says: "joB.json is rejected because of its spelling; in a subfolder it is an ordinary file",
+			says: "joB.json is rejected, unlike job.json, JOB.json and Job.json; in a subfolder it is an ordinary file",
 			do:   []string{reactJob("a.job/joB.json", "v.mp4", "a.wav"), "b.job/sub/joB.json = {}"},
 			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "a file name with \u017f in place of s is not job.json",
+			says: "the long s, \u017f, is not an s: job.j\u017fon is not job.json",
 			do:   []string{"x.job/job.j\u017fon = {}"},
 			want: []string{"x: waiting, waiting_for_job_json"},
 		},
@@ -90,17 +90,17 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: while other files are missing",
+			says: "An empty media file is rejected while other files are missing",
 			do:   []string{cafe, "ads/cafe.job/woman.png = "},
 			want: []string{"ads/cafe: rejected, empty_file"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: in another folder too",
+			says: "An empty media file in another folder is rejected, and so is the bundle that names it",
 			do:   []string{"cast/v.mp4 = ", reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
 			want: []string{"cast/v: rejected, empty_file", "x: rejected, empty_file"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: before job.json is there",
+			says: "An empty media file is rejected before job.json is there",
 			do:   []string{"ads/cafe.job/woman.png = ", "ads/cafe.job/notes.txt = ", "ads/cafe.job/voice.wav"},
 			want: []string{"ads/cafe: rejected, empty_file"},
 		},
@@ -110,7 +110,7 @@ func TestBundles(t *testing.T) {
 			want: []string{cafeJob},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected, together with wrong options",
+			says: "An empty media file and a wrong option are reported together while another file is missing",
 			do:   []string{`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`, "x.job/v.mp4 = "},
 			want: []string{"x: rejected, empty_file, bad_value"},
 		},
@@ -222,7 +222,7 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"x: rejected, bad_value"},
 		},
 		{
-			says: "a wrong option is reported together with the problems of the files",
+			says: "an empty media file and a wrong option are reported together when every file is there",
 			do: []string{
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`,
 				"x.job/v.mp4 = ", audio,

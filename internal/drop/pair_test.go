@@ -34,7 +34,7 @@ func TestPairs(t *testing.T) {
 			},
 		},
 		{
-			says: "A video pairs for the video model, an image for the avatar model",
+			says: "A video and an audio are a job of the video model, an image and an audio one of the avatar model",
 			do:   []string{"a.mov", "a.mp3", "b.png", "b.wav"},
 			want: []string{
 				"a: job of pro, video_url=a.mov, audio_url=a.mp3",
@@ -72,7 +72,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: rejected, empty_file"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: without a partner too",
+			says: "An empty media file without a partner is rejected",
 			do:   []string{"a.wav = ", "b.mp4 = ", "c.png = ", "d.webm = ", "e.flac = ", "f.de.wav = "},
 			want: []string{
 				"a: rejected, empty_file", "b: rejected, empty_file", "c: rejected, empty_file",
@@ -80,17 +80,17 @@ func TestPairs(t *testing.T) {
 			},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected, until it is dropped again",
+			says: "An empty media file is rejected until it is dropped again",
 			do:   []string{"talk.wav = ", "talk.wav"},
 			want: []string{"talk: waiting, waiting_for_video_or_image"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: if the empty file has a tag, the tagged name is rejected",
+			says: "An empty audio with a tag is rejected under its tagged name",
 			do:   []string{"talk.mp4", "talk.de.wav = "},
 			want: []string{"talk.de: rejected, empty_file", "talk: used, by talk.de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: beside a second candidate, it is also ambiguous",
+			says: "An empty media file beside a second candidate is two problems",
 			do:   []string{"talk.wav = ", "talk.mp3", "talk.mp4"},
 			want: []string{"talk: rejected, ambiguous, empty_file"},
 		},
@@ -109,7 +109,7 @@ func TestTags(t *testing.T) {
 			},
 		},
 		{
-			says: "an audio with the stem of the video is a job beside the jobs of the tagged audios",
+			says: "an audio without a tag and an audio with a tag beside one video are two jobs",
 			do:   []string{"talk.de.wav", "talk.wav", "talk.mp4"},
 			want: []string{
 				"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav",

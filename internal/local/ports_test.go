@@ -26,11 +26,12 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 	if again := open(Ports{}); again != first {
 		t.Errorf("ports %v, want %v as the last time", again, first)
 	}
-	if got := open(Ports{Plain: first.TLS}); got.Plain != first.TLS {
-		t.Errorf("plain port %d, want %d", got.Plain, first.TLS)
+	second := open(Ports{Plain: first.TLS})
+	if second.Plain != first.TLS {
+		t.Errorf("plain port %d, want %d", second.Plain, first.TLS)
 	}
-	if got := open(Ports{TLS: first.TLS}); got.TLS != first.TLS { // the plain port of the last start
-		t.Errorf("TLS port %d, want %d", got.TLS, first.TLS)
+	if third := open(Ports{TLS: second.Plain}); third.TLS != second.Plain {
+		t.Errorf("TLS port %d, want %d", third.TLS, second.Plain)
 	}
 }
 

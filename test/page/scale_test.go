@@ -51,8 +51,8 @@ func runCommand(t *testing.T, dir string) *command {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	cmd := exec.Command(program, "ui", "--no-open", "--dir", dir)
-	out, in := io.Pipe()
-	cmd.Stdout, cmd.Stderr = in, in
+	output, writer := io.Pipe()
+	cmd.Stdout, cmd.Stderr = writer, writer
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +61,12 @@ func runCommand(t *testing.T, dir string) *command {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("lipdrop ui ended with %v", err)
 		}
-		in.Close()
+		writer.Close()
 	})
 	c := &command{t: t, pid: cmd.Process.Pid}
 	address := make(chan string, 1)
 	go func() {
-		for s, found := bufio.NewScanner(out), false; s.Scan(); {
+		for s, found := bufio.NewScanner(output), false; s.Scan(); {
 			c.mu.Lock()
 			fmt.Fprintln(&c.text, s.Text())
 			c.mu.Unlock()
@@ -137,7 +137,7 @@ func (s *statusServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", s.refusal)
 	case r.Method != http.MethodGet:
-		w.WriteHeader(http.StatusPreconditionFailed)
+		w.WriteHeader(http.StatusPreconditionFailed) // as S3 refuses the write that tests the permission
 	case ok:
 		w.Header().Set("ETag", etag(key))
 		_, _ = w.Write(body)
@@ -199,7 +199,7 @@ func TestTenThousandJobs(t *testing.T) {
 		s.put(ledger.StatusKey(st.Name), encoded(st), at)
 	}
 	command := runCommand(t, s.folder(t))
-	b.do("count the changes of the folders", chromedp.ActionFunc(func(ctx context.Context) error {
+	b.do("count how often the menu of folders is filled", chromedp.ActionFunc(func(ctx context.Context) error {
 		_, err := page.AddScriptToEvaluateOnNewDocument(`window.filled = 0; addEventListener("DOMContentLoaded", () => new MutationObserver(() => filled++).observe(document.querySelector("#folder") ?? document, {childList: true}))`).Do(ctx)
 		return err
 	}))

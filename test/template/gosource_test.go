@@ -41,7 +41,7 @@ type call struct {
 	args           []ast.Expr
 }
 
-// calls returns every call of the form x.f(…) in some files. In the result, receiver is x and name is f.
+// calls returns the calls in some files.
 func calls(files []*ast.File) []call {
 	var all []call
 	for _, file := range files {
@@ -115,7 +115,7 @@ func loggedMessages(t *testing.T, function string) map[string]map[string]bool {
 		if !ok {
 			continue
 		}
-		// The logger adds these members to every line.
+		// The logger adds these keys to every line.
 		keys := map[string]bool{"message": true, "level": true, "timestamp": true, "requestId": true}
 		for i := 1; i < len(args); i += 2 {
 			if key, ok := stringLiteral(args[i]); ok {

@@ -50,9 +50,9 @@ func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	body, ok := w.versions[version(strings.TrimPrefix(u.Path, "/"), u.Query().Get("etag"))]
-	if u.Host != presignHost {
-		body, ok = w.Web[u.Scheme+"://"+u.Host+u.Path]
+	body, ok := w.Web[u.Scheme+"://"+u.Host+u.Path]
+	if u.Host == presignHost {
+		body, ok = w.versions[version(strings.TrimPrefix(u.Path, "/"), u.Query().Get("etag"))]
 	}
 	if !ok {
 		return nil, fmt.Errorf("GET %s: 404", address)
@@ -79,7 +79,7 @@ var ErrEntry = errors.New("the event was not processed")
 func (w eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	entry := in.Entries[0]
 	if n := len(in.Entries); n != 1 || aws.ToString(entry.Source) != notice.Source || len(aws.ToString(entry.Detail)) > 255<<10 {
-		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes; want one entry from lipdrop of at most 255 KiB", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
+		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes; want one entry from lipdrop with at most 255 KiB, so that the event stays below 256 KiB", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
 	}
 	var detail notice.Detail
 	if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
@@ -89,9 +89,9 @@ func (w eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput,
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.Notices = append(w.Notices, detail)
-		says := saying{detail.Name, detail.State, detail.Code, detail.Take, detail.Reason}
-		if !w.said[says] || aws.ToString(entry.DetailType) != notice.DetailType(detail.State) {
-			w.WrongNotices = append(w.WrongNotices, fmt.Sprintf("the notice %+v", says))
+		got := outcome{detail.Name, detail.State, detail.Code, detail.Take, detail.Reason}
+		if !w.outcomes[got] || aws.ToString(entry.DetailType) != notice.DetailType(detail.State) {
+			w.WrongNotices = append(w.WrongNotices, fmt.Sprintf("the notice %+v", got))
 		}
 		return &eventbridge.PutEventsOutput{}, nil
 	})
@@ -116,9 +116,9 @@ func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 }
 
-// patience returns how long a client with the given timeout waits for a response. The client waits
-// less if ctx has an earlier deadline on the real clock. The deadline of the invocation is
-// decades from now, because it is a time of the virtual clock.
+// patience returns how long a client waits for a response: until its timeout or, if that is earlier,
+// the deadline of ctx on the real clock. The deadline of an invocation is on the virtual clock,
+// decades from now, so it never shortens the wait.
 func patience(ctx context.Context, timeout time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return min(timeout, time.Until(deadline).Round(time.Second))

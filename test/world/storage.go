@@ -97,23 +97,23 @@ func (w s3Client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...fun
 	})
 }
 
-// remember notes what a status, an answer file or a record says.
+// remember adds the outcome in a status, an answer file or a record to w.outcomes.
 func (w *World) remember(key string, body []byte) {
 	prefix, _, _ := strings.Cut(key, "/")
 	if prefix != "status" && prefix != "answers" && prefix != "jobs" {
 		return
 	}
-	var s saying
-	if err := json.Unmarshal(body, &s); err != nil {
+	var o outcome
+	if err := json.Unmarshal(body, &o); err != nil {
 		panic(err) // the functions write only JSON there
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.said[s] = true
+	w.outcomes[o] = true
 }
 
-// saying is what a status, an answer file, a record or a notice says.
-type saying struct {
+// outcome is what a status, an answer file, a record or a notice says.
+type outcome struct {
 	Name   string
 	State  ledger.State
 	Code   problem.Code

@@ -126,7 +126,7 @@ type World struct {
 	cancelCalls   []*cancelCall
 	nextSweep     time.Time
 	versions      map[string][]byte // of dropped files: see version
-	said          map[saying]bool   // what statuses, answer files and records have said
+	outcomes      map[outcome]bool  // in the statuses, answer files and records that were written
 }
 
 type queue struct {
@@ -185,7 +185,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		QueueLimit: time.Duration(template.queueHours) * time.Hour, RunLimit: time.Duration(template.maxHours) * time.Hour,
 		Secret: Token, Attempts: 3, Batch: 1, Web: map[string][]byte{},
 		now: Begin, template: template, machine: machine,
-		executions: map[string]*execution{}, versions: map[string][]byte{}, said: map[saying]bool{},
+		executions: map[string]*execution{}, versions: map[string][]byte{}, outcomes: map[outcome]bool{},
 	}
 	w.dropQueue, w.deletionQueue = queue{template.queues["Queue"], nil, &w.Dead}, queue{template.queues["DeletionQueue"], nil, &w.DeadDeletions}
 	w.nextSweep = w.now.Add(time.Hour)
