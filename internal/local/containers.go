@@ -41,8 +41,8 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// containersOnly accepts connections only from the given network. Other networks can also
-// reach the address of a bridge.
+// containersOnly accepts connections only from the given network. Hosts of other networks can
+// also reach the address of a bridge.
 type containersOnly struct {
 	net.Listener
 	network *net.IPNet

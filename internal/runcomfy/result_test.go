@@ -63,26 +63,27 @@ func TestUnfinishedResultIsNoError(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"400 with the code", 400, `{"error_code":400005,"error_message":"not completed"}`},
-		{"200 with the code", 200, `{"error_code":400005}`},
+		{"HTTP 400 with the code", 400, `{"error_code":400005,"error_message":"not completed"}`},
+		{"HTTP 200 with the code", 200, `{"error_code":400005}`},
+		{"failed, with the code", 200, `{"request_id":"r","status":"failed","error_code":400005}`},
 		{"the code as text", 400, `{"error_code":"400005"}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := respondingJSON(t, tt.status, tt.body).Result(t.Context(), "r")
-			if err != nil || got.State == "" || got.State.Ended() {
-				t.Errorf("state %q, error %v; want a state that has not ended", got.State, err)
+			if err != nil || got.State == "" || got.State.Ended() || got.Failure != "" {
+				t.Errorf("state %q, failure %q, error %v; want a state that has not ended, and no failure", got.State, got.Failure, err)
 			}
 		})
 	}
-	t.Run("400 without the code is an error", func(t *testing.T) {
+	t.Run("HTTP 400 without the code is an error", func(t *testing.T) {
 		if got, err := respondingJSON(t, 400, `{"status":"in_progress"}`).Result(t.Context(), "r"); err == nil {
 			t.Errorf("state %q, want an error", got.State)
 		}
 	})
 }
 
-func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
+func TestOutputsComeOnlyFromOutput(t *testing.T) {
 	const a, b, c, d = "https://f.example/a.mp4", "https://f.example/b.mp4", "https://f.example/c.png", "https://f.example/d.png"
 	tests := []struct {
 		name, output string
@@ -124,7 +125,7 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 	}
 }
 
-// An output that is not a URL adds to a warning.
+// A warning counts the outputs that are not URLs, except null and "".
 func TestOutputsThatAreNotURLs(t *testing.T) {
 	for output, want := range map[string]string{
 		`{"video":"https://f.example/a.mp4","videos":[null,""],"audio":7}`: "",
@@ -185,7 +186,7 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 		{"a member that occurs twice", `{"message":"` + signed + `","message":"fine"}`},
 		{"after a number that is too large", `[1e999,"` + signed + `"]`},
 		{"the token", `{"message":"bad token ` + canary + `"}`},
-		{"a URL that a user gave, with a key", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
+		{"a key beside a parameter that looks like one of AWS", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -279,10 +280,8 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 		{"no balance", 200, `{"request_id":"r","status":"failed","error_code":400002,"error_message":"no balance"}`, "no balance"},
 		{"a bad token", 200, `{"request_id":"r","status":"failed","error_code":400004}`, ""},
 		{"an unknown request", 200, `{"request_id":"r","status":"failed","error_code":404001}`, ""},
-		{"not ready", 200, `{"request_id":"r","status":"failed","error_code":400005}`, ""},
 		{"the id of another request", 200, `{"request_id":"s","status":"failed","error_code":500100}`, ""},
 		{"no request id", 200, `{"status":"failed","error_code":500100}`, ""},
-		{"completed, without an output", 200, `{"request_id":"r","status":"completed","error_code":500100}`, ""},
 		{"HTTP 500", 500, `{"request_id":"r","status":"failed","error_code":500100}`, ""},
 	}
 	for _, tt := range tests {
@@ -290,15 +289,20 @@ func TestFailureWithAnErrorCode(t *testing.T) {
 			client := respondingJSON(t, tt.status, tt.body)
 			ended := tt.want != ""
 			result, err := client.Result(t.Context(), "r")
-			if wantErr := !ended && tt.name != "not ready"; result.Failure != tt.want || result.State.Ended() != ended || (err != nil) != wantErr {
-				t.Errorf("state %q, failure %q, error %v; want the failure %q, ended %t and an error %t", result.State, result.Failure, err, tt.want, ended, wantErr)
+			if result.Failure != tt.want || result.State.Ended() != ended || (err == nil) != ended {
+				t.Errorf("state %q, failure %q, error %v; want the failure %q, ended %t and an error %t", result.State, result.Failure, err, tt.want, ended, !ended)
 			}
-			endedOnStatus := ended || tt.name == "completed, without an output"
-			if status, err := client.Status(t.Context(), "r"); status.State.Ended() != endedOnStatus || (err == nil) != endedOnStatus {
-				t.Errorf("status %q, error %v; want ended %t and an error %t", status.State, err, endedOnStatus, !endedOnStatus)
+			if status, err := client.Status(t.Context(), "r"); status.State.Ended() != ended || (err == nil) != ended {
+				t.Errorf("status %q, error %v; want ended %t and an error %t", status.State, err, ended, !ended)
 			}
 		})
 	}
+	t.Run("completed, without an output", func(t *testing.T) {
+		got, err := respondingJSON(t, 200, `{"request_id":"r","status":"completed","error_code":500100}`).Result(t.Context(), "r")
+		if err == nil || got.State.Ended() || got.Failure != "" {
+			t.Errorf("state %q, failure %q, error %v; want an error", got.State, got.Failure, err)
+		}
+	})
 	t.Run("an output", func(t *testing.T) {
 		got, err := respondingJSON(t, 200, `{"request_id":"r","status":"succeeded","output":"https://f.example/a.mp4","error_code":500100}`).Result(t.Context(), "r")
 		if err != nil || got.State != runcomfy.ResultSucceeded || len(got.Outputs) != 1 {

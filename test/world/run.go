@@ -89,37 +89,27 @@ func (w *World) Step(within time.Duration) bool {
 func (w *World) next() (time.Time, func()) {
 	var at time.Time
 	var step func()
-	earlier := func(due time.Time) bool {
-		if step != nil && !due.Before(at) {
-			return false
+	consider := func(due time.Time, do func()) {
+		if step == nil || due.Before(at) {
+			at, step = due, do
 		}
-		at = due
-		return true
 	}
 	for _, m := range w.dropQueue.messages {
-		if earlier(m.visibleAt) {
-			step = func() { w.deliver(&w.dropQueue, w.Submit) }
-		}
+		consider(m.visibleAt, func() { w.deliver(&w.dropQueue, w.Submit) })
 	}
 	for _, m := range w.deletionQueue.messages {
-		if earlier(m.visibleAt) {
-			step = func() { w.deliver(&w.deletionQueue, w.cancelDeleted) }
-		}
+		consider(m.visibleAt, func() { w.deliver(&w.deletionQueue, w.cancelDeleted) })
 	}
 	for _, v := range w.cancelCalls {
-		if earlier(v.at) {
-			step = func() { w.dispatch(v) }
-		}
+		consider(v.at, func() { w.dispatch(v) })
 	}
 	for _, e := range w.running {
-		if !e.busy && earlier(e.wake) {
-			step = func() { w.advance(e) }
+		if !e.busy {
+			consider(e.wake, func() { w.advance(e) })
 		}
 	}
 	for _, s := range w.asleep {
-		if earlier(s.wake) {
-			step = func() { w.resume(s) }
-		}
+		consider(s.wake, func() { w.resume(s) })
 	}
 	return at, step
 }
@@ -135,7 +125,7 @@ var errLoop = errors.New("RecursiveInvocationException")
 func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
-	defer func(outer int) { w.chain = outer }(w.chain) // a hook of another delivery may have called this one
+	defer func(outer int) { w.chain = outer }(w.chain) // a hook may call deliver during another delivery
 	w.chain = 0
 	for i, m := range q.messages {
 		if m.visibleAt.After(w.now) || len(batch) == w.Batch {

@@ -283,13 +283,12 @@ func (r *retrier) delay(made int, jitter float64) time.Duration {
 // the output of the execution if s is the last state.
 func (x *Execution) leave(now time.Time, s *state, next, output string) {
 	x.record(now, Event{Type: s.Type + "StateExited"})
-	if next == "" {
-		if x.end(now, Succeeded, "ExecutionSucceeded", "", "") {
-			x.Output = output
-		}
-		return
-	}
-	if x.Status == Running {
+	switch {
+	case x.Status != Running: // the history is full
+	case next == "":
+		x.Output = output
+		x.end(now, Succeeded, "ExecutionSucceeded", "", "")
+	default:
 		x.State, x.StateInput, x.Phase, x.Retries = next, output, arriving, nil
 	}
 }
@@ -318,14 +317,13 @@ func (x *Execution) Abort(now time.Time, name, cause string) {
 	x.end(now, Aborted, "ExecutionAborted", name, cause)
 }
 
-// end ends x and returns true. If x has ended before, end only returns false.
-func (x *Execution) end(now time.Time, status Status, event, name, cause string) bool {
+// end ends x. If x has ended before, end does nothing.
+func (x *Execution) end(now time.Time, status Status, event, name, cause string) {
 	if x.Status != Running {
-		return false
+		return
 	}
 	x.Events = append(x.Events, Event{At: now, Type: event, Error: name})
 	x.Status, x.StoppedAt, x.Error, x.Cause = status, now, name, cause
-	return true
 }
 
 // NotRedrivable says why an execution cannot be redriven.

@@ -22,12 +22,11 @@ export function stateLabel(state) {
 
 export const reviewLabel = (decision) => decision ? h("span", { class: "state " + (decision === "approved" ? "good" : "bad") }, decision) : "";
 
-// isExpected reports whether a job has an output, or was submitted and has not ended.
-const isExpected = (row) => row.state === "succeeded" || stateOf(row.state)[1] === "run";
+const succeededOrRuns = (row) => row.state === "succeeded" || stateOf(row.state)[1] === "run";
 
-const costOf = (row) => row.costUsd ?? (isExpected(row) ? row.estimateUsd : undefined);
+const costOf = (row) => row.costUsd ?? (succeededOrRuns(row) ? row.estimateUsd : undefined);
 
-const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row.state === "held";
+const hasEnded = (row) => !["open", "run"].includes(stateOf(row.state)[1]) && row.state !== "held";
 
 export const folderOf = (name) => name.slice(0, name.lastIndexOf("/") + 1);
 
@@ -47,8 +46,8 @@ export class List {
     setInterval(() => clickEnded().then(() => this.paint()), 15000); // updates the ages
   }
 
-  // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone. After a
-  // reset, the old rows stay until all rows are known, so that the list does not jump.
+  // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone. The first event
+  // of a connection is a reset: the old rows stay until all rows are known, so that the list does not jump.
   apply({ reset, rows = [], gone = [], reading }) {
     if (reset) this.old = new Set(this.rows.keys());
     for (const row of rows) {
@@ -105,15 +104,15 @@ export class List {
   }
 
   // summarize shows how many jobs have ended, how many need a person, the sums of length and cost, and how many jobs are in each
-  // state. It leaves out answer files, and names that are used or withdrawn.
+  // state. It leaves out answer files (row.file), and names that are used or withdrawn.
   summarize(rows, folder) {
     let ended = 0, needed = 0, length = 0, cost = 0, priced = 0, estimated = false;
     const counts = new Map();
     for (const row of rows) {
       if (row.file || row.state === "used" || row.state === "withdrawn") continue;
-      if (!underWay(row)) ended++;
+      if (hasEnded(row)) ended++;
       if (stateOf(row.state)[2]) needed++;
-      if (isExpected(row)) length += row.expectedSeconds ?? 0;
+      if (succeededOrRuns(row)) length += row.expectedSeconds ?? 0;
       const price = costOf(row);
       if (price !== undefined) { cost += price; priced++; }
       if (price !== row.costUsd) estimated = true;
