@@ -30,7 +30,7 @@ var scripts = []string{
 }
 
 // printable returns every printable ASCII character except the slash, which makes
-// folders, and the dot, which begins a suffix.
+// folders, and the dot, which can begin a suffix.
 func printable() string {
 	var b strings.Builder
 	for r := rune(' '); r <= '~'; r++ {
@@ -43,7 +43,7 @@ func printable() string {
 
 // longName returns a name that repeats the word, and whose video has a key of 900 bytes.
 func longName(word string) string {
-	const bytes, folder, stem = 900 - len("inbox/.mp4"), 200, 60
+	const bytes, folder, stem = 900 - len("inbox/.mp4"), 200, 60 // the key of an output has the stem twice
 	repeat := func(size int) string {
 		text := strings.ToValidUTF8(strings.Repeat(word, size/len(word)+1)[:size], "")
 		return text + strings.Repeat("x", size-len(text)) // if a code point was cut off
@@ -61,7 +61,7 @@ func keyNames() []string {
 	names := []string{
 		signs,
 		signs[:40] + "/" + signs[40:],
-		"v1.2/talk.v3", // the dots do not begin a suffix
+		"v1.2/talk.v3", // these dots do not begin the suffix of a file
 		"%2F%20+&=?#%", // changes if it is encoded or decoded once too often
 		`a//b/c\d`,
 	}

@@ -20,18 +20,19 @@ import (
 // ownFolder is a folder in which the reader may write.
 const ownFolder = "own/"
 
-// readOnly is an HTTP client of the SDK. It refuses what AWS refuses to a person who may write only
+// restricted is an HTTP client of the SDK. It refuses what AWS refuses to a person who may write only
 // in ownFolder.
-type readOnly struct{ next s3.HTTPClient }
+type restricted struct{ next s3.HTTPClient }
 
-func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
+func (r *restricted) Do(req *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(req.Header.Get("X-Amz-Target"), ".")
+	isS3 := operation == ""
 	var body string
 	var status int
 	switch {
 	case operation == "StopExecution", operation == "RedriveExecution":
 		status, body = http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"not authorized to perform: states:`+operation+`"}`
-	case operation == "" && req.Method != http.MethodGet && req.Method != http.MethodHead && !strings.Contains(req.URL.Path, "/"+ownFolder):
+	case isS3 && req.Method != http.MethodGet && req.Method != http.MethodHead && !strings.Contains(req.URL.Path, "/"+ownFolder):
 		status, body = http.StatusForbidden, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`
 	default:
 		return r.next.Do(req)
@@ -44,10 +45,10 @@ func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 // asReader returns a client of the same stack for a person who may write only in ownFolder.
 func asReader(c *client.Client) *client.Client {
 	reader := *c
-	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
+	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &restricted{o.HTTPClient} })
 	reader.Bucket = &bucket.Bucket{S3: reader.S3, Name: c.Bucket.Name}
 	reader.Ledger = &ledger.Store{Bucket: reader.Bucket, MachineARN: c.Ledger.MachineARN}
-	reader.States = sfn.New(c.States.Options(), func(o *sfn.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
+	reader.States = sfn.New(c.States.Options(), func(o *sfn.Options) { o.HTTPClient = &restricted{o.HTTPClient} })
 	return &reader
 }
 
@@ -87,7 +88,7 @@ func TestReader(t *testing.T) {
 	b.waitFor("the buttons for a job in "+ownFolder+" can be used", `["approve", "reject", "again"].every((id) => document.getElementById(id)?.disabled === false)`)
 	b.openJob("talk")
 	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
-	b.key("a")
+	b.key("a") // approves the take, if that is allowed
 	folder := t.TempDir()
 	b.drag(write(t, folder+"/new.mp4", mp4), write(t, folder+"/new.wav", wav))
 	b.waitFor("the drop says what is missing", `document.querySelector("#drop-denied")?.innerText.includes("s3:PutObject") && document.querySelector("#drop-start").disabled`)
@@ -99,8 +100,7 @@ func TestReader(t *testing.T) {
 		t.Errorf("the bucket has %d objects, want %d as before", len(after), len(before))
 	}
 	// The page tries out what the person may do. That changes nothing either.
-	writer := serve(t, c)
-	b.do("open the page of a person who may do everything", chromedp.Navigate(writer))
+	b.do("open the page of a person who may do everything", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
 	b.openJob("talk")
 	b.waitFor("approving is allowed", `document.querySelector("#approve") && !document.querySelector("#approve").disabled`)

@@ -10,7 +10,7 @@ import (
 )
 
 // submitCodes lists faults of submit's POST by the problem code that submit then writes. A
-// submitted job has no code.
+// submitted job has no code. After all other faults, the outcome is unknown.
 var submitCodes = map[problem.Code][]string{
 	"":                        {"accepted under HTTP 202", "accepted, with an error code", "accepted, with only the id"},
 	problem.Unreachable:       {"not sent"},

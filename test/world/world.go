@@ -39,8 +39,7 @@ const (
 	pollARN    = "arn:aws:lambda:us-east-1:000000000000:function:poll"
 	archiveARN = "arn:aws:lambda:us-east-1:000000000000:function:archive"
 
-	// Token is the API token of a new world. Tests check that it is in no place where a
-	// token must not be.
+	// Token is the API token of a new world. Tests check that it does not leak.
 	Token = "canary-token-0123456789"
 )
 
@@ -209,7 +208,7 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 			HTTPClient: &http.Client{Transport: network{w}},
 		}
 	}
-	pass := func(_ context.Context, d time.Duration) error { w.now = w.now.Add(d); return nil }
+	spend := func(_ context.Context, d time.Duration) error { w.Spend(d); return nil }
 	w.submit.start = func() *submit.Handler {
 		var until time.Time
 		if w.SignFor > 0 {
@@ -218,7 +217,7 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 		runComfy := api()
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: submitQueue{w}, Jitter: random,
-			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.dropQueue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
+			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.dropQueue.MaxReceives, Now: w.Now, Sleep: spend, Presign: presign,
 			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
 			Resolver: &drop.Resolver{Files: files, Catalog: models, Settings: w.Settings},
 		}
