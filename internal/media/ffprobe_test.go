@@ -70,8 +70,8 @@ func hasTool(name string) bool {
 }
 
 // tolerance returns how much a duration may differ from ffprobe's. Up to version 6, ffprobe
-// includes the padding that an MP3 encoder adds, about three frames. For AAC in ADTS, ffprobe
-// estimates the duration from the bit rate.
+// includes the padding that an MP3 encoder adds: about three frames, of 576 samples each at 8 kHz.
+// For AAC in ADTS, ffprobe estimates the duration from the bit rate.
 func tolerance(path string) time.Duration {
 	const usual, frames = 20 * time.Millisecond, 3 * 576 * time.Second / 8000
 	switch filepath.Ext(path) {
@@ -188,7 +188,7 @@ func TestAgainstFFprobe(t *testing.T) {
 		aac   = " -c:a aac -b:a 32k"
 	)
 	ffmpeg(t, strings.Fields(picture("25")+sound+" -t 4.3"+avc+aac+" base.mp4")...)
-	loop := "-stream_loop 300 -i base.mp4 -c copy " // tables and fragments that exceed Inspect's budget
+	loop := "-stream_loop 300 -i base.mp4 -c copy " // the tables, or the headers of the fragments, exceed media.MaxBytes
 	for name, args := range map[string]string{
 		"film rate.mp4":                   picture("24000/1001") + sound + " -t 3.3" + avc + aac,
 		"one picture a second.mp4":        picture("1") + sound + " -t 3.3" + avc + aac,
@@ -205,13 +205,13 @@ func TestAgainstFFprobe(t *testing.T) {
 		"delayed picture, fragments.mp4":  "-i base.mp4 -itsoffset 1.1 -i base.mp4 -map 1:v -map 0:a -c copy -movflags frag_keyframe+delay_moov",
 		"cut, fragments.mp4":              "-ss 2.9 -i base.mp4 -c copy -movflags frag_keyframe+empty_moov",
 		"fragments by time.mp4":           "-i base.mp4 -c copy -movflags empty_moov+default_base_moof -frag_duration 300000",
-		"fragments by time, unlisted.mp4": "-i base.mp4 -c copy -movflags empty_moov+skip_trailer -frag_duration 300000",
+		"fragments by time, no index.mp4": "-i base.mp4 -c copy -movflags empty_moov+skip_trailer -frag_duration 300000",
 		"fragments by track.mp4":          "-i base.mp4 -c copy -movflags frag_keyframe+empty_moov+separate_moof",
 		"fragments.mov":                   "-i base.mp4 -c copy -movflags frag_keyframe+empty_moov",
 		"long.mp4":                        loop,
 		"long, moov first.mp4":            loop + "-movflags faststart",
 		"long, fragments.mp4":             loop + "-movflags frag_keyframe+empty_moov",
-		"long, fragments unlisted.mp4":    loop + "-movflags frag_keyframe+empty_moov+skip_trailer",
+		"long, fragments, no index.mp4":   loop + "-movflags frag_keyframe+empty_moov+skip_trailer",
 		"long, segments.mp4":              loop + "-movflags dash+global_sidx",
 		"six channels.wav":                "-f lavfi -i sine=sample_rate=96000 -t 1.111 -ac 6",
 		"double.wav":                      "-f lavfi -i sine=sample_rate=44100 -t 1.111 -c:a pcm_f64le",

@@ -116,7 +116,7 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 		}
 		file := &browserFile{session, i, f.Size}
 		session.drop.Uploads[key] = &client.Upload{
-			File: drop.File{Key: key, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second), ETag: strconv.Itoa(i)},
+			File: drop.File{Key: key, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second)},
 			Open: func() (client.Content, error) { return file, nil },
 		}
 	}

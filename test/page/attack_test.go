@@ -109,7 +109,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			{name: "a route that does not exist", method: "GET", path: "api/token", want: 404},
 			{name: "a job", method: "GET", path: "api/job?key=talk", want: 200},
 			{name: "a name that leaves status/", method: "GET", path: "api/job?key=../secret", want: 400},
-			{name: "a name that leaves answers/", method: "GET", path: "api/job?key=/../secret", want: 400},
+			{name: "the key of an answer file that leaves answers/", method: "GET", path: "api/job?key=/../secret", want: 400},
 			{name: "a name with a dot as a part", method: "GET", path: "api/job?key=a/./b", want: 400},
 			{name: "a name with a NUL", method: "GET", path: "api/job?key=a%00b", want: 400},
 			{name: "an empty name", method: "GET", path: "api/job?key=", want: 400},
@@ -126,7 +126,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			{name: "no file", method: "POST", path: "api/drop/open", body: `{"files":[]}`, want: 400},
 			{name: "a drop that does not exist", method: "POST", path: "api/drop/next?id=x", body: `{}`, want: 410},
 			{name: "an oversized body", method: "POST", path: "api/review", body: `{"name":"` + strings.Repeat("x", 5<<20) + `"}`, want: 413},
-			{name: "an oversized note", method: "POST", path: "api/review", body: `{"name":"talk","take":"` + take + `","decision":"approved","note":"` + strings.Repeat("x", 5000) + `"}`, want: 409},
+			{name: "an oversized note", method: "POST", path: "api/review", body: `{"name":"talk","take":"` + take + `","decision":"approved","note":"` + strings.Repeat("x", 5000) + `"}`, want: 409}, // as for each *client.StateError
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		v.http.Jar.SetCookies(u, cookies)
 	})
 
-	t.Run("a part that nobody has asked for", func(t *testing.T) {
+	t.Run("a part that is not asked for, an upload before the check, a short part", func(t *testing.T) {
 		status, body := v.send("POST", "api/drop/open", jsonType, `{"files":[{"path":"talk.mp4","size":100000},{"path":"talk.wav","size":100000}]}`)
 		id := regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(body)
 		if status != http.StatusOK || id == nil {
@@ -215,7 +215,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		}
 	})
 
-	t.Run("a hundred streams of events", func(t *testing.T) {
+	t.Run("a hundred streams of events, of which maxStreams (12) stay open", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var mu sync.Mutex
@@ -342,7 +342,7 @@ func TestServerOnThePortOfTheCommand(t *testing.T) {
 			_, _ = io.WriteString(w, `[]`)
 		case "events":
 			w.Header().Set("Content-Type", "text/event-stream")
-			_, _ = io.WriteString(w, "event: jobs\ndata: {\"reset\":true,\"rows\":[{\"key\":\"false\",\"name\":\"false\",\"state\":\"failed\"}]}\n\n")
+			_, _ = io.WriteString(w, "event: jobs\ndata: {\"reset\":true,\"rows\":[{\"key\":\"fake\",\"name\":\"fake\",\"state\":\"failed\"}]}\n\n")
 		}
 	})}
 	go func() { _ = evil.Serve(listener) }()

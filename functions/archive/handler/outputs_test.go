@@ -48,7 +48,7 @@ func TestTooManyOutputs(t *testing.T) {
 // status has a warning.
 func TestImpossibleCostsAndTimes(t *testing.T) {
 	for member, values := range map[string][]string{
-		"cost":        {`1e308`, `-5`, `1e400`, `"NaN"`, `10000`},
+		"cost":        {`1e308`, `-5`, `1e400`, `"NaN"`, `10000`}, // see maxCostUSD of package runcomfy
 		"created_at":  {`"9999-12-31T23:59:59-01:00"`, `"0000-01-01T00:00:00+01:00"`},
 		"finished_at": {`"9999-12-31T23:59:59-23:59"`},
 	} {
@@ -101,16 +101,16 @@ func TestUnknownOutputIsBin(t *testing.T) {
 	}
 }
 
-// If S3 throttles the first reads of an output, archive reads the output again for the
-// verdict. If S3 throttles all reads, the job succeeds too, and the verdict is unchecked,
-// without doubts.
+// Archive tries verdictTries (3) times to read an output, and the SDK sends each request up to
+// three times. So the verdict is ok after six failed requests. If all requests fail, the job
+// succeeds too, and its verdict is unchecked.
 func TestVerdictWhileS3Throttles(t *testing.T) {
-	for most, want := range map[int]ledger.VerdictState{6: ledger.VerdictOK, 1000: ledger.VerdictUnchecked} {
+	for throttled, want := range map[int]ledger.VerdictState{6: ledger.VerdictOK, 1000: ledger.VerdictUnchecked} {
 		w := worldtest.New(t)
 		w.RunComfy.Make = outputtest.Right.Make
 		failures := 0
 		w.Before = func(c world.Call) error {
-			if c.Function == "archive" && c.Op == "GetObject" && c.Key[:7] == "outbox/" && failures < most {
+			if c.Function == "archive" && c.Op == "GetObject" && c.Key[:7] == "outbox/" && failures < throttled {
 				failures++
 				return world.Throttled
 			}
@@ -119,7 +119,7 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 		worldtest.DropPair(w)
 		worldtest.Rest(t, w)
 		if failures < 6 {
-			t.Fatalf("S3 throttled %d reads, want at least 6", failures)
+			t.Fatalf("S3 throttled %d requests, want at least 6", failures)
 		}
 		worldtest.WantArchived(t, w)
 		if st := w.Status("ads/talk"); len(st.Warnings) > 0 || st.Verdict != want {
@@ -131,7 +131,7 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 // The verdict on each output is in result.json, and the doubts of the verdict are warnings
 // of the status. A doubtful output is archived like any other.
 func TestVerdictOfAnOutput(t *testing.T) {
-	const ownInput outputtest.Form = "own-input" // the job's own video
+	const ownInput outputtest.Form = "own-input" // the job's own video: RunComfy's output if Make is not set
 	for form, want := range map[outputtest.Form]string{
 		outputtest.Right:     "",
 		ownInput:             "the output talk.mp4 is 0.5 s longer than expected: it is 3.0 s long, not 2.5 s; the output talk.mp4 has the same frames as the input talk.mp4: nothing was lip-synced",
@@ -183,7 +183,7 @@ func TestVerdictOfAnOutput(t *testing.T) {
 }
 
 // An output without sound is noticed even if the voice is a URL without a suffix.
-func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
+func TestNoSoundWithAVoiceURL(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Make = outputtest.NoSound.Make
 	clip, voice := sample.Files()
@@ -197,8 +197,8 @@ func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
 	}
 }
 
-// An exact copy of the input is noticed even if lipdrop cannot compare the frames of the
-// input and the output.
+// An output that is a copy of the input is noticed by its ETag and its size, even if lipdrop
+// cannot compare the frames.
 func TestCopyOfTheInput(t *testing.T) {
 	_, voice := sample.Files()
 	for _, name := range []string{"fragmented.mp4", "small.webm"} {
@@ -236,10 +236,10 @@ func TestVerdictOfAnUnreadOutput(t *testing.T) {
 // next run does not need RunComfy at all: RunComfy may have forgotten the job.
 func TestSourceGoneAfterTheCopy(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		last func(c world.Call) bool // the call after which archive dies
-		call runcomfytest.Call       // fails from then on
-		gone string
+		name  string
+		last  func(c world.Call) bool // the call after which archive dies
+		call  runcomfytest.Call       // fails from then on, with the fault of the given name
+		fault string
 	}{
 		{"the output", func(c world.Call) bool { return strings.HasPrefix(c.Key, "outbox/") }, runcomfytest.CallOutput, "404"},
 		{"the result", func(c world.Call) bool { return strings.HasSuffix(c.Key, "/result.json") }, runcomfytest.CallResult, "unknown request"},
@@ -249,7 +249,7 @@ func TestSourceGoneAfterTheCopy(t *testing.T) {
 			w.After = func(c world.Call) error {
 				if c.Function == "archive" && c.Op == "PutObject" && tt.last(c) {
 					w.After = nil
-					worldtest.Faulty(w, tt.call, runcomfytest.FaultNamed(tt.call, tt.gone), 24*time.Hour)
+					worldtest.Faulty(w, tt.call, runcomfytest.FaultNamed(tt.call, tt.fault), 24*time.Hour)
 					panic(world.Crash{})
 				}
 				return nil

@@ -22,8 +22,8 @@ func TestFileThatTriggersABug(t *testing.T) {
 	w.Batch = 10
 	w.Before = func(c world.Call) error {
 		if c.Op == "GetObject" && c.Key == "inbox/0.wav" {
-			var missing *world.Call
-			return errors.New(missing.Key)
+			var none *world.Call
+			return errors.New(none.Key) // panics
 		}
 		return nil
 	}

@@ -103,7 +103,7 @@ func TestChangeMessageVisibility(t *testing.T) {
 			expectCode(t, err, tt.code)
 		})
 	}
-	q.Release(batch[0].ID)
+	q.Release(batch[0].ID) // the message stays hidden until the 30 s are over
 	c.advance(29 * time.Second)
 	expect(t, "after 29 s", bodies(q.Receive(10)))
 	c.advance(time.Second)

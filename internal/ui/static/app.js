@@ -18,10 +18,10 @@ function route() {
     job.open(key, params.get("take") ?? "");
     list.select(key);
   } else {
-    const closed = byId("job").contains(document.activeElement) && job.key;
+    const left = job.key, hadFocus = byId("job").contains(document.activeElement);
     job.close();
     list.select("");
-    if (closed) list.focus(closed);
+    if (left && hadFocus) list.focus(left);
   }
 }
 window.addEventListener("hashchange", route);
@@ -48,7 +48,9 @@ function listen() {
     const recovered = !change.trouble && byId("live").className === "bad";
     showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
-    if (recovered && !job.job || (job.job || !change.reset) && change.rows?.some((row) => row.key === job.key)) job.refresh();
+    // After an outage, a job that could not be read is read again. A new list (reset) is no reason to read a job twice.
+    const changed = change.rows?.some((row) => row.key === job.key);
+    if (job.job ? changed : recovered || changed && !change.reset) job.refresh();
   });
   events.addEventListener("error", () => {
     showConnection("not connected; if lipdrop ui has ended, run it again", true);
@@ -68,9 +70,9 @@ byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-l
 
 // Presigned URLs are valid for an hour. After 50 minutes, a player with new URLs replaces a paused one.
 setInterval(() => {
-  const connected = document.hidden || events?.readyState === EventSource.OPEN;
+  const disconnected = !document.hidden && events?.readyState !== EventSource.OPEN; // a hidden page has no stream
   const expiring = Date.now() - job.urlsReadAt > 50 * 60 * 1000;
-  if (!job.isOpen || !connected || !expiring || job.player?.playing) return;
+  if (!job.isOpen || disconnected || !expiring || job.player?.playing) return;
   job.shown = ""; // makes refresh replace the player
   job.refresh();
 }, 60 * 1000);
