@@ -62,7 +62,7 @@ func (s *simulation) dropWrong(below string) { s.w.Drop(ledger.InboxPrefix+below
 // It reports each victim whose status is missing or still waiting after patience, and each dead
 // letter about a victim at the end.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
-	s, err := newWorld(seed, number)
+	s, err := newEmptySimulation(seed, number)
 	if err != nil {
 		return tally{}, err
 	}

@@ -103,7 +103,7 @@ func wantRedriven(t *testing.T, s *simulation, want int) {
 // Without a token, the message of the drop becomes a dead letter. Its redrive starts a job that runs
 // longer than MaxHours. The execution is redriven while the job runs, and again after the job's end.
 func TestLongJobOfADeadLetter(t *testing.T) {
-	s, err := newWorld(1, 0)
+	s, err := newEmptySimulation(1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 // Archive dies each time after it has recorded the success, until the execution fails. Then
 // the execution is redriven, and succeeds.
 func TestArchiveThatDiesAtItsEnd(t *testing.T) {
-	s, err := newWorld(1, 0)
+	s, err := newEmptySimulation(1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 
 // Step Functions throttles a retry with the same error as the first call.
 func TestThrottledRetryOfStepFunctions(t *testing.T) {
-	s, err := newWorld(1, 0)
+	s, err := newEmptySimulation(1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ type simulation struct {
 	plans, dice, jitter *rand.Rand
 
 	clip, voice []byte
-	contents    int
+	contents    int // number of files that bodyOf has made
 	drops       []*drop
 	actions     []action
 
@@ -34,18 +34,18 @@ type simulation struct {
 	rate       float64
 	outages    []outage
 	calmed     bool
-	depth      int                // number of functions that pause before a call while another function runs
+	depth      int                // number of functions that are paused while another function runs
 	failing    map[world.Call]int // how many more times a call will fail
 	tokens     int                // how often the token was rotated
-	openClaims map[int]string     // the key of the record with an unresolved claim, by invocation
+	openClaims map[int]string     // by invocation: the key of the record that it has claimed, until it resolves the claim
 	excused    map[string]bool    // records that may end as unknown
 	refused    map[string]bool    // records whose job RunComfy refused
 	unsent     map[string]bool    // keys of statuses whose notice EventBridge once did not accept
 	caps       capCheck
 }
 
-// newWorld returns a simulation without actions and without faults.
-func newWorld(seed, number uint64) (*simulation, error) {
+// newEmptySimulation returns a simulation without actions and without faults.
+func newEmptySimulation(seed, number uint64) (*simulation, error) {
 	s := &simulation{
 		tally:   newTally(),
 		plans:   rand.New(rand.NewPCG(seed, number*3)),
@@ -65,7 +65,7 @@ func newWorld(seed, number uint64) (*simulation, error) {
 
 // newSimulation returns a simulation with planned actions and faults.
 func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
-	s, err := newWorld(seed, number)
+	s, err := newEmptySimulation(seed, number)
 	if err != nil {
 		return nil, err
 	}

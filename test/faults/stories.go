@@ -67,7 +67,7 @@ type cancellation struct {
 
 // tellStory runs a story and returns it with its findings.
 func tellStory(seed, number uint64) (*story, error) {
-	s, err := newWorld(seed, number)
+	s, err := newEmptySimulation(seed, number)
 	if err != nil {
 		return nil, err
 	}
