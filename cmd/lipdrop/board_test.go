@@ -27,7 +27,7 @@ func jobIn(name string, state ledger.State, change ...func(*followed)) *followed
 func TestSummary(t *testing.T) {
 	estimated := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD = 10, new(0.5) }
 	charged := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD, j.CostUSD = 10, new(0.5), new(0.25) }
-	const want = "7 jobs: 1 rejected, 1 held, 1 in_progress, 1 succeeded, 2 failed, 1 cancelled; 20.0 s of output; $1.00"
+	const want = "7 jobs: 1 rejected, 1 held, 1 in_progress, 1 succeeded, 2 failed, 1 cancelled; 20.0 s of output; $1.00" // the seconds of a and b; the costs of a and c, and the estimate of b
 	if got := summary([]*followed{
 		jobIn("a", ledger.Succeeded, charged), jobIn("b", ledger.InProgress, estimated), jobIn("c", ledger.Failed, charged),
 		jobIn("d", ledger.Failed, estimated), jobIn("e", ledger.Cancelled, estimated), jobIn("f", ledger.Held, estimated), jobIn("g", ledger.Rejected, estimated),
@@ -124,7 +124,7 @@ func TestBoardOfManyProblems(t *testing.T) {
 	}
 }
 
-// newFollower returns a follower of the statuses in storage, and what it prints.
+// newFollower returns a follower of the statuses in storage, and the buffer that it prints to.
 func newFollower(storage *s3test.Bucket, names []client.Pattern, timeout time.Duration) (*follower, *bytes.Buffer) {
 	b, out := &bucket.Bucket{S3: storage, Name: "drops"}, new(bytes.Buffer)
 	return &follower{
@@ -145,25 +145,25 @@ func TestFollowOfNames(t *testing.T) {
 		timeout time.Duration
 		play    func(*s3test.Bucket)
 		out     string // what is printed, if the test compares it
-		code    int
+		code    int    // the exit code for the states of the jobs
 		err     string
-		exit    int // the exit code for the error
+		errCode int // the exit code for the error
 	}{
 		{name: "a status that comes after a minute", wanted: []client.Pattern{{Text: "talk"}}, out: "talk has no status yet; a drop gets one within about 20 seconds\n" +
 			"The name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded\n", play: func(b *s3test.Bucket) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
 			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
 		}},
-		{name: "three names whose statuses come one after the other", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, play: func(b *s3test.Bucket) {
+		{name: "three names: each first status starts the wait for the others anew", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, play: func(b *s3test.Bucket) {
 			for i, name := range []string{"a", "b", "c"} {
 				time.AfterFunc(time.Duration(i+1)*missingTime*3/4, func() { status(b, name, ledger.Succeeded) })
 			}
 		}},
 		{name: "a name that nobody dropped", wanted: []client.Pattern{{Text: "tolk"}}, play: func(*s3test.Bucket) {},
-			err: "there is no job named tolk. No status came within 5m00s. Run: lipdrop doctor", exit: exitFailed},
+			err: "there is no job named tolk. No status came within 5m00s. Run: lipdrop doctor", errCode: exitFailed},
 		{name: "a folder that nobody dropped", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Minute, play: func(*s3test.Bucket) {},
 			out: "no job that matches ads/ has a status yet; a drop gets one within about 20 seconds\nRun: lipdrop jobs\n",
-			err: "time ran out after 1m0s; no job that matches ads/ has a status yet", exit: exitTimeout},
+			err: "time ran out after 1m0s; no job that matches ads/ has a status yet", errCode: exitTimeout},
 		{name: "a folder with jobs that end in different ways", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Unknown)
 			status(b, "ads/b", ledger.InProgress)
@@ -171,19 +171,19 @@ func TestFollowOfNames(t *testing.T) {
 		}, code: exitFailed},
 		{name: "a job that needs a person when the time runs out", wanted: []client.Pattern{{Text: "talk"}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "talk", ledger.Held)
-		}, err: "time ran out after 1h0m0s; 1 job continues", exit: exitPerson},
+		}, err: "time ran out after 1h0m0s; 1 job continues", errCode: exitPerson},
 		{name: "a job that needs a person, and one without a status, when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}}, timeout: time.Minute, play: func(b *s3test.Bucket) {
 			status(b, "a", ledger.Held)
-		}, err: "time ran out after 1m0s; 1 job continues, and b has no status yet", exit: exitTimeout},
+		}, err: "time ran out after 1m0s; 1 job continues, and b has no status yet", errCode: exitTimeout},
 		{name: "a job that needs a person, and one that is queued, when the time runs out", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Held)
 			status(b, "ads/b", ledger.InQueue)
-		}, err: "time ran out after 1h0m0s; 2 jobs continue", exit: exitTimeout},
+		}, err: "time ran out after 1h0m0s; 2 jobs continue", errCode: exitTimeout},
 		{name: "jobs that wait for files, and one that is queued, when the time runs out", wanted: []client.Pattern{{Text: "a"}, {Text: "b"}, {Text: "c"}}, timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "a", ledger.Waiting)
 			status(b, "b", ledger.Waiting)
 			status(b, "c", ledger.InQueue)
-		}, err: "time ran out after 1h0m0s; 1 job continues, and 2 jobs wait for files", exit: exitTimeout},
+		}, err: "time ran out after 1h0m0s; 1 job continues, and 2 jobs wait for files", errCode: exitTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -191,8 +191,8 @@ func TestFollowOfNames(t *testing.T) {
 				tt.play(storage)
 				f, out := newFollower(storage, tt.wanted, tt.timeout)
 				code, err := f.untilEnd(t.Context())
-				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
-					t.Errorf("code %d, error %v with exit code %d; want code %d, error %q with exit code %d", code, err, exitCode(t.Context(), err), tt.code, tt.err, tt.exit)
+				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.errCode) {
+					t.Errorf("code %d, error %v with exit code %d; want code %d, error %q with exit code %d", code, err, exitCode(t.Context(), err), tt.code, tt.err, tt.errCode)
 				}
 				if tt.out != "" && out.String() != tt.out {
 					t.Errorf("printed %q, want %q", out.String(), tt.out)
@@ -236,7 +236,7 @@ func TestShowUnreadableStatus(t *testing.T) {
 	}
 }
 
-// A status that an earlier checkout of lipdrop wrote has no verdict.
+// A status that an earlier version of lipdrop wrote has no verdict.
 func TestDetailWithoutAVerdict(t *testing.T) {
 	if got, want := detail(ledger.Status{State: ledger.Succeeded, Outputs: []string{"outbox/a.mp4"}}), "1 output, unchecked"; got != want {
 		t.Errorf("detail returned %q, want %q", got, want)

@@ -161,11 +161,11 @@ func TestDoctor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := "\n       1. Run this command, which then waits for the token: aws set-token --region eu-west-1" +
+	setToken := "\n       1. Run this command, which then waits for the token: aws set-token --region eu-west-1" +
 		"\n       2. Paste the token, press Enter, then press Ctrl-D."
-	unasked := "\n-      the models at RunComfy were not checked: fix the above first"
-	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects jobs with a new option, and RunComfy refuses jobs with a removed option. These jobs are not charged."
-	lacking := "\n       Ask the owner of the account for this permission, or name other credentials with --profile."
+	modelsUnchecked := "\n-      the models at RunComfy were not checked: fix the above first"
+	installNewer := "\n       Install a newer lipdrop. Until then lipdrop rejects jobs with a new option, and RunComfy refuses jobs with a removed option. These jobs are not charged."
+	askForPermission := "\n       Ask the owner of the account for this permission, or name other credentials with --profile."
 	tests := []struct {
 		name        string
 		aws         stack
@@ -179,16 +179,16 @@ func TestDoctor(t *testing.T) {
 	}{
 		{name: "a healthy stack", aws: stack{token: "right"}},
 		{name: "a token in JSON", aws: stack{token: `{"token": "right"}`}},
-		{name: "no token", want: "WRONG  the RunComfy token is not set" + set + unasked},
+		{name: "no token", want: "WRONG  the RunComfy token is not set" + setToken + modelsUnchecked},
 		{name: "a wrong token", aws: stack{token: "wrong"},
-			want: "WRONG  RunComfy does not accept the token: GET /prod/v2/balance: HTTP 401, code 400004: the API token is invalid, expired or revoked" + set + unasked},
+			want: "WRONG  RunComfy does not accept the token: GET /prod/v2/balance: HTTP 401, code 400004: the API token is invalid, expired or revoked" + setToken + modelsUnchecked},
 		{name: "broken JSON in place of the token", aws: stack{token: `{"token": `},
-			want: `WRONG  the secret does not hold a RunComfy token: the token's secret looks like JSON but does not parse as {"token": "…"}` + set + unasked},
+			want: `WRONG  the secret does not hold a RunComfy token: the token's secret looks like JSON but does not parse as {"token": "…"}` + setToken + modelsUnchecked},
 		{name: "a secret that may not be read", aws: stack{token: "right", denied: "GetSecretValue"},
-			want: "WRONG  cannot read the RunComfy token: your credentials lack the permission secretsmanager:GetSecretValue" + lacking + unasked},
+			want: "WRONG  cannot read the RunComfy token: your credentials lack the permission secretsmanager:GetSecretValue" + askForPermission + modelsUnchecked},
 		{name: "Secrets Manager cannot be reached", aws: stack{token: "right"}, secrets: "http://127.0.0.1:1",
 			want: `WRONG  cannot read the RunComfy token: Post "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused. Check your network and the region` +
-				"\n       Check your profile, region and network. Name others with --profile and --region." + unasked},
+				"\n       Check your profile, region and network. Name others with --profile and --region." + modelsUnchecked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
 			want: "WRONG  the bucket \"drops\" does not send its events to EventBridge, so the stack sees no drop\n" +
 				"       Switch the events on, then drop again the files that got no status. This command switches them on and replaces the bucket's other notifications: aws s3api put-bucket-notification-configuration" +
@@ -211,18 +211,18 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the dead-letter queue has messages (3): events of drops and deletions that are no longer retried\n" +
 				"       Fix the causes that the statuses of these jobs name, then run: aws redrive --region eu-west-1"},
 		{name: "rules that may not be read", aws: stack{token: "right", denied: "DescribeRule"},
-			want: "WRONG  cannot ask whether the rule DropRule is enabled: your credentials lack the permission events:DescribeRule" + lacking},
+			want: "WRONG  cannot ask whether the rule DropRule is enabled: your credentials lack the permission events:DescribeRule" + askForPermission},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["properties"].(map[string]any)["mood"] = map[string]any{"type": "string"}
-		}, want: "WRONG  RunComfy has changed the input of sync/react-1: mood" + newer},
+		}, want: "WRONG  RunComfy has changed the input of sync/react-1: mood" + installNewer},
 		{name: "an option that accepts fewer values, and one that is gone", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			properties := schema["properties"].(map[string]any)
 			properties["emotion"].(map[string]any)["enum"] = []string{"happy"}
 			delete(properties, "temperature")
-		}, want: "WRONG  RunComfy has changed the input of sync/react-1: emotion, temperature" + newer},
+		}, want: "WRONG  RunComfy has changed the input of sync/react-1: emotion, temperature" + installNewer},
 		{name: "media that are no longer required", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["required"] = []string{"video_url"}
-		}, want: "WRONG  RunComfy has changed the input of sync/react-1: audio_url" + newer},
+		}, want: "WRONG  RunComfy has changed the input of sync/react-1: audio_url" + installNewer},
 		{name: "another description and another default", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["properties"].(map[string]any)["emotion"] = map[string]any{
 				"type": "string", "enum": []string{"happy", "angry", "sad", "neutral", "disgusted", "surprised"}, "default": "happy", "description": "How to look.",
@@ -274,7 +274,7 @@ func TestDoctor(t *testing.T) {
 			}
 			code, wantErrs := 0, ""
 			if strings.Contains(tt.want, "WRONG") {
-				code, wantErrs = 1, "lipdrop: 1 thing to fix\n"
+				code, wantErrs = exitFailed, "lipdrop: 1 thing to fix\n"
 			}
 			if tt.noKeys || strings.Contains(tt.args, "--profile") {
 				code = exitCredentials
@@ -296,7 +296,7 @@ func TestDoctor(t *testing.T) {
 }
 
 // A model that RunComfy no longer has does not hide the prices of the others.
-func TestModelsWithoutOne(t *testing.T) {
+func TestModelsShowsAWithdrawnModel(t *testing.T) {
 	cloud := &stack{token: "right"}
 	aws, api := httptest.NewServer(cloud), httptest.NewServer(&runcomfytest.Server{Models: map[string]json.RawMessage{"sync/sync/lipsync/v2/pro": nil}})
 	defer aws.Close()

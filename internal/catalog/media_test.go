@@ -25,7 +25,7 @@ func TestCheckMedia(t *testing.T) {
 	film := func(picture, sound media.Length) media.Info {
 		return media.Info{Name: "talk.mp4", Kind: media.Video, Format: "mp4", Video: &media.Track{Length: picture}, Audio: &media.Track{Length: sound}}
 	}
-	estimate := func(d time.Duration) media.Length { return media.Length{D: d, Least: time.Second} }
+	estimate := func(d time.Duration) media.Length { return media.Length{D: d, Least: time.Second} } // the file may be as short as a second
 	tests := []struct {
 		name         string
 		id, property string
@@ -54,7 +54,7 @@ func TestCheckMedia(t *testing.T) {
 			code: problem.TooLong, reason: "the sound of talk.mp4 is 17.0 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
 		{name: "an estimate that is too long, and an exact length that is not", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(14*time.Second)),
 			warning: "the picture of talk.mp4 is about 16.0 s long, by an estimate; sync/react-1 accepts at most 15 s"},
-		{name: "an audio file whose cover is a long track", id: react1, property: "audio_url",
+		{name: "an audio file whose cover picture is a long video track", id: react1, property: "audio_url",
 			facts: media.Info{Name: "talk.m4a", Kind: media.Audio, Format: "m4a", Video: &media.Track{Length: media.Fact(time.Hour)}, Audio: &media.Track{Length: media.Fact(time.Second)}}},
 		{name: "an audio file for a video", id: react1, property: "video_url", facts: audio("wav", time.Hour),
 			code: problem.WrongKind, reason: "talk.wav is an audio file; video_url of sync/react-1 accepts a video", remedy: "Use a video for video_url."},
@@ -98,7 +98,7 @@ func TestCheckMedia(t *testing.T) {
 		{name: "an image above both the limit of happyhorse and the recommended size", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 60*mb),
 			code: problem.TooLarge, reason: "anna.png is 60 MB; happyhorse/happyhorse-1.0/reference-to-video accepts at most 10 MB", remedy: "Compress anna.png to at most 10 MB."},
 
-		{name: "a model's own limit above what is recommended", id: talker, property: "portrait", facts: image("png", 800, 800, 60*mb),
+		{name: "an image within the model's limit, but larger than recommended", id: talker, property: "portrait", facts: image("png", 800, 800, 60*mb),
 			warning: "anna.png is 60 MB; RunComfy recommends at most 50 MB for an image"},
 		{name: "an audio file that is too long for the model in testdata", id: talker, property: "speech", facts: audio("mp3", 91*time.Second),
 			code: problem.TooLong, reason: "talk.mp3 is 91.0 s long; acme/talker-2.1/portrait accepts at most 90 s", remedy: "Shorten talk.mp3 to at most 90 s."},
@@ -162,7 +162,7 @@ func TestWarnings(t *testing.T) {
 			want: []string{"prompt names character12, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_12"}},
 		{name: "number 0", id: happyhorse, prompt: "character0",
 			want: []string{"prompt names character0, but happyhorse/happyhorse-1.0/reference-to-video has no input image_url_0"}},
-		{name: "a number that does not fit in an int", id: happyhorse, prompt: "character99999999999999999999999"},
+		{name: "a number that does not fit in an int is ignored", id: happyhorse, prompt: "character99999999999999999999999"},
 		{name: "texts that only look like references", id: happyhorse, prompt: "the main character 4, supercharacter4, character4th"},
 		{name: "a prompt that is not a text", id: happyhorse, prompt: 4},
 		{name: "a model whose prompt does not refer to media", id: liveAvatar, prompt: "character4"},

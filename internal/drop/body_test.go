@@ -1,6 +1,7 @@
 package drop_test
 
 import (
+	"cmp"
 	"maps"
 	"path/filepath"
 	"testing"
@@ -45,7 +46,7 @@ func TestBody(t *testing.T) {
 				"duration": 15, "seed": 2147483647, "watermark": true}`),
 		}},
 	}
-	whole := map[string]bool{} // models with every option set
+	complete := map[string]bool{} // models with every option set
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
@@ -56,9 +57,7 @@ func TestBody(t *testing.T) {
 			}
 			body := maps.Clone(ready.Input)
 			for _, used := range ready.Media {
-				if body[used.Property] = used.URL; used.URL == "" {
-					body[used.Property] = "https://presigned.example/" + used.File.Key
-				}
+				body[used.Property] = cmp.Or(used.URL, "https://presigned.example/"+used.File.Key)
 			}
 			golden.Compare(t, filepath.Join("testdata/body", tt.name+".json"), string(bucket.JSON(body, "  ")))
 			if ready.Model != tt.model {
@@ -66,12 +65,12 @@ func TestBody(t *testing.T) {
 			}
 			model, _ := b.Catalog.Model(tt.model)
 			if len(body) == len(model.Options())+len(model.MediaProperties()) {
-				whole[tt.model] = true
+				complete[tt.model] = true
 			}
 		})
 	}
 	for _, id := range newInbox(t).Catalog.IDs() {
-		if !whole[id] {
+		if !complete[id] {
 			t.Errorf("no golden body of %s has every option set, want one", id)
 		}
 	}

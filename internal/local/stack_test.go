@@ -83,7 +83,6 @@ func drop(t *testing.T, s *local.Stack, key, file string) {
 	}
 }
 
-// dropPair drops a video and a voice of one name.
 func dropPair(t *testing.T, s *local.Stack, name string) {
 	t.Helper()
 	drop(t, s, "inbox/"+name+".mp4", clip)
@@ -268,14 +267,14 @@ func TestEventsMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("long before the last event", func(t *testing.T) {
-		lastEvent(t, dir, dropped.Add(time.Hour))
+		setLastEvent(t, dir, dropped.Add(time.Hour))
 		s := start(t, patient)
 		if n := s.Pending(); n != 0 {
 			t.Errorf("%d events, want 0", n)
 		}
 	})
 	t.Run("shortly before the last event", func(t *testing.T) {
-		lastEvent(t, dir, dropped.Add(30*time.Second)) // an event may take a minute to reach the queue
+		setLastEvent(t, dir, dropped.Add(30*time.Second)) // an event may take a minute to reach the queue
 		s := start(t, patient)
 		if n := s.Pending(); n != 3 { // two files and a deletion
 			t.Errorf("%d events, want 3", n)
@@ -290,13 +289,13 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	o.Settle = time.Hour
 	s := start(t, o)
 	longAgo := time.Now().Add(-time.Hour)
-	lastEvent(t, o.Dir, longAgo)
+	setLastEvent(t, o.Dir, longAgo)
 	drop(t, s, "inbox/talk.mp4", clip)
 	until(t, "the first event", func() bool {
 		kept := string(read(t, filepath.Join(o.Dir, "last-event")))
 		return s.Pending() == 1 && kept != longAgo.UTC().Format(time.RFC3339)
 	})
-	lastEvent(t, o.Dir, longAgo)
+	setLastEvent(t, o.Dir, longAgo)
 	folder := filepath.Join(o.Dir, "queue")
 	if err := os.Rename(folder, folder+"-away"); err != nil {
 		t.Fatal(err)
@@ -308,7 +307,7 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	}
 	s.Close()
 	if got := string(read(t, filepath.Join(o.Dir, "last-event"))); got != longAgo.UTC().Format(time.RFC3339) {
-		t.Errorf("last-event is %s, want %v", got, longAgo)
+		t.Errorf("last-event is %s, want %s", got, longAgo.UTC().Format(time.RFC3339))
 	}
 	if err := os.Rename(folder+"-away", folder); err != nil {
 		t.Fatal(err)
@@ -318,8 +317,7 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	until(t, "three events", func() bool { return s.Pending() >= 3 })
 }
 
-// lastEvent writes the file last-event.
-func lastEvent(t *testing.T, dir string, at time.Time) {
+func setLastEvent(t *testing.T, dir string, at time.Time) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "last-event"), []byte(at.UTC().Format(time.RFC3339)), 0o600); err != nil {
 		t.Fatal(err)

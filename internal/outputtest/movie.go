@@ -28,7 +28,9 @@ const (
 
 // MP4 returns the file.
 func (m Movie) MP4() []byte {
-	noise := rand.NewChaCha8([32]byte(u32s(uint32(m.Seed>>32), uint32(m.Seed), 0, 0, 0, 0, 0, 0)))
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[:], m.Seed)
+	noise := rand.NewChaCha8(seed)
 	pictures := coded(noise, max(int((m.Length+m.Frame/2)/m.Frame), 1), 80, 200)
 	sound := coded(noise, int((m.Sound*soundRate/soundFrame+time.Second-1)/time.Second), 120, 60)
 	if m.Silent {
@@ -38,17 +40,17 @@ func (m Movie) MP4() []byte {
 	}
 	ftyp := box("ftyp", []byte("isom"), u32s(512), []byte("isommp41"))
 	video, audio := slices.Concat(pictures...), slices.Concat(sound...)
-	moov := func(at uint32) []byte {
-		each := uint32((m.Frame*timescale + time.Second/2) / time.Second)
-		tracks := [][]byte{track(1, "vide", timescale, each, pictures, at, m.Width, m.Height)}
+	moov := func(dataOffset uint32) []byte {
+		frameLength := uint32((m.Frame*timescale + time.Second/2) / time.Second)
+		tracks := [][]byte{track(1, "vide", timescale, frameLength, pictures, dataOffset, m.Width, m.Height)}
 		if len(sound) > 0 {
-			tracks = append(tracks, track(2, "soun", soundRate, soundFrame, sound, at+uint32(len(video)), 0, 0))
+			tracks = append(tracks, track(2, "soun", soundRate, soundFrame, sound, dataOffset+uint32(len(video)), 0, 0))
 		}
 		mvhd := box("mvhd", u32s(0, 0, 0, 1000, uint32(m.Length.Milliseconds())), make([]byte, 80))
 		return box("moov", append([][]byte{mvhd}, tracks...)...)
 	}
-	before := uint32(len(ftyp) + len(moov(0)) + 8)
-	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
+	dataOffset := uint32(len(ftyp) + len(moov(0)) + 8) // the header of mdat has 8 bytes
+	return slices.Concat(ftyp, moov(dataOffset), box("mdat", video, audio))
 }
 
 // coded returns count coded frames of noise. Their sizes in bytes are from minSize to
@@ -83,12 +85,12 @@ func track(id uint32, handler string, scale, sampleLength uint32, samples [][]by
 		sizes = binary.BigEndian.AppendUint32(sizes, uint32(len(sample)))
 	}
 	full, rest := uint32(len(samples)/chunk), uint32(len(samples)%chunk)
-	order := u32s(0, 1, 1, chunk, 1)
-	switch {
-	case full == 0:
-		order = u32s(0, 1, 1, rest, 1)
-	case rest > 0:
-		order = u32s(0, 2, 1, chunk, 1, full+1, rest, 1)
+	var runs []uint32 // of equal chunks: the first chunk, the samples in each, the sample description
+	if full > 0 {
+		runs = append(runs, 1, chunk, 1)
+	}
+	if rest > 0 {
+		runs = append(runs, full+1, rest, 1)
 	}
 	return box("trak",
 		box("tkhd", u32s(3, 0, 0, id, 0, millis), make([]byte, 16), matrix, u32s(uint32(width)<<16, uint32(height)<<16)),
@@ -98,7 +100,7 @@ func track(id uint32, handler string, scale, sampleLength uint32, samples [][]by
 			box("minf", box("stbl",
 				box("stsd", u32s(0, 1), entry),
 				box("stts", u32s(0, 1, uint32(len(samples)), sampleLength)),
-				box("stsc", order),
+				box("stsc", u32s(0, uint32(len(runs)/3)), u32s(runs...)),
 				box("stsz", sizes),
 				box("stco", u32s(0, uint32(len(chunks))), u32s(chunks...)),
 			)),

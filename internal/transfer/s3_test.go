@@ -44,8 +44,8 @@ type fakeS3 struct {
 	// If discard is true, the server keeps no bytes of parts.
 	discard bool
 
-	// backOffs is how often the SDK tried a call again.
-	backOffs atomic.Int32
+	// retries counts the calls that the SDK tried again.
+	retries atomic.Int32
 
 	server *httptest.Server
 
@@ -65,21 +65,21 @@ type stored struct {
 	source      string // metadata
 }
 
-func newBucket(t testing.TB) *fakeS3 {
-	b := &fakeS3{objects: map[string]stored{}, uploads: map[string]map[int]stored{}, calls: map[string]int{}}
-	b.server = httptest.NewServer(b)
-	t.Cleanup(b.server.Close)
-	return b
-}
+func newBucket(t testing.TB) *fakeS3 { return startBucket(t, (*httptest.Server).Start) }
 
 // newTLSBucket returns a bucket over TLS. Without TLS, the SDK cannot put a file that
 // is still being downloaded.
 func newTLSBucket(t testing.TB) *fakeS3 {
-	b := newBucket(t)
-	b.server.Close()
+	return startBucket(t, func(server *httptest.Server) {
+		server.Config.ErrorLog = quiet
+		server.StartTLS()
+	})
+}
+
+func startBucket(t testing.TB, start func(*httptest.Server)) *fakeS3 {
+	b := &fakeS3{objects: map[string]stored{}, uploads: map[string]map[int]stored{}, calls: map[string]int{}}
 	b.server = httptest.NewUnstartedServer(b)
-	b.server.Config.ErrorLog = quiet
-	b.server.StartTLS()
+	start(b.server)
 	t.Cleanup(b.server.Close)
 	return b
 }
@@ -100,7 +100,7 @@ func (b *fakeS3) client() *s3.Client {
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = 3
 			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) {
-				b.backOffs.Add(1)
+				b.retries.Add(1)
 				return 0, nil
 			})
 		}),
@@ -166,7 +166,8 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 	}
 	object, there := b.objects[key]
 	writes := call == "PutObject" || call == "CompleteMultipartUpload"
-	sends, crc := call == "PutObject" || call == "UploadPart", crc32Text(sent.crc)
+	sends := call == "PutObject" || call == "UploadPart"
+	crc := crc32Text(sent.crc)
 	switch {
 	case writes && r.Header.Get("If-None-Match") != "*":
 		fail(w, 400, "NoCondition")
@@ -198,6 +199,7 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		b.opened++
+		// The id holds the metadata for CompleteMultipartUpload.
 		id := fmt.Sprintf("%d %s %s", b.opened, r.Header.Get("X-Amz-Meta-Lipdrop-Source"), r.Header.Get("Content-Type"))
 		b.uploads[id] = map[int]stored{}
 		fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)

@@ -84,7 +84,7 @@ func TestStreamedPutFaults(t *testing.T) {
 			if parts := b.called("UploadPart") > 0; parts != tt.parts {
 				t.Errorf("uploaded in parts: %t, want %t", parts, tt.parts)
 			}
-			if n := b.backOffs.Load(); n > 0 && tt.parts {
+			if n := b.retries.Load(); n > 0 && tt.parts {
 				t.Errorf("the SDK retried %d calls, want 0: the body of the put is the download, which cannot be read twice", n)
 			}
 		})

@@ -30,7 +30,6 @@ func runUntilIdle(t *testing.T, w *world.World) {
 	}
 }
 
-// mediaFile returns a file of testdata/media.
 func mediaFile(t *testing.T, name string) []byte {
 	t.Helper()
 	body, err := os.ReadFile(filepath.Join("testdata/media", name))

@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// checkCharges compares the records with the jobs that RunComfy charged. It returns the
-// jobs by their request ids.
+// checkCharges compares the records with the jobs that RunComfy accepted. It returns
+// these jobs by their request ids.
 func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfytest.Job {
 	recorded := map[string]bool{} // request ids
 	unknown := map[string]bool{}  // claims whose outcome may be unknown
@@ -28,11 +28,11 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 			unknown[claimed(rec)] = true
 		}
 	}
-	charged := map[string]runcomfytest.Job{}
-	paid := map[string]string{}
+	accepted := map[string]runcomfytest.Job{}
+	paid := map[string]string{} // request ids, by what each job was sent
 	for _, job := range s.w.RunComfy.Submitted() {
 		s.charges++
-		charged[job.RequestID] = job
+		accepted[job.RequestID] = job
 		what := sent(job)
 		if before, twice := paid[what]; twice {
 			s.found(chargedTwice, "requests %s and %s are both for %s", before, job.RequestID, what)
@@ -42,7 +42,7 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 			s.found(lost, "request %s is in no record: %s", job.RequestID, what)
 		}
 	}
-	return charged
+	return accepted
 }
 
 // checkNotices compares the notices with the final statuses and records. Each status or record
@@ -52,12 +52,12 @@ func (s *simulation) checkNotices() {
 	for _, text := range s.w.WrongNotices {
 		s.wrong("%s", text)
 	}
-	sent := map[string]bool{}
-	of := func(name string, state ledger.State, take string) string {
+	noticed := map[string]bool{}
+	id := func(name string, state ledger.State, take string) string {
 		return fmt.Sprint(name, " ", state, " ", take)
 	}
 	for _, n := range s.w.Notices {
-		sent[of(n.Name, n.State, n.Take)] = true
+		noticed[id(n.Name, n.State, n.Take)] = true
 		if n.Code == problem.OverBudget {
 			s.faults["job held by a cap"]++
 		}
@@ -65,7 +65,7 @@ func (s *simulation) checkNotices() {
 	s.notices += len(s.w.Notices)
 	want := func(key, name string, state ledger.State, take string) {
 		unsent := state == ledger.Rejected && s.unsent[key]
-		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !unsent {
+		if slices.Contains(notice.States(), state) && !noticed[id(name, state, take)] && !unsent {
 			s.wrong("%s is %s (take %q), but has no notice", name, state, take)
 		}
 	}
@@ -84,7 +84,7 @@ func (s *simulation) checkNotices() {
 }
 
 // checkRecord compares the record of a take with the job that the take paid for.
-func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfytest.Job) {
+func (s *simulation) checkRecord(rec ledger.Record, accepted map[string]runcomfytest.Job) {
 	wrong := func(format string, args ...any) {
 		s.wrong("take %s of %s, %s %s (%s): %s", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, fmt.Sprintf(format, args...))
 	}
@@ -100,7 +100,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 		}
 		return
 	}
-	job, ok := charged[rec.RequestID]
+	job, ok := accepted[rec.RequestID]
 	if !ok {
 		wrong("RunComfy has no request %q", rec.RequestID)
 		return
@@ -110,8 +110,8 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 	}
 	switch job.State {
 	case "succeeded":
-		if problem := s.archived(rec, job); problem != "" {
-			s.found(lost, "request %s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem)
+		if flaw := s.archived(rec, job); flaw != "" {
+			s.found(lost, "request %s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, flaw)
 		}
 	case "failed":
 		if rec.State != ledger.Failed || rec.Code != problem.JobFailed {
@@ -132,10 +132,10 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	if rec.State != ledger.Succeeded || len(rec.Outputs) == 0 {
 		return "the record is not in the state succeeded, or has no outputs"
 	}
-	clip := s.versionOf(rec)
+	served := s.pictureOf(rec) // the fake serves the picture as each output
 	for _, out := range rec.Outputs {
 		body, ok := s.w.Bucket.Object(out.Key)
-		if !ok || !bytes.Equal(body, clip) || out.SHA256 != job.OutputSHA256 || !strings.HasPrefix(out.Key, ledger.OutputPrefix(rec.Name, rec.Take)) {
+		if !ok || !bytes.Equal(body, served) || out.SHA256 != job.OutputSHA256 || !strings.HasPrefix(out.Key, ledger.OutputPrefix(rec.Name, rec.Take)) {
 			return out.Key + " is not in the folder of the take, or is not what RunComfy served"
 		}
 		s.outputs++
@@ -155,8 +155,8 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	return ""
 }
 
-// versionOf returns the bytes of the video or image of a take.
-func (s *simulation) versionOf(rec ledger.Record) []byte {
+// pictureOf returns the bytes of the video or image of a take.
+func (s *simulation) pictureOf(rec ledger.Record) []byte {
 	for _, in := range rec.Inputs {
 		if strings.Contains(in.Property, "video") || strings.Contains(in.Property, "image") {
 			return s.w.Version(in.Key, in.ETag)
@@ -178,7 +178,7 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 }
 
 func (s *simulation) allPresent(files []string) bool {
-	return !slices.ContainsFunc(files, func(key string) bool { return s.w.Present(key) == "" })
+	return !slices.ContainsFunc(files, func(key string) bool { return s.w.PresentETag(key) == "" })
 }
 
 // claimed returns, as one string, what a record claims: the versions of the media, and the
@@ -233,7 +233,8 @@ func (s *simulation) records() []ledger.Record {
 
 func (s *simulation) recordAt(key string) (rec ledger.Record, ok bool) {
 	text, ok := s.w.Bucket.Object(key)
-	return rec, ok && json.Unmarshal(text, &rec) == nil
+	ok = ok && json.Unmarshal(text, &rec) == nil
+	return rec, ok
 }
 
 func (s *simulation) status(key string) (st ledger.Status) {
@@ -249,7 +250,7 @@ func (s *simulation) status(key string) (st ledger.Status) {
 func (s *simulation) checkSecrets() {
 	look := func(where string, texts ...string) {
 		for _, text := range texts {
-			for _, secret := range []string{world.Token, "X-Amz-", "canary"} {
+			for _, secret := range []string{world.Token, "X-Amz-", "canary"} { // each made-up secret contains canary
 				if strings.Contains(text, secret) {
 					s.found(leaked, "%q in %s", secret, where)
 				}

@@ -55,9 +55,9 @@ var promises = []promise{lost, chargedTwice, wrongStatus, leaked, noStatus, over
 // check checks a world in which nothing is left to do.
 func (s *simulation) check() {
 	records := s.records()
-	charged := s.checkCharges(records) // the same files and options are paid for once, and each job that succeeded is recorded
+	accepted := s.checkCharges(records) // the same files and options are paid for once, and each job that succeeded is recorded
 	for _, rec := range records {
-		s.checkRecord(rec, charged) // each take ended as its job did; each output is archived, byte for byte
+		s.checkRecord(rec, accepted) // each take ended as its job did; each output is archived, byte for byte
 	}
 	for _, d := range s.drops {
 		s.judge(d.acts, s.takesOf(d)) // each status and answer file says what the oracle expects

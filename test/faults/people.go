@@ -163,7 +163,7 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 // late is how late the event is.
 func (s *simulation) upload(key string, body []byte, began time.Time, late time.Duration) act {
 	s.w.PutLarge(key, body, began)
-	return act{at: s.w.Now(), late: late, file: file{key: key, body: body, etag: s.w.Present(key), dropped: s.w.Now(), modified: began.UTC().Truncate(time.Second)}}
+	return act{at: s.w.Now(), late: late, file: file{key: key, body: body, etag: s.w.PresentETag(key), dropped: s.w.Now(), modified: began.UTC().Truncate(time.Second)}}
 }
 
 // deleteOne deletes one file of a drop. The event for submit may be late. The event for cancel

@@ -348,7 +348,7 @@ func (t *story) expectCancel(key string) {
 	if !deletionCancels(key) {
 		return
 	}
-	etag := t.w.Present(key)
+	etag := t.w.PresentETag(key)
 	for _, rec := range t.records() {
 		uses := slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool { return in.Key == key && in.ETag == etag })
 		starts := rec.Times.Submitted.Add(t.queue)

@@ -379,8 +379,8 @@ func (w *World) CancelElsewhere(requestID string) error {
 	return err
 }
 
-// Present returns the ETag of the present file at a key, or "" if there is no file.
-func (w *World) Present(key string) string {
+// PresentETag returns the ETag of the present file at a key, or "" if there is no file.
+func (w *World) PresentETag(key string) string {
 	file, _ := w.ledger.Bucket.Head(context.Background(), key) // the file is empty after an error
 	return file.ETag
 }

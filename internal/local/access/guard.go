@@ -18,8 +18,7 @@ var credential = regexp.MustCompile(`Credential=([^/,]+)/[^/,]+/([^/,]+)/`)
 // Account is the account of the local stack.
 const Account = "000000000000"
 
-// Denial is a request that was refused because the role of its user does not allow
-// the request.
+// Denial is a request that was refused because the role of its user does not allow it.
 type Denial struct {
 	User     string // name of a function
 	Action   string // such as s3:GetObject
@@ -37,8 +36,8 @@ func (d *Denial) Error() string {
 
 // Guard returns a check of requests to Step Functions, Secrets Manager, SQS and EventBridge.
 // If the role of a request's user does not allow the request, the check calls denied and
-// refuses the request. It accepts every request of a user that is not in users. It takes
-// the access key of a request as the name of its user, so the signature must be checked first.
+// refuses the request. It accepts a request that is unsigned or whose user is not in users. It
+// takes the access key of a request as the name of its user, so check the signature first.
 func Guard(users map[string]template.Role, denied func(*Denial)) awsjson.Check {
 	return func(r *http.Request, body []byte) *awsjson.Error {
 		signed := credential.FindStringSubmatch(r.Header.Get("Authorization"))

@@ -60,18 +60,21 @@ func start(t *testing.T, configure func(*gateway.Config)) *server {
 const bucket = "drops"
 
 func TestServesS3(t *testing.T) {
-	for name, folder := range map[string]string{
-		"metadata in attributes":         ".",
-		"metadata in a folder":           "sidecar",
-		"a folder with a very long path": strings.Repeat("a long name/", 9),
+	for _, tt := range []struct {
+		name, below string
+		inFolder    bool // the gateway keeps metadata in its folder sidecar if the folder exists
+	}{
+		{name: "metadata in attributes"},
+		{name: "metadata in a folder", inFolder: true},
+		{name: "a folder with a very long path", below: strings.Repeat("a long name/", 9)},
 	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if folder != "sidecar" {
-				dir = filepath.Join(dir, folder)
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), tt.below)
+			sidecar := filepath.Join(dir, "sidecar")
+			if tt.inFolder {
+				if err := os.Mkdir(sidecar, 0o700); err != nil {
+					t.Fatal(err)
+				}
 			}
 			srv := start(t, func(cfg *gateway.Config) { cfg.Dir = dir })
 			for range 2 { // the second time, the bucket exists
@@ -105,9 +108,9 @@ func TestServesS3(t *testing.T) {
 					t.Fatal("the webhook was not called for each of the two puts")
 				}
 			}
-			kept, err := os.ReadDir(filepath.Join(dir, "sidecar"))
-			if inFolder := err == nil && len(kept) > 0; inFolder != (folder == "sidecar") {
-				t.Errorf("metadata in the folder sidecar: %t (%v), want %t", inFolder, err, folder == "sidecar")
+			kept, err := os.ReadDir(sidecar)
+			if inFolder := err == nil && len(kept) > 0; inFolder != tt.inFolder {
+				t.Errorf("metadata in the folder sidecar: %t (%v), want %t", inFolder, err, tt.inFolder)
 			}
 		})
 	}

@@ -28,9 +28,6 @@ const (
 	apiVersion = "/2018-06-01/runtime"
 )
 
-// maxLine is the length at which a line of output is divided.
-const maxLine = 256 << 10
-
 // environment is a process that runs one function, and the Runtime API for that
 // process.
 type environment struct {
@@ -83,7 +80,8 @@ func (f *function) start() (*environment, error) {
 // copyLines logs the output of a process line by line, so that the lines of two environments
 // do not mix.
 func (f *function) copyLines(output io.Reader) {
-	for lines := bufio.NewReaderSize(output, maxLine); ; {
+	lines := bufio.NewReaderSize(output, 256<<10) // a longer line is divided
+	for {
 		line, _, err := lines.ReadLine()
 		if err != nil {
 			return

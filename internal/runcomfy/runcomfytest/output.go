@@ -31,19 +31,18 @@ func outputJob(u *url.URL) string {
 // output returns the output member of the result of a job that succeeded.
 func (s *Server) output(r *http.Request, j *job) map[string]any {
 	base := s.OutputURL
-	if !strings.Contains(base, "://") {
+	if !strings.Contains(base, "://") { // it is a path or empty
 		base = baseURL(r) + base
+	}
+	members := map[string]any{}
+	if j.Kind == "" {
+		return members
 	}
 	var urls []string
 	for i := range max(j.script.Outputs, 1) {
-		if j.Kind != "" {
-			urls = append(urls, fmt.Sprintf("%s%s%s%%3D/output/%d%s", base, outputPrefix, j.ID, i+1, j.suffix()))
-		}
+		urls = append(urls, fmt.Sprintf("%s%s%s%%3D/output/%d%s", base, outputPrefix, j.ID, i+1, j.suffix()))
 	}
-	members := map[string]any{}
-	if len(urls) > 0 {
-		members[string(j.Kind)] = urls[0]
-	}
+	members[string(j.Kind)] = urls[0]
 	if len(urls) > 1 {
 		members[string(j.Kind)+"s"] = urls[1:]
 	}
