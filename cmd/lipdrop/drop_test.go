@@ -16,7 +16,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -198,10 +197,10 @@ func TestDrop(t *testing.T) {
 				"a,,talk.mp4,voice.wav,\nb,,gone.mp4,voice.wav,\nc,,talk.mp4,empty.wav,\nd,,talk.mp4,fake.wav,\n" +
 				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\nh,,voice.wav,voice.wav,\n",
 		})
-		puts := 0
+		writes := 0
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
 			if req.Method != http.MethodGet && req.Method != http.MethodHead {
-				puts++
+				writes++
 			}
 			return false
 		})
@@ -215,13 +214,13 @@ func TestDrop(t *testing.T) {
 			`wrong.csv: row 7, column E (emotion): emotion is "joyful"`,
 			`wrong.csv: row 8, column D (audio): audio_url "/inbox/shared/none.wav" does not exist`,
 		)
-		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || puts > 0 {
-			t.Errorf("%d requests to write, want 0; want no problem of row 2, and one of row 9:\n%s", puts, out)
+		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || writes > 0 {
+			t.Errorf("%d requests to write, want 0; want no problem of row 2, and one of row 9:\n%s", writes, out)
 		}
 	})
 
-	// The command is killed while it sends part 7 of a file of 200 MiB. Run again, it sends only
-	// the missing parts, and the job is charged once.
+	// The command is killed while it sends part 7 of a file of 200 MiB, which has 13 parts of at most
+	// 16 MiB. Run again, it sends only the missing parts, and the job is charged once.
 	t.Run("killed in the middle", func(t *testing.T) {
 		before := stack.Fake().Charges()
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
@@ -282,18 +281,18 @@ func TestDrop(t *testing.T) {
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
 		addFree(t, "big.mp4", 40<<20)
 		var interrupt context.CancelFunc
-		var at string // a part of the URL of the request during which the command is interrupted
+		var trigger string // a request whose URL contains this text interrupts the command
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
-			if strings.Contains(req.URL.String(), at) {
+			if strings.Contains(req.URL.String(), trigger) {
 				interrupt()
 			}
 			return false
 		})
 		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "interrupted", "--yes"}
-		interrupted := func(during string, want []string, args ...string) {
+		interrupted := func(at string, want []string, args ...string) {
 			t.Helper()
 			ctx, cancel := context.WithCancel(t.Context())
-			at, interrupt = during, cancel
+			trigger, interrupt = at, cancel
 			var out, errs bytes.Buffer
 			if code := run(ctx, args, &out, &errs); code != exitInterrupted {
 				t.Errorf("exit code %d, want %d", code, exitInterrupted)
@@ -301,9 +300,8 @@ func TestDrop(t *testing.T) {
 			contains(t, errs.String(), want...)
 		}
 		interrupted("partNumber=2", []string{"interrupted; run the same command again to send the rest"}, args...)
-		interrupt = func() {}
 		says(t, 0, "sent 2 files", args...)
-		forced := slices.Concat(args, []string{"--force", "--wait"})
+		forced := append(args, "--force", "--wait")
 		interrupted("partNumber=2", []string{"With --force, the same command would start them again, and you would pay again"}, forced...)
 		interrupted("prefix=status", []string{"If you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
 		noQueue.Store(true)
@@ -345,7 +343,8 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// A status is followed only if it is about the uploaded files or newer ones.
+// A status is followed only if it is about the uploaded files or newer ones. Another take of the
+// same second is not newer.
 func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
 	job := drop.Finding{Order: "20260102T030405Z", Job: &drop.Job{Take: "20260102T030405Z-aaaaaaaaaaaa"}}
 	tests := []struct {

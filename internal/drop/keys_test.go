@@ -15,8 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// printable is every printable character of ASCII. The slash divides it into two parts of a
-// path.
+// printable is every printable character of ASCII. The slash divides it into two parts of a path.
 var printable = func() string {
 	var b strings.Builder
 	for r := ' '; r <= '~'; r++ {
@@ -25,14 +24,13 @@ var printable = func() string {
 	return b.String()
 }()
 
-// keyOf900 returns a key of about 900 bytes below inbox/. The key repeats the text, and
-// ends in the suffix.
+// keyOf900 returns a key of 899 to 901 bytes below inbox/, which repeats the text and ends in the suffix.
 func keyOf900(text, suffix string) string {
 	key := text + suffix
 	for len("inbox/"+text+"/"+key) <= 900 {
 		between := " "
 		if !strings.Contains(key[:min(len(key), 450)], "|/") {
-			between = "|/" // the end of a folder, about every 450 bytes
+			between = "|/" // the end of a folder, about every 450 bytes; a text or suffix may contain / but not |/
 		}
 		key = text + between + key
 	}
@@ -104,7 +102,7 @@ func TestOtherLongKeys(t *testing.T) {
 	}
 }
 
-func TestBundlesAtTheLimit(t *testing.T) {
+func TestBundlesWithKeysOfUpTo1024Bytes(t *testing.T) {
 	for n := 1000; n <= 1012; n++ {
 		b := newInbox(t)
 		f := b.only(t, b.step(t, strings.Repeat("b", n)+".job/a"))

@@ -311,9 +311,9 @@ func (s *Server) presign(ctx context.Context, key, version string) (show, downlo
 	return shown.URL, downloaded.URL, nil
 }
 
-// mediaSource returns the beginning that all presigned URLs share. The
+// presignedPrefix returns the beginning that all presigned URLs share. The
 // Content-Security-Policy allows media from URLs with this beginning.
-func mediaSource(ctx context.Context, c *client.Client) (string, error) {
+func presignedPrefix(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
 	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})
 	if err != nil {

@@ -28,7 +28,7 @@ var static embed.FS
 type Server struct {
 	client   *client.Client
 	flags    []string      // select the stack in the commands that the page shows
-	resolver drop.Resolver // has the settings of the stack, but no files
+	resolver drop.Resolver // Files is nil, because each drop sets its own
 	prices   *budget.Prices
 	caller   string // ARN of the person
 	feed     *feed
@@ -50,7 +50,7 @@ func Listen(ctx context.Context, c *client.Client, flags ...string) (*Server, er
 	if err != nil {
 		return nil, err
 	}
-	source, err := mediaSource(ctx, c)
+	media, err := presignedPrefix(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func Listen(ctx context.Context, c *client.Client, flags ...string) (*Server, er
 		client: c, flags: flags, resolver: resolver, caller: caller, feed: newFeed(c), prices: &budget.Prices{API: c.RunComfy(), Now: time.Now},
 		listener: listener, rightsByFolder: map[string]cachedRights{}, ctx: ctx, sessions: map[string]*dropSession{},
 	}
-	s.shell = newShell(listener.Addr(), source, s.routes())
+	s.shell = newShell(listener.Addr(), media, s.routes())
 	return s, nil
 }
 
@@ -137,7 +137,7 @@ func handle(do func(r *http.Request) (any, error)) http.HandlerFunc {
 	}
 }
 
-// requestError is returned for a request that is wrong.
+// requestError is an error that has its own HTTP status.
 type requestError struct {
 	status int
 	reason string

@@ -28,7 +28,7 @@ type shell struct {
 	// then sends the cookie to that server. The server does not know the proof, so the page
 	// ignores the server's responses.
 	proof string
-	// media is where images, videos and sounds may come from: see mediaSource.
+	// media is where images, videos and sounds may come from: see presignedPrefix.
 	media string
 	next  http.Handler // serves the paths below path
 }

@@ -98,8 +98,8 @@ func TestStateIsSmall(t *testing.T) {
 }
 
 // The retriers of each Task name the errors that the Task's function returns, each once. All
-// other names in the retriers are names of AWS, which have a dot. The last retrier is for all
-// remaining errors.
+// other names in the retriers are names of AWS, which have a dot. Only the first retrier makes no
+// retry. The last retrier is for all remaining errors.
 func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	var machine struct {
 		States map[string]struct {
@@ -114,7 +114,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for state, want := range map[string]struct {
-		folders     []string // their source creates the errors
+		folders     []string // their Go files create the errors
 		lastRetries int
 	}{
 		"Poll":    {[]string{"."}, 10},
@@ -213,18 +213,18 @@ func TestCodeOf(t *testing.T) {
 	}
 	for _, match := range types {
 		if workflow.CodeOf(match[1]).State() == "" {
-			t.Errorf("%s has no code in the list of codes, want one", match[1])
+			t.Errorf("the code of %s is not in the list of problem.Code", match[1])
 		}
 	}
 	for _, name := range []string{"States.Timeout", "Lambda.Unknown", "wrapError", ""} {
 		if code := workflow.CodeOf(name); code.State() != "" {
-			t.Errorf("%s has the code %s, want none of the list of codes", name, code)
+			t.Errorf("the code of %s is %s, which is in the list of problem.Code; want a code that is not", name, code)
 		}
 	}
 }
 
-// Poll accepts a job with or without a turn around it.
-func TestTurnOfAJob(t *testing.T) {
+// A Turn is decoded from its own JSON, or from that of a Job.
+func TestTurnUnmarshalJSON(t *testing.T) {
 	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
 	for _, text := range []string{
 		`{"name":"ads/talk","take":"T","requestId":"r","losses":2}`,

@@ -26,9 +26,10 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		s.compare(st, *v.take)
 	case expected, withdrawn:
 	case s.rate > 0 && v.take != nil && !s.allPresent(droppedOf(*v.take)) && (st.State == ledger.Waiting || st.State == ledger.Withdrawn):
-		// After a fault, the status may never have named the take. Once a file of the take is deleted, the status
-		// says only which files are left.
+		// A fault may have kept the status from naming the take. After the deletion of one of the take's files,
+		// the status then says only which files are left.
 	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && s.refused[ledger.RecordKey(name, st.Take)]:
+		// RunComfy refused the job and submit released the claim, so checkCharges has not counted this end.
 		s.ends[string(st.State)+" "+string(st.Code)]++
 	default:
 		want := ""
@@ -43,8 +44,8 @@ func (s *simulation) judgeName(name string, acts []act, takes []ledger.Record) {
 		}
 		s.wrong("%s%s: %s", says, want, v.why)
 	}
-	plain := st.State == "" || st.State == ledger.Used || st.State == ledger.Succeeded
-	if !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
+	hasProblem := st.State != "" && st.State != ledger.Used && st.State != ledger.Succeeded
+	if hasProblem && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
 		s.wrong("%s, remedy %q: the code, the reason or the remedy is missing", says, st.Remedy)
 	}
 }
@@ -119,7 +120,7 @@ func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Rec
 		s.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
 		return
 	}
-	if left, mayRun := exposed(rec.Name, acts, before, files); left && !mayRun {
+	if byDeletion, mayRun := exposed(rec.Name, acts, before, files); byDeletion && !mayRun {
 		s.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
 	}
 }

@@ -56,17 +56,17 @@ func TestEstimateIsInStatusAndRecord(t *testing.T) {
 	}
 }
 
-// A job without a price runs. Its status says why there is no estimate, and which cap
+// A job without a price runs, and does not wait for a price. Its status says why there is no estimate, and which cap
 // does not count the job.
 func TestJobWithoutAnEstimate(t *testing.T) {
-	faults := append(runcomfytest.Faults(runcomfytest.CallModel), runcomfytest.Fault{Name: "no cost", Accept: true})
-	for _, fault := range faults {
+	noPrice := runcomfytest.Fault{Name: "no price", Accept: true} // a response like any other, but Prices is empty
+	for _, fault := range append(runcomfytest.Faults(runcomfytest.CallModel), noPrice) {
 		t.Run(fault.Name, func(t *testing.T) {
 			w := worldtest.New(t)
 			w.Batch = 10
 			setCaps(w, budget.Caps{USD: 0.01})
 			worldtest.Faulty(w, runcomfytest.CallModel, fault, time.Hour)
-			if fault.Name == "no cost" {
+			if fault.Name == noPrice.Name {
 				w.RunComfy.Prices = map[string]runcomfytest.Price{}
 			}
 			w.RunComfy.CostUSD = 0
@@ -144,7 +144,7 @@ func TestRaisedCap(t *testing.T) {
 	w.Pass(20 * time.Minute) // at first, the pauses are shorter
 	tries = 0
 	w.Pass(2 * time.Hour)
-	// Both messages of the held pair come back. They may come in one batch, with one try for both.
+	// Both messages of the held pair come back every 12 minutes. One batch may hold both, for one try.
 	if tries < 9 || tries > 22 {
 		t.Errorf("tried %d times in two hours, want 9 to 22", tries)
 	}
@@ -202,11 +202,11 @@ func TestReservationFollowsTheResponse(t *testing.T) {
 // If a job is cancelled while it is queued, its reservation is given back. Another job then
 // fits into the cap.
 func TestCancelledJobLeavesItsPlace(t *testing.T) {
-	ends := map[string]func(w *world.World){
-		"a file is deleted":          func(w *world.World) { w.Delete("inbox/0.wav") },
-		"the execution is stopped":   func(w *world.World) { w.Stop("0", w.Status("0").Take) },
-		"the job is queued too long": func(w *world.World) { w.Pass(7 * time.Hour) },
-		"cancelled on RunComfy's page": func(w *world.World) {
+	ends := map[string]func(t *testing.T, w *world.World){
+		"a file is deleted":          func(_ *testing.T, w *world.World) { w.Delete("inbox/0.wav") },
+		"the execution is stopped":   func(_ *testing.T, w *world.World) { w.Stop("0", w.Status("0").Take) },
+		"the job is queued too long": func(_ *testing.T, w *world.World) { w.Pass(7 * time.Hour) },
+		"cancelled on RunComfy's page": func(t *testing.T, w *world.World) {
 			if err := w.CancelElsewhere(w.Status("0").RequestID); err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +222,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			worldtest.DropMany(w, "%d", 1)
 			w.Pass(time.Minute)
 			worldtest.WantCharges(t, w, 1)
-			end(w)
+			end(t, w)
 			w.Pass(time.Minute)
 			if got := used(t, w, budget.Day(world.Begin)); got.Jobs != 0 {
 				t.Errorf("the book has %+v, want no job", got)
@@ -290,7 +290,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 	book := budget.Key(budget.Day(world.Begin))
 	for _, tt := range []struct {
 		name        string
-		mustRelease func(w *world.World, c world.Call) bool // reports whether submit must release the claim because of the call c
+		mustRelease func(w *world.World, c world.Call) bool // reports whether submit must release the claim because of c; may break the book
 	}{
 		{"throttled POST", func(_ *world.World, c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }},
 		{"unreadable book", func(w *world.World, c world.Call) bool {
@@ -345,8 +345,7 @@ func TestLastDeliveryOverACap(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// Without a cap, there is no book. With a cap, each job has one reservation
-// before its POST.
+// Without a cap, there is no book. With a cap of one job, the job has one reservation before its POST.
 func TestReservationIsBeforeThePOST(t *testing.T) {
 	for _, caps := range []budget.Caps{{}, {Jobs: 1}} {
 		w := worldtest.New(t)

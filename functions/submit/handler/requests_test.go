@@ -76,7 +76,8 @@ func TestRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var requests [][3]int // requests for the event, the most requests for one message, and the number of messages
+			type cost struct{ forEvent, mostForMessage, messages int } // the first two are numbers of requests
+			var costs []cost
 			for _, n := range []int{1500, 4500} {
 				w := worldtest.New(t)
 				clip, voice := sample.Files()
@@ -102,7 +103,7 @@ func TestRequests(t *testing.T) {
 					}
 					w.Put(key, body)
 				}
-				first, count := 0, map[int]int{} // by invocation
+				first, count := 0, map[int]int{} // the first invocation, and the requests of each
 				w.Before = func(c world.Call) error {
 					if c.Function == "submit" && c.Service != "lambda" && c.Service != "runcomfy" {
 						first = cmp.Or(first, c.Invocation)
@@ -114,15 +115,15 @@ func TestRequests(t *testing.T) {
 				for len(count) < 50 && w.Step(time.Minute) {
 				}
 				most := slices.Max(slices.Collect(maps.Values(count)))
-				requests = append(requests, [3]int{count[first], most, len(count)})
+				costs = append(costs, cost{count[first], most, len(count)})
 			}
-			small, large := requests[0], requests[1]
-			t.Logf("%d requests if each pattern has 1,500 objects, %d if it has 4,500; at most %d in any of the first %d messages", small[0], large[0], large[1], large[2])
-			if large[1] > mostRequests {
-				t.Errorf("%d requests for one message, want at most %d", large[1], mostRequests)
+			small, large := costs[0], costs[1]
+			t.Logf("%d requests if each pattern has 1,500 objects, %d if it has 4,500; at most %d in any of the first %d messages", small.forEvent, large.forEvent, large.mostForMessage, large.messages)
+			if large.mostForMessage > mostRequests {
+				t.Errorf("%d requests for one message, want at most %d", large.mostForMessage, mostRequests)
 			}
-			if large[0] > small[0] || large[1] > small[1] {
-				t.Errorf("%d requests for the event, and at most %d for one message; want no more than %d and %d, as in the smaller folder", large[0], large[1], small[0], small[1])
+			if large.forEvent > small.forEvent || large.mostForMessage > small.mostForMessage {
+				t.Errorf("%d requests for the event, and at most %d for one message; want no more than %d and %d, as in the smaller folder", large.forEvent, large.mostForMessage, small.forEvent, small.mostForMessage)
 			}
 		})
 	}
@@ -293,8 +294,8 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	}
 }
 
-// A message with "last" replaces one that waited for a higher MaxJobsPerDrop until its last delivery.
-// At the last delivery of the new message, the held job's status says that the retries have ended.
+// A message with "last" has replaced one that waited for a higher MaxJobsPerDrop, and the limit is now
+// higher. At the last delivery of the new message, the held job's status says that the retries have ended.
 func TestLastDeliveryAfterTheLimitIsRaised(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)

@@ -93,7 +93,8 @@ func (s *Signatures) verifyHeader(r *http.Request, payloadHash, service string, 
 	}
 	again := unsigned(r, append(strings.Split(parts[3], ";"), headers...))
 	err = signer.SignHTTP(context.Background(), aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, again, payloadHash, service, s.Region, at)
-	// Clients differ in the spaces after the commas, so verifyHeader compares the parts.
+	// SignHTTP always signs Host and X-Amz-Date. Clients differ in the spaces after the commas, so
+	// verifyHeader compares the parts.
 	signed := authorization.FindStringSubmatch(again.Header.Get("Authorization"))
 	if err != nil || signed == nil || !slices.Equal(signed[1:4], parts[1:4]) || !equalSignatures(signed[4], parts[4]) {
 		return "", awsjson.Errorf(invalid, "the signature does not match; use the keys that lipdrop local prints, and the region %s", s.Region)
@@ -107,7 +108,7 @@ func unsigned(r *http.Request, headers []string) *http.Request {
 	again := &http.Request{Method: r.Method, URL: &address, Host: r.Host, Header: http.Header{}}
 	for _, name := range headers {
 		switch name {
-		case "host":
+		case "host": // r.Host, which is no header of r
 		case "content-length":
 			again.ContentLength = r.ContentLength
 		default:

@@ -47,7 +47,7 @@ type Queue struct {
 	mu       sync.Mutex
 	messages map[string]Message // by id
 	inFlight map[string]bool    // by id
-	wake     chan struct{}      // has an element if awaitBatch must check the messages again
+	wake     chan struct{}      // wakes awaitBatch after a message has changed
 }
 
 // Open makes the folder of a queue if necessary, and returns the queue. A message that was
