@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -35,8 +34,7 @@ type archivedStack struct {
 
 const (
 	archivedTake = "20261121T120000Z-0123456789ab"
-	outputFolder = "outbox/talk/" + archivedTake + "/"
-	outputKey    = outputFolder + "talk.mp4"
+	outputKey    = "outbox/talk/" + archivedTake + "/talk.mp4"
 )
 
 func newArchivedStack(t *testing.T, size int64) *archivedStack {
@@ -54,8 +52,8 @@ func newArchivedStack(t *testing.T, size int64) *archivedStack {
 	return &archivedStack{
 		output: file, size: size, sha256: digest, pauseAt: size / 2,
 		objects: map[string][]byte{
-			"status/talk.json":           bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: archivedTake}, ""),
-			outputFolder + "result.json": bucket.JSON(client.Result{Outputs: []ledger.Output{{Key: outputKey, Bytes: size, SHA256: digest}}}, ""),
+			"status/talk.json":                     bucket.JSON(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: archivedTake}, ""),
+			ledger.ResultKey("talk", archivedTake): bucket.JSON(ledger.Result{Outputs: []ledger.Output{{Key: outputKey, Bytes: size, SHA256: digest}}}, ""),
 		},
 	}
 }

@@ -338,7 +338,7 @@ func storeTake(storage *s3test.Bucket, name, take string, size int) []byte {
 	sum := sha256.Sum256(body)
 	key := ledger.OutputPrefix(name, take) + filepath.Base(name) + ".mp4"
 	storage.Set(key, body)
-	storage.Set(ledger.OutputPrefix(name, take)+"result.json", bucket.JSON(Result{Outputs: []ledger.Output{{Key: key, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}}}, ""))
+	storage.Set(ledger.ResultKey(name, take), bucket.JSON(ledger.Result{Outputs: []ledger.Output{{Key: key, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}}}, ""))
 	storage.Set(ledger.RecordKey(name, take), bucket.JSON(ledger.Record{Name: name, Take: take, State: ledger.Succeeded}, ""))
 	setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded, Take: take})
 	return body

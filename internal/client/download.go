@@ -60,8 +60,8 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 	}
 	var outputs []Output
 	for _, take := range takes {
-		key := ledger.OutputPrefix(name, take) + "result.json"
-		var result Result
+		key := ledger.ResultKey(name, take)
+		var result ledger.Result
 		if _, err := c.Bucket.GetJSON(ctx, key, ledger.MaxObject, &result); err != nil {
 			return nil, c.Explain("read the result of "+name, key, err)
 		}
@@ -70,11 +70,6 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 		}
 	}
 	return outputs, nil
-}
-
-// Result is what a download needs of result.json: see docs/result.md.
-type Result struct {
-	Outputs []ledger.Output `json:"outputs"`
 }
 
 // DownloadOptions says where outputs are stored and under which names. A file gets its name

@@ -189,6 +189,34 @@ func Seconds(d time.Duration) float64 {
 // Timestamp returns a time as records hold it: in UTC, truncated to milliseconds.
 func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
+// Result is result.json, which archive stores with the outputs of a take. Archive writes it once,
+// just before the take becomes Succeeded, and copies all members except Times.Ended from the record.
+// docs/result.md describes each member.
+type Result struct {
+	Name  string `json:"name"`
+	Take  string `json:"take"`
+	Model string `json:"model"`
+	// Options is the model's input without the media.
+	Options map[string]any `json:"options"`
+	Inputs  []Input        `json:"inputs"`
+	Outputs []Output       `json:"outputs"`
+	// RequestID is RunComfy's id of the job.
+	RequestID string `json:"requestId"`
+	// Times has in Ended the time when all outputs were in the bucket.
+	Times Times `json:"times"`
+
+	// ExpectedSeconds is how long the outputs should be; 0 if not known.
+	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
+
+	// EstimateUSD is what the job costs by RunComfy's base price. CostUSD is the cost that
+	// RunComfy reported. An amount that is not known is nil.
+	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+	CostUSD     *float64 `json:"costUsd,omitempty"`
+
+	// Warnings include the doubts about the outputs.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
 // Input is a file of a take, or an https URL that was passed on unchanged. The
 // URL is recorded without its query, which counts as a secret.
 type Input struct {
@@ -338,3 +366,6 @@ func StatusKey(name string) string { return StatusPrefix + name + ".json" }
 
 // OutputPrefix returns the prefix of a take's outputs.
 func OutputPrefix(name, take string) string { return "outbox/" + name + "/" + take + "/" }
+
+// ResultKey returns the key of a take's Result.
+func ResultKey(name, take string) string { return OutputPrefix(name, take) + "result.json" }

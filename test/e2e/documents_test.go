@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -243,7 +242,7 @@ func decodeStatus(t *testing.T, body []byte) ledger.Status {
 // docs/result.md describes every member and every code of a doubt. Its example is what the functions wrote.
 func TestDocumentOfResult(t *testing.T) {
 	text := readDocument(t, resultDocument)
-	sameMembers(t, text, "# result.json", reflect.TypeFor[archive.Result]())
+	sameMembers(t, text, "# result.json", reflect.TypeFor[ledger.Result]())
 	sameMembers(t, text, "## `inputs`", reflect.TypeFor[ledger.Input]())
 	sameMembers(t, text, "## `outputs`", reflect.TypeFor[ledger.Output]())
 	sameMembers(t, text, "## `verdict`", reflect.TypeFor[ledger.Verdict]())
@@ -260,7 +259,7 @@ func TestDocumentOfResult(t *testing.T) {
 	w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice.wav?key=4711", "emotion": "happy"}}`))
 	runUntilIdle(t, w)
 	st := w.Status("ads/cafe")
-	body, ok := w.Bucket.Object("outbox/ads/cafe/" + st.Take + "/result.json")
+	body, ok := w.Bucket.Object(ledger.ResultKey("ads/cafe", st.Take))
 	if !ok {
 		t.Fatalf("there is no result.json; the status is %+v", st)
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
@@ -197,15 +196,15 @@ func (s *stack) checkOutputs(name string, st ledger.Status) {
 	if !strings.Contains(strings.Join(st.Warnings, "; "), "has the same frames as the input") {
 		t.Errorf("the warnings of %s are %q, want one about the same frames", name, st.Warnings)
 	}
-	body, _ := s.object(prefix + "result.json")
-	var result archive.Result
+	body, _ := s.object(ledger.ResultKey(name, st.Take))
+	var result ledger.Result
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&result); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(clip)
-	want := archive.Result{
+	want := ledger.Result{
 		Name: name, Take: st.Take, Model: st.Model, Options: map[string]any{}, RequestID: st.RequestID, ExpectedSeconds: seconds, EstimateUSD: new(estimate), Warnings: st.Warnings,
 		Inputs: []ledger.Input{
 			{Property: "video_url", Key: "inbox/" + name + ".mp4", Bytes: int64(len(clip)), DurationSeconds: 3, Width: 320, Height: 240, Codecs: []string{"h264", "aac"}},
@@ -217,7 +216,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status) {
 		}},
 	}
 	opts := cmp.Options{
-		cmpopts.IgnoreFields(archive.Result{}, "Times"),
+		cmpopts.IgnoreFields(ledger.Result{}, "Times"),
 		cmpopts.IgnoreFields(ledger.Input{}, "ETag", "VersionID", "LastModified", "PictureHash"),
 		cmpopts.IgnoreFields(ledger.Output{}, "Verdict"),
 		cmpopts.EquateApprox(0, 0.05),

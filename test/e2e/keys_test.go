@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
@@ -100,7 +99,7 @@ func TestKeysRoundTrip(t *testing.T) {
 		if body, _ := w.Bucket.Object(output); string(body) != string(clip) {
 			t.Errorf("the output of %q is not what RunComfy served", name)
 		}
-		var result archive.Result
+		var result ledger.Result
 		if body, _ := w.Bucket.Object(prefix + "result.json"); json.Unmarshal(body, &result) != nil {
 			t.Errorf("result.json of %q is %q, want JSON", name, body)
 		} else if result.Name != name || result.Inputs[1].Key != "inbox/"+name+".wav" || result.Outputs[0].Key != output {

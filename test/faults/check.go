@@ -140,11 +140,8 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 		}
 		s.outputs++
 	}
-	text, _ := s.w.Bucket.Object(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
-	var result struct {
-		RequestID string          `json:"requestId"`
-		Outputs   []ledger.Output `json:"outputs"`
-	}
+	text, _ := s.w.Bucket.Object(ledger.ResultKey(rec.Name, rec.Take))
+	var result ledger.Result
 	if json.Unmarshal(text, &result) != nil || result.RequestID != rec.RequestID || len(result.Outputs) != len(rec.Outputs) {
 		return "result.json is missing or belongs to another job"
 	}

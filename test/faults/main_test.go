@@ -176,7 +176,7 @@ func TestCheckFinds(t *testing.T) {
 		{"an output has other bytes", func(s *simulation) { s.w.Bucket.Set(succeeded(s).Outputs[0].Key, []byte("another")) }, lost, ""},
 		{"result.json is gone", func(s *simulation) {
 			rec := succeeded(s)
-			s.w.Bucket.Remove(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
+			s.w.Bucket.Remove(ledger.ResultKey(rec.Name, rec.Take))
 		}, lost, ""},
 		{"a record is gone", func(s *simulation) { s.w.Bucket.Remove(record(succeeded(s))) }, lost, ""},
 		{"a second charge", func(s *simulation) {

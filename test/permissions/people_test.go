@@ -129,7 +129,7 @@ func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 		output := ledger.OutputPrefix(job, take) + job + ".mp4"
 		put(output, []byte("video"))
 		sum := sha256.Sum256([]byte("video"))
-		put(ledger.OutputPrefix(job, take)+"result.json", bucket.JSON(client.Result{Outputs: []ledger.Output{{Key: output, Bytes: 5, SHA256: hex.EncodeToString(sum[:])}}}, ""))
+		put(ledger.ResultKey(job, take), bucket.JSON(ledger.Result{Outputs: []ledger.Output{{Key: output, Bytes: 5, SHA256: hex.EncodeToString(sum[:])}}}, ""))
 		put(client.ReviewKey(job, take), bucket.JSON(client.Review{Name: job, Take: take, Decision: client.Approved}, ""))
 	}
 	services := httptest.NewServer(awsjson.Operations{}.Handler(access.Guard(roles, l.deny)))

@@ -115,7 +115,7 @@ func (d *deployment) archiveOutput(job workflow.Job) {
 	rec := d.record()
 	clip, _ := sample.Files()
 	got := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "talk.mp4")
-	result := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
+	result := d.object(ledger.ResultKey(rec.Name, rec.Take))
 	if !bytes.Equal(got, clip) || result == nil || rec.Outputs[0].Verdict.State != ledger.VerdictDoubtful || rec.Outputs[0].DurationSeconds == 0 {
 		fail("the output has %d bytes, want the %d of the clip; result.json has %d bytes, want some; the record has the outputs %+v, want a doubtful verdict and a duration; warnings %v",
 			len(got), len(clip), len(result), rec.Outputs, rec.Warnings)

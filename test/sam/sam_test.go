@@ -123,7 +123,7 @@ func testInvoke(t *testing.T, sam *samCLI) {
 	if got, ok := s.object(prefix + "talk.mp4"); !ok || !bytes.Equal(got, clip) {
 		t.Errorf("the output (%d bytes) is not what RunComfy served (%d bytes)", len(got), len(clip))
 	}
-	if _, ok := s.object(prefix + "result.json"); !ok {
+	if _, ok := s.object(ledger.ResultKey("talk", rec.Take)); !ok {
 		t.Error("there is no result.json")
 	}
 	s.wantStatus("talk", ledger.Succeeded, "")

@@ -316,8 +316,8 @@ func TestSeveralOutputs(t *testing.T) {
 	if got, want := strings.Join(st.Outputs, " "), prefix+"talk.mp4 "+prefix+"talk-2.mp4 "+prefix+"talk-3.mp4"; got != want {
 		t.Errorf("outputs %s, want %s", got, want)
 	}
-	var result struct{ Outputs []ledger.Output }
-	body, _ := w.Bucket.Object(prefix + "result.json")
+	var result ledger.Result
+	body, _ := w.Bucket.Object(ledger.ResultKey("ads/talk", st.Take))
 	if err := json.Unmarshal(body, &result); err != nil || len(result.Outputs) != 3 {
 		t.Errorf("result.json has the outputs %v, error %v; want 3 outputs", result.Outputs, err)
 	}

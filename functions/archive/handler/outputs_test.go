@@ -93,8 +93,8 @@ func TestUnknownOutputIsBin(t *testing.T) {
 		if want := "outbox/ads/result/" + st.Take + "/result.bin"; len(st.Outputs) != 1 || st.Outputs[0] != want {
 			t.Errorf("%q: outputs %v, want %s", suffix, st.Outputs, want)
 		}
-		var result struct{ RequestID string }
-		body, _ := w.Bucket.Object("outbox/ads/result/" + st.Take + "/result.json")
+		var result ledger.Result
+		body, _ := w.Bucket.Object(ledger.ResultKey("ads/result", st.Take))
 		if err := json.Unmarshal(body, &result); err != nil || result.RequestID == "" {
 			t.Errorf("%q: result.json is %.100q, error %v; want JSON with a request id", suffix, body, err)
 		}
@@ -159,15 +159,8 @@ func TestVerdictOfAnOutput(t *testing.T) {
 			if got := strings.Join(st.Warnings, "; "); got != want || st.Verdict != state || st.ExpectedSeconds < 2.5 {
 				t.Errorf("verdict %q, expected length %g s, warnings\n%s\nwant verdict %q, an expected length of at least 2.5 s, warnings\n%s", st.Verdict, st.ExpectedSeconds, got, state, want)
 			}
-			var result struct {
-				ExpectedSeconds float64
-				Inputs, Outputs []struct {
-					Width   int
-					Codecs  []string
-					Verdict ledger.Verdict
-				}
-			}
-			body, _ := w.Bucket.Object("outbox/ads/talk/" + st.Take + "/result.json")
+			var result ledger.Result
+			body, _ := w.Bucket.Object(ledger.ResultKey("ads/talk", st.Take))
 			if err := json.Unmarshal(body, &result); err != nil {
 				t.Fatal(err)
 			}
@@ -279,7 +272,7 @@ func TestResultIsWrittenAfterAConflict(t *testing.T) {
 	worldtest.DropPair(w)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
-	if _, ok := w.Bucket.Object("outbox/ads/talk/" + w.Status("ads/talk").Take + "/result.json"); !refused || !ok {
+	if _, ok := w.Bucket.Object(ledger.ResultKey("ads/talk", w.Status("ads/talk").Take)); !refused || !ok {
 		t.Errorf("a write of result.json was refused: %t; result.json exists: %t; want both", refused, ok)
 	}
 }

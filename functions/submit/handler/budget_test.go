@@ -49,7 +49,7 @@ func TestEstimateIsInStatusAndRecord(t *testing.T) {
 	if rec := w.Takes("ads/talk")[0]; *rec.EstimateUSD != 0.20248 || *rec.CostUSD != 0.25 {
 		t.Errorf("record %+v, want the estimate 0.20248 and the cost 0.25", rec)
 	}
-	text, _ := w.Bucket.Object(ledger.OutputPrefix("ads/talk", st.Take) + "result.json")
+	text, _ := w.Bucket.Object(ledger.ResultKey("ads/talk", st.Take))
 	var result struct{ EstimateUSD, CostUSD float64 }
 	if err := json.Unmarshal(text, &result); err != nil || result.EstimateUSD != 0.20248 || result.CostUSD != 0.25 {
 		t.Errorf("result.json has %+v (%v), want the estimate 0.20248 and the cost 0.25", result, err)

@@ -373,7 +373,7 @@ func TestLargeSeed(t *testing.T) {
 	w.Drop(bundle+"job.json", []byte(`{"model": "community/live-avatar", "input": {"image_url": "https://example.com/i.png", "audio_url": "voice.wav", "prompt": "x", "seed": `+seed+`}}`))
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/cafe", ledger.Succeeded, "")
-	for _, key := range []string{ledger.RecordKey("ads/cafe", st.Take), ledger.OutputPrefix("ads/cafe", st.Take) + "result.json"} {
+	for _, key := range []string{ledger.RecordKey("ads/cafe", st.Take), ledger.ResultKey("ads/cafe", st.Take)} {
 		if text, _ := w.Bucket.Object(key); !strings.Contains(string(text), seed) {
 			t.Errorf("%s is %s, want the seed %s in it", key, text, seed)
 		}
