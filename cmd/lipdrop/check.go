@@ -136,7 +136,6 @@ func (c *checkCmd) resolver(stack *client.Client) (drop.Resolver, error) {
 	if err != nil {
 		return r, err
 	}
-	r.DefaultVideoModel, r.DefaultImageModel = *cmp.Or(c.VideoModel, &r.DefaultVideoModel), *cmp.Or(c.ImageModel, &r.DefaultImageModel)
 	r.MaxJobsPerDrop = cmp.Or(c.MaxJobsPerDrop, r.MaxJobsPerDrop)
 	if len(c.SharedFolders) > 0 {
 		r.SharedFolders = c.SharedFolders
@@ -145,15 +144,19 @@ func (c *checkCmd) resolver(stack *client.Client) (drop.Resolver, error) {
 		r.RejectMismatch = *c.LengthMismatch == "reject"
 	}
 	for _, choice := range []struct {
-		id   string
-		kind media.Kind
-	}{{r.DefaultVideoModel, media.Video}, {r.DefaultImageModel, media.Image}} {
-		if err := checkModel(r.Catalog, choice.id); err != nil {
-			return r, err
+		flag, parameter string
+		given, id       *string
+		kind            media.Kind
+	}{
+		{"--video-model", "DefaultVideoModel", c.VideoModel, &r.DefaultVideoModel, media.Video},
+		{"--image-model", "DefaultImageModel", c.ImageModel, &r.DefaultImageModel, media.Image},
+	} {
+		setting := "the stack's parameter " + choice.parameter
+		if choice.given != nil {
+			setting, *choice.id = choice.flag, *choice.given
 		}
-		model, _ := r.Catalog.Model(choice.id)
-		if _, _, ok := model.Pair(choice.kind); !ok {
-			return r, &client.UsageError{Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", choice.id, choice.kind.Noun())}
+		if err := r.Catalog.CheckPair(*choice.id, choice.kind); err != nil {
+			return r, &client.UsageError{Reason: setting + ": " + err.Error()}
 		}
 	}
 	return r, nil

@@ -105,3 +105,14 @@ func TestCheckUsesTheSettingsOfTheStack(t *testing.T) {
 		contains(t, out, tt.want)
 	}
 }
+
+// If the stack's default model accepts no such pair, the error names the parameter.
+func TestCheckNamesTheWrongParameter(t *testing.T) {
+	cloud := httptest.NewServer(&stack{parameters: `
+		<member><ParameterKey>DefaultVideoModel</ParameterKey><ParameterValue>community/live-avatar</ParameterValue></member>`})
+	defer cloud.Close()
+	lay(t, map[string]string{"talk.mp4": "@clip.mp4"})
+	onAWS(t, cloud.URL)
+	_, errs := command(t, 2, "check", "talk.mp4", "--stack", "lipdrop")
+	contains(t, errs, "the stack's parameter DefaultVideoModel: community/live-avatar does not accept a pair of a video and an audio file; choose sync/react-1 or")
+}

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -40,8 +39,8 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	if err != nil {
 		env.Mistake("the catalog", err)
 	} else {
-		env.Mistake("DEFAULT_VIDEO_MODEL", checkPairModel(models, settings.DefaultVideoModel, media.Video))
-		env.Mistake("DEFAULT_IMAGE_MODEL", checkPairModel(models, settings.DefaultImageModel, media.Image))
+		env.Mistake("DEFAULT_VIDEO_MODEL", models.CheckPair(settings.DefaultVideoModel, media.Video))
+		env.Mistake("DEFAULT_IMAGE_MODEL", models.CheckPair(settings.DefaultImageModel, media.Image))
 	}
 	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
 	clients.Ledger.Writer = uuid.NewString()
@@ -64,17 +63,4 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Exit:      func() { os.Exit(1) },
 	}
 	return h.Handle
-}
-
-// checkPairModel returns an error if a model cannot be the default for pairs of audio and the
-// given kind.
-func checkPairModel(models *catalog.Catalog, id string, kind media.Kind) error {
-	model, ok := models.Model(id)
-	if !ok {
-		return fmt.Errorf("there is no model %q; the models are %v", id, models.IDs())
-	}
-	if _, _, ok := model.Pair(kind); !ok {
-		return fmt.Errorf("%s does not accept a pair of %s and audio", id, kind)
-	}
-	return nil
 }

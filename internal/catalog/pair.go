@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -27,6 +28,24 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 		return "", "", false
 	}
 	return m.file.Pair.Visual, m.file.Pair.Audio, true
+}
+
+// CheckPair returns an error if the model with the id cannot be the default for pairs of an audio
+// file and a file of the given kind, Video or Image. The error names the models that can.
+func (c *Catalog) CheckPair(id string, kind media.Kind) error {
+	var fit []string
+	for _, other := range c.IDs() {
+		if _, _, ok := c.models[other].Pair(kind); ok {
+			fit = append(fit, other)
+		}
+	}
+	switch {
+	case slices.Contains(fit, id):
+		return nil
+	case c.models[id] == nil:
+		return fmt.Errorf("there is no model %q; choose %s", id, problem.List(fit, "or"))
+	}
+	return fmt.Errorf("%s does not accept a pair of %s and an audio file; choose %s", id, kind.Noun(), problem.List(fit, "or"))
 }
 
 // PairInput returns the input of a pair without its two files: the user's options,

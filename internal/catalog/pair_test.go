@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
@@ -33,6 +34,35 @@ func TestPair(t *testing.T) {
 		visual, audio, ok := model(t, tt.id).Pair(tt.kind)
 		if visual != tt.visual || audio != tt.audio || ok != (tt.visual != "") {
 			t.Errorf("%s with %s: %q, %q and %t, want %q, %q and %t", tt.id, tt.kind, visual, audio, ok, tt.visual, tt.audio, tt.visual != "")
+		}
+	}
+}
+
+// Only a model that accepts a pair with a file of a kind may be the default for such pairs. The error
+// names the models to choose from.
+func TestCheckPair(t *testing.T) {
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, id string
+		kind     media.Kind
+		want     string // "" if the model is accepted
+	}{
+		{"a model for videos", react1, media.Video, ""},
+		{"a model for images", liveAvatar, media.Image, ""},
+		{"a model for images, for videos", liveAvatar, media.Video, "community/live-avatar does not accept a pair of a video and an audio file; choose sync/react-1 or sync/sync/lipsync/v2/pro"},
+		{"a model that accepts no pair", happyhorse, media.Image, happyhorse + " does not accept a pair of an image and an audio file; choose community/live-avatar"},
+		{"an unknown model", "sync/react", media.Video, `there is no model "sync/react"; choose sync/react-1 or sync/sync/lipsync/v2/pro`},
+		{"no model", "", media.Image, `there is no model ""; choose community/live-avatar`},
+	} {
+		got := ""
+		if err := models.CheckPair(tt.id, tt.kind); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

@@ -69,11 +69,8 @@ func TestDefaultModelsAcceptPairs(t *testing.T) {
 			t.Errorf("%s: the default is %v, want one of the allowed values %v", name, p.Default, p.AllowedValues)
 		}
 		for _, id := range p.AllowedValues {
-			model, _ := models.Model(fmt.Sprint(id))
-			if model == nil {
-				t.Errorf("%s: there is no model %v", name, id)
-			} else if _, _, ok := model.Pair(kind); !ok {
-				t.Errorf("%s: %v does not accept a pair of %s and audio", name, id, kind)
+			if err := models.CheckPair(fmt.Sprint(id), kind); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
 		}
 	}
