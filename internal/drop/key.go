@@ -122,6 +122,17 @@ func (k Key) Owns() (name, prefix string) {
 	}
 }
 
+// EventDetail is the detail of an EventBridge event of S3 about an upload or a deletion.
+type EventDetail struct {
+	Bucket struct{ Name string }
+	Object struct{ Key string } // not URL-encoded, unlike the key in an S3 notification
+	Reason string
+}
+
+// Expired reports whether a lifecycle rule deleted the object. Submit and cancel ignore such a
+// deletion, because no person made it.
+func (d EventDetail) Expired() bool { return d.Reason == "Lifecycle Expiration" }
+
 // bundleOf returns the folder of the bundle that contains a key, with the slash at the
 // end, or "" if no bundle contains the key.
 func bundleOf(key string) string {

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -46,17 +47,10 @@ type StepFunctions interface {
 type event struct {
 	DetailType string `json:"detail-type"`
 	Detail     struct {
+		drop.EventDetail // set if an object was deleted
 		// set if an execution's status changed
 		ExecutionARN string `json:"executionArn"`
 		RedriveCount int32  `json:"redriveCount"`
-		// set if an object was deleted
-		Bucket struct {
-			Name string `json:"name"`
-		} `json:"bucket"`
-		Object struct {
-			Key string `json:"key"`
-		} `json:"object"`
-		Reason string `json:"reason"`
 	} `json:"detail"`
 }
 
@@ -113,8 +107,8 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	case "Step Functions Execution Status Change":
 		return h.settle(ctx, e.Detail.ExecutionARN, e.Detail.RedriveCount, c)
 	case "Object Deleted":
-		if e.Detail.Bucket.Name != h.Ledger.Bucket.Name || e.Detail.Reason == "Lifecycle Expiration" {
-			return nil // a deletion by a lifecycle rule cancels nothing
+		if e.Detail.Bucket.Name != h.Ledger.Bucket.Name || e.Detail.Expired() {
+			return nil
 		}
 		return h.handleDeletion(ctx, e.Detail.Object.Key, c)
 	case "Scheduled Event":

@@ -147,17 +147,11 @@ func parseBody(raw []byte, bucket string) ([]change, error) {
 }
 
 func parseDetail(event events.EventBridgeEvent) ([]change, error) {
-	var detail struct {
-		Reason string          `json:"reason"`
-		Bucket events.S3Bucket `json:"bucket"`
-		Object struct {
-			Key string `json:"key"` // not URL-encoded, unlike the key of an events.S3Object
-		} `json:"object"`
-	}
+	var detail drop.EventDetail
 	if err := json.Unmarshal(event.Detail, &detail); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
-	if detail.Reason == "Lifecycle Expiration" {
+	if detail.Expired() {
 		return nil, nil
 	}
 	return []change{{bucket: detail.Bucket.Name, Key: detail.Object.Key, Deleted: event.DetailType == "Object Deleted", Time: event.Time}}, nil
