@@ -281,6 +281,24 @@ func TestHeldSpaceBar(t *testing.T) {
 	b.check("the player was toggled once", `toggled === 1`)
 }
 
+// A frame that the browser skips does not change how far one frame back or forward is.
+func TestSkippedFrame(t *testing.T) {
+	b := openBrowser(t)
+	b.do("open the page", chromedp.Navigate(serve(t, start(t, local.Options{}))))
+	b.waitFor("there are no jobs", `document.querySelector("#none").innerText.startsWith("There are no jobs yet")`)
+	frame := eval[float64](b, `import("./static/player.js").then(({ Player }) => {
+		const player = new Player([]);
+		let next;
+		player.measureFrames({ isConnected: true, requestVideoFrameCallback: (callback) => { next = callback; } });
+		player.playing = true;
+		for (const mediaTime of [0.04, 0.08, 0.16]) next(0, { mediaTime });
+		return player.frame;
+	})`)
+	if frame != 0.04 {
+		t.Errorf("a frame is %v s long, want 0.04 s", frame)
+	}
+}
+
 // An option keeps every digit of a number that JavaScript would round. Other numbers lose their leading zeros.
 func TestLargeOption(t *testing.T) {
 	b := openBrowser(t)

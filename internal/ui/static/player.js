@@ -4,17 +4,20 @@ import { h, seconds } from "./dom.js";
 // How far a file may be from the position of the player while the player plays, in seconds.
 const drift = 0.08;
 
+// clamp returns a position in a file that is not before its beginning, and 1 ms before its end at most.
+const clamp = (time, duration) => Math.min(Math.max(time, 0), Math.max(duration - 0.001, 0));
+
 export class Player {
   // media are the files of a take, as the command describes them: see medium in job.go.
   constructor(media) {
     this.tracks = []; // the videos and sounds that can be played
-    this.frame = 1 / 25; // seconds; measured while a video plays
+    this.frame = 1 / 25; // seconds; see measureFrames
     this.stage = h("div", { class: "stage" });
     this.sounds = h("fieldset", { class: "sounds" }, h("legend", {}, "Sound"));
     for (const medium of media) this.add(medium);
     this.el = h("div", { class: "player", role: "group", "aria-label": "Player" }, this.stage, this.controls());
     this.chooseSound();
-    this.show();
+    this.updateControls();
   }
 
   add(medium) {
@@ -59,12 +62,13 @@ export class Player {
   // unplayable replaces a file with the reason why the browser cannot show the file.
   unplayable(medium, figure, el) {
     if (!el.parentNode) return;
+    this.tracks.find((track) => track.el === el)?.radio?.parentNode.remove();
     this.tracks = this.tracks.filter((track) => track.el !== el);
     figure.prepend(this.reasonFor(medium));
     el.remove();
     this.chooseMaster();
     this.chooseSound();
-    this.show();
+    this.updateControls();
   }
 
   controls() {
@@ -81,8 +85,8 @@ export class Player {
       h("div", { class: "line" }, this.sounds, this.wipeLabel, this.edge));
   }
 
-  // show shows the controls that apply to the files.
-  show() {
+  // updateControls shows only the controls that apply to the files.
+  updateControls() {
     const pictures = this.stage.querySelectorAll("video, img");
     this.wipeLabel.hidden = !(this.stage.querySelector(".input video, .input img") && this.stage.querySelector(".output video, .output img"));
     if (this.wipeLabel.hidden && this.wiping.checked) { this.wiping.checked = false; this.wipe(); }
@@ -104,11 +108,9 @@ export class Player {
   get position() { return this.master?.el.currentTime ?? 0; }
 
   chooseSound() {
-    const best = ["output", "input"].flatMap((role) => this.tracks.filter((t) => t.medium.role === role && t.radio))[0];
-    for (const label of this.sounds.querySelectorAll("label")) {
-      label.hidden = !this.tracks.some((t) => t.radio && label.contains(t.radio));
-    }
-    if (best && !this.tracks.some((t) => t.radio?.checked)) this.hear(best);
+    const audible = this.tracks.filter((t) => t.radio);
+    const best = audible.find((t) => t.medium.role === "output") ?? audible[0];
+    if (best && !audible.some((t) => t.radio.checked)) this.hear(best);
   }
 
   hear(track) {
@@ -140,7 +142,8 @@ export class Player {
 
   // follow keeps the files at the same position while they play.
   follow() {
-    if (!this.playing || !this.el.isConnected) { if (this.playing) this.pause(); return; }
+    if (!this.playing) return;
+    if (!this.el.isConnected) { this.pause(); return; }
     this.align(drift);
     this.showPosition();
     requestAnimationFrame(() => this.follow());
@@ -149,30 +152,32 @@ export class Player {
   align(most) {
     for (const { el } of this.tracks) {
       if (el === this.master?.el || !Number.isFinite(el.duration)) continue;
-      const want = Math.min(this.position, Math.max(el.duration - 0.001, 0));
+      const want = clamp(this.position, el.duration);
       if (Math.abs(el.currentTime - want) > most && !el.seeking) el.currentTime = want;
     }
   }
 
   seek(time) {
-    const to = Math.min(Math.max(time, 0), Math.max(this.duration - 0.001, 0));
+    const to = clamp(time, this.duration);
     for (const { el } of this.tracks) {
-      el.currentTime = Math.min(to, Math.max((el.duration || to) - 0.001, 0));
+      el.currentTime = clamp(to, el.duration || to);
       if (this.playing && el.paused && to < el.duration - 0.01) el.play().catch(() => {}); // a seek alone does not restart a file that has ended
     }
     this.showPosition(to);
   }
 
+  // step seeks to the middle of a frame: rounding cannot lead to the frame beside it.
   step(frames) {
     if (this.playing) this.pause();
     this.seek((Math.floor(this.position / this.frame + 0.01) + frames + 0.5) * this.frame);
   }
 
+  // measureFrames sets frame to the shortest time between two frames of the videos that play.
   measureFrames(el) {
     let last = 0;
     const next = (_, { mediaTime }) => {
       const took = mediaTime - last;
-      if (this.playing && took > 1 / 130 && took < 1 / 10) this.frame = Math.min(took, this.frame === 1 / 25 ? took : this.frame);
+      if (this.playing && took > 1 / 130 && took < 1 / 10) this.frame = this.measured = Math.min(took, this.measured ?? took);
       last = mediaTime;
       if (el.isConnected) el.requestVideoFrameCallback(next);
     };
