@@ -40,7 +40,7 @@ func model(t testing.TB, id string) *catalog.Model {
 	return m
 }
 
-func TestUsual(t *testing.T) {
+func TestUsualRunTime(t *testing.T) {
 	for id, want := range map[string]time.Duration{
 		react1: 100 * time.Second, lipsync: 137 * time.Second, liveAvatar: 90 * time.Second, happyhorse: 3 * time.Minute, talker: 45 * time.Second,
 	} {
@@ -77,7 +77,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// The published schema has RunComfy's own words, such as the type float. A caller cannot change it.
+// Schema keeps RunComfy's own words, such as the type float. It returns a copy.
 func TestSchema(t *testing.T) {
 	m := model(t, liveAvatar)
 	m.Schema()[0] = 'x'

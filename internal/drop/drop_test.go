@@ -217,7 +217,7 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 			if found.Own.Key != s.Key() || found.Own.Name != s.Name {
 				t.Errorf("the finding of %q has the key %q, want %q", s.Name, found.Own.Key, s.Key())
 			}
-			if i < touched {
+			if i < touched { // the Own of a match is about the bundle, which is in all already
 				all = append(all, found.Own)
 			}
 			if found.Match != nil {
@@ -252,12 +252,12 @@ func (b *inbox) line(t testing.TB, f drop.Finding) string {
 	words := []string{string(f.State)}
 	problems := f.Problems
 	if f.Job != nil {
-		ready, found, err := b.Prepare(t.Context(), f.Job)
+		ready, rejecting, err := b.Prepare(t.Context(), f.Job)
 		if err != nil {
 			t.Fatalf("prepare %q: %v", f.Name, err)
 		}
 		short := map[string]string{pro: "pro", react: "react", avatar: "avatar", horse: "horse"}[ready.Model]
-		words, problems = []string{"job of " + short}, found
+		words, problems = []string{"job of " + short}, rejecting
 		for _, used := range ready.Media {
 			words = append(words, used.Property+"="+strings.TrimPrefix(used.File.Key, "inbox/")+used.URL)
 		}

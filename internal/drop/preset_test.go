@@ -50,7 +50,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"cafe: job of react, video_url=cafe.job/talk.mp4, audio_url=cafe.job/voice.wav", "preset.json: accepted"},
 		},
 		{
-			says: "It has the form of job.json without media",
+			says: "a preset names no media",
 			do: []string{
 				`a/preset.json = {"model": "sync/react-1", "input": {"video_url": "talk.mp4"}}`,
 				`b/preset.json = {"input": {"audio_url": "voice.wav"}}`,
@@ -58,7 +58,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"a/preset.json: rejected, media_in_preset", "b/preset.json: rejected, media_in_preset"},
 		},
 		{
-			says: "without a model, its options are for the default one",
+			says: "the options of a preset without a model are for the default model",
 			do:   []string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav", "face.png", "face.wav"},
 			want: []string{
 				"face: rejected, invalid_preset",
@@ -102,7 +102,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "a preset in a spelling that is not accepted is rejected",
+			says: "preset.json in another mixture of capitals and small letters is rejected",
 			do:   []string{`preSET.json = {}`},
 			want: []string{"preSET.json: rejected, invalid_json"},
 		},

@@ -266,11 +266,11 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 		"audio-only.m4a", "small.aac", "small.ogg", "small.opus", "small.flac", "picture.png", "picture.jpg", "lossy.webp",
 	}
 	for _, suffix := range media.Suffixes() {
-		of := slices.IndexFunc(families, func(family []string) bool { return slices.Contains(family, suffix) })
+		i := slices.IndexFunc(families, func(family []string) bool { return slices.Contains(family, suffix) })
 		switch {
-		case of < 0:
+		case i < 0:
 			t.Errorf("%s is accepted: add it to a form in sniff.go, and to a family of this test", suffix)
-		case !slices.ContainsFunc(samples, func(name string) bool { return slices.Contains(families[of], filepath.Ext(name)) }):
+		case !slices.ContainsFunc(samples, func(name string) bool { return slices.Contains(families[i], filepath.Ext(name)) }):
 			t.Errorf("%s is accepted: add a file of this format to testdata, and to the samples of this test", suffix)
 		}
 	}
@@ -297,7 +297,7 @@ func TestUnread(t *testing.T) {
 		data []byte
 		want media.Info
 	}{
-		{"output.bin", []byte("what no one knows, as an output"), media.Info{
+		{"output.bin", []byte("text of no known format"), media.Info{
 			Warnings: []string{"output.bin was not checked: its content is not known (text/plain)"}}},
 		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
 			Format: "mp4", Kind: media.Video,
@@ -336,7 +336,8 @@ func TestUnknownSuffix(t *testing.T) {
 func TestReadErrors(t *testing.T) {
 	const farAway = 1 << 30 // no read from the beginning reaches this offset
 	broken := errors.New("connection reset")
-	files := map[string][]byte{ // readWAV continues if it finds no MP3 frames, but must stop after a read error
+	files := map[string][]byte{
+		// readWAV continues if it finds no MP3 frames, but must stop after a read error.
 		"mp3.wav": riff("WAVE", chunk("fmt ", le(uint16(0x55), uint16(1), 32000, 4000, uint16(1), uint16(0))), chunk("LIST", make([]byte, 200<<10)), chunk("data", mp3Frames(9000))),
 	}
 	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "small.mkv", "small.avi", "small.flac", "small.opus", "small.aac", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {

@@ -27,12 +27,12 @@ const modelsDocument = "../../docs/models.md"
 // section is the section about a model in docs/models.md.
 type section struct {
 	model    *catalog.Model
-	table    string // the lines that begin with |
-	examples map[string]doc
+	table    string                 // the lines that begin with |
+	examples map[string]exampleFile // by "job" and "preset"
 }
 
-// doc is an example of a job.json or preset.json.
-type doc struct {
+// exampleFile is an example of a job.json or preset.json.
+type exampleFile struct {
 	text []byte
 	form struct {
 		Model string
@@ -67,9 +67,9 @@ func readModels(t *testing.T, text string) []section {
 		if !ok {
 			t.Fatalf("docs/models.md has a section about %s, which is not a model", id)
 		}
-		s := section{model: model, table: table.FindString(body), examples: map[string]doc{}}
+		s := section{model: model, table: table.FindString(body), examples: map[string]exampleFile{}}
 		for _, found := range example.FindAllStringSubmatch(body, -1) {
-			d := doc{text: []byte(found[2])}
+			d := exampleFile{text: []byte(found[2])}
 			if err := json.Unmarshal(d.text, &d.form); err != nil {
 				t.Fatalf("%s.json of %s: %v", found[1], id, err)
 			}
@@ -87,23 +87,20 @@ func readModels(t *testing.T, text string) []section {
 // docs/models.md lists the inputs that the catalog has for each model. For each model it has an
 // example of a job.json and, if the model accepts pairs, of a preset.json.
 func TestDocumentOfModels(t *testing.T) {
-	text := readDocument(t, modelsDocument)
-	written := text
-	for _, s := range readModels(t, written) {
+	want := readDocument(t, modelsDocument)
+	for _, s := range readModels(t, want) {
 		head := "## `" + s.model.ID + "`\n"
-		before, body, _ := strings.Cut(written, head)
-		written = before + head + strings.Replace(body, s.table, tableOf(s.model), 1) // a new section gets the table at its beginning
-	}
-	golden.Compare(t, modelsDocument, written)
-	for _, s := range readModels(t, text) {
-		want := []string{"job"}
+		before, body, _ := strings.Cut(want, head)
+		want = before + head + strings.Replace(body, s.table, tableOf(s.model), 1) // a section without a table gets it at its beginning
+		names := []string{"job"}
 		if _, ok := visualOf(s.model); ok {
-			want = append(want, "preset")
+			names = append(names, "preset")
 		}
-		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.examples))); diff != "" {
+		if diff := cmp.Diff(names, slices.Sorted(maps.Keys(s.examples))); diff != "" {
 			t.Errorf("examples of %s (-want +got):\n%s", s.model.ID, diff)
 		}
 	}
+	golden.Compare(t, modelsDocument, want)
 }
 
 // tableOf returns the inputs of a model as a table. Successive media properties that
@@ -173,11 +170,11 @@ type droppedJob struct {
 	name, model string
 	options     map[string]any // the options that must be sent
 	media       []string       // the media properties that must be sent
-	output      []byte         // the output of the fake
+	output      []byte         // the output: the fake serves the video or the image of the job
 }
 
 // Each example of docs/models.md succeeds in the local stack: for each model a bundle, and
-// a pair if the model accepts one.
+// a pair if the model accepts one. The output is doubtful, because it is an input.
 func TestModelsOfTheDocument(t *testing.T) {
 	clip, voice := sample.Files()
 	files := map[string][]byte{".mp4": clip, ".wav": voice, ".png": mediaFile(t, "woman.png")}
@@ -211,23 +208,23 @@ func TestModelsOfTheDocument(t *testing.T) {
 // dropBundle drops the job.json of a section and the files that it names.
 func (s *stack) dropBundle(each section, files map[string][]byte) droppedJob {
 	s.t.Helper()
-	job := each.examples["job"]
-	a := droppedJob{name: "bundles/" + each.model.ID, model: job.form.Model, options: maps.Clone(job.form.Input)}
-	folder := "inbox/" + a.name + ".job/"
-	s.drop(folder+"job.json", job.text)
+	manifest := each.examples["job"]
+	job := droppedJob{name: "bundles/" + each.model.ID, model: manifest.form.Model, options: maps.Clone(manifest.form.Input)}
+	folder := "inbox/" + job.name + ".job/"
+	s.drop(folder+"job.json", manifest.text)
 	for _, p := range each.model.MediaProperties() {
-		file, given := job.form.Input[p.Name].(string)
+		file, given := manifest.form.Input[p.Name].(string)
 		if !given {
 			continue
 		}
 		s.drop(folder+file, files[path.Ext(file)])
-		delete(a.options, p.Name)
-		a.media = append(a.media, p.Name)
+		delete(job.options, p.Name)
+		job.media = append(job.media, p.Name)
 		if p.Kind != media.Audio {
-			a.output = files[path.Ext(file)]
+			job.output = files[path.Ext(file)]
 		}
 	}
-	return a
+	return job
 }
 
 // dropPair drops the preset.json of a section, and then a pair into the same folder.
@@ -238,12 +235,12 @@ func (s *stack) dropPair(each section, suffix string, files map[string][]byte) d
 	s.drop("inbox/"+folder+"preset.json", preset.text)
 	s.drop("inbox/"+folder+"talk.wav", files[".wav"])
 	s.drop("inbox/"+folder+"talk"+suffix, files[suffix])
-	a := droppedJob{name: folder + "talk", model: each.model.ID, options: maps.Clone(preset.form.Input), output: files[suffix]}
+	job := droppedJob{name: folder + "talk", model: each.model.ID, options: maps.Clone(preset.form.Input), output: files[suffix]}
 	for _, p := range each.model.MediaProperties() {
-		a.media = append(a.media, p.Name)
+		job.media = append(job.media, p.Name)
 	}
 	if each.model.ID == "community/live-avatar" {
-		a.options["num_clips"] = 1.0 // submit computes it from the length of the voice, 2.5 s
+		job.options["num_clips"] = 1.0 // submit computes it from the length of the voice, 2.5 s
 	}
-	return a
+	return job
 }

@@ -17,8 +17,8 @@ import (
 func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) map[string]ledger.State {
 	want := map[string]ledger.State{}
 	for i := range files / 5 {
-		for _, half := range []string{"a", "b"} {
-			name := fmt.Sprintf("ads/clip %04d%s", i, half)
+		for _, letter := range []string{"a", "b"} {
+			name := fmt.Sprintf("ads/clip %04d%s", i, letter)
 			want[ledger.StatusKey(name)] = ledger.Succeeded
 			drop("inbox/"+name+".mp4", clip)
 			drop("inbox/"+name+".wav", voice)
@@ -42,8 +42,9 @@ func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) ma
 	return want
 }
 
-// s3Requests returns how many requests submit makes to S3 for a crowd, by operation.
-func s3Requests(t *testing.T, files int) map[string]int {
+// runCrowd drops a crowd, and checks each status and answer file, and the charges. It returns how
+// many requests submit made to S3, by operation.
+func runCrowd(t *testing.T, files int) map[string]int {
 	t.Helper()
 	w := newWorld(t)
 	w.Batch = w.SubmitBatch()
@@ -89,7 +90,7 @@ func s3Requests(t *testing.T, files int) map[string]int {
 // file. Submit makes no more requests for each file than with twenty files.
 func TestThousandFilesAtOnce(t *testing.T) {
 	const few, many = 20, 1000
-	small, large := s3Requests(t, few), s3Requests(t, many)
+	small, large := runCrowd(t, few), runCrowd(t, many)
 	total := 0
 	for op, n := range large {
 		total += n

@@ -23,8 +23,8 @@ import (
 var manyJobs = []struct {
 	name string
 	drop func(t *testing.T, w *world.World, jobs int) // causes one event
-	own  string                                       // the name whose status lists the jobs
-	job  string                                       // the format of a job's name, for the job's number
+	root string                                       // the name whose status lists the jobs
+	job  string                                       // the format of the name of a job with a given number
 }{
 	{"tagged audios of a video", func(t *testing.T, w *world.World, jobs int) {
 		clip, voice := sample.Files()
@@ -44,26 +44,24 @@ var manyJobs = []struct {
 }
 
 // Submit submits a job of a divided change but cannot start its execution, and the job's voice is
-// replaced. A later message submits the new take, and starts both executions before any sweep.
-func TestPaidJobOfADividedChange(t *testing.T) {
+// replaced. A later message submits the new take. Both executions start within 20 minutes, before
+// the hourly sweep.
+func TestDividedChangeWhileAVoiceIsReplaced(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := sample.Files()
 	for i := range 40 {
 		w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
 	}
-	first := ""
+	replaced := false
 	w.Before = func(c world.Call) error {
-		if c.Op != "StartExecution" || first != "" && c.Key != first {
+		if c.Op != "StartExecution" || len(w.RunComfy.Submitted()) > 1 {
 			return nil
 		}
-		if first == "" {
-			first = c.Key
+		if !replaced {
 			w.Put("inbox/ads/talk.00.wav", append(slices.Clone(voice), 0, 0))
+			replaced = true
 		}
-		if len(w.RunComfy.Submitted()) == 1 {
-			return world.ErrThrottledStates
-		}
-		return nil
+		return world.ErrThrottledStates
 	}
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Run(20 * time.Minute)
@@ -102,8 +100,9 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 }
 
 // Every job of a divided change runs once, even if submit dies, or if the queue does not respond.
-// If submit dies while it submits a job, the outcome of this job may be unknown.
+// If submit dies just before or after the POST of a job, this job may end as unknown.
 func TestDividedChange(t *testing.T) {
+	// Each fault interprets n: as the request at which submit dies, as an offset, or as minutes.
 	faults := map[string]func(w *world.World, n *int, c world.Call, after bool) error{
 		"submit dies before a request": func(_ *world.World, n *int, _ world.Call, after bool) error {
 			if !after {
@@ -147,14 +146,14 @@ func TestDividedChange(t *testing.T) {
 					w := worldtest.New(t)
 					w.Batch = 1 + n%10
 					left := n
-					about := func(c world.Call, after bool) error {
+					hook := func(c world.Call, after bool) error {
 						if c.Function != "submit" || c.Service == "lambda" || c.Service == "runcomfy" {
-							return nil // a crash around the POST makes the outcome unknown
+							return nil
 						}
 						return fault(w, &left, c, after)
 					}
-					w.Before = func(c world.Call) error { return about(c, false) }
-					w.After = func(c world.Call) error { return about(c, true) }
+					w.Before = func(c world.Call) error { return hook(c, false) }
+					w.After = func(c world.Call) error { return hook(c, true) }
 					change.drop(t, w, 12)
 					worldtest.Rest(t, w)
 					unknown := 0
@@ -169,8 +168,8 @@ func TestDividedChange(t *testing.T) {
 					if charges := w.RunComfy.Charges(); unknown > 1 || charges > 12 || charges < 12-unknown || len(w.Dead) > 0 {
 						t.Errorf("%d charges, %d unknown, %d dead letters; want 12 charges, or 11 if a job is unknown, at most 1 unknown, and no dead letter", charges, unknown, len(w.Dead))
 					}
-					if st := w.Status(change.own); st.State != ledger.Used || len(st.Jobs) != 12 {
-						t.Errorf("%s is %s, %s, used by %s; want used by 12 jobs", change.own, st.State, st.Reason, st.Jobs)
+					if st := w.Status(change.root); st.State != ledger.Used || len(st.Jobs) != 12 {
+						t.Errorf("%s is %s, %s, used by %s; want used by 12 jobs", change.root, st.State, st.Reason, st.Jobs)
 					}
 				})
 			}
@@ -180,7 +179,7 @@ func TestDividedChange(t *testing.T) {
 
 // One batch has a message about several jobs, and reports a new audio for one of them. Submit
 // divides the message. The job gets a new take, although the LastModified of the new audio is
-// earlier than the old take.
+// earlier than that of the old audio.
 func TestUploadBesideADividedChange(t *testing.T) {
 	part := func(fields string) events.SQSMessage {
 		m := world.Message("")
@@ -191,7 +190,7 @@ func TestUploadBesideADividedChange(t *testing.T) {
 	for name, batch := range map[string][]events.SQSMessage{
 		"an event":                             {event, upload},
 		"a message of submit":                  {part(""), upload},
-		"the upload is in a message of submit": {event, part(`, "uploads": {"inbox/ads/talk.11.wav": "2050-01-03T12:00:00Z"}`)},
+		"the upload is in a message of submit": {event, part(`, "uploads": {"inbox/ads/talk.11.wav": "` + world.Begin.Format(time.RFC3339) + `"}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
@@ -352,9 +351,9 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 	}
 }
 
-// With the longest names, a message has at most 256 KiB, which AWS and its emulators accept.
-// The keys of files that can belong to no job are not in the message, because JSON makes their
-// control characters six times as long.
+// Even with the longest names, a message has at most 256 KiB: the queue of the world refuses a
+// longer one. The messages do not have the keys of uploads that can belong to no job: such keys may
+// have control characters, which JSON makes six times as long.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	setMaxJobs(w, 1000)

@@ -139,7 +139,7 @@ func (s *state) check(all map[string]*state) (problems []error) {
 	expression := func(text string, accepted ...string) {
 		require(isExpression(text, accepted...), "the expression %q is not known", text)
 	}
-	known := state{Comment: s.Comment, Type: s.Type}
+	known := state{Comment: s.Comment, Type: s.Type} // gets the fields that a state of the type may have
 	targets := []string{s.Next}
 	switch s.Type {
 	case waitState:

@@ -34,9 +34,9 @@ func history(t *testing.T, dir string) []string {
 	return typesOf(kept.Execution.Events)
 }
 
-// turns returns an Invoker whose job ends at the given poll. The response to a poll asks for
+// jobThatEnds returns an Invoker whose job ends at the given poll. The response to a poll asks for
 // no wait, and has an x for each poll so far. The Invoker calls onCall before it responds.
-func turns(endsAt int, onCall func()) states.Invoker {
+func jobThatEnds(endsAt int, onCall func()) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		onCall()
 		if arn == archiveARN {
@@ -47,8 +47,8 @@ func turns(endsAt int, onCall func()) states.Invoker {
 	}
 }
 
-// kill returns a copy of dir with a partial file, as if the process were killed during a save.
-func kill(t *testing.T, dir string) string {
+// copyKilled returns a copy of dir with a partial file, as if the process were killed during a save.
+func copyKilled(t *testing.T, dir string) string {
 	t.Helper()
 	killed := t.TempDir()
 	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
@@ -67,7 +67,7 @@ func kill(t *testing.T, dir string) string {
 func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	dir := t.TempDir()
 	var killed []string
-	e := serve(t, shipped(t), dir, turns(2, func() { killed = append(killed, kill(t, dir)) }))
+	e := serve(t, shipped(t), dir, jobThatEnds(2, func() { killed = append(killed, copyKilled(t, dir)) }))
 	e.start(t, "talk", `{"waitSeconds":0}`)
 	if got := e.end(t); got != states.Succeeded {
 		t.Fatalf("ended as %s, want %s", got, states.Succeeded)
@@ -79,7 +79,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 
 	for i, dir := range killed {
 		calls := 0
-		e := serve(t, shipped(t), dir, turns(2, func() { calls++ }))
+		e := serve(t, shipped(t), dir, jobThatEnds(2, func() { calls++ }))
 		if got := e.end(t); got != states.Succeeded {
 			t.Fatalf("killed at call %d: ended as %s, want %s", i, got, states.Succeeded)
 		}
