@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 
@@ -21,6 +22,16 @@ func keysBelow(ctx context.Context, b *bucket.Bucket, prefix string) ([]string, 
 		keys = append(keys, f.Key)
 	}
 	return keys, plainly(err)
+}
+
+// upload writes a file to a key, even if an object is there. Package bucket has no method for
+// this, because the Lambda functions write only under a condition.
+func upload(ctx context.Context, b *bucket.Bucket, key string, file io.ReadSeeker, metadata map[string]string) error {
+	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata, ContentType: bucket.ContentType(key)}
+	if _, err := b.S3.PutObject(ctx, in); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
 }
 
 // remove deletes an object. Package bucket has no method for this, because the Lambda

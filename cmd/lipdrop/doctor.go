@@ -249,7 +249,7 @@ func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 		}
 	}()
 	for start := time.Now(); ; {
-		if err := d.Bucket.Upload(ctx, drop, strings.NewReader("lipdrop doctor\n"), nil); err != nil {
+		if err := upload(ctx, d.Bucket, drop, strings.NewReader("lipdrop doctor\n"), nil); err != nil {
 			d.failed("drop "+drop, err)
 			return
 		}

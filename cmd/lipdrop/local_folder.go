@@ -211,7 +211,7 @@ func (w *watcher) drop(ctx context.Context, key, path string) error {
 	if err != nil || same {
 		return err
 	}
-	if err := w.bucket.Upload(ctx, key, file, map[string]string{droppedFrom: fromFolder}); err != nil {
+	if err := upload(ctx, w.bucket, key, file, map[string]string{droppedFrom: fromFolder}); err != nil {
 		return fmt.Errorf("%s cannot be dropped: %w", file.Name(), plainly(err))
 	}
 	w.say(escapef("dropped %s", strings.TrimPrefix(key, ledger.InboxPrefix)))

@@ -159,7 +159,7 @@ func TestWatcher(t *testing.T) {
 		{"deletions and drops while the watcher did not run", func(t *testing.T, f *watched) {
 			f.write("ads/a.txt", "b.txt")
 			f.has("ads/a.txt", "b.txt")
-			f.do(f.bucket.Upload(t.Context(), "inbox/other.wav", strings.NewReader("1"), nil)) // by another program
+			f.do(upload(t.Context(), f.bucket, "inbox/other.wav", strings.NewReader("1"), nil)) // by another program
 			f.stop()
 			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
 			f.write("c.txt")

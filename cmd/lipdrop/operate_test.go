@@ -35,7 +35,7 @@ func startStack(t *testing.T, o local.Options) *running {
 
 func (r *running) put(key, body string) {
 	r.t.Helper()
-	if err := r.bucket.Upload(r.t.Context(), key, strings.NewReader(body), nil); err != nil {
+	if err := upload(r.t.Context(), r.bucket, key, strings.NewReader(body), nil); err != nil {
 		r.t.Fatal(err)
 	}
 }

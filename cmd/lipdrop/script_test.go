@@ -110,7 +110,7 @@ func TestScripts(t *testing.T) {
 			},
 			"interrupts": interrupt,
 			"put": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(storage.Upload(t.Context(), "inbox/"+args[1], strings.NewReader(ts.ReadFile(args[0])), nil))
+				ts.Check(upload(t.Context(), storage, "inbox/"+args[1], strings.NewReader(ts.ReadFile(args[0])), nil))
 			},
 			"await": func(ts *testscript.TestScript, _ bool, args []string) {
 				_, err := awaitState(storage, args[0], args[1:]...)

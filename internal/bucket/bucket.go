@@ -1,5 +1,5 @@
 // Package bucket accesses the S3 bucket: conditional writes, reads, listings and
-// presigned URLs. Only the command uploads without a condition.
+// presigned URLs.
 package bucket
 
 import (
@@ -289,15 +289,6 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 	default:
 		return "", fmt.Errorf("write %s: %w", key, err)
 	}
-}
-
-// Upload writes a file to a key, even if an object is there.
-func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, metadata map[string]string) error {
-	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata, ContentType: ContentType(key)}
-	if _, err := b.client().PutObject(ctx, in); err != nil {
-		return fmt.Errorf("write %s: %w", key, err)
-	}
-	return nil
 }
 
 // ContentType returns the MIME type for the suffix of a key, or nil if it is not known.

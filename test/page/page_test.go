@@ -52,7 +52,8 @@ func start(t *testing.T, o local.Options) *client.Client {
 // put writes an object.
 func put(t *testing.T, c *client.Client, key string, body []byte) {
 	t.Helper()
-	if err := c.Bucket.Upload(t.Context(), key, bytes.NewReader(body), nil); err != nil {
+	in := &s3.PutObjectInput{Bucket: &c.Bucket.Name, Key: &key, Body: bytes.NewReader(body), ContentType: bucket.ContentType(key)}
+	if _, err := c.S3.PutObject(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
 }
