@@ -21,7 +21,7 @@ type Starter interface {
 // determines the execution's name, so a second Start of the same take starts
 // nothing and returns no error.
 func Start(ctx context.Context, states Starter, machineARN string, job Job) error {
-	job.WaitSeconds = FirstWait
+	job.WaitSeconds = firstWait
 	input, err := json.Marshal(job)
 	if err != nil {
 		return err

@@ -135,18 +135,18 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 		j.QueuedAt = now
 	}
 	p := j.progress(now)
-	p.Queued = status.State == runcomfy.InQueue
+	p.queued = status.State == runcomfy.InQueue
 	if status.QueuePosition != nil {
-		p.Position = *status.QueuePosition
+		p.position = *status.QueuePosition
 	}
-	j.WaitSeconds = p.Wait()
-	return status.State == runcomfy.InProgress && p.NearEnd(), nil
+	j.WaitSeconds = p.wait()
+	return status.State == runcomfy.InProgress && p.nearEnd(), nil
 }
 
 // Unanswered updates the job after a turn that did not learn the job's state because of cause.
 // It returns a *RequestLost if RunComfy has said often and long enough that it does not know the
 // request (see LostResponses, LostAfter). It returns a *QueuedTooLong or a *RanTooLong if a limit
-// has passed (see patience). See Progress.Jitter for jitter.
+// has passed (see patience). See progress.jitter for jitter.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float64) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now
@@ -170,11 +170,11 @@ func (j *Job) Unanswered(cause error, now time.Time, limits Limits, jitter float
 		}
 	}
 	p := j.progress(now)
-	p.Troubles, p.Jitter = j.Troubles, jitter
+	p.troubles, p.jitter = j.Troubles, jitter
 	if ok {
-		p.RetryAfter = response.RetryAfter
+		p.retryAfter = response.RetryAfter
 	}
-	j.WaitSeconds = p.Wait()
+	j.WaitSeconds = p.wait()
 	return nil
 }
 
@@ -201,10 +201,10 @@ func (j *Job) overdue(now time.Time, limits Limits) error {
 	return nil
 }
 
-func (j *Job) progress(now time.Time) Progress {
-	return Progress{
-		Usual:   time.Duration(j.UsualSeconds) * time.Second,
-		Elapsed: now.Sub(j.SubmittedAt), Running: now.Sub(cmp.Or(j.QueuedAt, j.SubmittedAt)),
+func (j *Job) progress(now time.Time) progress {
+	return progress{
+		usual:   time.Duration(j.UsualSeconds) * time.Second,
+		elapsed: now.Sub(j.SubmittedAt), running: now.Sub(cmp.Or(j.QueuedAt, j.SubmittedAt)),
 	}
 }
 

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Progress is what a turn knows about a job when it decides how long to wait.
-type Progress struct {
-	Usual   time.Duration // how long a run of the job usually takes; 0 if not known
-	Elapsed time.Duration // since the job was submitted
-	Running time.Duration // the longest that the job can have been running; 0 if it is queued
+// progress is what a turn knows about a job when it decides how long to wait.
+type progress struct {
+	usual   time.Duration // how long a run of the job usually takes; 0 if not known
+	elapsed time.Duration // since the job was submitted
+	running time.Duration // the longest that the job can have been running; 0 if it is queued
 
-	Queued   bool
-	Position int // how many jobs are ahead in the queue; 0 if not known
+	queued   bool
+	position int // how many jobs are ahead in the queue; 0 if not known
 
-	Troubles   int           // how many turns in a row, up to now, did not learn the job's state
-	RetryAfter time.Duration // the wait that RunComfy's last response asks for
-	Jitter     float64       // in [0, 1): spreads the next turns of many jobs in trouble
+	troubles   int           // how many turns in a row, up to now, did not learn the job's state
+	retryAfter time.Duration // the wait that RunComfy's last response asks for
+	jitter     float64       // in [0, 1): spreads the next turns of many jobs in trouble
 }
 
 const (
@@ -30,12 +30,12 @@ const (
 	growth = 5
 
 	// lateShare is how late a turn may find the end, on average, as a share of the time
-	// since the submit. While Elapsed is less than lateUntil, this average is at most mostLate.
+	// since the submit. While elapsed is less than lateUntil, this average is at most mostLate.
 	lateShare = 0.024
 	lateUntil = 6 * time.Minute
 	mostLate  = 3 * time.Second
 
-	// promptWait is the longest wait near the end while Elapsed is less than promptUntil. So
+	// promptWait is the longest wait near the end while elapsed is less than promptUntil. So
 	// the end of a typical job is found at most 4 s late.
 	promptWait  = 3 * time.Second
 	promptUntil = 3 * time.Minute
@@ -45,7 +45,7 @@ const (
 	// AskFor is the longest time for which one call keeps asking. A call that asks for that
 	// long costs about half as much as a turn of the loop.
 	AskFor = 20 * time.Second
-	// A call asks several times only if the result of Progress.late is less than worthAsking.
+	// A call asks several times only if the result of progress.late is less than worthAsking.
 	// Otherwise, calls that ask once cost less.
 	worthAsking = 40 * time.Second
 
@@ -67,37 +67,37 @@ const (
 	troubleWait = 5 * time.Second
 )
 
-// FirstWait is how many seconds pass between the submit and the first turn. It is
+// firstWait is how many seconds pass between the submit and the first turn. It is
 // short because some jobs fail at once, for example if an input cannot be fetched.
-const FirstWait = 1
+const firstWait = 1
 
-// Wait returns how many seconds to wait before the next turn: few if the job is
+// wait returns how many seconds to wait before the next turn: few if the job is
 // likely to end soon, many if the queue is long or RunComfy does not respond.
-func (p Progress) Wait() int {
-	if p.Troubles > 0 {
-		backoff := min(troubleWait<<min(p.Troubles-1, 20), maxWait)
-		spread := time.Duration((0.5 + p.Jitter/2) * float64(backoff))
-		return wholeSeconds(max(spread, p.RetryAfter))
+func (p progress) wait() int {
+	if p.troubles > 0 {
+		backoff := min(troubleWait<<min(p.troubles-1, 20), maxWait)
+		spread := time.Duration((0.5 + p.jitter/2) * float64(backoff))
+		return wholeSeconds(max(spread, p.retryAfter))
 	}
 	late := p.late()
 	quiet := p.quiet()
-	if p.Queued {
+	if p.queued {
 		// The time for a very long queue overflows a time.Duration, so float64s are compared.
-		quiet += time.Duration(min(queueShare*float64(p.Position)*float64(p.Usual), float64(quiet)))
+		quiet += time.Duration(min(queueShare*float64(p.position)*float64(p.usual), float64(quiet)))
 	}
 	var wait time.Duration
 	switch {
 	case quiet > 0:
-		wait = max(min(growth*p.Elapsed, quiet), 2*late)
-	case p.NearEnd() && late > AskEvery/2:
+		wait = max(min(growth*p.elapsed, quiet), 2*late)
+	case p.nearEnd() && late > AskEvery/2:
 		// Each wait is followed by a call that lasts AskFor. So on average, the end is found late by
 		// (wait²/2 + AskFor·AskEvery/2) / (wait + AskFor).
 		l, ask, every := late.Seconds(), AskFor.Seconds(), AskEvery.Seconds()
 		wait = time.Duration((l + math.Sqrt(l*l+2*ask*(l-every/2))) * float64(time.Second))
-		if p.Elapsed < promptUntil {
+		if p.elapsed < promptUntil {
 			wait = min(wait, promptWait)
 		}
-	case p.NearEnd():
+	case p.nearEnd():
 		wait = minWait
 	default:
 		wait = 2 * late
@@ -105,23 +105,23 @@ func (p Progress) Wait() int {
 	return wholeSeconds(min(wait, maxWait))
 }
 
-// NearEnd reports whether the job may end soon, so that poll should ask again before it
+// nearEnd reports whether the job may end soon, so that poll should ask again before it
 // returns. It is false for a queued job: thousands of queued jobs must not occupy functions
 // that wait.
-func (p Progress) NearEnd() bool {
-	return !p.Queued && p.Troubles == 0 && p.quiet() <= 0 && p.late() < worthAsking
+func (p progress) nearEnd() bool {
+	return !p.queued && p.troubles == 0 && p.quiet() <= 0 && p.late() < worthAsking
 }
 
 // quiet returns for how much longer the job is unlikely to end. If the job may end now, the
 // result is not positive.
-func (p Progress) quiet() time.Duration {
-	return time.Duration(likelyShare*float64(p.Usual)) - p.Running
+func (p progress) quiet() time.Duration {
+	return time.Duration(likelyShare*float64(p.usual)) - p.running
 }
 
 // late returns how late a turn may find the end of the job, on average.
-func (p Progress) late() time.Duration {
-	late := time.Duration(lateShare * float64(p.Elapsed))
-	if p.Elapsed < lateUntil {
+func (p progress) late() time.Duration {
+	late := time.Duration(lateShare * float64(p.elapsed))
+	if p.elapsed < lateUntil {
 		return min(late, mostLate)
 	}
 	return late

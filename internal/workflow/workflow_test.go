@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -237,46 +236,5 @@ func TestTurnUnmarshalJSON(t *testing.T) {
 		if turn.Job != job || turn.Redrives != 0 {
 			t.Errorf("%s: %+v, want the job %+v and no redrives", text, turn, job)
 		}
-	}
-}
-
-func TestWait(t *testing.T) {
-	const usual = 100 * time.Second
-	tests := []struct {
-		name    string
-		p       workflow.Progress
-		want    int // seconds
-		nearEnd bool
-	}{
-		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: time.Second, Running: time.Second}, 5, false},
-		{"five times the elapsed time", workflow.Progress{Usual: usual, Elapsed: 6 * time.Second, Running: 6 * time.Second}, 30, false},
-		{"until an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second, Running: 40 * time.Second}, 5, false},
-		{"a run that began late", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: 0}, 173, false},
-		{"when an end is likely, the shortest wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
-		{"in the first minutes, a short wait", workflow.Progress{Usual: usual, Elapsed: 110 * time.Second, Running: 110 * time.Second}, 3, true},
-		{"after three minutes, a longer wait", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
-		{"after an hour, only one request a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
-		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour, Running: 20 * time.Hour}, 900, false},
-		{"queued", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true}, 45, false},
-		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},
-		{"a long queue", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 400}, 90, false},
-		{"a queue of billions", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: math.MaxInt32}, 90, false},
-		{"the first trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 1, Jitter: 0.999}, 5, false},
-		{"the fifth trouble, with jitter 0", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40, false},
-		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900, false},
-		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120, false},
-		{"RunComfy asks for more than the longest wait", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: time.Hour}, 3600, false},
-		{"a job without a usual time, queued", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 3, false},
-		{"a job without a usual time, running", workflow.Progress{Elapsed: time.Minute, Running: time.Minute}, 1, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.p.Wait(); got != tt.want {
-				t.Errorf("%d s, want %d s", got, tt.want)
-			}
-			if got := tt.p.NearEnd(); got != tt.nearEnd {
-				t.Errorf("near the end: %t, want %t", got, tt.nearEnd)
-			}
-		})
 	}
 }
