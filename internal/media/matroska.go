@@ -68,11 +68,8 @@ type mkvTrack struct {
 	tagged        time.Duration // when the track ends, as its tag says; 0 if it has no tag
 }
 
-// Kinds of tracks.
-const (
-	mkvVideo = 1
-	mkvAudio = 2
-)
+// mkvVideo is the kind of a video track. The kind of an audio track is the next number.
+const mkvVideo = 1
 
 // readMatroska reads MKV and WEBM files. The length in the head of the file counts if the
 // file is not cut and the last blocks do not contradict this length. If it does not count, or if
