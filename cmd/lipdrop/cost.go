@@ -70,8 +70,7 @@ func groupOf(rec ledger.Record, by string) string {
 }
 
 // sumCosts returns the sums of the takes of each group, ordered by group, and the total.
-// It leaves out takes that cost nothing. A take without a request id counts only if its state is
-// unknown.
+// It leaves out takes that cost nothing, and takes without a request id unless their state is unknown.
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}
 	for _, rec := range recs {
@@ -156,7 +155,7 @@ func writeCosts(out io.Writer, by string, groups []costs) error {
 			strconv.Itoa(s.WithoutEstimate), strconv.Itoa(s.WithoutCost), strconv.Itoa(s.Unknown)})
 	}
 	if err := w.WriteAll(rows); err != nil {
-		return fmt.Errorf("write the values: %w", err)
+		return fmt.Errorf("write the CSV: %w", err)
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func parseModel(data []byte) (*Model, error) {
 }
 
 // validationSchema returns the schema by which lipdrop validates an input: RunComfy's
-// inputSchema with the rules of the model's file, and with file names in place of URLs. The
+// inputSchema with the rules of the model's file, but without RunComfy's rules for media. The
 // parameter doc is the model's file f as generic JSON; validationSchema changes it.
 func (f *modelFile) validationSchema(doc map[string]any) map[string]any {
 	schema := doc["inputSchema"].(map[string]any)
@@ -123,6 +123,6 @@ func (f *modelFile) validationSchema(doc map[string]any) map[string]any {
 			maps.Copy(property, keywords.(map[string]any))
 		}
 	}
-	delete(schema, "$schema")
+	delete(schema, "$schema") // it may name another draft than compile uses
 	return schema
 }

@@ -64,8 +64,8 @@ const errNoIndex = damage("it has no index of its fragments")
 // jump. Therefore byRandomAccess begins at the earliest fragment that readLastAccess returned,
 // and reads all fragments up to mfra. It panics if there is no valid index.
 func (f *fragments) byRandomAccess() {
-	const near, mfroSize = 4 << 10, 16
-	_, tail := f.r.tail(f.firstMoof, near)
+	const tailSize, mfroSize = 4 << 10, 16
+	_, tail := f.r.tail(f.firstMoof, tailSize)
 	if len(tail) < mfroSize {
 		panic(errNoIndex)
 	}
@@ -80,15 +80,15 @@ func (f *fragments) byRandomAccess() {
 	}
 	guess := map[uint32]access{}
 	f.named = map[uint32]bool{}
-	start := mfra.off // offset of the earliest fragment that readLastAccess returned
+	start := mfra.off
 	f.r.boxes(mfra.body, mfra.end, func(b box) {
 		if b.kind != "tfra" || len(f.named) == maxTracks {
 			return
 		}
-		id, last := readLastAccess(f.r, b, mfra.off)
+		id, entry := readLastAccess(f.r, b, mfra.off)
 		f.named[id] = true
-		if last.moof > 0 {
-			start, guess[id] = min(start, last.moof), last
+		if entry.moof > 0 {
+			start, guess[id] = min(start, entry.moof), entry
 		}
 	})
 	if start == mfra.off {
@@ -119,8 +119,8 @@ func readLastAccess(r *reader, tfra box, mfraOff int64) (id uint32, chosen acces
 	length := min(count, reordered) * entry
 	data := r.bytes(end-length, length)
 	for i := int64(0); i < length; i += entry {
-		last := cursor{data[length-i-entry:], c.wide}
-		time, offset := last.word(), last.word()
+		fields := cursor{data[length-i-entry:], c.wide}
+		time, offset := fields.word(), fields.word()
 		if time > maxTime || offset > uint64(mfraOff) {
 			panic(errTime)
 		}
@@ -141,11 +141,11 @@ func (f *fragments) search(n int64) bool {
 	const candidates = 32
 	at, tail := f.r.tail(f.firstMoof, min(n, f.r.bytesLeft))
 	for range candidates {
-		i := bytes.Index(tail, []byte("moof")) + len("moof")
-		if i < len("moof") {
+		before, after, found := bytes.Cut(tail, []byte("moof"))
+		if !found {
 			break
 		}
-		at, tail = at+int64(i), tail[i:]
+		at, tail = at+int64(len(before)+len("moof")), after
 		if f.endsFrom(at - 8) {
 			return true
 		}

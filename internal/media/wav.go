@@ -46,8 +46,7 @@ type wav struct {
 	formatKnown bool
 }
 
-// readWAV reads RIFF, RIFX, RF64 and BW64 files. It computes the duration from the
-// length of the data chunk if all samples, or all blocks of samples, have the same size.
+// readWAV reads RIFF, RIFX, RF64 and BW64 files.
 func readWAV(r *reader, info *Info) {
 	head := r.bytes(r.start, 12)
 	w := wav{order: binary.LittleEndian}
@@ -218,7 +217,7 @@ func (w *wav) dataLength(r *reader, c chunk, info *Info) uint64 {
 	case isPlaceholder(claimed, available):
 		return available
 	case claimed > available:
-		if slack := w.byteRate / 20; claimed-available > slack {
+		if claimed-available > w.byteRate/20 { // more than 50 ms are missing
 			info.warn(cutShort, r.src.Name)
 		}
 		return available

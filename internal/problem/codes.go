@@ -110,12 +110,12 @@ type Info struct {
 
 // Remedies, and parts of remedies, that several codes share.
 const (
-	again      = "`lipdrop redrive NAME` (add `--stack STACK` for a deployed stack)"
-	redrive    = "Fix the cause, then run " + again + ". The redrive continues where the job failed, and submits nothing again."
-	checkFirst = "Check RunComfy's page to see whether the job is running. If you upload FILE again, the job is submitted again, and may be charged again."
-	retried    = "Nothing to do: the job is retried automatically for about a day."
-	then       = " The job is then submitted automatically."
-	fixJSON    = "Fix job.json (or preset.json), then upload it again."
+	redriveNAME = "`lipdrop redrive NAME` (add `--stack STACK` for a deployed stack)"
+	redrive     = "Fix the cause, then run " + redriveNAME + ". The redrive continues where the job failed, and submits nothing again."
+	checkFirst  = "Check RunComfy's page to see whether the job is running. If you upload FILE again, the job is submitted again, and may be charged again."
+	retried     = "Nothing to do: the job is retried automatically for about a day."
+	then        = " The job is then submitted automatically."
+	fixJSON     = "Fix job.json (or preset.json), then upload it again."
 
 	fixWhatIsNamed = "Fix what the reason names, then upload only the files that you changed. If you changed no file, or if no job starts, upload FILE again."
 )
@@ -180,15 +180,15 @@ func Codes() []Info {
 
 		{NoLongerNamed, "withdrawn", "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do. To start the job, upload a job.json that names the file."},
 
-		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": the redrive submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
-		{QueuedTooLong, "failed", "RunComfy did not report within QueueHours that the job had started.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
-		{RanTooLong, "failed", "The job started, but RunComfy did not report its end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": the redrive submits nothing again, and archives the result that is paid for."},
+		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + redriveNAME + ": the redrive submits nothing again, and archives the result that is paid for. If the job is not there, upload FILE again. The job is then submitted again, and may be charged again."},
+		{QueuedTooLong, "failed", "RunComfy did not report within QueueHours that the job had started.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + redriveNAME + ": the redrive submits nothing again, and archives the result that is paid for."},
+		{RanTooLong, "failed", "The job started, but RunComfy did not report its end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + redriveNAME + ": the redrive submits nothing again, and archives the result that is paid for."},
 		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", fixWhatIsNamed},
 		{NoOutput, "failed", "RunComfy reports success, but the output is missing or empty.", redrive},
-		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},
-		{OutputTooLarge, "failed", "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
-		{OutputTooMany, "failed", "The job has more outputs than MaxOutputs.", "Raise MaxOutputs, then run " + again + "."},
-		{OutputTooSlow, "failed", "The output could not be copied within 15 minutes, in two tries.", "Raise MemorySize of ArchiveFunction in template.yaml, which also gives the function a faster processor, or lower MaxOutputGiB to refuse such outputs at once. Then run " + again + "."},
+		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + redriveNAME + "."},
+		{OutputTooLarge, "failed", "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + redriveNAME + "."},
+		{OutputTooMany, "failed", "The job has more outputs than MaxOutputs.", "Raise MaxOutputs, then run " + redriveNAME + "."},
+		{OutputTooSlow, "failed", "The output could not be copied within 15 minutes, in two tries.", "Raise MemorySize of ArchiveFunction in template.yaml, which also gives the function a faster processor, or lower MaxOutputGiB to refuse such outputs at once. Then run " + redriveNAME + "."},
 		{OutputChanged, "failed", "The output kept changing while it was copied.", redrive},
 		{OutputOccupied, "failed", "Another object has the key of the output. Nothing is overwritten.", redrive},
 		{ResultUnavailable, "failed", "RunComfy did not return the result for hours.", redrive},
@@ -196,7 +196,7 @@ func Codes() []Info {
 		{StorageUnavailable, "failed", "An output or a record in S3 could not be read or written for hours.", redrive},
 		{ExecutionFailed, "failed", "The execution failed with an error that has no code of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
-		{ExecutionStopped, "failed", "The execution was stopped. The reason also says whether RunComfy cancelled the job, if that is known.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives the job's result."},
+		{ExecutionStopped, "failed", "The execution was stopped. The reason also says whether RunComfy cancelled the job, if that is known.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + redriveNAME + ", which submits nothing again and archives the job's result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
@@ -251,9 +251,9 @@ func (r Restart) File() string {
 	}
 }
 
-// NotCharged is the remedy of every failed job that RunComfy cancelled before the job started,
+// NotChargedRemedy is the remedy of every failed job that RunComfy cancelled before the job started,
 // whatever the job's code is. A redrive would only find the cancelled job.
-const NotCharged = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
+const NotChargedRemedy = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
 
 // AllMatches is added to texts about one match of a wildcard, because a person might upload job.json
 // to start only that match.
@@ -266,7 +266,7 @@ func (c Code) Remedy(name string) string { return c.RemedyFor(Restart{Name: name
 func (c Code) RemedyFor(job Restart) string {
 	text := c.info().Remedy
 	if job.NotCharged && c.In("failed") {
-		text = NotCharged
+		text = NotChargedRemedy
 	}
 	if job.NoJob {
 		text = strings.Replace(text, then, "", 1)

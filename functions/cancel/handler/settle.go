@@ -24,8 +24,9 @@ import (
 const giveUpAfter = 20 * time.Hour
 
 // believeUnknownAfter is the time from the end of an execution until settle believes RunComfy's
-// response that the job is unknown. Until then, RunComfy may know the job again. Lambda tries an
-// event for the last time after about three minutes, so believeUnknownAfter must be shorter.
+// response that the job is unknown. Until then, RunComfy may know the job again. After a
+// RequestLost, settle does not wait, because the execution already has. Lambda tries an event for
+// the last time after about three minutes, so believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. redrives
@@ -90,7 +91,7 @@ func mayHaveFailedAgain(rec ledger.Record, stopped *time.Time) bool {
 }
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a failed
-// take.
+// take. Even a second QueuedTooLong does, because settle then cancels the job if it is still queued.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	stoppedByPerson := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
 	return mayHaveFailedAgain(rec, exec.StopDate) && code != problem.JobFailed && (code != rec.Code || stoppedByPerson || code == problem.QueuedTooLong)
