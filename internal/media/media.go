@@ -286,7 +286,7 @@ func (i *Info) read(r *reader) {
 	case !known && named:
 		panic(unknownContent(i.Name, i.Kind, nameContent(r)))
 	case !known:
-		panic(unread(fmt.Sprintf("its content is not known (%s)", nameContent(r))))
+		panic(unread(fmt.Sprintf("lipdrop cannot read its content (%s)", nameContent(r))))
 	}
 	i.Format = f.format
 	if named && !f.accepts(suffixOf(i.Name)) {

@@ -188,8 +188,8 @@ func TestProblems(t *testing.T) {
 			"talk.mp4 is damaged: its mvhd box is too short", "Export talk.mp4 again if it does not open on your computer."},
 		{"WAV without data", "talk.wav", riff("WAVE", pcm8k), problem.FileDamaged,
 			"talk.wav is damaged: it has no sound data", "Export talk.wav again if it does not open on your computer."},
-		{"WAV without format", "talk.wav", riff("WAVE", chunk("data", make([]byte, 99))), problem.FileDamaged,
-			"talk.wav is damaged: its sound comes before the description of its format", "Export talk.wav again if it does not open on your computer."},
+		{"WAV without a format chunk", "talk.wav", riff("WAVE", chunk("data", make([]byte, 99))), problem.FileDamaged,
+			"talk.wav is damaged: it has no format chunk before its sound data", "Export talk.wav again if it does not open on your computer."},
 		{"WAV without a sampling rate", "talk.wav", riff("WAVE", chunk("fmt ", make([]byte, 16)), chunk("data", make([]byte, 99))), problem.FileDamaged,
 			"talk.wav is damaged: its format has no sampling rate", "Export talk.wav again if it does not open on your computer."},
 		{"WAV of less than a block", "talk.wav", riff("WAVE", chunk("fmt ", le(uint16(0x11), uint16(1), 8000, 4055, uint16(256), uint16(4))), chunk("data", make([]byte, 200))), problem.FileEmpty,
@@ -205,9 +205,9 @@ func TestProblems(t *testing.T) {
 			"talk.opus has no audio track", "Export talk.opus again with its sound."},
 		{"FLAC without a frame", "talk.flac", flac(9999, 0, 0), problem.FileDamaged,
 			"talk.flac is damaged: it has no frame of sound after its header", "Export talk.flac again if it does not open on your computer."},
-		{"MP3 in a WAV whose data end after the header", "talk.wav",
+		{"MP3 in a WAV whose data end after the Xing header", "talk.wav",
 			riff("WAVE", chunk("fmt ", le(uint16(0x55), uint16(1), 32000, 4000, uint16(1), uint16(0))), []byte("data"), le(144), xing(9, 144*10), mp3Frames(9)), problem.FileDamaged,
-			"talk.wav is damaged: it has no frame of sound after its header", "Export talk.wav again if it does not open on your computer."},
+			"talk.wav is damaged: it has no frame of sound", "Export talk.wav again if it does not open on your computer."},
 		{"AAC of one header", "talk.aac", adts(1)[:9], problem.FileDamaged,
 			"talk.aac is damaged: it has no frame of sound", "Export talk.aac again if it does not open on your computer."},
 		{"AMR as M4A", "talk.m4a", []byte("#!AMR\n\x3c and so on"), problem.FileMismatch,
@@ -298,7 +298,7 @@ func TestUnread(t *testing.T) {
 		want media.Info
 	}{
 		{"output.bin", []byte("text of no known format"), media.Info{
-			Warnings: []string{"output.bin was not checked: its content is not known (text/plain)"}}},
+			Warnings: []string{"output.bin was not checked: lipdrop cannot read its content (text/plain)"}}},
 		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
 			Format: "mp4", Kind: media.Video,
 			Warnings: []string{"compressed.mov was not checked: its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export the movie as MP4"}}},

@@ -129,7 +129,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	if header.present { // a frame with such a header holds no sound
 		var found bool
 		if sound, found = mpegFraming.find(r, min(start+first.size, limit), frameSearch); !found || sound >= limit {
-			panic(damage("it has no frame of sound after its header"))
+			panic(damage("it has no frame of sound"))
 		}
 	}
 	s := newStream(r, mpegFraming, sound, limit)

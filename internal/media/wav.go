@@ -104,7 +104,7 @@ func (w *wav) sampleSize() uint64 {
 func (w *wav) finish(r *reader, c chunk, info *Info) {
 	switch {
 	case !w.formatKnown:
-		panic(damage("its sound comes before the description of its format"))
+		panic(damage("it has no format chunk before its sound data"))
 	case w.rate == 0:
 		panic(damage("its format has no sampling rate"))
 	}
