@@ -23,7 +23,7 @@ type row struct {
 	Key           string          `json:"key"`            // the name; for a file, a path with a leading slash (see rowKey)
 	File          bool            `json:"file,omitempty"` // the row is about a file, not about a name
 	Review        client.Decision `json:"review,omitempty"`
-	Started       time.Time       `json:"started,omitzero"` // the time with which Take begins
+	Started       time.Time       `json:"started,omitzero"` // the timestamp at the beginning of Take
 	ledger.Status                 // without its texts and lists
 
 	gone    bool // the status or the answer file is no longer in the bucket
@@ -290,7 +290,7 @@ func rowKey(key string) string {
 // change is the data of an event: the rows that are new or have changed, and the keys of
 // the rows that are gone.
 type change struct {
-	Reset   bool     `json:"reset,omitempty"` // this event begins a new list; when Reading is false, the page drops the rows that are not in the list
+	Reset   bool     `json:"reset,omitempty"` // the stream begins; at its first event without Reading, the page drops the rows that the stream has not sent
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow

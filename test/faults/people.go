@@ -143,9 +143,9 @@ func (s *simulation) dropAgain(d *drop, at time.Duration) {
 	s.dropOne(d, file, at, false)
 }
 
-// dropLargeAgain drops both files of a pair again. The upload of the large file
-// takes a while, and the file's LastModified is the time when the upload began. The small
-// file arrives during the upload. Each of the two files may make a job.
+// dropLargeAgain drops both files of a pair or a portrait again. The upload of the first file
+// takes a while, and the file's LastModified is the time when the upload began. The voice
+// arrives during the upload. Each of the two files may make a job.
 func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	large, _ := d.key(d.files[0])
 	uploading := s.between(5*time.Second, 5*time.Minute)
@@ -199,7 +199,8 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
-// redriveBad redrives the executions of a drop. Redrive fails unless an execution has ended badly.
+// redriveBad redrives the executions of a drop that have ended badly; for others, Redrive fails.
+// It leaves out cancelled takes, as lipdrop redrive does.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.schedule(at, func() {
 		for _, rec := range s.takesOf(d) {
@@ -246,8 +247,8 @@ func (s *simulation) soon() time.Duration {
 const wrongEmotion = "joyful"
 
 // bodyOf returns the bytes of a file. The bytes are unique, except for a voice. If the file is
-// a job.json, content says what the job.json contains.
-func (s *simulation) bodyOf(key, content string) []byte {
+// a job.json, holds says what the job.json contains.
+func (s *simulation) bodyOf(key, holds string) []byte {
 	s.contents++
 	if kindOf(key) != "" {
 		return s.mediaOf(key)
@@ -255,9 +256,9 @@ func (s *simulation) bodyOf(key, content string) []byte {
 	if path.Base(key) != "job.json" {
 		return []byte(`{"input": {}}` + strings.Repeat(" ", s.contents))
 	}
-	switch content {
+	switch holds {
 	case "wild", "narrow":
-		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[content]
+		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
 		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d"}}`, pattern, s.contents)
 	case "wrong":
 		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": %q}}`, wrongEmotion+fmt.Sprint(s.contents))

@@ -36,9 +36,9 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. Every role refuses a request whose `aws:SourceAccount` is another account. Only the state machine's role also refuses a request without `aws:SourceAccount`; the others have `StringEqualsIfExists`. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
+		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. No role can be assumed by a request whose `aws:SourceAccount` is another account. The state machine's role cannot be assumed without `aws:SourceAccount` either; the other roles have `StringEqualsIfExists`. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
-		"The keys of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
+		"The keys in a row of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
 		"Such a request names no prefix, so with `StringLike` S3 might respond with 403.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes this page. The tables of the roles come from template.yaml; the other text is in test/template/iam_test.go. " +
 		"`go test ./test/permissions` removes one permission at a time and checks that something fails without it. The test leaves out the permissions for logs and those that the functions do not use themselves.\n")
@@ -115,7 +115,7 @@ func reasonsOf(t *testing.T, role string) map[string]string {
 	if err := yaml.Unmarshal(lipdrop.Template, &doc); err != nil {
 		t.Fatal(err)
 	}
-	var written struct {
+	var withComments struct {
 		Properties struct {
 			Policies []struct {
 				PolicyDocument struct {
@@ -127,11 +127,11 @@ func reasonsOf(t *testing.T, role string) map[string]string {
 		} `yaml:"Properties"`
 	}
 	node := doc.Resources[role]
-	if err := node.Decode(&written); err != nil {
+	if err := node.Decode(&withComments); err != nil {
 		t.Fatal(err)
 	}
 	reasons := map[string]string{}
-	for _, policy := range written.Properties.Policies {
+	for _, policy := range withComments.Properties.Policies {
 		for _, st := range policy.PolicyDocument.Statement {
 			reason, ok := strings.CutPrefix(st.Sid.LineComment, "# ")
 			if !ok {

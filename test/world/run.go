@@ -236,7 +236,7 @@ func (w *World) advance(e *execution) {
 // sleeper is an execution that waits because one of its functions sleeps.
 type sleeper struct {
 	wake time.Time
-	next func() (time.Time, bool) // runs the execution until a function sleeps again; false if no function slept
+	next func() (time.Time, bool) // continues until a function sleeps, and returns when to wake it; false if Machine.Step returned instead
 }
 
 // parkKey is the context key of the function that parks an execution until a time.

@@ -40,9 +40,10 @@ func (c change) deletedKey() string {
 // A change may concern thousands of names: a video with tagged audios, or a job.json with a
 // wildcard. Submit then sends messages to its own queue, each with a part of the names, and
 // the original message is finished. A message with several names is divided again, into about
-// ten messages, until each name has a message of its own. So a held job is retried separately.
-// After a crash, submit sends only about ten messages again. A message that comes twice or late
-// only assesses its name again. A chain (see Queue.Send) has at most six messages.
+// ten messages, until each name has a message of its own. So a held job is retried separately,
+// unless MaxJobsPerDrop holds it (see MostJobs). After a crash, submit sends only about ten
+// messages again. A message that comes twice or late only assesses its name again. A chain (see
+// Queue.Send) has at most six messages.
 type requeued struct {
 	// Subjects are the names that are left to assess. If Subjects is nil, every name that
 	// the change concerns is assessed.
@@ -51,7 +52,8 @@ type requeued struct {
 	UnnamedBy string `json:"bundle,omitempty"`
 	// Again says that this is not the first attempt: a message of the change's batch was
 	// delivered before, or submit has assessed the change but did not finish.
-	// Newest and Uploads are the fields newest and ownUploads of the change's batch (see batch).
+	// Newest is the time of the newest change of the original message's batch. Uploads has the
+	// batch's uploads of files that can belong to a job: the time of the newest upload of each key.
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
 	Uploads map[string]time.Time `json:"uploads,omitempty"`
@@ -59,8 +61,8 @@ type requeued struct {
 	// until its last delivery.
 	Last bool `json:"last,omitempty"`
 
-	// MostJobs is the MaxJobsPerDrop that the change has exceeded. The jobs beyond MostJobs are
-	// held. One message for all these jobs waits until MaxJobsPerDrop is higher.
+	// MostJobs is the MaxJobsPerDrop that the change has exceeded. One message for all the jobs
+	// beyond it waits until MaxJobsPerDrop is higher.
 	MostJobs int `json:"mostJobs,omitempty"`
 }
 
@@ -162,8 +164,8 @@ type ownMessage struct {
 	Lipdrop *change `json:"lipdrop"`
 }
 
-// parseOwnMessage reads the body of a message that submit has sent. Only submit and EventBridge
-// may send messages to the queue, so a body that submit would not send is an error.
+// parseOwnMessage reads a body with the member lipdrop. Only submit may send such a body, so
+// members that submit does not write are an error, and so are missing ones.
 func parseOwnMessage(raw []byte, bucket string) ([]change, error) {
 	var message ownMessage
 	dec := json.NewDecoder(bytes.NewReader(raw))
