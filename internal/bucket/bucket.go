@@ -103,9 +103,9 @@ type File struct {
 	Metadata     map[string]string // not known from a listing
 }
 
-// SameVersion reports whether the file has this ETag and, to the second, this time: S3 may
+// Matches reports whether the file has this ETag and, within a second, this time: S3 may
 // round the time of a file up in one response and down in another.
-func (f File) SameVersion(etag string, modified time.Time) bool {
+func (f File) Matches(etag string, modified time.Time) bool {
 	return f.ETag == etag && f.LastModified.Sub(modified).Abs() <= time.Second
 }
 

@@ -83,7 +83,7 @@ func (e *NoJobError) Error() string {
 	return fmt.Sprintf("there is no job named %s. %s", e.Name, e.Remedy)
 }
 
-// refusedCredentials are the error codes for credentials that AWS does not accept.
+// refusedCredentials are the error codes for credentials, signatures or times that AWS refuses.
 var refusedCredentials = map[string]bool{
 	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true, "InvalidToken": true, "TokenRefreshRequired": true,
 	"InvalidClientTokenId": true, "UnrecognizedClientException": true, "InvalidAccessKeyId": true, "AuthFailure": true,
@@ -112,23 +112,23 @@ var services = map[string]string{
 
 // Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It
 // returns any other error unchanged, including bucket.ErrNotFound, the error of a context that has
-// ended, and an error that is explained already. If there are no credentials, the result is a
-// *CredentialsError. If AWS responded, it is a *CredentialsError, a *DeniedError or a
-// *ServiceError. The parameter purpose says what was tried, such as "read the status of talk".
-// The parameter key is the key or the prefix that the error is about, or "".
+// ended, and an error that is explained already, or every error if there is no stack. If there are
+// no credentials, the result is a *CredentialsError. If AWS responded, it is a *CredentialsError,
+// a *DeniedError or a *ServiceError. The parameter purpose says what was tried, such as "read the
+// status of talk". The parameter key is the key or the prefix that the error is about, or "".
 func (c *Client) Explain(purpose, key string, err error) error {
-	if c.Ledger == nil { // there is no stack: the error is about files of this machine
+	if c.Ledger == nil { // no stack: the error is about files of this machine
 		return err
 	}
 	resource := ""
 	if parts := strings.Split(c.Ledger.MachineARN, ":"); len(parts) > 1 && key != "" {
 		resource = "arn:" + parts[1] + ":s3:::" + c.Bucket.Name + "/" + key
 	}
-	return c.explainOf(purpose, resource, err)
+	return c.explainARN(purpose, resource, err)
 }
 
-// explainOf is Explain for an error about the resource with this ARN.
-func (c *Client) explainOf(purpose, resource string, err error) error {
+// explainARN is Explain for the resource with this ARN.
+func (c *Client) explainARN(purpose, resource string, err error) error {
 	remedy := checkNetwork
 	if c.Local() {
 		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: " + startCommand(c.Dir)

@@ -89,7 +89,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 	arn := c.Ledger.ExecutionARN(rec.Name, rec.Take)
 	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &arn})
 	if err != nil {
-		return c.explainOf("stop the execution of "+rec.Name, arn, err)
+		return c.explainARN("stop the execution of "+rec.Name, arn, err)
 	}
 	say(fmt.Sprintf("stopped the execution of %s; lipdrop is asking RunComfy to cancel the job", rec.Name))
 	if rec, err = c.waitUntilEnded(ctx, rec); err != nil {
@@ -181,5 +181,5 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
 	}
-	return c.explainOf("redrive the execution of "+rec.Name, arn, err)
+	return c.explainARN("redrive the execution of "+rec.Name, arn, err)
 }

@@ -197,7 +197,7 @@ func (l *lister) inspectFile(ctx context.Context, medium *Medium) error {
 	if err != nil {
 		return err
 	}
-	if !file.SameVersion(medium.File.ETag, medium.File.LastModified) {
+	if !file.Matches(medium.File.ETag, medium.File.LastModified) {
 		return bucket.ErrChanged
 	}
 	info, err := media.Inspect(ctx, media.Source{

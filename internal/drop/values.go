@@ -24,9 +24,9 @@ type ref struct {
 	bad      *problem.Problem // what is wrong with the value, or nil
 }
 
-// refsOf returns the media values of the job.json in a folder, and separately the wildcard. It
+// refsOf returns the media values of the job.json in a bundle, and separately the wildcard. It
 // ignores a value that is blank or not a text: the model's validation reports such a value.
-func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []ref, w *wildcard) {
+func (s Settings) refsOf(bundle string, d *doc, model *catalog.Model) (refs []ref, w *wildcard) {
 	for _, property := range model.MediaProperties() {
 		value, ok := d.Input[property.Name].(string)
 		if !ok || strings.TrimSpace(value) == "" {
@@ -34,20 +34,20 @@ func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []re
 		}
 		r := ref{property: property, value: value}
 		switch {
-		case isLink(value):
-			r.bad = r.badLink()
+		case isOutside(value):
+			r.bad = r.badOutside()
 		case r.isBeside():
-			r.key = folder + strings.TrimPrefix(value, "./")
+			r.key = bundle + strings.TrimPrefix(value, "./")
 			r.bad = r.badKey(d.Model)
 		default:
 			r.key = value[1:]
 			if r.bad = r.badKey(d.Model); r.bad == nil && !strings.Contains(value, "*") {
-				r.bad = s.notShared(folder, r)
+				r.bad = s.notShared(bundle, r)
 			}
 		}
 		if r.key != "" && r.bad == nil && strings.Contains(value, "*") {
 			if w == nil && property.Kind == media.Audio && r.isBeside() {
-				w = newWildcard(folder, r)
+				w = newWildcard(bundle, r)
 				continue
 			}
 			r.bad = badMedia(r.describe() + " has a wildcard; only one value may have a wildcard, and that value must be for audio files beside job.json")
@@ -62,7 +62,7 @@ func (s Settings) refsOf(folder string, d *doc, model *catalog.Model) (refs []re
 
 func (r ref) describe() string { return r.property.Name + " " + problem.Quote(r.value) }
 
-// isBeside reports whether a value that is not a URL is relative to the folder of job.json.
+// isBeside reports whether a value that names a file of the bucket is relative to the bundle.
 func (r ref) isBeside() bool { return !strings.HasPrefix(r.value, "/") }
 
 // ownPath matches the beginning of a path on a person's own computer. In C:\new, the JSON parser
@@ -71,14 +71,14 @@ var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 
-// isLink reports whether a media value is a URL, or a path on somebody's computer.
-func isLink(value string) bool {
+// isOutside reports whether a media value is a URL, or a path on somebody's computer.
+func isOutside(value string) bool {
 	return ownPath.MatchString(value) || strings.Contains(value, ":/") || strings.HasPrefix(value, "data:")
 }
 
-// badLink returns the problem of a value for which isLink returns true, or nil for a URL that
-// is passed on.
-func (r ref) badLink() *problem.Problem {
+// badOutside returns the problem of a value for which isOutside returns true, or nil for a URL
+// that is passed on.
+func (r ref) badOutside() *problem.Problem {
 	property := r.property.Name
 	if ownPath.MatchString(r.value) {
 		name := "its name"
@@ -135,8 +135,8 @@ func (r ref) badKey(model string) *problem.Problem {
 	}
 }
 
-// notShared returns the problem of a key outside the bundle, unless the key is in a shared
-// folder or in the folder that contains the bundle. Without this rule, anyone who may write to
+// notShared returns the problem of a key, unless the key is in a shared folder or in the folder
+// that contains the bundle. Without this rule, anyone who may write to
 // one folder could copy the files of another folder.
 func (s Settings) notShared(bundle string, r ref) *problem.Problem {
 	folders := append([]string{folderOf(strings.TrimSuffix(bundle, "/"))}, s.SharedFolders...)

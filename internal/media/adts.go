@@ -36,7 +36,7 @@ func readAAC(r *reader, info *Info) {
 	if info.Audio.Length = s.measure(); !info.Audio.Length.Exact {
 		info.warn(byParts, r.src.Name, problem.Length(info.Audio.Length.D))
 	}
-	if r.unwritten(r.src.Size) {
+	if r.endsInZeros(r.src.Size) {
 		info.warn(cutShort, r.src.Name)
 	}
 }

@@ -59,7 +59,7 @@ func readAVI(r *reader, info *Info) {
 	if !a.data {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
-	cut := !a.open && (a.fullEnd > r.src.Size || r.unwritten(end))
+	cut := !a.open && (a.fullEnd > r.src.Size || r.endsInZeros(end))
 	share := min(1, float64(r.src.Size-a.start)/float64(max(a.fullEnd-a.start, 1))) // what part of the media data the file holds
 	for _, t := range []*Track{info.Video, info.Audio} {
 		switch {
@@ -70,7 +70,7 @@ func readAVI(r *reader, info *Info) {
 		case a.open || t.Length.D == 0:
 			t.Length = Length{}
 		}
-		info.warnRare(t, rare[t.Codec])
+		info.warnUnusual(t, unusualCodecs[t.Codec])
 	}
 	switch video := info.Video; {
 	case cut:

@@ -30,17 +30,17 @@ var objectTypes = map[byte]string{
 	0xa9: "dts", 0xdd: "vorbis",
 }
 
-// rare are the codecs that few programs decode, each with the name that people know.
-var rare = map[string]string{
+// unusualCodecs are the codecs that few programs decode, each with the name that people know.
+var unusualCodecs = map[string]string{
 	"prores": "ProRes", "prores_raw": "ProRes RAW", "braw": "Blackmagic RAW", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "vvc": "H.266 (VVC)",
 	"alac": "Apple Lossless (ALAC)", "apac": spatialAudio, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
 }
 
-// warnRare warns that few programs decode a track. formatName is the name of the track's format,
-// such as "ProRes". If formatName is empty, warnRare does nothing. It ignores the pictures of an
-// audio file, because no model uses them.
-func (i *Info) warnRare(t *Track, formatName string) {
-	if formatName == "" || t == i.Video && i.Kind == Audio {
+// warnUnusual warns that few programs decode a track. unusual says what the track is, such as
+// "ProRes". If it is empty, warnUnusual does nothing. It ignores the pictures of an audio file,
+// because no model uses them.
+func (i *Info) warnUnusual(t *Track, unusual string) {
+	if unusual == "" || t == i.Video && i.Kind == Audio {
 		return
 	}
 	part := i.Name
@@ -51,7 +51,7 @@ func (i *Info) warnRare(t *Track, formatName string) {
 	if i.Kind == Audio {
 		better = "WAV or MP3"
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, formatName, i.Name, better)
+	i.warn("%s is %s, which not every program decodes; if the job fails, export %s as %s", part, unusual, i.Name, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).
@@ -73,7 +73,7 @@ func (t *track) readEntry(r *reader) {
 	if kind == "raw " && t.handler == "soun" {
 		t.Codec = "pcm"
 	}
-	t.unusual = rare[t.Codec]
+	t.unusual = unusualCodecs[t.Codec]
 	if kind == "mp4a" || kind == "mp4v" {
 		object, config := objectType(behind(data, "esds"))
 		if codec := objectTypes[object]; codec != "" {
@@ -121,11 +121,11 @@ const (
 // unusualHEVC returns a name such as "10-bit HEVC HDR" if config (ISO 14496-15, 8.3.3) says
 // that the pictures have 10 bits or more. Otherwise it returns "".
 func unusualHEVC(config []byte, transfer byte) string {
-	const bitDepth = 17
-	if len(config) <= bitDepth || config[bitDepth]&7 < 2 {
+	const depthAt = 17 // offset of the bit depth minus 8, in three bits
+	if len(config) <= depthAt || config[depthAt]&7 < 2 {
 		return ""
 	}
-	text := fmt.Sprintf("%d-bit HEVC", 8+config[bitDepth]&7)
+	text := fmt.Sprintf("%d-bit HEVC", 8+(config[depthAt]&7))
 	if transfer == transferPQ || transfer == transferHLG {
 		text += " HDR"
 	}
@@ -163,7 +163,7 @@ func objectType(esds []byte) (object byte, config []byte) {
 	data := esds[min(4, len(esds)):]
 	for len(data) > 1 {
 		tag := data[0]
-		for data = data[1:]; len(data) > 0 && data[0]&0x80 != 0; { // a length takes up to four bytes
+		for data = data[1:]; len(data) > 0 && data[0]&0x80 != 0; { // all bytes of a length but its last have this bit
 			data = data[1:]
 		}
 		data = data[min(1, len(data)):]

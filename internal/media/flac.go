@@ -45,7 +45,7 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it has no frame of sound after its header"))
 	}
 	certain, _ := f.last(data)
-	_, data = r.written(start, near)
+	_, data = r.tailBeforeZeros(start, near)
 	last, found := f.last(data)
 	end := last.first
 	if last.whole() {

@@ -66,7 +66,7 @@ func checkPNG(r *reader, off int64, info *Info) {
 			info.turn(turnedAside(r, off+8, off+8+int64(u32(head))))
 		case kind == "IDAT" && u32(head) > 0 && tail == nil:
 			var at int64
-			if at, tail = r.written(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
+			if at, tail = r.tailBeforeZeros(first, imageTail); bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
 				return
 			}
 			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 {
@@ -125,7 +125,7 @@ func readWEBP(r *reader, info *Info) {
 		}
 	})
 	switch {
-	case r.unwritten(end):
+	case r.endsInZeros(end):
 		panic(errCutPicture)
 	case pictures > 0:
 	case whole:
@@ -219,7 +219,7 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 // it, such as a film. But only a few markers occur in picture data: if the end of the file has some
 // of these and no others, the picture is cut. It is also cut if only zeros follow its first 16 KiB.
 func checkScan(r *reader, off int64) {
-	at, tail := r.written(off, imageTail)
+	at, tail := r.tailBeforeZeros(off, imageTail)
 	coded, foreign := false, false
 	for i := 1; i < len(tail); i++ {
 		if tail[i-1] != 0xff {

@@ -204,7 +204,7 @@ func (m *matroska) readTrack(r *reader, e element) {
 	t.switchedOff = given && r.number(flag) == 0
 	_, t.encrypted = found[idEncryption]
 	t.Codec = mkvCodec(string(r.value(found[idCodecID], 64)), private)
-	t.unusual = rare[t.Codec]
+	t.unusual = unusualCodecs[t.Codec]
 	if t.Codec == "hevc" {
 		t.unusual = unusualHEVC(private, byte(number(idTransfer)))
 	}
@@ -551,7 +551,7 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 		m.setLengths(chosen, claimed, played, last)
 	}
 	for _, t := range chosen {
-		info.warnRare(&t.Track, t.unusual)
+		info.warnUnusual(&t.Track, t.unusual)
 	}
 	if info.Video != nil {
 		info.Width, info.Height = chosen[0].width, chosen[0].height // chooseTracks puts the video first

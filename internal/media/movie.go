@@ -109,7 +109,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 			t.Frame, _ = inTime(t.frame, t.timescale)
 			info.Width, info.Height = t.dimensions()
 		}
-		info.warnRare(&t.Track, t.unusual)
+		info.warnUnusual(&t.Track, t.unusual)
 		known = known && t.Length.Known()
 		lastSample = max(lastSample, t.lastSample)
 	}

@@ -124,29 +124,29 @@ func isFreeFormat(r *reader) bool {
 func measureMPEG(r *reader, start, limit int64, info *Info) {
 	first, _ := parseMPEG(r.bytes(start, int64(mpegFraming.header)))
 	info.Audio = &Track{Codec: mpegCodecs[first.layer]}
-	header := readFrameCount(r, start, first)
+	stated := readFrameCount(r, start, first)
 	sound := start
-	if header.present { // a frame with such a header holds no sound
+	if stated.present { // the first frame holds that header, and no sound
 		var found bool
 		if sound, found = mpegFraming.find(r, min(start+first.size, limit), frameSearch); !found || sound >= limit {
 			panic(damage("it has no frame of sound"))
 		}
 	}
 	s := newStream(r, mpegFraming, sound, limit)
-	if s.agreesWith(header, start) {
-		info.Audio.Length = factFromUnits(header.frames*first.samples-header.padding, first.rate)
+	if s.agreesWith(stated, start) {
+		info.Audio.Length = factFromUnits(stated.frames*first.samples-stated.padding, first.rate)
 		return
 	}
 	info.Audio.Length = s.measure()
 	l := &info.Audio.Length
-	byHeader := factFromUnits(header.frames*first.samples, first.rate)
-	// The size in the header may include tags, so a file that is shorter by up to a sixteenth may be complete.
+	byHeader := factFromUnits(stated.frames*first.samples, first.rate)
+	// stated.size may include tags, so a file that is shorter by up to a sixteenth may be complete.
 	const leeway, inaudible = 16, 100 * time.Millisecond
-	if over := start + header.size - limit; over > limit/leeway || start+header.size > s.end && l.Exact && byHeader.D-l.D > inaudible {
+	if over := start + stated.size - limit; over > limit/leeway || start+stated.size > s.end && l.Exact && byHeader.D-l.D > inaudible {
 		info.warn(cutShort, r.src.Name)
 	}
 	const near = 8
-	if !l.Exact && header.size == 0 && byHeader.D > 0 && (byHeader.D-l.D).Abs() <= l.D/near {
+	if !l.Exact && stated.size == 0 && byHeader.D > 0 && (byHeader.D-l.D).Abs() <= l.D/near {
 		*l = byHeader
 	}
 	if !l.Exact {
@@ -154,26 +154,25 @@ func measureMPEG(r *reader, start, limit int64, info *Info) {
 	}
 }
 
-// agreesWith reports whether the frames of the stream agree with the header c. The frame that
-// holds the header begins at start.
-func (s *stream) agreesWith(c frameCount, start int64) bool {
-	if c.frames == 0 || c.size == 0 || c.padding >= c.frames*s.first.samples {
+// agreesWith reports whether the frames of the stream agree with a Xing, Info or VBRI header.
+// The frame that holds this header begins at start.
+func (s *stream) agreesWith(stated frameCount, start int64) bool {
+	if stated.frames == 0 || stated.size == 0 || stated.padding >= stated.frames*s.first.samples {
 		return false
 	}
-	claimed := start + c.size
+	claimed := start + stated.size
 	s.count(s.start, s.r.share())
 	n := s.r.share()
 	p := s.count(max(min(claimed+n/2, s.limit)-n, s.start), n)
-	// The size in the header may include an ID3v1 tag after the sound. It may also leave out
-	// the frame that holds the header.
+	// stated.size may include an ID3v1 tag after the sound, or leave out the frame at start.
 	const tag = 128
 	slack := max(tag, s.start-start, s.seen.dense.size)
 	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {
 		return false
 	}
-	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
+	mean, seen := uint64(stated.size)/stated.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // mean is too large by ahead if c.size counts the frame with the header and c.frames does not
+		ahead := uint64(s.start-start) / stated.frames // the excess of mean if stated.size counts the frame at start, and stated.frames does not
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file
@@ -195,7 +194,7 @@ func readFrameCount(r *reader, start int64, first mpegFrame) frameCount {
 	if first.layer != 3 {
 		return c
 	}
-	const vbriOffset, longest = 32, 32 + 156
+	const vbriOffset, longest = 32, 32 + 156 // the most side information, and a Xing header with LAME's tag
 	data := r.padded(start+int64(mpegFraming.header), longest, longest)
 	xing := data[first.sideInfo():]
 	if tag := string(xing[:4]); tag == "Xing" || tag == "Info" {

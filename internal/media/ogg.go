@@ -369,7 +369,7 @@ func readOgg(r *reader, info *Info) {
 	case !l.Exact:
 		info.warn("the length of %s, about %s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, problem.Length(l.D))
 	}
-	if o.cut || !o.ended && r.unwritten(r.src.Size) {
+	if o.cut || !o.ended && r.endsInZeros(r.src.Size) {
 		info.warn(cutShort, r.src.Name)
 	}
 	info.Audio.Length = l

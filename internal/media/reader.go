@@ -169,22 +169,22 @@ func (r *reader) tail(start, n int64) (at int64, data []byte) {
 	return at, r.bytes(at, max(r.src.Size-at, 0))
 }
 
-// written does what tail does. But if the last n bytes are zeros, as after a download that broke
-// off, written returns the n bytes before the zeros.
-func (r *reader) written(start, n int64) (at int64, data []byte) {
+// tailBeforeZeros does what tail does. But if the last n bytes are zeros, as after a download
+// that broke off, it returns the n bytes before the zeros.
+func (r *reader) tailBeforeZeros(start, n int64) (at int64, data []byte) {
 	if at, data = r.tail(start, n); at > start && isZero(data) {
-		end := r.zeros(start, at)
+		end := r.startOfZeros(start, at)
 		at = max(start, end-n)
 		data = r.bytes(at, end-at)
 	}
 	return at, data
 }
 
-// zeros bisects the bytes between start and end. It returns the offset at which the run of zeros
-// before the offset end begins, or up to 64 bytes later. Earlier zeros, such as those of a white
-// area in a JPEG, mislead a bisection, so the bytes at some places after its result are checked
-// too.
-func (r *reader) zeros(start, end int64) int64 {
+// startOfZeros bisects the bytes between start and end. It returns the offset at which the run of
+// zeros before the offset end begins, or up to 64 bytes later. Earlier zeros, such as those of a
+// white area in a JPEG, mislead a bisection, so the bytes at some places after its result are
+// checked too.
+func (r *reader) startOfZeros(start, end int64) int64 {
 	const run, places = 64, 16
 	data := func(off int64) []byte { return r.step(off, min(run, r.src.Size-off)) }
 	for {
@@ -207,9 +207,9 @@ func (r *reader) zeros(start, end int64) int64 {
 	}
 }
 
-// unwritten reports whether the 16 KiB before the offset end are zeros, as after a download that
-// broke off. It returns false if the budget is not enough to read them.
-func (r *reader) unwritten(end int64) (zeros bool) {
+// endsInZeros reports whether the 16 KiB before the offset end are zeros, as after a download
+// that broke off. It returns false if the budget is not enough to read them.
+func (r *reader) endsInZeros(end int64) (zeros bool) {
 	const enough = 16 << 10
 	r.fits(func() { zeros = end > enough && isZero(r.bytes(end-enough, enough)) })
 	return zeros

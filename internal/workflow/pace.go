@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// progress is what a turn knows about a job when it decides how long to wait.
+// progress is what a turn of the loop knows about a job when it decides how long to wait.
 type progress struct {
 	usual   time.Duration // how long a run of the job usually takes; 0 if not known
 	elapsed time.Duration // since the job was submitted
@@ -35,15 +35,15 @@ const (
 	lateUntil = 6 * time.Minute
 	mostLate  = 3 * time.Second
 
-	// promptWait is the longest wait near the end while elapsed is less than promptUntil. So
-	// the end of a typical job is found at most 4 s late.
+	// promptWait is the longest wait near the end while elapsed is less than promptUntil. With
+	// the time of a response, the end of a typical job is found at most 4 s late.
 	promptWait  = 3 * time.Second
 	promptUntil = 3 * time.Minute
 
-	// AskEvery is the time between two requests of the same call.
+	// AskEvery is the time between two requests of the same call of poll.
 	AskEvery = 3 * time.Second
-	// AskFor is the longest time for which one call keeps asking. A call that asks for that
-	// long costs about half as much as a turn of the loop.
+	// AskFor is the longest time for which one call of poll keeps asking. This costs about half
+	// as much as another turn.
 	AskFor = 20 * time.Second
 	// A call asks several times only if the result of progress.late is less than worthAsking.
 	// Otherwise, calls that ask once cost less.

@@ -59,7 +59,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a customer-provided key (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
-		"## People\n\nThe permissions of the person who runs a command. `ACCOUNT`, `REGION`, `BUCKET` and `STACK` stand for yours. In AWS's partitions for China and GovCloud, write `arn:aws-cn` or `arn:aws-us-gov`, not `arn:aws`. Whoever uses a stack on AWS " +
+		"## People\n\nThe permissions that people need. `ACCOUNT`, `REGION`, `BUCKET` and `STACK` stand for yours. In AWS's partitions for China and GovCloud, write `arn:aws-cn` or `arn:aws-us-gov`, not `arn:aws`. A `lipdrop` command that uses a stack on AWS " +
 		"also needs `cloudformation:DescribeStacks`: on the stack that `--stack` or `LIPDROP_STACK` names, else on all stacks of the region.\n\n| to | needs | on |\n| --- | --- | --- |\n" +
 		"| drop files | `s3:PutObject`, and `s3:AbortMultipartUpload` for large ones | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
 		"| `lipdrop drop` | `s3:PutObject`, `s3:GetObject` and `s3:ListMultipartUploadParts` on `inbox/*`, `s3:ListBucket` and `s3:ListBucketMultipartUploads`; for the estimate, `secretsmanager:GetSecretValue` on the token's secret; for `--wait`, what `watch` needs; for `--get`, what `get` needs | the bucket; the secret |\n" +
@@ -75,7 +75,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"[page.md](page.md) lists what each action needs | the bucket; the secret |\n" +
 		"| `lipdrop cost` | `s3:ListBucket`, and `s3:GetObject` on `jobs/*` | the bucket |\n" +
 		"| `lipdrop models --live`, `lipdrop check --price` | `secretsmanager:GetSecretValue` | the token's secret |\n" +
-		"| `lipdrop cancel` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:StopExecution` and `states:RedriveExecution` | the bucket; " +
+		"| `lipdrop cancel` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:StopExecution` and, if it is too late to cancel the job, `states:RedriveExecution` | the bucket; " +
 		"`arn:aws:states:REGION:ACCOUNT:execution:STACK:*` |\n" +
 		"| `lipdrop redrive` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:RedriveExecution` | the bucket; the same executions |\n" +
 		"| `lipdrop doctor` | `cloudformation:ListStackResources`, `s3:ListBucket`, `s3:GetBucketNotification`, `events:DescribeRule`, `lambda:GetEventSourceMapping`, `sqs:GetQueueAttributes`, " +

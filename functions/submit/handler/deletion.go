@@ -109,7 +109,7 @@ func (f finding) uploadedSince(take ledger.Record) bool {
 // usesVersion reports whether this version of a file is one of a take's inputs.
 func usesVersion(take ledger.Record, file drop.File) bool {
 	return slices.ContainsFunc(take.Inputs, func(in ledger.Input) bool {
-		return in.Key == file.Key && file.SameVersion(in.ETag, in.LastModified)
+		return in.Key == file.Key && file.Matches(in.ETag, in.LastModified)
 	})
 }
 

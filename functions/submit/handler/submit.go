@@ -216,7 +216,7 @@ func (h *Handler) checkInputs(ctx context.Context, rec ledger.Record) error {
 			continue
 		}
 		file, err := h.Ledger.Bucket.Head(ctx, in.Key)
-		if errors.Is(err, bucket.ErrNotFound) || err == nil && !file.SameVersion(in.ETag, in.LastModified) {
+		if errors.Is(err, bucket.ErrNotFound) || err == nil && !file.Matches(in.ETag, in.LastModified) {
 			return bucket.ErrChanged
 		}
 		if err != nil {
