@@ -108,13 +108,15 @@ func (c *tryCmd) drop(ctx context.Context, files *gatheredFiles, out *terminal, 
 // removeEarlier deletes the objects of earlier drops that could form jobs together with the
 // files at the given keys, and returns how many it deleted. It deletes the preset of inbox/,
 // and the files and bundles that have the jobStem of a given key. Each given key is directly
-// below inbox/ or in a bundle there. removeEarlier first deletes every job.json and then the
-// audio files, so that no deletion starts a job.
+// below inbox/ or in a bundle there. removeEarlier deletes every job.json first, then the
+// audio files, then the rest, so that no deletion starts a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
 	const preset = ledger.InboxPrefix + "preset.json"
 	stems := map[string]bool{}
 	for _, key := range keys {
-		stems[jobStem(key)] = stems[jobStem(key)] || !strings.EqualFold(key, preset)
+		if !strings.EqualFold(key, preset) {
+			stems[jobStem(key)] = true
+		}
 	}
 	delete(stems, "")
 	earlier, err := keysBelow(ctx, b, ledger.InboxPrefix)
@@ -199,6 +201,6 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 		succeeded = succeeded || job.State == ledger.Succeeded
 	}
 	if succeeded {
-		printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced, so an output may be doubtful. Nothing was charged.\n", fakeOutputs)
+		printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced, so a warning about an output is normal. Nothing was charged.\n", fakeOutputs)
 	}
 }

@@ -48,10 +48,10 @@ func (c *Catalog) CheckPair(id string, kind media.Kind) error {
 	return fmt.Errorf("%s does not accept a pair of %s and an audio file; choose %s", id, kind.Noun(), problem.List(fit, "or"))
 }
 
-// PairInput returns the input of a pair without its two files: the user's options,
-// and what else the model needs, for instance enough clips for the audio. It does not
-// check the options; Validate does. The model must accept a pair (see Pair). Each warning is a
-// clause without a full stop.
+// PairInput returns the input of a pair without its two files: the user's options, the
+// catalogue's defaults for a pair, and enough clips for the audio if the model has an option for
+// their number. It does not check the options; Validate does. The model must accept a pair (see
+// Pair). Each warning is a clause without a full stop.
 func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[string]any, warnings []string) {
 	input = map[string]any{}
 	maps.Copy(input, m.file.Pair.Defaults)

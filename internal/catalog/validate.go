@@ -197,8 +197,8 @@ func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	}
 }
 
-// badValue returns the problem of the value of a known member. The parameter leaf is the
-// rule that the value breaks, or nil if the value is not usable.
+// badValue returns the problem of the value of a known member. The parameter leaf is
+// the validator's error, or nil if the value is not usable.
 func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) problem.Problem {
 	got, takes := "is "+show(value), m.allowed(name)
 	remedy := fmt.Sprintf("Set %s to %s.", name, takes)
@@ -210,7 +210,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 		remedy = fmt.Sprintf("Shorten %s to at most %s characters.", name, thousands(limit))
 	}
 	text, _ := value.(string)
-	if leaf != nil && !isInWords(leaf) {
+	if leaf != nil && !allowedDescribes(leaf) {
 		takes += " that satisfies its schema (" + keyword(leaf) + ")"
 		remedy = fmt.Sprintf("Compare %s with the schema on the model's page.", name)
 	} else if leaf != nil {
@@ -239,8 +239,8 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 	}
 }
 
-// isInWords reports whether Model.allowed describes the rule that a value breaks.
-func isInWords(leaf *jsonschema.ValidationError) bool {
+// allowedDescribes reports whether Model.allowed describes the rule that a value breaks.
+func allowedDescribes(leaf *jsonschema.ValidationError) bool {
 	if len(leaf.InstanceLocation) > 1 {
 		return false
 	}

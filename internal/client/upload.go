@@ -32,7 +32,7 @@ const (
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
-	// uploadAttempts is how often a request of an upload is tried.
+	// uploadAttempts is how often the SDK tries a request, and unlessStored an upload with a condition.
 	uploadAttempts = 6
 
 	// mostResumable is how many unfinished uploads of a key are compared with the file.
@@ -164,9 +164,9 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	}, nil
 }
 
-// condition returns the condition under which a file may appear: the key must still have the
-// object that Choose found, or still no object. Otherwise two drops of the same files at the
-// same time would start two takes, and both would be charged.
+// condition returns the condition under which a file may appear: the key still has the object
+// u.stored, or no object. Otherwise two drops of the same files at the same time would start two
+// takes, and both would be charged. For a delete marker, there is no condition (see unlessStored).
 func condition(u *Upload) (ifMatch, ifNoneMatch *string) {
 	switch {
 	case !u.Exists:
@@ -191,8 +191,9 @@ func isConflict(err error) bool { return bucket.HTTPStatus(err) == http.StatusCo
 
 // unlessStored calls finish, which makes a file appear. If S3 refuses the request, but the bucket
 // holds the file, unlessStored returns nil: the file was stored by another drop, or by an earlier
-// request whose response was lost. After other refusals it calls finish again, unless the
-// key has a new object or the multipart upload can no longer be completed.
+// request whose response was lost. After other refusals it calls finish again, up to
+// uploadAttempts times in all, unless the key has a new object or the multipart upload can no
+// longer be completed.
 //
 // If u.Same is set and another drop sends the file, the ETag may stay the same. The condition then
 // still holds, so unlessStored first checks whether another drop has sent the file.

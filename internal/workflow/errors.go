@@ -51,8 +51,7 @@ type (
 	// OutputOccupied says that another object has the output's key. That object is
 	// not changed.
 	OutputOccupied struct{ Failure }
-	// StorageUnavailable says that an object or a record in S3 could not be read or
-	// written.
+	// StorageUnavailable says that an object in S3 could not be read or written.
 	StorageUnavailable struct{ Failure }
 )
 
@@ -63,7 +62,7 @@ func (f Failure) Error() string { return f.Err.Error() }
 func (f Failure) Unwrap() error { return f.Err }
 func (Failure) failure()        {}
 
-// A failure is a pointer to one of the types above.
+// failure is an error of one of the types above.
 type failure interface {
 	error
 	failure()

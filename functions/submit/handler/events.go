@@ -14,9 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// change is what an event says about an object. A change is only a hint: the handler
-// reads what is in the bucket now. A message that submit sends to its own queue holds a change
-// as JSON (see ownMessage).
+// change is what an event says about an object. A message that submit sends to its own queue
+// holds a change as JSON (see ownMessage).
 type change struct {
 	bucket   string
 	newChain bool      // see Queue.Send
@@ -50,8 +49,8 @@ type requeued struct {
 	Subjects []drop.Subject `json:"subjects,omitempty"`
 	// UnnamedBy is the bundle whose job.json no longer names the subjects.
 	UnnamedBy string `json:"bundle,omitempty"`
-	// Again says that this is not the first attempt: a message of the change's batch was
-	// delivered before, or submit has assessed the change but did not finish.
+	// Again says that the names may have been assessed before: a message of the change's batch
+	// was delivered before, or submit has handled the change but did not finish.
 	// Newest is the time of the newest change of the original message's batch. Uploads has the
 	// batch's uploads of files that can belong to a job: the time of the newest upload of each key.
 	Again   bool                 `json:"again,omitempty"`
@@ -108,7 +107,7 @@ func parseEvent(raw []byte, bucket string) ([]message, error) {
 
 // parseBody reads an EventBridge event, an S3 notification, or a message that submit has
 // sent. A message of submit names no bucket, so its change gets the given one. parseBody
-// ignores expirations by a lifecycle rule, because no person made these changes.
+// ignores S3's test event and expirations by a lifecycle rule, because no person made them.
 func parseBody(raw []byte, bucket string) ([]change, error) {
 	var body struct {
 		events.EventBridgeEvent
