@@ -193,14 +193,14 @@ func Codes() []Info {
 		{OutputOccupied, "failed", "Another object has the key of the output. Nothing is overwritten.", redrive},
 		{ResultUnavailable, "failed", "RunComfy did not return the result for hours.", redrive},
 		{OutputUnavailable, "failed", "The output could not be fetched for hours.", redrive},
-		{StorageUnavailable, "failed", "An output or a record in S3 could not be read or written for hours.", redrive},
+		{StorageUnavailable, "failed", "An object in S3, such as an output or a record, could not be read or written for hours.", redrive},
 		{ExecutionFailed, "failed", "The execution failed with an error that has no code of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
 		{ExecutionStopped, "failed", "The execution was stopped. The reason also says whether RunComfy cancelled the job, if that is known.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + redriveNAME + ", which submits nothing again and archives the job's result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
-		{JobCancelled, "cancelled, failed", "RunComfy reports that the job was cancelled. If the job failed and was then redriven, it stays failed.", "To submit the job again, upload FILE again."},
+		{JobCancelled, "cancelled, failed", "RunComfy reports that the job was cancelled. A job that was already failed, and was redriven, stays failed.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
 		{OutcomeUnknown, "unknown", "The job may have been sent, but RunComfy returned no response, or a response that does not say whether RunComfy accepted the job.", checkFirst},
