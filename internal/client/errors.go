@@ -83,11 +83,11 @@ func (e *NoJobError) Error() string {
 	return fmt.Sprintf("there is no job named %s. %s", e.Name, e.Remedy)
 }
 
-// refusedCredentials are the error codes for credentials, signatures or times that AWS refuses.
+// refusedCredentials are the error codes for credentials or signatures that AWS refuses.
 var refusedCredentials = map[string]bool{
 	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true, "InvalidToken": true, "TokenRefreshRequired": true,
 	"InvalidClientTokenId": true, "UnrecognizedClientException": true, "InvalidAccessKeyId": true, "AuthFailure": true,
-	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "IncompleteSignature": true, "RequestTimeTooSkewed": true,
+	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "IncompleteSignature": true,
 }
 
 // deniedCodes are the error codes for a missing permission.

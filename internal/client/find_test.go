@@ -35,6 +35,7 @@ func TestFind(t *testing.T) {
 	var none *NoStackError
 	var credentials *CredentialsError
 	var denied *DeniedError
+	var refused *ServiceError
 	for _, tt := range []struct {
 		name     string
 		target   Target
@@ -57,6 +58,7 @@ func TestFind(t *testing.T) {
 		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
 			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
 		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: Refused. Run aws configure", kind: &credentials},
+		{name: "a wrong clock", status: 403, response: failure("RequestTimeTooSkewed"), err: "cannot find the stack: AWS responded RequestTimeTooSkewed: Refused.", kind: &refused},
 		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,
 			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start the local stack with: lipdrop local. To use a stack on AWS, run aws configure"},
 		{name: "no region and no local stack", env: map[string]string{"AWS_REGION": ""}, kind: &none, err: "there is no local stack in .lipdrop, and no AWS region is set"},
