@@ -222,5 +222,5 @@ func describeMedium(medium drop.Medium) string {
 	if l.Known() && !l.Exact {
 		length = "about " + length
 	}
-	return joinNonEmpty(", ", check.File(medium.File.Key), length, picture(medium.Info.Width, medium.Info.Height))
+	return joinNonEmpty(", ", check.File(medium.File.Key), length, pictureSize(medium.Info.Width, medium.Info.Height))
 }

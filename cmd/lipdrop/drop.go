@@ -175,7 +175,7 @@ func (p *plan) printTotal(out *terminal) {
 	if start.noLength > 0 && start.jobs > start.noLength {
 		line += fmt.Sprintf(" (and %s of unknown length)", count(start.noLength, "job"))
 	}
-	line += "; " + joinNonEmpty(", ", count(len(p.Sent), "file")+" to send", bytesOf(client.SizeOf(p.Sent)))
+	line += "; " + joinNonEmpty(", ", count(len(p.Sent), "file")+" to send", byteSize(client.SizeOf(p.Sent)))
 	if len(p.Sent) > 0 {
 		line += " to " + p.destination()
 	}

@@ -39,14 +39,14 @@ func seconds(s float64) string {
 	return problem.Length(time.Duration(math.Round(s * float64(time.Second))))
 }
 
-func picture(width, height int) string {
+func pictureSize(width, height int) string {
 	if width == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%d×%d", width, height)
 }
 
-func bytesOf(n int64) string {
+func byteSize(n int64) string {
 	switch {
 	case n == 0:
 		return ""

@@ -101,7 +101,7 @@ func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal,
 		if !d.Fetched {
 			what = "is here already"
 		}
-		printf(out, "%s: %s, %s, %s\n", d.Name, d.Path, bytesOf(d.Bytes), what)
+		printf(out, "%s: %s, %s, %s\n", d.Name, d.Path, byteSize(d.Bytes), what)
 	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted; run the same command again to fetch the rest")

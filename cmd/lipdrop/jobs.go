@@ -126,7 +126,7 @@ func showTake(out *terminal, take client.Take) {
 		showLine(out, "option", fmt.Sprintf("%s = %v", name, take.Options[name]))
 	}
 	for _, in := range take.Inputs {
-		showLine(out, "input", joinNonEmpty(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes)))
+		showLine(out, "input", joinNonEmpty(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), pictureSize(in.Width, in.Height), strings.Join(in.Codecs, "+"), byteSize(in.Bytes)))
 	}
 	showLine(out, "expected", seconds(take.ExpectedSeconds))
 	for _, o := range take.Outputs {
@@ -137,7 +137,7 @@ func showTake(out *terminal, take client.Take) {
 				verdict += fmt.Sprintf(" (%s)", doubt.Code)
 			}
 		}
-		showLine(out, "output", joinNonEmpty(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
+		showLine(out, "output", joinNonEmpty(", ", o.Key, seconds(o.DurationSeconds), pictureSize(o.Width, o.Height), strings.Join(o.Codecs, "+"), byteSize(o.Bytes), verdict))
 	}
 	if take.EstimateUSD != nil {
 		showLine(out, "estimate", dollars(*take.EstimateUSD))

@@ -64,7 +64,7 @@ func readList(file string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info.Size() > maxList {
-		return nil, fmt.Errorf("%s has more than %s, the limit for a list. Divide the list", file, bytesOf(maxList))
+		return nil, fmt.Errorf("%s has more than %s, the limit for a list. Divide the list", file, byteSize(maxList))
 	}
 	return io.ReadAll(f)
 }

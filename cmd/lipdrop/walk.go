@@ -11,8 +11,8 @@ import (
 )
 
 // walk calls the function visit with a path and, if the path is a folder, with each path below it.
-// It follows symbolic links; info describes a link's target. For a path that
-// cannot be read, it calls visit with an error.
+// It follows symbolic links; info describes a link's target. For a path that cannot be read, and for
+// a link to a folder that contains it, walk calls visit with an error.
 func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
 	walkBelow(path, nil, visit)
 }

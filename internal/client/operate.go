@@ -23,8 +23,8 @@ const settleTime = 4 * time.Minute
 // readEvery is how often Cancel reads a record while it waits.
 const readEvery = 200 * time.Millisecond
 
-// StateError says why a name, a take or a file does not allow an action, such as a cancel, a
-// redrive, a review or a download.
+// StateError says why an action, such as a cancel, a redrive, a review or a download, was not done,
+// or why it is not known whether it was.
 type StateError struct {
 	Reason string
 
@@ -171,15 +171,15 @@ func takesOf(records []ledger.Record) []string {
 func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	arn := c.Ledger.ExecutionARN(rec.Name, rec.Take)
 	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &arn})
-	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
-		if strings.Contains(not.ErrorMessage(), "RUNNING") { // the record may still say failed
+	if refused, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
+		if strings.Contains(refused.ErrorMessage(), "RUNNING") { // the record may still say failed
 			return &StateError{Reason: rec.Name + " needs no redrive: its execution is running", Idle: true}
 		}
 		st := c.Ledger.TakeStatus(rec)
 		if !rec.NotCharged {
 			st.Remedy = fmt.Sprintf("If RunComfy's page still shows the job's result, download it there. Otherwise upload %s again, which submits the job again and may charge again.", rec.Restart().File())
 		}
-		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
+		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(refused.ErrorMessage(), "."), Describe(st))}
 	}
 	return c.explainARN("redrive the execution of "+rec.Name, arn, err)
 }

@@ -60,8 +60,8 @@ type Settings struct {
 	RejectMismatch bool
 }
 
-// Assessment is what Find found about a subject.
-type Assessment struct {
+// Found is what Find found about a subject.
+type Found struct {
 	// Own is about the subject's own name or file.
 	Own Finding
 	// Match is about the job name that a wildcard gives the subject's file (see MatchName).
@@ -73,7 +73,7 @@ type Assessment struct {
 }
 
 // Findings returns Own and, if there is one, Match.
-func (a Assessment) Findings() []Finding {
+func (a Found) Findings() []Finding {
 	if a.Match == nil {
 		return []Finding{a.Own}
 	}
@@ -191,12 +191,12 @@ func (r *Resolver) Touched(ctx context.Context, k Key) ([]Subject, error) {
 }
 
 // Find assesses a subject. It makes at most maxListings listings.
-func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
+func (r *Resolver) Find(ctx context.Context, s Subject) (Found, error) {
 	l := &lister{r, maxListings}
 	a, err := l.find(ctx, s)
 	if errors.Is(err, errCrowded) {
 		f := Finding{Name: s.Name, Key: s.Key(), Order: a.Own.Order}
-		return Assessment{Own: f.decide(ledger.Rejected, crowded(f.Name))}, nil
+		return Found{Own: f.decide(ledger.Rejected, crowded(f.Name))}, nil
 	}
 	for _, f := range []*Finding{&a.Own, a.Match} {
 		if f == nil || f.Job == nil {
@@ -212,7 +212,7 @@ func (r *Resolver) Find(ctx context.Context, s Subject) (Assessment, error) {
 
 // find assesses a subject. If it returns errCrowded, Own.Order covers the files found so far,
 // or is empty.
-func (l *lister) find(ctx context.Context, s Subject) (a Assessment, err error) {
+func (l *lister) find(ctx context.Context, s Subject) (a Found, err error) {
 	if s.stem == "" {
 		a.Own, err = l.findAnswer(ctx, ParseKey(s.key))
 		return a, err

@@ -18,10 +18,10 @@ import (
 )
 
 // findBundle assesses a .job folder, and the matches of its wildcard: see findMatches.
-func (l *lister) findBundle(ctx context.Context, f Finding, folder, changedKey string) (Assessment, error) {
+func (l *lister) findBundle(ctx context.Context, f Finding, folder, changedKey string) (Found, error) {
 	b, err := l.assessBundle(ctx, f, folder)
 	if err != nil || !b.hasMatches() {
-		return Assessment{Own: b.own}, err
+		return Found{Own: b.own}, err
 	}
 	return l.findMatches(ctx, b, changedKey)
 }

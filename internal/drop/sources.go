@@ -126,8 +126,8 @@ func NoLongerNamed(bundle, match string) problem.Problem {
 
 // withMatches returns the assessment of a contested name, with the matches of its bundles.
 // The matches start no job either.
-func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []string, changedKey string) (Assessment, error) {
-	all := Assessment{Own: contested}
+func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []string, changedKey string) (Found, error) {
+	all := Found{Own: contested}
 	for _, folder := range bundles {
 		a, err := l.findBundle(ctx, newFinding(contested.Name), folder, changedKey)
 		if errors.Is(err, errCrowded) {

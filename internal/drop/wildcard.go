@@ -68,10 +68,10 @@ func openEnded(value string) bool {
 // findMatches completes the bundle's own finding: used, waiting or rejected. If job.json names
 // the changed file, or changedKey is "", it also returns the subjects of all matches. Otherwise, if
 // the changed file is a match, it also returns the finding of that file's job.
-func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (Assessment, error) {
+func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (Found, error) {
 	byName, all, err := l.listMatches(ctx, b, changedKey)
 	if err != nil {
-		return Assessment{}, err
+		return Found{}, err
 	}
 	f := b.own
 	dropped := []File{b.doc.file}
@@ -98,7 +98,7 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (
 	if !all {
 		f.Warnings = append(f.Warnings, fmt.Sprintf(ledger.OnlyFirst+"%d files whose keys begin with %q were compared with %s", maxMatches, b.wildcard.literal, problem.Quote(b.wildcard.value)))
 	}
-	a := Assessment{Own: f}
+	a := Found{Own: f}
 	switch {
 	case changedKey == "" || b.names(changedKey):
 		a.Matches = l.matchSubjects(b, byName, len(jobs))
@@ -134,7 +134,7 @@ func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []S
 }
 
 // findChangedMatch assesses the name of one match, whose file was changed.
-func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changedKey string) (a Assessment, err error) {
+func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changedKey string) (a Found, err error) {
 	name := MatchName(b.folder, changedKey)
 	f, stem := newFinding(name), ledger.InboxPrefix+name
 	from, err := l.ownSources(ctx, stem)

@@ -35,8 +35,8 @@ const (
 	idVoid                                                             = 0xEC
 )
 
-// matroska is what was found in a Matroska or WEBM file. The file has one segment. The head
-// of the segment lists the tracks. Then come clusters of a few seconds, which hold the
+// matroska is what was found in the first segment of a Matroska or WEBM file. The segment begins
+// with its length and the list of its tracks. Then come clusters of a few seconds, which hold the
 // pictures and the sound in blocks.
 type matroska struct {
 	scale       uint64  // nanoseconds in a unit of time
@@ -49,11 +49,11 @@ type matroska struct {
 	all         bool    // all blocks were read
 	gap         bool    // zeros or something unknown follow a block, so later blocks may be missing
 	unwritten   bool    // the segment ends with more zeros than a block of silence has
-	joined      bool    // another recording follows
+	joined      bool    // the file holds another segment
 	start       int64   // when the first cluster starts (see clusterStart)
 }
 
-// mkvTrack is a track of a Matroska file. Times are in units of the file.
+// mkvTrack is a track of a Matroska file.
 type mkvTrack struct {
 	Track
 	number, kind  uint64
@@ -64,16 +64,14 @@ type mkvTrack struct {
 	encrypted     bool
 	unusual       string
 	each          uint64        // nanoseconds of a frame; 0 if the file does not say
-	at, end       int64         // start and end of the found block that ends last
+	at, end       int64         // start and end of the found block that ends last, in units of the file
 	tagged        time.Duration // when the track ends, as its tag says; 0 if it has no tag
 }
 
 // mkvVideo is the kind of a video track. The kind of an audio track is the next number.
 const mkvVideo = 1
 
-// readMatroska reads MKV and WEBM files. The length in the head of the file counts if the
-// file is not cut and the last blocks do not contradict this length. If it does not count, or if
-// a track ends earlier, the end of the track's last block counts.
+// readMatroska reads MKV and WEBM files. See setLengths for which length counts.
 func readMatroska(r *reader, info *Info) {
 	m := matroska{scale: uint64(time.Millisecond)}
 	segment, err := r.element(0, r.src.Size)
@@ -214,8 +212,8 @@ func (m *matroska) readTrack(r *reader, e element) {
 	if t.kind == mkvVideo {
 		t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
 		width, height := number(idPixelWidth), number(idPixelHeight)
-		const unknown = 4
-		if shown, ok := mulDiv(height, number(idDisplayWidth), number(idDisplayHeight)); ok && shown > 0 && number(idDisplayUnit) < unknown {
+		const unknownUnit = 4
+		if shown, ok := mulDiv(height, number(idDisplayWidth), number(idDisplayHeight)); ok && shown > 0 && number(idDisplayUnit) < unknownUnit {
 			width = shown // the pixels may not be square
 		}
 		if math.Abs(r.float(found[idRoll])) == 90 {
@@ -328,7 +326,7 @@ func (m *matroska) readTags(r *reader, tags element) {
 		case idTagTrackUID:
 			uid = r.number(e)
 		case idTagName:
-			name = string(r.value(e, 9))
+			name = string(r.value(e, 9)) // one byte more than DURATION has
 		case idTagString:
 			var hours, minutes uint16
 			var seconds float64
@@ -345,12 +343,12 @@ func (m *matroska) readTags(r *reader, tags element) {
 	_ = try(func() { r.elements(tags.body, tags.end, visit) }) // after an error, the lengths that were read before it are used
 }
 
-// measure finds when the last blocks of the chosen tracks end.
+// measure reads the end of the file: the tags, and when the last blocks end. It also sets m.gap,
+// m.unwritten and m.joined.
 func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
-	const verify, search = 64 << 10, 320 << 10 // bytes at the end of the file
-	length := int64(search)
+	length := int64(320 << 10) // bytes at the end of the file, to find its length
 	if m.duration > 0 && !m.cut {
-		length = verify
+		length = 64 << 10 // to verify m.duration
 	}
 	at, tail := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
 	const blockZeros, silenceZeros = 64, 32 << 10 // the most zeros at the end of a block, and in a block of silence
@@ -362,10 +360,10 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		}
 	}
 	m.gap, m.unwritten = written < end-blockZeros, written < end-silenceZeros
-	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
+	if i := lastID(tail, idEBML); i >= 0 {
 		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
-	if i := bytes.LastIndex(tail, []byte{0x12, 0x54, 0xC3, 0x67}); i >= 0 {
+	if i := lastID(tail, idTags); i >= 0 {
 		if e, err := r.element(at+int64(i), r.src.Size); err == nil {
 			m.readTags(r, e)
 		}
@@ -379,6 +377,11 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) {
 		return // there may be clusters between the last known one and the tail
 	}
 	m.readLast(r, at, tail, &left)
+}
+
+// lastID returns the index of the last occurrence of an identifier of four bytes, or -1.
+func lastID(data []byte, id uint32) int {
+	return bytes.LastIndex(data, binary.BigEndian.AppendUint32(nil, id))
 }
 
 // readLast reads the blocks of the last cluster. The cluster may begin before tail. tailOffset is
@@ -406,7 +409,7 @@ func (m *matroska) readTail(r *reader, tailOffset int64, tail []byte, left *int)
 	m.all = true
 	reached := false // the first cluster of the file begins in tail
 	for end, tries := len(tail), 0; tries < 16; tries++ {
-		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
+		i := lastID(tail[:end], idCluster)
 		if i < 0 {
 			break
 		}
@@ -446,12 +449,12 @@ blocks:
 			cut = true
 			break
 		}
-		known := true // the element is not a block, or is a block of a known track
+		missed := false // the element is a block that was not recorded
 		switch e.id {
 		case idSimpleBlock:
-			known = trial.noteBlock(r, base, e, 0)
+			missed = !trial.noteBlock(r, base, e, 0)
 		case idBlockGroup:
-			known = trial.noteGroup(r, base, e, left)
+			missed = !trial.noteGroup(r, base, e, left)
 		case idTimestamp, 0xAB, 0xA7, idVoid, 0xBF, 0x5854: // timestamp, sizes and positions, padding, checksum, silent tracks
 		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // elements of the segment, so the cluster ends here
 			break blocks
@@ -465,10 +468,10 @@ blocks:
 		if cut = e.cut; !cut {
 			complete++
 		}
-		if guess && !known && !cut {
+		if guess && missed && !cut {
 			return false
 		}
-		trial.all = trial.all && known
+		trial.all = trial.all && !missed
 		off = e.end
 	}
 	if guess && cut && complete < 2 { // any bytes can look like one block that is cut
@@ -540,15 +543,15 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
 	}
-	var played, last int64
+	var playedEnd, lastEnd int64
 	for _, t := range chosen {
-		played = max(played, t.end)
+		playedEnd = max(playedEnd, t.end)
 	}
 	for _, t := range m.tracks {
-		last = max(last, t.end)
+		lastEnd = max(lastEnd, t.end)
 	}
 	if !m.joined {
-		m.setLengths(chosen, claimed, played, last)
+		m.setLengths(chosen, claimed, playedEnd, lastEnd)
 	}
 	for _, t := range chosen {
 		info.warnUnusual(&t.Track, t.unusual)
@@ -559,40 +562,42 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 	switch file := info.Name; {
 	case m.joined:
 		info.warn("%s holds several recordings, so its duration is not checked", file)
-	case m.cut, last == 0 && m.unwritten, last > 0 && m.gap && claimed-m.inTime(last-m.start) > time.Second/2:
+	case m.cut, lastEnd == 0 && m.unwritten, lastEnd > 0 && m.gap && claimed-m.inTime(lastEnd-m.start) > time.Second/2:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
-	case claimed == 0 && played > 0:
-		info.warn("%s does not say how long it is; its last pictures and sound end after %s; some programs refuse such a file", file, problem.Length(m.inTime(played-m.start)))
+	case claimed == 0 && playedEnd > 0:
+		info.warn("%s does not say how long it is; its last pictures and sound end after %s; some programs refuse such a file", file, problem.Length(m.inTime(playedEnd-m.start)))
 	case claimed == 0:
 		info.warn("lipdrop did not find the length of %s in the part of the file that it reads, so this length is not checked", file)
 	}
 }
 
-// setLengths sets the lengths of the chosen tracks. headLength is the length in the head of the
-// file. playedEnd is when the last block of these tracks ends, and lastEnd is when the last block
-// of all tracks ends.
-func (m *matroska) setLengths(chosen []*mkvTrack, headLength time.Duration, playedEnd, lastEnd int64) {
+// setLengths sets the lengths of the chosen tracks. The length that the file claims counts if the
+// file is not cut, and if the end of the last block or the longest tag agrees with it, or no block
+// was found. Even then, a track whose last block and tag end earlier has its own length. If the claimed
+// length does not count, the end of the track's last block counts; without such a block, the length is
+// an estimate. playedEnd and lastEnd are when the last blocks of the chosen and of all tracks end.
+func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, playedEnd, lastEnd int64) {
 	var longest time.Duration // by the tags
 	for _, t := range m.tracks {
 		longest = max(longest, t.tagged)
 	}
-	const padding = 50 * time.Millisecond
-	agrees := func(d time.Duration) bool { return (headLength - d).Abs() <= 500*time.Millisecond }
-	trusted := headLength > 0 && !m.cut && (lastEnd == 0 && !m.unwritten || agrees(m.inTime(lastEnd-m.start)) || agrees(m.inTime(lastEnd)) || agrees(longest) && !m.gap)
+	const padding = 50 * time.Millisecond // of the codec (see Length)
+	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
+	trusted := claimed > 0 && !m.cut && (lastEnd == 0 && !m.unwritten || agrees(m.inTime(lastEnd-m.start)) || agrees(m.inTime(lastEnd)) || agrees(longest) && !m.gap)
 	for _, t := range chosen {
 		end := m.inTime(t.end - m.start)
 		if agrees(longest) && (t.end == 0 || trusted && !m.gap) { // the time in the tag includes the length of the last block, which t.end may lack
 			end = max(end, t.tagged-m.inTime(m.start))
 		}
 		switch {
-		case t.end > 0 && !trusted, end > 0 && trusted && headLength-end > padding:
+		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:
 			t.Length = Fact(end)
 		case trusted:
-			t.Length = Fact(headLength)
+			t.Length = Fact(claimed)
 		case playedEnd > 0:
 			t.Length = Length{D: m.inTime(playedEnd - m.start)}
 		default:
-			t.Length = Length{D: headLength}
+			t.Length = Length{D: claimed}
 		}
 	}
 }

@@ -117,7 +117,7 @@ func (s *Sender) send(ctx context.Context, n ledger.Notice) error {
 	silent := s.Now().Before(s.silentUntil)
 	s.mu.Unlock()
 	if silent {
-		return errors.New("EventBridge did not respond to an earlier notice")
+		return errors.New("EventBridge did not respond to an earlier notice in time")
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -21,7 +21,7 @@ const maxBody = 1 << 20
 // SQS allows 12 hours.
 const maxRetryAfter = 6 * time.Hour
 
-// response is a JSON object under HTTP 2xx. The methods that return a member return the zero value
+// response is an HTTP 2xx response that is a JSON object. The methods that return a member return the zero value
 // if the member is absent or has another form: only the caller knows which members are required.
 type response struct {
 	about   Error // the method, the path and the HTTP status
@@ -29,8 +29,8 @@ type response struct {
 	members map[string]json.RawMessage
 }
 
-// readResponse reads the response to a call. Its errors do not contain the token. If an object
-// under HTTP 2xx has an error code, readResponse returns both the object and the error.
+// readResponse reads the response to a call. Its errors do not contain the token. If an HTTP 2xx
+// response has an error code, readResponse returns both the response and the error.
 func readResponse(call call, res *http.Response, token string) (*response, error) {
 	r := &response{about: Error{Method: call.method, Path: call.path, HTTPStatus: res.StatusCode}, token: token}
 	failed := r.about
@@ -214,10 +214,10 @@ func retryAfter(h http.Header) time.Duration {
 	return min(max(at.Sub(now), time.Second), maxRetryAfter)
 }
 
-// maxPage is how many bytes of a web page are searched for its title.
+// maxPage is how many bytes of a body describe reads to find the title of a web page.
 const maxPage = 16 << 10
 
-// describe returns a short description of a body that is not a JSON object.
+// describe says what a body is instead of a JSON object. The text may be long: see safeText.
 func describe(res *http.Response, body []byte) string {
 	if res.StatusCode/100 == 3 {
 		return "a redirect, which is not followed"

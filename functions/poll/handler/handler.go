@@ -67,13 +67,13 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	status, err := h.API.Status(ctx, job.RequestID)
 	now := ledger.Timestamp(h.Now())
 	if err != nil {
-		end := job.Unanswered(err, now, limits, jitter)
+		giveUp := job.Unanswered(err, now, limits, jitter)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
 		h.warn(ctx, job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err))
-		return false, end
+		return false, giveUp
 	}
 	if s := status.State; s != runcomfy.InQueue && s != runcomfy.InProgress && !s.Ended() && h.hasEnded(ctx, *job) {
-		status.State = runcomfy.Completed
+		status.State = runcomfy.Completed // that is, ended, successfully or not
 	}
 	nearEnd, err = job.Answered(status, now, limits)
 	state := stateOf(*job, status)

@@ -23,12 +23,12 @@ const (
 	// maxRecovered bounds how many takes of a name are read to recover them. The
 	// hourly sweep of the cancel function recovers the others.
 	maxRecovered = 10
-	// A take is recovered only if its newest file is at most recoverBack old. The queue
+	// A take is recovered only if its newest file was uploaded at most recoverBack ago. The queue
 	// delivers a message for at most 14 days.
 	recoverBack = 15 * 24 * time.Hour
 
-	// If the status of a bundle does not list every match, sendUnnamed checks at most
-	// maxFurther of the other matches.
+	// If the status of a bundle does not list every match, sendUnnamed checks at most maxFurther of
+	// the other matches, and only if the subject is the bundle, not one of its files.
 	maxFurther = 2 * bucket.PageSize
 )
 
@@ -43,8 +43,8 @@ type assessment struct {
 	recovered bool    // whether recoverTakes was called for the subject
 	recovery  outcome // what recoverTakes returned
 	outcome   outcome // of the whole assessment; includes recovery
-	// kept are takes whose statuses were not replaced. warnUnused adds a warning to those that
-	// do not use an uploaded file.
+	// kept are takes that may not use the uploaded files. warnUnused adds a warning to a take
+	// for each uploaded file that it does not use.
 	kept []ledger.TakeID
 	// matches are further subjects to assess: all matches of a bundle.
 	matches []drop.Subject
@@ -203,9 +203,9 @@ func (f finding) mustWrite() bool {
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
 // claims whose invocation died, and submitted takes without an execution. An
 // assessment may not find these takes, because the files may have changed since.
-// recoverTakes reports whether it found such takes. If redelivered is false (see batch.again),
-// recoverTakes skips takes whose invocation may still be running.
-func (h *Handler) recoverTakes(ctx context.Context, name string, redelivered bool) (found bool, out outcome) {
+// recoverTakes reports whether it found such takes. It skips takes whose invocation may still be
+// running if again is false (see batch.again); if again is true, such a claim gives errBusy.
+func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (found bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		// Continue with the other takes of the name.
@@ -214,7 +214,7 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, redelivered boo
 		out.add(err)
 	}
 	for _, rec := range takes {
-		if !redelivered && !rec.ClaimEnded(h.Now()) {
+		if !again && !rec.ClaimEnded(h.Now()) {
 			continue
 		}
 		switch rec.State {
@@ -237,14 +237,14 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, redelivered boo
 // names. Each of these matches that was not submitted becomes withdrawn. The bundle's status,
 // which lists the matches, is replaced only afterwards, so that the next delivery can finish
 // the work if this invocation dies.
-func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Assessment) error {
+func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Posted, found *drop.Found) error {
 	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
 	if found.Own.State == ledger.Held {
-		// S3 refuses to return a file, so it is not known what job.json names. The next
-		// assessment of the bundle needs the list of the matches in the bundle's status, and the
-		// warning that says whether the list may be incomplete.
+		// A held finding does not say which matches job.json names, for example because S3 refuses
+		// to return job.json. The next assessment of the bundle needs the list of the matches in the
+		// bundle's status, and the warning that says that the list may be incomplete.
 		found.Own.Jobs, found.Own.Warnings = prev.Jobs, prev.Warnings
 		return nil
 	}
