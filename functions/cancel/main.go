@@ -24,7 +24,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Ledger:     clients.Ledger,
 		API:        clients.API,
 		MinBalance: env.Limit("MIN_BALANCE_USD"),
-		Book:       &budget.Book{Bucket: clients.Ledger.Bucket},
+		Books:      &budget.Books{Bucket: clients.Ledger.Bucket},
 		States:     sfn.NewFromConfig(clients.AWS),
 		Now:        time.Now,
 	}

@@ -52,7 +52,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		States:      sfn.NewFromConfig(clients.AWS),
 		Queue:       handler.SQS{Client: sqs.NewFromConfig(clients.AWS), URL: env.Text("QUEUE_URL")},
 		Prices:      &budget.Prices{API: clients.API, Now: time.Now},
-		Book:        &budget.Book{Bucket: clients.Ledger.Bucket},
+		Books:       &budget.Books{Bucket: clients.Ledger.Bucket},
 		Caps:        budget.Caps{Jobs: env.CountLimit("MAX_JOBS_PER_DAY"), Seconds: env.Limit("MAX_SECONDS_PER_DAY"), USD: env.Limit("MAX_USD_PER_DAY")},
 		Jitter:      rand.Float64,
 		MaxReceives: env.Count("MAX_RECEIVES"),

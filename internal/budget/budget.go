@@ -1,14 +1,13 @@
-// Package budget limits what the jobs of a day may cost, and estimates what a job will
-// cost.
+// Package budget limits what the jobs of a day may cost, and estimates what a job will cost.
 //
 // The book of a day is the object budget/<yyyy-mm-dd>.json. If the day has a limit, the book
 // holds a reservation for each take that submit claimed on that UTC day. Submit reserves
 // after the claim and before the paid POST, so a crash leaves at most one reservation too many.
 // Every change is a conditional write.
 //
-// The reservation of a take is given back if RunComfy certainly does not charge the take:
-// RunComfy did not accept the job, cancelled the job before it started, or says that the
-// job cost nothing. A take that may have been charged keeps its reservation.
+// A reservation is removed if its take is now claimed on another day, or if RunComfy certainly
+// does not charge the take: RunComfy did not accept the job, cancelled the job before it
+// started, or says that the job cost nothing.
 package budget
 
 import (
@@ -91,13 +90,13 @@ func (b *book) exceeded(take Take, caps Caps) *OverError {
 	return caps.exceeded(b.Day, b.sum(), take)
 }
 
-// Book holds the reservations of all days. It is safe for concurrent use.
-type Book struct {
+// Books are the books of all days. They are safe for concurrent use.
+type Books struct {
 	Bucket *bucket.Bucket
 }
 
 const (
-	// Prefix is the prefix of the objects of a Book.
+	// Prefix is the prefix of the keys of books.
 	Prefix = "budget/"
 
 	// maxTakes is the largest number of takes in the book of a day.
@@ -136,18 +135,18 @@ type Reservation struct {
 // Reserve writes what a take needs into the book of a day. If the take does not fit into
 // the caps, Reserve returns *OverError and changes nothing. The new reservation replaces
 // an earlier reservation of the take.
-func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {
+func (b *Books) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {
 	take.Reserved = rand.Text()
 	r := Reservation{Day: day, Take: take}
-	err := b.change(ctx, day, func(day *book) (bool, error) {
-		if slices.ContainsFunc(day.Takes, take.isReservation) {
+	err := b.change(ctx, day, func(book *book) (bool, error) {
+		if slices.ContainsFunc(book.Takes, take.isReservation) {
 			return false, nil // an earlier try wrote this reservation, and its response was lost
 		}
-		if over := day.exceeded(take, caps); over != nil {
+		if over := book.exceeded(take, caps); over != nil {
 			return false, over
 		}
-		day.Takes = append(day.Takes, take)
-		r.Used = day.sum()
+		book.Takes = append(book.Takes, take)
+		r.Used = book.sum()
 		r.CapUsed = caps.used(r.Used)
 		return true, nil
 	})
@@ -156,7 +155,7 @@ func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (R
 
 // Check returns *OverError if a take does not fit into the caps of a day. It reserves
 // nothing, so Reserve may still return *OverError.
-func (b *Book) Check(ctx context.Context, day string, take Take, caps Caps) error {
+func (b *Books) Check(ctx context.Context, day string, take Take, caps Caps) error {
 	read, err := b.read(ctx, day)
 	if err != nil {
 		return err
@@ -168,7 +167,7 @@ func (b *Book) Check(ctx context.Context, day string, take Take, caps Caps) erro
 }
 
 // GiveBack removes a reservation. It leaves a later reservation of the same take.
-func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
+func (b *Books) GiveBack(ctx context.Context, r Reservation) error {
 	_, err := b.Free(ctx, r.Day, r.Take.isReservation)
 	return err
 }
@@ -180,9 +179,9 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 // After a lost race, Free calls mayFree with the takes of the changed book. Submit may have claimed
 // a take again in the meantime, and the new reservation must stay. So if a take may be claimed
 // again, mayFree must read the take's record in each call.
-func (b *Book) Free(ctx context.Context, day string, mayFree func(Take) bool) (freed int, err error) {
-	err = b.change(ctx, day, func(day *book) (bool, error) {
-		freed = day.remove(mayFree)
+func (b *Books) Free(ctx context.Context, day string, mayFree func(Take) bool) (freed int, err error) {
+	err = b.change(ctx, day, func(book *book) (bool, error) {
+		freed = book.remove(mayFree)
 		return freed > 0, nil
 	})
 	return freed, err
@@ -191,7 +190,7 @@ func (b *Book) Free(ctx context.Context, day string, mayFree func(Take) bool) (f
 // change writes the book of a day by compare-and-swap. The given function edits the book,
 // and reports whether it edited anything. After a lost race, change calls the function
 // again with the new book.
-func (b *Book) change(ctx context.Context, day string, change func(*book) (bool, error)) error {
+func (b *Books) change(ctx context.Context, day string, change func(*book) (bool, error)) error {
 	for range maxRaces {
 		read, err := b.read(ctx, day)
 		if err != nil {
@@ -213,7 +212,7 @@ func (b *Book) change(ctx context.Context, day string, change func(*book) (bool,
 	return fmt.Errorf("%s: lost %d races", Key(day), maxRaces)
 }
 
-func (b *Book) read(ctx context.Context, day string) (book, error) {
+func (b *Books) read(ctx context.Context, day string) (book, error) {
 	var read book
 	file, err := b.Bucket.GetJSON(ctx, Key(day), maxBook, &read)
 	switch {

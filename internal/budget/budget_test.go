@@ -19,9 +19,9 @@ import (
 
 const day = "2050-01-03"
 
-func newBook() (*budget.Book, *s3test.Bucket) {
+func newBook() (*budget.Books, *s3test.Bucket) {
 	s3 := &s3test.Bucket{}
-	return &budget.Book{Bucket: &bucket.Bucket{S3: s3, Name: "b"}}, s3
+	return &budget.Books{Bucket: &bucket.Bucket{S3: s3, Name: "b"}}, s3
 }
 
 func take(i int) budget.Take {
@@ -29,7 +29,7 @@ func take(i int) budget.Take {
 }
 
 // used returns the member "used" of the day's book.
-func used(t *testing.T, b *budget.Book) budget.Amount {
+func used(t *testing.T, b *budget.Books) budget.Amount {
 	t.Helper()
 	var read struct{ Used budget.Amount }
 	if _, err := b.Bucket.GetJSON(t.Context(), budget.Key(day), 1<<20, &read); err != nil && !errors.Is(err, bucket.ErrNotFound) {
@@ -38,7 +38,7 @@ func used(t *testing.T, b *budget.Book) budget.Amount {
 	return read.Used
 }
 
-func wantUsed(t *testing.T, b *budget.Book, want budget.Amount) {
+func wantUsed(t *testing.T, b *budget.Books, want budget.Amount) {
 	t.Helper()
 	if diff := cmp.Diff(want, used(t, b)); diff != "" {
 		t.Errorf("used (-want +got):\n%s", diff)

@@ -156,7 +156,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponeErr},
 		Jitter:  func() float64 { return 0 },
-		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Book: &budget.Book{Bucket: c.ledger.Bucket}, Caps: budget.Caps{Jobs: 100},
+		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Books: &budget.Books{Bucket: c.ledger.Bucket}, Caps: budget.Caps{Jobs: 100},
 		Resolver: &drop.Resolver{
 			Files: c.ledger.Bucket, Catalog: models, Settings: template.DefaultSettings(),
 		},
@@ -176,7 +176,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
-		Book: &budget.Book{Bucket: c.ledger.Bucket}, MinBalance: 1,
+		Books: &budget.Books{Bucket: c.ledger.Bucket}, MinBalance: 1,
 	}
 	return d
 }

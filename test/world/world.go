@@ -218,7 +218,7 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: submitQueue{w}, Jitter: random,
 			Ledger: records, API: runComfy, States: stepFunctions{w}, MaxReceives: w.dropQueue.MaxReceives, Now: w.Now, Sleep: spend, Presign: presign,
-			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
+			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Books: &budget.Books{Bucket: files}, Caps: w.Caps,
 			Resolver: &drop.Resolver{Files: files, Catalog: models, Settings: w.Settings},
 		}
 	}
@@ -233,7 +233,7 @@ func (w *World) wireFunctions(models *catalog.Catalog, random func() float64) {
 	w.cancel.start = func() *cancel.Handler {
 		return &cancel.Handler{
 			Ledger: records, API: api(), States: stepFunctions{w}, Now: w.Now,
-			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance,
+			Books: &budget.Books{Bucket: files}, MinBalance: w.MinBalance,
 		}
 	}
 }

@@ -28,7 +28,7 @@ type Handler struct {
 	Ledger *ledger.Store
 	API    *runcomfy.Client
 	States StepFunctions
-	Book   *budget.Book
+	Books  *budget.Books
 	Now    func() time.Time
 
 	// MinBalance is the balance in US dollars below which an alarm goes off. With 0, the
@@ -199,7 +199,7 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) 
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
 	if rec.CostsNothing() {
-		_, err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take })
+		_, err := h.Books.Free(ctx, budget.Day(rec.Times.Claimed), func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take })
 		if err != nil {
 			// The sweep frees the reservation.
 			slog.WarnContext(ctx, "reservation not freed", "name", rec.Name, "take", rec.Take, "err", err)

@@ -187,7 +187,7 @@ func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error
 	var errs []error
 	for back := range bookDays {
 		day := budget.Day(h.Now().AddDate(0, 0, -back))
-		freed, err := h.Book.Free(ctx, day, func(t budget.Take) bool {
+		freed, err := h.Books.Free(ctx, day, func(t budget.Take) bool {
 			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day || !workflow.HasTime(ctx, h.Now(), recoverTime) {
 				return false
 			}

@@ -38,7 +38,7 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 	if h.Caps.None() {
 		return nil
 	}
-	return logBookError(ctx, claim, h.Book.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps))
+	return logBookError(ctx, claim, h.Books.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps))
 }
 
 // bookError says that the book of the day could not be read or written.
@@ -61,7 +61,7 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 	if h.Caps.None() {
 		return budget.Reservation{}, nil
 	}
-	r, err := h.Book.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
+	r, err := h.Books.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
 	if err != nil {
 		// There is no reservation to give back, unless S3 wrote it and still returned an error.
 		// The next claim of the take then replaces that reservation, or the sweep frees it.
@@ -78,7 +78,7 @@ func (h *Handler) giveBack(ctx context.Context, r budget.Reservation) {
 	if r.Day == "" {
 		return
 	}
-	if err := h.Book.GiveBack(ctx, r); err != nil {
+	if err := h.Books.GiveBack(ctx, r); err != nil {
 		slog.WarnContext(ctx, "reservation not given back", "name", r.Take.Name, "take", r.Take.Take, "err", err)
 	}
 }

@@ -41,7 +41,7 @@ type Handler struct {
 	Sleep    func(context.Context, time.Duration) error // returns early if the context ends
 	Queue    Queue
 	Prices   *budget.Prices
-	Book     *budget.Book
+	Books    *budget.Books
 	Caps     budget.Caps
 	Jitter   func() float64 // in [0, 1): spreads the next deliveries of many messages
 
