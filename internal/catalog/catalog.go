@@ -31,9 +31,9 @@ func Default() (*Catalog, error) {
 	return Load(models)
 }
 
-// Load reads the models of fsys: every *.json file at its root. It does not check a
-// file against model.schema.json, or that inputSchema has every property that the file names. These
-// checks would take most of a cold start, so a test makes them instead.
+// Load reads the models of fsys: every *.json file at its root. It does not check a file
+// against model.schema.json, or that the file's inputSchema has every property that the file
+// names. These checks would take most of a cold start, so a test makes them instead.
 func Load(fsys fs.FS) (*Catalog, error) {
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil {

@@ -31,7 +31,7 @@ type Output struct {
 	Name, Take string
 }
 
-// AllTakes stands for every take of a name.
+// AllTakes stands for every take of a name that has succeeded.
 const AllTakes = "*"
 
 // Archived returns the outputs of the given take. If take is empty, it returns the outputs
@@ -50,7 +50,7 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 		}
 	}
 	if takes == nil {
-		records, err := c.succeededTakes(ctx, name, strings.TrimSuffix(take, AllTakes))
+		records, err := c.succeededTakes(ctx, name, strings.TrimSuffix(take, AllTakes)) // "" for AllTakes
 		if err != nil {
 			return nil, err
 		}
@@ -231,7 +231,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Downloaded, error) {
 // place returns the path of an output, relative to the folder, and whether the output is there
 // already.
 func (f *fetcher) place(o Output) (at string, present bool, err error) {
-	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
+	folder, base := path.Dir(escaped(o.Name)), escaped(path.Base(o.Key))
 	ext := path.Ext(base)
 	candidates := []string{
 		filepath.FromSlash(path.Join(folder, base)),
@@ -280,22 +280,23 @@ func (f *fetcher) isOutput(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// After triesWithoutProgress requests in a row that fetch no byte, a download gives up.
-const triesWithoutProgress = 5
+// After maxEmptyTries requests in a row that fetch no byte, a download gives up.
+const maxEmptyTries = 5
 
 // complete fetches the bytes that a partial file lacks, and checks the SHA-256 of the
 // complete file.
 func (f *fetcher) complete(ctx context.Context, o Output, partial string) error {
+	folder := filepath.Join(f.options.Dir, filepath.Dir(partial))
 	file, err := f.root.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
-		return notStored(filepath.Join(f.options.Dir, filepath.Dir(partial)), err)
+		return notStored(folder, err)
 	}
 	defer file.Close()
 	switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return errors.New("another run of lipdrop is fetching this output; wait until it has ended")
 	case err != nil:
-		return notStored(filepath.Join(f.options.Dir, filepath.Dir(partial)), fmt.Errorf("the file system cannot lock files: %w", err))
+		return notStored(folder, fmt.Errorf("the file system cannot lock files: %w", err))
 	}
 	sum := sha256.New()
 	here, err := io.Copy(sum, file)
@@ -307,22 +308,22 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	}
 	f.options.Progress(here)
 	etag := ""
-	for failures := 0; here < o.Bytes; {
+	for emptyTries := 0; here < o.Bytes; {
 		n, tag, err := f.appendFrom(ctx, o, file, sum, here, etag)
 		here, etag = here+n, tag
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if unwritten, ok := errors.AsType[*fs.PathError](err); ok && unwritten.Path == file.Name() { // reading the AWS credentials may also return a PathError
-			return &folderError{filepath.Join(f.options.Dir, filepath.Dir(partial)), unwritten.Err, "Check the disk and its free space, then run the command again to fetch the rest"}
+			return &folderError{folder, unwritten.Err, "Check the disk and its free space, then run the command again to fetch the rest"}
 		}
 		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
 			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore the object, then run the command again", here, o.Bytes), f.root.Remove(partial))
 		}
-		if failures++; n > 0 {
-			failures = 0
+		if emptyTries++; n > 0 {
+			emptyTries = 0
 		}
-		if err != nil && (failures == triesWithoutProgress || !mayPass(err) || bucket.HTTPStatus(err) == http.StatusNotFound) {
+		if err != nil && (emptyTries == maxEmptyTries || !mayPass(err) || bucket.HTTPStatus(err) == http.StatusNotFound) {
 			return err
 		}
 	}
@@ -361,11 +362,11 @@ func (w progressWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fileName returns a key as a path. It writes backslashes, control characters and format
-// characters as %XX, because file systems and terminals may interpret them.
-func fileName(key string) string {
+// escaped returns a path with each backslash, control character and format character as %XX,
+// because file systems and terminals may interpret them.
+func escaped(path string) string {
 	var b strings.Builder
-	for _, r := range key {
+	for _, r := range path {
 		if r != '\\' && !unicode.In(r, unicode.Cc, unicode.Cf) {
 			b.WriteRune(r)
 			continue

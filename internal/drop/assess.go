@@ -233,7 +233,7 @@ func (l *lister) find(ctx context.Context, s Subject) (a Found, err error) {
 		return l.withMatches(ctx, f, from.bundles, s.File())
 	case len(from.bundles) > 0:
 		return l.findBundle(ctx, f, from.bundles[0], s.File())
-	case from.parent != "":
+	case from.matchedBy != "":
 		a.Own, err = l.findMatch(ctx, from, f)
 	default:
 		a.Own, err = l.findPair(ctx, f, s.stem, from.pair)

@@ -145,7 +145,7 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 // noManifest completes the finding of a bundle without a job.json. The finding has no
 // Order, because files without a job.json must not replace the status of a take.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
-	files, err := l.dropsIn(ctx, bundle)
+	files, err := l.filesIn(ctx, bundle)
 	if err != nil {
 		return f, err
 	}

@@ -16,21 +16,21 @@ import (
 // sources are what could start the job of one name: a pair, bundles, and matches of a bundle's
 // wildcard. Two sources would be two jobs with one status, so a name with two sources is rejected.
 type sources struct {
-	pair    []File   // the files of a pair
-	bundles []string // the .job folders of the name, each once, although it may exist in several Unicode forms
-	parent  string   // the .job folder that contains the matches, or ""
-	matches []File   // the matches of this name in parent
+	pair      []File   // the files of a pair
+	bundles   []string // the .job folders of the name, each once, although it may exist in several Unicode forms
+	matches   []File   // the matches that have the name
+	matchedBy string   // the .job folder whose wildcard matches them, or ""
 }
 
 // sourcesOf returns the sources of a stem's name. With errCrowded, it also returns the
 // sources that it found.
 func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	s, err := l.ownSources(ctx, stem)
-	parent := strings.TrimSuffix(folderOf(stem), "/")
-	if err != nil || !strings.HasPrefix(parent, ledger.InboxPrefix) {
+	bundleStem := strings.TrimSuffix(folderOf(stem), "/") // inbox/a for the file inbox/a.job/b.wav, whose stem is inbox/a/b
+	if err != nil || !strings.HasPrefix(bundleStem, ledger.InboxPrefix) {
 		return s, err
 	}
-	folders, err := l.withEndings(ctx, parent, bundleEnding)
+	folders, err := l.withEndings(ctx, bundleStem, bundleEnding)
 	if err != nil {
 		return s, err
 	}
@@ -40,7 +40,7 @@ func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 			return s, err
 		}
 		if matches != nil {
-			s.parent, s.matches = folder.Key, matches
+			s.matches, s.matchedBy = matches, folder.Key
 		}
 	}
 	return s, nil
@@ -61,9 +61,9 @@ func (l *lister) ownSources(ctx context.Context, stem string) (s sources, err er
 	return s, err
 }
 
-// dropsIn returns the files that belong to a bundle. For each Unicode form of the bundle's folder, it
+// filesIn returns the files that belong to a bundle. For each Unicode form of the bundle's folder, it
 // lists at most bucket.PageSize files.
-func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
+func (l *lister) filesIn(ctx context.Context, bundle string) ([]File, error) {
 	files, _, err := l.listBelow(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
 		role := ParseKey(f.Key).Role
@@ -93,8 +93,8 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 
 // findMatch assesses a name whose only source is a match of a wildcard.
 func (l *lister) findMatch(ctx context.Context, s sources, f Finding) (Finding, error) {
-	stem := stemOfBundle(s.parent)
-	b, err := l.assessBundle(ctx, newFinding(nameOf(stem)), s.parent)
+	stem := stemOfBundle(s.matchedBy)
+	b, err := l.assessBundle(ctx, newFinding(nameOf(stem)), s.matchedBy)
 	switch {
 	case err != nil:
 		return f, err
@@ -111,7 +111,7 @@ func (l *lister) findMatch(ctx context.Context, s sources, f Finding) (Finding, 
 	}
 	contested, ok, err := l.contested(ctx, &ofBundle, b.own)
 	if ok {
-		f = f.suspended(contested)
+		f = f.rejectMatch(contested)
 	}
 	return f, err
 }
@@ -131,7 +131,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 	for _, folder := range bundles {
 		a, err := l.findBundle(ctx, newFinding(contested.Name), folder, changedKey)
 		if errors.Is(err, errCrowded) {
-			break
+			break // too few listings are left for the matches
 		}
 		if err != nil {
 			return all, err
@@ -142,7 +142,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 		all.Own.Warnings = append(all.Own.Warnings, a.Own.Warnings...)
 		all.Matches = append(all.Matches, a.Matches...)
 		if a.Match != nil {
-			all.Match = new(a.Match.suspended(contested))
+			all.Match = new(a.Match.rejectMatch(contested))
 		}
 	}
 	slices.Sort(all.Own.Jobs)
@@ -150,9 +150,9 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 	return all, nil
 }
 
-// suspended rejects a match because its bundle's name is contested. A match that would start
-// no job is returned unchanged.
-func (f Finding) suspended(contested Finding) Finding {
+// rejectMatch rejects a match that starts a job, waits or is held, because its bundle's name is
+// contested. It returns another match unchanged.
+func (f Finding) rejectMatch(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
 		f = f.decide(ledger.Rejected, contested.Problems...)
 	}
@@ -160,8 +160,8 @@ func (f Finding) suspended(contested Finding) Finding {
 }
 
 // contested reports whether a name has several sources. If so, it rejects f, the finding of the
-// name. A .job folder that holds no drop is not a source: if there seem to be several sources,
-// contested first removes such folders from s.
+// name. A .job folder for which filesIn returns no files is not a source: if there seem to be
+// several sources, contested first removes such folders from s.
 func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding, bool, error) {
 	if len(s.bundles)+min(len(s.pair), 1)+min(len(s.matches), 1) < 2 {
 		return f, false, nil
@@ -174,7 +174,7 @@ func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding,
 	folders := s.bundles
 	s.bundles = nil
 	for _, folder := range folders {
-		inside, err := l.dropsIn(ctx, folder)
+		inside, err := l.filesIn(ctx, folder)
 		if err != nil {
 			return f, false, err
 		}
@@ -184,7 +184,7 @@ func (l *lister) contested(ctx context.Context, s *sources, f Finding) (Finding,
 		}
 	}
 	if s.matches != nil {
-		by = append(by, fmt.Sprintf("%s in %s", fileNames(s.matches), problem.Short(path.Base(s.parent))))
+		by = append(by, fmt.Sprintf("%s in %s", fileNames(s.matches), problem.Short(path.Base(s.matchedBy))))
 	}
 	if len(by) < 2 {
 		return f, false, nil

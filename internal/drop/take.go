@@ -54,11 +54,11 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 
 // answerKey returns the key of an answer file: answers/, the path of key below inbox/, and .json.
 // The parameter key is the key of a file that cannot belong to a job, or inbox/ followed by a name
-// whose status key would be too long. If the path is too long, is unprintable, or has a part "." or
-// "..", answerKey replaces the bad characters and parts by underscores, cuts the path, and appends
-// ~ and a hash of key.
+// whose status key would be too long. If the answer key would be too long, or the path is
+// unprintable or has a part "." or "..", answerKey replaces the bad characters and parts by
+// underscores, cuts the path to at most cutAt bytes, and appends ~ and a hash of key.
 func answerKey(key string) string {
-	const cutAt = 900
+	const cutAt = 900 // leaves room for what is put around the path
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
 	if answer := ledger.AnswerPrefix + below + ".json"; len(answer) <= maxKey && !IsRelative(below) && problem.IsPrintable(below) {
 		return answer

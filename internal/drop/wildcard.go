@@ -142,7 +142,7 @@ func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[stri
 		return a, err
 	}
 	if from.matches = byName[name]; from.matches != nil {
-		from.parent = b.folder
+		from.matchedBy = b.folder
 	}
 	f, contested, err := l.contested(ctx, &from, f)
 	switch {
@@ -196,7 +196,7 @@ func (b bundle) matchesByName(files []File) map[string][]File {
 // wildcard.
 func (l *lister) unused(ctx context.Context, b bundle) ([]File, error) {
 	var unused []File
-	files, err := l.dropsIn(ctx, b.folder)
+	files, err := l.filesIn(ctx, b.folder)
 	for _, file := range files {
 		if ParseKey(file.Key).Role == Member && !b.wildcard.matches(file.Key) && !b.names(file.Key) {
 			unused = append(unused, file)

@@ -150,7 +150,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		r.Files[p.Name] = value
 		return
 	}
-	r.Links[p.Name] = value // the command reads each file in Files, and would report this one again
+	r.Links[p.Name] = value // so that has finds the medium; a file in Files would be read and reported again
 }
 
 var (

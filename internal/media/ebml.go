@@ -51,7 +51,8 @@ func (r *reader) element(off, limit int64) (element, error) {
 		id = id<<8 | uint32(b)
 	}
 	e := element{id: id, body: off + int64(n+length), end: limit, open: !known}
-	if e.cut = known && size > limit-e.body; known && !e.cut {
+	e.cut = known && size > limit-e.body
+	if known && !e.cut {
 		e.end = e.body + size
 	}
 	return e, nil

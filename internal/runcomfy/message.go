@@ -14,7 +14,7 @@ const (
 	// the message in a sentence.
 	maxMessage = 500
 
-	// minToken is how many bytes a token must have to be replaced in texts. A shorter one is
+	// minToken is how many bytes an API token must have to be replaced in texts. A shorter one is
 	// not a secret, and ordinary words could contain it.
 	minToken = 6
 
@@ -29,11 +29,6 @@ var errorMembers = []string{"error_message", "message", "error", "detail"}
 // nestedMembers are the members that may hold the text of an error that is an object.
 // Validation errors use msg.
 var nestedMembers = slices.Concat(errorMembers, []string{"msg", "reason"})
-
-var (
-	absoluteURL = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+`)
-	pageTitle   = regexp.MustCompile(`(?is)<title[^>]*>\s*([^\s<].*?)</title>`)
-)
 
 // maxText is how many bytes of a text are read for a message.
 const maxText = 4 << 10
@@ -54,7 +49,7 @@ func safeText(text, token string) string {
 }
 
 // beginning returns the words of a text that end within its first maxText bytes. It returns
-// no part of a word, because redact would not recognize half a token.
+// no part of a word, because redact may not recognize half a secret.
 func beginning(text string) string {
 	if len(text) <= maxText {
 		return text
@@ -88,7 +83,7 @@ var redactions = []struct {
 	{regexp.MustCompile(`(?i)([0-9a-z+/=_-]|%(25)*(2b|2f|3d)){200,}`), "[redacted]"},
 }
 
-// redact replaces the token in a text, and removes the queries, user names and passwords of
+// redact replaces the API token in a text, and removes the queries, user names and passwords of
 // URLs. It also replaces session tokens, and the parameters and digests of AWS signatures: a service
 // that could not fetch an input may quote the presigned URL, or S3's error.
 func redact(text, token string) string {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -137,6 +138,8 @@ func (r *response) time(name string) time.Time {
 	return time.Time{}
 }
 
+var absoluteURL = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+`)
+
 // outputs returns the URLs for Result.Outputs, and how many nonempty values are not absolute URLs.
 // In an object, it reads only four members, because the others may hold URLs of inputs.
 func outputs(raw json.RawMessage) (found []string, others int) {
@@ -216,6 +219,8 @@ func retryAfter(h http.Header) time.Duration {
 
 // maxPage is how many bytes of a body describe reads to find the title of a web page.
 const maxPage = 16 << 10
+
+var pageTitle = regexp.MustCompile(`(?is)<title[^>]*>\s*([^\s<].*?)</title>`)
 
 // describe says what a body is instead of a JSON object. The text may be long: see safeText.
 func describe(res *http.Response, body []byte) string {

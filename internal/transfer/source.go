@@ -149,7 +149,7 @@ func (s *source) acceptFirst(r *response, ranged bool) error {
 	case r.StatusCode == http.StatusOK && r.ContentLength == 0, r.Header.Get("Content-Range") == "bytes */0":
 		return s.emptyError()
 	case r.StatusCode == http.StatusOK && r.ContentLength < 0 && len(r.TransferEncoding) == 0:
-		// A broken connection would look like the end of such a body.
+		// In HTTP/1.1, a broken connection looks like the end of such a body.
 		return s.unavailable(errors.New("the response announces neither its length nor its end"))
 	case r.StatusCode == http.StatusOK:
 		// Some servers answer "bytes=0-" with the whole file, but accept other ranges.
@@ -217,7 +217,7 @@ func (s *source) statusError(r *response, retry bool) error {
 	if !retry && code < 500 && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout {
 		return err
 	}
-	after, _ := time.ParseDuration(r.Header.Get("Retry-After") + "s") // 0 if it is a date
+	after, _ := time.ParseDuration(r.Header.Get("Retry-After") + "s") // 0 if it is missing or a date
 	return &temporaryError{err, min(max(after, 0), maxRetryAfter)}
 }
 
@@ -227,8 +227,7 @@ func (s *source) emptyError() error {
 
 func (s *source) host() string { return origins.Address(s.given) }
 
-// isStrong reports whether two responses with this ETag have the same bytes
-// (RFC 9110, 8.8.3).
+// isStrong reports whether two responses with this ETag have the same bytes (RFC 9110, 8.8.3).
 func isStrong(etag string) bool {
 	return len(etag) >= 2 && etag[0] == '"' && etag[len(etag)-1] == '"'
 }
@@ -257,8 +256,7 @@ type response struct {
 	stall  time.Duration
 }
 
-// close releases the connection, which is reused if the body was read to its
-// end.
+// close releases the connection, which is reused if the body was read to its end.
 func (r *response) close() {
 	_ = r.Body.Close() // the body was read, or is no longer needed
 	r.giveUp(nil)
