@@ -147,7 +147,7 @@ func (w *watcher) find() map[string]*watchedFile {
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // ErrNotExist: deleted since its folder was read
-		case err != nil && path != w.folder && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file, which is a dangling link
+		case err != nil && path != w.folder && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file: a link that leads nowhere, which is not ErrNotExist here
 		default:
 			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
 		}
@@ -160,7 +160,7 @@ func (w *watcher) find() map[string]*watchedFile {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 			found[key] = &watchedFile{path: f.path, gone: true, seen: f.seen}
-		case f.gone: // its folder cannot be read now, so the file may exist
+		case f.gone: // the file may exist: for example, its folder cannot be read now
 			found[key] = &watchedFile{path: f.path, err: fs.ErrPermission, seen: f.seen, done: true}
 		default:
 			found[key] = f

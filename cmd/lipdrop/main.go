@@ -106,9 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.NamedMapper("folder", kong.MapperFunc(decodeFolder)), kong.NamedMapper("number", kong.MapperFunc(decodeNumber)),
-		kong.Vars{
-			"states": joinStates(ledger.StatusStates()),
-		},
+		kong.Vars{"states": joinStates(ledger.StatusStates())},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out), kong.Bind(messages{errs}))
 	if err != nil {

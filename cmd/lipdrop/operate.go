@@ -99,17 +99,17 @@ func forEach(ctx context.Context, named map[string]bool, do func(name string) er
 	errs, _ := client.InParallel(ctx, jobsAtOnce, names, func(_ context.Context, name string) ([]error, error) {
 		return []error{do(name)}, nil
 	})
-	var left, idle []error
+	var others, idle []error
 	for i, err := range errs {
 		if state, ok := errors.AsType[*client.StateError](err); ok && state.Idle && !named[names[i]] {
 			idle = append(idle, err)
 		} else if err != nil {
-			left = append(left, err)
+			others = append(others, err)
 		}
 	}
 	switch {
 	case len(idle) < len(names):
-		return errors.Join(left...)
+		return errors.Join(others...)
 	case len(idle) > 1:
 		return fmt.Errorf("there is nothing to do for these %d jobs; for example, %w", len(idle), idle[0])
 	}

@@ -111,8 +111,11 @@ func (f *follower) outcome(ctx context.Context, cause error, seen map[string]cli
 	case err == nil:
 		return worstExitCode(seen), nil
 	case ctx.Err() != nil:
-		without := map[bool]string{true: " without --force"}[f.forced]
-		return 0, fmt.Errorf("watching has ended; %s. Run the same command%s to watch again", f.continuing(seen), without)
+		command := "the same command"
+		if f.forced {
+			command += " without --force"
+		}
+		return 0, fmt.Errorf("watching has ended; %s. Run %s to watch again", f.continuing(seen), command)
 	case errors.Is(cause, context.DeadlineExceeded): // not err, which may be a timeout of the network
 		code := exitPerson // if each job that has not ended is held
 		if len(missing) > 0 || slices.Contains(openExitCodes(seen), exitTimeout) {
@@ -161,18 +164,17 @@ func (f *follower) continuing(seen map[string]client.Status) string {
 		}
 		return fmt.Sprintf(several, n)
 	}
-	waiting, without := 0, ""
+	waiting, noStatuses := 0, ""
 	for _, st := range seen {
 		if st.State == ledger.Waiting {
 			waiting++
 		}
 	}
-	missing := f.missing(seen)
-	if len(missing) > 0 {
-		without = say(len(missing), noStatus(missing[0]), "%d names have no status yet")
+	if missing := f.missing(seen); len(missing) > 0 {
+		noStatuses = say(len(missing), noStatus(missing[0]), "%d names have no status yet")
 	}
 	open := len(openExitCodes(seen)) - waiting
-	return cmp.Or(joinNonEmpty(", and ", say(open, "1 job continues", "%d jobs continue"), say(waiting, "1 job waits for a file", "%d jobs wait for files"), without), "0 jobs continue")
+	return cmp.Or(joinNonEmpty(", and ", say(open, "1 job continues", "%d jobs continue"), say(waiting, "1 job waits for a file", "%d jobs wait for files"), noStatuses), "0 jobs continue")
 }
 
 // openExitCodes returns the exit codes for the jobs that have not ended.

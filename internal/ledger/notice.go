@@ -25,13 +25,13 @@ type Notice struct {
 // take that has ended, or with dueMetadata on the status of a rejected or held drop. A second write,
 // after the notice was sent, removes the mark. If the function fails in between, the mark stays.
 //
-// The next call of PostTake sends the due notice of an ended take. Until two days after the last write
-// of the record, each hourly sweep makes such a call. So the notice is lost only if all tries fail.
+// The next call of SendNotice sends the due notice of an ended take. Until two days after the record's
+// last write, each hourly sweep calls it through PostTake. So the notice is lost only if all tries fail.
 //
 // The next call of Post for the same state sends the due notice of a rejected or held drop. The
 // notice is lost if the drop is not assessed again in the same state.
 
-// dueMetadata is the object metadata of a status whose notice is due. It names the Writer.
+// dueMetadata is the object metadata of a status whose notice is due. It has Store.Writer.
 const dueMetadata = "lipdrop-notice-due"
 
 // Until a mark is older than sendingTime, only the process that wrote it sends the notice.
@@ -39,8 +39,8 @@ const sendingTime = 10 * time.Second
 
 // markDue marks the status of a rejected or held drop if the notice about it is due, and reports
 // whether the caller must send the notice. There is one notice when a drop becomes rejected or
-// held, and no second notice if only the reason changes. If another process is sending the
-// notice, its mark stays.
+// held, and no second notice if only the reason changes. If the caller must not send
+// the notice, an earlier mark of the same state stays: another process may be sending it.
 func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	own := "by " + s.Writer
 	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)

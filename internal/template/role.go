@@ -33,9 +33,8 @@ func (l *OneOrMany) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, &(*l)[0])
 }
 
-// BucketPolicy returns the policy of a bucket. The policy has the S3 statements of each user's
-// role, with their conditions. The map users has the roles by access key, because versitygw
-// identifies a user by the access key.
+// BucketPolicy returns a bucket policy for versitygw: the S3 statements of each role, with their
+// conditions. The map users has the role of each versitygw user, by the user's access key.
 func BucketPolicy(users map[string]Role) ([]byte, error) {
 	type statement struct {
 		Statement

@@ -18,8 +18,7 @@ import (
 
 const (
 	// retryFor is how long the held jobs of a message are retried. If the message is older, they
-	// are tried one last time. A message that waits for a higher MaxJobsPerDrop is retried until
-	// its last delivery, however old it is.
+	// are tried one last time. The age of a waiting message does not matter (see handleWaiting).
 	retryFor = 24 * time.Hour
 	// A cap of the day may hold a job for days. After renewAfter, submit replaces the job's message
 	// with a new one, so that at least half a day of retries is left when the cap has room for the job.
@@ -27,16 +26,16 @@ const (
 	// If submit has made more than fewRequests requests to S3 for a message, it starts no further
 	// assessment, and sends new messages for the subjects that are left.
 	fewRequests = 25
-	// Submit divides the subjects of a message among at most maxParts new messages, or more if the
-	// subjects are long. After maxPart bytes of subjects, submit begins the next message, because
-	// SQS may refuse a message of more than 256 KiB.
-	maxParts = 10
-	maxPart  = 200 << 10
+	// Submit divides the subjects of a message among at most maxParts new messages. If the subjects
+	// are long, there are more: a message gets no further subject after mostBytes of subjects,
+	// because SQS may refuse a message of more than 256 KiB.
+	maxParts  = 10
+	mostBytes = 200 << 10
 )
 
 // batch is the state that the messages of one invocation share.
 type batch struct {
-	again      bool                 // this is not the first attempt (see requeued.Again)
+	again      bool                 // a message was delivered before, or has requeued.Again
 	newest     time.Time            // the time of the newest change
 	uploads    map[string]time.Time // the time of the newest upload of each key
 	ownUploads map[string]time.Time // like uploads, but only of files that can belong to a job, and only from events of this batch
@@ -145,10 +144,10 @@ func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outco
 	return out
 }
 
-// assessChange assesses the subjects of a change. If progress.divide is set, or if an event has
-// jobs beyond MaxJobsPerDrop, it sends messages for the subjects that are left, and this message
-// is finished. For the jobs beyond MaxJobsPerDrop, it sends one more message, which waits for a
-// higher MaxJobsPerDrop.
+// assessChange assesses the subjects of a change (see assessment about lastTrySince). If
+// progress.divide is set, it sends messages for the subjects that are left, and this message is
+// finished. If there are jobs beyond MaxJobsPerDrop, it does the same, and sends one more message,
+// which waits for a higher MaxJobsPerDrop, unless c is a part (see isPart) or c.Last is set.
 func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastTrySince time.Time) (out outcome) {
 	p := h.assessSubjects(ctx, d, c, lastTrySince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last
@@ -175,7 +174,7 @@ type progress struct {
 	left     []drop.Subject // not assessed, or not finished
 	divide   bool           // whether new messages must continue with what is left
 	newChain bool           // whether the new messages begin a new chain, because a cap holds a job (see renewAfter)
-	tooMany  bool           // whether only MaxJobsPerDrop keeps the job of a subject from starting
+	tooMany  bool           // whether TooMany is true for a subject
 }
 
 // assessSubjects assesses every subject that a change may concern, until it has made more than
@@ -213,7 +212,8 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 				a.lastTrySince = h.Now()
 			}
 			d.batch.assessed[key] = a
-			a.outcome.add(withoutPanic(func() { a.outcome = h.assess(ctx, a) }))
+			err := withoutPanic(func() { a.outcome = h.assess(ctx, a) })
+			a.outcome.add(err)
 		}
 		if a.outcome == nil {
 			subjects = append(subjects, a.matches...)
@@ -231,7 +231,7 @@ func (h *Handler) assessSubjects(ctx context.Context, d delivery, c change, last
 }
 
 // send divides the subjects of a change into messages (see maxParts), and sends them. A message
-// that replaces an event has the uploads of the whole batch, so send records its subjects in
+// that replaces an event has the ownUploads of the whole batch, so send records its subjects in
 // batch.sent, and the batch's other events skip them. A message that replaces a part (see isPart)
 // has only the uploads of that part, so send does not record its subjects.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
@@ -243,7 +243,7 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 	most := (len(subjects) + maxParts - 1) / maxParts
 	for len(subjects) > 0 {
 		n, size := 0, 0
-		for n < min(most, len(subjects)) && size <= maxPart {
+		for n < min(most, len(subjects)) && size <= mostBytes {
 			size += len(bucket.JSON(subjects[n], ""))
 			n++
 		}

@@ -68,16 +68,17 @@ func (q SQS) Postpone(ctx context.Context, receipt string, pause time.Duration) 
 }
 
 const (
-	// firstHold is the longest pause after a message's first delivery, if RunComfy asks for no
-	// pause. The longest pause doubles with each delivery. After more than promptHolds
-	// deliveries, the pause is the visibility timeout of the queue.
-	firstHold   = 15 * time.Second
-	promptHolds = 6
-	// After more than promptReceives deliveries, the pause is no longer RunComfy's Retry-After.
+	// basePause is the longest pause after a message's first delivery, if RunComfy asks for no
+	// pause. The longest pause doubles with each delivery. After more than growingPauses
+	// deliveries, the pause is the visibility timeout of the queue. If RunComfy asks for a pause,
+	// basePause is the most that is added to it.
+	basePause     = 15 * time.Second
+	growingPauses = 6
+	// After more than askedPauses deliveries, the pause is no longer RunComfy's Retry-After.
 	// With a short Retry-After, the queue would reach its limit of deliveries in less than a day.
-	promptReceives = 30
-	// burnPause is the pause of a message that is no longer retried. It is short, so that the
-	// message soon becomes a dead letter. The further deliveries do nothing.
+	askedPauses = 30
+	// burnPause is the pause of a message with a job that is no longer retried. It is short, so
+	// that the message soon becomes a dead letter.
 	burnPause = time.Second
 )
 
@@ -89,8 +90,8 @@ var (
 	errRetriesEnded = errors.New("the job is held, and is no longer retried")
 )
 
-// heldError is returned for a job or a file that is held, so that the queue delivers the
-// message again.
+// heldError is returned for a job or a file that is held, and for a take whose record cannot be
+// read, so that the queue delivers the message again.
 type heldError struct {
 	code       problem.Code
 	retryAfter time.Duration // the pause that RunComfy asks for; 0 if RunComfy asks for none
@@ -108,8 +109,7 @@ func (o *outcome) add(err error) {
 	}
 }
 
-// failed reports whether a step failed. A step did not fail if its job is held, or if another
-// invocation is submitting its take.
+// failed reports whether a step failed. heldError, errBusy and errRetriesEnded are not failures.
 func (o outcome) failed() bool {
 	return slices.ContainsFunc(o, func(err error) bool {
 		_, held := errors.AsType[*heldError](err)
@@ -154,10 +154,10 @@ func (h *Handler) pause(out outcome, receives int) time.Duration {
 	switch {
 	case errors.Is(errors.Join(out...), errRetriesEnded):
 		return burnPause
-	case after > 0 && receives <= promptReceives:
-		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
-	case receives <= promptHolds:
-		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<max(receives-1, 0)))
+	case after > 0 && receives <= askedPauses:
+		return after + time.Duration(h.Jitter()*float64(min(after, basePause)))
+	case receives <= growingPauses:
+		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(basePause<<max(receives-1, 0)))
 	default:
 		return 0
 	}
