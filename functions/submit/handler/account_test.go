@@ -396,6 +396,70 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
+// A bundle's status lists only the bundle's first matches, and the matches are held. job.json changes.
+// Before its event, submit assesses another file of the bundle. The matches that job.json no longer
+// names are withdrawn, even those beyond the list, and start no job.
+func TestAnotherFileBeforeTheEventOfAChangedManifest(t *testing.T) {
+	const listed, matches = 5, 8
+	clip, voice := sample.Files()
+	put := func(audio string) func(w *world.World) {
+		return func(w *world.World) {
+			w.Put(bundle+"job.json", react("talk.mp4", audio))
+			w.Notify("Object Created", bundle+"job.json", 3*time.Hour)
+		}
+	}
+	changes := []struct {
+		name   string
+		change func(w *world.World)
+		named  int // how many matches job.json still names
+		jobs   int // that job.json asks for
+	}{
+		{"narrowed", put("m000.*"), 1, 1},
+		{"without a wildcard", put("m007.wav"), 0, 1},
+		{"waiting", put("other.wav"), 0, 0},
+		{"deleted", func(w *world.World) {
+			w.Bucket.Remove(bundle + "job.json")
+			w.Notify("Object Deleted", bundle+"job.json", 3*time.Hour)
+		}, 0, 0},
+	}
+	before := []struct {
+		name  string
+		event func(w *world.World)
+	}{
+		{"a listed match", func(w *world.World) { w.Drop(bundle+"m001.wav", voice) }},
+		{"a match beyond the list", func(w *world.World) { w.Drop(bundle+"m006.wav", voice) }},
+		{"the video", func(w *world.World) { w.Drop(bundle+"talk.mp4", clip) }},
+		{"the next tries of the matches", func(*world.World) {}},
+	}
+	for _, c := range changes {
+		for _, b := range before {
+			t.Run(c.name+", "+b.name, func(t *testing.T) {
+				w := worldtest.New(t)
+				w.RunComfy.SetBalanceEmpty(true)
+				w.Put(bundle+"talk.mp4", clip)
+				for i := range matches {
+					w.Put(fmt.Sprintf("%sm%03d.wav", bundle, i), voice)
+				}
+				w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+				w.Pass(time.Hour)
+				worldtest.WantStatus(t, w, "ads/cafe/m007", ledger.Held, problem.NoBalance)
+				st := w.Status("ads/cafe")
+				st.Jobs, st.Warnings = st.Jobs[:listed], []string{"only the first 5 of 8 jobs are named here"}
+				w.Bucket.Set(ledger.StatusKey("ads/cafe"), bucket.JSON(st, ""))
+				c.change(w)
+				b.event(w)
+				w.Pass(6 * time.Hour)
+				for i := c.named; i < matches; i++ {
+					worldtest.WantStatus(t, w, fmt.Sprintf("ads/cafe/m%03d", i), ledger.Withdrawn, problem.NoLongerNamed)
+				}
+				w.RunComfy.SetBalanceEmpty(false)
+				worldtest.Rest(t, w)
+				worldtest.WantCharges(t, w, c.jobs)
+			})
+		}
+	}
+}
+
 // A bundle's status warns about an unused file. A new job.json does not start a held pair whose name
 // begins with the bundle's name.
 func TestJobsBesideABundleWithAWarning(t *testing.T) {

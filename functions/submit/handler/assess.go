@@ -28,7 +28,7 @@ const (
 	recoverBack = 15 * 24 * time.Hour
 
 	// If the status of a bundle does not list every match, sendUnnamed checks at most maxFurther of
-	// the other matches, and only if the subject is the bundle, not one of its files.
+	// the other matches (see mayLoseMatches).
 	maxFurther = 2 * bucket.PageSize
 )
 
@@ -249,8 +249,7 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 		return nil
 	}
 	names := prev.Jobs
-	isPartial := slices.ContainsFunc(prev.Warnings, func(w string) bool { return strings.HasPrefix(w, ledger.OnlyFirst) })
-	if isPartial && a.subject.File() == "" {
+	if mayLoseMatches(a.subject, prev.Warnings, found.Own.Warnings) {
 		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
 		if err != nil {
 			return err
@@ -268,4 +267,16 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 	c := a.change
 	c.UnnamedBy = prev.Name
 	return h.send(ctx, a.batch, c, unnamed)
+}
+
+// mayLoseMatches reports whether sendUnnamed must also check matches that the bundle's previous
+// status does not list. For a file in the bundle, it need not if the next status will also say that
+// its list is incomplete: the assessment of the bundle itself then checks them.
+func mayLoseMatches(s drop.Subject, prev, next []string) bool {
+	return isPartial(prev) && (s.File() == "" || !isPartial(next))
+}
+
+// isPartial reports whether one of a bundle's warnings says that the list of its matches may be incomplete.
+func isPartial(warnings []string) bool {
+	return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, ledger.OnlyFirst) })
 }
