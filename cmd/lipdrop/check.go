@@ -35,11 +35,11 @@ type checkCmd struct {
 
 // Help is called by kong.
 func (c *checkCmd) Help() string {
-	return "Uses the settings of the stack that you name, such as its models. Without a stack, uses the defaults of the template."
+	return "Uses the settings of a stack, such as its models, if you name one or if --price needs its token. Otherwise uses the defaults of the template."
 }
 
-// Validate is called by kong. It accepts folders below inbox/, as the stack parameter SharedFolders
-// does. It splits the value itself, because kong would ignore an empty value.
+// Validate is called by kong. It accepts what the stack parameter SharedFolders accepts. It splits
+// the value itself, because kong would ignore an empty value.
 func (c *checkCmd) Validate() error {
 	if len(c.SharedFolders) == 0 {
 		return nil
@@ -212,7 +212,8 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	}
 }
 
-// describeMedium returns a text about a file of a job, or the URL of a medium that is not a file.
+// describeMedium returns a text about a file of a job, or the URL without its query if the medium is
+// not a file.
 func describeMedium(medium drop.Medium) string {
 	if medium.URL != "" {
 		return medium.Input().URL

@@ -1,6 +1,6 @@
 // Command cancel is the Lambda function that cancels the jobs of deleted files, and
 // settles executions that failed, timed out or were stopped. Every hour, it finishes what
-// the functions left undone.
+// the functions left undone and, if MIN_BALANCE_USD is not 0, logs the balance at RunComfy.
 package main
 
 import (

@@ -2,6 +2,7 @@ package budget
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -28,7 +29,7 @@ type limit struct {
 func (c Caps) limits(used Amount, need Take) []limit {
 	number := func(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 	dollars := func(n float64) string {
-		if n == float64(int64(n*100+0.5))/100 {
+		if n == math.Round(n*100)/100 {
 			return fmt.Sprintf("$%.2f", n)
 		}
 		return "$" + number(n)

@@ -17,16 +17,15 @@ const EstimateNote = "by RunComfy's base price; not a quote"
 const (
 	// priceTime is the timeout of a request for a price.
 	priceTime = 2 * time.Second
-	// priceAge is how long a price is kept.
-	priceAge = 24 * time.Hour
-	// askAgain is the shortest time between two requests for a price that is not known.
-	askAgain = time.Minute
+	priceAge  = 24 * time.Hour // of a price that is known
+	askAgain  = time.Minute    // after a request that did not return a price
 	// A price of maxPrice US dollars or more is a mistake.
 	maxPrice = 1000
 )
 
 // Prices estimates what jobs will cost, by RunComfy's base prices. It keeps each price in
-// memory for a day. It is safe for concurrent use.
+// memory, and asks for it again after a day, or after a minute if the price is not known. It is
+// safe for concurrent use.
 type Prices struct {
 	API *runcomfy.Client
 	Now func() time.Time
@@ -62,9 +61,9 @@ func (e Estimate) Warning() string {
 }
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
-// length is not known. If the model's price is not in memory, Estimate asks RunComfy for it, for at
-// most two seconds. Concurrent calls ask one after the other. Estimate returns no error, because a
-// job runs with or without an estimate.
+// length is not known. If Estimate asks RunComfy for the price, the request takes at most two
+// seconds. Concurrent calls ask one after the other. Estimate returns no error, because a job runs
+// with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
 	if price.unknown != "" {

@@ -1,7 +1,6 @@
 // Package client works on one lipdrop, deployed or local, from a person's machine. It finds
 // the stack, uploads files, reads and follows statuses, fetches outputs, cancels and
-// redrives jobs, and stores reviews. The command and its page use this package. The package uses
-// the person's own credentials.
+// redrives jobs, and stores reviews. On AWS, it uses the person's own credentials.
 package client
 
 import (

@@ -19,7 +19,7 @@ type Subject struct {
 	stem  string // see Key.Stem; "" for a file that cannot belong to a job
 	key   string // of a file in a bundle, or of a file that cannot belong to a job
 	jobs  int    // if the subject's job is beyond MaxJobsPerDrop, the number of jobs found for the change; else 0
-	waits bool   // jobs is set, and files of the job were missing; not in the JSON
+	waits bool   // jobs is set, and files of the job were missing; always false in a subject from the queue
 }
 
 // TooMany reports whether the subject's job is beyond MaxJobsPerDrop and had all its files.
@@ -34,7 +34,7 @@ func (s Subject) File() string {
 }
 
 // limited returns the subject of the nth job of a change. If this job is beyond MaxJobsPerDrop,
-// the subject stores jobs and waits.
+// limited sets the fields jobs and waits.
 func (s Settings) limited(subject Subject, nth, jobs int, waits bool) Subject {
 	if s.MaxJobsPerDrop > 0 && nth > s.MaxJobsPerDrop {
 		subject.jobs, subject.waits = jobs, waits
@@ -87,8 +87,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MatchStatusKey returns the status key that the subject's file has if a wildcard matches it. It
-// returns "" if the subject is not a file in a bundle.
+// MatchStatusKey returns the key of the status that the subject's file gets if the wildcard of its
+// bundle matches it. It returns "" if the subject is not a file in a bundle.
 func (s Subject) MatchStatusKey() string {
 	if s.File() == "" {
 		return ""
@@ -96,7 +96,8 @@ func (s Subject) MatchStatusKey() string {
 	return newFinding(MatchName(ParseKey(s.key).Bundle, s.key)).Key
 }
 
-// Key returns the key of the subject's status or answer file.
+// Key returns the key of the subject's status. A file that cannot belong to a job, and a name
+// whose status key would be too long, have an answer file instead.
 func (s Subject) Key() string {
 	if s.stem == "" {
 		return answerKey(s.key)

@@ -76,7 +76,7 @@ func readAVI(r *reader, info *Info) {
 	case cut:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", r.src.Name)
 	case video != nil && !video.Length.Known():
-		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
+		info.warn("%s does not say how long it is, so its length is not checked", r.src.Name)
 	}
 }
 

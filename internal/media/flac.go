@@ -10,7 +10,7 @@ type flacInfo struct {
 	samples   uint64 // of one channel; 0 if unknown
 }
 
-// flacFrame is what the header of a frame says.
+// flacFrame is a frame of a FLAC file.
 type flacFrame struct {
 	first   uint64 // how many samples come before the frame
 	samples uint64 // how many samples the frame has
@@ -44,7 +44,7 @@ func readFLAC(r *reader, info *Info) {
 	if !found {
 		panic(damage("it has no frame of sound after its header"))
 	}
-	certain, _ := f.last(data)
+	early, _ := f.last(data)
 	_, data = r.tailBeforeZeros(start, near)
 	last, found := f.last(data)
 	end := last.first
@@ -56,18 +56,17 @@ func readFLAC(r *reader, info *Info) {
 		panic(damage("it ends in the middle of its first frame of sound"))
 	case found:
 		info.Audio.Length = factFromUnits(end-min(first.first, end), f.rate)
-		// If the encoder read a WAV file of unknown length from a pipe, STREAMINFO may claim the most
-		// samples that fit into 2 or 4 GiB. Then a file with far fewer samples gets no warning.
-		const placeholder = 1<<31 - 1<<16
+		// An encoder that reads a WAV file of unknown length from a pipe may write into STREAMINFO how
+		// many samples fit into 2 or 4 GiB. This number is not a sign that the file was cut short.
 		bits := uint64(head[12]&1)<<4 + uint64(head[13]>>4) + 1
-		if end > last.first && (end >= f.samples || f.samples/2 > end && f.samples*uint64(f.channels)*bits/8 >= placeholder) {
-			break
+		placeholder := f.samples/2 > end && f.samples*uint64(f.channels)*bits/8 >= 1<<31-1<<16
+		if end == last.first || end < f.samples && !placeholder {
+			info.warn(cutShort, r.src.Name)
 		}
-		info.warn(cutShort, r.src.Name)
 	default:
 		l := factFromUnits(f.samples, f.rate)
 		l.Exact = false
-		l.Least = factFromUnits(certain.first+certain.samples-min(first.first, certain.first), f.rate).D
+		l.Least = factFromUnits(early.first+early.samples-min(first.first, early.first), f.rate).D
 		if l.Known() {
 			l.Least = min(l.Least, l.D)
 		}

@@ -67,15 +67,15 @@ func (g framing) isChain(data []byte, last bool) bool {
 
 // sync returns the first index of data, not below start, at which a chain of frames begins. If
 // there is no such index, it returns len(data). For a chain that begins with the frame f, sync
-// calls isChain with last = short(f).
-func (g framing) sync(data []byte, start int, short func(frame) bool) int {
+// passes last(f) to isChain.
+func (g framing) sync(data []byte, start int, last func(frame) bool) int {
 	for start < len(data) {
 		next := bytes.IndexByte(data[start:], 0xff)
 		if next < 0 {
 			break
 		}
 		start += next
-		if f, ok := g.at(data[start:]); ok && g.isChain(data[start:], short(f)) {
+		if f, ok := g.at(data[start:]); ok && g.isChain(data[start:], last(f)) {
 			return start
 		}
 		start++
@@ -231,7 +231,8 @@ func (s *stream) measure() Length {
 		if l.Exact = !s.gap && from == to; l.Exact {
 			return l
 		}
-		if l.Least, _ = inTime(uint64(from-s.start), s.first.bitrate/8); s.gap {
+		l.Least, _ = inTime(uint64(from-s.start), s.first.bitrate/8)
+		if s.gap {
 			l.Least, _ = inTime(s.seen.time, unitsPerSecond)
 		}
 		l.Least = min(l.Least, l.D)

@@ -561,7 +561,7 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 	}
 	switch file := info.Name; {
 	case m.joined:
-		info.warn("%s holds several recordings, so its duration is not checked", file)
+		info.warn("%s holds several recordings, so its length is not checked", file)
 	case m.cut, lastEnd == 0 && m.unwritten, lastEnd > 0 && m.gap && claimed-m.inTime(lastEnd-m.start) > time.Second/2:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && playedEnd > 0:

@@ -276,7 +276,7 @@ func TestAVI(t *testing.T) {
 	end := 12 + len(headers) + 8 + 1<<30 // of the first part of a large file
 	large := le("RIFF", end-8, "AVI ", headers, "LIST", 1<<30, "movi")
 	second := riff("AVIX", movi)
-	const noLength, cut = "a.avi does not say how long it is, so its duration is not checked", "a.avi ends in the middle of its pictures"
+	const noLength, cut = "a.avi does not say how long it is, so its length is not checked", "a.avi ends in the middle of its pictures"
 	both := []media.Length{media.Fact(2 * time.Second), media.Fact(3 * time.Second)}
 	about := func(video, audio time.Duration) []media.Length { return []media.Length{{D: video}, {D: audio}} }
 	for _, row := range []struct {

@@ -14,7 +14,7 @@ type oggPage struct {
 	size    int
 	first   bool   // of its stream
 	last    bool   // of its stream; many programs do not mark this page
-	granule uint64 // position after the last packet that ends in the page, or the largest uint64
+	granule uint64 // position after the last packet that ends in the page, or the largest uint64 if there is none
 	serial  uint32 // of its stream
 	number  uint32 // in its stream
 	lacing  []byte // the lengths of the segments
@@ -28,8 +28,8 @@ const (
 )
 
 // parseOggPage reads the page at the beginning of data. It returns false if there is no
-// complete page. A download that broke off may leave zeros instead of the end of a page. So
-// parseOggPage compares the checksum of a page that ends with zeros.
+// complete page. A download that broke off may leave zeros instead of the end of a page, so
+// parseOggPage also returns false if a page that ends with zeros has a wrong checksum.
 func parseOggPage(data []byte) (oggPage, bool) {
 	if len(data) < oggHeaderSize || string(data[:4]) != "OggS" || data[4] != 0 || data[5] > 7 {
 		return oggPage{}, false
@@ -215,7 +215,7 @@ type oggFile struct {
 	streams map[uint32]*oggStream // the newest stream of each serial number; nil if the stream is not read
 	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
-	open    bool                  // since the first page of the sound, only first pages of other streams were added
+	open    bool                  // each page since the first page of the sound was the first page of a stream
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
@@ -355,7 +355,7 @@ func readOgg(r *reader, info *Info) {
 		info.Format = "opus"
 	}
 	if !complete {
-		info.warn("%s holds several recordings or does not end with its sound, so its duration is not checked", r.src.Name)
+		info.warn("%s holds several recordings or does not end with its sound, so its length is not checked", r.src.Name)
 		return
 	}
 	l := o.length()

@@ -140,7 +140,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) {
 		}
 	}
 	if !info.Audio.Length.Known() {
-		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
+		info.warn("%s does not say how long it is, so its length is not checked", r.src.Name)
 	}
 }
 
