@@ -116,7 +116,8 @@ func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
 
 const (
 	// mostDetailed is the largest number of starting jobs that are printed with their media and
-	// options. If more jobs start, each is printed in one line, followed by its warnings.
+	// options. If more jobs start, each is printed in one line, followed by its warnings. If the drop
+	// has more names, those in the state used are not printed.
 	mostDetailed = 10
 
 	// mostShown limits how many jobs, problems of jobs, or left-out files are printed.
@@ -135,8 +136,8 @@ func (p *plan) print(out *terminal) {
 // printJobs prints the jobs, first those that do not start: many starting jobs would hide them.
 func (p *plan) printJobs(out *terminal) {
 	starting, shown := p.total().jobs, 0
-	last := map[bool]int{true: 1}
-	jobs := slices.SortedStableFunc(slices.Values(p.Jobs), func(a, b client.DroppedJob) int { return last[a.Starts] - last[b.Starts] })
+	rank := map[bool]int{false: 0, true: 1}
+	jobs := slices.SortedStableFunc(slices.Values(p.Jobs), func(a, b client.DroppedJob) int { return rank[a.Starts] - rank[b.Starts] })
 	for _, job := range jobs {
 		switch {
 		case job.State == check.Ready && !job.Starts:
@@ -277,7 +278,7 @@ func (p *plan) sendFiles(ctx context.Context, say messages, force bool) error {
 // returns the jobs, with an error if a job did not succeed or an output was not fetched. If follow stops
 // before the jobs have ended, it returns only an error.
 func (c *dropCmd) follow(ctx context.Context, p *plan, out *terminal, say messages) ([]*followed, error) {
-	findings, err := p.sentFindings(ctx)
+	findings, err := p.findings(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -311,10 +312,11 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, out *terminal, say messag
 	return jobs, err
 }
 
-// isAbout reports whether a status is about the same drop as a finding, or about a newer one.
+// isAbout reports whether a status is about the same drop as a finding, or about a newer one. A
+// status with a take is about the same drop only if the finding has this take too.
 func isAbout(st client.Status, f drop.Finding) bool {
 	switch {
-	case f.Order == "":
+	case f.Order == "": // the age of the drop is not known
 		return false
 	case f.Job != nil && st.Take == f.Job.Take:
 		return true
@@ -324,9 +326,9 @@ func isAbout(st client.Status, f drop.Finding) bool {
 	return !st.Order.OlderThan(f.Order)
 }
 
-// sentFindings returns the findings about the uploaded files, by name. It must be called after
+// findings returns the findings about the files of the plan, by name. It must be called after
 // the upload, because it lists the bucket.
-func (p *plan) sentFindings(ctx context.Context) (map[string]drop.Finding, error) {
+func (p *plan) findings(ctx context.Context) (map[string]drop.Finding, error) {
 	snapshot, err := p.Snapshot(ctx)
 	if err != nil {
 		return nil, err

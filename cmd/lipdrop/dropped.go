@@ -73,7 +73,7 @@ func (d *gatheredFiles) add(arg string) error {
 		if err == nil {
 			var f *os.File
 			if f, _, err = openFollowing(file); err == nil {
-				target, err = f.Name(), f.Close()
+				target, err = f.Name(), f.Close() // the name is the real path
 			}
 		}
 		if err = cmp.Or(relErr, err); err != nil {

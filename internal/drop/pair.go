@@ -22,11 +22,11 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	if err = exceptCrowded(err); err != nil {
 		return nil, err
 	}
-	_, shorter, crowded := l.visualsOf(ctx, shorterStems(stem))
-	if err = exceptCrowded(crowded); err != nil {
+	_, shorter, shorterErr := l.visualsOf(ctx, shorterStems(stem))
+	if err = exceptCrowded(shorterErr); err != nil {
 		return nil, err
 	}
-	jobs, waits := len(tagged), false
+	jobs, noVisual := len(tagged), false
 	if l.MaxJobsPerDrop > 0 && jobs >= l.MaxJobsPerDrop {
 		files, err := l.withEndings(ctx, stem, mediaEndings)
 		if exceptCrowded(err) != nil {
@@ -34,11 +34,11 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 		}
 		audios, visuals := byRole(files)
 		jobs += min(len(audios), 1) // an audio with the same stem makes the first job
-		waits = err == nil && crowded == nil && shorter == "" && visuals == nil
+		noVisual = err == nil && shorterErr == nil && shorter == "" && visuals == nil
 	}
 	subjects := []Subject{subjectOf(stem)}
 	for i, s := range tagged {
-		subjects = append(subjects, l.limited(subjectOf(s), jobs-len(tagged)+i+1, jobs, waits))
+		subjects = append(subjects, l.limited(subjectOf(s), jobs-len(tagged)+i+1, jobs, noVisual))
 	}
 	if shorter != "" {
 		subjects = append(subjects, subjectOf(shorter))

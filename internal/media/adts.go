@@ -10,13 +10,13 @@ var adtsRates = [13]uint64{96000, 88200, 64000, 48000, 44100, 32000, 24000, 2205
 
 // parseADTS reads a frame header: 12 sync bits, layer 0, and one of 13 sampling rates.
 func parseADTS(data []byte) (frame, bool) {
-	const fixed = 0xfffefdc0 // the version, the profile, the sampling rate and the channels
+	const fixed = 0xfffefdc0 // the same in all frames of a stream: the version, the profile, the sampling rate and the channels
 	h := u32(data)
-	rate, size := h>>10&15, int64(h&3)<<11|int64(data[4])<<3|int64(data[5]>>5)
-	if h>>20 != 1<<12-1 || h>>17&3 != 0 || int(rate) >= len(adtsRates) || size < 7 {
+	index, size := h>>10&15, int64(h&3)<<11|int64(data[4])<<3|int64(data[5]>>5)
+	if h>>20 != 1<<12-1 || h>>17&3 != 0 || int(index) >= len(adtsRates) || size < 7 {
 		return frame{}, false
 	}
-	return frame{stream: h & fixed, size: size, rate: adtsRates[rate], samples: 1024 * uint64(data[6]&3+1)}, true
+	return frame{stream: h & fixed, size: size, rate: adtsRates[index], samples: 1024 * uint64(data[6]&3+1)}, true
 }
 
 // isLATM reports whether head begins with the sync word of AAC in LATM (ISO 14496-3, 1.7).

@@ -11,8 +11,7 @@ type Problem struct {
 	Code   Code
 	Reason string // a clause with the file name and the numbers
 
-	// Remedy says in sentences what to do before the files of Again are uploaded again.
-	// "" stands for the code's own remedy.
+	// Remedy says in sentences what to do. "" stands for the code's own remedy.
 	Remedy string
 
 	// Member is the property of the model's input that is wrong, or "" if the

@@ -68,7 +68,8 @@ const (
 	// KindForeign: the request id belongs to another account, for example because
 	// the token of another account was set.
 	KindForeign Kind = "foreign"
-	// KindUnknownRequest: the request id is not known, or is no longer known.
+	// KindUnknownRequest: the request id is not known, or is no longer known. Every HTTP 404
+	// counts, except that of a model.
 	KindUnknownRequest Kind = "unknown_request"
 	// KindBadModel: there is no such model.
 	KindBadModel Kind = "bad_model"

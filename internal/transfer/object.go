@@ -51,8 +51,8 @@ func hashOf(u *url.URL) string {
 // put creates the object by one request that starts before the download ends. S3
 // checks the length and the CRC32 that follows the body. The request cannot be
 // retried, because the download cannot be read again.
-func (a *attempts) put(ctx context.Context, d *download) (etag *string, err error) {
-	out, err := a.S3.PutObject(ctx, &s3.PutObjectInput{
+func (a *attempts) put(d *download) (etag *string, err error) {
+	out, err := a.S3.PutObject(d.ctx, &s3.PutObjectInput{
 		Bucket: &a.objects.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
 		Body:     d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
@@ -66,9 +66,9 @@ func (a *attempts) put(ctx context.Context, d *download) (etag *string, err erro
 // upload creates the object in parts, or by one request if the file is smaller than a
 // part. S3 checks the length, and the CRC32 of each part and of the object. A failed
 // upload is aborted.
-func (a *attempts) upload(ctx context.Context, d *download) (etag *string, err error) {
+func (a *attempts) upload(d *download) (etag *string, err error) {
 	u := &uploader{S3: a.S3, file: d}
-	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
+	out, err := transfermanager.New(u).UploadObject(d.ctx, &transfermanager.UploadObjectInput{
 		Bucket: &a.objects.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
 		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
 		Body:     d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,

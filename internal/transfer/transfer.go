@@ -170,7 +170,8 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 	return object, err == nil, err
 }
 
-// attempts are the attempts of one Copy. Each attempt copies the source from its first byte.
+// attempts are the attempts of one Copy. Each attempt copies the source from its first byte. Find
+// makes no attempt, and sets neither src nor keyOf.
 type attempts struct {
 	*Copier
 	objects *bucket.Bucket
@@ -205,8 +206,7 @@ func (a *attempts) run(parent context.Context) (Object, error) {
 		return Object{}, tooLarge(src.total, a.MaxBytes)
 	}
 	d := start(ctx, fail, src, first, a.MaxBytes)
-	defer d.done.Wait()
-	defer fail(nil)
+	defer func() { fail(nil); d.done.Wait() }()
 	head, err := d.unread()
 	switch {
 	case err == io.EOF: //nolint:errorlint // unread does not wrap it
@@ -230,7 +230,7 @@ func (a *attempts) store(ctx context.Context, d *download, head []byte) (Object,
 		}
 		send = a.upload
 	}
-	etag, err := send(d.ctx, d)
+	etag, err := send(d)
 	if err == nil {
 		length, sum, _ := d.result()
 		return Object{Key: a.key, ETag: strings.Trim(aws.ToString(etag), `"`), Bytes: length, SHA256: sum, ContentType: a.contentType}, nil

@@ -44,8 +44,8 @@ const (
 	recoverTime = 15 * time.Second
 )
 
-// sweep settles the unsuccessful executions of the last day, recovers what submit did not
-// finish, frees reservations of takes that are not charged, and logs the balance.
+// sweep settles the unsuccessful executions of the last day, finishes what submit left undone,
+// sends due notices, frees reservations of takes that are not charged, and logs the balance.
 func (h *Handler) sweep(ctx context.Context, c *call) error {
 	takes, err := h.Ledger.Written(ctx, "", h.Now().Add(-recoverUntil))
 	settleErr := h.settleAll(ctx, takes, c)
@@ -110,10 +110,10 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 	return found, err
 }
 
-// recoverTakes finishes work that submit left undone, because submit's message may be gone. It
-// starts the execution of a submitted take, and ends a claim whose invocation died. If the notice
-// of a take is due, it posts the status and sends the notice. It returns the reservationDay of each
-// take whose record was read or no longer exists, by the key of the record.
+// recoverTakes finishes work that submit left undone, because submit's message may be gone: it
+// starts the execution of a submitted take, and ends a claim whose invocation died. If a function
+// left a notice due, it posts the status and sends the notice. It returns the reservationDay of
+// each take whose record was read or no longer exists, by the key of the record.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// Earlier sweeps have read the older records, so the newest come first.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
@@ -188,7 +188,7 @@ func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error
 	for back := range bookDays {
 		day := budget.Day(h.Now().AddDate(0, 0, -back))
 		freed, err := h.Books.Free(ctx, day, func(t budget.Take) bool {
-			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day || !workflow.HasTime(ctx, h.Now(), recoverTime) {
+			if reserved, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || reserved == day || !workflow.HasTime(ctx, h.Now(), recoverTime) {
 				return false
 			}
 			rec, err := h.Ledger.Get(ctx, t.Name, t.Take) // the take may be claimed again by now
