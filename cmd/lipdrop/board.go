@@ -91,9 +91,9 @@ func (b *board) above(write func()) {
 	b.draw()
 }
 
-// close stops redrawing and draws the lines a last time. Below them, it prints at most mostShown
-// of the problems that the lines may have cut or left out. It prints none if the person
-// interrupted the command and some jobs have no line.
+// close stops redrawing. If the board redraws, close draws the lines a last time, and prints below
+// them at most mostShown of the problems that the lines may have cut or left out. It prints none
+// if the person interrupted the command and some jobs have no line.
 func (b *board) close(interrupted bool) {
 	b.stop()
 	b.ended.Wait()
@@ -104,7 +104,7 @@ func (b *board) close(interrupted bool) {
 	defer b.mu.Unlock()
 	b.draw()
 	columns, height := b.size()
-	hidden := len(b.jobs) > height-2 // some jobs have no line
+	hidden := len(b.jobs) > height-2 // then lines leaves out some jobs
 	if interrupted && hidden {
 		return
 	}

@@ -169,20 +169,20 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 }
 
 // Records returns the records of the takes that were claimed at or after the given time, of all
-// names that begin with prefix. It leaves out records that are not valid, and returns their number
-// as unreadable.
+// names that begin with prefix. It leaves out unreadable records (see bucket.UnreadableError), and
+// returns their number.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {
 		return nil, 0, c.Explain("list the records", ledger.RecordPrefix, err)
 	}
-	var broken atomic.Int64
+	var leftOut atomic.Int64
 	recs, err = InParallel(ctx, ReadsAtOnce, takes, func(ctx context.Context, take ledger.TakeID) ([]ledger.Record, error) {
 		rec, err := c.Ledger.Get(ctx, take.Name, take.Take)
-		_, isBroken := errors.AsType[*bucket.UnreadableError](err)
+		_, isUnreadable := errors.AsType[*bucket.UnreadableError](err)
 		switch {
-		case isBroken:
-			broken.Add(1)
+		case isUnreadable:
+			leftOut.Add(1)
 			return nil, nil
 		case errors.Is(err, bucket.ErrNotFound): // the claim was released
 			return nil, nil
@@ -191,7 +191,7 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 		}
 		return []ledger.Record{rec}, c.Explain("read a record of "+take.Name, ledger.RecordKey(take.Name, take.Take), err)
 	})
-	return recs, int(broken.Load()), err
+	return recs, int(leftOut.Load()), err
 }
 
 // Job is everything that is known about one name.

@@ -54,16 +54,13 @@ func (r *reader) readTable(text []byte) []Row {
 		}
 		raw := text[from:in.InputOffset()]
 		number += 1 + emptyLines(raw)
-		syntax, isSyntax := errors.AsType[*csv.ParseError](err)
+		syntax, _ := errors.AsType[*csv.ParseError](err)
 		switch {
-		case isSyntax:
+		case err != nil: // a *csv.ParseError, because the text is in memory
 			r.report(brokenQuotes(number, raw, separator, syntax))
 			if header == nil {
 				return nil
 			}
-		case err != nil:
-			r.report(Problem{Row: number, Reason: err.Error(), Remedy: "Fix the row."})
-			return nil
 		case strings.TrimSpace(strings.Join(fields, "")) == "":
 		case header == nil:
 			if header = r.header(number, fields, labels); header == nil {
@@ -77,7 +74,8 @@ func (r *reader) readTable(text []byte) []Row {
 	}
 }
 
-// cells returns the cells of a row. The result ok is false if cells reports a problem.
+// cells returns the cells of a row that are not empty and belong to a known column. The result
+// ok is false if cells reports a problem.
 func (r *reader) cells(number int, header, fields []string, labels map[string]string, separator rune) (cells []cell, ok bool) {
 	ok = true
 	for i, field := range fields {
@@ -103,8 +101,8 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 	return cells, ok
 }
 
-// header returns the names of the columns, and stores their labels by name. If it knows none of
-// the columns, header reports this and returns nil.
+// header returns the names of the columns, and stores in labels what problems call each of them.
+// If it knows none of the columns, header reports this and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
 	for i, field := range fields {

@@ -58,9 +58,9 @@ const (
 // read finds when the samples of the tracks start and end. If findLast does not fit into the
 // budget, read uses the segment indexes at the beginning of the file (sidx). It reports whether it
 // found when the samples end.
-func (f *fragments) read() (found bool) {
+func (f *fragments) read() (foundEnds bool) {
 	f.spans = map[uint32]span{}
-	f.r.fits(f.readFirst)
+	f.r.inBudget(f.readFirst)
 	for _, t := range f.m.tracks {
 		if t.total > 0 { // the track has samples before the fragments
 			s := f.spans[t.id]
@@ -140,8 +140,8 @@ const priming = 50 * time.Millisecond
 // count. Some files say that a sample is shown before it is decoded. lengths then adds the
 // span's delay to the times of all samples of the track, as ffprobe and players do.
 //
-// found is the result of read. If it is false, the length in the mehd box is the estimate.
-func (f *fragments) lengths(found bool, tracks []*track) {
+// foundEnds is the result of read. If it is false, the length in the mehd box is the estimate.
+func (f *fragments) lengths(foundEnds bool, tracks []*track) {
 	start, last := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, t := range tracks {
 		if s, ok := f.spans[t.id]; ok {
@@ -162,9 +162,9 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 		length := max(end-start, 0)
 		switch {
 		case s.end == 0 || !ok:
-		case found && f.partial:
+		case foundEnds && f.partial:
 			t.Length.D = length
-		case found:
+		case foundEnds:
 			t.Length = Fact(length)
 		default:
 			t.Length.Least = length

@@ -203,7 +203,7 @@ func (s *stream) inStep(off int64) bool {
 // the stream fits but has no frame.
 func (s *stream) measure() Length {
 	s.seen, s.gap = tally{}, false
-	if s.r.fits(func() { s.count(s.start, s.limit-s.start) }) {
+	if s.r.inBudget(func() { s.count(s.start, s.limit-s.start) }) {
 		if s.seen.frames == 0 {
 			panic(damage("its frames of sound do not follow one another"))
 		}

@@ -49,7 +49,7 @@ func checkPNG(r *reader, off int64, info *Info) {
 			panic(errCutPicture)
 		}
 		var head []byte
-		if !r.fits(func() { head = r.step(off, 8) }) { // the budget is used up
+		if !r.inBudget(func() { head = r.step(off, 8) }) { // the budget is used up
 			if cut {
 				panic(errCutPicture)
 			}
@@ -94,7 +94,7 @@ func readWEBP(r *reader, info *Info) {
 	setSize(info, uint32(config.Width), uint32(config.Height))
 	pictures, end := 0, int64(0) // if the 16 KiB before the offset end are zeros, the file is cut
 	still := int64(0)            // end of the picture, if it is not animated
-	whole := r.fits(func() {
+	whole := r.inBudget(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
 			switch {
 			case c.kind == "\x00\x00\x00\x00": // zeros instead of the rest, or padding
@@ -237,7 +237,7 @@ func checkScan(r *reader, off int64) {
 		}
 	}
 	var all []byte
-	whole := r.fits(func() { all = r.bytes(off, r.src.Size-off) })
+	whole := r.inBudget(func() { all = r.bytes(off, r.src.Size-off) })
 	switch {
 	case bytes.Contains(all, []byte{0xff, markerEOI}):
 	case len(tail) == 0:

@@ -90,7 +90,7 @@ func readMatroska(r *reader, info *Info) {
 	if m.first.id == 0 {
 		panic(damage("it holds no pictures and no sound, only their description"))
 	}
-	r.fits(func() { m.measure(r, chosen) })
+	r.inBudget(func() { m.measure(r, chosen) })
 	if m.all && !m.cut { // tracks without blocks do not count
 		pictures := info.Video != nil
 		m.tracks = slices.DeleteFunc(m.tracks, func(t mkvTrack) bool { return !t.seen })

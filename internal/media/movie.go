@@ -37,7 +37,7 @@ type track struct {
 	turned                  bool   // by 90 degrees
 
 	timescale uint64 // units per second of the media
-	length    uint64 // of the media, by its header or by its samples
+	length    uint64 // of the media, by its samples if stts was read, or else by its header
 	claimed   uint64 // length of the presentation by the track's header, in the movie's units
 	size      int64  // bytes of each sample; 0 if they differ
 	total     uint64 // how long all samples last
@@ -66,7 +66,7 @@ func readMP4(r *reader, info *Info) {
 			panic(err)
 		}
 		if err != nil {
-			break // if the file has no fragments, moov is enough
+			break // moov may be enough: the file may have no fragments
 		}
 		switch {
 		case b.kind == "moov" && m == nil:
@@ -102,7 +102,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	chosen := m.measure(r, info, frag)
 	known, lastSample := true, int64(0)
 	for _, t := range chosen {
-		if !r.fits(func() { t.checkData(r, moov) }) && cut && frag == nil {
+		if !r.inBudget(func() { t.checkData(r, moov) }) && cut && frag == nil {
 			panic(errCutMedia)
 		}
 		if t.handler == "vide" {
@@ -114,7 +114,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		lastSample = max(lastSample, t.lastSample)
 	}
 	const enough = 16 // no compressed sample begins with so many zeros
-	r.fits(func() {
+	r.inBudget(func() {
 		if lastSample > 0 && isZero(r.step(lastSample, min(enough, r.src.Size-lastSample))) {
 			panic(errZeroMedia)
 		}
@@ -136,7 +136,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 
 // measure returns the tracks that a player shows, with their lengths.
 func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track) {
-	found := frag != nil && frag.read()
+	foundEnds := frag != nil && frag.read()
 	chosen = m.chooseTracks(r, info, frag)
 	if frag == nil {
 		for _, t := range chosen {
@@ -144,7 +144,7 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 		}
 		return chosen
 	}
-	frag.lengths(found, chosen)
+	frag.lengths(foundEnds, chosen)
 	if frag.cut {
 		info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
 	}
@@ -153,8 +153,8 @@ func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track
 
 // chooseTracks returns the tracks that a player shows, and sets info.Video and info.Audio to
 // them. It panics if one of them is encrypted, if a video file's video track or an audio file's
-// audio track has no samples, or if it chose no track and a box was malformed. The parameter frag
-// is nil if only the tables count.
+// audio track has no samples, or if it chose no track and r.misfit is set. The parameter frag is
+// nil if only the tables count.
 func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) []*track {
 	var chosen []*track
 	for _, kind := range []struct {
@@ -303,7 +303,7 @@ func readTrak(r *reader, trak box) (t track) {
 			t.readHeader(r, b)
 		case "mdhd":
 			t.timescale, t.length = readTimes(r, b)
-		case "hdlr":
+		case "hdlr": // QuickTime has a second hdlr in each track, of the type dhlr
 			if data := r.fields(b, 12); t.handler == "" && string(data[4:8]) != "dhlr" {
 				t.handler = string(data[8:])
 			}
@@ -322,7 +322,7 @@ func readTrak(r *reader, trak box) (t track) {
 	return t
 }
 
-// readHeader reads the track's id, its length, the size of its picture, and whether the
+// readHeader reads the track's id, flags and length, the size of its picture, and whether the
 // matrix turns the picture by 90 degrees.
 func (t *track) readHeader(r *reader, tkhd box) {
 	const afterTimes, matrixSize = 8 + 2 + 2 + 2 + 2, 9 * 4 // reserved, layer, group, volume, reserved

@@ -335,7 +335,7 @@ func readOggPages(r *reader) (o *oggFile, complete bool) {
 		return o, true
 	}
 	whole := newOggFile()
-	if r.fits(func() { whole.read(r, r.start, size) }) {
+	if r.inBudget(func() { whole.read(r, r.start, size) }) {
 		return whole, true
 	}
 	return o, !doubtful && o.follows(r, r.start, size)

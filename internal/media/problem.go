@@ -50,7 +50,7 @@ func wrongContent(file string, f form) error {
 	}
 	remedy := convert(file, to)
 	switch {
-	case (to == Audio) != (kind == Audio): // an image cannot be converted to sound, nor sound to a picture
+	case (to == Audio) != (kind == Audio): // an image cannot be converted to sound, nor sound to an image or a video
 		remedy = export(file, kind)
 	case suffix != "":
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)

@@ -39,8 +39,8 @@ func try(parse func()) (err error) {
 	return nil
 }
 
-// fits calls parse. It returns false if parse needs more than the rest of the budget.
-func (r *reader) fits(parse func()) bool {
+// inBudget calls parse. It returns false if parse needs more than the rest of the budget.
+func (r *reader) inBudget(parse func()) bool {
 	switch err := try(parse); {
 	case errors.Is(err, errBudget):
 		return false
@@ -211,7 +211,7 @@ func (r *reader) startOfZeros(start, end int64) int64 {
 // that broke off. It returns false if the budget is not enough to read them.
 func (r *reader) endsInZeros(end int64) (zeros bool) {
 	const enough = 16 << 10
-	r.fits(func() { zeros = end > enough && isZero(r.bytes(end-enough, enough)) })
+	r.inBudget(func() { zeros = end > enough && isZero(r.bytes(end-enough, enough)) })
 	return zeros
 }
 

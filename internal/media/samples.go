@@ -23,7 +23,7 @@ const maxTable = 32 << 10
 // the budget, but panics if the edit list does not fit.
 func (t *track) readTables(r *reader, m *movie) {
 	for _, read := range []func(*reader){t.readEntry, t.readCount, t.readDurations, t.readOrder, t.readSizes} {
-		r.fits(func() { read(r) })
+		r.inBudget(func() { read(r) })
 	}
 	if t.total > 0 {
 		t.length = t.total

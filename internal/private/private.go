@@ -1,6 +1,5 @@
-// Package private protects the files and programs of the local stack from other users of
-// the machine. Such a user might replace the stack's folder with another folder or with a
-// symbolic link.
+// Package private protects the files of the local stack from other users of the machine. Such
+// a user might replace the stack's folder with another folder or with a symbolic link.
 package private
 
 import (

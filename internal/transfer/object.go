@@ -133,7 +133,7 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 // if the object does not begin with head (the first bytes of the file that d downloads), or if its
 // length or its SHA-256 is known to differ from that of the file.
 func (a *attempts) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
-	file, err := a.objects.Head(ctx, a.key)
+	stored, err := a.objects.Head(ctx, a.key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return Object{}, false, nil
 	}
@@ -144,10 +144,10 @@ func (a *attempts) find(ctx context.Context, d *download, head []byte) (there Ob
 	if !complete {
 		length = d.src.total
 	}
-	if length >= 0 && file.Size != length {
-		return Object{}, true, a.occupied(fmt.Sprintf("it has %d bytes, and the output has %d", file.Size, length))
+	if length >= 0 && stored.Size != length {
+		return Object{}, true, a.occupied(fmt.Sprintf("it has %d bytes, and the output has %d", stored.Size, length))
 	}
-	there, err = a.describe(ctx, file, head)
+	there, err = a.describe(ctx, stored, head)
 	if err == nil && complete && there.SHA256 != sum {
 		err = a.occupied("its SHA-256 differs")
 	}
@@ -161,14 +161,14 @@ func (a *attempts) occupied(reason string) error {
 // describe describes an object of the bucket. It reads the whole object, because S3 does
 // not store the SHA-256. It returns a *workflow.OutputOccupied if the object does not begin
 // with head.
-func (a *attempts) describe(ctx context.Context, file bucket.File, head []byte) (Object, error) {
-	if file.Size < int64(len(head)) {
+func (a *attempts) describe(ctx context.Context, stored bucket.File, head []byte) (Object, error) {
+	if stored.Size < int64(len(head)) {
 		return Object{}, a.occupied("its first bytes differ")
 	}
 	sha := sha256.New()
-	for from, try := int64(0), 1; from < file.Size; {
+	for from, try := int64(0), 1; from < stored.Size; {
 		limited, cancel := context.WithTimeout(ctx, rangeTime)
-		part, err := a.objects.ReadRange(limited, file, from, a.pace.partSize)
+		part, err := a.objects.ReadRange(limited, stored, from, a.pace.partSize)
 		cancel()
 		switch {
 		case err != nil:
@@ -184,5 +184,5 @@ func (a *attempts) describe(ctx context.Context, file bucket.File, head []byte) 
 		from += int64(len(part))
 	}
 	sum := hex.EncodeToString(sha.Sum(nil))
-	return Object{Key: a.key, ETag: file.ETag, Bytes: file.Size, SHA256: sum, ContentType: file.ContentType, Existed: true}, nil
+	return Object{Key: a.key, ETag: stored.ETag, Bytes: stored.Size, SHA256: sum, ContentType: stored.ContentType, Existed: true}, nil
 }

@@ -159,14 +159,14 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 	}
 	a := c.newAttempts()
 	a.key = key
-	file, err := a.objects.Head(ctx, key)
-	if errors.Is(err, bucket.ErrNotFound) || err == nil && file.Metadata[sourceMetadata] != hashOf(u) {
+	stored, err := a.objects.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && stored.Metadata[sourceMetadata] != hashOf(u) {
 		return Object{}, false, nil
 	}
 	if err != nil {
 		return Object{}, false, a.storageError(err)
 	}
-	object, err := a.describe(ctx, file, nil)
+	object, err := a.describe(ctx, stored, nil)
 	return object, err == nil, err
 }
 
