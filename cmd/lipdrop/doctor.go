@@ -90,8 +90,8 @@ func (d *doctor) wrong(what string, remedy ...string) {
 	}
 }
 
-// failed reports a request to AWS that failed. The parameter purpose says what was tried, such as
-// "find the stack".
+// failed prints what could not be done, and the remedy. The parameter purpose says what was tried,
+// such as "find the stack".
 func (d *doctor) failed(purpose string, err error) {
 	err = client.Explain(purpose, "", err)
 	if errors.Is(err, context.Canceled) { // the person has interrupted the command
@@ -202,7 +202,7 @@ func (d *doctor) checkRule(ctx context.Context, rule, id string) {
 	}
 }
 
-// checkMapping checks an event source mapping and the result of its last call.
+// checkMapping checks the state and the last processing result of an event source mapping.
 func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 	out, err := lambda.NewFromConfig(d.Config).GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
 	if err != nil {
@@ -241,11 +241,10 @@ func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 	}
 	stored := false
 	defer func() {
-		if !stored && ctx.Err() == nil {
-			return
-		}
-		if err := remove(context.WithoutCancel(ctx), d.Bucket, drop); err != nil {
-			d.failed("delete "+drop, err)
+		if stored || ctx.Err() != nil { // an interrupted upload may have stored the file
+			if err := remove(context.WithoutCancel(ctx), d.Bucket, drop); err != nil {
+				d.failed("delete "+drop, err)
+			}
 		}
 	}()
 	for start := time.Now(); ; {
@@ -284,15 +283,15 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 		return
 	}
 	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
-		d.wrong("the dead-letter queue has messages ("+n+"): events of drops and deletions that are no longer retried",
-			"Fix the causes that the statuses of these jobs name, then run: "+d.command(d.Outputs["Redrive"]))
+		d.wrong("the dead-letter queue has messages ("+n+"): drops and deletions that are no longer retried",
+			"Fix the causes that the statuses of held jobs name. If no job is held, read the logs and the errors of the stack's SubmitFunction and CancelFunction. Then run: "+d.command(d.Outputs["Redrive"]))
 		return
 	}
 	d.fine("the dead-letter queue is empty")
 }
 
 // checkRunComfy checks the token and the balance. If nothing is wrong with them, it compares the
-// catalogue with RunComfy's descriptions of the models. RunComfy sends these only for a valid token.
+// catalogue with RunComfy's descriptions of the models, which RunComfy sends only for a valid token.
 func (d *doctor) checkRunComfy(ctx context.Context) {
 	api := d.RunComfy()
 	wrongs := d.wrongs
@@ -355,7 +354,7 @@ func (d *doctor) runComfyFailed(purpose string, err error) {
 	d.wrong(fmt.Sprintf("cannot %s: %v", purpose, err), "Check your network, or try again later: RunComfy may have an outage.")
 }
 
-// compareInput reports whether a model's input is the same in the catalogue and at RunComfy.
+// compareInput checks whether a model's input is the same in the catalogue and at RunComfy.
 func (d *doctor) compareInput(id string, known, live json.RawMessage) {
 	if differ := differences(known, live); differ != nil {
 		d.wrong("RunComfy has changed the input of "+id+": "+strings.Join(differ, ", "),

@@ -71,16 +71,16 @@ func readList(file string) ([]byte, error) {
 
 // addRows adds each row as a bundle in a folder. It reports the given problems and the problems of
 // the media, and leaves out each row that has a problem.
-func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row, problems []list.Problem) error {
+func (p *plan) addRows(ctx context.Context, listFile, folder string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
 	reject := func(problem list.Problem) {
 		bad[problem.Row] = true
-		p.addRowProblem(file, problem)
+		p.addRowProblem(listFile, problem)
 	}
 	for _, problem := range problems {
 		reject(problem)
 	}
-	if err := p.readMedia(ctx, filepath.Dir(file), rows); err != nil {
+	if err := p.readMedia(ctx, filepath.Dir(listFile), rows); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -99,7 +99,7 @@ func (p *plan) addRows(ctx context.Context, file, folder string, rows []list.Row
 			}
 		}
 		if !bad[row.Number] {
-			p.addRowBundle(file, folder, row)
+			p.addRowBundle(listFile, folder, row)
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func (p *plan) readMedia(ctx context.Context, dir string, rows []list.Row) error
 	return group.Wait()
 }
 
-func (p *plan) addRowBundle(file, folder string, row list.Row) {
+func (p *plan) addRowBundle(listFile, folder string, row list.Row) {
 	input, warnings := maps.Clone(row.Options), []string(nil)
 	if audio, ok := row.PairAudio(); ok {
 		info := media.Info{Name: "the audio"} // if the audio is not a file of this machine
@@ -146,7 +146,7 @@ func (p *plan) addRowBundle(file, folder string, row list.Row) {
 		files[property] = p.media[at].Upload
 	}
 	manifest := p.AddBundle(folder+row.Name, row.Model.ID, input, files)
-	p.rows[manifest] = plannedRow{row, file, warnings}
+	p.rows[manifest] = plannedRow{row, listFile, warnings}
 }
 
 // read sets the upload and the info of a medium, or its problem.

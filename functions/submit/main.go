@@ -1,5 +1,5 @@
 // Command submit is the Lambda function that handles each upload and each deletion below
-// inbox/: it finds the jobs that the changed file completes, and submits each job at most once.
+// inbox/: it assesses the names that the change affects, and submits each complete job at most once.
 package main
 
 import (

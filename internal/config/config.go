@@ -1,5 +1,5 @@
 // Package config configures a function from its environment when a process starts.
-// template.yaml sets every variable, and is the only place that has defaults.
+// template.yaml sets every variable except those of AWS, and is the only place that has defaults.
 package config
 
 import (
@@ -118,7 +118,7 @@ func (e *Env) whole(name string, n float64) int {
 	return int(n)
 }
 
-// number returns a variable that is a number above 0 or, if zero is true, of at least 0.
+// number returns a variable that is a number below 1,000,000 and above 0. If zero is true, it may be 0.
 func (e *Env) number(name string, zero bool) float64 {
 	value := e.Text(name)
 	n, err := strconv.ParseFloat(value, 64)

@@ -78,7 +78,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	}
 	if problems == nil {
 		var warnings []string
-		if r.Input, warnings = s.model.PairInput(s.options, r.Media[1].Info); wrong == nil {
+		r.Input, warnings = s.model.PairInput(s.options, r.Media[1].Info)
+		if wrong == nil {
 			r.Warnings = append(r.Warnings, warnings...)
 		}
 		problems = r.validate(s.model)
@@ -87,8 +88,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// The upload of the new file starts the job. Only a preset.json in Again needs Start: it is
-		// uploaded after the new file, and starts no job.
+		// The upload of the new file starts the job. A problem whose Again has a preset.json keeps its
+		// Start, because preset.json is uploaded after the new file and starts no job.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""
@@ -186,7 +187,7 @@ func (j *Job) Restart() problem.Restart {
 	return problem.Restart{Name: j.Name, Bundle: j.doc != nil, Match: j.match}
 }
 
-// inspectFile reads the headers of a file and completes medium with what they say. It
+// inspectFile inspects the content of a file and completes medium with the result. It
 // returns bucket.ErrChanged if the file has changed since it was found, and
 // *problem.Problem if something is wrong with the file.
 func (l *lister) inspectFile(ctx context.Context, medium *Medium) error {
@@ -272,8 +273,8 @@ func needsOtherName(p problem.Problem) bool {
 	return p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 }
 
-// validate checks the whole input, with a placeholder for the URL of each medium. It removes
-// the media from r.Input, so that only the options are left.
+// validate checks the whole input, with a placeholder for the URL of each medium. It adds
+// the warnings to r, and removes the media from r.Input, so that only the options are left.
 func (r *Ready) validate(model *catalog.Model) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, medium := range r.Media {

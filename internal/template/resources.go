@@ -94,27 +94,24 @@ type Mapping struct {
 	Concurrency int // batches at the same time
 }
 
-// properties are the members of a function's properties that Functions reads.
-type properties struct {
-	Timeout, MemorySize int
-	Environment         struct{ Variables map[string]any }
-	EventInvokeConfig   struct{ MaximumRetryAttempts int }
-	Events              map[string]struct {
-		Properties struct {
-			Queue         string
-			BatchSize     int
-			ScalingConfig struct{ MaximumConcurrency int }
-		}
-	}
-}
-
 // Functions returns the functions in the text of template.yaml, by logical id. The
 // comment of readResources describes values. If a variable of a function refers to a name without a value,
 // Functions returns an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
-	return readResources(template, values, functionType, func(t *Template, own any) (Function, error) {
-		var read properties
-		if err := errors.Join(t.Fill(t.Section("Globals")["Function"], &read), t.Fill(own, &read)); err != nil {
+	return readResources(template, values, functionType, func(t *Template, properties any) (Function, error) {
+		var read struct {
+			Timeout, MemorySize int
+			Environment         struct{ Variables map[string]any }
+			EventInvokeConfig   struct{ MaximumRetryAttempts int }
+			Events              map[string]struct {
+				Properties struct {
+					Queue         string
+					BatchSize     int
+					ScalingConfig struct{ MaximumConcurrency int }
+				}
+			}
+		}
+		if err := errors.Join(t.Fill(t.Section("Globals")["Function"], &read), t.Fill(properties, &read)); err != nil {
 			return Function{}, err
 		}
 		f := Function{
@@ -176,7 +173,7 @@ func Defaults(template []byte) (map[string]string, error) {
 var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
 // unclearAction matches the action * and patterns of SQS actions. Each may cover an action
-// that the local stack checks, so Roles returns an error for a statement that allows one.
+// that the local stack checks, so a statement with one is an error unless it is a Deny for other accounts.
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
 // role returns a role's statements about actions that checkedAction matches, except a Deny for other

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// If a range takes slowFactor times as long as the average, and at least pace.stall, it is
-	// requested once more. Otherwise one bad connection would delay the rest of the file.
+	// If a piece's own request takes slowFactor times as long as an average piece, and at least
+	// pace.stall, the piece is requested once more. Otherwise one bad connection would delay the rest of the file.
 	slowFactor = 16
 
 	// The average time covers about this many of the latest pieces.

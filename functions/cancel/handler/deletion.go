@@ -20,6 +20,7 @@ var errSubmitting = errors.New("the take is being submitted")
 // handleDeletion handles the deletion of an uploaded file. If the file is in the bucket again,
 // handleDeletion does nothing. Otherwise it cancels each unfinished take for which CancelledBy
 // returns true. A failed take may be unfinished, because its execution may have been redriven.
+// A failure that RunComfy reported (JobFailed) is final: a redrive cannot change it.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
 	name, prefix := drop.ParseKey(key).Owns()
 	if name == "" {

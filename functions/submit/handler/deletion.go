@@ -18,14 +18,14 @@ import (
 // The job must not run in these cases:
 //   - The status is about this take, which was claimed, and a person has deleted the record.
 //   - The status says that the record could not be read, and a person has deleted the record.
-//   - The status is about a newer take.
+//   - The status is about a newer take, which was claimed.
 //   - A file of the newest take was deleted, and no file of this job was uploaded since. Then
 //     mustNotRun also adds a warning to the newest take.
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
-		// Get returns ErrNotFound also for the record of a released claim. If the object exists, a
-		// person has restored such a record. The job was not submitted, so it may run.
+		// Get found no record, so an object with this key is the record of a released claim, which a
+		// person has restored. This job was not submitted, so it may run.
 		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take))
 		return !released, err
 	}
@@ -61,7 +61,8 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 }
 
 // deletedFile returns the newest take of a finding's name. If a file of the take was deleted, and
-// no file of the finding was uploaded since, it also returns the key of the deleted file.
+// no file of the finding was uploaded since, it also returns the key of the deleted file. A record
+// that is missing counts as no take. So does an unreadable record, if a file was uploaded in this batch.
 //
 // Another event may be assessed before the event of the deletion, so deletedFile checks
 // whether the files of the take still exist.
@@ -75,11 +76,11 @@ func (h *Handler) deletedFile(ctx context.Context, f finding) (newest ledger.Rec
 	case err != nil || f.uploadedSince(newest):
 		return newest, "", err
 	case !newest.Uses(deleted):
-		deleted, err = h.goneFrom(ctx, newest)
-	case ledger.OrderAt(h.timeOf(f.change)).OlderThan(f.Order):
-		deleted = "" // a file was uploaded after the deletion
+		gone, err = h.goneFrom(ctx, newest)
+	case !ledger.OrderAt(h.timeOf(f.change)).OlderThan(f.Order): // no file was uploaded after the deletion
+		gone = deleted
 	}
-	return newest, deleted, err
+	return newest, gone, err
 }
 
 // timeOf returns the time of a change, or the current time if the change has none.
@@ -121,11 +122,12 @@ func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, erro
 		if !rec.CancelledBy(in.Key) {
 			continue
 		}
-		file, err := h.Ledger.Bucket.Listed(ctx, in.Key)
-		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+		switch file, err := h.Ledger.Bucket.Listed(ctx, in.Key); {
+		case errors.Is(err, bucket.ErrNotFound):
+			return in.Key, nil
+		case err != nil:
 			return "", err
-		}
-		if file.LastModified.Before(in.LastModified.Add(-time.Second)) { // S3 may round the times differently
+		case file.LastModified.Before(in.LastModified.Add(-time.Second)): // S3 may round the times differently
 			return in.Key, nil
 		}
 	}
