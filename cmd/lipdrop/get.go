@@ -73,8 +73,8 @@ func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal,
 	}
 	outputs, err := client.InParallel(ctx, client.ReadsAtOnce, names, func(ctx context.Context, name string) ([]client.Output, error) {
 		found, err := stack.Archived(ctx, name, take)
-		if unfinished, ok := errors.AsType[*client.StateError](err); ok && len(names) > 1 {
-			printf(say, "%v\n", unfinished)
+		if noOutput, ok := errors.AsType[*client.StateError](err); ok && len(names) > 1 {
+			printf(say, "%v\n", noOutput)
 			return nil, nil
 		}
 		return found, err

@@ -20,7 +20,7 @@ type jobsCmd struct {
 	Prefix client.Pattern `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
-// Run lists jobs, and files that cannot belong to a job, the last change first.
+// Run lists the statuses and the answer files, the last change first.
 func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
 	var statuses []client.Status
 	for _, folder := range []string{ledger.StatusPrefix, ledger.AnswerPrefix} {
@@ -88,7 +88,7 @@ func (c *showCmd) Run(ctx context.Context, stack *client.Client, out *terminal) 
 	return nil
 }
 
-// showLine prints a line about a job, unless text is empty.
+// showLine prints a line, unless text is empty.
 func showLine(out *terminal, what, text string) {
 	if text != "" {
 		printf(out, "  %-9s %s\n", what, text)
@@ -155,8 +155,8 @@ func showTake(out *terminal, take client.Take) {
 	}
 }
 
-// timesOf returns, in a line, when a take was submitted, and how much later each of the other
-// times was. If the take was not submitted, timesOf returns when it was claimed.
+// timesOf returns, in a line, when a take was submitted, and how much later each later step was.
+// If the take was not submitted, timesOf returns when it was claimed.
 func timesOf(t ledger.Times) string {
 	if t.Submitted.IsZero() {
 		return "claimed " + t.Claimed.Format(time.RFC3339)

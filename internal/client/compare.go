@@ -43,12 +43,12 @@ type Upload struct {
 	Sum Sum
 
 	// Exists is true if the bucket has an object with this key. Same is true if that object
-	// also has the same content. Drop.Check sets Exists of some uploads. Drop.Choose sets
-	// Exists and Same of all uploads.
+	// also has the same content. Drop.Check sets Exists of a limited number of uploads.
+	// Drop.Choose sets Exists and Same of all uploads.
 	Exists, Same bool
 
-	// stored is the object in the bucket with this key. Drop.Choose sets its ETag and
-	// LastModified, which are empty if there is no object.
+	// stored is the object in the bucket with this key. Only its ETag and LastModified are
+	// used. They are empty if there is no object, and until Drop.Choose sets them.
 	stored drop.File
 
 	// refused is the id of a multipart upload that S3 did not complete because of a conflict.
@@ -154,15 +154,15 @@ func (d *Drop) compare(ctx context.Context) error {
 	if err := setSums(ctx, uploads); err != nil {
 		return err
 	}
-	stored, err := d.Snapshot(ctx)
+	snapshot, err := d.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	return each(ctx, ReadsAtOnce, uploads, func(ctx context.Context, _ int, u *Upload) (err error) {
-		if stored.Knows(u.Key) {
-			file, err := stored.Head(ctx, u.Key)
-			u.Exists, u.stored, u.Same = err == nil, file, file.ETag == hex.EncodeToString(u.Sum.md5[:])
-			if !u.Exists || u.Same || file.Size != u.Sum.Size {
+		if snapshot.Knows(u.Key) {
+			u.stored, err = snapshot.Head(ctx, u.Key) // sends no request, so an error means that there is no object
+			u.Exists, u.Same = err == nil, u.stored.ETag == hex.EncodeToString(u.Sum.md5[:])
+			if !u.Exists || u.Same || u.stored.Size != u.Sum.Size {
 				return nil
 			}
 		}

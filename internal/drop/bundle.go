@@ -20,7 +20,7 @@ import (
 // findBundle assesses a .job folder, and the matches of its wildcard: see findMatches.
 func (l *lister) findBundle(ctx context.Context, f Finding, folder, changedKey string) (Found, error) {
 	b, err := l.assessBundle(ctx, f, folder)
-	if err != nil || !b.hasMatches() {
+	if err != nil || !b.startsMatches() {
 		return Found{Own: b.own}, err
 	}
 	return l.findMatches(ctx, b, changedKey)
@@ -28,7 +28,7 @@ func (l *lister) findBundle(ctx context.Context, f Finding, folder, changedKey s
 
 // bundle is a .job folder. If it has one job.json, the bundle also says what job.json names.
 type bundle struct {
-	own      Finding        // of the bundle's own name; without a state if hasMatches returns true
+	own      Finding        // of the bundle's own name; without a state if it has a Job or startsMatches returns true
 	folder   string         // in the Unicode form in which job.json was uploaded
 	doc      *doc           // job.json
 	model    *catalog.Model // nil if job.json has no known model or no valid input; refs and wildcard are then empty
@@ -42,9 +42,9 @@ type bundle struct {
 	missing []string // files beside job.json that do not exist yet, as job.json names them
 }
 
-// hasMatches reports whether job.json starts a job for each match of its wildcard. It returns
+// startsMatches reports whether job.json starts a job for each match of its wildcard. It returns
 // false if something in job.json is wrong, or if S3 refuses to return a file that job.json names.
-func (b bundle) hasMatches() bool { return b.wildcard != nil && b.own.State == "" }
+func (b bundle) startsMatches() bool { return b.wildcard != nil && b.own.State == "" }
 
 // job returns the job of the given name. audios are the matches of the wildcard that have this
 // name; the other media are those that job.json names without a wildcard.
@@ -142,8 +142,8 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 	return p
 }
 
-// noManifest completes the finding of a bundle without a job.json. The finding has no
-// Order, because files without a job.json must not replace the status of a take.
+// noManifest completes the finding of a bundle without a job.json. It sets no Order: a status
+// with the Order of a file that is newer than a take would replace the status of the take.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.filesIn(ctx, bundle)
 	if err != nil {
@@ -190,7 +190,7 @@ func badSpelling(file File, name string) problem.Problem {
 	}
 }
 
-// resolve finds the files that a job.json names without a wildcard.
+// resolve finds the media that a job.json names without a wildcard.
 func (l *lister) resolve(ctx context.Context, b *bundle) error {
 	for _, r := range b.refs {
 		medium := Medium{Property: r.property.Name}

@@ -101,7 +101,7 @@ func (l *lister) findMatch(ctx context.Context, s sources, f Finding) (Finding, 
 	case b.own.State == ledger.Held: // S3 refuses to return a file that every match uses
 		f.Order = max(b.own.Order, orderOf(s.matches))
 		return f.decide(ledger.Held, b.own.Problems...), nil
-	case !b.hasMatches(): // job.json has the wildcard, but something else in it is wrong
+	case !b.startsMatches(): // job.json has the wildcard, but something else in it is wrong
 		return f.decide(ledger.Withdrawn, NoLongerNamed(b.own.Name, f.Name)), nil
 	}
 	f = b.matchFinding(f.Name, s.matches)

@@ -143,7 +143,7 @@ func startsNothing(base string) problem.Problem {
 	return p
 }
 
-// hiddenEnd explains why a file that seems to have the right name does not have it.
+// hiddenEnd returns a hint if a file name begins with the right name but is longer, such as job.json.txt.
 func hiddenEnd(base, right string) string {
 	if strings.HasPrefix(strings.ToLower(base), right) {
 		return " (your computer may hide the end of its name)"
@@ -151,15 +151,15 @@ func hiddenEnd(base, right string) string {
 	return ""
 }
 
-// conversions lists other files that people drop, and what to convert them to.
+// conversions lists suffixes that are not accepted, and the suffixes to convert these files to.
 var conversions = []struct{ from, to string }{
 	{".heic .heif .avif .jxl .jp2 .gif .bmp .tif .tiff .svg .psd .dng .cr2 .cr3 .nef .arw", ".jpg .png"},
 	{".aif .aiff .wma .amr .caf .weba .m4b .m4r .mka .oga .mp2 .3ga .dss .ds2 .spx .qta", ".wav .mp3"},
 	{".wmv .flv .mpg .mpeg .3gp .3g2 .mts .m2ts .ts .ogv .vob .qt .asf .mxf .f4v", ".mp4"},
 }
 
-// others says what to do with archives, incomplete files, links, lists and rare suffixes.
-var others = []struct{ suffixes, remedy string }{
+// remedies says what to do with archives, incomplete files, links, lists and rare suffixes.
+var remedies = []struct{ suffixes, remedy string }{
 	{".zip .rar .7z .tar .gz .tgz", "Unpack it, and upload the files in it."},
 	{".part .partial .crdownload .download .tmp", "Upload it under its own name when it is complete."},
 	{".url .lnk .webloc .icloud", "Upload the file that it stands for."},
@@ -183,9 +183,9 @@ func unknownSuffix(base string) problem.Problem {
 	if to := conversion(base); to != nil {
 		p.Remedy = fmt.Sprintf("Convert it to %s, and upload the new file.", problem.List(to, "or"))
 	}
-	for _, other := range others {
-		if hasSuffix(base, other.suffixes) {
-			p.Remedy = other.remedy
+	for _, r := range remedies {
+		if hasSuffix(base, r.suffixes) {
+			p.Remedy = r.remedy
 		}
 	}
 	return p

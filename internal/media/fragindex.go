@@ -78,7 +78,7 @@ func (f *fragments) byRandomAccess() {
 	if mfra.kind != "mfra" {
 		panic(errNoIndex)
 	}
-	guess := map[uint32]access{}
+	entries := map[uint32]access{}
 	f.named = map[uint32]bool{}
 	start := mfra.off
 	f.r.boxes(mfra.body, mfra.end, func(b box) {
@@ -88,13 +88,13 @@ func (f *fragments) byRandomAccess() {
 		id, entry := readLastAccess(f.r, b, mfra.off)
 		f.named[id] = true
 		if entry.moof > 0 {
-			start, guess[id] = min(start, entry.moof), entry
+			start, entries[id] = min(start, entry.moof), entry
 		}
 	})
 	if start == mfra.off {
 		start = f.next
 	}
-	f.follow(start, mfra.off, guess)
+	f.follow(start, mfra.off, entries)
 }
 
 // readLastAccess goes back from the last entry of a tfra box while the fragments are near the mfra

@@ -19,15 +19,15 @@ type fragments struct {
 	next      int64           // offset of the box after the fragments that readFirst read
 	indexes   []box           // sidx boxes before the first fragment
 	spans     map[uint32]span // by track id; a track has none if no sample of the track was found
-	cut       bool            // the file ends inside a fragment
+	cut       bool            // the end of the file is missing, or is zeros
 	named     map[uint32]bool // the tracks in the index at the end of the file
 	all       bool            // every track that has samples has a span
 	partial   bool            // samples of the last fragment are missing
-	jumped    bool            // fragments were skipped without the help of that index
+	jumped    bool            // fragments were skipped without the index at the end of the file
 }
 
 // span describes the samples of a track that were found. Times count from the beginning of
-// the track's media, in units of the media.
+// the track's media, in units of the track's timescale.
 type span struct {
 	start uint64 // when the first sample that was found is shown
 	end   uint64 // when the last shown sample ends
@@ -81,10 +81,10 @@ func (f *fragments) read() (foundEnds bool) {
 	return true
 }
 
-// findLast finds the ends of the tracks by reading the last fragments. Without an index at the
-// end of the file, it reads all fragments. If they do not fit into the budget, it tries three ways
-// until one succeeds: a search of the last 64 KiB, the headers of all boxes (only without a segment
-// index), and a search of as much as the budget allows.
+// findLast finds the ends of the tracks. It reads the last fragments through the index at the end
+// of the file. If that fails, it reads all fragments. If they do not fit into the budget, it tries
+// three ways until one succeeds: a search of the last 64 KiB, the headers of all boxes (only without
+// a segment index), and a search of as much as the budget allows.
 func (f *fragments) findLast() {
 	err := f.r.withReserve(tailCalls, tailBytes, f.byRandomAccess)
 	if err == nil {
@@ -103,11 +103,11 @@ func (f *fragments) findLast() {
 	panic(err)
 }
 
-// lacks reports whether a track certainly has no samples. If needed is true, lacks also returns
-// true when the file breaks off before the track's first sample.
-func (f *fragments) lacks(id uint32, needed bool) bool {
+// lacks reports whether a track certainly has no samples. If orCut is true, lacks also returns
+// true if the file breaks off before the track's first sample.
+func (f *fragments) lacks(id uint32, orCut bool) bool {
 	_, begun := f.spans[id]
-	return !begun && (f.all || needed && f.cut && !f.jumped)
+	return !begun && (f.all || orCut && f.cut && !f.jumped)
 }
 
 // readFirst reads fragments from the first one on, until it has found a sample of each
@@ -194,9 +194,9 @@ func (m *movie) track(id uint32) *track {
 }
 
 // follow reads every fragment between off and end that readFirst has not read. It stops at
-// an mfra box. It panics with errEnd if a box other than mdat extends past end, or if the length of
-// a box is impossible.
-func (f *fragments) follow(off, end int64, guess map[uint32]access) {
+// an mfra box or at zeros. It panics with errEnd if a box other than mdat extends past end, or if
+// the length of a box is impossible.
+func (f *fragments) follow(off, end int64, entries map[uint32]access) {
 	for off = max(off, f.next); off <= end-8; {
 		f.r.most(off, 16) // reads ahead: f.r.box would read only the header, and readMoof needs the body
 		var b box
@@ -217,7 +217,7 @@ func (f *fragments) follow(off, end int64, guess map[uint32]access) {
 		case b.end > end:
 			panic(errEnd)
 		case b.kind == "moof":
-			f.readMoof(b, guess)
+			f.readMoof(b, entries)
 		}
 		off = b.end
 	}
@@ -229,15 +229,15 @@ type access struct {
 	moof int64  // offset of the fragment that contains this sample
 }
 
-// readMoof records when the samples of a fragment start and end. guess has entries of the index by
-// track id. A fragment without a tfdt box starts when the span of its track ends. If guess has a
-// later time, of this or an earlier fragment, the fragment starts at that time.
-func (f *fragments) readMoof(moof box, guess map[uint32]access) {
+// readMoof records when the samples of a fragment start and end. A fragment without a tfdt box starts
+// when the span of its track ends, or at the time in the track's index entry if that is later. An
+// entry for a later fragment does not count. entries has the entries by track id.
+func (f *fragments) readMoof(moof box, entries map[uint32]access) {
 	f.r.boxes(moof.body, moof.end, func(b box) {
 		if b.kind != "traf" {
 			return
 		}
-		run := trackRun{fragments: f, moof: moof.off, guess: guess}
+		run := trackRun{fragments: f, moof: moof.off, entries: entries}
 		f.r.boxes(b.body, b.end, run.read)
 	})
 }
@@ -245,13 +245,13 @@ func (f *fragments) readMoof(moof box, guess map[uint32]access) {
 // trackRun reads the samples of one track in one fragment.
 type trackRun struct {
 	*fragments
-	moof   int64 // offset of the fragment
-	guess  map[uint32]access
-	id     uint32
-	known  bool   // the movie has this track
-	timed  bool   // the file says when the fragment is decoded
-	sample uint64 // default duration of a sample
-	at     uint64 // decoding time of the next sample
+	moof    int64 // offset of the fragment
+	entries map[uint32]access
+	id      uint32
+	known   bool   // the movie has this track
+	timed   bool   // the file says when the fragment is decoded
+	each    uint64 // default duration of a sample
+	at      uint64 // decoding time of the next sample
 }
 
 func (t *trackRun) read(b box) {
@@ -277,17 +277,17 @@ func (t *trackRun) readHeader(tfhd box) {
 	c, flags := t.r.versioned(tfhd, 4, 0)
 	t.id = c.u32()
 	t.known = t.m.track(t.id) != nil
-	t.sample = t.m.trex[t.id]
+	t.each = t.m.trex[t.id]
 	t.at = t.spans[t.id].end
-	if guess := t.guess[t.id]; guess.moof <= t.moof {
-		t.at = max(t.at, guess.at)
+	if entry := t.entries[t.id]; entry.moof <= t.moof {
+		t.at = max(t.at, entry.at)
 	}
 	if flags&duration == 0 {
 		return
 	}
-	at := 8 + 8*present(flags, baseOffset) + 4*present(flags, description)
-	data := t.r.fields(tfhd, at+4)
-	t.sample = uint64(u32(data[at:]))
+	off := 8 + 8*present(flags, baseOffset) + 4*present(flags, description)
+	data := t.r.fields(tfhd, off+4)
+	t.each = uint64(u32(data[off:]))
 }
 
 // present returns how many of the optional fields a box has, by its flags.
@@ -310,9 +310,9 @@ func (t *trackRun) readRun(trun box) {
 		return
 	}
 	if flags&(duration|composition) == 0 {
-		length := uint64(count) * t.sample
+		length := uint64(count) * t.each
 		checkTime(length)
-		t.addSamples(t.at, t.at+length, t.sample, 0)
+		t.addSamples(t.at, t.at+length, t.each, 0)
 		t.at += length
 		checkTime(t.at)
 		return
@@ -320,7 +320,7 @@ func (t *trackRun) readRun(trun box) {
 	for range count {
 		data := t.r.bytes(off, entry)
 		off += entry
-		length, shown := t.sample, t.at
+		length, shown := t.each, t.at
 		if flags&duration != 0 {
 			length = uint64(u32(data))
 		}
@@ -346,15 +346,15 @@ func checkTime(at uint64) {
 }
 
 // addSamples adds samples of one length to the span of the track. The first begins at shown, and the
-// last ends at end. Some files say that a sample is shown before it is decoded; lead is how long
+// last ends at end. Some files say that a sample is shown before it is decoded; early is how long
 // before. Each call is one vote on how long most samples last.
-func (t *trackRun) addSamples(shown, end, length, lead uint64) {
+func (t *trackRun) addSamples(shown, end, length, early uint64) {
 	s, begun := t.spans[t.id]
 	if !begun {
 		s.start = shown
 	}
 	s.end = max(s.end, end)
-	s.delay = max(s.delay, lead)
+	s.delay = max(s.delay, early)
 	switch {
 	case s.votes == 0:
 		s.frame, s.votes = length, 1

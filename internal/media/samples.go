@@ -241,7 +241,8 @@ func (t *track) checkLastChunk(r *reader, count, off int64) {
 
 // readEdits sets t.start, t.empty and t.shown from the edit list. An edit shows no more of the
 // media than there is. The length of an edit is in units of the movie's timescale, not of the
-// track's. If a time in the list is impossible, t.shown stays the length of the media.
+// track's. If a time in the list is impossible, or the list shows no media, t.shown stays the
+// length of the media.
 func (t *track) readEdits(r *reader, movieTimescale uint64) {
 	media, _ := inTime(t.length, t.timescale)
 	t.shown = media

@@ -28,7 +28,7 @@ var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist"
 
 // Source is a runcomfy.TokenSource that reads the API token from a secret. The
 // secret is plain text, or JSON with the member "token". A Source keeps the token that it
-// has read until Refused is called. It is safe for concurrent use.
+// has read until Refused is called, and for at least rereadAfter. It is safe for concurrent use.
 type Source struct {
 	Client SecretsManager
 	ARN    string
