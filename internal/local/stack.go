@@ -189,8 +189,8 @@ func (s *Stack) listen() ([]net.Listener, error) {
 // The files may be symbolic links.
 const dropFolder = "drop"
 
-// takeFolder makes the state folder and the keys in it if they are missing, and takes the folder's
-// lock.
+// takeFolder takes the lock of the state folder and reads its keys. It makes the folder and the keys
+// if they are missing.
 func (s *Stack) takeFolder() error {
 	dir, err := filepath.Abs(s.options.Dir)
 	if err != nil {

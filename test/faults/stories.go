@@ -49,7 +49,7 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	from, until time.Duration // when RunComfy's faults begin and end, since the start of the world; those of submit begin at 0, and forgotten never ends
+	from, until time.Duration // when RunComfy's faults begin and end, since the start of the world; those of submit begin at 0; forgotten depends on neither
 
 	hasty     int                     // how often people have acted while submit ran
 	refusals  int                     // number of refused writes to a claim

@@ -47,7 +47,7 @@ type Queue struct {
 	mu       sync.Mutex
 	messages map[string]Message // by id
 	inFlight map[string]bool    // by id
-	wake     chan struct{}      // wakes awaitBatch after a message has changed
+	wake     chan struct{}      // wakes awaitBatch after a message was added or changed
 }
 
 // Open makes the folder of a queue if necessary, and returns the queue. A message that was

@@ -48,7 +48,8 @@ function listen() {
     const recovered = !change.trouble && byId("live").className === "bad";
     showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
-    // After an outage, a job that could not be read is read again. A new list (reset) is no reason to read a job twice.
+    // After an outage, a job that could not be read is read again. While a job is read for the first time, a new list (reset) is no
+    // reason to read it again.
     const changed = change.rows?.some((row) => row.key === job.key);
     if (job.job ? changed : recovered || changed && !change.reset) job.refresh();
   });
