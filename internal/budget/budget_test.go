@@ -19,7 +19,7 @@ import (
 
 const day = "2050-01-03"
 
-func newBook() (*budget.Books, *s3test.Bucket) {
+func newBooks() (*budget.Books, *s3test.Bucket) {
 	s3 := &s3test.Bucket{}
 	return &budget.Books{Bucket: &bucket.Bucket{S3: s3, Name: "b"}}, s3
 }
@@ -72,7 +72,7 @@ func TestCaps(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b, _ := newBook()
+			b, _ := newBooks()
 			for i := range tt.before {
 				if _, err := b.Reserve(t.Context(), day, take(i+1), budget.Caps{}); err != nil {
 					t.Fatal(err)
@@ -94,7 +94,7 @@ func TestCaps(t *testing.T) {
 // Of a hundred takes that reserve at the same time, as many get a reservation as the cap
 // allows.
 func TestHundredTakesReserveAtOnce(t *testing.T) {
-	b, s3 := newBook()
+	b, s3 := newBooks()
 	s3.After = func(string, string) error { runtime.Gosched(); return nil } // lets others write in between
 	var wait sync.WaitGroup
 	var mu sync.Mutex
@@ -123,7 +123,7 @@ func TestHundredTakesReserveAtOnce(t *testing.T) {
 }
 
 func TestReservationIsIdempotentByTake(t *testing.T) {
-	b, _ := newBook()
+	b, _ := newBooks()
 	caps := budget.Caps{Jobs: 2, Seconds: 10, USD: 1}
 	first, err := b.Reserve(t.Context(), day, take(1), caps)
 	if err != nil {
@@ -150,7 +150,7 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 // an error, so no job runs without a reservation.
 func TestLostRaces(t *testing.T) {
 	for losses, reserved := range map[int]int{100: 1, 1000: 0} {
-		b, s3 := newBook()
+		b, s3 := newBooks()
 		lost := 0
 		s3.Before = func(op, _ string) error {
 			if op == "PutObject" && lost < losses {
@@ -168,7 +168,7 @@ func TestLostRaces(t *testing.T) {
 
 // A full book refuses another take, because a book of more than 32 MiB cannot be read.
 func TestFullBook(t *testing.T) {
-	b, s3 := newBook()
+	b, s3 := newBooks()
 	s3.Set(budget.Key(day), []byte(`{"day": "`+day+`", "takes": [{}`+strings.Repeat(", {}", 19_998)+`]}`))
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err != nil {
 		t.Errorf("the 20,000th take of a book: error %v, want none", err)
@@ -180,7 +180,7 @@ func TestFullBook(t *testing.T) {
 
 // The sum of a book counts every thousandth of a second and every millionth of a dollar.
 func TestSumIsExact(t *testing.T) {
-	b, _ := newBook()
+	b, _ := newBooks()
 	for i := range 10 {
 		if _, err := b.Reserve(t.Context(), day, budget.Take{Take: fmt.Sprint(i), Seconds: 1.001, USD: 0.000249}, budget.Caps{}); err != nil {
 			t.Fatal(err)
@@ -217,7 +217,7 @@ func TestNotCounted(t *testing.T) {
 // Check does not count a take twice, and reserves nothing. Free removes a reservation, and
 // writes no book if there is none.
 func TestCheckAndFree(t *testing.T) {
-	b, s3 := newBook()
+	b, s3 := newBooks()
 	caps := budget.Caps{Jobs: 1}
 	if _, err := b.Reserve(t.Context(), day, take(1), caps); err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestCheckAndFree(t *testing.T) {
 // If S3 writes a reservation and S3's response is lost, Reserve returns an error. The next
 // claim of the take replaces that reservation.
 func TestLostResponseOfAReservation(t *testing.T) {
-	b, s3 := newBook()
+	b, s3 := newBooks()
 	lost := false
 	s3.After = func(op, _ string) error {
 		if op == "PutObject" && !lost {
@@ -268,7 +268,7 @@ func TestLostResponseOfAReservation(t *testing.T) {
 // If a take is claimed again after Free has decided to remove the take's reservation, the
 // new reservation stays.
 func TestFreeBesideAClaim(t *testing.T) {
-	b, _ := newBook()
+	b, _ := newBooks()
 	reserve := func() {
 		if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
 			t.Fatal(err)
@@ -291,7 +291,7 @@ func TestFreeBesideAClaim(t *testing.T) {
 
 func TestUnreadableBook(t *testing.T) {
 	for _, body := range []string{"", "{", `[]`, `{"day": "2050-01-04", "takes": []}`, `{"day": "2050-01-03", "takes": []} x`} {
-		b, s3 := newBook()
+		b, s3 := newBooks()
 		s3.Set(budget.Key(day), []byte(body))
 		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 9})
 		if unreadable, ok := errors.AsType[*bucket.UnreadableError](err); !ok || unreadable.Key != "budget/2050-01-03.json" {

@@ -58,7 +58,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), toTestKey)
-		want := data
+		want := data // a second variable, because the handler of a cancelled request may still read data
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged

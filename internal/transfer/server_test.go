@@ -128,7 +128,7 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	}
 	p := testPace
 	if b.server.TLS != nil {
-		p.putMax = 1 << 20 // see newFlowBucket
+		p.putMax = 1 << 20 // see newTLSBucket
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(o.server.Certificate())

@@ -144,7 +144,7 @@ func TestPairsBecomeOutputs(t *testing.T) {
 			}
 		}
 	}
-	// If this later file has an answer and the queue is empty, submit has handled the events.
+	// If this later file has an answer file and the queue is empty, submit has handled the events.
 	s.drop("inbox/last.txt", []byte("no media"))
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		if _, ok := s.object("answers/last.txt.json"); ok && s.Pending() == 0 {
