@@ -50,7 +50,7 @@ type Expected struct {
 
 	// Dropped is the problem that Warning describes if a part of a media file would be
 	// missing in the output, else nil. Dropped.Again holds the name of that file. The rule
-	// "audio" sets neither Dropped nor Warning.
+	// "audio" sets neither Dropped nor Warning, although it may drop the end of a video.
 	Dropped *problem.Problem
 }
 
@@ -132,8 +132,8 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		return e
 	}
 	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, problem.Length(over), shorter.Name, option, mode)
-	// The warning names the modes that keep the end of the longer file. For a video, these modes
-	// play it in silence. For an audio file, they repeat or stretch the video.
+	// The warning names modes that avoid the loss. If the video is longer, these modes play its
+	// end in silence. If the audio file is longer, they repeat or stretch the video.
 	keeping := m.modesThat(asLonger)
 	if longer.Kind == media.Audio {
 		keeping = m.modesThat(asAudio, asStretched)

@@ -43,7 +43,7 @@ const sendingTime = 10 * time.Second
 // the notice, an earlier mark of the same state stays: another process may be sending it.
 func (s *Store) markDue(prev Posted, posted *Posted) (send bool) {
 	own := "by " + s.Writer
-	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameDrop(posted.Order)
+	isNew := prev.State != posted.State || prev.Take != posted.Take || !prev.Order.SameStamp(posted.Order)
 	switch {
 	case posted.State != Rejected && posted.State != Held:
 	case s.Notify != nil && (isNew || prev.due == own || prev.due != "" && !s.Now().Before(prev.UpdatedAt.Add(sendingTime))):

@@ -139,8 +139,8 @@ type Record struct {
 	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
 	UsualSeconds int `json:"usualSeconds,omitempty"`
 
-	// HeldUntil is when the invocation that claimed the take has certainly ended.
-	HeldUntil time.Time `json:"heldUntil,omitzero"`
+	// ClaimEnds is when the invocation that claimed the take has certainly ended.
+	ClaimEnds time.Time `json:"heldUntil,omitzero"`
 
 	// Deleted is set if a file of this take was deleted and the remaining files form another
 	// take. It is the time of the last such deletion. A pair's shared file, such as talk.mp4 for
@@ -335,7 +335,7 @@ func (r *Record) AddResult(result runcomfy.Result) {
 }
 
 // ClaimEnded reports whether the invocation that claimed the take has certainly ended.
-func (r Record) ClaimEnded(now time.Time) bool { return !now.Before(r.HeldUntil) }
+func (r Record) ClaimEnded(now time.Time) bool { return !now.Before(r.ClaimEnds) }
 
 // Uses reports whether the file at key is one of the take's inputs. It is false for the
 // key "", although an input that is a URL has this key.

@@ -83,12 +83,11 @@ const (
 
 // Order says which drop a status is about. It begins with the drop's stamp: the time of the
 // newest file of the drop. Record.Take begins with the same stamp. If the drop is complete, a
-// second time follows: when the take was claimed or, if it was not claimed, last tried. A newer
-// Order is greater as a text.
+// second time follows: when the take was claimed or, if it was not claimed, last tried.
 //
-// A newer drop may have an earlier stamp, because S3's time of a large file is when its
-// upload began. Of two takes with the same stamp, the take that was claimed later
-// is newer.
+// An Order that is greater as a text counts as newer. So a drop with a large file may count as
+// older than it is, because S3's time of the file is when its upload began. Of two takes with the
+// same stamp, the take that was claimed later counts as newer.
 type Order string
 
 // OrderAt returns the Order, without a second time, of a drop whose newest file has the given time.
@@ -102,10 +101,10 @@ func OrderOf(take string, at time.Time) Order {
 // Stamp returns the stamp of the drop.
 func (o Order) Stamp() string { return string(o[:min(len(o), len(StampLayout))]) }
 
-// SameDrop reports whether two drops have the same stamp.
-func (o Order) SameDrop(other Order) bool { return o.Stamp() == other.Stamp() }
+// SameStamp reports whether two drops have the same stamp.
+func (o Order) SameStamp(other Order) bool { return o.Stamp() == other.Stamp() }
 
-// OlderThan reports whether the stamp of the drop is earlier than the stamp of another drop.
+// OlderThan reports whether the drop counts as older than another drop: its stamp is earlier.
 func (o Order) OlderThan(other Order) bool { return o.Stamp() < other.Stamp() }
 
 // order returns the Order of the take's status.
@@ -140,7 +139,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order Order, pr
 	send := s.markDue(prev, &posted)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
-	if !prev.Rewrite && slices.Equal(encode(same), encode(posted.Status)) && prev.Order.SameDrop(order) {
+	if !prev.Rewrite && slices.Equal(encode(same), encode(posted.Status)) && prev.Order.SameStamp(order) {
 		posted.UpdatedAt, posted.due = prev.UpdatedAt, prev.due
 	} else {
 		posted.UpdatedAt = s.Now().UTC().Truncate(time.Second)
@@ -251,13 +250,13 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 			return err
 		}
 		sameTake := prev.Take == rec.Take
-		newer := prev.Order > rec.order()
-		// The take is newer than an unclaimed drop whose status was posted before the claim. The
-		// status has the greater Order if the drop had a newer file, which was then deleted.
+		prevIsNewer := prev.Order > rec.order()
+		// A status of an unclaimed drop that was posted before the claim is older, even with a greater
+		// Order: then the drop had a newer file, which was deleted.
 		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
-			newer = false
+			prevIsNewer = false
 		}
-		if sameTake && prev.State.rank() > rec.rank() || !sameTake && newer {
+		if sameTake && prev.State.rank() > rec.rank() || !sameTake && prevIsNewer {
 			return nil
 		}
 		st := s.TakeStatus(rec, warnings...)

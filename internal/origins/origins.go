@@ -112,8 +112,8 @@ func Refuse(address, reason string) error {
 	return &workflow.OutputRefused{Failure: workflow.Failuref("%s: %s", cmp.Or(address, "the output"), reason)}
 }
 
-// isListed reports whether the list has an exact origin with this host and port.
-func (l List) isListed(address string) bool {
+// isExact reports whether the list has an exact origin with this host and port.
+func (l List) isExact(address string) bool {
 	address = strings.ToLower(address)
 	return l.exact["https://"+address] || l.exact["http://"+address]
 }
@@ -170,15 +170,15 @@ func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialer := net.Dialer{Timeout: dialTime, Resolver: d.Resolver}
-			dialer.Control = func(_, address string, _ syscall.RawConn) error {
-				if dialled, err := netip.ParseAddrPort(address); l.isListed(host) || err == nil && isPublic(dialled.Addr()) {
+			dialer.Control = func(_, dialled string, _ syscall.RawConn) error {
+				if resolved, err := netip.ParseAddrPort(dialled); l.isExact(address) || err == nil && isPublic(resolved.Addr()) {
 					return nil
 				}
-				return Refuse(host, "the name resolves to an address that is not public")
+				return Refuse(address, "the name resolves to an address that is not public")
 			}
-			return dialer.DialContext(ctx, network, host)
+			return dialer.DialContext(ctx, network, address)
 		},
 		// Later connections resume the TLS session of the first one.
 		TLSClientConfig:        &tls.Config{RootCAs: d.Roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},

@@ -300,7 +300,7 @@ func (m *mortal) age(name string) error {
 		if err := json.NewDecoder(out.Body).Decode(&rec); err != nil {
 			return err
 		}
-		rec.Times.Claimed, rec.HeldUntil = rec.Times.Claimed.Add(-time.Hour), rec.HeldUntil.Add(-time.Hour)
+		rec.Times.Claimed, rec.ClaimEnds = rec.Times.Claimed.Add(-time.Hour), rec.ClaimEnds.Add(-time.Hour)
 		body, err := json.Marshal(rec)
 		if err != nil {
 			return err

@@ -71,15 +71,15 @@ func TestSubmittedIsLoggedOnce(t *testing.T) {
 }
 
 // A claim lasts until a minute after the deadline of its invocation, because clocks may differ.
-func TestClaimHeldUntil(t *testing.T) {
+func TestClaimEnds(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.SetBalanceEmpty(true)
 	var deadline time.Time
 	w.Before = func(c world.Call) error {
 		if c.Op == "submit" {
 			deadline = c.Deadline
-			if rec := w.Takes("ads/talk")[0]; !rec.HeldUntil.Equal(deadline.Add(time.Minute)) || rec.ClaimEnded(deadline) || !rec.ClaimEnded(rec.HeldUntil) {
-				t.Errorf("the deadline is %v; the claim lasts until %v, want a minute after the deadline", deadline, rec.HeldUntil)
+			if rec := w.Takes("ads/talk")[0]; !rec.ClaimEnds.Equal(deadline.Add(time.Minute)) || rec.ClaimEnded(deadline) || !rec.ClaimEnded(rec.ClaimEnds) {
+				t.Errorf("the deadline is %v; the claim lasts until %v, want a minute after the deadline", deadline, rec.ClaimEnds)
 			}
 		}
 		return nil

@@ -24,7 +24,7 @@ import (
 // all such jobs.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
-	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameDrop(prev.Order)) {
+	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameStamp(prev.Order)) {
 		if f.Problems != nil && f.State != ledger.Withdrawn {
 			f.keep(prev.Name, prev.Take)
 		}

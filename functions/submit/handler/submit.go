@@ -22,8 +22,9 @@ const (
 	claimTime  = submitTime + 5*time.Second
 	submitTime = runcomfy.Timeout + retryTime + writeTime
 
-	// A write that must not be lost is tried for retryTime. Each try gives up after writeTime.
-	// The pauses between the tries double, beginning with firstPause.
+	// A write that must not be lost is tried for retryTime. The pauses between the tries double,
+	// beginning with firstPause. Each try gives up after writeTime, and so does the status request
+	// of isRefused.
 	retryTime  = 30 * time.Second
 	writeTime  = 10 * time.Second
 	firstPause = time.Second
@@ -40,7 +41,7 @@ func (h *Handler) submitJob(ctx context.Context, f finding) error {
 	if err == nil {
 		return h.resume(ctx, f, rec)
 	}
-	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable { // it is not known whether the take was paid for
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable { // an earlier try may have paid for the take
 		manifest, _ := f.Job.Manifest()
 		return h.postNotSubmitted(ctx, f, ledger.Record{Name: f.Job.Name, Take: f.Job.Take, Manifest: manifest.Key, Match: f.Job.Restart().Match}, err)
 	}
@@ -144,8 +145,8 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// Also warn about files of the bundle that were replaced while the name's status was not
-	// about this take.
+	// keep leads to warnings about the files that were just uploaded. The loop warns about files of
+	// the bundle that were replaced earlier, while the name's status was not about this take.
 	f.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
@@ -194,7 +195,7 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 		Times: ledger.Times{Claimed: ledger.Timestamp(h.Now())},
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		rec.HeldUntil = ledger.Timestamp(deadline.Add(returnTime + clockSkew))
+		rec.ClaimEnds = ledger.Timestamp(deadline.Add(returnTime + clockSkew))
 	}
 	if model, ok := h.Resolver.Catalog.Model(ready.Model); ok {
 		rec.UsualSeconds = int(model.Usual.Of(ready.Expected.Length).Seconds())
