@@ -112,10 +112,11 @@ var services = map[string]string{
 
 // Explain returns an error of the SDK, or a *bucket.RefusedError, in words for a person. It
 // returns any other error unchanged, including bucket.ErrNotFound, the error of a context that has
-// ended, and an error that is explained already, or every error if there is no stack. If there are
-// no credentials, the result is a *CredentialsError. If AWS responded, it is a *CredentialsError,
-// a *DeniedError or a *ServiceError. The parameter purpose says what was tried, such as "read the
-// status of talk". The parameter key is the key or the prefix that the error is about, or "".
+// ended, and an error that is explained already. If there is no stack, it returns every error
+// unchanged. If there are no credentials, the result is a *CredentialsError. If AWS responded, it is
+// a *CredentialsError, a *DeniedError or a *ServiceError. The parameter purpose says what was tried,
+// such as "read the status of talk". The parameter key is the key or the prefix that the error is
+// about, or "".
 func (c *Client) Explain(purpose, key string, err error) error {
 	if c.Ledger == nil { // no stack: the error is about files of this machine
 		return err

@@ -32,7 +32,8 @@ const (
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
-	// uploadAttempts is how often the SDK tries a request, and unlessStored an upload with a condition.
+	// uploadAttempts is how often the SDK tries a request that sends bytes or completes an upload, and
+	// how often unlessStored makes such a request.
 	uploadAttempts = 6
 
 	// mostResumable is how many unfinished uploads of a key are compared with the file.

@@ -26,7 +26,7 @@ type sources struct {
 // sources that it found.
 func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	s, err := l.ownSources(ctx, stem)
-	bundleStem := strings.TrimSuffix(folderOf(stem), "/") // inbox/a for the file inbox/a.job/b.wav, whose stem is inbox/a/b
+	bundleStem := strings.TrimSuffix(folderOf(stem), "/") // inbox/a for the stem inbox/a/b, which may be a match such as inbox/a.job/b.wav
 	if err != nil || !strings.HasPrefix(bundleStem, ledger.InboxPrefix) {
 		return s, err
 	}

@@ -194,7 +194,8 @@ func readFrameCount(r *reader, start int64, first mpegFrame) frameCount {
 	if first.layer != 3 {
 		return c
 	}
-	const vbriOffset, longest = 32, 32 + 156 // the most side information, and a Xing header with LAME's tag
+	const vbriOffset = 32
+	const longest = 32 + 156 // the most side information, and a Xing header with LAME's tag
 	data := r.padded(start+int64(mpegFraming.header), longest, longest)
 	xing := data[first.sideInfo():]
 	if tag := string(xing[:4]); tag == "Xing" || tag == "Info" {

@@ -163,8 +163,9 @@ type ownMessage struct {
 	Lipdrop *change `json:"lipdrop"`
 }
 
-// parseOwnMessage reads a body with the member lipdrop. Only submit may send such a body, so
-// members that submit does not write are an error, and so are missing ones.
+// parseOwnMessage reads a body with the member lipdrop. Only submit may send such a body, so a
+// member that submit does not write is an error. So is a body without a key below inbox/, or without
+// exactly one of subjects and mostJobs.
 func parseOwnMessage(raw []byte, bucket string) ([]change, error) {
 	var message ownMessage
 	dec := json.NewDecoder(bytes.NewReader(raw))
