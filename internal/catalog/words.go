@@ -49,7 +49,7 @@ func (m *Model) allowed(name string) string {
 	}
 	words += limits(s)
 	if s.MultipleOf != nil {
-		words += " that is a multiple of " + ratio(s.MultipleOf)
+		words += " that is a multiple of " + decimal(s.MultipleOf)
 	}
 	rule := textRuleOf(s)
 	if s.MaxLength != nil {
@@ -80,11 +80,11 @@ var typeWords = map[string]string{
 func limits(s *jsonschema.Schema) string {
 	switch {
 	case s.Minimum != nil && s.Maximum != nil:
-		return " from " + ratio(s.Minimum) + " to " + ratio(s.Maximum)
+		return " from " + decimal(s.Minimum) + " to " + decimal(s.Maximum)
 	case s.Minimum != nil:
-		return " of at least " + ratio(s.Minimum)
+		return " of at least " + decimal(s.Minimum)
 	case s.Maximum != nil:
-		return " of at most " + ratio(s.Maximum)
+		return " of at most " + decimal(s.Maximum)
 	}
 	return ""
 }
@@ -195,18 +195,18 @@ func ranges(names []string) []string {
 
 func thousands(n int) string { return message.NewPrinter(language.English).Sprintf("%d", n) }
 
-func ratio(r *big.Rat) string {
+func decimal(r *big.Rat) string {
 	f, _ := r.Float64()
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
 func nearestClause(name string) string { return " (the nearest is " + name + ")" }
 
-// Nearest returns the known name that a wrong name probably means, or "". Two folded names are near
-// if they differ in one letter, or in at most a third of the longer one's letters. They are also
+// Nearest returns the known name that a wrong name probably means, or "". It compares the names as
+// fold returns them. Two names are near if they differ in one letter, or in at most a third of the
+// longer one's letters; two exchanged neighbouring letters count as one difference. They are also
 // near if the longer one contains the shorter one, and the shorter one has at least minContained
-// bytes. Two exchanged neighbouring letters count as one difference. If several known names are
-// equally near, Nearest returns the first.
+// bytes. If several known names are equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""

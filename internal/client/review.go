@@ -123,8 +123,8 @@ func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 }
 
 // succeededTakes returns the takes of a name that have succeeded, oldest first. If take is not
-// empty, it returns only that take. If no such take has succeeded, it returns *NoJobError or
-// *StateError.
+// empty, it returns only that take. It returns *NoJobError if there is no job of the name, and
+// *StateError if no such take has succeeded.
 func (c *Client) succeededTakes(ctx context.Context, name, take string) ([]ledger.Record, error) {
 	takes, err := c.SubmittedTakes(ctx, name)
 	if err != nil {

@@ -84,7 +84,7 @@ func (a Found) Findings() []Finding {
 // is no job.
 type Finding struct {
 	Name string
-	// Key is the key of the status or answer file.
+	// Key is the key of the status or answer file (see ledger.AnswerPrefix).
 	Key string
 	// Order says how old the drop is. It may be empty, for example for a bundle without a
 	// job.json.
@@ -333,7 +333,7 @@ func StateOf(problems []problem.Problem) ledger.State {
 	return ledger.Held
 }
 
-// gone completes a finding of files that were deleted.
+// gone returns the finding as withdrawn, because its files were deleted.
 func (f Finding) gone(reason, remedy string) Finding {
 	return f.decide(ledger.Withdrawn, problem.Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
 }

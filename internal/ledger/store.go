@@ -46,7 +46,8 @@ func (s *Store) ExecutionARN(name, take string) string {
 // lost races are an error.
 const maxRaces = 50
 
-// MaxObject is the largest record or status that is written or read, in bytes.
+// MaxObject is the size, in bytes, of the largest record or status that is written or read, and of
+// the largest result or review that is read.
 const MaxObject = 1 << 20
 
 // Claim writes rec and returns true if the take has no record, or only a released record.
@@ -238,8 +239,8 @@ func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, m
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that begin with prefix and have no slash after it. Each name, or a name
-// below it, has a record. For example, it returns the names talk.de and talk.fr for the prefix "talk.".
+// Names returns the names that begin with prefix, have no slash after it, and have records of their
+// own or of names below them: talk.de and talk.fr, for example, for the prefix "talk.".
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, RecordPrefix+prefix, "", "\xff")
 	if err != nil {
@@ -253,7 +254,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns at most the given number of names that are directly below the given name, have
-// a status, and sort after the name startAfter. For startAfter take-2, the name take may be among them.
+// a status, and sort after the name startAfter. It may also return names with which startAfter
+// begins: for example, take for startAfter take-2.
 func (s *Store) NamesBelow(ctx context.Context, name, startAfter string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the
@@ -322,9 +324,9 @@ func (s *Store) put(ctx context.Context, key string, value any, etag *string, me
 	if len(body) > MaxObject {
 		return fmt.Errorf("write %s: the object would have %d bytes; an object may have at most %d", key, len(body), MaxObject)
 	}
-	now, err := s.Bucket.PutJSON(ctx, key, *etag, body, metadata)
+	newETag, err := s.Bucket.PutJSON(ctx, key, *etag, body, metadata)
 	if err == nil {
-		*etag = now
+		*etag = newETag
 	}
 	return err
 }

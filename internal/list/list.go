@@ -1,4 +1,4 @@
-// Package list reads lists of jobs: a table that a spreadsheet saved as CSV, or JSON
+// Package list reads lists of jobs: a table that a spreadsheet saved as CSV or TSV, or JSON
 // lines. Each row is a job. The package reads no media and no bucket.
 package list
 
@@ -34,8 +34,8 @@ type Row struct {
 
 	table bool // from a table, in which every value is a text
 
-	// labels has the Problem.Column of columns and properties, such as "column B (audio)" for
-	// the property audio_url. See label for columns that are not in labels.
+	// labels says what problems call a column or property: for example, "column B (audio)" for
+	// the property audio_url. The method label also names those that labels does not have.
 	labels map[string]string
 }
 

@@ -125,8 +125,8 @@ func (t *Template) call(name string, argument any) (any, error) {
 		return t.sub(text, nil), nil
 	case name == "Fn::Sub" && len(list) == 2:
 		own, err := t.value(list[1])
-		names, _ := own.(map[string]any)
-		return t.sub(fmt.Sprint(list[0]), names), err
+		ownValues, _ := own.(map[string]any)
+		return t.sub(fmt.Sprint(list[0]), ownValues), err
 	}
 	return nil, fmt.Errorf("the template calls %s in a way that the local stack does not know", name)
 }
