@@ -45,7 +45,7 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// exitCodeOf returns the exit code for the state of one job.
+// exitCodeOf returns the exit code for one status.
 func exitCodeOf(st ledger.Status) int {
 	switch st.State {
 	case ledger.Succeeded, ledger.Used, ledger.Accepted:

@@ -162,8 +162,8 @@ Or run all functions, for a stack that was started with --lambda-endpoint http:/
 	return fmt.Sprintf(commands, architecture(), problem.ShellWord(problem.PathArgument(credentials)), options), nil
 }
 
-// architecture returns the option of the sam command that selects this machine's
-// processor, or "" if the processor is the template's default.
+// architecture returns the option of the sam command that selects an amd64 processor. On other
+// machines it returns "", because the template's default is arm64.
 func architecture() string {
 	if runtime.GOARCH == "amd64" {
 		return " --parameter-overrides Architecture=x86_64"
@@ -174,22 +174,22 @@ func architecture() string {
 // printEvery is how often printStatuses lists the statuses.
 const printEvery = time.Second
 
-// printStatuses prints each status and each answer file that changes from now on, until ctx
-// ends. If listings fail one after the other with the same error, it prints the error once.
-func printStatuses(ctx context.Context, stack *client.Client, say func(string)) {
+// printStatuses prints each status and each answer file that changes after the first listing,
+// until ctx ends. If listings fail one after the other with the same error, it prints the error once.
+func printStatuses(ctx context.Context, running *client.Client, say func(string)) {
 	seen, last := map[string]string{}, ""
-	begun := map[string]bool{} // the folders of which a listing has succeeded
+	begun := map[string]bool{} // the prefixes of which a listing has succeeded
 	for {
 		var errs []error
-		for _, folder := range []string{ledger.StatusPrefix, ledger.AnswerPrefix} {
-			changed, err := stack.Changes(ctx, folder, seen, client.Pattern{Prefix: true})
+		for _, prefix := range []string{ledger.StatusPrefix, ledger.AnswerPrefix} {
+			changed, err := running.Changes(ctx, prefix, seen, client.Pattern{Prefix: true})
 			errs = append(errs, err)
 			for _, st := range changed {
-				if begun[folder] {
+				if begun[prefix] {
 					say(lineOf(st))
 				}
 			}
-			begun[folder] = begun[folder] || err == nil
+			begun[prefix] = begun[prefix] || err == nil
 		}
 		text := ""
 		if err := errors.Join(errs...); err != nil {

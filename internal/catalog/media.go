@@ -23,11 +23,11 @@ const durationTolerance = 50 * time.Millisecond
 // of any model (docs.runcomfy.com).
 var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
-// CheckMedia compares a media file with the limits of a property. It returns a problem
-// for each limit that the file breaks, and a warning for each limit that cannot be
-// checked or that only an estimate exceeds. A file within its size limit gets a warning if it
-// is larger than RunComfy recommends. Each warning is a clause without a full stop. For a
-// property that accepts no media, CheckMedia returns nothing.
+// CheckMedia compares a media file with the limits of a property. For a file of the wrong kind,
+// it returns this problem only. Otherwise it returns a problem for each limit that the file breaks,
+// and a warning for each limit that cannot be checked or that only an estimate exceeds. A file
+// within its size limit gets a warning if it is larger than RunComfy recommends. Each warning is a
+// clause without a full stop. For a property that accepts no media, CheckMedia returns nothing.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
@@ -40,35 +40,35 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 			Remedy: fmt.Sprintf("Use %s for %s.", p.Kind.Noun(), property),
 		}}, nil
 	}
-	report := func(code problem.Code, part, is, takes, remedy string) {
+	report := func(code problem.Code, part, is, accepts, remedy string) {
 		problems = append(problems, problem.Problem{
 			Code:   code,
-			Reason: fmt.Sprintf("%s is %s; %s accepts %s", part, is, m.ID, takes),
+			Reason: fmt.Sprintf("%s is %s; %s accepts %s", part, is, m.ID, accepts),
 			Remedy: remedy,
 		})
 	}
-	unknown := func(what, takes string) {
-		warnings = append(warnings, fmt.Sprintf("the %s of %s is not known; %s accepts %s", what, f.Name, m.ID, takes))
+	unknown := func(what, accepts string) {
+		warnings = append(warnings, fmt.Sprintf("the %s of %s is not known; %s accepts %s", what, f.Name, m.ID, accepts))
 	}
 
 	if len(p.Formats) > 0 && !slices.Contains(p.Formats, f.Format) {
-		takes := problem.List(strings.Fields(strings.ToUpper(strings.Join(p.Formats, " "))), "or")
+		accepts := problem.List(strings.Fields(strings.ToUpper(strings.Join(p.Formats, " "))), "or")
 		if f.Format == "" {
-			unknown("format", takes)
+			unknown("format", accepts)
 		} else {
-			report(problem.WrongFormat, f.Name, strings.ToUpper(f.Format), takes, fmt.Sprintf("Convert %s to %s.", f.Name, strings.ToUpper(p.Formats[0])))
+			report(problem.WrongFormat, f.Name, strings.ToUpper(f.Format), accepts, fmt.Sprintf("Convert %s to %s.", f.Name, strings.ToUpper(p.Formats[0])))
 		}
 	}
 	if p.MaxDuration > 0 {
-		takes := "at most " + seconds(p.MaxDuration)
+		accepts := "at most " + seconds(p.MaxDuration)
 		if !f.Length().Known() {
-			unknown("length", takes)
+			unknown("length", accepts)
 		}
 		switch part, l := overlong(f, p.MaxDuration+durationTolerance); {
 		case l.Exact:
-			report(problem.TooLong, part, problem.Length(l.D)+" long", takes, fmt.Sprintf("Shorten %s to %s.", f.Name, takes))
+			report(problem.TooLong, part, problem.Length(l.D)+" long", accepts, fmt.Sprintf("Shorten %s to %s.", f.Name, accepts))
 		case l.Known():
-			warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate; %s accepts %s", part, problem.Length(l.D), m.ID, takes))
+			warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate; %s accepts %s", part, problem.Length(l.D), m.ID, accepts))
 		}
 	}
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
@@ -77,20 +77,20 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), p.Kind.Noun()))
 	}
 	if p.MinShortSide > 0 {
-		takes := fmt.Sprintf("%ss whose short side is at least %d pixels", p.Kind, p.MinShortSide)
+		accepts := fmt.Sprintf("%ss whose short side is at least %d pixels", p.Kind, p.MinShortSide)
 		if short := min(f.Width, f.Height); short <= 0 {
-			unknown("size in pixels", takes)
+			unknown("size in pixels", accepts)
 		} else if short < p.MinShortSide {
-			report(problem.TooSmall, f.Name, fmt.Sprintf("%d × %d pixels", f.Width, f.Height), takes,
+			report(problem.TooSmall, f.Name, fmt.Sprintf("%d × %d pixels", f.Width, f.Height), accepts,
 				fmt.Sprintf("Enlarge %s to a short side of at least %d pixels.", f.Name, p.MinShortSide))
 		}
 	}
 	return problems, warnings
 }
 
-// overlong returns the part of a file that is longer than a limit, and the length of the part.
-// An exact length counts before an estimate. If only one of the two tracks of a video is too
-// long, part is the name of this track. If no track is too long, the returned length is not known.
+// overlong names the part of a file that is longer than a limit, and returns the length of the part.
+// It considers estimates only if no exact length is too long. If it finds only one of the two tracks
+// of a video too long, part names this track. If it finds none, the returned length is not known.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }

@@ -38,7 +38,7 @@ func byKey(a, b drop.File) int { return strings.Compare(a.Key, b.Key) }
 
 // Snapshot is a bucket whose listings are read once: it knows the files below a prefix,
 // and remembers other listings. So a check of many drops makes few requests. Snapshot
-// implements drop.Files, and is safe for concurrent use.
+// implements drop.Files. Its methods, except AddDropped, are safe for concurrent use.
 type Snapshot struct {
 	prefix string
 	known  []drop.File // sorted; if whole is true, all files below prefix
@@ -47,7 +47,7 @@ type Snapshot struct {
 	read   func(ctx context.Context, f drop.File, off, n int64) ([]byte, error)
 
 	dropped []drop.File // sorted
-	added   []drop.File // the value of the field dropped; nil before AddDropped is called
+	added   []drop.File // nil until AddDropped sets it to dropped
 
 	mu     sync.Mutex
 	listed map[listing]page
@@ -66,8 +66,8 @@ type page struct {
 }
 
 // NewSnapshot returns a Snapshot of a bucket. The Snapshot knows the files below a prefix, if
-// there are at most the given number. Otherwise it asks the bucket for each listing, once. It reads
-// the content of a file from the drop's snapshot if that snapshot has the file's key.
+// there are at most the given number. For other files it asks the bucket: once for each listing, and
+// at every Head. It reads the content of a file from dropped if dropped has the file's key.
 func NewSnapshot(ctx context.Context, files drop.Files, dropped *Snapshot, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	read := func(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
@@ -98,26 +98,26 @@ func (s *Snapshot) ListFolder(ctx context.Context, prefix, after string, limit i
 
 func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]drop.File, bool, error) {
 	if s.Knows(l.prefix) {
-		files, more := list(s.known, l)
+		files, more := listSorted(s.known, l)
 		return files, more, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known, ok := s.listed[l]
+	stored, ok := s.listed[l]
 	if !ok {
 		files, more, err := ask()
 		if err != nil {
 			return nil, false, err
 		}
-		known = page{files, more}
-		s.listed[l] = known
+		stored = page{files, more}
+		s.listed[l] = stored
 	}
-	added, moreAdded := list(s.added, l)
-	if known.more {
-		l.limit = len(known.files) // the bucket's files after these are not known
+	added, moreAdded := listSorted(s.added, l)
+	if stored.more {
+		l.limit = len(stored.files) // the bucket's files after these are not known
 	}
-	files, more := list(merge(added, known.files), l)
-	return files, more || known.more || moreAdded, nil
+	files, more := listSorted(merge(added, stored.files), l)
+	return files, more || stored.more || moreAdded, nil
 }
 
 // Head implements drop.Files.
@@ -148,8 +148,8 @@ func find(sorted []drop.File, key string) (drop.File, bool) {
 	return sorted[i], true
 }
 
-// list lists sorted files as S3 does.
-func list(sorted []drop.File, l listing) (files []drop.File, more bool) {
+// listSorted lists sorted files as S3 does.
+func listSorted(sorted []drop.File, l listing) (files []drop.File, more bool) {
 	from, _ := slices.BinarySearchFunc(sorted, drop.File{Key: max(l.prefix, l.after)}, byKey)
 	for _, f := range sorted[from:] {
 		below, ok := strings.CutPrefix(f.Key, l.prefix)

@@ -15,8 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// wildcard is a value in job.json that has a *, for audio files beside job.json. Each match gets
-// a job of its own.
+// wildcard is a value in job.json that has a *, for audio files beside job.json. The
+// matches with the same job name (see MatchName) are assessed together, as one job.
 type wildcard struct {
 	property string
 	value    string // as job.json gives it
@@ -26,9 +26,9 @@ type wildcard struct {
 
 // newWildcard returns the wildcard of a value that names a key in a bundle's folder. A * in
 // the folder's own name is harmless, because only keys in this folder are compared.
-func newWildcard(bundle string, r ref) *wildcard {
-	literal, _, _ := strings.Cut(r.key[len(bundle):], "*")
-	return &wildcard{r.property.Name, r.value, bundle + literal, norm.NFC.String(r.key)}
+func newWildcard(folder string, r ref) *wildcard {
+	literal, _, _ := strings.Cut(r.key[len(folder):], "*")
+	return &wildcard{r.property.Name, r.value, folder + literal, norm.NFC.String(r.key)}
 }
 
 // matches reports whether a key matches: a * stands for any text without a slash.
@@ -67,7 +67,7 @@ func openEnded(value string) bool {
 
 // findMatches completes the bundle's own finding: used, waiting or rejected. If job.json names
 // the changed file, or changedKey is "", it also returns the subjects of all matches. Otherwise, if
-// the changed file is a match, it also returns the finding of that file's job.
+// the changed file is a match, it also assesses that file's job name.
 func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (Found, error) {
 	byName, all, err := l.listMatches(ctx, b, changedKey)
 	if err != nil {
@@ -109,31 +109,31 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (
 		}
 		a.Match, a.Matches = &m.Own, m.Matches
 	}
-	unused, err := l.unused(ctx, b) // comes last, because only a warning needs these listings
+	unused, err := l.unused(ctx, b) // comes last: if the limit of listings is reached, only a warning is lost
 	if unused != nil {
 		a.Own.Warnings = append(a.Own.Warnings, fmt.Sprintf("job.json does not use %s: only audio files that match %s get a job", fileNames(unused), problem.Quote(b.wildcard.value)))
 	}
 	return a, exceptCrowded(err)
 }
 
-// matchSubjects returns the subjects of the matches. The subject of a job beyond
-// MaxJobsPerDrop stores how many jobs there are. A job that waits for files also counts against
+// matchSubjects returns a subject for each job name of the matches. The subject of a job beyond
+// MaxJobsPerDrop stores jobs, the number of names that have an audio file. A job that waits for files also counts against
 // MaxJobsPerDrop, because the files may arrive before the job's subject is assessed.
 func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []Subject {
 	var subjects []Subject
-	started := 0
+	counted := 0
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		s := fileSubject(ParseKey(byName[name][0].Key))
 		if f := b.matchFinding(name, byName[name]); f.Job != nil || f.State == ledger.Waiting {
-			started++
-			s = l.limited(s, started, jobs, f.Job == nil)
+			counted++
+			s = l.limited(s, counted, jobs, f.Job == nil)
 		}
 		subjects = append(subjects, s)
 	}
 	return subjects
 }
 
-// findChangedMatch assesses the name of one match, whose file was changed.
+// findChangedMatch assesses the job name of a match that was uploaded or deleted.
 func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[string][]File, changedKey string) (a Found, err error) {
 	name := MatchName(b.folder, changedKey)
 	f, stem := newFinding(name), ledger.InboxPrefix+name
@@ -161,8 +161,8 @@ func (l *lister) findChangedMatch(ctx context.Context, b bundle, byName map[stri
 }
 
 // listMatches returns the files that match a wildcard, by job name, and whether it compared
-// all files. changedKey is the key of the file that was changed, or "". If this file is a media
-// file, listMatches always compares it.
+// all files. changedKey is the key of the file that was changed, or "". If this key
+// matches, listMatches always compares the media files with the same stem.
 func (l *lister) listMatches(ctx context.Context, b bundle, changedKey string) (byName map[string][]File, all bool, err error) {
 	files, all, err := l.listBelow(ctx, b.wildcard.literal, maxMatches)
 	if err != nil {
@@ -257,6 +257,6 @@ func isAudio(f File) bool {
 }
 
 // MatchName returns the job name that a file in a bundle's folder gets if a wildcard matches it.
-func MatchName(bundle, key string) string {
-	return nameOf(stemOfBundle(bundle)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
+func MatchName(folder, key string) string {
+	return nameOf(stemOfBundle(folder)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
 }

@@ -68,7 +68,7 @@ var nextStates = map[State][]State{
 // CanBecome reports whether s and t are the same state, or a take in state s may change to state t.
 func (s State) CanBecome(t State) bool { return s == t || slices.Contains(nextStates[s], t) }
 
-// Claimed reports whether s is the state of a take that has a record.
+// Claimed reports whether s is the state of a record whose claim was not released.
 func (s State) Claimed() bool { return s.rank() > 0 }
 
 // Ended reports whether a take in state s has ended. A failed take has ended too, although
@@ -115,7 +115,7 @@ type Record struct {
 	Manifest string `json:"manifest,omitempty"`
 	Match    string `json:"match,omitempty"`
 
-	// ExpectedSeconds is how long the output should be. ExpectedWithin is the allowed
+	// ExpectedSeconds is how long each output should be. ExpectedWithin is the allowed
 	// difference in seconds. Both are 0 if the expected length is not known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	ExpectedWithin  float64 `json:"expectedWithinSeconds,omitempty"`
@@ -142,9 +142,9 @@ type Record struct {
 	// ClaimEnds is when the invocation that claimed the take has certainly ended.
 	ClaimEnds time.Time `json:"heldUntil,omitzero"`
 
-	// Deleted is set if a file of this take was deleted and the remaining files form another
-	// take. It is the time of the last such deletion. A pair's shared file, such as talk.mp4 for
-	// the job talk.de, does not start the other take if it was uploaded before Deleted.
+	// Deleted is the time of the last deletion of a file of this take after which the remaining
+	// files formed another take. An upload of a pair's shared file, such as talk.mp4 for the job
+	// talk.de, does not start the other take if the upload is known to be older than Deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
@@ -165,9 +165,9 @@ func (r Record) Job() workflow.Job {
 	}
 }
 
-// CostsNothing reports whether a take that did not succeed costs nothing: RunComfy did not
-// accept the job, cancelled the job before it started, or reports a cost of 0. It is also
-// true for a cancelled take without a reported cost. It is false for every succeeded take.
+// CostsNothing reports whether a released, failed or cancelled take costs nothing: RunComfy did
+// not accept the job, cancelled the job before it started, or reports a cost of 0. It is also
+// true for a cancelled take without a reported cost. It is false in every other state.
 func (r Record) CostsNothing() bool {
 	switch r.State {
 	case Released:
@@ -205,7 +205,7 @@ type Result struct {
 	// Times has in Ended the time when all outputs were in the bucket.
 	Times Times `json:"times"`
 
-	// ExpectedSeconds is how long the outputs should be; 0 if not known.
+	// ExpectedSeconds is how long each output should be; 0 if not known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 
 	// EstimateUSD is what the job costs by RunComfy's base price. CostUSD is the cost that
@@ -270,13 +270,13 @@ type VerdictState string
 const (
 	VerdictOK        VerdictState = "ok"
 	VerdictDoubtful  VerdictState = "doubtful"
-	VerdictUnchecked VerdictState = "unchecked" // the output could not be read
+	VerdictUnchecked VerdictState = "unchecked" // the output, its format or its tracks could not be read
 )
 
 // DoubtCode says what is wrong with an output.
 type DoubtCode string
 
-// The doubts. docs/result.md says what each means.
+// The codes of doubts. docs/result.md says what each means.
 const (
 	OutputShort      DoubtCode = "output_short"
 	OutputLong       DoubtCode = "output_long"
@@ -288,7 +288,7 @@ const (
 	UnexpectedType   DoubtCode = "unexpected_type"
 )
 
-// DoubtCodes returns all doubts.
+// DoubtCodes returns all codes of doubts.
 func DoubtCodes() []DoubtCode {
 	return []DoubtCode{OutputShort, OutputLong, NoSound, SilentSound, SmallerPicture, PictureUnchanged, NotPlayable, UnexpectedType}
 }

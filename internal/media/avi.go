@@ -40,8 +40,8 @@ type avi struct {
 	fullEnd int64  // where the media data end if the file is not cut
 }
 
-// readAVI reads the stream headers of an AVI file. A header says how many frames its stream
-// has. A file of more than a gigabyte has several RIFF chunks. The first holds the headers.
+// readAVI reads the stream headers of an AVI file. A header says how long its stream is.
+// A file of more than a gigabyte has several RIFF chunks. The first holds the headers.
 func readAVI(r *reader, info *Info) {
 	a := avi{info: info}
 	end := int64(0) // of the last RIFF chunk
@@ -49,7 +49,7 @@ func readAVI(r *reader, info *Info) {
 		if c.kind != "RIFF" {
 			break // what follows the last RIFF chunk is ignored
 		}
-		if c.body == 8 {
+		if c.body == 8 { // the first chunk
 			a.walk(r, c.body+4, r.src.Size)
 		} else {
 			a.fullEnd = max(a.fullEnd, c.end)

@@ -25,7 +25,7 @@ type Source struct {
 	// ignores folders in Name.
 	Name string
 
-	// Size is the file's length in bytes.
+	// Size is how many bytes the file has.
 	Size int64
 
 	// ReadRange returns the n bytes that begin at byte off. Inspect calls it only
@@ -162,7 +162,7 @@ func (l Length) AtLeast() time.Duration {
 // Track is the video track or the audio track of a file.
 type Track struct {
 	// Codec is the name of the codec in lower case, as in ffprobe: "h264", "hevc",
-	// "prores", "aac", "mp3", "opus". For every kind of uncompressed samples, Codec is
+	// "prores", "aac", "mp3", "opus". For every kind of uncompressed sound, Codec is
 	// "pcm". It is empty if the codec is not known.
 	Codec string
 
@@ -183,7 +183,7 @@ type Track struct {
 
 // Info is what Inspect found in a file.
 type Info struct {
-	// Name is the file name without folders. Bytes is the length of the file.
+	// Name is the file name without folders. Bytes is how many bytes the file has.
 	Name  string
 	Bytes int64
 
@@ -209,13 +209,13 @@ type Info struct {
 	// stop.
 	Warnings []string
 
-	// Unread reports that the file passed although its tracks could not be read.
+	// Unread reports that the file passed although its format or its headers could not be read.
 	// Some or all of Video, Audio, Width and Height are then not set.
 	Unread bool
 }
 
-// Length returns the length of the video track of a video, and the length of the audio
-// track of an audio file.
+// Length returns the length of the video track of a video, or of the audio track of an
+// audio file.
 func (i Info) Length() Length {
 	switch {
 	case i.Kind == Video && i.Video != nil:

@@ -45,15 +45,16 @@ func isID3(head []byte) bool {
 }
 
 // id3End returns where the ID3v2 tag at off ends. Each byte of the tag's size should hold seven
-// bits, but some programs write eight. So id3End tries both: sound, zeros or another tag begins
-// after the right size. If both or neither fit, a byte with its highest bit set means eight bits.
+// bits, but some programs write eight. So id3End tries both: sound, zeros or another tag
+// follows the right end. If both or neither fit, it assumes eight bits if a byte has its highest
+// bit set, otherwise seven.
 func id3End(r *reader, off int64, head []byte) int64 {
 	size := head[6:10]
-	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
+	sevenBits := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
 	if footer := head[5]&0x10 != 0; footer {
-		safe += id3HeaderSize
+		sevenBits += id3HeaderSize
 	}
-	ends := []int64{off + id3HeaderSize + safe, off + id3HeaderSize + int64(u32(size))}
+	ends := []int64{off + id3HeaderSize + sevenBits, off + id3HeaderSize + int64(u32(size))}
 	if (size[0]|size[1]|size[2]|size[3])&0x80 != 0 {
 		slices.Reverse(ends)
 	}

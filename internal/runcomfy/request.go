@@ -47,7 +47,7 @@ func newDefaultHTTPClient() *http.Client {
 	return &http.Client{Transport: transport, Timeout: Timeout}
 }
 
-// call is one request: a path below the base URL, a raw query, and a JSON body or
+// call is what a request is made from: a path below the base URL, a raw query, and a JSON body or
 // nil. A paid call is never repeated.
 type call struct {
 	method, path, query string
@@ -99,7 +99,7 @@ func (c *Client) send(ctx context.Context, call call, token string) (*response, 
 	}))
 	res, err := c.httpClient().Do(req)
 	if err != nil {
-		// A transport that ignores the trace may have sent the request.
+		// A transport that did not call GetConn ignores the trace, and may have sent the request.
 		failed.notSent = asked.Load() && !got.Load()
 		failed.err = withoutURL(err)
 		failed.text = cmp.Or(safeText(failed.err.Error(), token), "no response")
@@ -109,8 +109,8 @@ func (c *Client) send(ctx context.Context, call call, token string) (*response, 
 	return readResponse(call, res, token)
 }
 
-// CheckToken returns a *TokenError if there is no token to send. It makes no
-// request.
+// CheckToken returns a *TokenError if there is no token that can be sent. It sends nothing to
+// RunComfy.
 func (c *Client) CheckToken(ctx context.Context) error {
 	_, err := c.token(ctx)
 	return err
