@@ -82,7 +82,7 @@ func addFree(t *testing.T, path string, n int) {
 func TestPrintManyJobs(t *testing.T) {
 	p := &plan{Drop: &client.Drop{}}
 	for range mostShown {
-		p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: check.Ready, Job: drop.Ready{Model: "m"}}, Starts: true})
+		p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: check.Ready, Job: drop.Prepared{Model: "m"}}, Starts: true})
 	}
 	p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{
 		Finding: drop.Finding{Name: "lone"}, State: ledger.Waiting, Problems: []problem.Problem{{Code: problem.WaitingForAudio, Reason: "the voice is missing"}},

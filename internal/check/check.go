@@ -51,7 +51,7 @@ type Outcome struct {
 	State    ledger.State // Ready, or the state that the status would have
 	Problems []problem.Problem
 	Warnings []string
-	Job      drop.Ready // what is known about the job, if there is one
+	Job      drop.Prepared // what is known about the job, if there is one
 }
 
 // Good reports whether nothing is wrong or missing.
@@ -148,5 +148,5 @@ func UploadRank(key string) int {
 	return 1
 }
 
-// File returns a cleaned key without inbox/.
+// File returns the path of a key below inbox/, cleaned by path.Clean.
 func File(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }

@@ -120,7 +120,7 @@ func TestSnapshotMakesFewRequests(t *testing.T) {
 
 // Lengths have at most three decimals.
 func TestDescribeLength(t *testing.T) {
-	o := check.Outcome{State: check.Ready, Job: drop.Ready{Expected: catalog.Expected{Length: 2388999 * time.Microsecond}}}
+	o := check.Outcome{State: check.Ready, Job: drop.Prepared{Expected: catalog.Expected{Length: 2388999 * time.Microsecond}}}
 	if got := o.Describe().Expected; got != 2.389 {
 		t.Errorf("the length is %v s, want 2.389 s", got)
 	}

@@ -288,12 +288,12 @@ func (b *inbox) only(t testing.TB, key string) drop.Finding {
 }
 
 // prepared returns what the job of a key would send, or the problems of the job.
-func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []problem.Problem) {
+func (b *inbox) prepared(t testing.TB, key string) (drop.Prepared, []problem.Problem) {
 	t.Helper()
 	found := b.findings(t, key)
 	f := found[len(found)-1] // for a match, the finding of its bundle comes first
 	if f.Job == nil {
-		return drop.Ready{}, f.Problems
+		return drop.Prepared{}, f.Problems
 	}
 	ready, problems, err := b.Prepare(t.Context(), f.Job)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Ready is what a checked job would send.
-type Ready struct {
+// Prepared is what a checked job would send.
+type Prepared struct {
 	Model    string
 	Input    map[string]any // the options only; submit adds the URLs of the media
 	Media    []Medium
@@ -28,7 +28,7 @@ type Ready struct {
 // Prepare checks a job and returns what the job would send, or the problems. It reads the
 // preset of a pair, inspects each file, and validates the whole input. The error is
 // bucket.ErrChanged, or an error of Files.
-func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+func (r *Resolver) Prepare(ctx context.Context, job *Job) (Prepared, []problem.Problem, error) {
 	l := &lister{r, job.listings}
 	prepare := l.prepareBundle
 	if job.doc == nil {
@@ -44,9 +44,9 @@ func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Prob
 	return ready, bounded(problems), err
 }
 
-func (l *lister) prepareBundle(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+func (l *lister) prepareBundle(ctx context.Context, job *Job) (Prepared, []problem.Problem, error) {
 	model, _ := l.Catalog.Model(job.doc.Model)
-	r := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
+	r := Prepared{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
 	problems, err := l.inspect(ctx, job, model, &r)
 	if err != nil {
 		return r, nil, err
@@ -54,14 +54,14 @@ func (l *lister) prepareBundle(ctx context.Context, job *Job) (Ready, []problem.
 	return r, slices.Concat(job.problems, problems, uploadAgain(r.validate(model), jobJSON)), nil
 }
 
-func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+func (l *lister) preparePair(ctx context.Context, job *Job) (Prepared, []problem.Problem, error) {
 	visual := job.media[0].File.Key
 	kind, _ := media.KindOf(visual)
 	s, problems, err := l.pairSetting(ctx, folderOf(visual), kind)
 	if err != nil {
-		return Ready{}, nil, err
+		return Prepared{}, nil, err
 	}
-	r := Ready{Input: s.options, Media: slices.Clone(job.media)}
+	r := Prepared{Input: s.options, Media: slices.Clone(job.media)}
 	if strings.Count(visual, "/") > maxPresetFolders && l.Choice == nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("a preset.json counts only in inbox/ and in the %d folders nearest to the job; this job is inside more folders", maxPresetFolders-1))
 	}
@@ -102,7 +102,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 // inspect reads each file of r, and compares the content with the suffix and with the
 // limits of the model. If the model is nil, it compares the content with the suffix only.
 // It completes the media and the warnings of r.
-func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) ([]problem.Problem, error) {
+func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Prepared) ([]problem.Problem, error) {
 	var problems []problem.Problem
 	for i := range r.Media {
 		medium := &r.Media[i]
@@ -140,7 +140,7 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 // compareLengths sets r.Expected, which says how long the output of a valid job will be. If the
 // length of an input does not fit, it adds a warning. If the output would leave out the end of an
 // input and RejectMismatch is true, it returns a problem instead.
-func (l *lister) compareLengths(job *Job, r *Ready) []problem.Problem {
+func (l *lister) compareLengths(job *Job, r *Prepared) []problem.Problem {
 	model, _ := l.Catalog.Model(r.Model)
 	given := make([]media.Info, len(r.Media))
 	for i, medium := range r.Media {
@@ -275,7 +275,7 @@ func needsOtherName(p problem.Problem) bool {
 
 // validate checks the whole input, with a placeholder for the URL of each medium. It adds
 // the warnings to r, and removes the media from r.Input, so that only the options are left.
-func (r *Ready) validate(model *catalog.Model) []problem.Problem {
+func (r *Prepared) validate(model *catalog.Model) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, medium := range r.Media {
 		whole[medium.Property] = "https://example.com/"

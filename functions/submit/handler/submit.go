@@ -66,7 +66,7 @@ func (h *Handler) submitJob(ctx context.Context, f finding) error {
 
 // submitReady claims the take of a valid job, reserves what the job needs of the day's caps,
 // submits the job and starts its execution.
-func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Ready) error {
+func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Prepared) error {
 	input, err := h.presignInput(ctx, ready)
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 
 // presignInput returns the whole input of a job, with a presigned URL for each
 // file.
-func (h *Handler) presignInput(ctx context.Context, ready drop.Ready) (map[string]any, error) {
+func (h *Handler) presignInput(ctx context.Context, ready drop.Prepared) (map[string]any, error) {
 	input := maps.Clone(ready.Input)
 	for _, medium := range ready.Media {
 		url := medium.URL
@@ -187,7 +187,7 @@ func (h *Handler) presignInput(ctx context.Context, ready drop.Ready) (map[strin
 }
 
 // newClaim returns the record of a take that is about to be submitted.
-func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready) ledger.Record {
+func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Prepared) ledger.Record {
 	rec := ledger.Record{
 		Name: job.Name, Take: job.Take, State: ledger.Submitting,
 		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
