@@ -50,8 +50,7 @@ func flagsFirst(verbs []*kong.Node, args []string) []string {
 // negative matches a value that begins with a negative number.
 var negative = regexp.MustCompile(`^-[0-9.]`)
 
-// The types of arguments. kong calls UnmarshalText; if that fails, the command ends with
-// exitUsage.
+// kong calls UnmarshalText and the decode functions below. If one fails, the command ends with exitUsage.
 
 type jobName string
 
@@ -136,7 +135,7 @@ func (p period) start() time.Time {
 // delay is how long something takes or waits.
 type delay time.Duration
 
-// longestDelay is longer than the largest QueueHours plus the largest MaxHours.
+// longestDelay lets a job of the fake RunComfy exceed the largest QueueHours plus the largest MaxHours.
 const longestDelay = 7 * 24 * time.Hour
 
 // UnmarshalText parses a time from 0 to longestDelay, in a form that parseTime accepts.

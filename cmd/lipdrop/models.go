@@ -70,13 +70,13 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 			}
 		case c.ID != "":
 			if c.Live {
-				printf(out, "%s: %s\n", id, line.price())
+				printf(out, "%s: %s\n", id, line.liveText())
 			}
 			printInput(out, model)
 		default:
 			row := []string{id, strings.Join(sortedKeys(properties(model.Schema())), ", ")}
 			if c.Live {
-				row = slices.Insert(row, 1, line.price())
+				row = slices.Insert(row, 1, line.liveText())
 			}
 			rows = append(rows, row)
 		}
@@ -105,8 +105,8 @@ func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
 	return nil
 }
 
-// price returns the price and the changes at RunComfy, for a person.
-func (l *modelLine) price() string {
+// liveText returns what ask found out, for a person.
+func (l *modelLine) liveText() string {
 	if l.Removed {
 		return "RunComfy no longer has this model"
 	}
@@ -165,7 +165,7 @@ func properties(schema json.RawMessage) map[string]map[string]any {
 		Required   []string                  `json:"required"`
 	}
 	if json.Unmarshal(schema, &s) != nil {
-		return nil // every property differs
+		return nil // in a comparison, every property differs
 	}
 	for name, p := range s.Properties {
 		demands := map[string]any{"required": slices.Contains(s.Required, name)}

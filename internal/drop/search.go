@@ -110,9 +110,9 @@ func (l *lister) named(ctx context.Context, folder, name string) ([]File, error)
 func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]File, error) {
 	s := nameSpellings(name)
 	var endings []string
-	for _, capital := range s[1:] {
+	for _, spelling := range s[1:] { // both begin with the same capital
 		for _, ending := range jsonEnding {
-			endings = append(endings, capital[1:]+ending)
+			endings = append(endings, spelling[1:]+ending)
 		}
 	}
 	slices.Sort(endings)
@@ -135,7 +135,7 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 // first. It leaves out a form if the first folder that it spells differently does not exist.
 func (l *lister) presentForms(ctx context.Context, folder string) ([]string, error) {
 	all := unicodeForms(folder, maxKey)
-	found := all[:1]
+	found := all[:1:1]
 	for _, form := range all[1:] {
 		differs := 0
 		for differs < min(len(folder), len(form)) && form[differs] == folder[differs] {
@@ -160,6 +160,7 @@ func namedFinds(key, name string) bool {
 	return slices.Contains(nameSpellings(name), stemOf(base))
 }
 
+// nameSpellings returns a name without its suffix: as it is, in capitals, and with a capital first.
 func nameSpellings(name string) []string {
 	stem := stemOf(name)
 	return []string{stem, strings.ToUpper(stem), strings.ToUpper(stem[:1]) + stem[1:]}
@@ -168,8 +169,8 @@ func nameSpellings(name string) []string {
 // tagged returns the stems of the audios that have a tag after stem, each once and sorted.
 // It leaves out audios for which it finds a video or image with a longer stem. For each Unicode form
 // of stem, it reads at most maxPages pages of the files whose names begin with stem and a dot.
-// The result complete is false if there are more files. With errCrowded, it also returns the stems
-// that it found.
+// The result complete is false if there are more files. With an error, it also returns the stems that
+// it found.
 func (l *lister) tagged(ctx context.Context, stem string) (stems []string, complete bool, err error) {
 	var found []File
 	complete = true
@@ -211,9 +212,9 @@ func taggedStems(files []File, stem string) []string {
 	}
 	var stems []string
 	for composed, found := range audios {
-		at := append([]string{composed}, shorterStems(composed)...)
-		longest := slices.IndexFunc(at, func(s string) bool { return visuals[s] })
-		if composed != own && longest >= 0 && at[longest] == own {
+		candidates := append([]string{composed}, shorterStems(composed)...) // longest first
+		i := slices.IndexFunc(candidates, func(s string) bool { return visuals[s] })
+		if composed != own && i >= 0 && candidates[i] == own {
 			stems = append(stems, found)
 		}
 	}

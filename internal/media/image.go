@@ -78,8 +78,8 @@ func checkPNG(r *reader, off int64, info *Info) {
 	}
 }
 
-// readWEBP reads the size of a lossy, lossless or extended WEBP image. The size of an
-// animation is the size of its canvas.
+// readWEBP reads the size of a lossy, lossless or extended WEBP image, and checks that its picture
+// is whole. The size of an animation is the size of its canvas.
 func readWEBP(r *reader, info *Info) {
 	const enough = 4096 // the size is in the first bytes of the first chunk
 	head := r.most(0, enough)
@@ -92,7 +92,7 @@ func readWEBP(r *reader, info *Info) {
 		panic(damage("the header of its picture cannot be read"))
 	}
 	setSize(info, uint32(config.Width), uint32(config.Height))
-	pictures, end := 0, int64(0) // if the 16 KiB before the offset end are zeros, the file is cut
+	pictures, end := 0, int64(0) // the file is cut if the 16 KiB before end are zeros
 	still := int64(0)            // end of the picture, if it is not animated
 	whole := r.inBudget(func() {
 		for c := range r.chunks(12, claimed, binary.LittleEndian) {
@@ -163,8 +163,8 @@ const (
 	markerLS   = 0xf7
 )
 
-// readJPEG reads the size of a JPEG image from its frame header. It accepts every
-// coding process except JPEG-LS.
+// readJPEG reads the size of a JPEG image from its frame header, and checks that its picture is
+// whole. It accepts every coding process except JPEG-LS.
 func readJPEG(r *reader, info *Info) {
 	aside, framed := false, false
 	for off := int64(2); ; {

@@ -91,7 +91,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (ledger.Record,
 			return rec, err
 		}
 	}
-	if err != nil {
+	if err != nil { // GetOrRecreate also warns if the record is unreadable
 		rec, err = h.Ledger.GetOrRecreate(ctx, job)
 	}
 	if err != nil {
@@ -199,8 +199,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	for i, address := range addresses {
 		object, err := h.copyOutput(ctx, rec, i, address, earlier)
 		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
-			// The next run does not copy the earlier outputs again, so it may have
-			// time for this output.
+			// The next run need not copy what this run has copied, so it may have time for this output.
 			return nil, nil, &workflow.OutputUnavailable{Failure: slow.Failure}
 		}
 		if err != nil {
@@ -305,7 +304,7 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	key := ledger.ResultKey(rec.Name, rec.Take)
 	_, err := h.Ledger.Bucket.PutJSON(ctx, key, "", body, nil)
 	if errors.Is(err, bucket.ErrConflict) {
-		_, err = h.Ledger.Bucket.Head(ctx, key) // S3 also reports a conflict during another write, which may still fail
+		_, err = h.Ledger.Bucket.Head(ctx, key) // S3 also reports a conflict while another write is under way, and that write may fail
 	}
 	return err
 }

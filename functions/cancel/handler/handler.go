@@ -147,9 +147,9 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 
 // cancelRequest asks RunComfy to cancel a request, and returns the result of the request. If
 // RunComfy responds with an error, or that the request is not cancellable, cancelRequest asks for
-// the result: the request may have ended, or an earlier call may have cancelled it. If the first
-// response is an error, and the second does not say that the request has ended, cancelRequest
-// returns the first error.
+// the result: the request may have ended, or an earlier call may have cancelled it. If the
+// first response is an error, and the second is an error or says that the request has not ended,
+// cancelRequest returns the first error.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -181,9 +181,9 @@ type ending struct {
 }
 
 // recordEnd records the end of a take, and posts the take's status. If the take has ended since
-// rec was read, the recorded end stays. But a cancellation in end, which says who cancelled the
-// job, replaces one that archive recorded. If rec is already failed, the new reason replaces the old
-// one. If the take is certainly not charged, recordEnd frees its reservation.
+// rec was read, the recorded end stays, unless archive recorded a cancellation and end says why
+// the job was cancelled. If rec is already failed, the new reason replaces the old one. If the
+// take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, end ending) error {
 	read := rec.Revision
 	rec, err := h.Ledger.Update(ctx, rec, func(r *ledger.Record) {
