@@ -36,7 +36,7 @@ type plannedRow struct {
 	warnings []string
 }
 
-// wrong is a problem of a job, or of a row of a list.
+// wrong is a problem of a job, of a row of a list, or of a key.
 type wrong struct {
 	file string // the file of the list, or ""
 	row  int
@@ -209,8 +209,8 @@ func (t total) estimate() string {
 	return fmt.Sprintf("about %s, %s. This amount leaves out %s: %s", dollars(t.usd), budget.EstimateNote, count(t.noPrice, "job"), t.why)
 }
 
-// checkJobs finds out which jobs the files form. The error lists the problems of rows and
-// keys, and the problems of each job for which isWrong returns true.
+// checkJobs finds out which jobs the files form. It adds to p.wrong the problems of keys, and of
+// each job for which isWrong returns true. If p.wrong is not empty, the error lists it.
 func (p *plan) checkJobs(ctx context.Context, heading string, isWrong func(check.Outcome) bool) error {
 	if err := p.Check(ctx); err != nil {
 		return err

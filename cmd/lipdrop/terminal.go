@@ -101,8 +101,7 @@ func newBar(say *terminal, total int64) (add func(n int64), end func()) {
 	}
 }
 
-// escapef is fmt.Sprintf, but it escapes every control and format character of the
-// arguments, including newlines.
+// escapef is fmt.Sprintf, but it escapes the arguments (see escape), including newlines.
 func escapef(format string, args ...any) string {
 	escaped := make([]any, len(args))
 	for i, arg := range args {

@@ -63,7 +63,7 @@ func Files(uploads map[string]*Upload) *check.Snapshot {
 // Snapshot lists the files of the bucket in the common folder of the uploads. It reads the contents
 // of the uploads from this machine. Without a bucket, Snapshot lists no files.
 func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
-	stored := drop.Files(Files(nil))
+	var stored drop.Files = Files(nil)
 	if d.Bucket != nil {
 		stored = d.Bucket
 	}
@@ -128,8 +128,8 @@ func (d *Drop) Check(ctx context.Context) error {
 }
 
 // Choose compares the uploads with the bucket, sets Sent to those that toSend selects, and
-// finds out which jobs the sent uploads start. If again is true, toSend selects all uploads.
-func (d *Drop) Choose(ctx context.Context, again bool) error {
+// finds out which jobs the sent uploads start. If all is true, toSend selects all uploads.
+func (d *Drop) Choose(ctx context.Context, all bool) error {
 	if err := d.compare(ctx); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 			ready = append(ready, job.Finding)
 		}
 	}
-	d.Sent = toSend(d.Uploads, again, ready)
+	d.Sent = toSend(d.Uploads, all, ready)
 	for i, job := range d.Jobs {
 		d.Jobs[i].Starts = job.State == check.Ready && starts(job.Finding, d.Sent)
 	}
@@ -184,12 +184,10 @@ func starts(f drop.Finding, sent map[string]*Upload) bool {
 	bundle := drop.ParseKey(manifest.Key).Name
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
 		u, k := sent[file.Key], drop.ParseKey(file.Key)
-		if u == nil || !isBundle || file.Key == manifest.Key {
-			return u != nil
-		}
 		kind, _ := media.KindOf(file.Key)
 		isMatch := f.Name != bundle && kind == media.Audio
-		return k.Role == drop.Member && k.Name == bundle && (isMatch || !u.Exists)
+		isMember := k.Role == drop.Member && k.Name == bundle
+		return u != nil && (!isBundle || file.Key == manifest.Key || isMember && (isMatch || !u.Exists))
 	})
 }
 
@@ -222,10 +220,10 @@ func SizeOf(uploads map[string]*Upload) (n int64) {
 // chosen model and options. It does not read the bucket, because a bundle that an earlier
 // drop made of the same pair would make the name ambiguous. BundlePairs removes from the
 // uploads all videos, images and audio files outside of bundles. It returns the outcomes of the
-// pairs that it could not bundle, and the keys of the files that it put into no bundle.
+// pairs and single files that it could not bundle, and the keys of the files that are in no bundle.
 //
-// If shared is true, the bundles of a folder share their media. For this, each file is read
-// to its end.
+// If shared is true, the bundles of a folder share their media. For this, BundlePairs reads each
+// medium of the bundles to its end.
 func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool) (unfit []check.Outcome, left []string, err error) {
 	resolver := d.Resolver
 	resolver.Files, resolver.Choice = Files(d.Uploads), &choice

@@ -17,7 +17,7 @@ import (
 )
 
 // maxDoc is the size of the largest job.json or preset.json that is read, in bytes. A
-// long prompt and nine file names need far less.
+// long prompt and the names of nine images, which some models accept, need far less.
 const maxDoc = 64 << 10
 
 // doc is a job.json or a preset.json.

@@ -17,7 +17,7 @@ type form struct {
 	kind   Kind                 // what the file holds
 	format string               // Info.Format
 	suffix string               // the usual suffix
-	family []string             // other suffixes that the file may have
+	family []string             // suffixes that the file may have as well
 	read   func(*reader, *Info) // reads the file
 }
 
@@ -49,8 +49,8 @@ func (f form) accepts(suffix string) bool {
 }
 
 // signatures lists what files begin with. ? stands for any byte. The first row that matches
-// decides. An old QuickTime movie begins with a box such as free. The size of a box below 16 MB
-// begins with \x00. A text with the word free does not.
+// decides. An old QuickTime movie begins with a box such as free. The \x00 before its name is the
+// first byte of the size of a box below 16 MB; it excludes a text with the word free.
 var signatures = []struct {
 	form   form
 	begins []string
@@ -102,8 +102,9 @@ func Sniff(head []byte) (mimeType, suffix string) {
 	return cmp.Or(f.mime, mimeOf(head)), ""
 }
 
-// identify returns the form of the file and sets r.start to the offset of the content. It finds
-// sound after tags, and after other bytes only if the suffix is .aac, .mp3, .ogg or .opus.
+// identify returns the form of the file. It sets r.start to the end of the tags before the content,
+// or to the first page of an Ogg file. It finds sound after tags, and after other bytes only if the
+// suffix is .aac, .mp3, .ogg or .opus.
 func identify(r *reader, suffix string) (f form, known bool) {
 	head := r.most(0, longestSignature)
 	if f, known = signature(head); known {

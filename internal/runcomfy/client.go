@@ -37,10 +37,9 @@ const userAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
 // Client calls the Model API. A Client is safe for concurrent use; its fields
 // are set before the first call.
 //
-// A method makes one HTTP request. After an error that may be about the token
-// (KindToken, KindBalance or KindForeign), every method except Submit reads the token
-// again. If it has changed, the method repeats the request once. The client retries
-// nothing else and never waits.
+// After an error that may be about the token (KindToken, KindBalance or KindForeign),
+// every method except Submit reads the token again. If it has changed, the method repeats
+// its HTTP request once. The client retries nothing else and never waits.
 //
 // A method returns one of these errors:
 //
@@ -300,9 +299,9 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 	return *balance, nil
 }
 
-// doForJob makes a call about a submitted job. call.path is what follows the request id. If a
-// response has outputs, or says that the job has ended, its error code may be about the job.
-// doForJob ignores such a code.
+// doForJob makes a call about a submitted job. call.path is what follows the request id. An
+// error of KindUnavailable, KindBadInput or KindBalance may be about the job. doForJob ignores it if
+// the response is about this request, and has outputs or says that the job has ended.
 func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{method: call.method, path: requestsPath + "…" + call.path, notSent: true, err: fmt.Errorf("not a request id: %.40q", requestID)}
@@ -315,7 +314,7 @@ func (c *Client) doForJob(ctx context.Context, requestID string, call call) (*re
 		return res, err
 	}
 	state := resultStatus(res.word("status"))
-	// If /result says that the job succeeded, the code may say why there is no output.
+	// If /result says that the job succeeded, the error may say why there is no output: keep it.
 	ended := state.Ended() && (onStatus || state != ResultSucceeded)
 	switch e.Kind() {
 	case KindUnavailable, KindBadInput, KindBalance:

@@ -10,8 +10,8 @@ import "strings"
 // says which.
 type QueueStatus string
 
-// The documented words of /status. RunComfy's own clients accept the words of /result as
-// well. So does Ended.
+// The documented words of /status. Like RunComfy's own clients, Ended also accepts the words
+// of /result.
 const (
 	InQueue    QueueStatus = "in_queue"
 	InProgress QueueStatus = "in_progress"

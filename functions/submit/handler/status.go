@@ -19,9 +19,8 @@ import (
 // postFinding posts why a name has no job, or why its job cannot be submitted. It does not
 // replace the status of a newer take. A finding without a job does not replace the status of a
 // take of the same drop. If a file of a take was deleted (see deletedFile), a pair without a job
-// does not replace the take's status. If postFinding posts the state held, it returns *heldError.
-// For a job beyond MaxJobsPerDrop, it returns nil, because assessChange sends one message for
-// all such jobs.
+// does not replace the take's status. If postFinding posts the state held, it returns *heldError,
+// except for a job beyond MaxJobsPerDrop: assessChange sends one message for all such jobs.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameStamp(prev.Order)) {
@@ -94,7 +93,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || f.isLastTry() { // the status may stay, so check that it is about the current files
+	if state == ledger.Rejected || f.isLastTry() { // perhaps no later try replaces the status, so check that it is about the current files
 		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
 		}
@@ -121,7 +120,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, f finding, rec ledger.Re
 		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.RemedyFor(rec.Restart()),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
 	}
-	if state == ledger.Held && f.isLastTry() && code != problem.OverBudget {
+	if state == ledger.Held && f.isLastTry() && code != problem.OverBudget { // a job over budget has no last try
 		endRetries(&st, rec.Restart())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)

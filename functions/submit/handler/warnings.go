@@ -46,7 +46,7 @@ func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error
 // warnIfUnused adds a warning to a take if the take does not use the present version of the
 // file at key.
 func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string) error {
-	file, err := h.Ledger.Bucket.Listed(ctx, key) // S3 may refuse a HEAD
+	file, err := h.Ledger.Bucket.Listed(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	}
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
-		return nil // an unreadable record is reported where its content is needed
+		return nil // handleFinding reports an unreadable record if it needs the content
 	}
 	if err != nil {
 		return err
