@@ -127,8 +127,8 @@ const (
 // print prints what the drop would start and send.
 func (p *plan) print(out *terminal) {
 	p.printJobs(out)
-	for _, file := range sortedKeys(p.lists) {
-		printf(out, "%s: %s\n", file, count(p.lists[file], "row"))
+	for _, file := range sortedKeys(p.rowCounts) {
+		printf(out, "%s: %s\n", file, count(p.rowCounts[file], "row"))
 	}
 	p.printTotal(out)
 }

@@ -49,7 +49,7 @@ func (p *plan) addList(ctx context.Context, folder, file string) error {
 		}
 	}
 	rows, problems := list.Read(file, text, p.defaults)
-	p.lists[file] = len(rows)
+	p.rowCounts[file] = len(rows)
 	return p.addRows(ctx, file, folder, rows, problems)
 }
 

@@ -22,11 +22,11 @@ import (
 // plan says what the command drop will do, or what is wrong.
 type plan struct {
 	*client.Drop
-	defaults list.Defaults
-	lists    map[string]int        // the number of rows of each list, by the list's file
-	rows     map[string]plannedRow // by the key of the row's job.json
-	media    map[string]*medium    // the media that the rows name, by path
-	wrong    []wrong
+	defaults  list.Defaults
+	rowCounts map[string]int        // by the file of the list
+	rows      map[string]plannedRow // by the key of the row's job.json
+	media     map[string]*medium    // the media that the rows name, by path
+	wrong     []wrong
 }
 
 // plannedRow is a row of a list.
@@ -66,8 +66,8 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 		}
 	}
 	p := &plan{
-		Drop:  &client.Drop{Client: stack, Resolver: resolver},
-		lists: map[string]int{}, rows: map[string]plannedRow{}, media: map[string]*medium{},
+		Drop:      &client.Drop{Client: stack, Resolver: resolver},
+		rowCounts: map[string]int{}, rows: map[string]plannedRow{}, media: map[string]*medium{},
 		defaults: list.Defaults{
 			Catalog: resolver.Catalog, Model: c.Model, VideoModel: resolver.DefaultVideoModel, ImageModel: resolver.DefaultImageModel, Options: c.Set,
 		},
@@ -238,12 +238,12 @@ func (p *plan) checkJobs(ctx context.Context, heading string, isWrong func(check
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// addProblems adds the problems of an outcome. If the job is a row of a list, manifest is the key
-// of the row's job.json.
-func (p *plan) addProblems(manifest string, o check.Outcome) {
+// addProblems adds the problems of an outcome. If key is the job.json of a row of a list, they are
+// problems of the row.
+func (p *plan) addProblems(key string, o check.Outcome) {
 	name := o.Finding.Name
 	for _, bad := range o.Problems {
-		if row, ok := p.rows[manifest]; ok {
+		if row, ok := p.rows[key]; ok {
 			p.addRowProblem(row.list, row.Problem(bad.Member, bad.Reason, bad.RemedyFor(name)))
 			continue
 		}

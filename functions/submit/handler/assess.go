@@ -43,9 +43,9 @@ type assessment struct {
 	recovered bool    // whether recoverTakes was called for the subject
 	recovery  outcome // what recoverTakes returned
 	outcome   outcome // of the whole assessment; includes recovery
-	// kept are takes that may not use the uploaded files. warnUnused adds a warning to a take
-	// for each uploaded file that it does not use.
-	kept []ledger.TakeID
+	// toWarn are the takes to which warnUnused adds a warning for each uploaded file that the
+	// take does not use.
+	toWarn []ledger.TakeID
 	// matches are further subjects to assess: all matches of a bundle.
 	matches []drop.Subject
 }
@@ -61,7 +61,7 @@ type finding struct {
 // assess starts again.
 func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
 	for range maxAssessments {
-		a.kept = nil
+		a.toWarn = nil
 		out, err := h.assessOnce(ctx, a)
 		if !mustAssessAgain(err) {
 			out.add(err)

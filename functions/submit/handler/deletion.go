@@ -38,7 +38,7 @@ func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	}
 	if f.Order.OlderThan(prev.Order) {
 		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
-		f.keep(prev.Name, prev.Take)
+		f.warnLater(prev.Name, prev.Take)
 		return true, nil
 	}
 	newest, gone, err := h.deletedFile(ctx, f)

@@ -25,7 +25,7 @@ func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameStamp(prev.Order)) {
 		if f.Problems != nil && f.State != ledger.Withdrawn {
-			f.keep(prev.Name, prev.Take)
+			f.warnLater(prev.Name, prev.Take)
 		}
 		return h.rewrite(ctx, f)
 	}
@@ -69,14 +69,14 @@ func (h *Handler) rewrite(ctx context.Context, f finding) error {
 }
 
 // endRetries changes the status of a held job or file that is not tried again.
-func endRetries(st *ledger.Status, held problem.Restart) {
+func endRetries(st *ledger.Status, restart problem.Restart) {
 	const redrive = "redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)"
 	st.Reason += "; lipdrop retried for about a day, and no longer retries"
 	if st.Code == problem.RecordUnreadable { // an upload could charge the job a second time
 		st.Remedy += " After a restore, " + redrive + "."
 		return
 	}
-	st.Remedy = "Fix the cause. If the state is still held then, " + redrive + ", or upload " + held.File() + " again."
+	st.Remedy = "Fix the cause. If the state is still held then, " + redrive + ", or upload " + restart.File() + " again."
 }
 
 // handleSubmitError handles an error of the reservation or the POST. It releases the claim and

@@ -14,11 +14,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-func (a *assessment) keep(name, take string) {
-	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
+func (a *assessment) warnLater(name, take string) {
+	a.toWarn = append(a.toWarn, ledger.TakeID{Name: name, Take: take})
 }
 
-// warnUnused adds a warning to each take of a.kept for each uploaded file that the take does not
+// warnUnused adds a warning to each take of a.toWarn for each uploaded file that the take does not
 // use. It checks the files of c.Uploads with the subject's name, and the changed file if the
 // subject can use it. The subject talk.de can use talk.mp4.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
@@ -35,7 +35,7 @@ func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error
 		}
 	}
 	var errs []error
-	for _, take := range a.kept {
+	for _, take := range a.toWarn {
 		for _, key := range keys {
 			errs = append(errs, h.warnIfUnused(ctx, take, key))
 		}
