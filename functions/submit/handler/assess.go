@@ -249,7 +249,7 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 		return nil
 	}
 	names := prev.Jobs
-	if mayLoseMatches(a.subject, prev.Warnings, found.Own.Warnings) {
+	if mayLoseMatches(a.subject, prev, found.Own) {
 		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
 		if err != nil {
 			return err
@@ -272,8 +272,12 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 // mayLoseMatches reports whether sendUnnamed must also check matches that the bundle's previous
 // status does not list. For a file in the bundle, it need not if the next status will also say that
 // its list is incomplete: the assessment of the bundle itself then checks them.
-func mayLoseMatches(s drop.Subject, prev, next []string) bool {
-	return isPartial(prev) && (s.File() == "" || !isPartial(next))
+func mayLoseMatches(s drop.Subject, prev ledger.Posted, next drop.Finding) bool {
+	if !isPartial(prev.Warnings) || s.File() == "" {
+		return isPartial(prev.Warnings)
+	}
+	posted := ledger.Status{Jobs: next.Jobs, Warnings: next.Warnings}.Fit(ledger.MaxObject)
+	return !isPartial(posted.Warnings)
 }
 
 // isPartial reports whether one of a bundle's warnings says that the list of its matches may be incomplete.

@@ -1,0 +1,38 @@
+package handler
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+func TestMayLoseMatches(t *testing.T) {
+	partial := []string{ledger.OnlyFirst + "5 of 8 jobs are named here"}
+	tooLong := slices.Repeat([]string{"ads/cafe/" + strings.Repeat("m", 800)}, ledger.MaxObject/800)
+	const bundle, match = `{"stem":"inbox/ads/cafe"}`, `{"stem":"inbox/ads/cafe","key":"inbox/ads/cafe.job/m000.wav"}`
+	for _, tt := range []struct {
+		name, subject string
+		prev          []string // warnings
+		next          drop.Finding
+		want          bool
+	}{
+		{"the bundle, after a whole list", bundle, nil, drop.Finding{}, false},
+		{"the bundle, after a partial list", bundle, partial, drop.Finding{Warnings: partial}, true},
+		{"a match, after a whole list", match, nil, drop.Finding{}, false},
+		{"a match, after a partial list", match, partial, drop.Finding{}, true},
+		{"a match, if the next list is partial too", match, partial, drop.Finding{Warnings: partial}, false},
+		{"a match, if the next list is too long for a status", match, partial, drop.Finding{Jobs: tooLong}, false},
+	} {
+		var subject drop.Subject
+		if err := json.Unmarshal([]byte(tt.subject), &subject); err != nil {
+			t.Fatal(err)
+		}
+		if got := mayLoseMatches(subject, ledger.Posted{Status: ledger.Status{Warnings: tt.prev}}, tt.next); got != tt.want {
+			t.Errorf("%s: got %v", tt.name, got)
+		}
+	}
+}
