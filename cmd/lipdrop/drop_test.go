@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -301,7 +302,7 @@ func TestDrop(t *testing.T) {
 		}
 		interrupted("partNumber=2", []string{"interrupted; run the same command again to send the rest"}, args...)
 		says(t, 0, "sent 2 files", args...)
-		forced := append(args, "--force", "--wait")
+		forced := slices.Concat(args, []string{"--force", "--wait"})
 		interrupted("partNumber=2", []string{"With --force, the same command would start them again, and you would pay again"}, forced...)
 		interrupted("prefix=status", []string{"If you run this command again, leave out --force", "Run the same command without --force to watch again"}, forced...)
 		noQueue.Store(true)
