@@ -19,8 +19,8 @@ type outputLength struct {
 	FramesOption    string            `json:"framesOption"`
 	FramesPerSecond int               `json:"framesPerSecond"`
 
-	modes []string // the keys of Modes, in the order of the schema
-	most  int      // the maximum of Option; 0 if it has none
+	modes []string // the keys of Modes, in the order of the enum of Option
+	most  int      // the maximum of Option, which an Option with a FramesOption must have
 }
 
 // The values of outputLength.Modes.

@@ -43,7 +43,7 @@ func TestBundlePairsKeepsWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &Drop{Client: newClient(new(s3test.Bucket)), Resolver: drop.Resolver{Catalog: models}, Uploads: map[string]*Upload{}}
-	folder := "inbox/" + strings.Repeat("a/", 100) // without a chosen model, a pair this deep gets a warning about presets
+	folder := "inbox/" + strings.Repeat("a/", 100) // too many to search each for a preset: without a chosen model, the pair gets a warning
 	for _, u := range []*Upload{uploadOf(folder+"talk.png", face.Bytes()), uploadOf(folder+"talk.mp3", estimatedMP3())} {
 		d.Uploads[u.Key] = u
 	}

@@ -15,7 +15,7 @@ func TestWildcards(t *testing.T) {
 	voices := func(pattern string) string { return reactJob("x.job/job.json", "v.mp4", pattern) }
 	testRows(t, []row{
 		{
-			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the state of the bundle becomes used, with the names of these jobs",
+			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the state of the bundle becomes used, with the names of the audio matches",
 			do:   []string{"x.job/de.wav", "x.job/fr.wav", video, voices("*.wav")},
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},
@@ -96,7 +96,7 @@ func TestWildcards(t *testing.T) {
 			},
 		},
 		{
-			says: "a match that is not an audio is rejected even if an audio match has the same stem",
+			says: "a name is rejected if one of its matches is not an audio, even if another one is",
 			do:   []string{voices("de.*"), video, "x.job/de.wav", "x.job/de.txt"},
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},

@@ -85,11 +85,11 @@ func sources(t *testing.T) string {
 // docs/codes.md consists of this introduction and the table of codes.
 func TestDocumentOfCodes(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +
-		"and a `reason` with the numbers of the case. The list is closed, so a program can act on a code. The remedy of a status may be more specific than the one in the table. NAME stands for the job's name, and FILE " +
+	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes " +
+		"and a `reason`. The list is closed, so a program can act on a code. The remedy of a status may be more specific than the one in the table. NAME stands for the job's name, and FILE " +
 		"for the file that starts the job again: the audio of a pair, the job.json of a bundle, or the file that a wildcard matched. In an answer file (`answers/…`), FILE is the file that the answer file is about. " +
 		"The remedy for a match of a wildcard may also say: \"" + problem.AllMatches + "\"\n\n" +
-		"If RunComfy cancelled a `failed` job before the job started, the remedy is, for every code: \"" + problem.NotChargedRemedy + "\"\n\n" +
+		"If a job is `failed` because RunComfy cancelled it before it started, the remedy is, for every code: \"" + problem.NotChargedRemedy + "\"\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./internal/problem` writes this table from internal/problem/codes.go.\n\n" +
 		"| code | state | meaning | remedy |\n| --- | --- | --- | --- |\n")
 	for _, info := range problem.Codes() {

@@ -65,7 +65,7 @@ var pseudo = map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-
 // resources and outputs whose conditions are false.
 func filled(t *testing.T, text []byte, given map[string]string) stack {
 	t.Helper()
-	var doc *template.Template // set before a method of doc calls the function
+	var doc *template.Template // for the function below, which is not called before Parse has returned
 	doc, err := template.Parse(text, func(name string) (any, bool) {
 		if value := cmp.Or(given[name], pseudo[name]); value != "" {
 			return value, true

@@ -72,8 +72,8 @@ func (w secretsManager) GetSecretValue(ctx context.Context, _ *secretsmanager.Ge
 // eventBus is the functions' client of EventBridge.
 type eventBus struct{ *World }
 
-// ErrEntry is an error for Before: PutEvents succeeds, but its response says that the event
-// was not processed.
+// ErrEntry is an error that World.Before may return: PutEvents then succeeds, but its response says
+// that the event was not processed.
 var ErrEntry = errors.New("the event was not processed")
 
 func (w eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
@@ -117,8 +117,8 @@ func (w network) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // patience returns how long a client waits for a response: until its timeout or, if that is earlier,
-// the deadline of ctx on the real clock. The deadline of an invocation is on the virtual clock,
-// decades from now, so it never shortens the wait.
+// the deadline of ctx by the real clock. An invocation sets its deadline by the virtual clock, which
+// is decades ahead, so that deadline does not shorten the wait.
 func patience(ctx context.Context, timeout time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return min(timeout, time.Until(deadline).Round(time.Second))
