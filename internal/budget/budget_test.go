@@ -215,7 +215,7 @@ func TestNotCounted(t *testing.T) {
 }
 
 // Check does not count a take twice, and reserves nothing. Free removes a reservation, and
-// writes no book if there is none.
+// writes no book for a day without one.
 func TestCheckAndFree(t *testing.T) {
 	b, s3 := newBooks()
 	caps := budget.Caps{Jobs: 1}

@@ -14,7 +14,7 @@ type oggPage struct {
 	size    int
 	first   bool   // of its stream
 	last    bool   // of its stream; many programs do not mark this page
-	granule uint64 // position after the last packet that ends in the page, or the largest uint64 if there is none
+	granule uint64 // position after the last packet that ends in the page, or the largest uint64 if no packet does
 	serial  uint32 // of its stream
 	number  uint32 // in its stream
 	lacing  []byte // the lengths of the segments

@@ -69,7 +69,7 @@ const (
 	// the token of another account was set.
 	KindForeign Kind = "foreign"
 	// KindUnknownRequest: the request id is not known, or is no longer known. Every HTTP 404
-	// counts, except that of a model.
+	// counts, except in response to a request about a model.
 	KindUnknownRequest Kind = "unknown_request"
 	// KindBadModel: there is no such model.
 	KindBadModel Kind = "bad_model"

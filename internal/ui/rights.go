@@ -23,7 +23,7 @@ type missingRights struct {
 	Redrive string `json:"redrive"`
 }
 
-// rightsCachedFor is how long the rights of a folder are remembered.
+// rightsCachedFor is how long the missing rights of a folder are remembered.
 const rightsCachedFor = 5 * time.Minute
 
 type cachedRights struct {

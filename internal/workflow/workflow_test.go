@@ -222,7 +222,7 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
-// A Turn is decoded from its own JSON, or from that of a Job.
+// A Turn is decoded from its own JSON, or from a Job's.
 func TestTurnUnmarshalJSON(t *testing.T) {
 	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
 	for _, text := range []string{

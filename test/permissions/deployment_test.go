@@ -251,7 +251,7 @@ func (d *deployment) object(key string) []byte {
 	return must(io.ReadAll(out.Body))
 }
 
-// record returns the record of the job that is not released, or the zero Record if there is none.
+// record returns the job's record, or the zero Record if the bucket has none or it is released.
 func (d *deployment) record() ledger.Record {
 	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
 	takes := must(store.Takes(d.ctx, name))

@@ -178,8 +178,8 @@ func TestDividedChange(t *testing.T) {
 }
 
 // One batch has a message about several jobs, and reports a new audio for one of them. Submit
-// divides the message. The job gets a new take, although the LastModified of the new audio is
-// earlier than that of the old audio.
+// divides the message. The job gets a new take, although the new audio has an
+// earlier LastModified than the old one.
 func TestUploadBesideADividedChange(t *testing.T) {
 	part := func(fields string) events.SQSMessage {
 		m := world.Message("")
