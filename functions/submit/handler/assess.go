@@ -273,11 +273,11 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 // status does not list. For a file in the bundle, it need not if the next status will also say that
 // its list is incomplete: the assessment of the bundle itself then checks them.
 func mayLoseMatches(s drop.Subject, prev ledger.Posted, next drop.Finding) bool {
-	if !isPartial(prev.Warnings) || s.File() == "" {
-		return isPartial(prev.Warnings)
+	if !isPartial(prev.Warnings) {
+		return false
 	}
 	posted := ledger.Status{Jobs: next.Jobs, Warnings: next.Warnings}.Fit(ledger.MaxObject)
-	return !isPartial(posted.Warnings)
+	return s.File() == "" || !isPartial(posted.Warnings)
 }
 
 // isPartial reports whether one of a bundle's warnings says that the list of its matches may be incomplete.
