@@ -1,9 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -72,10 +75,52 @@ func TestNamesWithoutATake(t *testing.T) {
 func TestRefusedNotes(t *testing.T) {
 	for note, want := range map[string]string{"\xff": "is not text in UTF-8", strings.Repeat("é", 2001): "has 4002 bytes"} {
 		_, err := (&Client{}).Review(t.Context(), "ads/talk", "", Approved, note, nil)
-		if _, ok := errors.AsType[*StateError](err); !ok || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want a StateError that contains %q", err, want)
+		if _, ok := errors.AsType[*UsageError](err); !ok || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want a UsageError that contains %q", err, want)
 		}
 	}
+}
+
+// sentTwice repeats every PutObject, as the SDK does if the first response is lost.
+type sentTwice struct{ *s3test.Bucket }
+
+func (s sentTwice) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	body, err := io.ReadAll(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	in.Body = bytes.NewReader(body)
+	if out, err := s.Bucket.PutObject(ctx, in, opts...); err != nil {
+		return out, err
+	}
+	in.Body = bytes.NewReader(body)
+	return s.Bucket.PutObject(ctx, in, opts...)
+}
+
+// If the response to the write of a review is lost, the review counts as the person's own. The same
+// decision of another call, in the same second, does not.
+func TestReviewWhoseResponseIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that both calls write the same time
+		storage := new(s3test.Bucket)
+		storage.Set(ledger.RecordKey("talk", take1), bucket.JSON(ledger.Record{Name: "talk", Take: take1, State: ledger.Succeeded}, ""))
+		c := newClient(sentTwice{storage})
+		c.Dir = "state"
+		seen := ""
+		if _, err := c.Review(t.Context(), "talk", take1, Approved, "good", &seen); err != nil {
+			t.Errorf("a review whose first response was lost: %v, want no error", err)
+		}
+		_, err := c.Review(t.Context(), "talk", take1, Approved, "good", &seen)
+		if err == nil || !strings.Contains(err.Error(), "somebody else reviewed talk") {
+			t.Errorf("the same review by another call: %v, want that somebody else reviewed talk", err)
+		}
+		_, seen, err = c.ReadReview(t.Context(), "talk", take1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Review(t.Context(), "talk", take1, Rejected, "", &seen); err != nil {
+			t.Errorf("a review that replaces one, and whose first response was lost: %v, want no error", err)
+		}
+	})
 }
 
 // AWS does not redrive an execution that ended more than 14 days ago, so the error does not

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,20 +50,25 @@ func ReviewedTake(key string) (name, take string) {
 	return strings.TrimSuffix(name, "/"), take
 }
 
+// writerMetadata is the object metadata of a review that holds a random text of the call of
+// Review that stored it.
+const writerMetadata = "lipdrop-writer"
+
 // maxNote is the largest length of a note, in bytes.
 const maxNote = 4000
 
 // Review stores a decision about the given take or, if take is empty, about the newest take that
 // has succeeded. The decision replaces an earlier decision. If seen is not nil, it is the ETag of
 // the review that the person has seen, or empty if there was none. Review returns *NoJobError if
-// there is no job of the name. It returns *StateError if the note is too long or is not UTF-8, if
-// no such take has succeeded, or if somebody else has reviewed the take in the meantime.
+// there is no job of the name, and *UsageError if the note is too long or is not UTF-8. It returns
+// *StateError if no such take has succeeded, or if somebody else has reviewed the take in the
+// meantime.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string, seen *string) (Review, error) {
 	switch {
 	case !utf8.ValidString(note):
-		return Review{}, &StateError{Reason: "the note is not text in UTF-8. Write it in UTF-8"}
+		return Review{}, &UsageError{"the note is not text in UTF-8. Write it in UTF-8"}
 	case len(note) > maxNote:
-		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d are accepted. Shorten it", len(note), maxNote)}
+		return Review{}, &UsageError{fmt.Sprintf("the note has %d bytes; at most %d are accepted. Shorten it", len(note), maxNote)}
 	}
 	takes, err := c.succeededTakes(ctx, name, take)
 	if err != nil {
@@ -81,11 +87,17 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 		return Review{}, err
 	}
 	review := Review{Name: name, Take: take, Decision: decision, By: by, At: time.Now().UTC().Truncate(time.Second), Note: note}
-	_, err = c.Bucket.PutJSON(ctx, ReviewKey(name, take), *seen, bucket.JSON(review, "  "), nil)
+	key, writer := ReviewKey(name, take), rand.Text()
+	_, err = c.Bucket.PutJSON(ctx, key, *seen, bucket.JSON(review, "  "), map[string]string{writerMetadata: writer})
 	if errors.Is(err, bucket.ErrConflict) {
+		// If the response to the first request was lost, the SDK's second request
+		// conflicts with the review that the first request stored.
+		if stored, err := c.Bucket.Head(ctx, key); err == nil && stored.Metadata[writerMetadata] == writer {
+			return review, nil
+		}
 		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; read that review, then decide again", name)}
 	}
-	return review, c.Explain("store a review of "+name, ReviewKey(name, take), err)
+	return review, c.Explain("store a review of "+name, key, err)
 }
 
 // ReadReview returns the review of a take, and the ETag of the stored review. Both are empty
