@@ -150,6 +150,9 @@ func statusOf(err error) int {
 	if own, ok := errors.AsType[*requestError](err); ok {
 		return own.status
 	}
+	if _, ok := errors.AsType[*client.UsageError](err); ok {
+		return http.StatusBadRequest
+	}
 	if _, ok := errors.AsType[*client.DeniedError](err); ok {
 		return http.StatusForbidden
 	}

@@ -126,7 +126,7 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 			{name: "no file", method: "POST", path: "api/drop/open", body: `{"files":[]}`, want: 400},
 			{name: "a drop that does not exist", method: "POST", path: "api/drop/next?id=x", body: `{}`, want: 410},
 			{name: "an oversized body", method: "POST", path: "api/review", body: `{"name":"` + strings.Repeat("x", 5<<20) + `"}`, want: 413},
-			{name: "an oversized note", method: "POST", path: "api/review", body: `{"name":"talk","take":"` + take + `","decision":"approved","note":"` + strings.Repeat("x", 5000) + `"}`, want: 409}, // as for each *client.StateError
+			{name: "an oversized note", method: "POST", path: "api/review", body: `{"name":"talk","take":"` + take + `","decision":"approved","note":"` + strings.Repeat("x", 5000) + `"}`, want: 400},
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
@@ -320,6 +320,9 @@ func TestServerOnThePortOfTheCommand(t *testing.T) {
 	address, end := serveUntil(t, c)
 	b.do("open the page", chromedp.Navigate(address))
 	b.waitFor("the page is live", `document.querySelector("#live").innerText === "live"`)
+	if eval[bool](b, `import("./static/dom.js?new").then(({ isOurs }) => isOurs(null))`) { // a module of its own, which has seen no proof
+		t.Error("the page accepts a first response that has no proof")
+	}
 	end()
 	u, _ := url.Parse(address)
 	listener, err := net.Listen("tcp", u.Host)

@@ -19,7 +19,7 @@ export const byId = (id) => document.getElementById(id);
 let proof; // the proof in the first response, which counts as the command's: see shell.go
 
 // isOurs reports whether a response or an event with this proof comes from the command.
-export const isOurs = (given) => given === (proof ??= given);
+export const isOurs = (given) => Boolean(given) && given === (proof ??= given);
 
 // request sends a request to the command: a POST if there is a body or a part of a file, otherwise a GET. If the request fails, the
 // message of the error is a text for the person, unless signal has aborted the request.
