@@ -284,7 +284,7 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 	}
 	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
 		d.wrong("the dead-letter queue has messages ("+n+"): drops and deletions that are no longer retried",
-			"Fix the causes that the statuses of held jobs name. If no job is held, read the logs and the errors of the stack's SubmitFunction and CancelFunction. Then run: "+d.command(d.Outputs["Redrive"]))
+			"If jobs are held, fix the causes that their statuses give. If no job is held, read the logs and the errors of the stack's SubmitFunction and CancelFunction. Then run: "+d.command(d.Outputs["Redrive"]))
 		return
 	}
 	d.fine("the dead-letter queue is empty")

@@ -209,7 +209,7 @@ func TestDoctor(t *testing.T) {
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
 		{name: "dead letters", aws: stack{token: "right", deadLetters: 3},
 			want: "WRONG  the dead-letter queue has messages (3): drops and deletions that are no longer retried\n" +
-				"       Fix the causes that the statuses of held jobs name. If no job is held, read the logs and the errors of the stack's SubmitFunction and CancelFunction. Then run: aws redrive --region eu-west-1"},
+				"       If jobs are held, fix the causes that their statuses give. If no job is held, read the logs and the errors of the stack's SubmitFunction and CancelFunction. Then run: aws redrive --region eu-west-1"},
 		{name: "rules that may not be read", aws: stack{token: "right", denied: "DescribeRule"},
 			want: "WRONG  cannot ask whether the rule DropRule is enabled: your credentials lack the permission events:DescribeRule" + askForPermission},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {

@@ -26,7 +26,7 @@ import (
 type dropCmd struct {
 	client.Target
 	To      inboxFolder       `placeholder:"FOLDER" help:"Folder below inbox/ to drop into."`
-	Model   string            `predictor:"model" placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
+	Model   string            `predictor:"model" placeholder:"ID" help:"ID of the jobs' model. To see the IDs, run: lipdrop models. A row of a list may name another."`
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
 	Timeout period            `placeholder:"2h" help:"With --wait or --get: stop waiting after this time. The jobs continue."`
@@ -116,8 +116,8 @@ func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
 
 const (
 	// mostDetailed is the largest number of starting jobs that are printed with their media and
-	// options. If more jobs start, each is printed in one line, followed by its warnings. If the drop
-	// has more names, those in the state used are not printed.
+	// options. If more jobs start, each is printed in one line, followed by its warnings. If the plan
+	// has more jobs, starting or not, those whose state is ledger.Used are not printed.
 	mostDetailed = 10
 
 	// mostShown limits how many jobs, problems of jobs, or left-out files are printed.

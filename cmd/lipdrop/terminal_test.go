@@ -46,7 +46,7 @@ func TestTerminalEscapes(t *testing.T) {
 	}
 }
 
-// seconds prints a length as a warning does: 2.05 s as 2.1 s, although the float64 is a little less.
+// The warnings about lengths print 2.05 s as 2.1 s, although the float64 is a little less than 2.05. seconds does the same.
 func TestSeconds(t *testing.T) {
 	for s, want := range map[float64]string{0: "", 2.05: "2.1 s", 8.45: "8.5 s", 599.95: "10 min 0.0 s"} {
 		if got := seconds(s); got != want {

@@ -26,10 +26,10 @@ var quiet = log.New(io.Discard, "", 0)
 func TestCopy(t *testing.T) {
 	const piece, part = 16 << 10, 64 << 10
 	kinds := map[string]func(*origin){
-		"ranges":           func(*origin) {},
-		"whole":            func(o *origin) { o.whole = true },
-		"chunked":          func(o *origin) { o.whole, o.chunked = true, true },
-		"announces ranges": func(o *origin) { o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"} },
+		"ranges":  func(*origin) {},
+		"whole":   func(o *origin) { o.whole = true },
+		"chunked": func(o *origin) { o.whole, o.chunked = true, true },
+		"announces ranges, but sends the whole file": func(o *origin) { o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"} },
 		"the first response is the whole file": func(o *origin) {
 			o.header = map[string]string{"Accept-Ranges": "bytes"}
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
@@ -188,7 +188,7 @@ func TestRangesAreRequestedInParallel(t *testing.T) {
 			return false
 		}
 		c := o.copier(t, b)
-		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, one range could fill the window by itself
+		c.pace.quick, c.pace.tries = tt.quick, 2 // with more tries, the requests for one range could fill the window
 		if _, err := c.Copy(t.Context(), o.url(), toTestKey); err != nil {
 			t.Fatal(err)
 		}

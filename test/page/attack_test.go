@@ -351,11 +351,11 @@ func TestServerOnThePortOfTheCommand(t *testing.T) {
 	go func() { _ = evil.Serve(listener) }()
 	t.Cleanup(func() { _ = evil.Close() })
 	b.drag(write(t, filepath.Join(t.TempDir(), "talk.mp4"), []byte("secret")))
-	b.waitFor("the list says that another program responds", `document.querySelector("#live").innerText === "another program responds instead of the command"`)
+	b.waitFor("the list says that another program responds", `document.querySelector("#live").innerText === "another program responds at this address, not lipdrop ui"`)
 	if rows := eval[string](b, `document.querySelector("#rows").innerText`); rows != "" {
 		t.Errorf("the page lists the jobs of another server: %s", rows)
 	}
-	b.waitFor("the page says that another program responds", `document.body.innerText.includes("Another program responds instead of the command")`)
+	b.waitFor("the page says that another program responds", `document.body.innerText.includes("Another program responds at this address, not lipdrop ui")`)
 	mu.Lock()
 	defer mu.Unlock()
 	if len(stolen) > 0 {

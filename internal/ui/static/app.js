@@ -43,13 +43,13 @@ function listen() {
     const change = JSON.parse(e.data);
     if (!isOurs(change.proof)) {
       events.close();
-      return showConnection("another program responds instead of the command", true);
+      return showConnection("another program responds at this address, not lipdrop ui", true);
     }
     const recovered = !change.trouble && byId("live").className === "bad";
     showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
-    // After an outage, a job that could not be read is read again. While a job is read for the first time, a new list (reset) is no
-    // reason to read it again.
+    // The open job is read again if its row has changed. Until its first read succeeds, it is read again after an outage too, but not
+    // because a new stream sends the whole list (reset).
     const changed = change.rows?.some((row) => row.key === job.key);
     if (job.job ? changed : recovered || changed && !change.reset) job.refresh();
   });

@@ -35,7 +35,7 @@ export async function request(path, { body, part, signal, keepalive } = {}) {
     if (signal?.aborted) throw err;
     throw new Error("The command does not respond. Run lipdrop ui again, and open the address that it prints.");
   }
-  if (!isOurs(response.headers.get("Lipdrop-Proof"))) throw new Error("Another program responds instead of the command. Run lipdrop ui again, and open the address that it prints.");
+  if (!isOurs(response.headers.get("Lipdrop-Proof"))) throw new Error("Another program responds at this address, not lipdrop ui. Run lipdrop ui again, and open the address that it prints.");
   if (!response.ok) throw new Error(text.trim() || "HTTP status " + response.status);
   return text ? JSON.parse(text) : undefined;
 }
