@@ -189,7 +189,8 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 }
 
 // copyOutputs copies the outputs into the bucket and inspects each. It returns the
-// outputs, and a warning for everything that is unusual or doubtful about them.
+// outputs, and a warning for everything that is unusual or doubtful about them. If it cannot
+// copy an output, it copies the others, and returns the error of the first.
 func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, warnings []string, err error) {
 	earlier, err := h.copiedEarlier(ctx, rec)
 	if err != nil {
@@ -197,13 +198,14 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	}
 	copied := false
 	for i, address := range addresses {
-		object, err := h.copyOutput(ctx, rec, i, address, earlier)
-		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
+		object, copyErr := h.copyOutput(ctx, rec, i, address, earlier)
+		if slow, ok := errors.AsType[*workflow.OutputTooSlow](copyErr); ok && copied {
 			// The next run need not copy what this run has copied, so it may have time for this output.
-			return nil, nil, &workflow.OutputUnavailable{Failure: slow.Failure}
+			copyErr = &workflow.OutputUnavailable{Failure: slow.Failure}
 		}
-		if err != nil {
-			return nil, nil, err
+		if copyErr != nil { // copy the other outputs, because RunComfy may delete them before the next run
+			err = cmp.Or(err, copyErr)
+			continue
 		}
 		copied = copied || !object.Existed
 		output, unusual := h.inspectOutput(ctx, rec, object)
@@ -212,7 +214,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 			warnings = append(warnings, doubt.Reason)
 		}
 	}
-	return outputs, warnings, nil
+	return outputs, warnings, err
 }
 
 // copiedEarlier lists the outputs that earlier runs copied. It returns a map from the key

@@ -257,6 +257,26 @@ func TestSourceGoneAfterTheCopy(t *testing.T) {
 	}
 }
 
+// If archive cannot copy an output, the same call copies the job's other outputs. Here RunComfy
+// serves output 1 only after an hour, and the others only before that.
+func TestOtherOutputsAreCopied(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Outputs: 3} }
+	gone := runcomfytest.FaultNamed(runcomfytest.CallOutput, "404")
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		early, first := w.Now().Before(world.Begin.Add(time.Hour)), path.Base(r.URL.Path) == "1.mp4"
+		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput && early == first {
+			return &gone
+		}
+		return nil
+	}
+	worldtest.DropPair(w)
+	worldtest.Rest(t, w)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); len(st.Outputs) != 3 {
+		t.Errorf("outputs %q, want 3", st.Outputs)
+	}
+}
+
 // S3 may refuse to write result.json during another write of the same key. If the other write
 // then fails, archive writes result.json again before it records the success.
 func TestResultIsWrittenAfterAConflict(t *testing.T) {
