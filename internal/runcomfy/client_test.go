@@ -248,6 +248,7 @@ func TestQueuePosition(t *testing.T) {
 		{"written as a float", `,"queue_position":3.0`, new(3)},
 		{"null", `,"queue_position":null`, nil},
 		{"text", `,"queue_position":"soon"`, nil},
+		{"a number as text", `,"queue_position":"3"`, new(3)},
 		{"negative", `,"queue_position":-1`, nil},
 		{"half", `,"queue_position":1.5`, nil},
 		{"beyond an int", `,"queue_position":1e99`, nil},
@@ -305,12 +306,14 @@ func TestModel(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("model (-want +got):\n%s", diff)
 	}
-	got, err = respondingJSON(t, 200, `{"model_id":"a/b","base_price_usd":"?","input_schema":null}`).Model(t.Context(), "a/b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(runcomfy.Model{ID: "a/b"}, got); diff != "" {
-		t.Errorf("model (-want +got):\n%s", diff)
+	for price, want := range map[string]*float64{`"?"`: nil, `"0.08"`: new(0.08)} {
+		got, err := respondingJSON(t, 200, `{"model_id":"a/b","base_price_usd":`+price+`,"input_schema":null}`).Model(t.Context(), "a/b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(runcomfy.Model{ID: "a/b", BasePriceUSD: want}, got); diff != "" {
+			t.Errorf("model with the price %s (-want +got):\n%s", price, diff)
+		}
 	}
 }
 
@@ -413,6 +416,9 @@ func TestBalance(t *testing.T) {
 	fake.SetBalanceEmpty(true)
 	if usd, err := client.Balance(t.Context()); usd != 0 || err != nil {
 		t.Errorf("after a change: balance %v, error %v; want 0", usd, err)
+	}
+	if usd, err := respondingJSON(t, 200, `{"balance_usd":"12.50"}`).Balance(t.Context()); usd != 12.5 || err != nil {
+		t.Errorf("a balance as text: %v, error %v; want 12.5", usd, err)
 	}
 	for body, want := range map[string]runcomfy.Kind{
 		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,

@@ -109,9 +109,13 @@ func (r *response) raw(name string) json.RawMessage {
 	return nil
 }
 
+// number returns a member that is a number, or a string that holds one: many servers write amounts of
+// money as strings. It returns nil for any other value.
 func (r *response) number(name string) *float64 {
-	var n float64
-	if json.Unmarshal(r.raw(name), &n) != nil {
+	var number json.Number
+	_ = json.Unmarshal(r.members[name], &number) // after an error or null, number is empty
+	n, err := number.Float64()
+	if err != nil {
 		return nil
 	}
 	return &n

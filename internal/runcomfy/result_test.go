@@ -227,6 +227,8 @@ func TestTimesAndCost(t *testing.T) {
 		{"a time with a space for the T", `"finished_at":"2026-05-01 10:00:00"`, runcomfy.Result{FinishedAt: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)}},
 		{"not a time", `"created_at":"yesterday","finished_at":17`, runcomfy.Result{}},
 		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
+		{"a cost as text", `"cost":"0.42"`, runcomfy.Result{CostUSD: new(0.42)}},
+		{"a cost that is not a number", `"cost":"NaN"`, runcomfy.Result{Warnings: []string{cost(`"NaN"`)}}},
 		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{Warnings: []string{cost(`{"usd":1}`)}}},
 		{"a negative cost", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
 		{"a cost that is too large for a float64", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},

@@ -120,7 +120,7 @@ var priceForms = []Fault{
 	{Name: "an unknown unit", Accept: true, Edit: set("price_unit", "megapixel")},
 	{Name: "a price of 0", Accept: true, Edit: set("base_price_usd", 0)},
 	{Name: "a negative price", Accept: true, Edit: set("base_price_usd", -0.05)},
-	{Name: "a price as text", Accept: true, Edit: set("base_price_usd", "0.05")},
+	{Name: "a price as text", Accept: true, Edit: set("base_price_usd", "on request")},
 	{Name: "a price in millions", Accept: true, Edit: set("base_price_usd", 1e7)},
 }
 
