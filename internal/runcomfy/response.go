@@ -47,7 +47,7 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 	}
 	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some servers write this byte order mark
 	// If the connection broke after a whole object, nothing is missing.
-	if err := json.Unmarshal(body, &r.members); err != nil || r.members == nil {
+	if err := unmarshal(body, &r.members); err != nil || r.members == nil {
 		what := describe(res, body)
 		if readErr != nil {
 			what = "the response ended early: " + readErr.Error()
@@ -65,6 +65,24 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 		return r, &failed
 	}
 	return r, nil
+}
+
+// notFinite matches NaN and Infinity. It also matches whole strings, so that it finds nothing inside them.
+var notFinite = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|NaN|-?Infinity`)
+
+// unmarshal is json.Unmarshal, but reads NaN and Infinity as null. Python writes both unless told
+// otherwise, and a cost that is not a number must not hide the output beside it.
+func unmarshal(body []byte, members *map[string]json.RawMessage) error {
+	err := json.Unmarshal(body, members)
+	if err != nil {
+		err = json.Unmarshal(notFinite.ReplaceAllFunc(body, func(found []byte) []byte {
+			if found[0] == '"' {
+				return found
+			}
+			return []byte("null")
+		}), members)
+	}
+	return err
 }
 
 // unexpected returns the error for a response that lacks a required member.

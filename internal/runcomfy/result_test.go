@@ -229,6 +229,7 @@ func TestTimesAndCost(t *testing.T) {
 		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
 		{"a cost as text", `"cost":"0.42"`, runcomfy.Result{CostUSD: new(0.42)}},
 		{"a cost that is not a number", `"cost":"NaN"`, runcomfy.Result{Warnings: []string{cost(`"NaN"`)}}},
+		{"a cost of NaN", `"cost":NaN`, runcomfy.Result{}},
 		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{Warnings: []string{cost(`{"usd":1}`)}}},
 		{"a negative cost", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
 		{"a cost that is too large for a float64", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},
