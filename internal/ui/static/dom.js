@@ -108,7 +108,7 @@ export const dollars = (n) => (!isPlausible(n) ? "" : "$" + n.toFixed(n < 1 ? 3 
 // bytes returns a size with its unit.
 export function bytes(n) {
   for (const unit of ["bytes", "KiB", "MiB", "GiB"]) {
-    if (n < 1024 || unit === "GiB") return (unit === "bytes" ? Math.round(n) : n.toFixed(1)) + " " + unit;
+    if (n < 1024 || unit === "GiB") return unit === "bytes" ? count(Math.round(n), "byte") : n.toFixed(1) + " " + unit;
     n /= 1024;
   }
 }

@@ -9,6 +9,9 @@ const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"]
 export class Job {
   constructor() {
     this.section = byId("job");
+    setInterval(() => { // the step that is under way takes longer each second
+      if (this.job?.take) this.section.querySelector(".steps")?.replaceWith(this.bar(this.job.take));
+    }, 1000);
   }
 
   get isOpen() { return !this.section.hidden; }
@@ -204,7 +207,7 @@ export class Job {
     row("Request id", take.requestId ? h("code", {}, take.requestId) : "");
     row("Take", take.take ? h("code", {}, take.take) : "");
     row("Updated", Date.parse(job.status.updatedAt) > 0 ? time(job.status.updatedAt) : ""); // an unknown time has the year 1
-    return h("div", { class: "facts" }, this.bar(take), h("table", {}, h("tbody", {}, rows)));
+    return h("div", { class: "facts" }, this.bar(take), h("table", { "aria-label": "Facts" }, h("tbody", {}, rows)));
   }
 
   // bar shows how long each step of the take took.
