@@ -5,6 +5,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -50,8 +51,17 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
+// hasNoState reports whether /status responded with HTTP 2xx, but not with a known state.
+func hasNoState(status runcomfy.Status, err error) bool {
+	if response, ok := errors.AsType[*runcomfy.Error](err); ok {
+		return response.HTTPStatus/100 == 2
+	}
+	s := status.State
+	return err == nil && s != runcomfy.InQueue && s != runcomfy.InProgress && !s.Ended()
+}
+
 // hasEnded asks /result, if there is time, whether a job has ended. /result is more reliable than
-// /status. So poll asks /result if /status returns an unknown word, and before it gives up a job.
+// /status. So poll asks /result if /status returns no known state, and before it gives up a job.
 func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 	if !workflow.HasTime(ctx, h.Now(), askTime) {
 		return false
@@ -65,15 +75,15 @@ func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
 	limits, jitter := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit}, h.Jitter()
 	status, err := h.API.Status(ctx, job.RequestID)
+	if hasNoState(status, err) && h.hasEnded(ctx, *job) {
+		status, err = runcomfy.Status{State: runcomfy.Completed}, nil // that is, ended, successfully or not
+	}
 	now := ledger.Timestamp(h.Now())
 	if err != nil {
 		giveUp := job.Unanswered(err, now, limits, jitter)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
 		h.warn(ctx, job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err))
 		return false, giveUp
-	}
-	if s := status.State; s != runcomfy.InQueue && s != runcomfy.InProgress && !s.Ended() && h.hasEnded(ctx, *job) {
-		status.State = runcomfy.Completed // that is, ended, successfully or not
 	}
 	nearEnd, err = job.Answered(status, now, limits)
 	state := stateOf(*job, status)

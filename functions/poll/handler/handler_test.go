@@ -442,13 +442,16 @@ func TestWarningIsRemoved(t *testing.T) {
 }
 
 // A job is archived even if only /result reports its end. Poll asks /result if /status returns
-// an unknown word, and before it gives up the job. Before archive copies the output, the status
+// an unknown word or none, and before it gives up the job. Before archive copies the output, the status
 // already says that the job has ended.
 func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
 	for _, tt := range []struct {
 		fault string
 		most  time.Duration
-	}{{"unknown word", 5 * time.Minute}, {"500", 7 * time.Hour}, {"unknown request", 5 * time.Minute}} {
+	}{
+		{"unknown word", 5 * time.Minute}, {"no word", 5 * time.Minute}, {"200 page", 5 * time.Minute},
+		{"500", 7 * time.Hour}, {"unknown request", 5 * time.Minute},
+	} {
 		w := worldtest.New(t)
 		w.RunComfy.Make = outputtest.Right.Make
 		worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.FaultNamed(runcomfytest.CallStatus, tt.fault), 24*time.Hour)
