@@ -32,7 +32,10 @@ func TestNeighbour(t *testing.T) {
 	o := options(t.TempDir())
 	s := start(t, o)
 	dropPair(t, s, "talk")
-	await(t, s, "outbox/talk/", "talk.mp4")
+	until(t, "the end of the job", func() bool {
+		jobs := s.Fake().Submitted()
+		return len(jobs) == 1 && jobs[0].State == "succeeded"
+	})
 	ports := listening(t, "/proc/self")
 	if len(ports) < 4 { // two for the AWS APIs, one for the S3 server's events, at least one for functions
 		t.Fatalf("this process listens at the ports %v, want at least 4 ports", ports)
@@ -234,7 +237,7 @@ func listening(t *testing.T, process string) []int {
 }
 
 // Each folder has its own keys, which survive a restart. No other user can read the keys,
-// either in the folder or in the command lines of the programs.
+// either in the folder or in the command lines of the programs. The programs end with their stack.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -252,27 +255,24 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	secrets := slices.AppendSeq([]string{keys.SecretKey, keys.Token, keys.Outputs, keys.Webhook, "://"}, maps.Values(keys.Functions))
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
+	lines := commandLines(t, dir)
+	if _, err := os.Stat("/proc/self/cmdline"); err == nil && len(lines) == 0 {
+		t.Error("no program of the stack was found, want at least one")
 	}
-	ours := 0
-	for _, path := range lines {
-		line, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(line, []byte(dir)) {
-			continue
-		}
-		ours++
+	for _, line := range lines {
 		for _, secret := range secrets {
-			if bytes.Contains(line, []byte(secret)) {
+			if strings.Contains(line, secret) {
 				t.Errorf("the command line %q has a secret or a URL in it, want neither", line)
 			}
 		}
 	}
-	if ours == 0 && len(lines) > 0 {
-		t.Error("no program of the stack was found, want at least one")
+	if _, err := local.Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), "another local stack uses the folder") {
+		t.Errorf("a second stack on the folder: %v, want an error about the first stack", err)
 	}
 	s.Close()
+	if lines := commandLines(t, dir); len(lines) > 0 {
+		t.Errorf("after Close, the programs %q still run, want none", lines)
+	}
 
 	if diff := cmp.Diff(keys, start(t, options(dir)).Keys()); diff != "" {
 		t.Errorf("a restart changed the keys (-before +after):\n%s", diff)
@@ -281,6 +281,21 @@ func TestKeys(t *testing.T) {
 	if other.SecretKey == keys.SecretKey || other.Token == keys.Token || other.Outputs == keys.Outputs || other.Webhook == keys.Webhook || other.Functions["submit"] == keys.Functions["submit"] {
 		t.Error("two folders share a key, want different keys")
 	}
+}
+
+// commandLines returns the command lines of the running programs that have dir in them.
+func commandLines(t *testing.T, dir string) (found []string) {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if line, err := os.ReadFile(path); err == nil && bytes.Contains(line, []byte(dir)) {
+			found = append(found, string(line))
+		}
+	}
+	return found
 }
 
 // Somebody has put a symbolic link into the state folder. Start refuses the folder, and writes
