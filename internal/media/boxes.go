@@ -56,8 +56,8 @@ func (r *reader) boxes(off, end int64, visit func(box)) {
 // children calls visit for each box between off and end, the body of a parent box. Like
 // players, it accepts two mistakes. If a box claims to end after its parent, children lets
 // the box end with the parent. If the length of a box is impossible, children ignores the
-// rest of the parent. children panics with errCutIndex if a box that a player needs extends
-// past the end of the file.
+// rest of the parent. children panics with errCutIndex if a box that a player needs whole
+// extends past the end of the file.
 func (r *reader) children(off, end int64, visit func(box)) {
 	for off <= end-8 {
 		var b box
@@ -89,10 +89,9 @@ func (r *reader) unwrittenFrom(off int64) bool {
 
 const errCutIndex = damage("it ends in the middle of its index (moov), so the export or the upload broke off")
 
-// needed are boxes in moov without which a movie cannot be shown.
-var needed = []string{
-	"mvhd", "trak", "tkhd", "mdia", "mdhd", "hdlr", "minf", "stbl", "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "mvex", "trex",
-}
+// needed are boxes in moov without which a movie cannot be shown. Boxes that hold other boxes are
+// not listed: what a player does not need may be cut off from their end.
+var needed = []string{"mvhd", "tkhd", "mdhd", "hdlr", "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "mvex", "trex"}
 
 // fields returns the first n bytes of a box's body.
 func (r *reader) fields(b box, n int64) []byte {

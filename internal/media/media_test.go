@@ -178,7 +178,7 @@ func TestProblems(t *testing.T) {
 			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
 		{"MP4 cut at its moov", "talk.mp4", late[:bytes.Index(late, []byte("moov"))-4], problem.FileDamaged,
 			"talk.mp4 is damaged: its index (moov) is missing, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
-		{"MP4 cut in its moov", "talk.mp4", late[:len(late)-99], problem.FileDamaged,
+		{"MP4 cut in its moov", "talk.mp4", late[:bytes.LastIndex(late, []byte("stco"))+9], problem.FileDamaged,
 			"talk.mp4 is damaged: it ends in the middle of its index (moov), so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
 		{"MP4 cut in its media", "talk.mp4", movie[:len(movie)-99], problem.FileDamaged,
 			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},

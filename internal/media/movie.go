@@ -293,7 +293,7 @@ func (m *movie) readExtends(r *reader, b box) {
 
 func readTrak(r *reader, trak box) (t track) {
 	t.tables = map[string]box{}
-	unwritten := false
+	incomplete := trak.end >= r.src.Size // or zeros follow instead of some of its boxes
 	var visit func(box)
 	visit = func(b box) {
 		switch b.kind {
@@ -312,11 +312,11 @@ func readTrak(r *reader, trak box) (t track) {
 		case "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "elst":
 			t.tables[b.kind] = b
 		case "\x00\x00\x00\x00":
-			unwritten = unwritten || r.unwrittenFrom(b.off)
+			incomplete = incomplete || r.unwrittenFrom(b.off)
 		}
 	}
 	r.children(trak.body, trak.end, visit)
-	if unwritten && t.tables["stco"].end == 0 && t.tables["co64"].end == 0 { // programs write stco or co64 last, so zeros after it are padding
+	if incomplete && t.tables["stco"].end == 0 && t.tables["co64"].end == 0 { // of the tables that a player needs, programs write stco or co64 last
 		panic(errCutIndex)
 	}
 	return t

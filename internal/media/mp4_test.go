@@ -196,6 +196,13 @@ func TestMP4(t *testing.T) {
 			}(),
 			duration: seconds(0.8),
 			warning:  "a.mp4 ends in the middle of its index (moov)"},
+		{name: "a moov box that is cut after the tables of its last track",
+			file: func() file {
+				moov := movieBox(0, headedTrack(1, "vide", 3, mediaBox("vide", 800, sampleTable("vide", 800), atom("sgpd", make([]byte, 20)))))
+				return whole(typeBox, atom("mdat", make([]byte, 20)), moov[:len(moov)-9])
+			}(),
+			duration: seconds(0.8),
+			warning:  "a.mp4 ends in the middle of its index (moov)"},
 		{name: "a few zeros after the last track",
 			file:     whole(typeBox, movieBox(0, track(800), make([]byte, 12)), atom("mdat", bytes.Repeat([]byte{1}, 20))),
 			duration: seconds(0.8)},
