@@ -70,17 +70,22 @@ func startCommand(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// localCommand runs lipdrop local on a folder until the end of the test, or
-// until kill kills it.
-func localCommand(t *testing.T, dir string) (kill func()) {
+// localCommand runs lipdrop local on a folder until the end of the test, or until kill kills it.
+// The context ends when the command ends.
+func localCommand(t *testing.T, dir string) (running context.Context, kill func()) {
 	t.Helper()
 	cmd := startCommand(t, "local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms")
+	running, end := context.WithCancel(context.Background())
+	go func() {
+		_ = cmd.Wait() // the test's output says why the command ended
+		end()
+	}()
 	kill = func() {
-		_ = cmd.Process.Kill() // fails if the command has ended already; the test's output says why it ended
-		_ = cmd.Wait()
+		_ = cmd.Process.Kill() // fails if the command has ended already
+		<-running.Done()
 	}
 	t.Cleanup(kill)
-	return kill
+	return running, kill
 }
 
 // If the name of the state folder begins with a hyphen, the printed commands do not take the
@@ -135,15 +140,18 @@ func TestLocalCommandKilled(t *testing.T) {
 		return found
 	}
 
-	kill := localCommand(t, dir)
+	running, kill := localCommand(t, dir)
 	within(t, 10*patience, "the event of talk.wav in the queue, or an execution", func() bool { // the first start may build for minutes
+		if running.Err() != nil {
+			t.Fatal("lipdrop local has ended")
+		}
 		return len(files("executions/*.json")) > 0 || slices.ContainsFunc(files("queue/*.json"), func(path string) bool {
 			body, _ := os.ReadFile(path) // an error if the message has been deleted
 			return bytes.Contains(body, []byte("talk.wav"))
 		})
 	})
 	kill()
-	kill = localCommand(t, dir)
+	_, kill = localCommand(t, dir)
 	var d *client.Client
 	soon(t, "an execution, and the restarted stack", func() bool { // the killed command may have started the execution
 		var err error
@@ -162,7 +170,7 @@ func TestLocalCommandKilled(t *testing.T) {
 	dropped := len(versions().Versions)
 	kill()
 
-	kill = localCommand(t, dir)
+	_, kill = localCommand(t, dir)
 	soon(t, "the output", func() bool {
 		var err error
 		if d, err = (client.Target{Dir: dir}).Find(t.Context()); err != nil {
