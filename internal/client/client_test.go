@@ -557,6 +557,17 @@ func TestDownloadOfATooLongName(t *testing.T) {
 	}
 }
 
+// If two other outputs of a run get both file names of an output, the error does not say that a
+// file exists: the person could not move that file away.
+func TestDownloadOfNamesThatDifferInCase(t *testing.T) {
+	storage, dir := new(s3test.Bucket), t.TempDir()
+	outputs := storedOutputs(t, storage, 1000, "TALK", "Talk", "talk")
+	done, err := newClient(storage).Download(t.Context(), DownloadOptions{Dir: dir, Progress: func(int64) {}}, outputs)
+	if err == nil || !strings.Contains(err.Error(), "is the file of another output. Fetch the job ") || strings.Contains(err.Error(), "exists") || len(done) != 2 {
+		t.Errorf("%d outputs and the error %v, want 2 and an error about the third one", len(done), err)
+	}
+}
+
 // For a partial file, Download shortens a long name. The result is still UTF-8.
 func TestDownloadOfALongName(t *testing.T) {
 	storage, name, dir := new(s3test.Bucket), strings.Repeat("日", 83), t.TempDir()

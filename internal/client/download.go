@@ -266,7 +266,12 @@ func (f *fetcher) place(o Output) (at string, present bool, err error) {
 		f.names[strings.ToLower(at)] = true
 		return at, present, nil
 	}
-	return "", false, fmt.Errorf("%s exists, and is not this output; move the existing file or folder away, or name another folder", filepath.Join(f.options.Dir, candidates[len(candidates)-1]))
+	last := candidates[len(candidates)-1]
+	file := filepath.Join(f.options.Dir, last)
+	if f.names[strings.ToLower(last)] {
+		return "", false, fmt.Errorf("%s is not fetched: %s is the file of another output. Fetch the job %s by itself, into another folder", o.Key, file, o.Name)
+	}
+	return "", false, fmt.Errorf("%s exists, and is not this output; move the existing file or folder away, or name another folder", file)
 }
 
 func (f *fetcher) isOutput(at string, o Output) (bool, error) {
