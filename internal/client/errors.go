@@ -62,15 +62,20 @@ func (e *DeniedError) Error() string {
 // Unwrap returns AWS's error.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// ServiceError is returned if AWS responded with an error that is about neither credentials nor
-// permissions.
+// ServiceError is returned if AWS or the local stack responded with an error that is about neither
+// credentials nor permissions.
 type ServiceError struct {
 	Purpose, Code, Message string
+	Local                  bool // the local stack responded
 	Err                    error
 }
 
 func (e *ServiceError) Error() string {
-	return strings.TrimSuffix(fmt.Sprintf("cannot %s: AWS responded %s: %s", e.Purpose, e.Code, e.Message), ": ")
+	who := "AWS"
+	if e.Local {
+		who = "the local stack"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("cannot %s: %s responded %s: %s", e.Purpose, who, e.Code, e.Message), ": ")
 }
 
 // Unwrap returns the SDK's error.
@@ -134,7 +139,11 @@ func (c *Client) explainARN(purpose, resource string, err error) error {
 	if c.Local() {
 		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: " + startCommand(c.Dir)
 	}
-	return explain(purpose, resource, remedy, err)
+	err = explain(purpose, resource, remedy, err)
+	if service, ok := errors.AsType[*ServiceError](err); ok {
+		service.Local = c.Local()
+	}
+	return err
 }
 
 const checkNetwork = "Check your network and the region"
