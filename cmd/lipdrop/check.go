@@ -55,7 +55,7 @@ func (c *checkCmd) Validate() error {
 // Run prints what job each file would start, or what is wrong with the file. It runs the same
 // code as submit. It uploads nothing, and asks RunComfy for prices only if c.Price is set.
 func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
-	files, err := gather(ledger.InboxPrefix, c.Files)
+	files, err := gather(ctx, ledger.InboxPrefix, c.Files)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,17 +45,21 @@ func etagOf(info fs.FileInfo) string { return fmt.Sprint(info.Size(), info.ModTi
 
 // gather returns the files that the arguments name, each under its key in the bucket's folder. An
 // argument that is a folder of this machine stands for all files in it. The error names every
-// argument that does not exist, and every two files that would get the same key.
-func gather(folder string, args []string) (*gatheredFiles, error) {
+// argument that does not exist, and every two files that would get the same key. If ctx ends first,
+// gather returns the error of ctx.
+func gather(ctx context.Context, folder string, args []string) (*gatheredFiles, error) {
 	d := &gatheredFiles{folder: folder, byKey: map[string]*client.Upload{}, paths: map[string]string{}}
 	var errs []error
 	for _, arg := range args {
-		errs = append(errs, d.add(arg))
+		errs = append(errs, d.add(ctx, arg))
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	return d, errors.Join(errs...)
 }
 
-func (d *gatheredFiles) add(arg string) error {
+func (d *gatheredFiles) add(ctx context.Context, arg string) error {
 	if _, err := os.Lstat(arg); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: there is no such file; check the name and the folder", cmp.Or(arg, `""`))
 	}
@@ -63,7 +68,7 @@ func (d *gatheredFiles) add(arg string) error {
 		return err
 	}
 	var errs []error
-	walk(arg, func(file string, info fs.FileInfo, err error) {
+	walk(ctx, arg, func(file string, info fs.FileInfo, err error) {
 		if err == nil && info.IsDir() {
 			return
 		}

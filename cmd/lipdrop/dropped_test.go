@@ -26,7 +26,7 @@ import (
 // A file that grows after it was found is not read, because it may be incomplete.
 func TestFileThatGrows(t *testing.T) {
 	lay(t, map[string]string{"talk.wav": "@voice.wav"})
-	folder, err := gather("inbox/", []string{"talk.wav"})
+	folder, err := gather(t.Context(), "inbox/", []string{"talk.wav"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 		bucket.Set("inbox/drops/"+name, []byte(name))
 	}
 	lay(t, files)
-	folder, err := gather("inbox/", []string{"drops"})
+	folder, err := gather(t.Context(), "inbox/", []string{"drops"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestManyFilesAreLeftOut(t *testing.T) {
 	lay(t, files)
 	var said bytes.Buffer
 	p := &plan{Drop: &client.Drop{}}
-	if err := p.addFiles("inbox/", []string{"ads"}, messages{&terminal{w: &said}}); err != nil {
+	if err := p.addFiles(t.Context(), "inbox/", []string{"ads"}, messages{&terminal{w: &said}}); err != nil {
 		t.Fatal(err)
 	}
 	if lines := strings.Split(said.String(), "\n"); len(lines) != mostShown+2 || lines[mostShown] != "also left out: 20 more files" || len(p.Uploads) != 1 {
@@ -128,9 +128,26 @@ func TestWalkOfDeletedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var errs []error
-	walk(".", func(_ string, _ fs.FileInfo, err error) { errs = append(errs, err) })
+	walk(t.Context(), ".", func(_ string, _ fs.FileInfo, err error) { errs = append(errs, err) })
 	if len(errs) != 1 || errs[0] == nil {
 		t.Errorf("walk reports %v, want one error", errs)
+	}
+}
+
+// Ctrl-C ends the search for files, however many files a folder has.
+func TestWalkEndsWithItsContext(t *testing.T) {
+	lay(t, map[string]string{"ads/a.wav": "x", "ads/b.wav": "x"})
+	ctx, interrupt := context.WithCancel(t.Context())
+	var visited []string
+	walk(ctx, "ads", func(path string, _ fs.FileInfo, _ error) {
+		visited = append(visited, path)
+		interrupt()
+	})
+	if len(visited) != 1 {
+		t.Errorf("visited %q, want only the first path", visited)
+	}
+	if _, err := gather(ctx, "inbox/", []string{"ads"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("gather returns %v, want context.Canceled", err)
 	}
 }
 

@@ -98,7 +98,7 @@ func (w *watcher) look(ctx context.Context) {
 		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
 	}
 	var gone, changed []string
-	found := w.find()
+	found := w.find(ctx)
 	for _, key := range sortedKeys(found) {
 		f := w.files[key]
 		if f == nil || !f.equals(found[key]) {
@@ -142,9 +142,9 @@ func (w *watcher) look(ctx context.Context) {
 
 // find returns the files of the folder. It also returns the files of the last look that are no
 // longer found there.
-func (w *watcher) find() map[string]*watchedFile {
+func (w *watcher) find(ctx context.Context) map[string]*watchedFile {
 	found := map[string]*watchedFile{}
-	walk(w.folder, func(path string, info fs.FileInfo, err error) {
+	walk(ctx, w.folder, func(path string, info fs.FileInfo, err error) {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // ErrNotExist: deleted since its folder was read
 		case err != nil && path != w.folder && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file: a link that leads nowhere, which is not ErrNotExist here

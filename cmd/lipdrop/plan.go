@@ -73,7 +73,7 @@ func (c *dropCmd) makePlan(ctx context.Context, stack *client.Client, folder str
 		},
 	}
 	files, lists := splitLists(c.Files)
-	if err := p.addFiles(folder, files, say); err != nil {
+	if err := p.addFiles(ctx, folder, files, say); err != nil {
 		return nil, err
 	}
 	if c.Model != "" || len(c.Set) > 0 {
@@ -126,8 +126,8 @@ func splitLists(args []string) (files, lists []string) {
 // addFiles adds the files of the arguments. It leaves out hidden files and other files that
 // are not drops. If an argument is a folder, addFiles also leaves out the files in the folder
 // whose suffix no job can use, and says so.
-func (p *plan) addFiles(folder string, args []string, say messages) error {
-	files, err := gather(folder, args)
+func (p *plan) addFiles(ctx context.Context, folder string, args []string, say messages) error {
+	files, err := gather(ctx, folder, args)
 	if err != nil {
 		return err
 	}

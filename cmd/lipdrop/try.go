@@ -38,7 +38,7 @@ var errStackFailed = errors.New("the local stack has failed")
 // Run starts a local stack, drops the files, follows their jobs and fetches the
 // outputs. The error is nil only if every job has succeeded.
 func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
-	files, err := c.gather()
+	files, err := c.gather(ctx)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), "
 
 // gather checks the arguments and gives each file its key. Without arguments, it writes
 // the built-in files and uses those.
-func (c *tryCmd) gather() (*gatheredFiles, error) {
+func (c *tryCmd) gather(ctx context.Context) (*gatheredFiles, error) {
 	if len(c.Files) == 0 {
 		dir := filepath.Join(c.Dir, "sample")
 		if err := sample.Write(dir); err != nil {
@@ -164,7 +164,7 @@ func (c *tryCmd) gather() (*gatheredFiles, error) {
 			return nil, fmt.Errorf("%s is a folder; give the files in it, or a folder whose name ends in .job", file)
 		}
 	}
-	files, err := gather(ledger.InboxPrefix, c.Files)
+	files, err := gather(ctx, ledger.InboxPrefix, c.Files)
 	if err == nil && files.problems != nil {
 		err = fmt.Errorf("nothing was dropped:\n%w", errors.Join(files.problems...))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,15 +13,19 @@ import (
 
 // walk calls the function visit with a path and, if the path is a folder, with each path below it.
 // It follows symbolic links; info describes a link's target. For a path that cannot be read, and for
-// a link to a folder that contains it, walk calls visit with an error.
-func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
-	walkBelow(path, nil, visit)
+// a link to a folder that contains it, walk calls visit with an error. When ctx ends, walk returns
+// without visiting the other paths.
+func walk(ctx context.Context, path string, visit func(path string, info fs.FileInfo, err error)) {
+	walkBelow(ctx, path, nil, visit)
 }
 
 // walkBelow does the same as walk. ancestors has the real paths of the folders that contain path.
 // walkBelow does not follow a link to one of these folders, or to a folder that contains one,
 // because that would never end.
-func walkBelow(path string, ancestors []string, visit func(path string, info fs.FileInfo, err error)) {
+func walkBelow(ctx context.Context, path string, ancestors []string, visit func(path string, info fs.FileInfo, err error)) {
+	if ctx.Err() != nil {
+		return
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		visit(path, nil, inPlainWords(path, err))
@@ -52,7 +57,7 @@ func walkBelow(path string, ancestors []string, visit func(path string, info fs.
 		visit(path, nil, inPlainWords(path, err))
 	}
 	for _, entry := range entries {
-		walkBelow(filepath.Join(path, entry.Name()), append(slices.Clip(ancestors), target), visit)
+		walkBelow(ctx, filepath.Join(path, entry.Name()), append(slices.Clip(ancestors), target), visit)
 	}
 }
 
