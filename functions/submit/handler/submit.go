@@ -122,7 +122,8 @@ func (h *Handler) submitReady(ctx context.Context, f finding, ready drop.Prepare
 
 // isRefused reports whether RunComfy certainly did not accept a job, although Submit returned both
 // requestID and submitErr. If only the status request fails with KindToken or KindForeign, the job
-// may run: a person may have set the token of another account since the POST.
+// may run: a person may have set the token of another account since the POST. An error without a
+// code may come from a proxy, which does not know the job.
 func (h *Handler) isRefused(ctx context.Context, requestID string, submitErr error) bool {
 	if runcomfy.IsKind(submitErr, runcomfy.KindUnavailable) {
 		return false
@@ -130,6 +131,9 @@ func (h *Handler) isRefused(ctx context.Context, requestID string, submitErr err
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	_, err := h.API.Status(ctx, requestID)
+	if response, ok := errors.AsType[*runcomfy.Error](err); !ok || response.Code == 0 {
+		return false
+	}
 	return runcomfy.IsKind(err, runcomfy.KindUnknownRequest) ||
 		runcomfy.IsKind(submitErr, runcomfy.KindToken, runcomfy.KindForeign) && runcomfy.IsKind(err, runcomfy.KindToken, runcomfy.KindForeign)
 }

@@ -89,6 +89,7 @@ func TestRefusalWithARequestID(t *testing.T) {
 		{403001, "foreign request", problem.AccountRefused},
 		{400002, "foreign request", ""},              // a person has set the token of another account since the POST
 		{400002, "token refused under HTTP 200", ""}, // or a wrong token
+		{400004, "403", ""},                          // without an error code, so perhaps from a proxy
 		{400002, "503", ""},
 		{400002, "reset", ""},
 		{500100, "", ""}, // such a code does not say that RunComfy refused the job
