@@ -27,7 +27,7 @@ import (
 )
 
 // A neighbour is another user of the machine, or a page in a browser on it. A neighbour can
-// reach every port of a stack, but does not have the keys.
+// reach every port of a stack, but does not have the keys. The programs of the stack end with it.
 func TestNeighbour(t *testing.T) {
 	o := options(t.TempDir())
 	s := start(t, o)
@@ -155,6 +155,10 @@ func TestNeighbour(t *testing.T) {
 	if err := s.Err(); err != nil {
 		t.Errorf("the stack failed: %v; want a running stack", err)
 	}
+	s.Close()
+	if lines := commandLines(t, o.Dir); len(lines) > 0 {
+		t.Errorf("after Close, the programs %q still run, want none", lines)
+	}
 }
 
 func refused(t *testing.T, err error, code string) {
@@ -237,7 +241,7 @@ func listening(t *testing.T, process string) []int {
 }
 
 // Each folder has its own keys, which survive a restart. No other user can read the keys,
-// either in the folder or in the command lines of the programs. The programs end with their stack.
+// either in the folder or in the command lines of the programs.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -270,9 +274,6 @@ func TestKeys(t *testing.T) {
 		t.Errorf("a second stack on the folder: %v, want an error about the first stack", err)
 	}
 	s.Close()
-	if lines := commandLines(t, dir); len(lines) > 0 {
-		t.Errorf("after Close, the programs %q still run, want none", lines)
-	}
 
 	if diff := cmp.Diff(keys, start(t, options(dir)).Keys()); diff != "" {
 		t.Errorf("a restart changed the keys (-before +after):\n%s", diff)
