@@ -24,15 +24,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/localtest"
 )
 
 // A neighbour is another user of the machine, or a page in a browser on it. A neighbour can
 // reach every port of a stack, but does not have the keys. The programs of the stack end with it.
 func TestNeighbour(t *testing.T) {
 	o := options(t.TempDir())
-	s := start(t, o)
-	dropPair(t, s, "talk")
-	until(t, "the end of the job", func() bool {
+	s := localtest.Start(t, o)
+	s.DropPair("talk")
+	localtest.Until(t, "the end of the job", func() bool {
 		jobs := s.Fake().Submitted()
 		return len(jobs) == 1 && jobs[0].State == "succeeded"
 	})
@@ -247,7 +248,7 @@ func TestKeys(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, options(dir))
+	s := localtest.Start(t, options(dir))
 	keys := s.Keys()
 	for path, mode := range map[string]fs.FileMode{"": 0o700, "keys.json": 0o600} {
 		info, err := os.Stat(filepath.Join(dir, path))
@@ -275,10 +276,10 @@ func TestKeys(t *testing.T) {
 	}
 	s.Close()
 
-	if diff := cmp.Diff(keys, start(t, options(dir)).Keys()); diff != "" {
+	if diff := cmp.Diff(keys, localtest.Start(t, options(dir)).Keys()); diff != "" {
 		t.Errorf("a restart changed the keys (-before +after):\n%s", diff)
 	}
-	other := start(t, options(t.TempDir())).Keys()
+	other := localtest.Start(t, options(t.TempDir())).Keys()
 	if other.SecretKey == keys.SecretKey || other.Token == keys.Token || other.Outputs == keys.Outputs || other.Webhook == keys.Webhook || other.Functions["submit"] == keys.Functions["submit"] {
 		t.Error("two folders share a key, want different keys")
 	}

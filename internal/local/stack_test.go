@@ -1,7 +1,6 @@
 package local_test
 
 import (
-	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -10,57 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/localtest"
 )
 
 func options(dir string) local.Options {
 	return local.Options{
 		Dir: dir, Settle: 200 * time.Millisecond, Visibility: time.Second,
 		QueueTime: 500 * time.Millisecond, RunTime: 500 * time.Millisecond,
-	}
-}
-
-func start(t *testing.T, o local.Options) *local.Stack {
-	t.Helper()
-	s, err := local.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Close()
-		if t.Failed() {
-			logs, _ := filepath.Glob(filepath.Join(o.Dir, "logs", "*.log"))
-			for _, path := range logs {
-				t.Logf("%s:\n%s", path, read(t, path))
-			}
-		}
-	})
-	return s
-}
-
-func drop(t *testing.T, s *local.Stack, key, file string) {
-	t.Helper()
-	_, err := s.S3().PutObject(t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(read(t, file)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func dropPair(t *testing.T, s *local.Stack, name string) {
-	t.Helper()
-	drop(t, s, "inbox/"+name+".mp4", clip)
-	drop(t, s, "inbox/"+name+".wav", voice)
-}
-
-func remove(t *testing.T, s *local.Stack, key string) {
-	t.Helper()
-	if _, err := s.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(local.Bucket), Key: &key}); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -73,37 +29,32 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-const (
-	clip  = "sample/clip.mp4"
-	voice = "sample/voice.wav"
-)
-
 // A stack missed events of drops. The next stack on the folder finds these events, unless they
 // are more than a minute older than the time in the file last-event.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)
 	patient.Settle = time.Hour
-	first := start(t, patient)
+	first := localtest.Start(t, patient)
 	dropped := time.Now()
-	dropPair(t, first, "talk")
-	drop(t, first, "inbox/gone.wav", voice)
-	remove(t, first, "inbox/gone.wav")
-	until(t, "four events", func() bool { return first.Pending() == 4 })
+	first.DropPair("talk")
+	first.Drop("inbox/gone.wav", nil)
+	first.Remove("inbox/gone.wav")
+	localtest.Until(t, "four events", func() bool { return first.Pending() == 4 })
 	first.Close()
 	if err := os.RemoveAll(filepath.Join(dir, "queue")); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("long before the last event", func(t *testing.T) {
 		setLastEvent(t, dir, dropped.Add(time.Hour))
-		s := start(t, patient)
+		s := localtest.Start(t, patient)
 		if n := s.Pending(); n != 0 {
 			t.Errorf("%d events, want 0", n)
 		}
 	})
 	t.Run("shortly before the last event", func(t *testing.T) {
 		setLastEvent(t, dir, dropped.Add(30*time.Second)) // an event may take a minute to reach the queue
-		s := start(t, patient)
+		s := localtest.Start(t, patient)
 		if n := s.Pending(); n != 3 { // two files and a deletion
 			t.Errorf("%d events, want 3", n)
 		}
@@ -115,11 +66,11 @@ func TestEventsMissed(t *testing.T) {
 func TestEventThatCannotBeKept(t *testing.T) {
 	o := options(t.TempDir())
 	o.Settle = time.Hour
-	s := start(t, o)
+	s := localtest.Start(t, o)
 	longAgo := time.Now().Add(-time.Hour)
 	setLastEvent(t, o.Dir, longAgo)
-	drop(t, s, "inbox/talk.mp4", clip)
-	until(t, "the first event", func() bool {
+	s.Drop("inbox/talk.mp4", nil)
+	localtest.Until(t, "the first event", func() bool {
 		kept := string(read(t, filepath.Join(o.Dir, "last-event")))
 		return s.Pending() == 1 && kept != longAgo.UTC().Format(time.RFC3339)
 	})
@@ -128,7 +79,7 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	if err := os.Rename(folder, folder+"-away"); err != nil {
 		t.Fatal(err)
 	}
-	drop(t, s, "inbox/talk.wav", voice)
+	s.Drop("inbox/talk.wav", nil)
 	<-s.Failed()
 	if err := s.Err(); !strings.Contains(err.Error(), "not kept") {
 		t.Errorf("the stack failed with %v, want an event that was not kept", err)
@@ -140,9 +91,9 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	if err := os.Rename(folder+"-away", folder); err != nil {
 		t.Fatal(err)
 	}
-	s = start(t, o)
+	s = localtest.Start(t, o)
 	// The queue has the first event of talk.mp4, and the stack finds an event of each file.
-	until(t, "three events", func() bool { return s.Pending() >= 3 })
+	localtest.Until(t, "three events", func() bool { return s.Pending() >= 3 })
 }
 
 func setLastEvent(t *testing.T, dir string, at time.Time) {
@@ -164,15 +115,4 @@ func TestPortInUse(t *testing.T) {
 	if inUse, ok := errors.AsType[*local.PortError](err); !ok || inUse.Port != o.Ports.TLS {
 		t.Errorf("Start() = %v, want a PortError of %d", err, o.Ports.TLS)
 	}
-}
-
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	const patience = 2 * time.Minute // for what takes seconds on an idle machine
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if done() {
-			return
-		}
-	}
-	t.Fatalf("waited %v for %s, which did not come", patience, what)
 }

@@ -20,22 +20,23 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/access"
+	"github.com/lipdrop/lipdrop/internal/local/localtest"
 )
 
 // The stack fails if a request of a function is denied, even if the function continues.
 // Poll, for example, continues if it cannot read the ledger.
 func TestDenialFailsTheStack(t *testing.T) {
 	t.Run("by S3", func(t *testing.T) {
-		s := start(t, options(t.TempDir()))
+		s := localtest.Start(t, options(t.TempDir()))
 		withoutStatement(t, s, "poll", "Ledger")
-		dropPair(t, s, "talk")
+		s.DropPair("talk")
 		denial := awaitDenial(t, s)
 		if denial.User != "poll" || denial.Action != "s3:GetObject" {
 			t.Errorf("denied: %v, want s3:GetObject for poll", denial)
 		}
 	})
 	t.Run("by Step Functions", func(t *testing.T) {
-		s := start(t, options(t.TempDir()))
+		s := localtest.Start(t, options(t.TempDir()))
 		v := s.Variables("poll", false) // not in a container
 		client := sfn.New(s.StepFunctions().Options(), func(o *sfn.Options) {
 			o.Credentials = credentials.NewStaticCredentialsProvider(v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"], "")
@@ -52,9 +53,9 @@ func TestDenialFailsTheStack(t *testing.T) {
 }
 
 // awaitDenial waits until the stack has failed, and returns the denial that was the reason.
-func awaitDenial(t *testing.T, s *local.Stack) *access.Denial {
+func awaitDenial(t *testing.T, s *localtest.Stack) *access.Denial {
 	t.Helper()
-	until(t, "the failure", func() bool { return s.Err() != nil })
+	localtest.Until(t, "the failure", func() bool { return s.Err() != nil })
 	denial, ok := errors.AsType[*access.Denial](s.Err())
 	if !ok {
 		t.Fatalf("the stack failed with %v, want a denial", s.Err())
@@ -63,7 +64,7 @@ func awaitDenial(t *testing.T, s *local.Stack) *access.Denial {
 }
 
 // withoutStatement removes a function's statement sid from the policy of the bucket.
-func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
+func withoutStatement(t *testing.T, s *localtest.Stack, function, sid string) {
 	t.Helper()
 	out, err := s.S3().GetBucketPolicy(t.Context(), &s3.GetBucketPolicyInput{Bucket: aws.String(local.Bucket)})
 	if err != nil {
@@ -97,7 +98,7 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 func TestContainersReachTheStack(t *testing.T) {
 	o := options(t.TempDir())
 	o.Containers = true
-	s := start(t, o)
+	s := localtest.Start(t, o)
 	for _, function := range []string{"submit", "cancel"} {
 		v := s.Variables(function, true)
 		config := func(service string) aws.Config {

@@ -8,110 +8,36 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"io"
 	"path"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/localtest"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
 // patience is how long a test waits for something that takes seconds.
-const patience = 2 * time.Minute
+const patience = localtest.Patience
 
 // stack is a running local stack, with helpers for a test.
 type stack struct {
-	*local.Stack
+	*localtest.Stack
 	t *testing.T
 }
 
 func start(t *testing.T, o local.Options) *stack {
 	t.Helper()
-	o.Dir = t.TempDir()
-	o.Say = func(text string) { t.Log(text) }
-	s, err := local.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return &stack{s, t}
-}
-
-func (s *stack) drop(key string, body []byte) {
-	s.t.Helper()
-	_, err := s.S3().PutObject(s.t.Context(), &s3.PutObjectInput{Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(body)})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// object returns an object. It returns false if the object does not exist.
-func (s *stack) object(key string) ([]byte, bool) {
-	s.t.Helper()
-	out, err := s.S3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
-	if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
-		return nil, false
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer out.Body.Close()
-	body, err := io.ReadAll(out.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return body, true
-}
-
-// status waits until wanted returns true for the status of a name, and returns that status.
-func (s *stack) status(name string, wanted func(ledger.Status) bool) ledger.Status {
-	s.t.Helper()
-	var st ledger.Status
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		body, ok := s.object(ledger.StatusKey(name))
-		if !ok {
-			continue
-		}
-		st = ledger.Status{}
-		if err := json.Unmarshal(body, &st); err != nil {
-			s.t.Fatal(err)
-		}
-		if wanted(st) {
-			return st
-		}
-	}
-	s.t.Fatalf("after %v, the status of %s is %+v, and not as wanted", patience, name, st)
-	return st
+	return &stack{localtest.Start(t, o), t}
 }
 
 func ended(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected }
-
-func (s *stack) keys(prefix string) []string {
-	s.t.Helper()
-	var keys []string
-	pages := s3.NewListObjectsV2Paginator(s.S3(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: &prefix})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(s.t.Context())
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		for _, o := range page.Contents {
-			keys = append(keys, *o.Key)
-		}
-	}
-	return keys
-}
 
 func TestPairsBecomeOutputs(t *testing.T) {
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
@@ -119,22 +45,21 @@ func TestPairsBecomeOutputs(t *testing.T) {
 	names := []string{"ads/talk", `Grüße an "alle" + 100% & mehr`, "映画/一番 目'"}
 	for i, name := range names {
 		if i%2 == 0 {
-			s.drop("inbox/"+name+".mp4", clip)
-			s.drop("inbox/"+name+".wav", voice)
+			s.DropPair(name)
 		} else {
-			s.drop("inbox/"+name+".wav", voice)
-			s.drop("inbox/"+name+".MP4", clip)
+			s.Drop("inbox/"+name+".wav", voice)
+			s.Drop("inbox/"+name+".MP4", clip)
 		}
 	}
 	for _, name := range names {
-		st := s.status(name, ended)
+		st := s.Await(name, ended)
 		if st.State != ledger.Succeeded {
 			t.Fatalf("%s is %s (%s), want succeeded", name, st.State, st.Reason)
 		}
 		s.checkOutputs(name, st)
 	}
 	// Events that are repeated, late or out of order change nothing.
-	before := s.keys("")
+	before := s.List("")
 	charges := s.Fake().Charges()
 	for range 10 {
 		for _, suffix := range []string{".wav", ".mp4"} {
@@ -145,19 +70,15 @@ func TestPairsBecomeOutputs(t *testing.T) {
 		}
 	}
 	// If this later file has an answer file and the queue is empty, submit has handled the events.
-	s.drop("inbox/last.txt", []byte("no media"))
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		if _, ok := s.object("answers/last.txt.json"); ok && s.Pending() == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("last.txt has no answer file, or the queue is not empty")
-		}
-	}
+	s.Drop("inbox/last.txt", []byte("no media"))
+	localtest.Until(t, "the answer file of last.txt and an empty queue", func() bool {
+		_, ok := s.Object("answers/last.txt.json")
+		return ok && s.Pending() == 0
+	})
 	if got := s.Fake().Charges(); got != charges || charges != len(names) {
 		t.Errorf("%d charges before the events and %d after them, want %d", charges, got, len(names))
 	}
-	if diff := cmp.Diff(append(before, "answers/last.txt.json", "inbox/last.txt"), s.keys(""), cmpopts.SortSlices(strings.Compare)); diff != "" {
+	if diff := cmp.Diff(append(before, "answers/last.txt.json", "inbox/last.txt"), s.List(""), cmpopts.SortSlices(strings.Compare)); diff != "" {
 		t.Errorf("keys of the bucket after the events (-want +got):\n%s", diff)
 	}
 }
@@ -170,10 +91,10 @@ func (s *stack) checkOutputs(name string, st ledger.Status) {
 	clip, voice := sample.Files()
 	prefix := "outbox/" + name + "/" + st.Take + "/"
 	output := prefix + path.Base(name) + ".mp4"
-	if diff := cmp.Diff([]string{output, prefix + "result.json"}, s.keys(prefix), cmpopts.SortSlices(strings.Compare)); diff != "" {
+	if diff := cmp.Diff([]string{output, prefix + "result.json"}, s.List(prefix), cmpopts.SortSlices(strings.Compare)); diff != "" {
 		t.Errorf("outputs of %s (-want +got):\n%s", name, diff)
 	}
-	got, _ := s.object(output)
+	got, _ := s.Object(output)
 	if !bytes.Equal(got, clip) {
 		t.Errorf("the output of %s is not the input video", name)
 	}
@@ -196,7 +117,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status) {
 	if !strings.Contains(strings.Join(st.Warnings, "; "), "has the same frames as the input") {
 		t.Errorf("the warnings of %s are %q, want one about the same frames", name, st.Warnings)
 	}
-	body, _ := s.object(ledger.ResultKey(name, st.Take))
+	body, _ := s.Object(ledger.ResultKey(name, st.Take))
 	var result ledger.Result
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()

@@ -155,14 +155,12 @@ func TestNamesThatAreTooLong(t *testing.T) {
 // files, so names that are not clean paths are left out.
 func TestKeysRoundTripInTheStack(t *testing.T) {
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
-	clip, voice := sample.Files()
 	names := slices.DeleteFunc(keyNames(), func(name string) bool { return path.Clean(name) != name })
 	for _, name := range names {
-		s.drop("inbox/"+name+".mp4", clip)
-		s.drop("inbox/"+name+".wav", voice)
+		s.DropPair(name)
 	}
 	for _, name := range names {
-		st := s.status(name, ended)
+		st := s.Await(name, ended)
 		if st.State != ledger.Succeeded || st.Name != name {
 			t.Errorf("%q is %s (%s), want succeeded", name, st.State, st.Reason)
 			continue

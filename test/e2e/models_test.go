@@ -187,12 +187,12 @@ func TestModelsOfTheDocument(t *testing.T) {
 		}
 	}
 	for _, job := range jobs {
-		st := s.status(job.name, ended)
+		st := s.Await(job.name, ended)
 		if st.State != ledger.Succeeded || st.Model != job.model || len(st.Outputs) != 1 || st.Verdict != ledger.VerdictDoubtful {
 			t.Errorf("the status of %s is %+v, want state succeeded, model %s and one doubtful output", job.name, st, job.model)
 			continue
 		}
-		if body, _ := s.object(st.Outputs[0]); !bytes.Equal(body, job.output) {
+		if body, _ := s.Object(st.Outputs[0]); !bytes.Equal(body, job.output) {
 			t.Errorf("the output of %s is not what RunComfy served", job.name)
 		}
 		sent, _ := s.Fake().Job(st.RequestID)
@@ -211,13 +211,13 @@ func (s *stack) dropBundle(each section, files map[string][]byte) droppedJob {
 	manifest := each.examples["job"]
 	job := droppedJob{name: "bundles/" + each.model.ID, model: manifest.form.Model, options: maps.Clone(manifest.form.Input)}
 	folder := "inbox/" + job.name + ".job/"
-	s.drop(folder+"job.json", manifest.text)
+	s.Drop(folder+"job.json", manifest.text)
 	for _, p := range each.model.MediaProperties() {
 		file, given := manifest.form.Input[p.Name].(string)
 		if !given {
 			continue
 		}
-		s.drop(folder+file, files[path.Ext(file)])
+		s.Drop(folder+file, files[path.Ext(file)])
 		delete(job.options, p.Name)
 		job.media = append(job.media, p.Name)
 		if p.Kind != media.Audio {
@@ -232,9 +232,9 @@ func (s *stack) dropPair(each section, suffix string, files map[string][]byte) d
 	s.t.Helper()
 	preset := each.examples["preset"]
 	folder := "pairs/" + each.model.ID + "/"
-	s.drop("inbox/"+folder+"preset.json", preset.text)
-	s.drop("inbox/"+folder+"talk.wav", files[".wav"])
-	s.drop("inbox/"+folder+"talk"+suffix, files[suffix])
+	s.Drop("inbox/"+folder+"preset.json", preset.text)
+	s.Drop("inbox/"+folder+"talk.wav", files[".wav"])
+	s.Drop("inbox/"+folder+"talk"+suffix, files[suffix])
 	job := droppedJob{name: folder + "talk", model: each.model.ID, options: maps.Clone(preset.form.Input), output: files[suffix]}
 	for _, p := range each.model.MediaProperties() {
 		job.media = append(job.media, p.Name)

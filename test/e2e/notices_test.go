@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -47,7 +45,7 @@ func (r *received) sorted() []string {
 }
 
 // The functions send one notice for each hold, each rejection and each end. Each notice reaches the
-// webhook. The hourly sweep sends none again.
+// webhook. The hourly sweep sends none again. The job that RunComfy refuses once with 429 is charged once.
 func TestNoticeOfEachEnd(t *testing.T) {
 	sent, delivered := &received{}, &received{}
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -59,7 +57,8 @@ func TestNoticeOfEachEnd(t *testing.T) {
 		delivered.add(n)
 	}))
 	defer webhook.Close()
-	s := start(t, local.Options{Notice: sent.add, Webhook: webhook.URL})
+	// Only submit's own change of the visibility delivers the held job again in time.
+	s := start(t, local.Options{Notice: sent.add, Webhook: webhook.URL, Visibility: 12 * time.Minute})
 	s.Fake().Script = func(_ string, input map[string]any) runcomfytest.Script {
 		address, _ := input["video_url"].(string)
 		switch {
@@ -83,20 +82,20 @@ func TestNoticeOfEachEnd(t *testing.T) {
 		}
 		return nil
 	}
-	clip, voice := sample.Files()
+	_, voice := sample.Files()
 	for _, name := range []string{"good", "fails", "deleted", "lost", "held"} {
-		s.drop("inbox/ads/"+name+".wav", voice)
-		s.drop("inbox/ads/"+name+".mp4", clip)
+		s.DropPair("ads/" + name)
 	}
-	s.drop("inbox/ads/wrong.wav", voice)
-	s.drop("inbox/ads/wrong.mp4", []byte("no video"))
-	s.drop("inbox/ads/notes.txt", []byte("text"))
-	s.status("ads/deleted", func(st ledger.Status) bool { return st.State == ledger.InQueue })
-	if _, err := s.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(local.Bucket), Key: aws.String("inbox/ads/deleted.wav")}); err != nil {
-		t.Fatal(err)
-	}
+	s.Drop("inbox/ads/wrong.wav", voice)
+	s.Drop("inbox/ads/wrong.mp4", []byte("no video"))
+	s.Drop("inbox/ads/notes.txt", []byte("text"))
+	s.Await("ads/deleted", func(st ledger.Status) bool { return st.State == ledger.InQueue })
+	s.Remove("inbox/ads/deleted.wav")
 	for _, name := range []string{"good", "fails", "deleted", "lost", "held", "wrong"} {
-		s.status("ads/"+name, ended)
+		s.Await("ads/"+name, ended)
+	}
+	if charges := s.Fake().Charges(); charges != 4 {
+		t.Errorf("%d charges, want 4: of good, fails, deleted and held", charges)
 	}
 	want := []string{
 		"Job cancelled: ads/deleted", "Job failed: ads/fails", "Job held: ads/held", "Job rejected: ads/notes.txt", "Job rejected: ads/wrong",

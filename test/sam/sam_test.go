@@ -74,8 +74,7 @@ func testInvoke(t *testing.T, sam *samCLI) {
 	s.Fake().Script = onlyTalkRuns
 	clip, voice := sample.Files()
 
-	s.drop("inbox/talk.mp4", clip)
-	s.drop("inbox/talk.wav", voice)
+	s.DropPair("talk")
 	sam.succeed(t, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
 	s.wantCharges(1)
 	rec := s.record("talk")
@@ -91,8 +90,8 @@ func testInvoke(t *testing.T, sam *samCLI) {
 	}
 	s.wantCharges(1) // still the same take
 
-	s.drop("inbox/Grüße 1+1.mp4", clip)
-	s.drop("inbox/Grüße 1+1.wav", voice)
+	s.Drop("inbox/Grüße 1+1.mp4", clip)
+	s.Drop("inbox/Grüße 1+1.wav", voice)
 	sam.succeed(t, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
 	s.wantCharges(2)
 	queued := s.record("Grüße 1+1")
@@ -120,15 +119,15 @@ func testInvoke(t *testing.T, sam *samCLI) {
 	if diff := cmp.Diff(want, archived); diff != "" {
 		t.Errorf("archive returned (-want +got):\n%s", diff)
 	}
-	if got, ok := s.object(prefix + "talk.mp4"); !ok || !bytes.Equal(got, clip) {
+	if got, ok := s.Object(prefix + "talk.mp4"); !ok || !bytes.Equal(got, clip) {
 		t.Errorf("the output (%d bytes) is not what RunComfy served (%d bytes)", len(got), len(clip))
 	}
-	if _, ok := s.object(ledger.ResultKey("talk", rec.Take)); !ok {
+	if _, ok := s.Object(ledger.ResultKey("talk", rec.Take)); !ok {
 		t.Error("there is no result.json")
 	}
 	s.wantStatus("talk", ledger.Succeeded, "")
 
-	s.remove("inbox/Grüße 1+1.wav")
+	s.Remove("inbox/Grüße 1+1.wav")
 	deleted := bytes.Replace(sampleEvent(t, "cancel/object-deleted.json"), []byte("inbox/talk.wav"), []byte("inbox/Grüße 1+1.wav"), 1)
 	sam.succeed(t, "CancelFunction", deleted)
 	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{queued.RequestID}) {
@@ -161,12 +160,11 @@ func testStartLambda(t *testing.T, sam *samCLI) {
 	sam.serve(t, port)
 	clip, voice := sample.Files()
 
-	s.drop("inbox/talk.mp4", clip)
-	s.drop("inbox/talk.wav", voice)
-	s.drop("inbox/late.wav", voice)
-	s.drop("inbox/late.mp4", clip)
+	s.DropPair("talk")
+	s.Drop("inbox/late.wav", voice)
+	s.Drop("inbox/late.mp4", clip)
 	st := s.await("talk", ledger.Succeeded, "")
-	if got, ok := s.object("outbox/talk/" + st.Take + "/talk.mp4"); !ok || !bytes.Equal(got, clip) {
+	if got, ok := s.Object("outbox/talk/" + st.Take + "/talk.mp4"); !ok || !bytes.Equal(got, clip) {
 		t.Errorf("the output (%d bytes) is not what RunComfy served (%d bytes)", len(got), len(clip))
 	}
 
