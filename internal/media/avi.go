@@ -38,6 +38,7 @@ type avi struct {
 	open    bool   // the list does not say how long it is
 	start   int64  // offset of the media data
 	fullEnd int64  // where the media data end if the file is not cut
+	indexed int64  // entries of the index, one for each picture and each piece of sound; 0 if there is no index
 }
 
 // readAVI reads the stream headers of an AVI file. A header says how long its stream is.
@@ -53,6 +54,7 @@ func readAVI(r *reader, info *Info) {
 			a.walk(r, c.body+4, r.src.Size)
 		} else {
 			a.fullEnd = max(a.fullEnd, c.end)
+			a.indexed = 0 // the index lists only what is in the first chunk
 		}
 		end = min(c.end, r.src.Size)
 	}
@@ -69,6 +71,8 @@ func readAVI(r *reader, info *Info) {
 			t.Length = Length{D: time.Duration(float64(t.Length.D) * share)}
 		case a.open || t.Length.D == 0:
 			t.Length = Length{}
+		case t == info.Video && a.indexed > 0 && float64(a.indexed)*float64(t.Frame) < float64(t.Length.D): // the header claims more pictures than the index lists
+			t.Length.Exact = false
 		}
 		info.warnUnusual(t, unusualCodecs[t.Codec])
 	}
@@ -80,8 +84,7 @@ func readAVI(r *reader, info *Info) {
 	}
 }
 
-// walk reads the chunks between off and end, up to the media data. Nothing after the media
-// data is needed.
+// walk reads the chunks between off and end. After media data of unknown length, it reads nothing.
 func (a *avi) walk(r *reader, off, end int64) {
 	for c := range r.chunks(off, end, binary.LittleEndian) {
 		stop := min(c.end, end)
@@ -94,12 +97,17 @@ func (a *avi) walk(r *reader, off, end int64) {
 				a.open = isPlaceholder(uint64(c.end-c.body), uint64(end-c.body))
 				a.data = a.open && end-c.body > 4 || stop-c.body > 4
 				a.start, a.fullEnd = c.body, c.end
-				return
+				if a.open {
+					return
+				}
 			}
 			continue
 		}
+		const entry = 16
 		fields := r.step(c.body, min(stop-c.body, 56))
 		switch c.kind {
+		case "idx1":
+			a.indexed = (stop - c.body) / entry
 		case "strh":
 			a.readHeader(fields)
 		case "strf":
