@@ -129,6 +129,19 @@ func TestMatchBesideThousandsOfFiles(t *testing.T) {
 	}
 }
 
+// A match that sorts after the files that are compared with the wildcard is found by its job name.
+func TestMatchBeyondTheComparedFiles(t *testing.T) {
+	b := newInbox(t)
+	for i := range 2 * bucket.PageSize {
+		b.Set(fmt.Sprintf("inbox/x.job/%04d.wav", i), nil)
+	}
+	b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/last.wav")
+	found, err := b.Find(t.Context(), drop.SubjectOf("x/last"))
+	if err != nil || found.Own.Job == nil {
+		t.Errorf("the name x/last is %s, error %v; want a job", found.Own.State, err)
+	}
+}
+
 func TestUsedByManyJobs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("so many files take minutes with the race detector")

@@ -87,8 +87,16 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if err != nil {
 		return nil, err
 	}
-	byName, _, err := l.listMatches(ctx, b, "")
-	return byName[name], err
+	byName, all, err := l.listMatches(ctx, b, "")
+	if err != nil || all {
+		return byName[name], err
+	}
+	// The matches of this name may sort after the files that were listed.
+	own, err := l.withEndings(ctx, folderOf(b.wildcard.literal)+path.Base(name), mediaEndings)
+	if matches := b.matchesByName(own)[name]; matches != nil || err != nil {
+		return matches, err
+	}
+	return byName[name], nil
 }
 
 // findMatch assesses a name whose only source is a match of a wildcard.

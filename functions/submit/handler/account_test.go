@@ -354,6 +354,12 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 		charges int
 	}{
 		{"narrowed", func(w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "m000.*")) }, ledger.Withdrawn, 0},
+		{"narrowed, after the last match was uploaded again", func(w *world.World) {
+			st := w.Status("ads/cafe")
+			st.Jobs = append(st.Jobs, "ads/cafe/m007")
+			w.Bucket.Set(ledger.StatusKey("ads/cafe"), bucket.JSON(st, ""))
+			w.Drop(bundle+"job.json", react("talk.mp4", "m000.*"))
+		}, ledger.Withdrawn, 0},
 		{"broken", func(w *world.World) { w.Drop(bundle+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
 		{"deleted", func(w *world.World) { w.Delete(bundle + "job.json") }, ledger.Withdrawn, 0},
 		{"refused by S3, then deleted", func(w *world.World) {

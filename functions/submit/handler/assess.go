@@ -250,7 +250,10 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	names := prev.Jobs
 	if mayLoseMatches(a.subject, prev, found.Own) {
-		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
+		// The last name may be that of a changed file beyond the files that were listed. The statuses
+		// between it and the name before it are checked too.
+		start := names[max(0, len(names)-2)]
+		further, err := h.Ledger.NamesBelow(ctx, prev.Name, start, maxFurther)
 		if err != nil {
 			return err
 		}
@@ -271,13 +274,14 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 
 // mayLoseMatches reports whether sendUnnamed must also check matches that the bundle's previous
 // status does not list. For a file in the bundle, it need not if the next status will also say that
-// its list is incomplete: the assessment of the bundle itself then checks them.
+// its list is incomplete, and still lists the first job: the assessment of the bundle itself then
+// checks them.
 func mayLoseMatches(s drop.Subject, prev ledger.Posted, next drop.Finding) bool {
 	if !isPartial(prev.Warnings) {
 		return false
 	}
 	posted := ledger.Status{Jobs: next.Jobs, Warnings: next.Warnings}.Fit(ledger.MaxObject)
-	return s.File() == "" || !isPartial(posted.Warnings)
+	return s.File() == "" || !isPartial(posted.Warnings) || !slices.Contains(posted.Jobs, prev.Jobs[0])
 }
 
 // isPartial reports whether one of a bundle's warnings says that the list of its matches may be incomplete.

@@ -21,17 +21,19 @@ func TestMayLoseMatches(t *testing.T) {
 		want          bool
 	}{
 		{"the bundle, after a whole list", bundle, nil, drop.Finding{}, false},
-		{"the bundle, after a partial list", bundle, partial, drop.Finding{Warnings: partial}, true},
+		{"the bundle, after a partial list", bundle, partial, drop.Finding{Jobs: tooLong, Warnings: partial}, true},
 		{"a match, after a whole list", match, nil, drop.Finding{}, false},
-		{"a match, after a partial list", match, partial, drop.Finding{}, true},
-		{"a match, if the next list is partial too", match, partial, drop.Finding{Warnings: partial}, false},
+		{"a match, after a partial list", match, partial, drop.Finding{Jobs: tooLong[:1]}, true},
+		{"a match, if the next list is partial too", match, partial, drop.Finding{Jobs: tooLong[:1], Warnings: partial}, false},
 		{"a match, if the next list is too long for a status", match, partial, drop.Finding{Jobs: tooLong}, false},
+		{"a match, if the next list is partial and has other matches", match, partial, drop.Finding{Jobs: []string{"ads/cafe/n000"}, Warnings: partial}, true},
 	} {
 		var subject drop.Subject
 		if err := json.Unmarshal([]byte(tt.subject), &subject); err != nil {
 			t.Fatal(err)
 		}
-		if got := mayLoseMatches(subject, ledger.Posted{Status: ledger.Status{Warnings: tt.prev}}, tt.next); got != tt.want {
+		prev := ledger.Posted{Status: ledger.Status{Jobs: tooLong[:1], Warnings: tt.prev}}
+		if got := mayLoseMatches(subject, prev, tt.next); got != tt.want {
 			t.Errorf("%s: got %v", tt.name, got)
 		}
 	}
