@@ -6,10 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -200,50 +198,6 @@ func TestFaultsOfTheOtherCalls(t *testing.T) {
 					}
 				})
 			}
-		}
-	}
-}
-
-// Result returns how a job ended, whatever form RunComfy's response has, if the response says it.
-func TestFormsOfAResult(t *testing.T) {
-	scripts := map[runcomfy.ResultStatus]runcomfytest.Script{
-		runcomfy.ResultSucceeded: {},
-		runcomfy.ResultFailed:    {Fail: "face not found"},
-		runcomfy.ResultCancelled: {Queue: time.Hour},
-	}
-	for state, script := range scripts {
-		for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
-			if fault.Edit == nil || slices.Contains([]string{"no word", "unknown word", "not ready under HTTP 200"}, fault.Name) {
-				continue
-			}
-			t.Run(string(state)+", "+fault.Name, func(t *testing.T) {
-				fake, ctx := faultyFake(t, runcomfytest.CallResult, fault)
-				fake.Script = func(string, map[string]any) runcomfytest.Script { return script }
-				client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: fake.Transport()}}
-				id, err := client.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if state == runcomfy.ResultCancelled {
-					if outcome, err := client.Cancel(ctx, id); err != nil || outcome != runcomfy.OutcomeCancelled {
-						t.Fatalf("outcome %q, error %v; want %q", outcome, err, runcomfy.OutcomeCancelled)
-					}
-				}
-				got, err := client.Result(ctx, id)
-				if err != nil || got.State != state {
-					t.Fatalf("state %q, error %v; want %q", got.State, err, state)
-				}
-				var outputs []string
-				if state == runcomfy.ResultSucceeded {
-					outputs = []string{runcomfy.DefaultBaseURL + "/media/" + id + "%3D/output/1.mp4"}
-				}
-				if !slices.Equal(got.Outputs, outputs) {
-					t.Errorf("outputs %v, want %v", got.Outputs, outputs)
-				}
-				if wantFailure := state == runcomfy.ResultFailed && fault.Name != "error as null"; wantFailure != strings.Contains(got.Failure, "face not found") {
-					t.Errorf("failure %q, want RunComfy's reason in it: %t", got.Failure, wantFailure)
-				}
-			})
 		}
 	}
 }
