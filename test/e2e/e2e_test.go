@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,10 +40,13 @@ func start(t *testing.T, o local.Options) *stack {
 
 func ended(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected }
 
+// Jobs succeed, also those with unusual names. The S3 server of the stack stores objects as files, so
+// names that are not clean paths are left out.
 func TestPairsBecomeOutputs(t *testing.T) {
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
 	clip, voice := sample.Files()
-	names := []string{"ads/talk", `Grüße an "alle" + 100% & mehr`, "映画/一番 目'"}
+	unclean := func(name string) bool { return path.Clean(name) != name }
+	names := append([]string{"ads/talk"}, slices.DeleteFunc(keyNames(), unclean)...)
 	for i, name := range names {
 		if i%2 == 0 {
 			s.DropPair(name)

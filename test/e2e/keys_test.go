@@ -7,15 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
-	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
@@ -148,29 +145,5 @@ func TestNamesThatAreTooLong(t *testing.T) {
 				t.Error("RunComfy was called")
 			}
 		})
-	}
-}
-
-// Jobs with unusual names succeed in the local stack too. Its S3 server stores objects as
-// files, so names that are not clean paths are left out.
-func TestKeysRoundTripInTheStack(t *testing.T) {
-	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
-	names := slices.DeleteFunc(keyNames(), func(name string) bool { return path.Clean(name) != name })
-	for _, name := range names {
-		s.DropPair(name)
-	}
-	for _, name := range names {
-		st := s.Await(name, ended)
-		if st.State != ledger.Succeeded || st.Name != name {
-			t.Errorf("%q is %s (%s), want succeeded", name, st.State, st.Reason)
-			continue
-		}
-		s.checkOutputs(name, st)
-	}
-	if charges := s.Fake().Charges(); charges != len(names) {
-		t.Errorf("%d charges for %d jobs", charges, len(names))
-	}
-	if slices.ContainsFunc(s.Fake().Submitted(), func(job runcomfytest.Job) bool { return job.FetchError != "" }) {
-		t.Error("RunComfy could not fetch an input")
 	}
 }
