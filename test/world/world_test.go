@@ -2,13 +2,10 @@ package world_test
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
@@ -37,28 +34,6 @@ func queuePair(w *world.World) {
 func holdPair(w *world.World, lasts time.Duration) {
 	faulty(w, runcomfytest.CallSubmit, runcomfytest.FaultNamed(runcomfytest.CallSubmit, "402"), lasts)
 	dropPair(w)
-}
-
-func TestPairIsArchived(t *testing.T) {
-	w := newWorld(t)
-	dropPair(w)
-	if !w.Run(time.Hour) {
-		t.Fatal("after an hour, there is still work besides the hourly sweep, want none")
-	}
-	st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
-	wantCharges(t, w, 1)
-	if len(st.Outputs) != 1 || !strings.HasPrefix(st.Outputs[0], "outbox/ads/talk/"+st.Take+"/talk.mp4") {
-		t.Errorf("outputs %v, want one talk.mp4 below outbox/ads/talk/%s/", st.Outputs, st.Take)
-	}
-	clip, _ := sample.Files()
-	got, _ := w.Bucket.Object(st.Outputs[0])
-	if string(got) != string(clip) {
-		t.Errorf("the output has %d bytes, want the %d of the clip", len(got), len(clip))
-	}
-	path := w.Path("ads/talk", st.Take)
-	if !slices.Equal(path[:3], []string{"Wait", "Poll", "Ended?"}) || path[len(path)-1] != "Archive" {
-		t.Errorf("path %v, want it to begin with Wait, Poll, Ended? and to end with Archive", path)
-	}
 }
 
 // Near the end of a job, one call of the poll function takes up to 20 s. Here, so many jobs are
