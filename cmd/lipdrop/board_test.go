@@ -149,7 +149,7 @@ func TestFollowOfNames(t *testing.T) {
 		err     string
 		errCode int // the exit code for the error
 	}{
-		{name: "a status that comes after a minute", wanted: []client.Pattern{{Text: "talk"}}, out: "talk has no status yet; a drop gets one within about 20 seconds\n" +
+		{name: "a status that comes after a minute", wanted: []client.Pattern{{Text: "talk"}}, out: "talk has no status yet; a drop gets one within about 20 seconds. If none comes, watch ends after 5m00s\n" +
 			"The name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded\n", play: func(b *s3test.Bucket) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
 			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
@@ -162,7 +162,7 @@ func TestFollowOfNames(t *testing.T) {
 		{name: "a name that nobody dropped", wanted: []client.Pattern{{Text: "tolk"}}, play: func(*s3test.Bucket) {},
 			err: "there is no job named tolk. No status came within 5m00s. Run: lipdrop doctor", errCode: exitFailed},
 		{name: "a folder that nobody dropped", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, timeout: time.Minute, play: func(*s3test.Bucket) {},
-			out: "no job that matches ads/ has a status yet; a drop gets one within about 20 seconds\nRun: lipdrop jobs\n",
+			out: "no job that matches ads/ has a status yet; a drop gets one within about 20 seconds. If none comes, watch ends after 1m00s\nRun: lipdrop jobs\n",
 			err: "time ran out after 1m0s; no job that matches ads/ has a status yet", errCode: exitTimeout},
 		{name: "a folder with jobs that end in different ways", wanted: []client.Pattern{{Text: "ads/", Prefix: true}}, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Unknown)
@@ -219,7 +219,7 @@ func TestHintAboveTheLines(t *testing.T) {
 		}
 		const a, both = "\r\x1b[2Ka: succeeded\n", "\r\x1b[2Ka: succeeded\n\r\x1b[2Kb: succeeded\n\x1b[J"
 		want := a + "\x1b[J\x1b[1A\x1b[J" +
-			"b has no status yet; a drop gets one within about 20 seconds\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\n" +
+			"b has no status yet; a drop gets one within about 20 seconds. If none comes, watch ends after 5m00s\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\n" +
 			a + "\x1b[J\x1b[1A" + both + "\x1b[2A" + both
 		if diff := cmp.Diff(want, out.String()); diff != "" {
 			t.Errorf("printed (-want +got):\n%s", diff)

@@ -211,9 +211,6 @@ func lineOf(st client.Status) string {
 	if st.State == "" {
 		about = unreadable
 	}
-	if st.State == ledger.Used {
-		about += " by " + strings.Join(st.Jobs, ", ")
-	}
 	lines := []string{escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, about)}
 	for _, output := range st.Outputs {
 		lines = append(lines, escapef("          %s", output))

@@ -117,7 +117,7 @@ func TestRedriveCommand(t *testing.T) {
 
 	s.dropPair("late")
 	s.await("late", ledger.InProgress)
-	s.lipdrop(1, "cancel", "late", "it was too late to cancel late: the job is paid for, so its execution continues and the output will be archived")
+	s.lipdrop(1, "cancel", "late", "it was too late to cancel late: the job is paid for, so its execution continues and the output will be archived. Until then, its status may say failed")
 	s.await("late", ledger.Succeeded)
 	s.charged(2, 0)
 	if dead := s.DeadLetters(); len(dead) > 0 {

@@ -94,8 +94,12 @@ func (f *follower) untilEnd(ctx context.Context) (int, error) {
 		case !hinted:
 			hinted = true
 			remedy := f.stack.NoJob(following, missing[0]).Remedy
+			longest := missingTime
+			if f.timeout > 0 {
+				longest = min(longest, f.timeout)
+			}
 			f.board.above(func() {
-				printf(f.say, "%s; a drop gets one within about 20 seconds\n%s\n", noStatus(missing[0]), remedy)
+				printf(f.say, "%s; a drop gets one within about 20 seconds. If none comes, watch ends after %s\n%s\n", noStatus(missing[0]), shortDuration(longest), remedy)
 			})
 		}
 		return len(missing) == 0 && len(openExitCodes(seen)) == 0, nil

@@ -209,7 +209,11 @@ func TestNamesOfPatterns(t *testing.T) {
 		setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded})
 	}
 	storage.Set(ledger.AnswerPrefix+"notes.txt.json", bucket.JSON(ledger.Status{Name: "notes.txt", State: ledger.Rejected}, ""))
+	storage.Set("inbox/fresh/.media/talk.mp4", nil) // not a drop
+	storage.Set("inbox/fresh/talk.wav", nil)
+	storage.SetMultipart("inbox/stale/talk.wav", nil, time.Now().Add(-time.Hour))
 	c := newClient(storage)
+	const assessing = "inbox/fresh/talk.wav was uploaded less than two minutes ago. Wait until lipdrop has assessed it"
 	for _, tt := range []struct {
 		text string
 		want []string
@@ -222,6 +226,9 @@ func TestNamesOfPatterns(t *testing.T) {
 		{text: "v1.2", err: "there is no job named v1.2. To list the jobs in the folder, run: lipdrop jobs v1.2/. To name all of them, write v1.2/"},
 		{text: "solo.mp4", err: "there is no job named solo.mp4. Write the name without the suffix: solo"},
 		{text: "notes.txt", err: "there is no job named notes.txt. This file belongs to no job. To see why, run: lipdrop show notes.txt"},
+		{text: "fresh/talk", err: "there is no job named fresh/talk. " + assessing},
+		{text: "fresh/", err: "there is no job named fresh/. " + assessing},
+		{text: "stale/talk", err: "there is no job named stale/talk. The name is the path below inbox/, without the suffix. Run: lipdrop jobs"},
 		{text: "none*", err: "there is no job named none*. Run: lipdrop jobs"},
 	} {
 		p, err := ParsePattern(tt.text)

@@ -52,8 +52,12 @@ func (c *Client) SubmittedTakes(ctx context.Context, name string) ([]ledger.Reco
 	return nil, &StateError{Reason: fmt.Sprintf("nothing was submitted for %s: it is %s", name, Describe(st.Status)), Idle: true}
 }
 
-// Describe returns the state, code, reason and remedy of a status in one line.
+// Describe returns the state, code, reason and remedy of a status in one line. For a file that other
+// jobs use, it returns their names.
 func Describe(st ledger.Status) string {
+	if st.State == ledger.Used {
+		return "used by " + strings.Join(st.Jobs, ", ")
+	}
 	if st.Code == "" {
 		return string(st.State)
 	}
@@ -104,7 +108,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		if state, ok := errors.AsType[*StateError](err); err != nil && (!ok || !state.Idle) { // if Idle, another person has redriven it
 			return err
 		}
-		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the output will be archived", rec.Name)}
+		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the output will be archived. Until then, its status may say failed", rec.Name)}
 	default:
 		return &StateError{Reason: fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.describeTake(rec))}
 	}

@@ -60,7 +60,9 @@ func TestNamesWithoutATake(t *testing.T) {
 	storage := new(s3test.Bucket)
 	setStatus(storage, ledger.Status{Name: "queued", State: ledger.InQueue, Take: take1})
 	setStatus(storage, ledger.Status{Name: "lone", State: ledger.Waiting, Code: "waiting_for_audio", Reason: "the voice is missing", Remedy: "Upload it."})
+	setStatus(storage, ledger.Status{Name: "cafe", State: ledger.Used, Jobs: []string{"cafe/de", "cafe/fr"}})
 	for name, want := range map[string]string{
+		"cafe":   "nothing was submitted for cafe: it is used by cafe/de, cafe/fr",
 		"queued": "queued is in_queue, but the record of its take, jobs/queued/" + take1 + ".json, is not in the bucket",
 		"lone":   "nothing was submitted for lone: it is waiting (waiting_for_audio): the voice is missing. Upload it.",
 		"none":   "there is no job named none. The name is the path below inbox/, without the suffix. Run: lipdrop jobs",

@@ -103,11 +103,26 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	return Status{}, c.NoJob(ctx, Pattern{Text: name})
 }
 
-// NoJob returns an error for a pattern that selects no status. If the pattern is one name, the
-// remedy says whether the name is a file that belongs to no job, a folder with jobs, or the name
-// of a job plus a suffix.
+// assessTime is how long NoJob takes a drop without a status for one that is still being assessed.
+const assessTime = 2 * time.Minute
+
+// NoJob returns an error for a pattern that selects no status. The remedy says whether a file that
+// the pattern selects was just uploaded. If the pattern is one name, the remedy may also say that
+// the name is a file that belongs to no job, a folder with jobs, or the name of a job plus a suffix.
 func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	e, name := &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}, p.Text
+	files := ledger.InboxPrefix + name
+	if !p.Prefix {
+		files += "." // a suffix, or .job/
+	}
+	if dropped, _, err := c.Bucket.List(ctx, files, bucket.PageSize); err == nil {
+		for _, f := range dropped {
+			if time.Since(f.LastModified) < assessTime && drop.ParseKey(f.Key).Role != drop.NoDrop {
+				e.Remedy = f.Key + " was uploaded less than two minutes ago. Wait until lipdrop has assessed it"
+				return e
+			}
+		}
+	}
 	if p.Prefix {
 		return e
 	}
