@@ -101,6 +101,9 @@ func (g framing) findSound(r *reader, off, n int64) (at int64, found bool) {
 // readMP3 reads the duration of MPEG audio.
 func readMP3(r *reader, info *Info) {
 	start, found := mpegFraming.findSound(r, r.start, frameSearch)
+	if !found && r.start == r.src.Size { // a tag claims to be longer than the file
+		start, found = mpegFraming.find(r, 0, frameSearch)
+	}
 	switch {
 	case !found && isFreeFormat(r):
 		panic(refused(info.Name, "an MP3 in the free format, whose frames do not say how long they are; common decoders refuse it", Audio))

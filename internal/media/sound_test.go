@@ -206,6 +206,7 @@ func TestMP3(t *testing.T) {
 		{name: "a constant bit rate without a header", file: whole(mp3Frames(100)), duration: 100 * frame},
 		{name: "a constant bit rate, an hour long", file: whole(mp3Frames(100000)), duration: 100000 * frame},
 		{name: "a constant bit rate, an hour long, with tags at the end", file: whole(mp3Frames(100000), ape, []byte("TAG"), make([]byte, 125)), duration: 100000 * frame},
+		{name: "a tag that claims to be longer than the file", file: whole(id3(3<<20), noise(900), mp3Frames(100)), duration: 100 * frame},
 		{name: "a picture of several megabytes at the end of a short file", file: whole(mp3Frames(100), id3(3<<20), noise(3<<20)), duration: 100 * frame},
 		{name: "a picture of several megabytes at the end of a long file", file: whole(mp3Frames(10000), id3(3<<20), noise(3<<20), []byte("TAG"), make([]byte, 125)), duration: 10000 * frame},
 		{name: "zeros at the end", file: whole(mp3Frames(10000), make([]byte, 1<<20)), duration: 10000 * frame},
