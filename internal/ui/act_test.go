@@ -116,6 +116,24 @@ func TestMediumWithoutASignature(t *testing.T) {
 	}
 }
 
+// The page replaces the URLs of the media before they end. A URL ends with the credentials that
+// signed it.
+func TestHowLongURLsAreUsed(t *testing.T) {
+	s, _, _ := newDropServer(t)
+	for credentials, want := range map[aws.Credentials]time.Duration{
+		{AccessKeyID: "a", SecretAccessKey: "b"}:                                                            50 * time.Minute,
+		{AccessKeyID: "a", SecretAccessKey: "b", CanExpire: true, Expires: time.Now().Add(12 * time.Hour)}:  50 * time.Minute,
+		{AccessKeyID: "a", SecretAccessKey: "b", CanExpire: true, Expires: time.Now().Add(5 * time.Minute)}: 5 * time.Minute,
+	} {
+		s.client.S3 = s3.New(s.client.S3.Options(), func(o *s3.Options) {
+			o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return credentials, nil })
+		})
+		if got := s.usableFor(t.Context()); got.Round(time.Minute) != want {
+			t.Errorf("with credentials that expire at %v: %v, want %v", credentials.Expires, got, want)
+		}
+	}
+}
+
 // If Step Functions does not respond, the page does not wait long for the rights, and offers
 // every action.
 func TestRightsWithoutAResponse(t *testing.T) {

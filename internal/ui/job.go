@@ -43,6 +43,9 @@ type jobView struct {
 	// Takes is empty.
 	Newer bool `json:"newer,omitempty"`
 
+	// URLSeconds is how long after this response the page replaces the presigned URLs of Media.
+	URLSeconds float64 `json:"urlSeconds"`
+
 	Media    []medium          `json:"media,omitempty"`
 	Commands map[string]string `json:"commands"`
 	Lacks    missingRights     `json:"lacks"`
@@ -118,7 +121,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile && validName(posted.Name) == nil {
 		name = posted.Name // the key of an answer file may have a shortened name
 	}
-	view := &jobView{Key: key, Name: name, Status: s.client.ReachableLinks(posted.Status), Commands: map[string]string{}, Lacks: s.missingRightsFor(ctx, name)}
+	view := &jobView{Key: key, Name: name, Status: s.client.ReachableLinks(posted.Status), Commands: map[string]string{}, Lacks: s.missingRightsFor(ctx, name), URLSeconds: s.usableFor(ctx).Seconds()}
 	if isFile {
 		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil
@@ -283,8 +286,18 @@ func differ(a, b string) bool {
 	return a != "" && b != "" && a != b && !strings.Contains(a+b, "-")
 }
 
-// validFor is how long a presigned URL is valid.
+// validFor is how long a presigned URL is valid, unless the credentials that sign it expire earlier.
 const validFor = time.Hour
+
+// usableFor returns how long a page uses a presigned URL: until ten minutes before its end, but no
+// longer than until the credentials that sign it expire.
+func (s *Server) usableFor(ctx context.Context) time.Duration {
+	usable := validFor - 10*time.Minute
+	if signer, err := s.client.S3.Options().Credentials.Retrieve(ctx); err == nil && signer.CanExpire {
+		usable = min(usable, time.Until(signer.Expires))
+	}
+	return usable
+}
 
 // presign returns two presigned URLs of a version of a file: one shows the file, the other
 // downloads it. The URLs are secrets: nothing logs them.

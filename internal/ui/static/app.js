@@ -69,10 +69,10 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. After 50 minutes, a player with new URLs replaces a paused one.
+// Before its presigned URLs end, or as soon as they have ended, a player with new URLs replaces a paused one.
 setInterval(() => {
   const disconnected = !document.hidden && events?.readyState !== EventSource.OPEN; // a hidden page has no stream
-  const expiring = Date.now() - job.urlsReadAt > 50 * 60 * 1000;
+  const expiring = Date.now() - job.urlsReadAt > job.urlSeconds * 1000;
   if (!job.isOpen || disconnected || !expiring || job.player?.playing) return;
   job.shown = ""; // makes refresh replace the player
   job.refresh();

@@ -74,6 +74,7 @@ export class Job {
       this.player = new Player(media);
       this.shown = shown;
       this.urlsReadAt = Date.now();
+      this.urlSeconds = job.urlSeconds;
     }
     const note = this.section.querySelector("#note");
     const typed = note && before?.name === job.name && before?.take?.take === take.take ? note.value : undefined;
