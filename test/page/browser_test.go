@@ -42,7 +42,7 @@ func chromium(t *testing.T) string {
 }
 
 // within is how long a browser may take for one step on a slow machine.
-const within = 90 * time.Second
+const within = 4 * time.Minute
 
 // browser is a tab of a headless browser.
 type browser struct {
