@@ -137,6 +137,7 @@ func TestDropPlayApprove(t *testing.T) {
 	}
 
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
+	b.do("slow the files down, so that none ends before a busy machine presses the next key", chromedp.Evaluate(`document.querySelectorAll(".stage video, .stage audio").forEach((m) => { m.playbackRate = 0.25; })`, nil))
 	b.do("remove the focus", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key(" ")
 	b.waitFor("both videos play together", `(() => { const [a, b] = document.querySelectorAll(".stage video"); return a.currentTime > 0.3 && b.currentTime > 0.3 && Math.abs(a.currentTime - b.currentTime) < 0.15; })()`)
