@@ -283,6 +283,7 @@ func (c *dropCmd) follow(ctx context.Context, p *plan, out *terminal, say messag
 		return nil, err
 	}
 	names := p.readyNames()
+	printf(say, "waiting for %s; a drop gets its first status within about 20 seconds\n", count(len(names), "job"))
 	f := &follower{
 		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: time.Duration(c.Timeout), wanted: exactly(names), listed: patternsOf(names),
 		about: func(st client.Status) bool { return isAbout(st, findings[st.Name]) }, forced: c.Force,
