@@ -89,7 +89,7 @@ func TestDocumentOfCodes(t *testing.T) {
 		"and a `reason`. The list is closed, so a program can act on a code. The remedy of a status may be more specific than the one in the table. NAME stands for the job's name, and FILE " +
 		"for the file that starts the job again: the audio of a pair, the job.json of a bundle, or the file that a wildcard matched. In an answer file (`answers/…`), FILE is the file that the answer file is about. " +
 		"The remedy for a match of a wildcard may also say: \"" + problem.AllMatches + "\"\n\n" +
-		"If a job is `failed` because RunComfy cancelled it before it started, the remedy is, for every code: \"" + problem.NotChargedRemedy + "\"\n\n" +
+		"If a job is `failed`, and RunComfy cancelled it before it started, its remedy is the same for every code: \"" + problem.NotChargedRemedy + "\"\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./internal/problem` writes this table from internal/problem/codes.go.\n\n" +
 		"| code | state | meaning | remedy |\n| --- | --- | --- | --- |\n")
 	for _, info := range problem.Codes() {
