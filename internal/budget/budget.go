@@ -32,7 +32,7 @@ type Caps struct {
 // None reports whether there is no limit.
 func (c Caps) None() bool { return c == Caps{} }
 
-// Amount is how many jobs, seconds of output and US dollars takes use.
+// Amount is what one or more takes use of the caps: jobs, seconds of output and US dollars.
 type Amount struct {
 	Jobs    int     `json:"jobs"`
 	Seconds float64 `json:"seconds"`

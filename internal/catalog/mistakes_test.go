@@ -309,7 +309,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "modes that leave out a value and lack an audio input, and modes for an option without values",
+			name: "modes that leave out a value, for a model without audio, and modes for an option without values",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 				"outputLength": {"option": "m", "modes": {"cut": "shorter"}},
 				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"enum": ["cut", "loop"], "default": "cut"}}}}`,

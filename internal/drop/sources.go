@@ -26,7 +26,7 @@ type sources struct {
 // sources that it found.
 func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
 	s, err := l.ownSources(ctx, stem)
-	bundleStem := strings.TrimSuffix(folderOf(stem), "/") // inbox/a for the stem inbox/a/b, which may be a match such as inbox/a.job/b.wav
+	bundleStem := strings.TrimSuffix(folderOf(stem), "/") // inbox/a for the stem inbox/a/b: the match inbox/a.job/b.wav has this stem's name
 	if err != nil || !strings.HasPrefix(bundleStem, ledger.InboxPrefix) {
 		return s, err
 	}
@@ -158,8 +158,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, bundles []s
 	return all, nil
 }
 
-// rejectMatch rejects a match that starts a job, waits or is held, because its bundle's name is
-// contested. It returns another match unchanged.
+// rejectMatch rejects a match whose bundle's name is contested if the match starts a job, waits or
+// is held. Otherwise it returns the match unchanged.
 func (f Finding) rejectMatch(contested Finding) Finding {
 	if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
 		f = f.decide(ledger.Rejected, contested.Problems...)

@@ -41,9 +41,8 @@ const (
 )
 
 const (
-	// How many invocations may run at the same time, not counting those for the queues of
-	// template.yaml, which sets only the limits of its queues. The limit of poll is high, because
-	// calls of poll mostly wait.
+	// How many invocations may run at the same time, besides those for the queues of template.yaml,
+	// whose limits are in template.yaml. The limit of poll is high, because calls of poll mostly wait.
 	cancelConcurrency  = 5
 	pollConcurrency    = 40
 	archiveConcurrency = 8

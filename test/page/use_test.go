@@ -43,7 +43,8 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	put(t, c, "inbox/lonely.wav", wav)
 	awaitState(t, c, "talk", ledger.Succeeded)
 	awaitState(t, c, "lonely", ledger.Waiting)
-	// Every short minute, the page may ask for the job again, and drops the request that has no response yet.
+	// Once a minute, the page may ask for the job again, which aborts a request that has no response yet. So the
+	// minute is not too short.
 	b.do("make minutes short", chromedp.ActionFunc(func(ctx context.Context) error {
 		_, err := page.AddScriptToEvaluateOnNewDocument(`(() => { const set = setInterval; window.setInterval = (f, ms) => set(f, ms === 60000 ? 3000 : ms); })()`).Do(ctx)
 		return err
@@ -100,7 +101,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.do("write a note, and lose the connection", chromedp.SendKeys("#note", "lips are late"),
 		chromedp.Evaluate(`window.connected = fetch; window.fetch = async () => { throw new TypeError("no connection"); }`, nil))
 	change()
-	b.waitFor("the page says that the command does not respond", `document.querySelector("#notice").innerText.includes("does not respond")`)
+	b.waitFor("the page says that lipdrop ui does not respond", `document.querySelector("#notice").innerText.includes("does not respond")`)
 	b.check("the note is still there", `document.querySelector("#note")?.value === "lips are late"`)
 	b.do("connect again", chromedp.Evaluate(`window.sent = 0; window.fetch = (path, ...more) => { if (path === "api/review") sent++; return connected(path, ...more); }`, nil))
 	b.do("click twice", chromedp.Evaluate(`document.querySelector("#approve")?.click(); document.querySelector("#approve")?.click()`, nil))

@@ -24,8 +24,8 @@ import (
 func (h *Handler) mustNotRun(ctx context.Context, f finding) (bool, error) {
 	prev := f.prev
 	if prev.Take == f.Job.Take && prev.Code == problem.RecordUnreadable {
-		// Get found no record, so an object with this key is the record of a released claim, which a
-		// person has restored. This job was not submitted, so it may run.
+		// Get also reports the record of a released claim as not found. So if the record exists, a
+		// person has restored it, and this job was not submitted: it may run.
 		released, err := h.Ledger.Bucket.Exists(ctx, ledger.RecordKey(prev.Name, prev.Take))
 		return !released, err
 	}
