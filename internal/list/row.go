@@ -35,11 +35,16 @@ func (r *reader) fill(row Row, cells []cell) Row {
 			wrong(c.column, fmt.Sprintf("%s is not a text", c.column), fmt.Sprintf("Write %s in double quotes.", c.column))
 			valid = false
 		default:
-			texts[c.column] = strings.TrimSpace(text)
+			text = strings.TrimSpace(text)
+			texts[c.column] = text
+			if reason, remedy := badCell(c.column, text, nil); row.table && reason != "" {
+				wrong(c.column, reason, remedy)
+				valid = false
+			}
 		}
 	}
 	if !valid {
-		return row // the checks below would report the values that are not texts as missing
+		return row // the checks below would report these values as missing or as wrong again
 	}
 	row.Name = norm.NFC.String(texts[nameColumn])
 	noColumn := row.table && row.labels[nameColumn] == "" // reader.header has reported the missing column
@@ -157,6 +162,9 @@ var (
 	// decimalComma matches a number as spreadsheets write it in many countries.
 	decimalComma = regexp.MustCompile(`^-?[0-9]+,[0-9]+$`)
 
+	// thousands matches a number with separators of thousands. 1,000 may also be 1 with decimals.
+	thousands = regexp.MustCompile(`^-?[1-9][0-9]{0,2}([.,'’\s\x{a0}\x{202f}][0-9]{3})+([.,][0-9]+)?$`)
+
 	// shortened matches a number that a spreadsheet wrote with fewer digits.
 	shortened = regexp.MustCompile(`^-?[0-9](\.[0-9]+)?E\+[0-9]+$`)
 
@@ -192,6 +200,8 @@ func (r *Row) addOptions(values map[string]any, defaults map[string]string, wron
 		text, _ := r.Options[p.Member].(string)
 		switch text = strings.TrimSpace(text); {
 		case reported[p.Member]: // badCell has reported it
+		case r.table && thousands.MatchString(text):
+			wrong(p.Member, p.Reason, "Write the number without separators of thousands, and with a point before decimals.")
 		case r.table && decimalComma.MatchString(text):
 			wrong(p.Member, fmt.Sprintf("%s is %s, with a decimal comma", p.Member, text), fmt.Sprintf("Write %s, with a point.", strings.Replace(text, ",", ".", 1)))
 		default:
@@ -200,8 +210,8 @@ func (r *Row) addOptions(values map[string]any, defaults map[string]string, wron
 	}
 }
 
-// badCell returns how a spreadsheet spoiled the cell of an option, and what to do. Both are
-// "" if the cell is good.
+// badCell returns how a spreadsheet spoiled a cell, and what to do. Both are "" if the cell is
+// good. A number counts as shortened only if value, the value of an option, is not a text.
 func badCell(name, text string, value any) (reason, remedy string) {
 	switch _, isText := value.(string); {
 	case formulaError.MatchString(text):
