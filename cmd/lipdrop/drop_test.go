@@ -196,7 +196,7 @@ func TestDrop(t *testing.T) {
 			"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav", "empty.wav": "", "fake.wav": "no sound at all",
 			"wrong.csv": "name,model,video,audio,emotion\n" +
 				"a,,talk.mp4,voice.wav,\nb,,gone.mp4,voice.wav,\nc,,talk.mp4,empty.wav,\nd,,talk.mp4,fake.wav,\n" +
-				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\nh,,voice.wav,voice.wav,\n",
+				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\nh,,voice.wav,voice.wav,\ni,,talk.mp4,/inbox/other/voice.wav,\n",
 		})
 		writes := 0
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
@@ -211,9 +211,10 @@ func TestDrop(t *testing.T) {
 			"wrong.csv: row 4, column D (audio): empty.wav is empty",
 			"wrong.csv: row 5, column D (audio): fake.wav",
 			`wrong.csv: row 6, column E (emotion): emotion is "joyful"; sync/react-1 accepts happy`, "Set emotion to happy",
-			`wrong.csv: row 7, column C (video): there is no file clips\talk.mp4`, "Write the path with / in place of each backslash.",
+			`wrong.csv: row 7, column C (video): there is no file clips\talk.mp4`, "Write the path from the folder of the list, with / in place of each backslash.",
 			`wrong.csv: row 7, column E (emotion): emotion is "joyful"`,
 			`wrong.csv: row 8, column D (audio): audio_url "/inbox/shared/none.wav" does not exist`,
+			`wrong.csv: row 10, column D (audio): audio_url "/inbox/other/voice.wav" is not in inbox/wrong/ or inbox/shared/. Name a file of this computer, an https URL, or a file in a shared folder`,
 		)
 		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || writes > 0 {
 			t.Errorf("%d requests to write, want 0; want no problem of row 2, and one of row 9:\n%s", writes, out)

@@ -84,6 +84,22 @@ func TestFolderListsAsABucket(t *testing.T) {
 	}
 }
 
+// A list may name a file in another Unicode form. In other capital letters, the problem names the file.
+func TestSpellingOfMedia(t *testing.T) {
+	lay(t, map[string]string{"cafe\u0301.wav": "@voice.wav"})
+	m := &medium{}
+	if err := m.read(t.Context(), "caf\u00e9.wav"); err != nil || m.problem != nil || m.Upload == nil {
+		t.Errorf("%v, %v; want the file to be read", err, m.problem)
+	}
+	if _, err := os.Stat("Cafe\u0301.wav"); err == nil {
+		t.Skip("this file system ignores case")
+	}
+	m = &medium{}
+	if err := m.read(t.Context(), "Caf\u00e9.wav"); err != nil || m.problem == nil || m.problem.Remedy != "Write its name as cafe\u0301.wav: capital letters count." {
+		t.Errorf("%v, %v; want a remedy that names the file", err, m.problem)
+	}
+}
+
 // If many files of a folder are left out, addFiles names only mostShown of them.
 func TestManyFilesAreLeftOut(t *testing.T) {
 	files := map[string]string{"ads/talk.wav": "@voice.wav"}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -152,13 +153,20 @@ func (p *plan) addRowBundle(listFile, folder string, row list.Row) {
 // read sets the upload and the info of a medium, or its problem.
 func (m *medium) read(ctx context.Context, at string) error {
 	file, info, err := openFollowing(at)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = errors.New("there is no file " + at)
+	near := ""
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("there is no file " + at)
+		if near = otherSpelling(at); near != "" && norm.NFC.String(near) == norm.NFC.String(filepath.Base(at)) {
+			file, info, err = openFollowing(filepath.Join(filepath.Dir(at), near))
 		}
+	}
+	if err != nil {
 		m.problem = &problem.Problem{Reason: err.Error(), Remedy: "Name a file of this computer that you may read, as a path from the folder of the list."}
-		if strings.Contains(at, `\`) {
-			m.problem.Remedy = "Write the path with / in place of each backslash."
+		switch {
+		case strings.Contains(at, `\`):
+			m.problem.Remedy = "Write the path from the folder of the list, with / in place of each backslash."
+		case near != "":
+			m.problem.Remedy = fmt.Sprintf("Write its name as %s: capital letters count.", near)
 		}
 		return nil
 	}
@@ -179,4 +187,16 @@ func (m *medium) read(ctx context.Context, at string) error {
 	}
 	m.Sum, err = client.SumOf(ctx, m.Key, file, info.Size())
 	return err
+}
+
+// otherSpelling returns the name of a file in the same folder that differs from the name of the
+// given file only in capital letters or in the Unicode form, as names from a Mac do, or "".
+func otherSpelling(at string) string {
+	entries, _ := os.ReadDir(filepath.Dir(at)) // without the folder, there is no other spelling
+	for _, entry := range entries {
+		if strings.EqualFold(norm.NFC.String(entry.Name()), norm.NFC.String(filepath.Base(at))) {
+			return entry.Name()
+		}
+	}
+	return ""
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -143,8 +145,12 @@ func (p *plan) addFiles(ctx context.Context, folder string, args []string, say m
 			delete(p.Uploads, key)
 		case role == drop.UnknownFile && inFolder:
 			why := "no job uses such a file"
-			if list.IsList(key) {
+			near := catalog.Nearest(path.Base(key), []string{"preset.json", "job.json"})
+			switch {
+			case list.IsList(key):
 				why = "the lists in a folder are not read; to start the jobs of this list, name the list itself"
+			case near != "":
+				why += "; if it is meant to be " + near + ", rename it"
 			}
 			if leftOut++; leftOut <= mostShown {
 				printf(say, "%s is left out: %s\n", check.File(key), why)
@@ -244,7 +250,11 @@ func (p *plan) addProblems(key string, o check.Outcome) {
 	name := o.Finding.Name
 	for _, bad := range o.Problems {
 		if row, ok := p.rows[key]; ok {
-			p.addRowProblem(row.list, row.Problem(bad.Member, bad.Reason, bad.RemedyFor(name)))
+			remedy := bad.RemedyFor(name)
+			if strings.HasPrefix(row.Links[bad.Member], "/") && strings.Contains(remedy, "job.json") {
+				remedy = "Name a file of this computer, an https URL, or a file in a shared folder of the bucket, such as /inbox/shared/woman.png."
+			}
+			p.addRowProblem(row.list, row.Problem(bad.Member, bad.Reason, remedy))
 			continue
 		}
 		p.wrong = append(p.wrong, wrong{text: escapef("%s: %s. %s", name, bad.Reason, bad.RemedyFor(name))})
