@@ -189,6 +189,7 @@ func TestJobJSON(t *testing.T) {
 		reject("a path that begins with /inbox/, but names a hidden file or contains ..", inputs(`"video_url": "/inbox/.media/._v.mp4", "audio_url": "/inbox/.media/../a.wav"`), "bad_value", "bad_value"),
 		reject("an http or s3 URL", inputs(`"video_url": "http://example.com/v.mp4", "audio_url": "s3://b/a.wav"`), "bad_value", "bad_value"),
 		reject("an https URL with a user, or without a host", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
+		reject("an https URL with a space inside, or at its end", inputs(`"video_url": "https://example.com/my talk.mp4", "audio_url": "https://example.com/a.wav "`), "bad_value", "bad_value"),
 		reject("a file outside inbox/, or outside the bundle by a relative path", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),
 		reject("a file whose name or folder begins with a dot", inputs(`"video_url": ".hidden/v.mp4", "audio_url": "._a.wav"`), "bad_value", "bad_value"),
 		reject("a file without the suffix of a medium", inputs(`"video_url": "v.txt", "audio_url": "a"`), "unknown_suffix", "unknown_suffix"),

@@ -94,6 +94,8 @@ func (r ref) badOutside() *problem.Problem {
 	switch kind = strings.ToLower(kind); {
 	case kind == "https" && err == nil && u.User != nil:
 		return wrongValue(property+" is a URL with a user name; such a URL is not passed on", "Use a URL without a user name, "+orUpload)
+	case kind == "https" && strings.Contains(r.value, " "):
+		return wrongValue(property+" is a URL with a space", "Remove the space, or write %20 in its place.")
 	case kind == "https" && err == nil && u.Host != "":
 		return nil
 	case kind == "s3":

@@ -230,9 +230,9 @@ func hasSuffix(name, suffixes string) bool {
 func filesMissing(files []string) problem.Problem {
 	names := make([]string, len(files))
 	for i, name := range files {
-		names[i] = problem.ShortValue(name)
+		names[i] = visible(problem.ShortValue(name))
 	}
-	steps := []string{fmt.Sprintf("Upload %s beside job.json: the job then starts automatically. Or fix job.json, then upload it again.", problem.List(names, "and"))}
+	steps := []string{fmt.Sprintf("Upload %s beside job.json (capital letters count): the job then starts automatically. Or fix job.json, then upload it again.", problem.List(names, "and"))}
 	for _, name := range names {
 		switch {
 		case strings.HasPrefix(name, ledger.InboxPrefix):

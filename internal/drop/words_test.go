@@ -51,6 +51,7 @@ func TestWords(t *testing.T) {
 		{react(`"video_url": "s3://b/inbox/v.mp4?sig=s3cret", "audio_url": "https://ann:s3cret@example.com/a.wav"`)},
 		{react(`"video_url": "data:video/mp4;base64,AAAA", "audio_url": "https://"`)}, {react(`"video_url": "face.HEIC", "audio_url": "a"`)},
 		{react(`"video_url": "clips\\v.mp4", "audio_url": "inbox/cast/a.wav"`)}, {react(`"video_url": "www.example.com/v.mp4", "audio_url": "https://example.com/a.wav"`)},
+		{react(`"video_url": " v.mp4", "audio_url": "https://example.com/my voice.wav?sig=s3cret"`)}, {react(`"video_url": " v.mp4", "audio_url": "a.wav"`), "x.job/a.wav"},
 		{"cast/a.wav = RIFF", react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "x.job/v.mp4 = text"},
 		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4", "x.job/a.wav = text"},
 		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4 = text", "x.job/a.wav"},
@@ -132,7 +133,8 @@ func TestMistakesInJSON(t *testing.T) {
 		{`"model": "sync/react-1"`, "line 1, column 8: it must begin with {"},
 		{`{} thanks`, "line 1, column 4: there is text after the end of the object"},
 		{`{"seed": 01}`, "line 1, column 11: invalid character '1' after object key:value pair"},
-		{`hello`, "line 1, column 1: invalid character 'h' looking for beginning of value"},
+		{`hello`, "line 1, column 1: it must begin with {"},
+		{"curl --data '{}'", "line 1, column 1: it must begin with {"},
 	}
 	for _, tt := range tests {
 		b := newInbox(t)

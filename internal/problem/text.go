@@ -142,7 +142,7 @@ func JSONMistake(text []byte, parser *json.SyntaxError) string {
 		return "remove the comma before this place"
 	case json.Valid(before) && bytes.HasPrefix(before, []byte("{")):
 		return "there is text after the end of the object"
-	case json.Valid(before):
+	case json.Valid(before), len(before) == 0:
 		return "it must begin with {"
 	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
 		return "write true, false and null in small letters"
