@@ -173,8 +173,9 @@ type Track struct {
 	Frame time.Duration
 
 	// Samples is how many pictures, or coded frames of sound, the track has. Bytes is
-	// how many bytes the samples take. Each is 0 if it is not known.
-	Samples, Bytes int64
+	// how many bytes the samples take, and Largest how many the largest of them takes. Each is 0
+	// if it is not known.
+	Samples, Bytes, Largest int64
 
 	// Hash is a hash of the sizes of all samples: a copy of the track has the same hash.
 	// It is empty if the sizes are not known, or all the same.

@@ -102,6 +102,9 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	chosen := m.measure(r, info, frag)
 	known, lastSample := true, int64(0)
 	for _, t := range chosen {
+		if frag == nil { // with fragments, the tables list only the samples before them
+			r.inBudget(func() { t.readSizes(r) })
+		}
 		if !r.inBudget(func() { t.checkData(r, moov) }) && cut && frag == nil {
 			panic(errCutMedia)
 		}

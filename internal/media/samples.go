@@ -16,13 +16,14 @@ import (
 // (elst) says which parts of the media are shown.
 
 // maxTable is the largest size in bytes of a table that is read whole. It is enough for the
-// sizes of the pictures of four minutes of video at 30 pictures per second.
-const maxTable = 32 << 10
+// sizes of the pictures of nine minutes of video at 30 pictures per second, or of the sound frames
+// of five minutes of AAC at 48 kHz.
+const maxTable = 64 << 10
 
 // readTables reads what the tables of a track say. It leaves out what does not fit into
 // the budget, but panics if the edit list does not fit.
 func (t *track) readTables(r *reader, m *movie) {
-	for _, read := range []func(*reader){t.readEntry, t.readCount, t.readDurations, t.readOrder, t.readSizes} {
+	for _, read := range []func(*reader){t.readEntry, t.readCount, t.readDurations, t.readOrder} {
 		r.inBudget(func() { read(r) })
 	}
 	if t.total > 0 {
@@ -108,6 +109,7 @@ func (t *track) readSizes(r *reader) {
 	t.Hash = fmt.Sprintf("%d-%016x", t.Samples, hash.Sum64())
 	for ; len(table) > 0; table = table[4:] {
 		t.Bytes += int64(u32(table))
+		t.Largest = max(t.Largest, int64(u32(table)))
 	}
 }
 

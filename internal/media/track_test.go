@@ -133,7 +133,7 @@ func TestSamplesOfATrack(t *testing.T) {
 			list = append(list, be(size)...)
 		}
 		tables := slices.Concat(table("stsd", 1, pictureEntry("avc1", 24)), table("stts", 2, be(n-1, 40, 1, 90)), table("stsc", 1, be(1, n, 1)),
-			table("stsz", 0, list), table("stco", 1, be(900)))
+			table("stsz", 0, list), table("stco", 1, be(2)))
 		return headedTrack(1, "vide", 3, mediaBox("vide", 0, tables))
 	}
 	inspect := func(sizes ...int) media.Track {
@@ -145,13 +145,21 @@ func TestSamplesOfATrack(t *testing.T) {
 	}
 	got := inspect(700, 20, 30)
 	want := media.Track{
-		Codec: "h264", Length: media.Fact(170 * time.Millisecond), Frame: 40 * time.Millisecond, Samples: 3, Bytes: 750, Hash: got.Hash,
+		Codec: "h264", Length: media.Fact(170 * time.Millisecond), Frame: 40 * time.Millisecond, Samples: 3, Bytes: 750, Largest: 700, Hash: got.Hash,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("track (-want +got):\n%s", diff)
 	}
 	if got.Hash == "" || got.Hash != inspect(700, 20, 30).Hash || got.Hash == inspect(700, 30, 20).Hash {
 		t.Errorf("got the hash %q, want the same for the same sizes, and another for other sizes", got.Hash)
+	}
+	const fiveMinutes = 5 * 60 * 48000 / 1024 // coded frames of AAC
+	if got := inspect(slices.Repeat([]int{3}, fiveMinutes)...); got.Bytes != 3*fiveMinutes || got.Hash == "" {
+		t.Errorf("%d samples: got %d bytes, hash %q; want %d and a hash", fiveMinutes, got.Bytes, got.Hash, 3*fiveMinutes)
+	}
+	data := slices.Concat(typeBox, movieBox(1000, track(700, 20, 30), atom("mvex")), fragment(170, 10, 1), atom("mdat", bytes.Repeat([]byte{1}, 5000)))
+	if info, err := inspectData(t, "a.mp4", data); err != nil || info.Video.Bytes != 0 || info.Video.Largest != 0 || info.Video.Hash != "" {
+		t.Errorf("more samples in a fragment: got %+v, error %v; want no size and no hash", info.Video, err)
 	}
 }
 

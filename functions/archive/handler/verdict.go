@@ -27,10 +27,16 @@ const (
 	// usualFrame is assumed if the length of a frame is not known.
 	usualFrame = 40 * time.Millisecond
 
+	// soundTolerance is how much compareSound tolerates. It is larger than lengthTolerance,
+	// because many files do not say how much padding their sound has.
+	soundTolerance = 500 * time.Millisecond
+
 	// A sound counts as silent if its coded frames have fewer than silentFrame bytes on
-	// average. Encoders need 3 to 6 bytes for a frame of silence, and 15 or more for a
-	// frame of speech.
+	// average, and each has at most silentPeak bytes. Encoders need 3 to 6 bytes for a frame of
+	// silence, and 15 or more for a frame of speech. The first frame may name the encoder in about
+	// 20 more bytes. A few words in a long silence have frames of more than 100 bytes.
 	silentFrame = 10
+	silentPeak  = 50
 
 	// An output counts as smaller if one of its sides is at least smallerBy pixels shorter
 	// than the same side of the input. A codec may cut each side to a multiple of 16 pixels, and
@@ -119,11 +125,14 @@ func doubtsAbout(info headers, rec ledger.Record, hasVoice bool) (doubts []ledge
 		return nil
 	}
 	compareLength(info.Info, rec, doubt)
+	if info.Audio != nil && doubts == nil { // one doubt about the length is enough
+		compareSound(info.Length(), info.Audio.Length, rec, doubt)
+	}
 	if hasVoice {
 		switch sound := info.Audio; {
 		case sound == nil:
 			doubt(ledger.NoSound, "has no sound")
-		case sound.Codec != "pcm" && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples:
+		case sound.Codec != "pcm" && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples && sound.Largest <= silentPeak:
 			doubt(ledger.SilentSound, "is silent: its sound has on average %.1f bytes per coded frame", float64(sound.Bytes)/float64(sound.Samples))
 		}
 	}
@@ -153,7 +162,6 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 		return
 	}
 	frame := cmp.Or(info.Video.Frame, usualFrame)
-	seconds := func(s float64) time.Duration { return time.Duration(math.Round(s*1000)) * time.Millisecond }
 	tolerated := seconds(rec.ExpectedWithin) + toleratedFrames*frame + lengthTolerance
 	expected := seconds(rec.ExpectedSeconds)
 	over := length.D - expected
@@ -165,6 +173,25 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 		doubt(code, "is %s %s than expected: it is %s long, not %s", problem.Length(over.Abs()), how, problem.Length(length.D), problem.Length(expected))
 	}
 }
+
+// compareSound adds a doubt if the sound of an output ends long after the picture, or if it ends
+// long before the picture although the voice is longer.
+func compareSound(picture, sound media.Length, rec ledger.Record, doubt func(code ledger.DoubtCode, format string, args ...any)) {
+	if !picture.Exact || !sound.Exact {
+		return
+	}
+	if sound.D-picture.D >= soundTolerance {
+		doubt(ledger.OutputLong, "has %s of sound, but only %s of pictures", problem.Length(sound.D), problem.Length(picture.D))
+	}
+	for _, in := range rec.Inputs {
+		voice := seconds(in.DurationSeconds)
+		if kind, _ := media.KindOf(in.Key); kind == media.Audio && min(voice, picture.D)-sound.D >= soundTolerance {
+			doubt(ledger.OutputShort, "has only %s of sound; the voice %s is %s long", problem.Length(sound.D), path.Base(in.Key), problem.Length(voice))
+		}
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(math.Round(s*1000)) * time.Millisecond }
 
 // hasVoice reports whether the job has an audio input. It decides by the properties of the
 // model, because an input may be a URL without a suffix.

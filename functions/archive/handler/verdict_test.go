@@ -132,6 +132,21 @@ func TestDoubts(t *testing.T) {
 		{"no sound, although the job has an audio input", func(o *media.Info, _ *ledger.Record) { o.Audio = nil }, ledger.NoSound},
 		{"no sound, and the job has no audio input", func(o *media.Info, rec *ledger.Record) { o.Audio, rec.Inputs = nil, rec.Inputs[:1] }, ""},
 		{"uncompressed sound with few bytes in a frame", func(o *media.Info, _ *ledger.Record) { *o.Audio = media.Track{Codec: "pcm", Samples: 100, Bytes: 200} }, ""},
+		{"silence, with the encoder's name in the first frame", func(o *media.Info, _ *ledger.Record) { o.Audio.Bytes, o.Audio.Largest = 620, 23 }, ledger.SilentSound},
+		{"a word in a long silence", func(o *media.Info, _ *ledger.Record) { o.Audio.Bytes, o.Audio.Largest = 850, 129 }, ""},
+		{"the sound ends half a second before the voice", func(o *media.Info, _ *ledger.Record) { o.Audio.Length.D = 9500 * time.Millisecond }, ledger.OutputShort},
+		{"the sound ends less than half a second before the voice", func(o *media.Info, _ *ledger.Record) { o.Audio.Length.D = 9501 * time.Millisecond }, ""},
+		{"the sound ends with the voice, before the picture", func(o *media.Info, rec *ledger.Record) {
+			o.Audio.Length.D, rec.Inputs[1].DurationSeconds = 4*time.Second, 4.2
+		}, ""},
+		{"the sound ends with the picture, before the voice", func(_ *media.Info, rec *ledger.Record) { rec.Inputs[1].DurationSeconds = 20 }, ""},
+		{"the sound ends early, and the length of the voice is not known", func(o *media.Info, rec *ledger.Record) {
+			o.Audio.Length.D, rec.Inputs[1].DurationSeconds = time.Second, 0
+		}, ""},
+		{"the length of the sound is only an estimate", func(o *media.Info, _ *ledger.Record) { o.Audio.Length = media.Length{D: time.Second} }, ""},
+		{"the sound ends half a second after the picture", func(o *media.Info, _ *ledger.Record) { o.Audio.Length.D = 10500 * time.Millisecond }, ledger.OutputLong},
+		{"the sound ends less than half a second after the picture", func(o *media.Info, _ *ledger.Record) { o.Audio.Length.D = 10499 * time.Millisecond }, ""},
+		{"the picture ends before the sound and before the expected length", func(o *media.Info, _ *ledger.Record) { o.Video.Length.D = 6 * time.Second }, ledger.OutputShort},
 		{"as long as the model may make it", func(o *media.Info, rec *ledger.Record) { o.Video.Length.D, rec.ExpectedWithin = 11*time.Second, 1 }, ""},
 		{"longer than the model may make it", func(o *media.Info, rec *ledger.Record) { o.Video.Length.D, rec.ExpectedWithin = 12*time.Second, 1 }, ledger.OutputLong},
 		{"longer by two frames of half a second", func(o *media.Info, _ *ledger.Record) { o.Video.Frame, o.Video.Length.D = time.Second/2, 11*time.Second }, ""},
@@ -144,10 +159,10 @@ func TestDoubts(t *testing.T) {
 			output := media.Info{
 				Name: "talk.mp4", Kind: media.Video, Width: 320, Height: 240,
 				Video: &media.Track{Frame: time.Second / 25, Length: media.Length{D: 10 * time.Second, Exact: true}, Hash: "of the output"},
-				Audio: &media.Track{Codec: "aac", Samples: 100, Bytes: 2000},
+				Audio: &media.Track{Codec: "aac", Length: media.Fact(10 * time.Second), Samples: 100, Bytes: 2000, Largest: 60},
 			}
 			rec := ledger.Record{ExpectedSeconds: 10, Inputs: []ledger.Input{
-				{Key: "inbox/talk.mp4", Width: 320, Height: 240, PictureHash: "of the input"}, {Key: "inbox/talk.wav"},
+				{Key: "inbox/talk.mp4", Width: 320, Height: 240, PictureHash: "of the input"}, {Key: "inbox/talk.wav", DurationSeconds: 10},
 			}}
 			tt.change(&output, &rec)
 			var want []ledger.DoubtCode
