@@ -164,6 +164,7 @@ var remedies = []struct{ suffixes, remedy string }{
 	{".part .partial .crdownload .download .tmp", "Upload it under its own name when it is complete."},
 	{".url .lnk .webloc .icloud", "Upload the file that it stands for."},
 	{".csv .tsv .jsonl .ndjson", "To start the jobs of a list, run lipdrop drop with the list; --dry-run only says what would start."},
+	{".json", "For one job, name it job.json, and upload it with its files into a folder whose name ends in .job. For a list of jobs, save it as CSV or JSON lines, and run lipdrop drop with it."},
 	{".xlsx .xls .ods .numbers", "Save it as CSV UTF-8. To start its jobs, run lipdrop drop with the new file."},
 	{".jfif .jpe", "Rename it so that its name ends in .jpg, and upload it."},
 	{".wave", "Rename it so that its name ends in .wav, and upload it."},

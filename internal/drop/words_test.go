@@ -45,7 +45,7 @@ func TestWords(t *testing.T) {
 		preset(`{"model": "sync/react-1", "input": {"emotion": 1, "temperature": 2}}`), preset(`{"model": "sync/react"}`), preset(`{"models": "", "input": 1}`),
 		preset(`{"model": "community/live-avatar"}`), append(preset(`{}`), "ads/Preset.json = {}"),
 
-		{"talk .mp4", "talk.wav"}, {"woman.HEIC"}, {"memo.amr"}, {"clip.wmv"}, {"talk.zip"}, {"talk.mp4.part"}, {"talk.mp4.lnk"}, {"face.jfif"}, {"rec.weba"}, {"memo.qta"}, {"campaign.csv"}, {"campaign.xlsx"}, {"my\u00a0talk.mp4"}, {"preset.json.txt"}, {"ads/job.json.txt"}, {"a/../b.mp4"}, {"ads/cafe/job.json = {}"},
+		{"talk .mp4", "talk.wav"}, {"woman.HEIC"}, {"memo.amr"}, {"clip.wmv"}, {"talk.zip"}, {"talk.mp4.part"}, {"talk.mp4.lnk"}, {"face.jfif"}, {"rec.weba"}, {"memo.qta"}, {"campaign.csv"}, {"campaign.json"}, {"campaign.xlsx"}, {"my\u00a0talk.mp4"}, {"preset.json.txt"}, {"ads/job.json.txt"}, {"a/../b.mp4"}, {"ads/cafe/job.json = {}"},
 		{"talk.wav = "}, {"cafe.job/woman.png = "}, {"cafe.job/job.json.txt = {}", "cafe.job/a.wav"}, {"cafe.job/cafe/job.json = {}"}, {"cafe.job/jobs.json = {}"},
 		{react(`"video_url": "C:\\clips\\v.mp4", "audio_url": "~/Desktop/"`)}, {react(`"video_url": "C:\new\v.mp4", "audio_url": "file:///home/ann/a.wav"`)},
 		{react(`"video_url": "s3://b/inbox/v.mp4?sig=s3cret", "audio_url": "https://ann:s3cret@example.com/a.wav"`)},

@@ -176,13 +176,16 @@ func TestProblems(t *testing.T) {
 			"row 2, column C (prompt): prompt is missing; happyhorse/happyhorse-1.0/reference-to-video requires it. Set prompt to a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank.",
 		}},
 		{name: "a text with a comma and without quotes, which becomes two cells", text: "name,image,audio,prompt\na,a.png,a.wav,Hi, there\n", want: []string{
-			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
+			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in plain double quotes.`,
+		}},
+		{name: "the same text in the quotes of a word processor", text: "name,image,audio,prompt\na,a.png,a.wav,“Hi, there”\n", want: []string{
+			`row 2, column E: the cell holds " there”", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in plain double quotes.`,
 		}},
 		{name: "a cell too many, with a space as the separator", text: "sep= \nname image audio\na a.png a.wav Hi\n", want: []string{
-			`row 2, column D: the cell holds "Hi", but its column has no name in the header. Name the column in the header, or empty the cell. If a space split one text into two cells, put the whole text in double quotes.`,
+			`row 2, column D: the cell holds "Hi", but its column has no name in the header. Name the column in the header, or empty the cell. If a space split one text into two cells, put the whole text in plain double quotes.`,
 		}},
 		{name: "a cell of two lines that is one cell too many", text: header + "a,a.mp4,a.wav,\"x\ny\"\n", want: []string{
-			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in double quotes.`,
+			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If a comma split one text into two cells, put the whole text in plain double quotes.`,
 		}},
 		{name: "a quote inside a cell", text: "name,image,audio,prompt\na,a.png,a.wav,say \"hi\"\nb,b.png,,x\n", want: []string{
 			`row 2, column D: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`,

@@ -88,7 +88,7 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 		case name == "":
 			r.report(Problem{
 				Row: number, Column: label, Reason: `the cell holds "` + problem.ShortValue(field) + `", but its column has no name in the header`,
-				Remedy: "Name the column in the header, or empty the cell. If a " + separatorWord(separator) + " split one text into two cells, put the whole text in double quotes.",
+				Remedy: "Name the column in the header, or empty the cell. If a " + separatorWord(separator) + " split one text into two cells, put the whole text in plain double quotes.",
 			})
 			ok = false
 		case !utf8.ValidString(field):
