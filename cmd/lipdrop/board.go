@@ -104,7 +104,7 @@ func (b *board) close(interrupted bool) {
 	defer b.mu.Unlock()
 	b.draw()
 	columns, height := b.size()
-	hidden := len(b.jobs) > height-2 // then lines leaves out some jobs
+	hidden := len(b.jobs) > height-2 // then b.lines leaves out some jobs
 	if interrupted && hidden {
 		return
 	}

@@ -59,7 +59,7 @@ func (o Outcome) Good() bool {
 	return o.State == Ready || o.State == ledger.Used || o.State == ledger.Accepted
 }
 
-// AssessEach is Each with the outcome of each finding.
+// AssessEach is like Each, but calls report with the outcome of each finding.
 func AssessEach(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, o Outcome) error) error {
 	return Each(ctx, resolver, keys, func(key string, f drop.Finding) error {
 		if f.Job == nil {

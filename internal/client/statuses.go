@@ -103,7 +103,7 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	return Status{}, c.NoJob(ctx, Pattern{Text: name})
 }
 
-// assessTime is how long NoJob takes a drop without a status for one that is still being assessed.
+// assessTime is how long after an upload NoJob assumes that the file is still being assessed.
 const assessTime = 2 * time.Minute
 
 // NoJob returns an error for a pattern that selects no status. The remedy says whether a file that

@@ -116,8 +116,8 @@ func (l *lister) findMatches(ctx context.Context, b bundle, changedKey string) (
 	return a, exceptCrowded(err)
 }
 
-// matchSubjects returns a subject for each job name of the matches. The subject of a job beyond
-// MaxJobsPerDrop stores jobs, the number of names that have an audio file. A job that waits for files also counts against
+// matchSubjects returns a subject for each job name of the matches. The parameter jobs is the
+// number of names that have an audio file. A job that waits for files also counts against
 // MaxJobsPerDrop, because the files may arrive before the job's subject is assessed.
 func (l *lister) matchSubjects(b bundle, byName map[string][]File, jobs int) []Subject {
 	var subjects []Subject

@@ -572,11 +572,11 @@ func (m *matroska) describe(info *Info, chosen []*mkvTrack) {
 }
 
 // setLengths sets the lengths of the chosen tracks. The length that the file claims counts if the
-// file is not cut, and if the end of the last block agrees with it, the longest tag agrees with it and
-// m.gap is false, or no block was found and m.unwritten is false. Even then, a track whose last block
-// and tag end earlier has its own length. If the claimed length does not count, the end of the track's
-// last block counts; without such a block, the length is an estimate. playedEnd and lastEnd are when
-// the last blocks of the chosen and of all tracks end.
+// file is not cut and one of these is true: the end of the last block agrees with it; the longest tag
+// agrees with it, and m.gap is false; no block was found, and m.unwritten is false. Even then, a track
+// whose last block and tag end earlier has its own length. If the claimed length does not count, the
+// end of the track's last block counts; without such a block, the length is an estimate. playedEnd and
+// lastEnd are when the last blocks of the chosen and of all tracks end.
 func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, playedEnd, lastEnd int64) {
 	var longest time.Duration // by the tags
 	for _, t := range m.tracks {

@@ -175,7 +175,7 @@ func (s *stream) agreesWith(stated frameCount, start int64) bool {
 	}
 	mean, seen := uint64(stated.size)/stated.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / stated.frames // the excess of mean if stated.size counts the frame at start, and stated.frames does not
+		ahead := uint64(s.start-start) / stated.frames // mean is larger by this if stated.size counts the frame at start, and stated.frames does not
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1
 	}
 	const spread = 4 // largest ratio between the mean sizes of the frames in a part of a file and in the whole file

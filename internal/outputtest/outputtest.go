@@ -24,7 +24,7 @@ type Form string
 // The forms. WrongType is a PNG image. The other forms have the structure of a video, but no
 // picture and no sound in them can be decoded.
 const (
-	Right     Form = "right"      // as long as the job's model, options and inputs say
+	Right     Form = "right"      // its length follows from the job's model, options and inputs
 	Short     Form = "short"      // shorter than Right
 	Long      Form = "long"       // longer than Right
 	NoSound   Form = "no-sound"   // without a sound track

@@ -35,7 +35,7 @@ const (
 	lateUntil = 6 * time.Minute
 	mostLate  = 3 * time.Second
 
-	// promptWait is the longest wait near the end while elapsed is less than promptUntil. With
+	// promptWait is the longest wait near the end while elapsed is less than promptUntil. Including
 	// the time of a response, the end of a typical job is found at most 4 s late.
 	promptWait  = 3 * time.Second
 	promptUntil = 3 * time.Minute
@@ -112,8 +112,8 @@ func (p progress) nearEnd() bool {
 	return !p.queued && p.troubles == 0 && p.quiet() <= 0 && p.late() < worthAsking
 }
 
-// quiet returns for how much longer the job is unlikely to end. If the job may end now, the
-// result is not positive.
+// quiet returns the time from now in which the job is unlikely to end. If the job may end now,
+// the result is not positive.
 func (p progress) quiet() time.Duration {
 	return time.Duration(likelyShare*float64(p.usual)) - p.running
 }

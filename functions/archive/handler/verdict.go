@@ -144,8 +144,8 @@ func doubtsAbout(info headers, rec ledger.Record, hasVoice bool) (doubts []ledge
 		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
 			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
 		}
-		// The ETag of a large file depends on how it was uploaded. So the hash can show a copy that
-		// has another ETag.
+		// The ETag of a large file depends on how it was uploaded, so a copy may have another ETag,
+		// but the same hash.
 		copied := in.ETag == info.etag && in.Bytes == info.Bytes
 		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
 			doubt(ledger.PictureUnchanged, "has the same frames as the input %s: nothing was lip-synced", file)
