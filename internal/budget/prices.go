@@ -17,8 +17,8 @@ const EstimateNote = "by RunComfy's base price; not a quote"
 const (
 	// priceTime is the timeout of a request for a price.
 	priceTime = 2 * time.Second
-	priceAge  = 24 * time.Hour // of a price that is known
-	askAgain  = time.Minute    // after a request that did not return a price
+	priceAge  = 24 * time.Hour // how long a known price is used
+	askAgain  = time.Minute    // the pause after a request that did not return a price
 	// A price of maxPrice US dollars or more is a mistake.
 	maxPrice = 1000
 )

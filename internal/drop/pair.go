@@ -15,8 +15,8 @@ import (
 
 // touchedByVisual returns the subjects that a change of a video or image may concern:
 // the file's own name, the names of the tagged audios that use the file, and the name of the
-// video or image that these audios use without the file. For example, if talk.v2.mp4 is deleted,
-// talk.v2.de.wav uses talk.mp4, so the status of talk may change.
+// video or image that these audios use if the file does not exist. For example, if talk.v2.mp4 is
+// deleted, talk.v2.de.wav uses talk.mp4, so the status of talk may change.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	tagged, _, err := l.tagged(ctx, stem)
 	if err = exceptCrowded(err); err != nil {

@@ -31,7 +31,7 @@ type Notice struct {
 // The next call of Post for the same state sends the due notice of a rejected or held drop. The
 // notice is lost if the drop is not assessed again in the same state.
 
-// dueMetadata is the object metadata of a status whose notice is due. It has Store.Writer.
+// dueMetadata is the object metadata of a status whose notice is due. Its value contains Store.Writer.
 const dueMetadata = "lipdrop-notice-due"
 
 // Until a mark is older than sendingTime, only the process that wrote it sends the notice.

@@ -35,7 +35,7 @@ type Row struct {
 	table bool // from a table, in which every value is a text
 
 	// labels says what problems call a column or property: for example, "column B (audio)" for
-	// the property audio_url. The method label also names those that labels does not have.
+	// the property audio_url.
 	labels map[string]string
 }
 

@@ -34,7 +34,7 @@
 //	cancel-queue/    other events for cancel, and dead letters
 //	executions/      the executions of the state machine
 //	runcomfy/        the jobs and outputs of the fake
-//	last-event       a time: all events of the bucket that are more than a minute older are in the queues
+//	last-event       a time: all bucket events from more than a minute before it are in the queues
 //	logs/            the logs of the functions and the servers
 //	drop/            where a person puts files to drop
 //	sample/          the clip and the voice of lipdrop try

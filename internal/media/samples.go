@@ -64,8 +64,7 @@ func (t *track) readDurations(r *reader) {
 	t.total = min(t.total+uint64(product(left, int64(t.frame))), maxTime) // the samples that the table leaves out
 }
 
-// readOrder finds when the sample that is shown last ends. Samples are stored in the order
-// in which they are decoded.
+// readOrder sets t.end. Samples are stored in the order in which they are decoded.
 func (t *track) readOrder(r *reader) {
 	t.end = int64(t.total)
 	ctts, found := t.tables["ctts"]

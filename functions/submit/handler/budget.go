@@ -38,15 +38,15 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 	if h.Caps.None() {
 		return nil
 	}
-	return logBookError(ctx, claim, h.Books.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps))
+	return logIfOver(ctx, claim, h.Books.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps))
 }
 
 // bookError says that the book of the day could not be read or written.
 type bookError struct{ error }
 
-// logBookError logs and returns a *budget.OverError. It returns any other error as a bookError,
+// logIfOver logs and returns a *budget.OverError. It returns any other error as a bookError,
 // without logging it. CapAlarm reads cap_used in the log lines "over budget" and "reserved".
-func logBookError(ctx context.Context, rec ledger.Record, err error) error {
+func logIfOver(ctx context.Context, rec ledger.Record, err error) error {
 	if over, ok := errors.AsType[*budget.OverError](err); ok {
 		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)
 	} else if err != nil {
@@ -65,7 +65,7 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 	if err != nil {
 		// There is no reservation to give back, unless S3 wrote it and still returned an error.
 		// The next claim of the take then replaces that reservation, or the sweep frees it.
-		return budget.Reservation{}, logBookError(ctx, rec, err)
+		return budget.Reservation{}, logIfOver(ctx, rec, err)
 	}
 	slog.InfoContext(ctx, "reserved", "name", rec.Name, "take", rec.Take, "cap_used", r.CapUsed,
 		"reserved_jobs", r.Used.Jobs, "reserved_seconds", r.Used.Seconds, "reserved_usd", r.Used.USD)

@@ -18,7 +18,7 @@ import (
 
 const (
 	// retryFor is how long the held jobs of a message are retried. If the message is older, they
-	// are tried one last time. The age of a waiting message does not matter (see handleWaiting).
+	// are tried one last time. A change that waits for a higher MaxJobsPerDrop has no such limit.
 	retryFor = 24 * time.Hour
 	// A cap of the day may hold a job for days. After renewAfter, submit replaces the job's message
 	// with a new one, so that at least half a day of retries is left when the cap has room for the job.
@@ -146,8 +146,8 @@ func (h *Handler) handleWaiting(ctx context.Context, d delivery, c change) outco
 
 // assessChange assesses the subjects of a change (see assessment about lastTrySince). If
 // progress.divide is set, it sends messages for the subjects that are left, and this message is
-// finished. If there are jobs beyond MaxJobsPerDrop, it does the same, and sends one more message,
-// which waits for a higher MaxJobsPerDrop, unless c is a part (see isPart) or c.Last is set.
+// finished. Unless c is a part (see isPart) or c.Last is set, it also does so if there are jobs
+// beyond MaxJobsPerDrop, and sends one more message, which waits for a higher MaxJobsPerDrop.
 func (h *Handler) assessChange(ctx context.Context, d delivery, c change, lastTrySince time.Time) (out outcome) {
 	p := h.assessSubjects(ctx, d, c, lastTrySince)
 	tooMany := p.tooMany && !c.isPart() && !c.Last

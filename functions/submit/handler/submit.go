@@ -149,8 +149,8 @@ func (h *Handler) resume(ctx context.Context, f finding, rec ledger.Record) erro
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// warnLater leads to warnings about the files that were just uploaded. The loop warns about files of
-	// the bundle that were replaced earlier, while the name's status was not about this take.
+	// warnUnused then warns about files that were just uploaded. The loop warns about files of the
+	// bundle that were replaced earlier, while the name's status was not about this take.
 	f.warnLater(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
