@@ -50,8 +50,8 @@ func ReviewedTake(key string) (name, take string) {
 	return strings.TrimSuffix(name, "/"), take
 }
 
-// writerMetadata is the object metadata of a review that holds a random text of the call of
-// Review that stored it.
+// writerMetadata is the metadata key for the random text that each call of Review stores with
+// its review.
 const writerMetadata = "lipdrop-writer"
 
 // maxNote is the largest length of a note, in bytes.

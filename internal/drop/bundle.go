@@ -142,8 +142,8 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 	return p
 }
 
-// noManifest completes the finding of a bundle without a job.json. It sets no Order: a status
-// with the Order of a file that is newer than a take would replace the status of the take.
+// noManifest completes the finding of a bundle without a job.json. It sets no Order: the
+// status must not replace the status of a take, even if a file is newer than the take.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.filesIn(ctx, bundle)
 	if err != nil {

@@ -88,8 +88,8 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Prepared, []problem
 		}
 	}
 	if slices.ContainsFunc(wrong, needsOtherName) {
-		// The upload of the new file starts the job. A problem whose Again has a preset.json keeps its
-		// Start, because preset.json is uploaded after the new file and starts no job.
+		// The upload of the new file starts the job. Start is still needed only if Again has a
+		// preset.json, because preset.json is uploaded after the new file and starts no job.
 		for i := range problems {
 			if problems[i].Again == nil {
 				problems[i].Start = ""

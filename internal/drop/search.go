@@ -131,8 +131,8 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 	return append(sorted(found), sorted(capitals)...), nil
 }
 
-// presentForms returns the Unicode forms in which to search a folder, the folder's own form
-// first. It leaves out a form if the first folder that it spells differently does not exist.
+// presentForms returns the Unicode forms in which to search a folder: the folder's own form, then
+// each other form if the first folder in which it differs has files.
 func (l *lister) presentForms(ctx context.Context, folder string) ([]string, error) {
 	all := unicodeForms(folder, maxKey)
 	found := all[:1:1]

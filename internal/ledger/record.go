@@ -142,9 +142,9 @@ type Record struct {
 	// ClaimEnds is when the invocation that claimed the take has certainly ended.
 	ClaimEnds time.Time `json:"heldUntil,omitzero"`
 
-	// Deleted is the time of the last deletion of a file of this take after which the remaining
-	// files formed another take. An upload of a pair's shared file, such as talk.mp4 for the job
-	// talk.de, does not start the other take if the upload is known to be older than Deleted.
+	// Deleted is when a deletion of one of this take's files last left the files of another take.
+	// An upload of a pair's shared file, such as talk.mp4 for the job talk.de, does not start the
+	// other take if the upload is known to be older than Deleted.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.

@@ -254,8 +254,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // NamesBelow returns at most the given number of names that are directly below the given name, have
-// a status, and sort after the name startAfter. It may also return names with which startAfter
-// begins: for example, take for startAfter take-2.
+// a status, and sort after the name startAfter. It may also return a prefix of startAfter, such as
+// take for take-2.
 func (s *Store) NamesBelow(ctx context.Context, name, startAfter string, most int) ([]string, error) {
 	prefix := StatusPrefix + name + "/"
 	// The name take-2 comes after take, but the key take-2.json comes before take.json. So the

@@ -101,7 +101,7 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 	return cells, ok
 }
 
-// header returns the names of the columns, and stores in labels what problems call each of them.
+// header returns the names of the columns, and fills labels (see Row.labels).
 // If it knows none of the columns, header reports this and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))

@@ -215,9 +215,9 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64) {
 
 // checkScan checks that the picture data, which begin at off, come to an end (EOI). It searches
 // the end of the file, and then all data after off if they fit into the budget. If they do not fit,
-// a missing EOI does not prove that the picture is cut, because cameras may write other data after
-// it, such as a film. But only a few markers occur in picture data: if the end of the file has some
-// of these and no others, the picture is cut. It is also cut if only zeros follow its first 16 KiB.
+// the EOI may be in the part that was not searched, because cameras may write other data, such as
+// a film, after the picture. The picture is then cut if the end of the file has markers, but only
+// those that occur in picture data. It is also cut if only zeros follow its first 16 KiB.
 func checkScan(r *reader, off int64) {
 	at, tail := r.tailBeforeZeros(off, imageTail)
 	coded, foreign := false, false

@@ -203,8 +203,8 @@ func (f finding) mustWrite() bool {
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
 // claims whose invocation died, and submitted takes without an execution. An
 // assessment may not find these takes, because the files may have changed since.
-// recoverTakes reports whether it found such takes. It skips takes whose invocation may still be
-// running if again is false (see batch.again); if again is true, such a claim gives errBusy.
+// recoverTakes reports whether it found such takes. If again is false (see batch.again), it skips
+// takes whose invocation may still be running. If again is true, such a claim gives errBusy.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (found bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
@@ -250,8 +250,8 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	names := prev.Jobs
 	if mayLoseMatches(a.subject, prev, found.Own) {
-		// The last name may be that of a changed file beyond the files that were listed. The statuses
-		// between it and the name before it are checked too.
+		// The last name may belong to a changed file that is not among the first files, so the other
+		// matches begin after the name before it.
 		start := names[max(0, len(names)-2)]
 		further, err := h.Ledger.NamesBelow(ctx, prev.Name, start, maxFurther)
 		if err != nil {
@@ -273,9 +273,8 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 }
 
 // mayLoseMatches reports whether sendUnnamed must also check matches that the bundle's previous
-// status does not list. For a file in the bundle, it need not if the next status will also say that
-// its list is incomplete, and still lists the first job: the assessment of the bundle itself then
-// checks them.
+// status does not list. The assessment of a file in the bundle leaves them to the assessment of the
+// bundle itself, if the list in the next status is incomplete too and still has the first job.
 func mayLoseMatches(s drop.Subject, prev ledger.Posted, next drop.Finding) bool {
 	if !isPartial(prev.Warnings) {
 		return false

@@ -45,7 +45,7 @@ type record struct {
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
 	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
-	Suffix      string         `json:"suffix"` // such as .png: of the input that is the output, or .mp4 if Server.Make returned the output
+	Suffix      string         `json:"suffix"` // of the input that became the output, such as .png; .mp4 if Server.Make returned the output
 	SHA256      string         `json:"sha256"`
 }
 

@@ -4,7 +4,7 @@ import { h, seconds } from "./dom.js";
 // How far a file may be from the position of the player while the player plays, in seconds.
 const drift = 0.08;
 
-// clamp returns a position in a file that is not before its beginning, and 1 ms before its end at most.
+// clamp limits a time to the positions in a file: from 0 to 1 ms before its end.
 const clamp = (time, duration) => Math.min(Math.max(time, 0), Math.max(duration - 0.001, 0));
 
 export class Player {
