@@ -195,7 +195,7 @@ func (b *board) draw() {
 // byUrgency compares jobs whose exit codes are not 0. The most urgent job comes first.
 func byUrgency(x, y *followed) int {
 	rank := func(j *followed) int {
-		return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, exitCodeOf(j.Status.Status))
+		return slices.Index([]int{exitFailed, exitHeldOrUnknown, exitTimeout}, exitCodeOf(j.Status.Status))
 	}
 	return rank(x) - rank(y)
 }

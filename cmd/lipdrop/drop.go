@@ -98,7 +98,7 @@ func (p *plan) incomplete() error {
 			continue
 		}
 		if code == 0 && job.State == ledger.Held {
-			code = exitPerson
+			code = exitHeldOrUnknown
 		} else if job.State != ledger.Held {
 			code = exitFailed
 		}

@@ -10,12 +10,12 @@ import (
 
 // The exit codes of the command. docs/command.md describes them.
 const (
-	exitFailed      = 1
-	exitUsage       = 2
-	exitCredentials = 3
-	exitTimeout     = 4
-	exitPerson      = 5
-	exitInterrupted = 130
+	exitFailed        = 1
+	exitUsage         = 2
+	exitCredentials   = 3
+	exitTimeout       = 4
+	exitHeldOrUnknown = 5
+	exitInterrupted   = 130
 )
 
 // exitError makes the command end with an exit code.
@@ -51,17 +51,17 @@ func exitCodeOf(st ledger.Status) int {
 	case ledger.Succeeded, ledger.Used, ledger.Accepted:
 		return 0
 	case ledger.Held, ledger.Unknown:
-		return exitPerson
+		return exitHeldOrUnknown
 	case ledger.Failed, ledger.Rejected, ledger.Cancelled, ledger.Withdrawn:
 		return exitFailed
 	}
 	return exitTimeout
 }
 
-// worstExitCode returns the exit code for several jobs: exitFailed if one has it, else exitPerson,
+// worstExitCode returns the exit code for several jobs: exitFailed if one has it, else exitHeldOrUnknown,
 // else exitTimeout, else 0.
 func worstExitCode(jobs map[string]client.Status) int {
-	for _, code := range []int{exitFailed, exitPerson, exitTimeout} {
+	for _, code := range []int{exitFailed, exitHeldOrUnknown, exitTimeout} {
 		for _, st := range jobs {
 			if exitCodeOf(st.Status) == code {
 				return code

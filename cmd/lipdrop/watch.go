@@ -121,7 +121,7 @@ func (f *follower) outcome(ctx context.Context, cause error, seen map[string]cli
 		}
 		return 0, fmt.Errorf("watching has ended; %s. Run %s to watch again", f.continuing(seen), command)
 	case errors.Is(cause, context.DeadlineExceeded): // not err, which may be a timeout of the network
-		code := exitPerson // if each job that has not ended is held
+		code := exitHeldOrUnknown // if each job that has not ended is held
 		if len(missing) > 0 || slices.Contains(openExitCodes(seen), exitTimeout) {
 			code = exitTimeout
 		}

@@ -20,7 +20,7 @@ type outputLength struct {
 	FramesPerSecond int               `json:"framesPerSecond"`
 
 	modes []string // the keys of Modes, in the order of the enum of Option
-	most  int      // the maximum of Option, which an Option with a FramesOption must have
+	most  int      // the maximum of Option; required with a FramesOption
 }
 
 // The values of outputLength.Modes.

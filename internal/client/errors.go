@@ -154,7 +154,7 @@ func Explain(purpose, resource string, err error) error {
 	return explain(purpose, resource, checkNetwork, err)
 }
 
-// explain is Explain with the remedy for a request that could not be sent.
+// explain is Explain. The parameter remedy is for a request that could not be sent.
 func explain(purpose, resource, remedy string, err error) error {
 	_, broken := errors.AsType[*net.OpError](err) // a timeout of the network is a DeadlineExceeded too
 	ended := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) && !broken

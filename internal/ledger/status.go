@@ -251,8 +251,8 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		}
 		sameTake := prev.Take == rec.Take
 		prevIsNewer := prev.Order > rec.order()
-		// A status of an unclaimed drop that was posted before the claim is older, even with a greater
-		// Order: then the drop had a newer file, which was deleted.
+		// If prev is about an unclaimed drop and was posted before rec was claimed, prev is older, even
+		// with a greater Order: then that drop had a newer file, which was deleted.
 		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
 			prevIsNewer = false
 		}

@@ -155,7 +155,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		r.Files[p.Name] = value
 		return
 	}
-	r.Links[p.Name] = value // so that has finds the medium; a file in Files would be read and reported again
+	r.Links[p.Name] = value // so that hasMedium returns true; a file in Files would be read and reported again
 }
 
 var (
@@ -232,7 +232,7 @@ func (r *Row) placeholders() map[string]any {
 	}
 	whole := maps.Clone(input)
 	for _, p := range r.Model.MediaProperties() {
-		if p.Required || r.has(p.Name) {
+		if p.Required || r.hasMedium(p.Name) {
 			whole[p.Name] = "https://example.com/"
 		}
 	}
@@ -244,14 +244,14 @@ func (r *Row) placeholders() map[string]any {
 func (r *Row) PairAudio() (audio string, ok bool) {
 	for _, kind := range []media.Kind{media.Video, media.Image} {
 		visual, audio, ok := r.Model.Pair(kind)
-		if ok && r.has(visual) && r.has(audio) {
+		if ok && r.hasMedium(visual) && r.hasMedium(audio) {
 			return audio, true
 		}
 	}
 	return "", false
 }
 
-func (r *Row) has(property string) bool { return r.Links[property] != "" || r.Files[property] != "" }
+func (r *Row) hasMedium(name string) bool { return r.Links[name] != "" || r.Files[name] != "" }
 
 func (r *Row) isMedia(property string) bool {
 	return slices.ContainsFunc(r.Model.MediaProperties(), func(p catalog.MediaProperty) bool { return p.Name == property })

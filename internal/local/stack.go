@@ -59,7 +59,7 @@ type Stack struct {
 	states        *states.Server
 	fake          *runcomfytest.Server
 
-	intakeCtx  context.Context // its end stops the schedule and the delivery of messages, and of notices to the webhook
+	intakeCtx  context.Context // its end stops the schedule, the delivery of messages, and the notices to Options.Webhook
 	stopIntake context.CancelFunc
 	consumers  sync.WaitGroup // the goroutines of the schedule and of the queues
 	closers    []func()

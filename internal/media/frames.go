@@ -154,9 +154,9 @@ func (s *stream) count(off, n int64) part {
 	last := off+n == s.limit
 	p := part{end: off}
 	at, current := 0, s.first.stream
-	short := func(f frame) bool { return last && f.stream == s.first.stream }
+	mayBeShort := func(f frame) bool { return last && f.stream == s.first.stream }
 	if off > s.start {
-		at = s.sync(data, 0, short)
+		at = s.sync(data, 0, mayBeShort)
 		s.gap = s.gap || at < len(data) && !s.inStep(off+int64(at))
 	}
 	for at < len(data) {
@@ -167,7 +167,7 @@ func (s *stream) count(off, n int64) part {
 				break
 			}
 			end := at
-			if at = s.sync(data, at, short); at == len(data) {
+			if at = s.sync(data, at, mayBeShort); at == len(data) {
 				p.open = p.found && !last && int64(at-end) < chainLength*s.largest && !isZero(data[end:])
 				break
 			}

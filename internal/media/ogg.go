@@ -215,7 +215,7 @@ type oggFile struct {
 	streams map[uint32]*oggStream // the newest stream of each serial number; nil if the stream is not read
 	sound   []*oggStream          // one stream for each recording
 	video   string                // codec
-	open    bool                  // each page since the first page of the sound was the first page of a stream
+	begins  bool                  // the first page of the sound was read, and only first pages of other streams have followed
 	strange bool                  // the beginning of a stream was not found, or there are more streams than are read
 	gap     bool                  // pages were left out
 	cut     bool                  // the file ends in the middle of a page
@@ -232,7 +232,7 @@ func (o *oggFile) add(p oggPage) {
 	o.pages++
 	o.ended = p.last
 	if !p.first {
-		o.open = false
+		o.begins = false
 		s, known := o.streams[p.serial]
 		o.strange = o.strange || !known
 		if s != nil {
@@ -249,10 +249,10 @@ func (o *oggFile) add(p oggPage) {
 	switch s, known := newOggStream(p.body); {
 	case known && s.video:
 		o.video = s.codec
-	case known && !o.open:
+	case known && !o.begins:
 		o.streams[p.serial] = &s
 		o.sound = append(o.sound, &s)
-		o.open = true
+		o.begins = true
 	}
 }
 

@@ -16,7 +16,7 @@ export function h(tag, props = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-let proof; // the proof in the first response, which counts as the command's: see shell.go
+let proof; // of the first response, which is taken to come from the command: see shell.go
 
 // isOurs reports whether a response or an event with this proof comes from the command.
 export const isOurs = (given) => Boolean(given) && given === (proof ??= given);
