@@ -138,8 +138,8 @@ func (e *RefusedError) Response() string {
 	return fmt.Sprintf("S3 returned HTTP %d, %s", e.HTTPStatus, e.S3Code)
 }
 
-// UnreadableError is returned for an object of lipdrop that is not JSON, is too large, or
-// does not belong to its key. Reading the object again does not help.
+// UnreadableError is returned for an object of lipdrop that is not JSON, is too large, does not
+// belong to its key, or has a state that lipdrop does not know. Reading the object again does not help.
 type UnreadableError struct {
 	Key string
 	Err error

@@ -670,6 +670,9 @@ func TestUnreadableObjects(t *testing.T) {
 		"warnings that are a number": {`{"name":"n","take":"t2","state":"archiving","warnings":1}`, ""},
 		"a copy of another take":     {`{"name":"n","take":"t1","state":"archiving"}`, ledger.Archiving},
 		"a copy from another name":   {`{"name":"m","take":"t2","state":"archiving"}`, ledger.Archiving},
+		"a state that no record has": {`{"name":"n","take":"t2","state":"waiting"}`, ledger.Waiting},
+		"a state that is not known":  {`{"name":"n","take":"t2","state":"paused"}`, "paused"},
+		"no state":                   {`{"name":"n","take":"t2"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &s3test.Bucket{}

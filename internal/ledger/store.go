@@ -96,9 +96,14 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	key := RecordKey(name, take)
 	file, err := s.Bucket.GetJSON(ctx, key, MaxObject, &rec)
 	rec.etag = file.ETag
-	if err == nil && (rec.Name != name || rec.Take != take) {
+	switch {
+	case err != nil:
+	case rec.Name != name || rec.Take != take:
 		// An update of this record would be written to the key of the take that the record names.
 		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
+	case !rec.State.Claimed() && rec.State != Released:
+		// No change of this state is legal, so the end of the job would not be recorded.
+		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("no record has the state %q", rec.State)}
 	}
 	return rec, err
 }

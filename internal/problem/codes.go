@@ -174,7 +174,7 @@ func Codes() []Info {
 		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "If the reason says that the job continues after midnight UTC, there is nothing to do: the job is retried several times an hour. Otherwise, or to let the job continue earlier, raise the parameter that the reason names."},
 		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day cannot be read or written, so whether a cap is reached is not known. Nothing was charged.", "Let the submit function's role read and write the object that the reason names or, if the object is damaged, restore an earlier version of the object." + then + " If you delete the object instead, the count of the day begins at 0."},
 
-		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, or is about another take, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you cannot, upload FILE again: the job is then submitted again, and may be charged again."},
+		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, is about another take, or has a state that lipdrop does not know, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you cannot, upload FILE again: the job is then submitted again, and may be charged again."},
 
 		{FilesGone, "withdrawn", "The files were deleted before a job was submitted.", "Nothing to do. To start the job, upload the files again."},
 
