@@ -26,7 +26,7 @@ import (
 type dropCmd struct {
 	client.Target
 	To      inboxFolder       `placeholder:"FOLDER" help:"Folder below inbox/ to drop into."`
-	Model   string            `predictor:"model" placeholder:"ID" help:"ID of the jobs' model. To see the IDs, run: lipdrop models. A row of a list may name another."`
+	Model   string            `predictor:"model" placeholder:"ID" help:"ID of the jobs' model. To see the IDs, run: lipdrop models. A row of a list may name another model."`
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
 	Timeout period            `placeholder:"2h" help:"With --wait or --get: stop waiting after this time. The jobs continue."`

@@ -211,6 +211,8 @@ func TestNamesOfPatterns(t *testing.T) {
 	storage.Set(ledger.AnswerPrefix+"notes.txt.json", bucket.JSON(ledger.Status{Name: "notes.txt", State: ledger.Rejected}, ""))
 	storage.Set("inbox/fresh/.media/talk.mp4", nil) // not a drop
 	storage.Set("inbox/fresh/talk.wav", nil)
+	storage.Set("inbox/v1.2/talk.wav", nil) // below v1.2, not v1
+	storage.Set("inbox/other/talk.de.wav", nil)
 	storage.SetMultipart("inbox/stale/talk.wav", nil, time.Now().Add(-time.Hour))
 	c := newClient(storage)
 	const assessing = "inbox/fresh/talk.wav was uploaded less than two minutes ago. Wait until lipdrop has assessed it"
@@ -229,6 +231,8 @@ func TestNamesOfPatterns(t *testing.T) {
 		{text: "fresh/talk", err: "there is no job named fresh/talk. " + assessing},
 		{text: "fresh/", err: "there is no job named fresh/. " + assessing},
 		{text: "stale/talk", err: "there is no job named stale/talk. The name is the path below inbox/, without the suffix. Run: lipdrop jobs"},
+		{text: "v1", err: "there is no job named v1. The name is the path below inbox/, without the suffix. Run: lipdrop jobs"},
+		{text: "other/talk", err: "there is no job named other/talk. The name is the path below inbox/, without the suffix. Run: lipdrop jobs"},
 		{text: "none*", err: "there is no job named none*. Run: lipdrop jobs"},
 	} {
 		p, err := ParsePattern(tt.text)

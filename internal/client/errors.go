@@ -21,7 +21,7 @@ type NoStackError struct{ Reason, Remedy string }
 
 func (e *NoStackError) Error() string { return e.Reason + ". " + e.Remedy }
 
-// UsageError is returned for a command line that is wrong or does not say enough.
+// UsageError is returned for input, such as a command line, that is wrong or does not say enough.
 type UsageError struct{ Reason string }
 
 func (e *UsageError) Error() string { return e.Reason }

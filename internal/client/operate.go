@@ -53,10 +53,15 @@ func (c *Client) SubmittedTakes(ctx context.Context, name string) ([]ledger.Reco
 }
 
 // Describe returns the state, code, reason and remedy of a status in one line. For a file that other
-// jobs use, it returns their names.
+// jobs use, it returns the names of at most ten.
 func Describe(st ledger.Status) string {
 	if st.State == ledger.Used {
-		return "used by " + strings.Join(st.Jobs, ", ")
+		const most = 10
+		names := slices.Clone(st.Jobs[:min(len(st.Jobs), most)])
+		if more := len(st.Jobs) - most; more > 0 {
+			names = append(names, fmt.Sprintf("and %d more", more))
+		}
+		return "used by " + strings.Join(names, ", ")
 	}
 	if st.Code == "" {
 		return string(st.State)

@@ -61,7 +61,9 @@ func TestNamesWithoutATake(t *testing.T) {
 	setStatus(storage, ledger.Status{Name: "queued", State: ledger.InQueue, Take: take1})
 	setStatus(storage, ledger.Status{Name: "lone", State: ledger.Waiting, Code: "waiting_for_audio", Reason: "the voice is missing", Remedy: "Upload it."})
 	setStatus(storage, ledger.Status{Name: "cafe", State: ledger.Used, Jobs: []string{"cafe/de", "cafe/fr"}})
+	setStatus(storage, ledger.Status{Name: "many", State: ledger.Used, Jobs: strings.Split(strings.Repeat("many/m,", 2000)+"many/m", ",")})
 	for name, want := range map[string]string{
+		"many":   "nothing was submitted for many: it is used by " + strings.Repeat("many/m, ", 10) + "and 1991 more",
 		"cafe":   "nothing was submitted for cafe: it is used by cafe/de, cafe/fr",
 		"queued": "queued is in_queue, but the record of its take, jobs/queued/" + take1 + ".json, is not in the bucket",
 		"lone":   "nothing was submitted for lone: it is waiting (waiting_for_audio): the voice is missing. Upload it.",

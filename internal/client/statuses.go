@@ -117,7 +117,8 @@ func (c *Client) NoJob(ctx context.Context, p Pattern) *NoJobError {
 	}
 	if dropped, _, err := c.Bucket.List(ctx, files, bucket.PageSize); err == nil {
 		for _, f := range dropped {
-			if time.Since(f.LastModified) < assessTime && drop.ParseKey(f.Key).Role != drop.NoDrop {
+			key := drop.ParseKey(f.Key)
+			if time.Since(f.LastModified) < assessTime && key.Role != drop.NoDrop && (p.Prefix || key.Name == name) {
 				e.Remedy = f.Key + " was uploaded less than two minutes ago. Wait until lipdrop has assessed it"
 				return e
 			}

@@ -84,7 +84,8 @@ func readAVI(r *reader, info *Info) {
 	}
 }
 
-// walk reads the chunks between off and end. After media data of unknown length, it reads nothing.
+// walk reads the chunks between off and end, up to the media data, and the length of an index that
+// follows them.
 func (a *avi) walk(r *reader, off, end int64) {
 	for c := range r.chunks(off, end, binary.LittleEndian) {
 		stop := min(c.end, end)
@@ -97,17 +98,18 @@ func (a *avi) walk(r *reader, off, end int64) {
 				a.open = isPlaceholder(uint64(c.end-c.body), uint64(end-c.body))
 				a.data = a.open && end-c.body > 4 || stop-c.body > 4
 				a.start, a.fullEnd = c.body, c.end
-				if a.open {
-					return
+				if !a.open && c.next <= end-8 {
+					const entry = 16
+					if head := r.step(c.next, 8); string(head[:4]) == "idx1" {
+						a.indexed = int64(binary.LittleEndian.Uint32(head[4:])) / entry
+					}
 				}
+				return
 			}
 			continue
 		}
-		const entry = 16
 		fields := r.step(c.body, min(stop-c.body, 56))
 		switch c.kind {
-		case "idx1":
-			a.indexed = (stop - c.body) / entry
 		case "strh":
 			a.readHeader(fields)
 		case "strf":

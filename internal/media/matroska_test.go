@@ -290,6 +290,7 @@ func TestAVI(t *testing.T) {
 		{"fewer pictures in the index than in the header", whole(riff("AVI ", header(picture, sound), movi, chunk("idx1", make([]byte, 49*16)))), []media.Length{{D: 2 * time.Second}, both[1]}, "mpeg4 pcm", ""},
 		{"all pictures in the index", whole(riff("AVI ", header(picture, sound), movi, chunk("idx1", make([]byte, 50*16)))), both, "mpeg4 pcm", ""},
 		{"zeros behind the end", whole(complete, make([]byte, 20000)), both, "mpeg4 pcm", ""},
+		{"much after the end", whole(complete, make([]byte, 1<<20), chunk("LIST", []byte("movi")), bytes.Repeat(chunk("JUNK", make([]byte, 10)), 3000)), both, "mpeg4 pcm", ""},
 		{"half of the media data", whole(complete[:len(complete)-452]), about(time.Second, 1500*time.Millisecond), "mpeg4 pcm", cut},
 		{"a byte short", whole(complete[:len(complete)-1]), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
 		{"zeros instead of the end", whole(riff("AVI ", header(picture, sound), chunk("LIST", slices.Concat(media900, noise(20000), make([]byte, 20000))))), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},

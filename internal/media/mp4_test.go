@@ -196,6 +196,9 @@ func TestMP4(t *testing.T) {
 			}(),
 			duration: seconds(0.8),
 			warning:  "a.mp4 ends in the middle of its index (moov)"},
+		{name: "a last track without tables, at the end of a whole file",
+			file:     whole(typeBox, atom("mdat", make([]byte, 20)), movieBox(0, track(800), headedTrack(2, "tmcd", 3, mediaBox("tmcd", 800, atom("stbl", nil))))),
+			duration: seconds(0.8)},
 		{name: "a moov box that is cut after the tables of its last track",
 			file: func() file {
 				moov := movieBox(0, headedTrack(1, "vide", 3, mediaBox("vide", 800, sampleTable("vide", 800), atom("sgpd", make([]byte, 20)))))

@@ -81,9 +81,9 @@ const (
 )
 
 // Kind returns the class of an error, by the documented error codes first, then by
-// the HTTP status. An undocumented code 4xxyyy under HTTP 2xx or 400 counts as HTTP 4xx. Under
-// another HTTP status, an undocumented code is ignored: after HTTP 5xx, RunComfy may have accepted
-// the job.
+// the HTTP status. An undocumented code 4xxyyy under HTTP 2xx counts as HTTP 4xx, and so do 401yyy,
+// 402yyy, 403yyy, 404yyy and 429yyy under HTTP 400. Any other undocumented code is ignored: after
+// HTTP 5xx, RunComfy may have accepted the job.
 func (e *Error) Kind() Kind {
 	switch e.Code {
 	case codeBadModel:
@@ -98,7 +98,9 @@ func (e *Error) Kind() Kind {
 		return KindUnknownRequest
 	}
 	status := e.HTTPStatus
-	if prefix := e.Code / 1000; prefix/100 == 4 && (status/100 == 2 || status == http.StatusBadRequest) {
+	switch prefix := e.Code / 1000; {
+	case status/100 == 2 && prefix/100 == 4,
+		status == http.StatusBadRequest && slices.Contains([]int{401, 402, 403, 404, 429}, prefix):
 		status = prefix
 	}
 	switch status {

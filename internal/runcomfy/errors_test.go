@@ -51,6 +51,7 @@ func TestKind(t *testing.T) {
 		{"undocumented code 400007 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 400007}, runcomfy.KindBadInput},
 		{"undocumented code 401009 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 401009}, runcomfy.KindToken},
 		{"undocumented code 429001 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 429001}, runcomfy.KindThrottled},
+		{"undocumented code 413001 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 413001}, runcomfy.KindBadInput},
 		{"undocumented code 400007 under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 400007}, runcomfy.KindBadInput},
 		{"undocumented code 429001 under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 429001}, runcomfy.KindThrottled},
 		{"undocumented code 400007 under HTTP 500", runcomfy.Error{HTTPStatus: 500, Code: 400007}, runcomfy.KindUnavailable},

@@ -289,8 +289,8 @@ func differ(a, b string) bool {
 // validFor is how long a presigned URL is valid, unless the credentials that sign it expire earlier.
 const validFor = time.Hour
 
-// usableFor returns how long a page uses a presigned URL: until ten minutes before its end, but no
-// longer than until the credentials that sign it expire.
+// usableFor returns how long a page uses a presigned URL: until ten minutes before its end or, if that
+// is earlier, until the credentials that sign it expire.
 func (s *Server) usableFor(ctx context.Context) time.Duration {
 	usable := validFor - 10*time.Minute
 	if signer, err := s.client.S3.Options().Credentials.Retrieve(ctx); err == nil && signer.CanExpire {

@@ -82,10 +82,13 @@ func TestNoticeOfEachEnd(t *testing.T) {
 		}
 		return nil
 	}
-	_, voice := sample.Files()
-	for _, name := range []string{"good", "fails", "deleted", "lost", "held"} {
+	video, voice := sample.Files()
+	for _, name := range []string{"good", "fails", "deleted", "lost"} {
 		s.DropPair("ads/" + name)
 	}
+	s.Drop("inbox/ads/held.mp4", video)
+	s.Await("ads/held", func(st ledger.Status) bool { return st.State == ledger.Waiting }) // so that no other message can retry the held job
+	s.Drop("inbox/ads/held.wav", voice)
 	s.Drop("inbox/ads/wrong.wav", voice)
 	s.Drop("inbox/ads/wrong.mp4", []byte("no video"))
 	s.Drop("inbox/ads/notes.txt", []byte("text"))

@@ -25,9 +25,16 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // slowCopier makes the first n copies without a delay. The next copy blocks until its
 // context ends. Find always returns a copy: archive asks only for keys that the bucket has.
-type slowCopier struct{ n int }
+type slowCopier struct {
+	n     int
+	first error // of the first copy, if not nil
+}
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
+	if err := c.first; err != nil {
+		c.first = nil
+		return transfer.Object{}, err
+	}
 	if c.n == 0 {
 		<-ctx.Done()
 		return transfer.Object{}, context.Cause(ctx)
@@ -64,18 +71,19 @@ func TestUnknownJobGetsNoRecord(t *testing.T) {
 	}
 }
 
-// An invocation that runs out of time returns OutputTooSlow if it has copied no output.
-// Otherwise it returns OutputUnavailable, because the next invocation can copy the rest.
+// An invocation that runs out of time returns OutputTooSlow if it has copied no output, whatever the
+// errors of the others. Otherwise it returns OutputUnavailable, because the next invocation can copy the rest.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		quick   int
+		copier  slowCopier
 		earlier []string // keys that an earlier call has copied
 		want    error
 	}{
-		{"the first output", 0, nil, &workflow.OutputTooSlow{}},
-		{"the second output", 1, nil, &workflow.OutputUnavailable{}},
-		{"the second output, and an earlier call copied the first", 0, []string{"outbox/ads/talk/T/talk.bin"}, &workflow.OutputTooSlow{}},
+		{"the first output", slowCopier{}, nil, &workflow.OutputTooSlow{}},
+		{"the second output", slowCopier{n: 1}, nil, &workflow.OutputUnavailable{}},
+		{"the second output, and an earlier call copied the first", slowCopier{}, []string{"outbox/ads/talk/T/talk.bin"}, &workflow.OutputTooSlow{}},
+		{"the second output, and the first is not served", slowCopier{first: errors.New("HTTP 404")}, nil, &workflow.OutputTooSlow{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -84,7 +92,7 @@ func TestOutputTooSlow(t *testing.T) {
 					storage.Set(key, []byte("1"))
 				}
 				h := newHandler(storage, http.StatusOK, `{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`)
-				h.Copier = &slowCopier{tt.quick}
+				h.Copier = &tt.copier
 				rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
 				if _, _, err := h.Ledger.Claim(t.Context(), rec); err != nil {
 					t.Fatal(err)

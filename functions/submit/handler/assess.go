@@ -257,7 +257,7 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 		if err != nil {
 			return err
 		}
-		names = slices.Concat(names, further)
+		names = slices.Compact(slices.Sorted(slices.Values(slices.Concat(names, further))))
 	}
 	var unnamed []drop.Subject
 	for _, name := range names {
@@ -274,13 +274,14 @@ func (h *Handler) sendUnnamed(ctx context.Context, a *assessment, prev ledger.Po
 
 // mayLoseMatches reports whether sendUnnamed must also check matches that the bundle's previous
 // status does not list. The assessment of a file in the bundle leaves them to the assessment of the
-// bundle itself, if the list in the next status is incomplete too and still has the first job.
+// bundle itself, if the list in the next status is incomplete too and the two lists have a job in common.
 func mayLoseMatches(s drop.Subject, prev ledger.Posted, next drop.Finding) bool {
 	if !isPartial(prev.Warnings) {
 		return false
 	}
 	posted := ledger.Status{Jobs: next.Jobs, Warnings: next.Warnings}.Fit(ledger.MaxObject)
-	return s.File() == "" || !isPartial(posted.Warnings) || !slices.Contains(posted.Jobs, prev.Jobs[0])
+	return s.File() == "" || !isPartial(posted.Warnings) ||
+		!slices.ContainsFunc(posted.Jobs, func(name string) bool { return slices.Contains(prev.Jobs, name) })
 }
 
 // isPartial reports whether one of a bundle's warnings says that the list of its matches may be incomplete.

@@ -6,11 +6,13 @@ import { Player } from "./player.js";
 // The steps of a take, in order: the name of a step, and the member of take.times that says when the step begins.
 const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
 
+const hasEnded = (take) => ["succeeded", "failed", "cancelled", "unknown"].includes(take.state);
+
 export class Job {
   constructor() {
     this.section = byId("job");
     setInterval(() => { // the step that is under way takes longer each second
-      if (this.job?.take) this.section.querySelector(".steps")?.replaceWith(this.bar(this.job.take));
+      if (this.isOpen && this.job?.take && !hasEnded(this.job.take)) this.section.querySelector(".steps")?.replaceWith(this.bar(this.job.take));
     }, 1000);
   }
 
@@ -216,8 +218,7 @@ export class Job {
     const times = take.times ?? {};
     const began = steps.filter(([, at]) => times[at]).map(([name, at]) => [name, Date.parse(times[at])]);
     if (!began.length) return "";
-    const ended = ["succeeded", "failed", "cancelled", "unknown"].includes(take.state);
-    const end = times.ended ? Date.parse(times.ended) : ended ? began.at(-1)[1] : Date.now();
+    const end = times.ended ? Date.parse(times.ended) : hasEnded(take) ? began.at(-1)[1] : Date.now();
     const parts = began.map(([name, from], i) => {
       const took = Math.max(0, (began[i + 1]?.[1] ?? end) - from) / 1000;
       const text = name + " " + took.toFixed(0) + " s";
