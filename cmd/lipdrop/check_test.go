@@ -106,7 +106,7 @@ func TestCheckUsesTheSettingsOfTheStack(t *testing.T) {
 	}
 }
 
-// If the stack's default model accepts no such pair, the error names the parameter.
+// If the stack's default model does not accept a pair, the error names the parameter that sets it.
 func TestCheckNamesTheWrongParameter(t *testing.T) {
 	cloud := httptest.NewServer(&stack{parameters: `
 		<member><ParameterKey>DefaultVideoModel</ParameterKey><ParameterValue>community/live-avatar</ParameterValue></member>`})

@@ -182,8 +182,8 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill()
 
 	localCommand(t, dir)
-	// If the command drops talk.* again, it does so no later than in the look at the folder that drops
-	// first.txt. last.txt is written afterwards, so its answer file shows that this look has ended.
+	// The command scans the folder again and again. If it drops talk.* again, then at the latest in the
+	// scan in which it drops first.txt. The answer file of last.txt shows that this scan has ended.
 	for _, name := range []string{"first.txt", "last.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, "drop", "ads", name), []byte("no media"), 0o600); err != nil {
 			t.Fatal(err)

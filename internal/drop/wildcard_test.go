@@ -15,7 +15,7 @@ func TestWildcards(t *testing.T) {
 	voices := func(pattern string) string { return reactJob("x.job/job.json", "v.mp4", pattern) }
 	testRows(t, []row{
 		{
-			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the state of the bundle becomes used, with the names of the audio matches",
+			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the bundle becomes used, and lists these names",
 			do:   []string{"x.job/de.wav", "x.job/fr.wav", video, voices("*.wav")},
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},

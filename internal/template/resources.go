@@ -173,11 +173,11 @@ func Defaults(template []byte) (map[string]string, error) {
 var checkedAction = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
 // unclearAction matches the action * and patterns of SQS actions. Each may cover an action
-// that the local stack checks, so a statement with one is an error unless it is a Deny for other accounts.
+// that the local stack checks, so a statement with one is an error, unless it denies access to buckets of other accounts.
 var unclearAction = regexp.MustCompile(`^\*|^sqs:.*[*?]`)
 
-// role returns a role's statements about actions that checkedAction matches, except a Deny for other
-// accounts.
+// role returns a role's statements about actions that checkedAction matches, except one that denies
+// access to buckets of other accounts.
 func (t *Template) role(properties any) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string

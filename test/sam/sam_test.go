@@ -38,7 +38,7 @@ func TestFunctionsInDocker(t *testing.T) {
 	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, sam) })
 }
 
-// The stack has no files and no jobs: submit withdraws talk, poll and archive do not find their job.
+// The stack has no files and no jobs. So submit withdraws talk, and poll and archive do not find their job.
 func testReadme(t *testing.T, sam *samCLI) {
 	output := sam.background(t, sam.local)
 	awaitText(t, output, "Press Ctrl-C to end the stack")
