@@ -31,8 +31,8 @@ func estimatedMP3() []byte {
 	return sound
 }
 
-// The bundle of a pair has each warning about the pair once. It has no warning about presets,
-// because presets do not count for a pair with a chosen model.
+// The bundle that BundlePairs makes of a pair has each warning about the pair once. It has no
+// warning about presets, because presets do not count for a pair with a chosen model.
 func TestBundlePairsKeepsWarnings(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {

@@ -24,7 +24,7 @@ var printable = func() string {
 	return b.String()
 }()
 
-// keyOf900 returns a key of 899 to 901 bytes below inbox/, which repeats the text and ends in the suffix.
+// keyOf900 returns a key below inbox/, of 899 to 901 bytes in all. It repeats the text and ends in the suffix.
 func keyOf900(text, suffix string) string {
 	key := text + suffix
 	for len("inbox/"+text+"/"+key) <= 900 {

@@ -140,7 +140,7 @@ func pairLines(model, property, options string, pairs ...string) []string {
 	return lines
 }
 
-func TestKeysThatConcernNothing(t *testing.T) {
+func TestKeysThatLeadToNoFinding(t *testing.T) {
 	b := newInbox(t)
 	for _, key := range []string{"", "inbox", "inbox/", "outbox/talk.mp4", "status/talk.json", "Inbox/talk.mp4", "jobs/x.job/job.json"} {
 		if found := b.findings(t, key); found != nil {
@@ -308,7 +308,7 @@ func TestLongKeys(t *testing.T) {
 			t.Errorf("the codes of the match are %v, want name_too_long", got)
 		}
 	})
-	t.Run("the path below inbox/ cut to 900 bytes, then ~ and 12 hex digits of the SHA-256 of the whole key", func(t *testing.T) {
+	t.Run("the answer file of a long key: the path below inbox/ cut to 900 bytes, then ~ and 12 hex digits of the SHA-256 of the whole key", func(t *testing.T) {
 		b := newInbox(t)
 		below := long(1018, ".txt")
 		f := b.only(t, b.step(t, below))

@@ -22,7 +22,7 @@ type notified struct {
 	sent      []string
 	fail      bool          // nothing can be sent
 	dies      bool          // the function dies before the notice
-	sinceNoon time.Duration // 10 s after a status was marked, any process may send its notice
+	sinceNoon time.Duration // Now returns noon plus this; 10 s after a status was marked, any process may send its notice
 }
 
 func newNotified(storage *s3test.Bucket) *notified {

@@ -39,7 +39,7 @@ func TestMatroska(t *testing.T) {
 	tagged, tag := mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), durationTag(78, "00:00:03.120000000")
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	for _, row := range []struct {
-		name         string
+		name         string // "a length", "no length": in the head of the file
 		file         file
 		video, audio media.Length
 		warning      string

@@ -116,8 +116,8 @@ func TestMediumWithoutASignature(t *testing.T) {
 	}
 }
 
-// The page replaces the URLs of the media before they end. A URL ends with the credentials that
-// signed it.
+// The page replaces the URLs of the media before they expire. A URL expires no later than the
+// credentials that signed it.
 func TestHowLongURLsAreUsed(t *testing.T) {
 	s, _, _ := newDropServer(t)
 	for credentials, want := range map[aws.Credentials]time.Duration{
@@ -260,7 +260,7 @@ func TestDropAgainDuringAnUpload(t *testing.T) {
 	}
 	_, err = s.dropAgain(t.Context(), action{Name: "talk", Take: take, Dropped: head.LastModified})
 	if body, _ := storage.Object(key); string(body) != "newer" || err == nil || !strings.Contains(err.Error(), "was uploaded again") {
-		t.Errorf("the bucket has %q, and the error is %v; want the newer file, and an error that it was uploaded", body, err)
+		t.Errorf("the bucket has %q, and the error is %v; want the newer file, and an error that says that it was uploaded again", body, err)
 	}
 }
 

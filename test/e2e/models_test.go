@@ -91,7 +91,7 @@ func TestDocumentOfModels(t *testing.T) {
 	for _, s := range readModels(t, want) {
 		head := "## `" + s.model.ID + "`\n"
 		before, body, _ := strings.Cut(want, head)
-		want = before + head + strings.Replace(body, s.table, tableOf(s.model), 1) // a section without a table gets it at its beginning
+		want = before + head + strings.Replace(body, s.table, tableOf(s.model), 1) // a missing table is added at the beginning of the section
 		names := []string{"job"}
 		if _, ok := visualOf(s.model); ok {
 			names = append(names, "preset")
@@ -174,7 +174,7 @@ type droppedJob struct {
 }
 
 // Each example of docs/models.md succeeds in the local stack: for each model a bundle, and
-// a pair if the model accepts one. The output is doubtful, because it is an input.
+// a pair if the model accepts one. The verdict is doubtful, because the output is an input.
 func TestModelsOfTheDocument(t *testing.T) {
 	clip, voice := sample.Files()
 	files := map[string][]byte{".mp4": clip, ".wav": voice, ".png": mediaFile(t, "woman.png")}

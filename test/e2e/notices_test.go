@@ -57,7 +57,7 @@ func TestNoticeOfEachEnd(t *testing.T) {
 		delivered.add(n)
 	}))
 	defer webhook.Close()
-	// Only submit's own change of the visibility delivers the held job again in time.
+	// Unless submit changes the visibility itself, the held job is delivered again too late.
 	s := start(t, local.Options{Notice: sent.add, Webhook: webhook.URL, Visibility: 12 * time.Minute})
 	s.Fake().Script = func(_ string, input map[string]any) runcomfytest.Script {
 		address, _ := input["video_url"].(string)

@@ -67,7 +67,7 @@ func TestWrongDrops(t *testing.T) {
 	}
 }
 
-// To get a rejected job to run, a person has only to follow the remedy, and to drop a missing video.
+// A rejected job succeeds after a person follows its remedy and, if the video is missing, drops the video.
 func TestRemediesHelp(t *testing.T) {
 	const react = `{"model": "sync/react-1", "input": {"video_url": "%s", "audio_url": "%s"%s}}`
 	job := func(video, audio, more string) []byte { return fmt.Appendf(nil, react, video, audio, more) }

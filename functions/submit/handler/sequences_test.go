@@ -495,7 +495,7 @@ func TestSlowClaimIsReleased(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, 1)
 	if !postponed {
-		t.Error("submit did not postpone the job after the slow claim, want a pause")
+		t.Error("submit did not postpone the job after the slow claim, want it postponed")
 	}
 }
 
@@ -875,7 +875,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 }
 
 // A file is deleted soon after its upload. The files that are left start no job, whichever of
-// the two events arrives first. If one of these files is uploaded too, they start a job.
+// the two events arrives first. An upload of one of the files that are left starts a job.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	clip, _ := sample.Files()
 	tests := []struct {

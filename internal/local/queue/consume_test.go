@@ -63,7 +63,7 @@ func TestConsumeRedelivers(t *testing.T) {
 	}
 }
 
-func TestConsumeTakesWhatIsDueTogether(t *testing.T) {
+func TestConsumeBatchesMessagesDueTogether(t *testing.T) {
 	var sizes []int
 	var mu sync.Mutex
 	c := queue.Consumer{BatchSize: 2, Concurrency: 5, Deliver: func(_ context.Context, batch []queue.Message) ([]string, error) {
