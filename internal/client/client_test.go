@@ -568,8 +568,8 @@ func TestDownloadOfATooLongName(t *testing.T) {
 	}
 }
 
-// If two other outputs of a run get both file names of an output, the error does not say that a
-// file exists: the person could not move that file away.
+// If other outputs of the same run have both possible file names of an output, the error does not
+// say to move a file away.
 func TestDownloadOfNamesThatDifferInCase(t *testing.T) {
 	storage, dir := new(s3test.Bucket), t.TempDir()
 	outputs := storedOutputs(t, storage, 1000, "TALK", "Talk", "talk")

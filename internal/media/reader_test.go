@@ -93,7 +93,7 @@ func TestTryPassesOtherPanicsOn(t *testing.T) {
 }
 
 // TestMeasureWithTheRestOfTheBudget measures a stream after long tags have used almost all of the
-// budget: two calls are left, and not one frame of 417 bytes fits into half of the bytes.
+// budget: two calls are left, and each call's share of the bytes is less than a frame of 417 bytes.
 func TestMeasureWithTheRestOfTheBudget(t *testing.T) {
 	sound := bytes.Repeat(append([]byte("\xff\xfb\x90\x64"), make([]byte, 413)...), 1000)
 	first, _ := mpegFraming.at(sound)

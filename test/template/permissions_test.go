@@ -78,8 +78,8 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 // Each role can be assumed only by the service that runs the function or the state machine, or
 // that sends notices, and only on behalf of this account. Step Functions documents
 // that it sends aws:SourceAccount. Lambda and EventBridge do not document that, so their condition
-// is also true without it. Otherwise Lambda might be unable to read the queue, and nothing
-// would report that.
+// also accepts requests without that key. A strict condition might keep Lambda from reading the
+// queue, and nothing would report that.
 func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 	s := written(t, withNotices)
 	for id := range ofType(s, "AWS::IAM::Role") {
@@ -232,7 +232,7 @@ func TestBucketRefusesWhatCannotBeRead(t *testing.T) {
 		{name: "class DEEP_ARCHIVE", request: map[string]string{class: "DEEP_ARCHIVE"}, refused: true},
 		{name: "class GLACIER_IR, which is read at once", request: map[string]string{class: "GLACIER_IR"}},
 		{name: "class INTELLIGENT_TIERING", request: map[string]string{class: "INTELLIGENT_TIERING"}},
-		{name: "a key of the customer's", request: map[string]string{customer: "AES256"}, refused: true},
+		{name: "a key that the customer provides", request: map[string]string{customer: "AES256"}, refused: true},
 		{name: "a named KMS key", request: map[string]string{encryption: "aws:kms", key: "arn:aws:kms:us-east-1:111111111111:key/k"}, refused: true},
 		{name: "encryption by S3", request: map[string]string{encryption: "AES256"}},
 		{name: "the account's own aws/s3", request: map[string]string{encryption: "aws:kms"}},

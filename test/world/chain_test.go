@@ -6,8 +6,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// A delivery during another delivery sets w.chain to the chain number of its own message, and
-// restores it at its end.
+// A delivery during another delivery sets w.chain to the chain number of its own message. At its
+// end, it restores the number of the outer delivery.
 func TestChainAfterANestedDelivery(t *testing.T) {
 	w, err := New(func() float64 { return 0 })
 	if err != nil {

@@ -23,8 +23,8 @@ func move(w *world.World, from, to string) {
 	w.Pass(2 * time.Second)
 }
 
-// restore deletes the newest version of a file. The older version with this body, which was dropped
-// at the given time, becomes current again.
+// restore makes an older version of a file current again by deleting the newest one. The older
+// version has the given body, and was dropped at the given time.
 func restore(w *world.World, key string, body []byte, dropped time.Time) {
 	w.PutLarge(key, body, dropped)
 	w.Notify("Object Deleted", key, 0)

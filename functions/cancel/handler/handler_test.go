@@ -106,9 +106,9 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 	}
 }
 
-// A job has failed at RunComfy, and its execution is stopped. For longer than the 20 hours after
-// which cancel gives up, cancel cannot write the record. In the end the record says that the job
-// failed, not that the execution was stopped.
+// A job has failed at RunComfy, and its execution is stopped. For more than 20 hours (giveUpAfter),
+// cancel cannot write the record. In the end the record says that the job failed, not that the
+// execution was stopped.
 func TestFailedJobIsRecordedLate(t *testing.T) {
 	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
@@ -320,7 +320,7 @@ func TestSweepSettlesTheOldestEndFirst(t *testing.T) {
 }
 
 // S3 is so slow that the sweep can read only one of two records. It reads the newest one, and starts
-// the execution of its take, which submit could not start.
+// the execution that submit could not start.
 func TestSweepReadsTheNewestRecordFirst(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(w)

@@ -102,7 +102,7 @@ func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
 // Every job of a divided change runs once, even if submit dies, or if the queue does not respond.
 // If submit dies just before or after the POST of a job, this job may end as unknown.
 func TestDividedChange(t *testing.T) {
-	// Each fault interprets n: as the request at which submit dies, as an offset, or as minutes.
+	// n chooses the request at which submit dies, which messages get no response, or the minutes without a queue.
 	faults := map[string]func(w *world.World, n *int, c world.Call, after bool) error{
 		"submit dies before a request": func(_ *world.World, n *int, _ world.Call, after bool) error {
 			if !after {
@@ -206,9 +206,9 @@ func TestUploadBesideADividedChange(t *testing.T) {
 }
 
 // One batch has a late event about many jobs, and the upload of the audio of one of these jobs.
-// Submit divides the event, and a message continues with that job. Submit writes the job's status
-// again with the same content, so that an assessment that began before the upload cannot overwrite
-// the status.
+// Submit divides the event into messages, one of which assesses that job. The job's status does not
+// change, but submit writes it again, so that an assessment that began before the upload cannot
+// overwrite it.
 func TestOlderAssessmentBesideADividedChange(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 2
@@ -352,8 +352,8 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 }
 
 // Even with the longest names, a message has at most 256 KiB: the queue of the world refuses a
-// longer one. The messages do not have the keys of uploads that can belong to no job: such keys may
-// have control characters, which JSON makes six times as long.
+// longer one. The messages leave out uploads that cannot belong to a job: the keys of such uploads
+// may have control characters, which JSON makes six times as long.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	setMaxJobs(w, 1000)
