@@ -112,7 +112,7 @@ func TestPresetBesideThousandsOfFiles(t *testing.T) {
 }
 
 // The job of a match starts even if the search for unused files, which only leads to a warning,
-// would exceed maxListings. The other searches need so many listings because of the Unicode forms
+// would exceed maxListings. The other searches need many listings because of the Unicode forms
 // of \u00e9 and the files between the suffixes.
 func TestMatchBesideThousandsOfFiles(t *testing.T) {
 	b := newInbox(t)
@@ -129,7 +129,7 @@ func TestMatchBesideThousandsOfFiles(t *testing.T) {
 	}
 }
 
-// A match that sorts after the files that are compared with the wildcard is found by its job name.
+// A match that sorts after the maxMatches files that are compared with a wildcard is found by its job name.
 func TestMatchBeyondTheComparedFiles(t *testing.T) {
 	b := newInbox(t)
 	for i := range 2 * bucket.PageSize {
@@ -155,7 +155,7 @@ func TestUsedByManyJobs(t *testing.T) {
 		warning string
 	}{
 		{"tagged audios", "talk.%04d.wav", "inbox/talk.mp4", "talk.0000", 1100, ""},
-		{"tagged audios, with one tag and with two", "talk.%04d.wav talk.%04d.de.wav", "inbox/talk.mp4", "talk.0000", 2000 - 2, `only the first 2000 files whose names begin with "talk." were checked`}, // without the last tag, whose video may be on the next page
+		{"tagged audios, with one tag and with two", "talk.%04d.wav talk.%04d.de.wav", "inbox/talk.mp4", "talk.0000", 2000 - 2, `only the first 2000 files whose names begin with "talk." were checked`}, // without the two audios of the last tag, whose video may be on the next page
 		{"a wildcard", "x.job/%04d.wav", "inbox/x.job/job.json", "x/0000", 1100, ""},
 	}
 	for _, tt := range tests {

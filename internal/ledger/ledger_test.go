@@ -363,7 +363,7 @@ func TestMoreNamesThanAPage(t *testing.T) {
 	}
 }
 
-// NamesBelow returns take-2 after take, although the key take-2.json comes before take.json.
+// The names after take include take-2, although the key take-2.json comes before take.json.
 func TestNamesBelow(t *testing.T) {
 	storage := &s3test.Bucket{}
 	s := newStore(storage)

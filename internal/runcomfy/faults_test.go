@@ -154,7 +154,7 @@ func TestSubmitFaults(t *testing.T) {
 					t.Errorf("%+v, want %+v: %v", got, want, err)
 				}
 				if charged > 1 || (charged == 1) != fault.Accept {
-					t.Errorf("charged %d times, accepted %t", charged, fault.Accept)
+					t.Errorf("%d charges, want one only if the fault accepts the job: %t", charged, fault.Accept)
 				}
 				mayBeAccepted := id != "" || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
 				if charged > 0 && !mayBeAccepted {

@@ -267,9 +267,9 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// Result ignores an error code about the job, but not a code about the call, such as a bad token. The
-// response must have HTTP 2xx and the request's id. It must also say failed or cancelled, or have an
-// output.
+// Result ignores an error code about the job, but not a code about the call, such as a bad token. It
+// ignores a code only if the response has HTTP 2xx and the request's id, and also says failed or
+// cancelled, or has an output.
 func TestFailureWithAnErrorCode(t *testing.T) {
 	tests := []struct {
 		name   string

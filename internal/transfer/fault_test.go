@@ -328,8 +328,8 @@ func wholeOf(data []byte) http.HandlerFunc {
 	}
 }
 
-// rangeOf announces a range, and sends extra more bytes, or fewer if extra is negative. It sends 0
-// for the last announced byte and those after it.
+// rangeOf announces the requested range. The number of bytes that it sends differs from the length of
+// the range by extra, which may be negative. The last byte of the range and those after it are 0.
 func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, extra int) {
 	var begin, end int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &begin, &end); err != nil {

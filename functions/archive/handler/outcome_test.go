@@ -58,7 +58,7 @@ func TestFailedJob(t *testing.T) {
 }
 
 // A result has the state "completed", but also an error, and its output is not a URL. The
-// reason of the failure says both.
+// reason of the failure says all of this.
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"},"output":{"video":7}}`)}, 24*time.Hour)

@@ -76,8 +76,8 @@ func TestSubmitResponses(t *testing.T) {
 }
 
 // RunComfy refuses a job, but its response has a request id. The job is held if /status does not know
-// the id, or if both responses refuse the token or say that the request is of another account. Otherwise
-// RunComfy may have accepted the job, so there is no second POST, and the status says what it returned.
+// the id, or if the POST and /status both return an error about the token or the account. Otherwise the
+// job may run, so there is no second POST, and a warning quotes the error of the POST.
 func TestRefusalWithARequestID(t *testing.T) {
 	tests := []struct {
 		code   int

@@ -145,7 +145,7 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 		{name: "the image if there is no video", input: map[string]any{"image_url": address("i.png"), "audio_url": address("a.wav")}, want: []string{"1.png"}, content: "i.png"},
 		{name: "the first image", input: map[string]any{"image_url_2": address("2.webp"), "image_url_1": address("1.jpg")}, want: []string{"1.jpg"}, content: "1.jpg"},
 		{name: "the video, although the image is first by name", input: map[string]any{"image_url": address("i.png"), "video_url": address("v.webm")}, want: []string{"1.webm"}, content: "v.webm"},
-		{name: "a property of another name, by the suffix of its URL", input: map[string]any{"source": address("v.MOV")}, want: []string{"1.mov"}, content: "v.MOV"},
+		{name: "a video that only the suffix of its URL shows", input: map[string]any{"source": address("v.MOV")}, want: []string{"1.mov"}, content: "v.MOV"},
 		{name: "a video whose URL has no suffix", input: map[string]any{"video_url": address("v")}, want: []string{"1.mp4"}, content: "v"},
 		{name: "audio only", input: map[string]any{"audio_url": address("a.mp4")}},
 		{name: "no media", input: map[string]any{"prompt": "hello"}},
