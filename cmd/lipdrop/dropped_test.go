@@ -84,7 +84,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 	}
 }
 
-// A list may name a file in another Unicode form. In other capital letters, the problem names the file.
+// A list may name a file in another Unicode form. If the capital letters differ, the problem names the file.
 func TestSpellingOfMedia(t *testing.T) {
 	lay(t, map[string]string{"cafe\u0301.wav": "@voice.wav"})
 	m := &medium{}

@@ -282,7 +282,7 @@ func TestFollowInTrouble(t *testing.T) {
 	}{
 		{"S3 is not available for a while", 503, "SlowDown", mostFailures, ""},
 		{"S3 is not available for long", 503, "SlowDown", mostFailures + 1, "cannot list the statuses: AWS responded SlowDown: SlowDown"},
-		{"no permission", 403, "AccessDenied", 1000, "you may not list the statuses: your credentials lack the permission s3:ListBucket on arn:aws:s3:::drops."},
+		{"no permission", 403, "AccessDenied", 1000, "you are not allowed to list the statuses: your credentials lack the permission s3:ListBucket on arn:aws:s3:::drops."},
 		{"expired credentials", 400, "ExpiredToken", 1000, "AWS refuses the credentials: ExpiredToken"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -56,7 +56,7 @@ func (e *DeniedError) Error() string {
 	if e.Resource != "" {
 		on = " on " + e.Resource
 	}
-	return fmt.Sprintf("you may not %s: your credentials lack the permission %s%s. Ask the owner of the account for this permission, or name other credentials with --profile.", e.Purpose, e.Permission, on)
+	return fmt.Sprintf("you are not allowed to %s: your credentials lack the permission %s%s. Ask the owner of the account for this permission, or name other credentials with --profile.", e.Purpose, e.Permission, on)
 }
 
 // Unwrap returns AWS's error.

@@ -56,7 +56,7 @@ func TestFind(t *testing.T) {
 		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
 		{name: "a region with a space", target: Target{Region: "bad region"}, kind: &usage, err: `"bad region" is not an AWS region. Name a region such as eu-west-1 with --region`},
 		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
-			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
+			err: "you are not allowed to find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for this permission"},
 		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: Refused. Run aws configure", kind: &credentials},
 		{name: "a wrong clock", status: 403, response: failure("RequestTimeTooSkewed"), err: "cannot find the stack: AWS responded RequestTimeTooSkewed: Refused.", kind: &refused},
 		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,

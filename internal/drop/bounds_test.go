@@ -78,7 +78,7 @@ func TestManyCandidates(t *testing.T) {
 	}
 }
 
-// talk.mp4 is not the video of the 1,500 audio files with the tag x, because talk.x.MP4 is. To find
+// The 1,500 audio files with the tag x use talk.x.MP4, so only talk.y uses talk.mp4. To find
 // talk.x.MP4, a listing needs two pages.
 func TestTagsAcrossPages(t *testing.T) {
 	b := newInbox(t)

@@ -175,7 +175,7 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 }
 
 // The command checks drops with the settings of a stack. A newer stack may have a default model
-// that the command does not know. The command checks no preset with that model.
+// that the command does not know. Options are not checked against that model.
 func TestPresetBesideAnUnknownDefault(t *testing.T) {
 	b := newInbox(t)
 	b.DefaultVideoModel = "sync/react-9"

@@ -184,7 +184,7 @@ func TestNamesAndKeys(t *testing.T) {
 					rt.Errorf("the problems of %q are %s, with the key %q; want relative_path first, and a key below answers/ without the parts \".\" and \"..\"", f.Name, codes(f.Problems), f.Key)
 				}
 			} else if tooLong := len("answers/"+f.Name+".json") > 1024; !tooLong && name != f.Name {
-				rt.Errorf("the finding of %q has the key %q, want a key that ends in the name", f.Name, f.Key)
+				rt.Errorf("the finding of %q has the key %q, want the name in the key", f.Name, f.Key)
 			}
 			if !isStatus {
 				continue

@@ -124,8 +124,8 @@ func TestWAV(t *testing.T) {
 	})
 }
 
-// xing returns a frame of 32 kb/s to put before mp3Frames. Its Xing header claims that size bytes,
-// which include this frame, hold the given number of frames after it.
+// xing returns a frame of 32 kb/s to put before mp3Frames. Its Xing header claims how many frames
+// follow it, and how many bytes they have together with this frame.
 func xing(frames, size int) []byte {
 	frame := mp3Frame(0x18)
 	copy(frame[4+17:], be("Xing", 3, frames, size))
@@ -133,8 +133,8 @@ func xing(frames, size int) []byte {
 }
 
 // withXing returns a frame with a Xing header, and then a hundred frames of 16 kb/s and
-// 16 kHz. Each frame has 72 bytes and lasts 36 ms. Its fourth byte is mode, and the Xing header
-// follows the sideInfo bytes after the fourth.
+// 16 kHz. Each frame has 72 bytes and lasts 36 ms. The fourth byte of each frame is mode. The
+// Xing header begins at byte 4+sideInfo.
 func withXing(mode byte, sideInfo int) []byte {
 	frame := make([]byte, 72)
 	copy(frame, []byte{0xff, 0xf3, 0x28, mode})

@@ -49,7 +49,7 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	from, until time.Duration // when RunComfy's faults begin and end, since the start of the world; those of submit begin at 0; forgotten depends on neither
+	from, until time.Duration // when RunComfy's faults begin and end, since the start of the world; those of submit begin at 0; the trouble forgotten ignores both times
 
 	hasty     int                     // how often people have acted while submit ran
 	refusals  int                     // number of refused writes to a claim
@@ -110,8 +110,8 @@ func tellStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how many writes to the records of claims S3 refuses. The client tries each
-// call three times, so three calls fail.
+// mostRefused is the number of times that S3 refuses to change a claim. The client tries each call
+// three times, so three calls fail.
 const mostRefused = 9
 
 // changesClaim reports whether a write to a key changes a record in the state submitting.

@@ -49,7 +49,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 		v.result, v.gone, v.why = nil, false, "a take ran, and only deletions came later"
 		return v
 	}
-	// Files without a job.json never replace the status of a take.
+	// A bundle without a job.json never replaces the status of a take.
 	if has && w.code != problem.WaitingForManifest && w.stamp() > stampOf(*last) &&
 		slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) {
 		v.take, v.why = nil, "newer files make no job"
@@ -144,8 +144,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, mayRun
 }
 
-// deletionExposes reports whether a take used the deleted file and each given file whose stem is the
-// name, but not all given files.
+// deletionExposes reports whether a take used the deleted file, but not all given files. The take
+// must have used each given file whose stem is the name.
 func deletionExposes(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !madeFrom(rec, files) && !slices.ContainsFunc(files, func(f file) bool {

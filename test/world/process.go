@@ -46,8 +46,8 @@ type Crash struct {
 }
 
 // pool holds the idle processes of a function. As in Lambda, invocations at the same time
-// have different processes, and a later invocation reuses a process with the API token that it
-// has read, unless the function died before it returned, or Restart ended the process.
+// have different processes. A later invocation reuses a process and the API token that the process
+// has read. It does not reuse a process that died in its function, or that Restart ended.
 type pool[H any] struct {
 	start func() H
 

@@ -71,8 +71,8 @@ func TestUnknownJobGetsNoRecord(t *testing.T) {
 	}
 }
 
-// An invocation that runs out of time returns OutputTooSlow if it has copied no output, whatever the
-// errors of the others. Otherwise it returns OutputUnavailable, because the next invocation can copy the rest.
+// An invocation that runs out of time returns OutputTooSlow if it has copied no output, even if
+// another output failed first. Otherwise it returns OutputUnavailable, because the next invocation can copy the rest.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -524,7 +524,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 		another string // the fault of the first /status after the redrive
 	}{
 		{"queued too long, then a 503", time.Minute, "401", 7 * time.Hour, problem.QueuedTooLong, "503"},
-		{"lost, then one response that the request is unknown", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
+		{"lost, then unknown once more", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
 		{"lost, then a 503", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "503"},
 	}
 	for _, tt := range tests {

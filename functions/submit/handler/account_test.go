@@ -174,8 +174,8 @@ func atFirstMessage(t *testing.T, w *world.World, do func()) {
 	worldtest.BeforeFirst(t, w, func(c world.Call) bool { return c.Service == "sqs" }, do)
 }
 
-// job.json is deleted. Before submit sends messages about the matches, job.json is put back. When it
-// is uploaded once more, a match that it does not name becomes withdrawn.
+// job.json is deleted. Before submit sends messages about the matches, a job.json that does not name
+// the match b is stored, without an event. A second upload of this job.json withdraws b.
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	w := worldtest.New(t)
 	_, voice := sample.Files()
@@ -422,7 +422,7 @@ func TestAnotherFileBeforeTheEventOfAChangedManifest(t *testing.T) {
 	}{
 		{"narrowed", put("m000.*"), 1, 1},
 		{"without a wildcard", put("m007.wav"), 0, 1},
-		{"waiting", put("other.wav"), 0, 0},
+		{"names a missing file", put("other.wav"), 0, 0},
 		{"deleted", func(w *world.World) {
 			w.Bucket.Remove(bundle + "job.json")
 			w.Notify("Object Deleted", bundle+"job.json", 3*time.Hour)

@@ -290,7 +290,7 @@ func TestClaimThatCannotBeReleased(t *testing.T) {
 	book := budget.Key(budget.Day(world.Begin))
 	for _, tt := range []struct {
 		name        string
-		mustRelease func(w *world.World, c world.Call) bool // reports whether submit must release the claim because of c; may break the book
+		mustRelease func(w *world.World, c world.Call) bool // reports whether submit must release the claim after c; one row also breaks the book
 	}{
 		{"throttled POST", func(_ *world.World, c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }},
 		{"unreadable book", func(w *world.World, c world.Call) bool {
