@@ -277,7 +277,7 @@ func TestSharedFolders(t *testing.T) {
 				b.step(t, other+"/v.mp4")
 			}
 			b.step(t, "one/x.job/a.wav")
-			got := b.look(t, []string{b.step(t, reactJob("one/x.job/job.json", tt.video, "a.wav"))})
+			got := b.lines(t, []string{b.step(t, reactJob("one/x.job/job.json", tt.video, "a.wav"))})
 			want := "one/x: rejected, file_not_shared"
 			if tt.used {
 				want = "one/x: job of react, video_url=" + strings.TrimPrefix(tt.video, "/inbox/") + ", audio_url=one/x.job/a.wav"

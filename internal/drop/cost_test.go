@@ -55,7 +55,7 @@ func TestCost(t *testing.T) {
 		t.Run(fmt.Sprintf("%d other files", each*len(others)), func(t *testing.T) {
 			for _, tt := range tests {
 				before := b.Calls()
-				b.look(t, []string{"inbox/" + tt.key})
+				b.lines(t, []string{"inbox/" + tt.key})
 				got := map[string]int{"ListObjectsV2": 0, "HeadObject": 0, "GetObject": 0}
 				for op, n := range b.Calls() {
 					got[op] = n - before[op]
@@ -82,7 +82,7 @@ func TestGapsBetweenEndings(t *testing.T) {
 	}
 	b.step(t, `preset.json = {"model": "sync/react-1"}`, "talk.wav", "talk.MOV")
 	findings := []string{"talk: job of react, video_url=talk.MOV, audio_url=talk.wav"}
-	if diff := cmp.Diff(findings, b.look(t, []string{"inbox/talk.wav"})); diff != "" {
+	if diff := cmp.Diff(findings, b.lines(t, []string{"inbox/talk.wav"})); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 	// Two searches for talk, each with four gaps, and one search for a preset, with one gap. The
@@ -106,7 +106,7 @@ func TestPresetBesideThousandsOfFiles(t *testing.T) {
 			b.Set(fmt.Sprintf("inbox/preset.%s%04d", spelling, i), nil)
 		}
 	}
-	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.look(t, []string{b.step(t, "preset.json = {}")})); diff != "" {
+	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.lines(t, []string{b.step(t, "preset.json = {}")})); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }
@@ -124,7 +124,7 @@ func TestMatchBesideThousandsOfFiles(t *testing.T) {
 		}
 	}
 	want := []string{"\u00e9/\u00e9: job of react, video_url=" + job + "v.mp4, audio_url=" + job + "\u00e9.wav", "\u00e9: used, by \u00e9/\u00e9"}
-	if diff := cmp.Diff(want, b.look(t, []string{b.step(t, job+"\u00e9.wav")})); diff != "" {
+	if diff := cmp.Diff(want, b.lines(t, []string{b.step(t, job+"\u00e9.wav")})); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }

@@ -176,16 +176,16 @@ func testRows(t *testing.T, rows []row) {
 			for _, s := range r.do {
 				keys = append(keys, b.step(t, s))
 			}
-			if diff := cmp.Diff(r.want, b.look(t, keys)); diff != "" {
+			if diff := cmp.Diff(r.want, b.lines(t, keys)); diff != "" {
 				t.Errorf("findings after %q (-want +got):\n%s", r.do, diff)
 			}
 		})
 	}
 }
 
-// look returns a line for each finding that the keys lead to, sorted. Findings
+// lines returns a line for each finding that the keys lead to, sorted. Findings
 // about the same status or answer file must be equal.
-func (b *inbox) look(t testing.TB, keys []string) []string {
+func (b *inbox) lines(t testing.TB, keys []string) []string {
 	t.Helper()
 	lines := map[string]string{}
 	problems := map[string]string{}
@@ -217,7 +217,7 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 			if found.Own.Key != s.Key() || found.Own.Name != s.Name {
 				t.Errorf("the finding of %q has the key %q, want %q", s.Name, found.Own.Key, s.Key())
 			}
-			if i < touched { // the Own of a match is about the bundle, which is in all already
+			if i < touched { // the Own of a match is the finding of its bundle, which all already has
 				all = append(all, found.Own)
 			}
 			if found.Match != nil {

@@ -62,7 +62,7 @@ func TestLongKeysOfAnyScript(t *testing.T) {
 				b.Set(audio, sample(t, audio))
 				job := norm.NFC.String(strings.TrimSuffix(strings.TrimPrefix(video, "inbox/"), ".mp4"))
 				want := fmt.Sprintf("%s: job of pro, video_url=%s, audio_url=%s", job, strings.TrimPrefix(video, "inbox/"), strings.TrimPrefix(audio, "inbox/"))
-				if diff := cmp.Diff([]string{want}, b.look(t, []string{video, audio})); diff != "" {
+				if diff := cmp.Diff([]string{want}, b.lines(t, []string{video, audio})); diff != "" {
 					t.Errorf("findings of keys of %d and %d bytes (-want +got):\n%s", len(video), len(audio), diff)
 				}
 				f := b.only(t, audio)

@@ -180,7 +180,7 @@ func TestPresetBesideAnUnknownDefault(t *testing.T) {
 	b := newInbox(t)
 	b.DefaultVideoModel = "sync/react-9"
 	key := b.step(t, `preset.json = {"input": {"prompt": "Hi"}}`)
-	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.look(t, []string{key})); diff != "" {
+	if diff := cmp.Diff([]string{"preset.json: accepted"}, b.lines(t, []string{key})); diff != "" {
 		t.Errorf("the finding (-want +got):\n%s", diff)
 	}
 }

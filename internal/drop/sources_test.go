@@ -135,7 +135,7 @@ func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 		"ads/cafe/de.job/v.mp4", "ads/cafe/de.job/a.wav", reactJob("ads/cafe/de.job/job.json", "v.mp4", "*.wav"),
 	)
 	want := []string{"ads/cafe/de/a: rejected, ambiguous", "ads/cafe/de: rejected, ambiguous, by ads/cafe/de/a"}
-	if diff := cmp.Diff(want, b.look(t, []string{"inbox/ads/cafe/de.job/job.json"})); diff != "" {
+	if diff := cmp.Diff(want, b.lines(t, []string{"inbox/ads/cafe/de.job/job.json"})); diff != "" {
 		t.Errorf("before the deletion (-want +got):\n%s", diff)
 	}
 	deleted := b.step(t, "- ads/cafe.job/de.wav")
@@ -143,7 +143,7 @@ func TestMatchBesideABundleWithAWildcardIsDeleted(t *testing.T) {
 		"ads/cafe/de/a: job of react, video_url=ads/cafe/de.job/v.mp4, audio_url=ads/cafe/de.job/a.wav",
 		"ads/cafe/de: used, by ads/cafe/de/a", "ads/cafe: waiting, waiting_for_match",
 	}
-	if diff := cmp.Diff(want, b.look(t, []string{deleted})); diff != "" {
+	if diff := cmp.Diff(want, b.lines(t, []string{deleted})); diff != "" {
 		t.Errorf("after the deletion (-want +got):\n%s", diff)
 	}
 }

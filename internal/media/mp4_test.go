@@ -58,7 +58,7 @@ func TestMP4(t *testing.T) {
 		file     file
 		duration time.Duration // of the video track
 		estimate bool          // the duration is an estimate
-		least    time.Duration // the shortest duration that the file allows, if the duration is not a fact
+		least    time.Duration // the shortest possible duration, if the duration is an estimate or unknown
 		sound    time.Duration // of the audio track; 0 if it is not checked
 		warning  string        // the beginnings of the warnings, one a line
 	}{
@@ -363,8 +363,7 @@ func TestMP4(t *testing.T) {
 	}
 }
 
-// Inspect neither checks nor rejects a movie that has more boxes before its tracks than Inspect
-// may read.
+// A movie with more boxes before its tracks than Inspect may read is accepted with a warning.
 func TestMovieWithMoreBoxesThanAreRead(t *testing.T) {
 	file := whole(typeBox, movieBox(9000, bytes.Repeat(atom("free", make([]byte, 60000)), 200), trackBox(1, "vide", 9000)))
 	src := count("a.mp4", file.size, file)

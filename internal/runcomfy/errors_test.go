@@ -204,8 +204,8 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// If a response breaks off, its HTTP status counts. If the JSON object in the response is
-// whole, the object's members count too: the id of a paid job is not lost.
+// If a response breaks off, the client still uses its HTTP status. If the JSON object in it is
+// whole, the client also uses the object's members, so that the id of a paid job is not lost.
 func TestABodyThatBreaksOff(t *testing.T) {
 	for _, tt := range []struct {
 		status int

@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// Whatever a response says, every call returns. The text of an error is short, is one line
-// of UTF-8, and contains no secret.
+// No response makes a call panic or hang. The text of an error is short, is one line of UTF-8, and
+// contains no secret.
 func FuzzResponse(f *testing.F) {
 	for _, body := range []string{
 		``, `null`, `[]`, `{}`, `{"request_id":"r"}`, `{"status":"completed","output":{"video":"https://a.example/%3D.mp4"}}`,
@@ -32,7 +32,7 @@ func FuzzResponse(f *testing.F) {
 			trace.GetConn(r.Host)
 			trace.GotConn(httptrace.GotConnInfo{})
 			return &http.Response{
-				StatusCode: 100 + (status%500+900)%500, // 100 to 599, which stay as they are
+				StatusCode: 100 + (status%500+900)%500, // a status from 100 to 599 does not change
 				Header:     http.Header{"Content-Type": {contentType}, "Retry-After": {body}},
 				Body:       io.NopCloser(strings.NewReader(body)),
 			}, nil

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// If the client gave up a response, the end of its body is not the end of the file, even
-// if the body ends without an error.
+// After the client gave up a response, read returns the reason, even if the body ends without an
+// error.
 func TestEndAfterGivingUp(t *testing.T) {
 	ctx, giveUp := context.WithCancelCause(t.Context())
 	r := response{&http.Response{Body: endAfter(func() { giveUp(errStalled) })}, ctx, giveUp, time.Minute}
@@ -78,8 +78,8 @@ func TestWaitToRetry(t *testing.T) {
 	}
 }
 
-// A download that ends while its last piece is on the way is not complete.
-func TestDownloadEndsBeforeItsLastPiece(t *testing.T) {
+// A download that is cancelled before its last piece has arrived is not complete.
+func TestDownloadIsCancelledBeforeItsLastPiece(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		d := &download{ctx: ctx, queue: make(chan *piece, 1), sha: sha256.New(), crc: crc32.NewIEEE()}
@@ -155,7 +155,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				return false
 			}
 			b.fault = func(call string, _ int, _ http.ResponseWriter, r *http.Request) bool {
-				if call == "PutObject" && nth > 1 && size < testPace.pieceSize { // one request fetches a small file, so cancel its upload
+				if call == "PutObject" && nth > 1 && size < testPace.pieceSize { // a small file has no second request to the origin, so cancel during the upload
 					cancel()
 					hang(r)
 				}

@@ -97,8 +97,8 @@ func TestStateIsSmall(t *testing.T) {
 }
 
 // The retriers of each Task name the errors that the Task's function returns, each once. All
-// other names in the retriers are names of AWS, which have a dot. Only the first retrier makes no
-// retry. The last retrier is for all remaining errors.
+// other names in the retriers are names of AWS, which have a dot. Only the first retrier has
+// MaxAttempts 0. The last retrier is for all remaining errors.
 func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	var machine struct {
 		States map[string]struct {
@@ -144,8 +144,8 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	}
 }
 
-// returnedErrors returns the names of the error types that the source in some folders creates
-// and that have a problem code.
+// returnedErrors returns the names of the error types that have a problem code and that Go files
+// in the folders create.
 func returnedErrors(t *testing.T, folders []string) []string {
 	t.Helper()
 	var names []string

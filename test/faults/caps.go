@@ -52,8 +52,8 @@ func (s *simulation) noteCharge() {
 	s.checkDay(budget.Day(s.caps.posted.Times.Claimed))
 }
 
-// checkDay compares the jobs of a day with the first caps. It skips the days on which the
-// raised caps hold, because no day reaches the raised caps.
+// checkDay compares the jobs of a day with the first caps. It skips the day on
+// which the caps are raised and all later days, because no day reaches the raised caps.
 func (s *simulation) checkDay(day string) {
 	if s.caps.raised != "" && day >= s.caps.raised {
 		return
@@ -133,7 +133,7 @@ func (s *simulation) checkBook(day string) {
 		if !isPaid && rec.State != ledger.Unknown {
 			s.found(overCap, "take %s of %s is %q and not charged, but is in the book of %s", t.Take, t.Name, rec.State, day)
 		}
-		usd := t.USD // right if the record has no estimate
+		usd := t.USD // if the record has no estimate, any price is accepted
 		if rec.EstimateUSD != nil {
 			usd = *rec.EstimateUSD
 		}

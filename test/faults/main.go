@@ -74,7 +74,7 @@ func simulate(jobs int, seed uint64) (tally, error) {
 }
 
 // tellStories runs stories, each in its own world, and returns the sum of the
-// tallies. tellStories adds the text of a story to the last of the story's findings of each kind.
+// tallies. If a story has findings, its text follows the last finding of each kind.
 func tellStories(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		t, err := tellStory(seed, uint64(i))
@@ -148,7 +148,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 // tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // takes that the drops of simulate and of victims ask for
+	jobs    int // takes that the drops ask for, except those of stories
 	charges int // jobs that RunComfy accepted
 	notices int // notices that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served

@@ -135,7 +135,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	wantRedriven(t, s, 1)
 }
 
-// Step Functions throttles a retry with the same error as the first call.
+// If a call of Step Functions is throttled, its retry fails with the same error.
 func TestThrottledRetryOfStepFunctions(t *testing.T) {
 	s, err := newEmptySimulation(1, 0)
 	if err != nil {

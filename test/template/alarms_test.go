@@ -79,7 +79,7 @@ func (m metric) missing(s stack, t *testing.T) string {
 			return ""
 		}
 	}
-	return fmt.Sprintf("%s %s of %s, which is not in the stack", m.namespace, m.name, m.value)
+	return fmt.Sprintf("%s %s is a metric of %s, which is not in the stack", m.namespace, m.name, m.value)
 }
 
 func TestAlarmsWatchMetricsThatExist(t *testing.T) {

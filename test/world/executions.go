@@ -156,8 +156,8 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel the event of an execution that ended badly, a second plus delay from
-// now. If the execution is running or has succeeded, the event says that it was aborted before its
+// NotifyStatus calls cancel, a second plus delay from now, with the event of an execution that ended
+// badly. If the execution is running or has succeeded, the event says that it was aborted before its
 // last redrive. If it was never redriven, this event contradicts DescribeExecution.
 func (w *World) NotifyStatus(arn string, delay time.Duration) {
 	x := w.executions[arn]

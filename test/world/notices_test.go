@@ -110,7 +110,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 				w.NotifyStatus(e.ARN, time.Minute)
 			}
 			st := w.Status("ads/talk")
-			refused := st.State == ledger.Held || st.State == ledger.Rejected // by RunComfy: another event submits the job again
+			refused := st.State == ledger.Held || st.State == ledger.Rejected // another event would submit the job again
 			for _, key := range w.Bucket.Keys() {
 				if strings.HasPrefix(key, ledger.InboxPrefix) && !refused {
 					w.Notify("Object Created", key, 0)
@@ -137,7 +137,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 func wantNotices(t *testing.T, w *world.World) {
 	t.Helper()
 	for _, wrong := range w.WrongNotices {
-		t.Errorf("wrong: %s; want the type that fits its state, and the content of a status, answer file or record", wrong)
+		t.Errorf("%s is wrong: its type does not fit its state, or no status, answer file or record has its content", wrong)
 	}
 	for _, key := range w.Bucket.Keys() {
 		prefix, _, _ := strings.Cut(key, "/")

@@ -48,9 +48,9 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// S3 refuses a HEAD or a GET of a deleted file, so cancel lists its key. If the file was uploaded
-// again, cancel does nothing. If not, S3 also refuses the listing for ten minutes. Cancel tries
-// again until the listing works, then cancels the job.
+// S3 refuses a HEAD or a GET of a deleted file, so cancel lists its key. If the list has the file
+// because it was uploaded again, cancel does nothing. If the file is gone, S3 here refuses the list
+// for ten minutes, and cancel tries again until it gets the list. It then cancels the job.
 func TestDeletionIfS3RefusesTheFile(t *testing.T) {
 	const key = "inbox/ads/talk.wav"
 	for _, again := range []bool{false, true} {
@@ -602,7 +602,7 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				w.Run(10 * time.Minute)
 				w.Before = func(c world.Call) error {
 					if c.Op == "StopExecution" {
-						w.Spend(time.Second) // the execution ends later than the take, so settle could replace the reason
+						w.Spend(time.Second) // the execution ends after the take, but settle must not replace the reason
 					}
 					return nil
 				}

@@ -19,7 +19,7 @@ import (
 )
 
 // call returns the body of a webhook call as versitygw 1.8.0 sends it after a request to a path. The
-// name of the bucket may be wrong in it: see ServeHTTP.
+// member with the bucket's name is wrong, as it may be in a real call: see ServeHTTP.
 func call(event, path, key string) string {
 	return fmt.Sprintf(`{"Records":[{"eventVersion":"2.2","eventSource":"aws:s3","awsRegion":"us-east-1",
 		"eventTime":"2026-03-01T13:06:14+01:00","eventName":%q,"userIdentity":{"PrincipalId":"a"},

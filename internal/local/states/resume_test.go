@@ -64,7 +64,7 @@ func copyKilled(t *testing.T, dir string) string {
 	return killed
 }
 
-func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
+func TestCallIsRepeatedAfterAKill(t *testing.T) {
 	dir := t.TempDir()
 	var killed []string
 	e := serve(t, shipped(t), dir, jobThatEnds(2, func() { killed = append(killed, copyKilled(t, dir)) }))
@@ -94,7 +94,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 		// After a restart of the server, the ended execution is still there, and is not run again.
 		e = serve(t, shipped(t), dir, nil)
 		if d := e.describe(t, "talk"); d.Status != types.ExecutionStatusSucceeded {
-			t.Errorf("killed at call %d: kept as %s, want %s", i, d.Status, types.ExecutionStatusSucceeded)
+			t.Errorf("killed at call %d: after a restart, the execution is %s, want %s", i, d.Status, types.ExecutionStatusSucceeded)
 		}
 		if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive"), e.Path("talk")); diff != "" {
 			t.Errorf("killed at call %d: path (-want +got):\n%s", i, diff)
