@@ -40,7 +40,7 @@ func TestLeavesImportFewPackages(t *testing.T) {
 	}
 }
 
-// Outside the local stack, only one internal package imports it: the client.
+// Of the internal packages outside the local stack, only client imports the local stack.
 func TestOnlyTheClientImportsLocal(t *testing.T) {
 	format := "{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}"
 	for _, line := range goList(t, "-f", format, "./internal/...") {

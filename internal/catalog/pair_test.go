@@ -38,8 +38,8 @@ func TestPair(t *testing.T) {
 	}
 }
 
-// Only a model that accepts a pair with a file of a kind may be the default for such pairs. The error
-// names the models to choose from.
+// The default model for videos must accept a pair of a video and an audio file. The same is true for
+// images. The error names the models to choose from.
 func TestCheckPair(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -52,7 +52,7 @@ func TestCheckPair(t *testing.T) {
 	}{
 		{"a model for videos", react1, media.Video, ""},
 		{"a model for images", liveAvatar, media.Image, ""},
-		{"a model for images, for videos", liveAvatar, media.Video, "community/live-avatar does not accept a pair of a video and an audio file; choose sync/react-1 or sync/sync/lipsync/v2/pro"},
+		{"a model for images, as the default for videos", liveAvatar, media.Video, "community/live-avatar does not accept a pair of a video and an audio file; choose sync/react-1 or sync/sync/lipsync/v2/pro"},
 		{"a model that accepts no pair", happyhorse, media.Image, happyhorse + " does not accept a pair of an image and an audio file; choose community/live-avatar"},
 		{"an unknown model", "sync/react", media.Video, `there is no model "sync/react"; choose sync/react-1 or sync/sync/lipsync/v2/pro`},
 		{"no model", "", media.Image, `there is no model ""; choose community/live-avatar`},

@@ -619,8 +619,8 @@ func TestSendAtTheSameTime(t *testing.T) {
 // Two drops send the same file again at the same time, although it has not changed. The file is
 // stored once. A later drop stores it again. If the file has one part, the later drop sends it in a
 // new upload, because S3's LastModified is the time when an upload began. If the later drop completed
-// the second drop's upload, the object could have the LastModified of the first drop's object, and
-// start no take.
+// the second drop's unfinished upload, the object could have the LastModified of the first drop's
+// object, and start no take.
 func TestSendAgainAtTheSameTime(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, partBytes + 1} {

@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/private"
 )
 
-// The last start's plain port may be requested for TLS, and its TLS port for plain HTTP.
+// A start may request the previous start's TLS port as its plain port, or the reverse.
 func TestRequestedPortsComeFirst(t *testing.T) {
 	dir := t.TempDir()
 	open := func(wanted Ports) Ports {

@@ -181,7 +181,7 @@ func TestFLAC(t *testing.T) {
 		{name: "a tag in front", file: whole(id3(99), make([]byte, 99), good), duration: 100 * frame},
 		{name: "a tag behind", file: whole(good, []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
 		{name: "an unknown number of samples", file: whole(flac(0, 0, 100)), duration: 100 * frame},
-		{name: "a number of samples that a program made up because it read a pipe", file: whole(flac(1<<30, 0, 100)), duration: 100 * frame},
+		{name: "a placeholder for the number of samples, from an encoder that read a pipe", file: whole(flac(1<<30, 0, 100)), duration: 100 * frame},
 		{name: "the beginning of a recording of five hours", file: whole(flac(300_000_000, 0, 100)), duration: 100 * frame, warning: "a.flac ends before its sound does"},
 		{name: "cut out of a longer recording", file: whole(flac(0, 50, 10)), duration: 10 * frame},
 		{name: "cut short", file: whole(good[:len(good)-30*2008-999]), duration: 69 * frame, warning: "a.flac ends before its sound does"},

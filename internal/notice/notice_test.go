@@ -211,7 +211,7 @@ func TestLargeStatus(t *testing.T) {
 		"both": func(n *ledger.Notice) {
 			n.Warnings, n.Outputs = many(2000, strings.Repeat("w", 200)), many(500, strings.Repeat("o", 1000))
 		},
-		"a reason of escapes": func(n *ledger.Notice) {
+		"a reason and a remedy that JSON escapes": func(n *ledger.Notice) {
 			n.Reason, n.Remedy = strings.Repeat("\x01", 300<<10), strings.Repeat("\"", 300<<10)
 		},
 		"a reason and a remedy that stay whole": func(n *ledger.Notice) {

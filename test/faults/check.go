@@ -29,7 +29,7 @@ func (s *simulation) checkCharges(records []ledger.Record) map[string]runcomfyte
 		}
 	}
 	accepted := map[string]runcomfytest.Job{}
-	paid := map[string]string{} // request ids, by what each job was sent
+	paid := map[string]string{} // request ids, by what RunComfy received
 	for _, job := range s.w.RunComfy.Submitted() {
 		s.charges++
 		accepted[job.RequestID] = job

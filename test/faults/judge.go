@@ -95,8 +95,8 @@ func droppedOf(rec ledger.Record) []string {
 	return keys
 }
 
-// judgeStart checks that a take's files existed together, and that the take was not
-// started by the deletion of a file which an earlier take of the name used.
+// judgeStart checks that a take's files existed together. It also checks that the deletion of a file
+// that an earlier take used did not start the take. For an exception, see exposed.
 func (s *simulation) judgeStart(rec ledger.Record, all []act, takes []ledger.Record) {
 	var before []ledger.Record
 	for _, other := range takes {

@@ -32,8 +32,8 @@ const (
 	// wrongStatus: a record, status, answer file, notice or execution is wrong or missing; a
 	// take should not have started, or should have been cancelled; or a message, event,
 	// execution or dead letter is left. Each record must have ended as RunComfy's job did,
-	// except an unknown one that a fault explains, as under lost. The status of a name must
-	// be about the name's newest drop and agree with the record.
+	// except a record that ended as unknown because of a fault, as under lost. The status of a
+	// name must be about the name's newest drop and agree with the record.
 	wrongStatus promise = "wrong status"
 
 	// leaked: an object outside inbox/, a notice or an execution contains the token or

@@ -320,7 +320,7 @@ func TestServerOnThePortOfTheCommand(t *testing.T) {
 	address, end := serveUntil(t, c)
 	b.do("open the page", chromedp.Navigate(address))
 	b.waitFor("the page is live", `document.querySelector("#live").innerText === "live"`)
-	if eval[bool](b, `import("./static/dom.js?new").then(({ isOurs }) => isOurs(null))`) { // a module of its own, which has seen no proof
+	if eval[bool](b, `import("./static/dom.js?new").then(({ isOurs }) => isOurs(null))`) { // a new instance of the module, which has no proof yet
 		t.Error("the page accepts a first response that has no proof")
 	}
 	end()

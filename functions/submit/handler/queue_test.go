@@ -65,7 +65,7 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 
 // A held job does not raise OldestMessageAlarm, even if a cap of the day holds it until midnight:
 // SQS leaves a message out of the alarm's metric after three deliveries, and the message of a held
-// job is delivered more often within two minutes.
+// job is delivered at least four times within two minutes.
 func TestHeldJobIsDeliveredFourTimesInTwoMinutes(t *testing.T) {
 	for _, code := range []problem.Code{problem.NoBalance, problem.OverBudget} {
 		t.Run(string(code), func(t *testing.T) {

@@ -294,8 +294,8 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	}
 }
 
-// A message with "last" has replaced one that waited for a higher MaxJobsPerDrop, and the limit is now
-// higher. At the last delivery of the new message, the held job's status says that the retries have ended.
+// Submit has replaced a message that waited for a higher MaxJobsPerDrop by one with "last". Then the limit
+// was raised. At the last delivery of the new message, the held job's status says that the retries have ended.
 func TestLastDeliveryAfterTheLimitIsRaised(t *testing.T) {
 	clip, voice := sample.Files()
 	w := worldtest.New(t)

@@ -86,7 +86,7 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"no MaxAttempts", `"MaxAttempts":6,`, ``, `the retrier of A needs a MaxAttempts`},
 		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an IntervalSeconds`},
 		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an IntervalSeconds and a BackoffRate of at least 1`},
-		{"a MaxDelaySeconds that is the interval", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a MaxDelaySeconds above its IntervalSeconds`},
+		{"a MaxDelaySeconds that equals IntervalSeconds", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a MaxDelaySeconds above its IntervalSeconds`},
 		{"no jitter", `"FULL"`, `"NONE"`, `the JitterStrategy FULL`},
 
 		{"two mistakes at once", `"End":true`, `"Next":"W1"}, "M":{"Type":"Wait","Next":"W2"`, "\"W1\", which is not a state\n\"W2\", which is not a state"},
