@@ -296,7 +296,7 @@ func (m *movie) readExtends(r *reader, b box) {
 
 func readTrak(r *reader, trak box) (t track) {
 	t.tables = map[string]box{}
-	incomplete := trak.end > r.src.Size // also true if zeros follow instead of some of its boxes
+	incomplete := r.misfit && trak.end >= r.src.Size // also true if zeros follow instead of some of its boxes
 	var visit func(box)
 	visit = func(b box) {
 		switch b.kind {
