@@ -196,8 +196,12 @@ func TestDrop(t *testing.T) {
 			"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav", "empty.wav": "", "fake.wav": "no sound at all",
 			"wrong.csv": "name,model,video,audio,emotion\n" +
 				"a,,talk.mp4,voice.wav,\nb,,gone.mp4,voice.wav,\nc,,talk.mp4,empty.wav,\nd,,talk.mp4,fake.wav,\n" +
-				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\nh,,voice.wav,voice.wav,\ni,,talk.mp4,/inbox/other/voice.wav,\n",
+				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\nh,,voice.wav,voice.wav,\ni,,talk.mp4,/inbox/other/voice.wav,\n" +
+				"j,,talk.mp4,/inbox/shared/voice.mp3,\nk,,talk.mp4,https://ann@example.com/voice.wav,\n",
 		})
+		if err := upload(t.Context(), stack.bucket, "inbox/shared/voice.mp3", strings.NewReader(contentOf(t, "voice.wav")), nil); err != nil {
+			t.Fatal(err)
+		}
 		writes := 0
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
 			if req.Method != http.MethodGet && req.Method != http.MethodHead {
@@ -215,6 +219,8 @@ func TestDrop(t *testing.T) {
 			`wrong.csv: row 7, column E (emotion): emotion is "joyful"`,
 			`wrong.csv: row 8, column D (audio): audio_url "/inbox/shared/none.wav" does not exist`,
 			`wrong.csv: row 10, column D (audio): audio_url "/inbox/other/voice.wav" is not in inbox/wrong/ or inbox/shared/. Name a file of this computer, an https URL, or a file in a shared folder`,
+			"wrong.csv: row 11, column D (audio): voice.mp3 is not what its suffix says: it is a WAV file. Rename voice.mp3 to voice.wav. Upload the new file in place of voice.mp3, and name it in the list.",
+			"wrong.csv: row 12, column D (audio): audio_url is a URL with a user name; such a URL is not passed on. Name a file of this computer, an https URL,",
 		)
 		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || writes > 0 {
 			t.Errorf("%d requests to write, want 0; want no problem of row 2, and one of row 9:\n%s", writes, out)

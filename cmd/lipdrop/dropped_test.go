@@ -91,12 +91,26 @@ func TestSpellingOfMedia(t *testing.T) {
 	if err := m.read(t.Context(), "caf\u00e9.wav"); err != nil || m.problem != nil || m.Upload == nil {
 		t.Errorf("%v, %v; want the file to be read", err, m.problem)
 	}
+	if err := os.Symlink("nowhere", "\u00fcber.wav"); err != nil {
+		t.Fatal(err)
+	}
+	m = &medium{}
+	if err := m.read(t.Context(), "u\u0308ber.wav"); err != nil || m.problem == nil || strings.Contains(m.problem.Remedy, "capital letters") {
+		t.Errorf("%v, %v; want the remedy of a file that cannot be read", err, m.problem)
+	}
 	if _, err := os.Stat("Cafe\u0301.wav"); err == nil {
 		t.Skip("this file system ignores case")
 	}
 	m = &medium{}
 	if err := m.read(t.Context(), "Caf\u00e9.wav"); err != nil || m.problem == nil || m.problem.Remedy != "Write its name as cafe\u0301.wav: capital letters count." {
 		t.Errorf("%v, %v; want a remedy that names the file", err, m.problem)
+	}
+	if err := os.WriteFile("CAFE\u0301.wav", nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m = &medium{}
+	if err := m.read(t.Context(), "caf\u00e9.wav"); err != nil || m.problem != nil {
+		t.Errorf("%v, %v; want the file to be read though another one differs only in capital letters", err, m.problem)
 	}
 }
 

@@ -158,6 +158,7 @@ func (m *medium) read(ctx context.Context, at string) error {
 		err = errors.New("there is no file " + at)
 		if near = otherSpelling(at); near != "" && norm.NFC.String(near) == norm.NFC.String(filepath.Base(at)) {
 			file, info, err = openFollowing(filepath.Join(filepath.Dir(at), near))
+			near = "" // if the file cannot be opened, its name is not the reason
 		}
 	}
 	if err != nil {
@@ -190,13 +191,18 @@ func (m *medium) read(ctx context.Context, at string) error {
 }
 
 // otherSpelling returns the name of a file in the same folder that differs from the name of the
-// given file only in capital letters or in the Unicode form, as names from a Mac do, or "".
-func otherSpelling(at string) string {
+// given file only in the Unicode form, as names from a Mac do. Without such a file, otherSpelling
+// returns a name that differs in capital letters too, or "".
+func otherSpelling(at string) (near string) {
+	want := norm.NFC.String(filepath.Base(at))
 	entries, _ := os.ReadDir(filepath.Dir(at)) // without the folder, there is no other spelling
 	for _, entry := range entries {
-		if strings.EqualFold(norm.NFC.String(entry.Name()), norm.NFC.String(filepath.Base(at))) {
+		switch name := norm.NFC.String(entry.Name()); {
+		case name == want:
 			return entry.Name()
+		case near == "" && strings.EqualFold(name, want):
+			near = entry.Name()
 		}
 	}
-	return ""
+	return near
 }

@@ -147,7 +147,7 @@ func (w *watcher) find(ctx context.Context) map[string]*watchedFile {
 	walk(ctx, w.folder, func(path string, info fs.FileInfo, err error) {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // ErrNotExist: deleted since its folder was read
-		case err != nil && path != w.folder && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file, which is a link that leads nowhere
+		case err != nil && path != w.folder && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file: a link that leads nowhere, whose error is not ErrNotExist
 		default:
 			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
 		}

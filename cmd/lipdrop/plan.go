@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/list"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // plan says what the command drop will do, or what is wrong.
@@ -149,6 +150,8 @@ func (p *plan) addFiles(ctx context.Context, folder string, args []string, say m
 			switch {
 			case list.IsList(key):
 				why = "the lists in a folder are not read; to start the jobs of this list, name the list itself"
+			case near == "job.json":
+				why += "; if it is meant to be job.json, rename it, and put it with its files into a folder whose name ends in .job"
 			case near != "":
 				why += "; if it is meant to be " + near + ", rename it"
 			}
@@ -251,9 +254,11 @@ func (p *plan) addProblems(key string, o check.Outcome) {
 	for _, bad := range o.Problems {
 		if row, ok := p.rows[key]; ok {
 			remedy := bad.RemedyFor(name)
-			if strings.HasPrefix(row.Links[bad.Member], "/") && strings.Contains(remedy, "job.json") {
+			isWrongValue := bad.Code == problem.BadValue || bad.Code == problem.FileNotShared
+			if row.Links[bad.Member] != "" && isWrongValue && strings.Contains(remedy, "job.json") {
 				remedy = "Name a file of this computer, an https URL, or a file in a shared folder of the bucket, such as /inbox/shared/woman.png."
 			}
+			remedy = strings.ReplaceAll(remedy, "job.json", "the list") // the command writes the job.json of a row
 			p.addRowProblem(row.list, row.Problem(bad.Member, bad.Reason, remedy))
 			continue
 		}

@@ -234,7 +234,8 @@ func filesMissing(files []string) problem.Problem {
 		names[i] = visible(problem.ShortValue(name))
 	}
 	steps := []string{fmt.Sprintf("Upload %s beside job.json (capital letters count): the job then starts automatically. Or fix job.json, then upload it again.", problem.List(names, "and"))}
-	for _, name := range names {
+	for _, name := range files {
+		name = problem.ShortValue(name)
 		switch {
 		case strings.HasPrefix(name, ledger.InboxPrefix):
 			steps = append(steps, fmt.Sprintf("Write a slash before the path of a file that is not beside job.json: /%s.", name))

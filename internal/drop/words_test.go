@@ -52,6 +52,7 @@ func TestWords(t *testing.T) {
 		{react(`"video_url": "data:video/mp4;base64,AAAA", "audio_url": "https://"`)}, {react(`"video_url": "face.HEIC", "audio_url": "a"`)},
 		{react(`"video_url": "clips\\v.mp4", "audio_url": "inbox/cast/a.wav"`)}, {react(`"video_url": "www.example.com/v.mp4", "audio_url": "https://example.com/a.wav"`)},
 		{react(`"video_url": " v.mp4", "audio_url": "https://example.com/my voice.wav?sig=s3cret"`)}, {react(`"video_url": " v.mp4", "audio_url": "a.wav"`), "x.job/a.wav"},
+		{react(`"video_url": "my\u00a0clips\\v.mp4", "audio_url": "inbox/my\u00a0cast/a.wav"`)},
 		{"cast/a.wav = RIFF", react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "x.job/v.mp4 = text"},
 		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4", "x.job/a.wav = text"},
 		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4 = text", "x.job/a.wav"},

@@ -155,9 +155,10 @@ func TestProblems(t *testing.T) {
 			`row 3, column D (seed): seed is "12.345.678"; community/live-avatar accepts a whole number. Write the number without separators of thousands, and with a point before decimals.`,
 			`row 4, column D (seed): seed is "1\u202f000"; community/live-avatar accepts a whole number. Write the number without separators of thousands, and with a point before decimals.`,
 		}},
-		{name: "names that are the error of a formula or a shortened number", text: header + "#NAME?,a.mp4,a.wav\n4.00638E+12,a.mp4,a.wav\n", want: []string{
+		{name: "names that are the error of a formula or a shortened number", text: header + "#NAME?,a.mp4,a.wav\n4.00638E+12,a.mp4,a.wav\n\"4,00638E+12\",a.mp4,a.wav\n", want: []string{
 			"row 2, column A (name): name is #NAME?, the error of a formula. Fix the formula, then save the list again.",
 			"row 3, column A (name): name is 4.00638E+12, a number whose last digits the spreadsheet left out. Format the column as a number without decimals, then save the list again.",
+			"row 4, column A (name): name is 4,00638E+12, a number whose last digits the spreadsheet left out. Format the column as a number without decimals, then save the list again.",
 		}},
 		{name: "the error of a formula", text: modelHeader + "emotion\na,sync/react-1,a.mp4,a.wav,#REF!\n", want: []string{"row 2, column E (emotion): emotion is #REF!, the error of a formula. Fix the formula, then save the list again."}},
 		{name: "a number that Excel shortened", text: "name,image,audio,seed\na,a.png,a.wav,1.23457E+11\n", want: []string{

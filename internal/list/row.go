@@ -166,7 +166,7 @@ var (
 	thousands = regexp.MustCompile(`^-?[1-9][0-9]{0,2}([.,'’\s\x{a0}\x{202f}][0-9]{3})+([.,][0-9]+)?$`)
 
 	// shortened matches a number that a spreadsheet wrote with fewer digits.
-	shortened = regexp.MustCompile(`^-?[0-9](\.[0-9]+)?E\+[0-9]+$`)
+	shortened = regexp.MustCompile(`^-?[0-9]([.,][0-9]+)?E\+[0-9]+$`)
 
 	// formulaError matches what a spreadsheet shows for a formula that has no value.
 	formulaError = regexp.MustCompile(`^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|ERROR!)$`)

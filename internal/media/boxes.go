@@ -89,8 +89,8 @@ func (r *reader) unwrittenFrom(off int64) bool {
 
 const errCutIndex = damage("it ends in the middle of its index (moov), so the export or the upload broke off")
 
-// needed are boxes in moov without which a movie cannot be shown. A box that holds other boxes is
-// not listed: its end may hold only what a player does not need.
+// needed are boxes in moov without which a movie cannot be shown. Of the boxes that hold others, only
+// mvex and stsd are listed: the end of another may hold only what a player does not need.
 var needed = []string{"mvhd", "tkhd", "mdhd", "hdlr", "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "mvex", "trex"}
 
 // fields returns the first n bytes of a box's body.
