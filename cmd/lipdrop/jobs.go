@@ -62,7 +62,7 @@ func detail(st ledger.Status) string {
 	case st.QueuePosition != nil:
 		return count(*st.QueuePosition, "job") + " ahead"
 	case st.State == ledger.Used:
-		return "used by " + strings.Join(st.Jobs, ", ")
+		return client.Describe(st)
 	case st.State == ledger.Succeeded:
 		return fmt.Sprintf("%s, %s", count(len(st.Outputs), "output"), cmp.Or(st.Verdict, ledger.VerdictUnchecked))
 	}

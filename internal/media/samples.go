@@ -41,7 +41,7 @@ func (t *track) readCount(r *reader) {
 	t.Samples = int64(u32(data[8:]))
 	if stsz.kind == "stsz" {
 		t.size = int64(u32(data[4:]))
-		t.Bytes = product(t.size, t.Samples)
+		t.Bytes, t.Largest = product(t.size, t.Samples), t.size
 	}
 }
 

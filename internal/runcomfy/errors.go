@@ -81,8 +81,8 @@ const (
 )
 
 // Kind returns the class of an error, by the documented error codes first, then by
-// the HTTP status. An undocumented code 4xxyyy under HTTP 2xx counts as HTTP 4xx, and so do 401yyy,
-// 402yyy, 403yyy, 404yyy and 429yyy under HTTP 400. Any other undocumented code is ignored: after
+// the HTTP status. Under HTTP 2xx, an undocumented code 4xxyyy counts as HTTP 4xx. Under HTTP 400, it
+// does so only if 4xx is 401, 402, 403, 404 or 429. Any other undocumented code is ignored: after
 // HTTP 5xx, RunComfy may have accepted the job.
 func (e *Error) Kind() Kind {
 	switch e.Code {

@@ -51,6 +51,8 @@ func TestKind(t *testing.T) {
 		{"undocumented code 400007 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 400007}, runcomfy.KindBadInput},
 		{"undocumented code 401009 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 401009}, runcomfy.KindToken},
 		{"undocumented code 429001 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 429001}, runcomfy.KindThrottled},
+		{"undocumented code 402001 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 402001}, runcomfy.KindBalance},
+		{"undocumented code 404007 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 404007, Path: onRequest}, runcomfy.KindUnknownRequest},
 		{"undocumented code 413001 under HTTP 400", runcomfy.Error{HTTPStatus: 400, Code: 413001}, runcomfy.KindBadInput},
 		{"undocumented code 400007 under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 400007}, runcomfy.KindBadInput},
 		{"undocumented code 429001 under HTTP 200", runcomfy.Error{HTTPStatus: 200, Code: 429001}, runcomfy.KindThrottled},

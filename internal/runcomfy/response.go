@@ -70,8 +70,8 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 // notFinite matches NaN and Infinity. It also matches whole strings, so that it finds nothing inside them.
 var notFinite = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|NaN|-?Infinity`)
 
-// unmarshal is json.Unmarshal, but reads NaN and Infinity as null. Python writes both unless told
-// otherwise, and a cost that is not a number must not hide the output beside it.
+// unmarshal is json.Unmarshal, but reads NaN and Infinity as null. Python writes both by default,
+// and a cost that is not a number must not hide the output beside it.
 func unmarshal(body []byte, members *map[string]json.RawMessage) error {
 	err := json.Unmarshal(body, members)
 	if err != nil {

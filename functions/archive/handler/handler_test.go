@@ -84,6 +84,7 @@ func TestOutputTooSlow(t *testing.T) {
 		{"the second output", slowCopier{n: 1}, nil, &workflow.OutputUnavailable{}},
 		{"the second output, and an earlier call copied the first", slowCopier{}, []string{"outbox/ads/talk/T/talk.bin"}, &workflow.OutputTooSlow{}},
 		{"the second output, and the first is not served", slowCopier{first: errors.New("HTTP 404")}, nil, &workflow.OutputTooSlow{}},
+		{"the second output, and the first is refused", slowCopier{first: &workflow.OutputRefused{Failure: workflow.Failuref("refused")}}, nil, &workflow.OutputRefused{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -103,7 +104,7 @@ func TestOutputTooSlow(t *testing.T) {
 				if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
 					t.Fatalf("%s (%v), want %s", got, err, want)
 				}
-				if want := "the outputs could not be copied within 2s, the time that"; !strings.Contains(err.Error(), want) {
+				if want := "the outputs could not be copied within 2s, the time that"; !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), want) {
 					t.Errorf("message %q, want %q in it", err, want)
 				}
 			})

@@ -132,7 +132,7 @@ func doubtsAbout(info headers, rec ledger.Record, hasVoice bool) (doubts []ledge
 		switch sound := info.Audio; {
 		case sound == nil:
 			doubt(ledger.NoSound, "has no sound")
-		case sound.Codec != "pcm" && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples && sound.Largest <= silentPeak:
+		case (sound.Codec == "aac" || sound.Codec == "opus") && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples && sound.Largest <= silentPeak:
 			doubt(ledger.SilentSound, "is silent: its sound has on average %.1f bytes per coded frame", float64(sound.Bytes)/float64(sound.Samples))
 		}
 	}

@@ -137,7 +137,11 @@ func TestDoubts(t *testing.T) {
 		{"the sound ends half a second before the voice", func(o *media.Info, _ *ledger.Record) { o.Audio.Length.D = 9500 * time.Millisecond }, ledger.OutputShort},
 		{"the sound ends less than half a second before the voice", func(o *media.Info, _ *ledger.Record) { o.Audio.Length.D = 9501 * time.Millisecond }, ""},
 		{"the sound ends with the voice, before the picture", func(o *media.Info, rec *ledger.Record) {
-			o.Audio.Length.D, rec.Inputs[1].DurationSeconds = 4*time.Second, 4.2
+			o.Audio.Length.D, rec.Inputs[0].DurationSeconds, rec.Inputs[1].DurationSeconds = 4*time.Second, 10, 4.2
+		}, ""},
+		{"the length of the picture is only an estimate", func(o *media.Info, _ *ledger.Record) { o.Video.Length = media.Length{D: time.Second} }, ""},
+		{"sound of a codec whose frames may have one byte", func(o *media.Info, _ *ledger.Record) {
+			*o.Audio = media.Track{Codec: "pcm_mulaw", Samples: 100, Bytes: 100, Largest: 1}
 		}, ""},
 		{"the sound ends with the picture, before the voice", func(_ *media.Info, rec *ledger.Record) { rec.Inputs[1].DurationSeconds = 20 }, ""},
 		{"the sound ends early, and the length of the voice is not known", func(o *media.Info, rec *ledger.Record) {

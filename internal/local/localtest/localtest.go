@@ -105,7 +105,7 @@ func (s *Stack) List(prefix string) []string {
 	return keys
 }
 
-// Status returns the status of a name, which is empty if there is none.
+// Status returns the status of a name. If the name has none, Status returns an empty one.
 func (s *Stack) Status(name string) (st ledger.Status) {
 	s.t.Helper()
 	if body, ok := s.Object(ledger.StatusKey(name)); ok {
