@@ -70,7 +70,7 @@ func TestExpectLength(t *testing.T) {
 		{name: "too few clips", id: liveAvatar, input: clips(2), given: lengths(-1, 9)[1:], want: 6, within: 3,
 			warning: "talk.wav is 3.0 s longer than the 6.0 s of num_clips 2: its last 3.0 s are dropped; num_clips 3 keeps them",
 			dropped: "Set num_clips to 3, or shorten talk.wav by 3.0 s."},
-		{name: "an audio file that is longer than the most clips", id: liveAvatar, input: clips(100), given: lengths(-1, 412)[1:], want: 300, within: 3,
+		{name: "an audio file that is longer than the maximum number of clips", id: liveAvatar, input: clips(100), given: lengths(-1, 412)[1:], want: 300, within: 3,
 			warning: "talk.wav is 112.0 s longer than the 300.0 s of num_clips 100: its last 112.0 s are dropped; community/live-avatar accepts at most num_clips 100",
 			dropped: "Shorten talk.wav to at most 300 s."},
 		{name: "too many clips", id: liveAvatar, given: lengths(-1, 4)[1:], want: 30, within: 3,

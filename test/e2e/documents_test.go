@@ -155,7 +155,7 @@ func TestDocumentOfStatus(t *testing.T) {
 		s.play(t, w)
 		runUntilIdle(t, w)
 		if examples[s.word] == "" {
-			t.Errorf("%s: no status at %s is %s", s.word, s.key, s.state)
+			t.Errorf("%s: the functions did not write %s with the state %s", s.word, s.key, s.state)
 		}
 		if before, _, _ := block(t, text, s.word); !strings.Contains(before[strings.LastIndex(before, "\n#"):], "`"+s.key+"`") {
 			t.Errorf("the section of the example %q does not name its key %s", s.word, s.key)
@@ -176,7 +176,7 @@ func TestWrongDropsMatchTheSchema(t *testing.T) {
 	schema := schemaOf(t, readDocument(t, statusDocument))
 	_, files := readBucket(t, wrongDrops)
 	seen := 0
-	for file, body := range files { // a file is a folder and a key, such as empty-voice/inbox/ads/talk.wav
+	for file, body := range files { // file is the folder of a wrong drop and a key, such as empty-voice/inbox/ads/talk.wav
 		if _, key, _ := strings.Cut(file, "/"); !strings.HasPrefix(key, ledger.InboxPrefix) {
 			checkStatus(t, schema, file, []byte(body))
 			seen++

@@ -115,7 +115,7 @@ func TestVerdicts(t *testing.T) {
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion that resolves what another deletion made ambiguous starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4", "- s/a.png"}, []int{2}, "take 1"},
-		{"a file of the name makes a job if it is newer than the take", "s/a",
+		{"a deletion that leaves a pair with a file newer than the take starts a job", "s/a",
 			[]string{"s/a.mp4", "s/a.wav", "s/a.MP4", "- s/a.mp4"}, []int{2}, "job"},
 		{"a second audio after the take is ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []int{2}, "rejected ambiguous"},
 		{"a name is withdrawn if its files were deleted before any take", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},

@@ -57,7 +57,7 @@ func variables(t *testing.T, s stack, id string) map[string]any {
 }
 
 // DefaultVideoModel allows only models that accept a video with an audio, and DefaultImageModel
-// only models that accept an image with an audio: submit does not start with any other model.
+// only models that accept an image with an audio: with any other model, submit ends at its start.
 func TestDefaultModelsAcceptPairs(t *testing.T) {
 	models, err := catalog.Default()
 	if err != nil {

@@ -19,8 +19,9 @@ import (
 // postFinding posts why a name has no job, or why its job cannot be submitted. It does not
 // replace the status of a newer take. A finding without a job does not replace the status of a
 // take of the same drop. If a file of a take was deleted (see deletedFile), a pair without a job
-// does not replace the take's status. If postFinding posts the state held, it returns *heldError,
-// except for a job beyond MaxJobsPerDrop: assessChange sends one message for all such jobs.
+// does not replace the take's status. If postFinding posts the state held, it returns *heldError, so
+// that the message is delivered again. It returns nil for a job beyond MaxJobsPerDrop: assessChange
+// sends one message that retries all such jobs.
 func (h *Handler) postFinding(ctx context.Context, f finding) error {
 	prev := f.prev
 	if prev.State.Claimed() && (f.Order.OlderThan(prev.Order) || f.Job == nil && f.Order.SameStamp(prev.Order)) {
@@ -93,7 +94,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, f finding, rec ledger.R
 	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || f.isLastTry() { // perhaps no later try replaces the status, so check that it is about the current files
+	if state == ledger.Rejected || f.isLastTry() { // this status may be the last one, so the files must still be those of the take
 		if err := h.checkInputs(ctx, rec); err != nil {
 			return err
 		}
