@@ -191,8 +191,8 @@ func (m *medium) read(ctx context.Context, at string) error {
 }
 
 // otherSpelling returns the name of a file in the same folder that differs from the name of the
-// given file only in the Unicode form, as names from a Mac do. Without such a file, otherSpelling
-// returns a name that differs in capital letters too, or "".
+// given file only in the Unicode form, as names from a Mac do. Without such a file, it returns a
+// name that differs in capital letters, and perhaps also in the Unicode form, or "".
 func otherSpelling(at string) (near string) {
 	want := norm.NFC.String(filepath.Base(at))
 	entries, _ := os.ReadDir(filepath.Dir(at)) // without the folder, there is no other spelling

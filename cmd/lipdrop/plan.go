@@ -258,7 +258,9 @@ func (p *plan) addProblems(key string, o check.Outcome) {
 			if row.Links[bad.Member] != "" && isWrongValue && strings.Contains(remedy, "job.json") {
 				remedy = "Name a file of this computer, an https URL, or a file in a shared folder of the bucket, such as /inbox/shared/woman.png."
 			}
-			remedy = strings.ReplaceAll(remedy, "job.json", "the list") // the command writes the job.json of a row
+			if bad.Code != problem.Ambiguous { // its remedy names files to delete, and one of them is a job.json
+				remedy = strings.ReplaceAll(remedy, "job.json", "the list") // the command writes the job.json of a row
+			}
 			p.addRowProblem(row.list, row.Problem(bad.Member, bad.Reason, remedy))
 			continue
 		}

@@ -238,11 +238,11 @@ func filesMissing(files []string) problem.Problem {
 		name = problem.ShortValue(name)
 		switch {
 		case strings.HasPrefix(name, ledger.InboxPrefix):
-			steps = append(steps, fmt.Sprintf("Write a slash before the path of a file that is not beside job.json: /%s.", name))
+			steps = append(steps, fmt.Sprintf("Write a slash before the path of a file that is not beside job.json: %s.", visible("/"+name)))
 		case strings.HasPrefix(name, "www."):
-			steps = append(steps, fmt.Sprintf("Begin a URL with https://, for example https://%s.", name))
+			steps = append(steps, fmt.Sprintf("Begin a URL with https://, for example %s.", visible("https://"+name)))
 		case strings.Contains(name, `\`):
-			steps = append(steps, fmt.Sprintf("Separate folders by /, for example %s.", strings.ReplaceAll(name, `\`, "/")))
+			steps = append(steps, fmt.Sprintf("Separate folders by /, for example %s.", visible(strings.ReplaceAll(name, `\`, "/"))))
 		}
 	}
 	verb := "does"

@@ -36,7 +36,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. No role can be assumed by a request whose `aws:SourceAccount` is another account. Because of `StringEqualsIfExists`, a request without `aws:SourceAccount` can assume each role except the state machine's. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
+		"Each function and the state machine has its own role. Only Lambda can assume a function's role, and only Step Functions the state machine's role. No role can be assumed by a request whose `aws:SourceAccount` is another account. Without `aws:SourceAccount`, a request of its service can assume any role except the state machine's, because the condition of the others is `StringEqualsIfExists`. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
 		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
 		"The keys in a row of `s3:ListBucket` limit only a listing that names a prefix (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: S3 responds to a request for a missing key with 404 only if the role may list the bucket. " +
 		"Such a request names no prefix, so with `StringLike` S3 might respond with 403.\n\n" +

@@ -137,7 +137,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 func wantNotices(t *testing.T, w *world.World) {
 	t.Helper()
 	for _, wrong := range w.WrongNotices {
-		t.Errorf("%s is wrong: its type does not fit its state, or no status, answer file or record has its content", wrong)
+		t.Errorf("%s is wrong: its type does not fit its state, or its content was never in a status, answer file or record", wrong)
 	}
 	for _, key := range w.Bucket.Keys() {
 		prefix, _, _ := strings.Cut(key, "/")

@@ -190,8 +190,9 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 
 // copyOutputs copies the outputs into the bucket and inspects each. It returns the
 // outputs, and a warning for everything that is unusual or doubtful about them. If it cannot
-// copy an output, it copies the others while there is time, and returns the error of the first, or
-// OutputTooSlow instead of OutputUnavailable if this run has copied nothing.
+// copy an output, it copies the others while there is time, and returns the error of the first.
+// If the time ends before this run has copied anything, it returns OutputTooSlow instead of an error
+// that the state machine retries more often.
 func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, warnings []string, err error) {
 	earlier, err := h.copiedEarlier(ctx, rec)
 	if err != nil {
@@ -201,11 +202,13 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	for i, address := range addresses {
 		object, copyErr := h.copyOutput(ctx, rec, i, address, earlier)
 		slow, isSlow := errors.AsType[*workflow.OutputTooSlow](copyErr)
-		if _, retried := errors.AsType[*workflow.OutputUnavailable](err); isSlow && copied {
+		_, noOutput := errors.AsType[*workflow.OutputUnavailable](err)
+		_, noStorage := errors.AsType[*workflow.StorageUnavailable](err)
+		if isSlow && copied {
 			// The next run need not copy what this run has copied, so it may have time for this output.
 			copyErr = &workflow.OutputUnavailable{Failure: slow.Failure}
-		} else if isSlow && retried {
-			err = slow // which the state machine retries less often than OutputUnavailable
+		} else if isSlow && (noOutput || noStorage) {
+			err = slow // which the state machine retries less often
 		}
 		if copyErr != nil { // copy the other outputs, because RunComfy may delete them before the next run
 			err = cmp.Or(err, copyErr)

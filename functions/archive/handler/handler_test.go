@@ -72,7 +72,8 @@ func TestUnknownJobGetsNoRecord(t *testing.T) {
 }
 
 // An invocation that runs out of time returns OutputTooSlow if it has copied no output, even if
-// another output failed first. Otherwise it returns OutputUnavailable, because the next invocation can copy the rest.
+// another output was unavailable before. If it has copied one, it returns OutputUnavailable, because
+// the next invocation can copy the rest. In both cases it returns an earlier error that is never retried.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -84,6 +85,7 @@ func TestOutputTooSlow(t *testing.T) {
 		{"the second output", slowCopier{n: 1}, nil, &workflow.OutputUnavailable{}},
 		{"the second output, and an earlier call copied the first", slowCopier{}, []string{"outbox/ads/talk/T/talk.bin"}, &workflow.OutputTooSlow{}},
 		{"the second output, and the first is not served", slowCopier{first: errors.New("HTTP 404")}, nil, &workflow.OutputTooSlow{}},
+		{"the second output, and the first cannot be stored", slowCopier{first: &workflow.StorageUnavailable{Failure: workflow.Failuref("no")}}, nil, &workflow.OutputTooSlow{}},
 		{"the second output, and the first is refused", slowCopier{first: &workflow.OutputRefused{Failure: workflow.Failuref("refused")}}, nil, &workflow.OutputRefused{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -104,7 +106,8 @@ func TestOutputTooSlow(t *testing.T) {
 				if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
 					t.Fatalf("%s (%v), want %s", got, err, want)
 				}
-				if want := "the outputs could not be copied within 2s, the time that"; !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), want) {
+				_, isRefused := errors.AsType[*workflow.OutputRefused](err)
+				if want := "the outputs could not be copied within 2s, the time that"; !isRefused && !strings.Contains(err.Error(), want) {
 					t.Errorf("message %q, want %q in it", err, want)
 				}
 			})

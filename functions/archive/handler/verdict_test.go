@@ -139,7 +139,7 @@ func TestDoubts(t *testing.T) {
 		{"the sound ends with the voice, before the picture", func(o *media.Info, rec *ledger.Record) {
 			o.Audio.Length.D, rec.Inputs[0].DurationSeconds, rec.Inputs[1].DurationSeconds = 4*time.Second, 10, 4.2
 		}, ""},
-		{"the length of the picture is only an estimate", func(o *media.Info, _ *ledger.Record) { o.Video.Length = media.Length{D: time.Second} }, ""},
+		{"the sound is longer than the picture, whose length is only an estimate", func(o *media.Info, _ *ledger.Record) { o.Video.Length = media.Length{D: time.Second} }, ""},
 		{"sound of a codec whose frames may have one byte", func(o *media.Info, _ *ledger.Record) {
 			*o.Audio = media.Track{Codec: "pcm_mulaw", Samples: 100, Bytes: 100, Largest: 1}
 		}, ""},
