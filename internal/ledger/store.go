@@ -103,7 +103,7 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
 	case !rec.State.Claimed() && rec.State != Released:
 		// No change of this state is legal, so the end of the job would not be recorded.
-		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("no record has the state %q", rec.State)}
+		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("no record has the state %s", problem.Quote(string(rec.State)))}
 	}
 	return rec, err
 }
