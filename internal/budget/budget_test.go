@@ -248,14 +248,7 @@ func TestCheckAndFree(t *testing.T) {
 // claim of the take replaces that reservation.
 func TestLostResponseOfAReservation(t *testing.T) {
 	b, s3 := newBooks()
-	lost := false
-	s3.After = func(op, _ string) error {
-		if op == "PutObject" && !lost {
-			lost = true
-			return s3test.ErrLost
-		}
-		return nil
-	}
+	s3.LoseNextPut()
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err == nil {
 		t.Fatal("no error after a lost response, want one")
 	}

@@ -1,11 +1,9 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -85,31 +82,16 @@ func TestRefusedNotes(t *testing.T) {
 	}
 }
 
-// sentTwice repeats every PutObject, as the SDK does if the first response is lost.
-type sentTwice struct{ *s3test.Bucket }
-
-func (s sentTwice) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
-	body, err := io.ReadAll(in.Body)
-	if err != nil {
-		return nil, err
-	}
-	in.Body = bytes.NewReader(body)
-	if out, err := s.Bucket.PutObject(ctx, in, opts...); err != nil {
-		return out, err
-	}
-	in.Body = bytes.NewReader(body)
-	return s.Bucket.PutObject(ctx, in, opts...)
-}
-
 // If the response to the write of a review is lost, the review counts as the person's own. The same
 // decision of another call, in the same second, does not.
 func TestReviewWhoseResponseIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // so that both calls write the same time
 		storage := new(s3test.Bucket)
 		storage.Set(ledger.RecordKey("talk", take1), bucket.JSON(ledger.Record{Name: "talk", Take: take1, State: ledger.Succeeded}, ""))
-		c := newClient(sentTwice{storage})
+		c := newClient(s3test.Retrying{Bucket: storage})
 		c.Dir = "state"
 		seen := ""
+		storage.LoseNextPut()
 		if _, err := c.Review(t.Context(), "talk", take1, Approved, "good", &seen); err != nil {
 			t.Errorf("a review whose first response was lost: %v, want no error", err)
 		}
@@ -121,6 +103,7 @@ func TestReviewWhoseResponseIsLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		storage.LoseNextPut()
 		if _, err := c.Review(t.Context(), "talk", take1, Rejected, "", &seen); err != nil {
 			t.Errorf("a review that replaces one, and whose first response was lost: %v, want no error", err)
 		}

@@ -1,12 +1,9 @@
 package ledger_test
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
@@ -79,40 +75,16 @@ func TestOneOfAHundredClaimsWins(t *testing.T) {
 	}
 }
 
-// retryOnce repeats a PutObject whose response was lost, as the SDK's client does.
-type retryOnce struct{ *s3test.Bucket }
-
-func (r retryOnce) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
-	body, err := io.ReadAll(in.Body)
-	if err != nil {
-		return nil, err
-	}
-	in.Body = bytes.NewReader(body)
-	out, err := r.Bucket.PutObject(ctx, in, opts...)
-	if errors.Is(err, s3test.ErrLost) {
-		in.Body = bytes.NewReader(body)
-		return r.Bucket.PutObject(ctx, in, opts...)
-	}
-	return out, err
-}
-
 func TestClaimWhoseResponseIsLost(t *testing.T) {
 	b := &s3test.Bucket{}
 	retrying := newStore(b)
-	retrying.Bucket.S3 = retryOnce{b}
-	loseNext := func(op, _ string) error {
-		if op == "PutObject" {
-			b.After = nil
-			return s3test.ErrLost
-		}
-		return nil
-	}
-	b.After = loseNext
+	retrying.Bucket.S3 = s3test.Retrying{Bucket: b}
+	b.LoseNextPut()
 	rec, ok, err := retrying.Claim(t.Context(), ledger.Record{Name: "n", Take: "t", State: ledger.Submitting})
 	if err != nil || !ok {
 		t.Fatalf("claim whose first response was lost: %v, error %v; want true and no error", ok, err)
 	}
-	b.After = loseNext
+	b.LoseNextPut()
 	rec, err = retrying.Update(t.Context(), rec, func(r *ledger.Record) {
 		if r.RequestID != "" {
 			t.Error("Update called the function twice, want once")

@@ -66,6 +66,34 @@ func Error(status int, code string) error {
 // ErrLost is an error that After may return: the response was lost.
 var ErrLost = errors.New("the connection broke before the response arrived")
 
+// LoseNextPut sets After so that the response to the next PutObject is lost.
+func (b *Bucket) LoseNextPut() {
+	b.After = func(op, _ string) error {
+		if op != "PutObject" {
+			return nil
+		}
+		b.After = nil
+		return ErrLost
+	}
+}
+
+// Retrying repeats a PutObject whose response was lost, as the SDK's client does.
+type Retrying struct{ *Bucket }
+
+func (r Retrying) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	body, err := io.ReadAll(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	in.Body = bytes.NewReader(body)
+	out, err := r.Bucket.PutObject(ctx, in, opts...)
+	if errors.Is(err, ErrLost) {
+		in.Body = bytes.NewReader(body)
+		return r.Bucket.PutObject(ctx, in, opts...)
+	}
+	return out, err
+}
+
 // Calls returns how often each operation was called, without the calls that Before
 // refused.
 func (b *Bucket) Calls() map[string]int {
