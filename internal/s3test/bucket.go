@@ -80,6 +80,7 @@ func (b *Bucket) LoseNextPut() {
 // Retrying repeats a PutObject whose response was lost, as the SDK's client does.
 type Retrying struct{ *Bucket }
 
+// PutObject calls Bucket.PutObject, and calls it once more after ErrLost.
 func (r Retrying) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	body, err := io.ReadAll(in.Body)
 	if err != nil {
